@@ -1,0 +1,86 @@
+"""What this workspace is made of: pinned tools, and nothing else."""
+
+from bkrules import go_binary, go_toolchain, host_binary, workspace
+
+workspace(name = "bk")
+
+go_toolchain(
+    name = "go",
+    version = "1.27.3",
+    sha256 = {"linux-x86_64": "ae9a8cfefeacb582f53ff489a3b83d729256a284ac0f7f37b179216ac4bcb69d"},
+)
+
+# The C compiler of this machine, for runc alone: its namespace code is C, and seccomp is a C library.
+host_binary(
+    name = "cc",
+    binary = "gcc",
+    files = ["/usr/include/seccomp.h", "/usr/lib/x86_64-linux-gnu/libc.a", "/usr/lib/x86_64-linux-gnu/libseccomp.a"],
+)
+
+go_binary(
+    name = "buildkitd",
+    module = "github.com/moby/buildkit",
+    version = "v0.34.2",
+    package = "cmd/buildkitd",
+    mod = "//targets/tools/buildkit:go.mod",
+    ldflags = ["-X", "github.com/moby/buildkit/version.Version=v0.34.2"],
+)
+
+go_binary(
+    name = "buildctl",
+    module = "github.com/moby/buildkit",
+    version = "v0.34.2",
+    package = "cmd/buildctl",
+    mod = "//targets/tools/buildkit:go.mod",
+    ldflags = ["-X", "github.com/moby/buildkit/version.Version=v0.34.2"],
+)
+
+[
+    go_binary(
+        name = command,
+        module = "github.com/containerd/containerd/v2",
+        version = "v2.4.2",
+        package = "cmd/" + command,
+        mod = "//targets/tools/containerd:go.mod",
+        ldflags = ["-X", "github.com/containerd/containerd/v2/version.Version=v2.4.2"],
+    )
+    for command in ["containerd", "containerd-shim-runc-v2", "ctr"]
+]
+
+go_binary(
+    name = "runc",
+    module = "github.com/opencontainers/runc",
+    version = "v1.5.2",
+    mod = "//targets/tools/runc:go.mod",
+    build_tags = ["netgo", "osusergo", "seccomp"],
+    ldflags = ["-X", "main.version=1.5.2"],
+    cc = ":cc",
+)
+
+go_binary(
+    name = "rootlesskit",
+    module = "github.com/rootless-containers/rootlesskit/v3",
+    version = "v3.3.0",
+    package = "cmd/rootlesskit",
+    mod = "//targets/tools/rootlesskit:go.mod",
+)
+
+go_binary(
+    name = "registry",
+    module = "github.com/distribution/distribution/v3",
+    version = "v3.1.2",
+    package = "cmd/registry",
+    mod = "//targets/tools/registry:go.mod",
+)
+
+go_binary(
+    name = "containerd-stargz-grpc",
+    srcs = ["//plugins/containerd_stargz/snapshotter:main.go"],
+    mod = "//plugins/containerd_stargz/snapshotter:go.mod",
+)
+
+go_binary(
+    name = "box",
+    srcs = ["//targets/tools/box:main.go"],
+    mod = "//targets/tools/box:go.mod",
+)

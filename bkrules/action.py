@@ -1,0 +1,222 @@
+"""Actions: what analysis declares and execution runs, and the digests that name them.
+
+An action has the fields of REAPI's Action and Command. Its key is the digest of their canonical encoding, with the
+inputs as a Merkle tree of Directory messages. Nothing else of an action may change its result, so a runner reads
+only what the key covers: the arguments and the resolved inputs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bkrules import digest, reapi
+from bkrules.digest import Digest
+from bkrules.label import Label
+
+SALT = b"bk/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file of the workspace; `path` is relative to its root."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Bytes that analysis already knows."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HostFile:
+    """A file that this machine provides: an absolute path, or a command's name to be found on PATH."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What another action makes: `producer` is that action's id."""
+
+    producer: str
+    path: str
+
+
+Artifact = Source | Text | HostFile | Output
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A point of a matrix, as it is reported: `test_pull/worker=oci/compression=estargz`."""
+
+    matrix: Label
+    test: str
+    worker: str
+    axes: tuple[tuple[str, str], ...]
+
+    @property
+    def name(self) -> str:
+        """BuildKit's name of the cell; also its folder below the matrix's outputs."""
+        return "/".join([self.test, f"worker={self.worker}", *(f"{axis}={choice}" for axis, choice in self.axes)])
+
+    @property
+    def label(self) -> str:
+        """The cell as a label of its matrix."""
+        return f"{self.matrix}[{self.name}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One step of a build. `id` is unique in a build and not part of the key, and neither are label and cell."""
+
+    id: str
+    label: Label
+    mnemonic: str
+    arguments: tuple[str, ...]
+    inputs: tuple[tuple[str, Artifact], ...]
+    outputs: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = ()
+    platform: tuple[tuple[str, str], ...] = ()
+    timeout: int = 0
+    cell: Cell | None = None
+
+    @property
+    def dependencies(self) -> tuple[str, ...]:
+        """The ids of the actions whose outputs this one reads, sorted."""
+        return tuple(sorted({item.producer for _, item in self.inputs if isinstance(item, Output)}))
+
+    @property
+    def parameters(self) -> Any:
+        """The JSON in the last argument, for the mnemonics that bk itself runs."""
+        return json.loads(self.arguments[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class FileNode:
+    """A resolved input or an output: the bytes of one file, readable at `path` now."""
+
+    digest: Digest
+    path: str
+    executable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryNode:
+    """A resolved folder; `files` are keyed by their paths below it."""
+
+    files: Mapping[str, FileNode] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of the folder's Directory message."""
+        return merkle(self.files)[0]
+
+
+Node = FileNode | DirectoryNode
+
+
+def merkle(nodes: Mapping[str, Node]) -> tuple[Digest, dict[Digest, bytes]]:
+    """The digest of the input root, and every Directory message of the tree by its digest."""
+    blobs: dict[Digest, bytes] = {}
+    root: dict[str, Any] = {}
+    for path, node in nodes.items():
+        *parents, name = path.split("/")
+        folder = root
+        for parent in parents:
+            folder = folder.setdefault(parent, {})
+        folder[name] = node
+    return _directory(root, blobs), blobs
+
+
+def _directory(folder: Mapping[str, Any], blobs: dict[Digest, bytes]) -> Digest:
+    files: list[reapi.Message] = []
+    directories: list[reapi.Message] = []
+    for name in sorted(folder):
+        node = folder[name]
+        if isinstance(node, FileNode):
+            files.append({"name": name, "digest": to_message(node.digest), "is_executable": node.executable})
+            continue
+        if isinstance(node, DirectoryNode):
+            found, inner = merkle(node.files)
+            blobs.update(inner)
+        else:
+            found = _directory(node, blobs)
+        directories.append({"name": name, "digest": to_message(found)})
+    data = reapi.encode("Directory", {"files": files, "directories": directories})
+    own = digest.of_bytes(data)
+    blobs[own] = data
+    return own
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An action's digest, and the named leaves that it covers."""
+
+    digest: Digest
+    leaves: Mapping[str, str]
+
+
+def key_of(action: Action, inputs: Mapping[str, Node]) -> Key:
+    """The key of an action whose inputs are resolved."""
+    platform = {"properties": _properties(action.platform)}
+    command = reapi.encode(
+        "Command",
+        {
+            "arguments": [action.mnemonic, *action.arguments],
+            "environment_variables": _properties(action.environment),
+            "output_paths": sorted(action.outputs),
+        },
+    )
+    message = {
+        "command_digest": to_message(digest.of_bytes(command)),
+        "input_root_digest": to_message(merkle(inputs)[0]),
+        "timeout": {"seconds": action.timeout} if action.timeout else None,
+        "salt": SALT,
+        "platform": platform if action.platform else None,
+    }
+    leaves = {f"argument/{number}": text for number, text in enumerate(action.arguments)}
+    leaves |= {f"env/{name}": value for name, value in action.environment}
+    leaves |= {f"platform/{name}": value for name, value in action.platform}
+    leaves |= {f"input/{path}": str(node.digest) for path, node in inputs.items()}
+    return Key(digest.of_bytes(reapi.encode("Action", message)), dict(sorted(leaves.items())))
+
+
+def _properties(pairs: Iterable[tuple[str, str]]) -> list[reapi.Message]:
+    return [{"name": name, "value": value} for name, value in sorted(pairs)]
+
+
+def to_message(value: Digest) -> reapi.Message:
+    """A digest as REAPI's message."""
+    return {"hash": value.hash, "size_bytes": value.size}
+
+
+def from_message(message: reapi.Message | None) -> Digest:
+    """The digest in a REAPI message. Raises ValueError when there is none."""
+    if not message or len(message["hash"]) != 64:
+        raise ValueError("a digest is missing")
+    return Digest(message["hash"], message["size_bytes"])
+
+
+def parameters(value: Any) -> str:
+    """A value as the JSON that `Action.parameters` reads: sorted, so that equal values are equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def by_dependency(actions: Mapping[str, Action]) -> Iterator[Action]:
+    """Every action once, after those it depends on; otherwise in the order of their ids."""
+    seen: set[str] = set()
+    stack = [(name, False) for name in sorted(actions, reverse=True)]
+    while stack:
+        name, ready = stack.pop()
+        if ready:
+            yield actions[name]
+        elif name not in seen:
+            seen.add(name)
+            stack.append((name, True))
+            stack += [(other, False) for other in reversed(actions[name].dependencies)]

@@ -1,0 +1,36 @@
+"""The targets of a graph become actions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bkrules.action import Action
+from bkrules.analysis.context import Context
+from bkrules.label import Label
+from bkrules.loading.graph import TargetGraph
+from bkrules.loading.workspace import Workspace
+from bkrules.machine import Machine
+from bkrules.plugin.manager import Plugins
+
+
+@dataclass(frozen=True)
+class ActionGraph:
+    """Every action by its id, and the ids of each target's own actions in the order of their declaration."""
+
+    actions: dict[str, Action]
+    of_target: dict[Label, tuple[str, ...]]
+    providers: dict[Label, tuple[object, ...]]
+
+
+def analyze(graph: TargetGraph, workspace: Workspace, plugins: Plugins, machine: Callable[[], Machine]) -> ActionGraph:
+    """The actions of every target of the graph. Raises LoadError for what a rule refuses."""
+    result = ActionGraph({}, {}, {})
+    for target in graph.targets:
+        context = Context(target, workspace, plugins, machine, result.providers)
+        result.providers[target.label] = target.rule.analyze(context)
+        result.of_target[target.label] = tuple(action.id for action in context.actions)
+        for action in context.actions:
+            assert action.id not in result.actions, f"two actions are called {action.id}"
+            result.actions[action.id] = action
+    return result

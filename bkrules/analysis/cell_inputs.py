@@ -1,0 +1,53 @@
+"""The inputs of an action that runs in a cell: all that can change what happens there."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import tomli_w
+
+from bkrules.action import Artifact, HostFile, Output, Text, parameters
+from bkrules.analysis.context import Context
+from bkrules.images.reference import Reference
+from bkrules.errors import MachineLacks
+from bkrules.machine import Machine
+from bkrules.plugin.worker import Mirror, Worker
+from bkrules.providers import WorkerInfo
+
+MIRROR_ADDRESS = "127.0.0.1:5000"
+CELL_PATH = "/opt/bk/bin:/usr/sbin:/usr/bin"
+
+
+def sandbox_inputs(
+    context: Context, info: WorkerInfo, images: Mapping[Reference, Output]
+) -> tuple[dict[str, Artifact], dict[str, str], dict[str, str], dict[str, Any]]:
+    """The inputs, environment, platform and parameters of a cell with this worker and these images in its mirror."""
+    inputs: dict[str, Artifact] = {f"tools/{name}": tool for name, tool in info.tools.items()}
+    mirror = Mirror(MIRROR_ADDRESS, tuple(sorted({reference.host for reference in images})))
+    for name, document in info.worker.configuration(mirror).items():
+        inputs[f"config/{name}"] = Text(tomli_w.dumps(dict(document)).encode())
+    for reference, layout in images.items():
+        inputs[f"mirror/{reference.host}/{reference.repository}/{reference.tag}"] = layout
+    module = sys.modules[type(info.worker).__module__]
+    assert module.__file__, f"{module.__name__} is not a file"
+    inputs[f"plugin/{module.__name__}.py"] = HostFile(module.__file__)
+    inputs["plugin/cache_key"] = Text(parameters(dict(info.worker.cache_key())).encode())
+    machine = context.machine
+    inputs |= {name: HostFile(path) for name, path in machine.runtime}
+    inputs |= {f"host/lib/{path.rpartition('/')[2]}": HostFile(path) for path in machine.libraries}
+    inputs["host/python"] = HostFile(machine.interpreter)
+    inputs["python/packages"] = Text(machine.packages.encode())
+    inputs |= {f"host/helpers/{name}": HostFile(path) for name, path in _helpers(machine, info.worker).items()}
+    environment = {"HOME": "/root", "LANG": "C.UTF-8", "PATH": CELL_PATH, "TMPDIR": "/tmp", "TZ": "UTC"}  # noqa: S108
+    spec = {"plugin": info.worker.name, "settings": info.worker.settings(), "mirror": [str(one) for one in sorted(images)]}
+    return inputs, environment, machine.host.features, spec
+
+
+def _helpers(machine: Machine, worker: Worker) -> dict[str, str]:
+    """The files of the commands that the worker takes from this machine. A missing one is met when the key is asked for."""
+    try:
+        return machine.helpers(worker.host_tools())
+    except MachineLacks:
+        return {name: name for name in worker.host_tools()}

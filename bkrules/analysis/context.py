@@ -1,0 +1,99 @@
+"""What a rule's function is given: its target's attributes, its dependencies' providers, and a way to declare actions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from bkrules.action import Action, Artifact, Cell, Output, Source
+from bkrules.errors import LoadError
+from bkrules.label import Label
+from bkrules.loading.workspace import Workspace
+from bkrules.machine import Machine
+from bkrules.plugin.manager import Plugins
+from bkrules.rule import Target
+
+Provider = TypeVar("Provider")
+
+
+class Context:
+    """The analysis of one target."""
+
+    def __init__(
+        self,
+        target: Target,
+        workspace: Workspace,
+        plugins: Plugins,
+        machine: Callable[[], Machine],
+        providers: Mapping[Label, tuple[object, ...]],
+    ) -> None:
+        self.target = target
+        self.label = target.label
+        self.workspace = workspace
+        self.plugins = plugins
+        self.actions: list[Action] = []
+        self._machine = machine
+        self._providers = providers
+
+    @property
+    def machine(self) -> Machine:
+        """This machine, looked at when the first rule asks."""
+        return self._machine()
+
+    def attribute(self, name: str) -> Any:
+        """The value of an attribute."""
+        return self.target.attributes[name]
+
+    def error(self, reason: str, message: str, attribute: str = "", hint: str = "") -> LoadError:
+        """An error at this target, or at one of its attributes."""
+        where = self.target.location.of(attribute) if attribute else str(self.target.location)
+        return LoadError(reason, f"{self.label}: {message}", where=where, hint=hint)
+
+    def provider(self, attribute: str, label: Label, kind: type[Provider], what: str) -> Provider:
+        """What the target `label` provides of `kind`. Raises LoadError when it is something else than `what`."""
+        for provider in self._providers.get(label, ()):
+            if isinstance(provider, kind):
+                return provider
+        other = self.workspace.target(label)
+        is_now = f"a {other.rule.name}" if other else "a source file"
+        raise self.error("wrong-kind", f"{attribute!r} needs {what}, but {label} is {is_now}", attribute)
+
+    def source(self, attribute: str, label: Label) -> Source:
+        """A source file. Raises LoadError when there is no such file."""
+        if not self.workspace.is_file(label):
+            raise self.error("missing-file", f"no such file: {label.path}", attribute, self.workspace.unknown(label))
+        return Source(label.path)
+
+    def declare(
+        self,
+        mnemonic: str,
+        arguments: Sequence[str],
+        inputs: Mapping[str, Artifact],
+        outputs: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        platform: Mapping[str, str] | None = None,
+        timeout: int = 0,
+        cell: Cell | None = None,
+    ) -> Action:
+        """Declare an action of this target."""
+        suffix = cell.name if cell else mnemonic
+        action = Action(
+            id=f"{self.label} {suffix}",
+            label=self.label,
+            mnemonic=mnemonic,
+            arguments=tuple(arguments),
+            inputs=tuple(sorted(inputs.items())),
+            outputs=tuple(outputs),
+            environment=tuple(sorted((environment or {}).items())),
+            platform=tuple(sorted((platform or {}).items())),
+            timeout=timeout,
+            cell=cell,
+        )
+        self.actions.append(action)
+        return action
+
+    def output(self, action: Action, path: str) -> Output:
+        """One of the outputs of an action of this target."""
+        assert path in action.outputs, f"{action.id} has no output {path}"
+        return Output(action.id, path)

@@ -1,0 +1,93 @@
+"""Cells: the points of a test matrix.
+
+A matrix names its axes; a cell picks one value on each. A cell's name is also its place in the outputs, so the order of axes
+is alphabetical, never the order in which a BUILD.py happened to write them.
+"""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+
+def choices(axes: Mapping[str, Sequence[str]]) -> list[tuple[tuple[str, str], ...]]:
+    """Every combination of the axes, each as pairs of axis and choice, in a stable order."""
+    names = sorted(axes)
+    return [tuple(zip(names, point, strict=True)) for point in itertools.product(*(sorted(axes[name]) for name in names))]
+
+
+def test_functions(source: str) -> list[str]:
+    """The test functions of a module's source, in its order. Raises SyntaxError."""
+    return [node.name for node in ast.parse(source).body if _is_test(node)]
+
+
+def only_test(source: str, keep: str) -> str:
+    """The module with the body of every other test function taken out, its lines kept in place.
+
+    A cell reads only this, so that an edit of one test leaves the keys of the others as they were. A test that the
+    rest of the module speaks of stays whole.
+    """
+    tree = ast.parse(source)
+    others = {node.name: node for node in tree.body if _is_test(node) and node.name != keep}
+    rest = [node for node in tree.body if getattr(node, "name", None) not in others]
+    used = _words(rest)
+    while called := [name for name in others if name in used]:
+        for name in called:
+            used |= _words([others.pop(name)])
+    lines = source.splitlines(keepends=True)
+    for node in others.values():
+        first, last = node.body[0], node.body[-1]
+        assert last.end_lineno is not None
+        if first.lineno == node.lineno:
+            continue
+        indent = " " * first.col_offset
+        lines[first.lineno - 1 : last.end_lineno] = [f"{indent}...\n", *["\n"] * (last.end_lineno - first.lineno)]
+    return "".join(lines)
+
+
+def _words(nodes: Sequence[ast.AST]) -> set[str]:
+    found: set[str] = set()
+    for top in nodes:
+        for node in ast.walk(top):
+            if isinstance(node, ast.Name):
+                found.add(node.id)
+            elif isinstance(node, ast.Attribute):
+                found.add(node.attr)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.add(node.value)
+    return found
+
+
+def _is_test(node: ast.AST) -> bool:
+    return isinstance(node, ast.FunctionDef) and node.name.startswith("test")
+
+
+def imported_files(source: str, path: str, roots: Sequence[str], exists: Callable[[str], bool]) -> Iterator[str]:
+    """The workspace files that the module at `path` imports, by its syntax; absolute names are looked for below `roots`."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            wanted = [(roots, item.name) for item in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            bases = [_up(path, node.level)] if node.level else roots
+            module = [node.module] if node.module else []
+            wanted = [(bases, ".".join([*module, *name])) for name in ([], *([item.name] for item in node.names))]
+        else:
+            continue
+        for bases, name in wanted:
+            yield from (file for base in bases for file in _files(base, name) if exists(file))
+
+
+def _up(path: str, level: int) -> str:
+    for _ in range(level):
+        path = os.path.dirname(path)
+    return path
+
+
+def _files(base: str, module: str) -> Iterator[str]:
+    parts = [base] if base else []
+    for part in module.split("."):
+        parts.append(part)
+        yield "/".join(parts) + ".py"
+        yield "/".join(parts) + "/__init__.py"

@@ -1,0 +1,238 @@
+"""The steps of a build, one after the other.
+
+Loading: files become targets. Analysis: targets become actions. Execution: actions become results.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from bkrules import machine, report
+from bkrules.action import Action, DirectoryNode, FileNode, by_dependency
+from bkrules.analysis.analyze import ActionGraph, analyze
+from bkrules.cache.action_cache import ActionCache
+from bkrules.cache.cas import Cas
+from bkrules.cache.file_digests import FileDigests
+from bkrules.errors import LoadError
+from bkrules.execution.executor import Executor
+from bkrules.execution.result import Result
+from bkrules.execution.runner import Workshop
+from bkrules.execution.scheduler import Scheduler
+from bkrules.label import Label, parse_pattern
+from bkrules.loading.graph import TargetGraph, close
+from bkrules.loading.workspace import MARKER, OUTPUT, Workspace, find_root
+from bkrules.plugin.manager import Plugins, load
+from bkrules.report import BuildResult, Progress
+from bkrules.rules import RULES
+
+STATE = ".state"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says about how to build."""
+
+    jobs: int
+    disk_cache: str
+    keep_going: bool = False
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A build that has been loaded and analysed."""
+
+    workspace: Workspace
+    plugins: Plugins
+    targets: TargetGraph
+    actions: ActionGraph
+    machine: functools._lru_cache_wrapper[machine.Machine]
+    out: Path
+
+    def wanted(self) -> dict[str, Action]:
+        """The actions of the targets asked for and all that they depend on, in the order of execution."""
+        ids = {name for label in self.targets.wanted for name in self.actions.of_target[label]}
+        todo = list(ids)
+        while todo:
+            for name in self.actions.actions[todo.pop()].dependencies:
+                if name not in ids:
+                    ids.add(name)
+                    todo.append(name)
+        return {name: self.actions.actions[name] for name in self.actions.actions if name in ids}
+
+
+def open_workspace(folder: str) -> Workspace:
+    """The workspace around a folder. Raises UsageError or LoadError."""
+    workspace = Workspace(find_root(folder), RULES)
+    top = workspace.package("")
+    if top is None or not top.workspace:
+        raise LoadError("no-workspace-name", f"{MARKER} does not name the workspace", where=f"{MARKER}:1", hint="call workspace(name = ...) in it")
+    return workspace
+
+
+def analyze_patterns(folder: str, patterns: Sequence[str], *, kind: str = "") -> Analysis:
+    """Load and analyse what the patterns name; with `kind`, only the targets of that rule. Raises BkError."""
+    workspace = open_workspace(folder)
+    package = os.path.relpath(os.path.realpath(folder), workspace.root)
+    targets = workspace.match([parse_pattern(text, "" if package == "." else package) for text in patterns])
+    if kind:
+        targets = [target for target in targets if target.rule.name == kind]
+    plugins = load()
+    out = Path(workspace.root, OUTPUT)
+    here = functools.lru_cache(maxsize=1)(lambda: machine.load(str(out / STATE)))
+    graph = close(workspace, targets, plugins)
+    return Analysis(workspace, plugins, graph, analyze(graph, workspace, plugins, here), here, out)
+
+
+class Execution:
+    """The stores and processes of one build. Processes come to life with the first action that has to run."""
+
+    def __init__(self, analysis: Analysis, options: Options) -> None:
+        self.analysis = analysis
+        self.options = options
+        self.digests = FileDigests(str(analysis.out / STATE / "digests"))
+        cache = options.disk_cache
+        self.cas = Cas(f"{cache}/cas", self.digests)
+        self.workshop: Workshop | None = None
+        actions = ActionCache(f"{cache}/ac", self.cas)
+        self.executor = Executor(analysis.workspace.root, actions, self.digests, self._open)
+
+    def prepare(self) -> None:
+        """Open what running needs. Called in the main thread, before the first action runs."""
+        if self.workshop is None:
+            self.workshop = self._make()
+
+    def _open(self) -> Workshop:
+        assert self.workshop is not None
+        return self.workshop
+
+    def _make(self) -> Workshop:
+        from bkrules.execution.mirror_door import MirrorDoor
+        from bkrules.execution.processes import Processes
+        from bkrules.execution.registry import Registries
+        from bkrules.execution.run_folder import RunFolder, sweep
+
+        cache = self.options.disk_cache
+        sweep(cache, self.analysis.machine().host.cgroup)
+        folder = RunFolder(cache)
+        processes = Processes()
+        return Workshop(
+            cache=Path(cache),
+            out=self.analysis.out,
+            cas=self.cas,
+            folder=folder,
+            processes=processes,
+            registries=Registries(processes, folder),
+            door=MirrorDoor(),
+            machine=self.analysis.machine,
+            plugins=self.analysis.plugins,
+        )
+
+    def interrupt(self) -> None:
+        """End whatever runs."""
+        if self.workshop is not None:
+            self.workshop.processes.interrupt()
+
+    def close(self) -> None:
+        """End and remove all that the build brought to life."""
+        if self.workshop is not None:
+            self.workshop.registries.close()
+            self.workshop.processes.close()
+            self.workshop.door.close()
+            self.workshop.folder.close()
+        self.digests.save()
+
+
+def execute(analysis: Analysis, options: Options) -> BuildResult:
+    """Execute what was analysed, report it, and write its outputs."""
+    began = time.monotonic()
+    actions = analysis.wanted()
+    execution = Execution(analysis, options)
+    progress = Progress(sys.stderr, len(actions), live=report.wants_live(sys.stderr))
+    results = execution.executor.results
+
+    def on_start(action: Action) -> None:
+        execution.prepare()
+        progress.start(action.cell.name if action.cell else str(action.label), action.mnemonic)
+
+    def on_result(result: Result) -> None:
+        results[result.action.id] = result
+        progress.end(result)
+
+    scheduler = Scheduler(
+        execution.executor.look_up, execution.executor.run, on_start, on_result, jobs=options.jobs, keep_going=options.keep_going
+    )
+    interrupted = False
+    try:
+        with _stop_signals():
+            try:
+                scheduler.execute(actions)
+            except KeyboardInterrupt:
+                interrupted = True
+                execution.interrupt()
+            scheduler.join()
+    finally:
+        execution.interrupt()
+        progress.close()
+        execution.close()
+    for name, action in actions.items():
+        results.setdefault(name, Result(action, "not run", reason="the build was interrupted" if interrupted else "an earlier action failed"))
+    ordered = tuple(results[action.id] for action in by_dependency(actions))
+    build = BuildResult(ordered, time.monotonic() - began, interrupted)
+    _write_outputs(analysis, build)
+    return build
+
+
+@contextmanager
+def _stop_signals() -> Iterator[None]:
+    """SIGTERM stops a build as Ctrl-C does."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _write_outputs(analysis: Analysis, build: BuildResult) -> None:
+    for label, cells in report.by_matrix(build.results).items():
+        report.write_matrix(label, cells, build, analysis.out)
+    wanted = set(analysis.targets.wanted)
+    for result in build.results:
+        if result.action.cell is None and result.action.label in wanted and result.status == "passed":
+            _show(result, analysis.out)
+
+
+def _show(result: Result, out: Path) -> None:
+    """Put the outputs of a target that was asked for where a user finds them, as links to the cache."""
+    folder = out / result.action.label.package / result.action.label.name
+    for name, node in result.outputs.items():
+        if isinstance(node, FileNode):
+            _link(node.path, folder / name)
+        elif isinstance(node, DirectoryNode):
+            shutil.rmtree(folder / name, ignore_errors=True)
+            for path, file in node.files.items():
+                _link(file.path, folder / name / path)
+
+
+def _link(source: str, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)  # the cache is on another filesystem
+
+

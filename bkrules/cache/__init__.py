@@ -1,0 +1,1 @@
+"""The disk cache: a content-addressed store (CAS) and an action cache, as REAPI means them."""

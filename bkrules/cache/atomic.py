@@ -1,0 +1,40 @@
+"""Files that readers see whole or not at all."""
+
+from __future__ import annotations
+
+import itertools
+import os
+
+_serial = itertools.count()
+
+
+def temporary(path: str) -> str:
+    """A name beside `path` that no other thread or process uses."""
+    return f"{path}.{os.getpid()}-{next(_serial)}.tmp"
+
+
+def write(path: str, data: bytes, mode: int = 0o644) -> None:
+    """Write a file by rename; its folder is made when it is missing."""
+    scratch = temporary(path)
+    try:
+        fd = _create(scratch, mode)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+        finally:
+            os.close(fd)
+        os.rename(scratch, path)
+    except BaseException:
+        if os.path.exists(scratch):
+            os.unlink(scratch)
+        raise
+
+
+def _create(path: str, mode: int) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, mode)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return os.open(path, flags, mode)

@@ -1,0 +1,72 @@
+"""The content-addressed store: blobs by the digest of their bytes, in `cas/ab/abcd...`.
+
+Blobs are read-only and executable for everyone, since the name covers the bytes alone and a tool in it must run as any user.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from bkrules import digest
+from bkrules.cache import atomic
+from bkrules.cache.file_digests import FileDigests
+from bkrules.digest import Digest
+
+MODE = 0o555
+
+
+class Cas:
+    """Blobs below `root`. Safe for several processes at once."""
+
+    def __init__(self, root: str, digests: FileDigests) -> None:
+        self.root = root
+        self._digests = digests
+
+    def path(self, name: Digest) -> str:
+        """Where the blob is, or would be."""
+        return f"{self.root}/{name.hash[:2]}/{name.hash}"
+
+    def has(self, name: Digest) -> bool:
+        """Whether a blob of that name and size is there; its bytes are not read."""
+        try:
+            return os.stat(self.path(name)).st_size == name.size
+        except OSError:
+            return False
+
+    def intact(self, name: Digest) -> bool:
+        """Whether the blob is there with the right bytes. A damaged one is removed."""
+        if not self.has(name):
+            return False
+        if self._digests.of(self.path(name)) == name:
+            return True
+        os.unlink(self.path(name))
+        return False
+
+    def read(self, name: Digest) -> bytes | None:
+        """The blob's bytes, or None when it is missing or damaged."""
+        try:
+            with open(self.path(name), "rb") as file:
+                data = file.read()
+        except OSError:
+            return None
+        return data if digest.of_bytes(data) == name else None
+
+    def put(self, data: bytes) -> Digest:
+        """Store bytes."""
+        name = digest.of_bytes(data)
+        if not self.has(name):
+            atomic.write(self.path(name), data, MODE)
+        return name
+
+    def put_file(self, path: str) -> Digest:
+        """Store a copy of a file's bytes."""
+        name = digest.of_file(path)
+        if not self.has(name):
+            target = self.path(name)
+            scratch = atomic.temporary(target)
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            shutil.copyfile(path, scratch)
+            os.chmod(scratch, MODE)
+            os.rename(scratch, target)
+        return name

@@ -1,0 +1,41 @@
+"""Digests: the SHA-256 and the size of some bytes, the name of everything bk stores."""
+
+from __future__ import annotations
+
+import os
+from _hashlib import openssl_sha256 as sha256
+from dataclasses import dataclass
+
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Digest:
+    """REAPI's Digest: `hash` is lower-case hexadecimal, `size` is in bytes."""
+
+    hash: str
+    size: int
+
+    def __str__(self) -> str:
+        return f"sha256:{self.hash}"
+
+
+def of_bytes(data: bytes) -> Digest:
+    """The digest of `data`."""
+    return Digest(sha256(data).hexdigest(), len(data))
+
+
+def of_file(path: str | os.PathLike[str]) -> Digest:
+    """The digest of a file's content. Raises OSError as `open` does."""
+    total, state = 0, sha256()
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        while chunk := os.read(fd, CHUNK):
+            state.update(chunk)
+            total += len(chunk)
+    finally:
+        os.close(fd)
+    return Digest(state.hexdigest(), total)
+
+
+EMPTY = of_bytes(b"")

@@ -1,0 +1,85 @@
+"""Every error that bk reports, as one tree.
+
+    BkError
+    |- UsageError       2   the command line is wrong
+    |- LoadError        1   a WORKSPACE.py or BUILD.py is wrong
+    |- ActionFailed     1   an action ran and failed
+    |- MachineLacks    36   this machine cannot run what was asked
+    `- Interrupted      8   Ctrl-C or SIGTERM
+
+Exit codes are Bazel's. An exception outside this tree is a bug of bk: exit code 37, with its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+SUCCESS = 0
+BUILD_FAILED = 1
+USAGE = 2
+TESTS_FAILED = 3
+NOTHING_RAN = 4
+INTERRUPTED = 8
+MACHINE_LACKS = 36
+BUG = 37
+
+
+class BkError(Exception):
+    """Something a user can act on.
+
+    `reason` is a stable slug that tests compare. `where` is `file:line`, optionally followed by the attribute;
+    `hint` says what to do next. `str()` is the whole message, without the leading `error: `.
+    """
+
+    exit_code = BUILD_FAILED
+
+    def __init__(self, reason: str, message: str, *, where: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        lines = [self.message]
+        lines += [f"  {line}" for part in (self.where, self.hint) if part for line in part.splitlines()]
+        return "\n".join(lines)
+
+
+class UsageError(BkError):
+    """The command line cannot be understood."""
+
+    exit_code = USAGE
+
+
+class LoadError(BkError):
+    """A WORKSPACE.py or BUILD.py cannot be loaded or analysed."""
+
+
+class ActionFailed(BkError):
+    """An action ran and failed. `log` is the tail of what it printed."""
+
+    def __init__(self, reason: str, message: str, *, where: str = "", hint: str = "", log: str = "") -> None:
+        super().__init__(reason, message, where=where, hint=hint)
+        self.log = log
+
+
+class MachineLacks(BkError):
+    """This machine lacks something that the work needs."""
+
+    exit_code = MACHINE_LACKS
+
+
+class Interrupted(BkError):
+    """The user asked bk to stop."""
+
+    exit_code = INTERRUPTED
+
+
+def did_you_mean(word: str, known: Iterable[str], what: str = "known") -> str:
+    """A hint that names the nearest of `known`, and then all of it, in order."""
+    choices = sorted(known)
+    near = difflib.get_close_matches(word, choices, n=1)
+    start = f"did you mean {near[0]!r}? " if near else ""
+    return f"{start}{what}: {', '.join(choices) or 'none'}"

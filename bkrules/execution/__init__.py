@@ -1,0 +1,1 @@
+"""Execution: actions become results, in parallel, through the cache."""

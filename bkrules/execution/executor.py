@@ -1,0 +1,139 @@
+"""The executor: an action's result from the cache, or by running it and storing what it made."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from bkrules import digest
+from bkrules.action import Action, DirectoryNode, FileNode, HostFile, Key, Node, Output, Source, Text, key_of
+from bkrules.cache.action_cache import ActionCache, ActionResult
+from bkrules.cache.file_digests import FileDigests
+from bkrules.digest import Digest
+from bkrules.errors import ActionFailed, BkError, MachineLacks
+from bkrules.execution.result import Result
+from bkrules.execution.runner import Workshop
+from bkrules.machine import find
+
+
+class Executor:
+    """Resolves inputs, asks the action cache, and runs what it does not have. `results` are those of this build."""
+
+    def __init__(self, root: str, actions: ActionCache, digests: FileDigests, workshop: Callable[[], Workshop]) -> None:
+        self._root = root
+        self._actions = actions
+        self._digests = digests
+        self._workshop = workshop
+        self.results: dict[str, Result] = {}
+
+    def key(self, action: Action) -> Key:
+        """The key of an action whose dependencies have results. Raises ActionFailed or MachineLacks for a missing input."""
+        return key_of(action, self._resolve(action))
+
+    def look_up(self, action: Action) -> Result | None:
+        """The result from the cache, a failure that needs no run, or None."""
+        try:
+            key = self.key(action)
+        except BkError as error:
+            return failed(action, error)
+        found = self._actions.get(key.digest)
+        return None if found is None else self._hit(action, key, found)
+
+    def run(self, action: Action) -> Result:
+        """The result by running; or from the cache, when another process of bk has just stored it."""
+        from filelock import FileLock
+
+        inputs = self._resolve(action)
+        key = key_of(action, inputs)
+        locks = Path(self._actions.root).parent / "locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        with FileLock(locks / key.digest.hash):
+            found = self._actions.get(key.digest)
+            if found is not None:
+                return self._hit(action, key, found)
+            return self._run(action, key, self._readable(action, inputs))
+
+    def _run(self, action: Action, key: Key, inputs: Mapping[str, Node]) -> Result:
+        from bkrules.execution.runners import RUNNERS
+
+        began = time.monotonic()
+        try:
+            self._verify(inputs)
+            outcome = RUNNERS[action.mnemonic](action, inputs, self._workshop())
+        except BkError as error:
+            return replace(failed(action, error), key=key, seconds=time.monotonic() - began)
+        seconds = time.monotonic() - began
+        if outcome.status != "passed":
+            log = outcome.outputs.get("test.log", "")
+            return Result(action, outcome.status, False, seconds, key, {}, outcome.reason, outcome.failure, log=log, detail=outcome.detail)
+        outputs = {name: self._store(path, action) for name, path in outcome.outputs.items()}
+        self._actions.put(key.digest, ActionResult(outputs, seconds))
+        return Result(action, "passed", False, seconds, key, outputs, detail=outcome.detail)
+
+    def _hit(self, action: Action, key: Key, found: ActionResult) -> Result:
+        return Result(action, "passed", True, found.seconds, key, found.outputs)
+
+    def _resolve(self, action: Action) -> dict[str, Node]:
+        return {path: self._node(action, item) for path, item in action.inputs}
+
+    def _node(self, action: Action, item: Source | Text | HostFile | Output) -> Node:
+        if isinstance(item, Output):
+            return self.results[item.producer].outputs[item.path]
+        if isinstance(item, Text):
+            name = digest.of_bytes(item.data)
+            return FileNode(name, self._actions.cas.path(name))
+        try:
+            if isinstance(item, HostFile):
+                path = find(item.path)
+                return FileNode(self._digests.of(path), path)
+            path = f"{self._root}/{item.path}"
+            return FileNode(self._digests.of(path), path, _is_executable(path))
+        except OSError as error:
+            raise ActionFailed("missing-file", f"{action.label}: cannot read {item.path}: {error.strerror}") from error
+
+    def _readable(self, action: Action, inputs: Mapping[str, Node]) -> Mapping[str, Node]:
+        for _, item in action.inputs:
+            if isinstance(item, Text):
+                self._actions.cas.put(item.data)
+        return inputs
+
+    def _verify(self, inputs: Mapping[str, Node]) -> None:
+        """Read what the cache holds of the inputs again: a tool or an image with a flipped bit must not be used."""
+        root = self._actions.cas.root
+        for path, node in inputs.items():
+            for file in [node] if isinstance(node, FileNode) else node.files.values():
+                if file.path.startswith(root) and not self._actions.cas.intact(file.digest):
+                    raise ActionFailed("damaged", f"the cache's copy of {path} was damaged and has been removed", hint="run the build again")
+
+    def _store(self, path: str, action: Action) -> Node:
+        if not os.path.exists(path):
+            raise ActionFailed("missing-output", f"{action.label}: {action.mnemonic} did not make {os.path.basename(path)}")
+        if not os.path.isdir(path):
+            return self._store_file(path)
+        files = {}
+        for folder, _, names in os.walk(path):
+            for name in names:
+                whole = f"{folder}/{name}"
+                files[os.path.relpath(whole, path)] = self._store_file(whole)
+        return DirectoryNode(files)
+
+    def _store_file(self, path: str) -> FileNode:
+        name: Digest = self._actions.cas.put_file(path)
+        return FileNode(name, self._actions.cas.path(name), _is_executable(path))
+
+
+def _is_executable(path: str) -> bool:
+    return bool(os.stat(path).st_mode & stat.S_IXUSR)
+
+
+def failed(action: Action, error: BkError) -> Result:
+    """The result of an action that could not run, or that raised."""
+    if isinstance(error, MachineLacks) and action.cell is not None:
+        return Result(action, "skipped", reason=error.message, failure="machine", hint=error.hint)
+    failure = "machine" if isinstance(error, MachineLacks) else "interrupted" if error.reason == "interrupted" else "build"
+    log = error.log if isinstance(error, ActionFailed) else ""
+    return Result(action, "failed", reason=error.message, failure=failure, hint=error.hint, log=log)

@@ -1,0 +1,77 @@
+"""The system calls that Python has no function for."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import signal
+import socket
+import struct
+
+CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x04000000, 0x08000000
+CLONE_NEWPID, CLONE_NEWNET, CLONE_INTO_CGROUP = 0x20000000, 0x40000000, 0x200000000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 4096
+MS_REC, MS_PRIVATE = 16384, 1 << 18
+_SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}[os.uname().machine]
+_SYS_CLONE3 = 435
+_PR_SET_PDEATHSIG = 1
+_MNT_DETACH = 2
+_SIOCSIFFLAGS = 0x8914
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
+    """mount(2). Raises OSError that names the source and the target."""
+    encoded = [word.encode() if word else None for word in (source, target, kind, data)]
+    result = _libc.mount(encoded[0], encoded[1], encoded[2], ctypes.c_ulong(flags), encoded[3])
+    _check(result, f"mount {source or kind} on {target}")
+
+
+def bind(source: str, target: str, *, read_only: bool = True) -> None:
+    """Show `source` at `target`, which is made when it is missing."""
+    if os.path.isdir(source):
+        os.makedirs(target, exist_ok=True)
+    else:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with open(target, "a"):
+            pass
+    mount(source, target, flags=MS_BIND)
+    if read_only:
+        mount("", target, flags=MS_BIND | MS_REMOUNT | MS_RDONLY)
+
+
+def pivot_root(root: str) -> None:
+    """Make `root`, a mount point, the root of this mount namespace, and let go of the old one."""
+    os.chdir(root)
+    _check(_libc.syscall(_SYS_PIVOT_ROOT, b".", b"."), f"pivot_root to {root}")
+    _check(_libc.umount2(b".", _MNT_DETACH), "umount of the old root")
+    os.chdir("/")
+
+
+def clone3(flags: int, cgroup: int | None = None) -> int:
+    """fork(2) into new namespaces and, given the descriptor of its folder, straight into a cgroup. Only from a process with one thread."""
+    if cgroup is not None:
+        flags |= CLONE_INTO_CGROUP
+    arguments = struct.pack("11Q", flags, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, cgroup or 0)
+    buffer = ctypes.create_string_buffer(arguments, len(arguments))
+    return _check(_libc.syscall(_SYS_CLONE3, buffer, ctypes.c_size_t(len(arguments))), "clone3")
+
+
+def die_with_parent() -> None:
+    """Ask for SIGKILL when the parent ends."""
+    _check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL), "prctl")
+
+
+def loopback_up() -> None:
+    """Bring `lo` of this network namespace up."""
+    with socket.socket() as any_socket:
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh", b"lo", 0x1 | 0x40))

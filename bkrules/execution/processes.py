@@ -1,0 +1,152 @@
+"""bk's end of the zygote: starts commands and cells, and ends them."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from bkrules.errors import Interrupted
+from bkrules.execution.cell import receive, send
+
+_QUEUE = 1 << 20
+
+
+@dataclass
+class Started:
+    """Something that the zygote started. It lives while `death` is open; `channel` ends when all of it is gone."""
+
+    channel: socket.socket
+    death: int
+
+    def kill(self) -> None:
+        """End it, with everything that it started."""
+        death, self.death = self.death, -1
+        if death >= 0:
+            os.close(death)
+
+
+class Processes:
+    """The zygote of one run of bk, started when it is first needed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._control: socket.socket | None = None
+        self._zygote: subprocess.Popen[bytes] | None = None
+        self._started: dict[int, Started] = {}
+        self._interrupted = False
+
+    def run(self, arguments: Sequence[str], directory: str, environment: Mapping[str, str], log: str) -> int:
+        """Run a command to its end, its output in the file `log`; its exit code, 128 + n for signal n. Raises Interrupted."""
+        with self.command(arguments, directory, environment, log) as started:
+            message, _ = receive(started.channel)
+        if message is None:
+            raise Interrupted("interrupted", f"{arguments[0]} was ended")
+        return int(message["exit_code"])
+
+    @contextmanager
+    def command(
+        self, arguments: Sequence[str], directory: str, environment: Mapping[str, str], log: str
+    ) -> Iterator[Started]:
+        """Run a command for as long as the context lasts."""
+        spec = {"kind": "command", "arguments": list(arguments), "directory": directory, "environment": dict(environment)}
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            started = self._start(spec, (output,))
+        finally:
+            os.close(output)
+        with self._until_end(started):
+            yield started
+
+    def cell(
+        self, spec: Mapping[str, Any], on_mirror: Callable[[int], None], timeout: float
+    ) -> dict[str, Any] | None:
+        """Run a cell to its end; its result, or None when it ended without one. `timeout` in seconds is the last resort."""
+        result: dict[str, Any] | None = None
+        deadline = time.monotonic() + timeout
+        with self._until_end(self._start({**spec, "kind": "cell"}, ())) as started:
+            while True:
+                started.channel.settimeout(max(0.001, deadline - time.monotonic()))
+                try:
+                    message, descriptors = receive(started.channel)
+                except TimeoutError:
+                    return {"status": "timed out", "class": "infrastructure", "reason": f"the cell did not end within {timeout:g} s"}
+                if message is None:
+                    break
+                if message["event"] == "mirror":
+                    on_mirror(descriptors[0])
+                else:
+                    result = message
+        if result is None and self._interrupted:
+            raise Interrupted("interrupted", "the cell was ended")
+        return result
+
+    def interrupt(self) -> None:
+        """End everything that runs; what would start from now on does not."""
+        with self._lock:
+            self._interrupted = True
+            for started in self._started.values():
+                started.kill()
+
+    def close(self) -> None:
+        """End the zygote and wait until it is gone."""
+        with self._lock:
+            if self._control is not None and self._zygote is not None:
+                self._control.close()
+                self._zygote.wait()
+                self._control = self._zygote = None
+
+    def _start(self, spec: Mapping[str, Any], descriptors: tuple[int, ...]) -> Started:
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        death, held = os.pipe2(os.O_CLOEXEC)
+        spec_file = os.memfd_create("bk-spec", os.MFD_CLOEXEC)
+        try:
+            os.write(spec_file, json.dumps(spec).encode())
+            os.lseek(spec_file, 0, os.SEEK_SET)
+            with self._lock:
+                if self._interrupted:
+                    os.close(held)
+                    near.close()
+                    raise Interrupted("interrupted", "nothing is started any more")
+                send(self._zygote_control(), {}, (spec_file, far.fileno(), death, *descriptors))
+                started = Started(near, held)
+                self._started[id(started)] = started
+        finally:
+            far.close()
+            os.close(death)
+            os.close(spec_file)
+        return started
+
+    @contextmanager
+    def _until_end(self, started: Started) -> Iterator[Started]:
+        try:
+            yield started
+        finally:
+            with self._lock:
+                started.kill()
+                self._started.pop(id(started), None)
+            started.channel.settimeout(None)
+            while receive(started.channel)[0] is not None:
+                continue
+            started.channel.close()
+
+    def _zygote_control(self) -> socket.socket:
+        if self._control is None:
+            near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _QUEUE)
+            arguments = [sys.executable, "-I", "-m", "bkrules.execution.zygote", str(far.fileno())]
+            environment = {"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8"}
+            self._zygote = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                arguments, pass_fds=[far.fileno()], start_new_session=True, env=environment, stdin=subprocess.DEVNULL
+            )
+            far.close()
+            self._control = near
+        return self._control

@@ -1,0 +1,102 @@
+"""A cell from bk's side: its inputs become binds and copies, its mirror is joined to a registry, its end is awaited."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from bkrules.action import Action, DirectoryNode, FileNode, HostFile, Node
+from bkrules.execution.run_folder import CGROUP_PREFIX
+from bkrules.execution.runner import Workshop
+from bkrules.images.reference import Reference
+
+TMPFS_SIZE = "4g"
+_GRACE = 30.0
+_serial = itertools.count()
+
+
+def run_in_cell(
+    action: Action, inputs: Mapping[str, Node], workshop: Workshop, out: str, *, program: str, name: str
+) -> dict[str, Any]:
+    """Run the program of an action in a cell of its own; what the cell says of its end. `out` gets its logs and outputs."""
+    parameters = action.parameters
+    machine = workshop.machine()
+    kind = workshop.plugins.workers[parameters["plugin"]]
+    module = sys.modules[kind.__module__]
+    plugin_folder = os.path.dirname(str(module.__file__))
+    binds = [(path, path) for path in (*machine.binds, plugin_folder)]
+    copies = []
+    images: dict[Reference, DirectoryNode] = {}
+    declared = dict(action.inputs)
+    for path, node in inputs.items():
+        top, _, rest = path.partition("/")
+        source = declared[path]
+        if isinstance(node, DirectoryNode):
+            host, _, place = rest.partition("/")
+            repository, _, tag = place.rpartition("/")
+            images[Reference(host, repository, tag)] = node
+        elif top == "tools":
+            binds.append((node.path, f"/opt/bk/bin/{rest}"))
+        elif top == "config":
+            copies.append((node.path, f"/etc/bk/{rest}"))
+        elif top == "src":
+            copies.append((node.path, f"/{path}"))
+        elif top == "host" and isinstance(source, HostFile):
+            binds.append((node.path, source.path))
+    registry = inputs["tools/registry"]
+    assert isinstance(registry, FileNode)
+    target = workshop.registries.target(images, registry.path)
+    spec = {
+        **parameters,
+        "program": program,
+        "name": name,
+        "worker_class": f"{kind.__module__}:{kind.__qualname__}",
+        "python_path": [plugin_folder],
+        "environment": dict(action.environment) | _gomaxprocs(),
+        "timeout": action.timeout,
+        "size": TMPFS_SIZE,
+        "root": str(workshop.folder.root),
+        "out": out,
+        "cgroup": f"{machine.host.cgroup}/{CGROUP_PREFIX}{os.getpid()}-{next(_serial)}",
+        "binds": _outermost(binds),
+        "copies": copies,
+        "links": _interpreter_links(machine.binds),
+    }
+    handles: list[int] = []
+    try:
+        result = workshop.processes.cell(
+            spec, lambda descriptor: handles.append(workshop.door.add(descriptor, target)), action.timeout + _GRACE
+        )
+    finally:
+        for handle in handles:
+            workshop.door.remove(handle)
+    return result or {"status": "failed", "class": "infrastructure", "reason": "the cell ended without a result"}
+
+
+def _gomaxprocs() -> dict[str, str]:
+    """One thread of Go at a time for each daemon: cells run side by side, and this saves a tenth of their CPU time."""
+    return {"GOMAXPROCS": "1"}
+
+
+def _outermost(binds: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The binds without those that another one already shows, sorted so that folders come before what lies in them."""
+    kept: list[tuple[str, str]] = []
+    for source, target in sorted(set(binds), key=lambda pair: pair[1]):
+        if not any(target.startswith(f"{above}/") and source == target and first == above for first, above in kept):
+            kept.append((source, target))
+    return kept
+
+
+def _interpreter_links(binds: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The symbolic links between the environment's interpreter and the real one that no bind shows."""
+    links = [("/usr/bin/python3", sys.executable)]
+    path = sys.executable
+    while os.path.islink(path):
+        link = os.readlink(path)
+        if not any(path.startswith(f"{folder}/") for folder in binds):
+            links.append((path, link))
+        path = os.path.join(os.path.dirname(path), link)
+    return links

@@ -1,0 +1,116 @@
+"""A small process with one thread, from which every other process of a build is forked.
+
+bk itself has threads and a large heap, so forking it is slow and unsafe. The zygote imports pytest and the plugins once, when
+the first cell needs them; a cell is then a fork of a few milliseconds. It ends when bk does, and what it started ends with it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bkrules.execution import linux
+from bkrules.execution.cell import janitor, keep_until_end, receive, send
+
+
+def main(descriptor: int) -> None:
+    """Serve requests until bk closes its end."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # janitors are reaped by the kernel
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # bk decides what Ctrl-C means
+    control = socket.socket(fileno=descriptor)
+    while True:
+        request, descriptors = receive(control)
+        if request is None:
+            return
+        spec_fd, channel_fd, death = descriptors[:3]
+        with open(spec_fd, "rb") as file:
+            spec = json.load(file)
+        channel = socket.socket(fileno=channel_fd)
+        keep = {0, 1, 2, channel_fd, *descriptors[2:]}
+        start = _cell(spec) if spec["kind"] == "cell" else _command(spec, descriptors[3])
+        if os.fork() == 0:
+            _in_child(keep, lambda start=start, channel=channel, death=death: start(channel, death))  # type: ignore[misc]
+        channel.close()
+        for other in descriptors[2:]:
+            os.close(other)
+
+
+def _in_child(keep: set[int], work: Callable[[], None]) -> None:
+    """Become a janitor. Only its own descriptors stay open: another cell's pipe would keep that cell alive."""
+    try:
+        os.setsid()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) not in keep:
+                try:
+                    os.close(int(name))
+                except OSError:
+                    continue  # the descriptor of the listing itself
+        work()
+    except BaseException as error:
+        os.write(2, f"bk: janitor: {error!r}\n".encode())
+    finally:
+        os._exit(0)
+
+
+def _cell(spec: Mapping[str, Any]) -> Callable[[socket.socket, int], None]:
+    """Import what the cell will run, so that every later cell has it already."""
+    for path in spec["python_path"]:
+        if path not in sys.path:
+            sys.path.append(path)
+    if spec["program"] == "test":
+        importlib.import_module("bkrules.testing.in_cell")
+    module, _, name = spec["worker_class"].partition(":")
+    worker = getattr(importlib.import_module(module), name).from_settings(spec["settings"])
+    return lambda channel, death: janitor(spec, channel, death, worker)
+
+
+def _command(spec: Mapping[str, Any], log: int) -> Callable[[socket.socket, int], None]:
+    """A command in a PID namespace of its own, so that whatever it starts ends with it."""
+
+    def start(channel: socket.socket, death: int) -> None:
+        pid = linux.clone3(linux.CLONE_NEWPID)
+        if pid == 0:
+            linux.die_with_parent()
+            os.close(death)
+            _init(spec, log)
+        status = keep_until_end(pid, death)
+        send(channel, {"event": "result", "exit_code": os.waitstatus_to_exitcode(status)})
+
+    return start
+
+
+def _init(spec: Mapping[str, Any], log: int) -> None:
+    """PID 1 of a command's namespace: starts it, reaps, and ends with its exit status."""
+    code = 127
+    try:
+        child = os.fork()
+        if child == 0:
+            os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            os.chdir(spec["directory"])
+            try:
+                os.execvpe(spec["arguments"][0], spec["arguments"], spec["environment"])
+            except OSError as error:
+                os.write(2, f"{spec['arguments'][0]}: {error.strerror}\n".encode())
+                os._exit(127)
+        while True:
+            pid, status = os.wait()
+            if pid == child:
+                code = os.waitstatus_to_exitcode(status)
+                code = code if code >= 0 else 128 - code
+                return
+    finally:
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,31 @@
+"""References: the names of images, `docker.io/library/busybox:latest`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REFERENCE = re.compile(
+    rf"(?P<host>[A-Za-z0-9.-]+(?::[0-9]+)?)/(?P<repository>{_PART}(?:/{_PART})*):(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})"
+)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Reference:
+    """A fully written reference: `host/repository:tag`."""
+
+    host: str
+    repository: str
+    tag: str
+
+    def __str__(self) -> str:
+        return f"{self.host}/{self.repository}:{self.tag}"
+
+
+def parse_reference(text: str) -> Reference:
+    """The reference that `text` spells out in full. Raises ValueError; nothing is filled in, so that nothing is guessed."""
+    match = _REFERENCE.fullmatch(text)
+    if match is None or not ("." in match["host"] or ":" in match["host"] or match["host"] == "localhost"):
+        raise ValueError(f"{text!r} is not a full reference; write 'host/repository:tag', as in 'docker.io/library/busybox:latest'")
+    return Reference(match["host"], match["repository"], match["tag"])

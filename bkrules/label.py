@@ -1,0 +1,96 @@
+"""Labels and target patterns, as Bazel writes them.
+
+A label names one target or one source file: `//pkg:name`. `//pkg` is short for `//pkg:pkg`'s last part, and
+inside a BUILD.py `:name` means the same package. Patterns name many: `//pkg:all`, `//pkg/...`, `-//pkg:name`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from bkrules.errors import BkError
+
+_PACKAGE = re.compile(r"(?:[A-Za-z0-9_.+-]+(?:/[A-Za-z0-9_.+-]+)*)?")
+_NAME = re.compile(r"[A-Za-z0-9_.+=,@~/-]+")
+
+
+class LabelError(ValueError):
+    """A string that is not a label."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Label:
+    """`//package:name`; `package` is a folder of the workspace, with `/`, or empty for its root."""
+
+    package: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"//{self.package}:{self.name}"
+
+    @property
+    def path(self) -> str:
+        """Where a source file of this label lies, relative to the workspace."""
+        return f"{self.package}/{self.name}" if self.package else self.name
+
+
+def parse_label(text: str, package: str = "") -> Label:
+    """The label that `text` means inside `package`. Raises LabelError."""
+    if text.startswith("//"):
+        folder, colon, name = text[2:].partition(":")
+        name = name if colon else folder.rpartition("/")[2]
+    else:
+        folder, name = package, text.removeprefix(":")
+    if not valid_name(name) or not _PACKAGE.fullmatch(folder) or ".." in f"{folder}/{name}".split("/"):
+        raise LabelError(f"{text!r} is not a label; write '//package:name' or ':name'")
+    return Label(folder, name)
+
+
+def valid_name(name: str) -> bool:
+    """Whether a target may be called `name`."""
+    return bool(_NAME.fullmatch(name)) and not name.startswith("/") and not name.endswith("/")
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """One target pattern. `name` is None for all targets of the package, `recursive` adds those below it."""
+
+    text: str
+    package: str
+    name: str | None
+    recursive: bool = False
+    negative: bool = False
+
+    def matches(self, label: Label) -> bool:
+        """Whether `label` is one of the targets that this pattern names."""
+        if self.recursive:
+            return not self.package or label.package == self.package or label.package.startswith(self.package + "/")
+        return label.package == self.package and (self.name is None or label.name == self.name)
+
+
+def parse_pattern(text: str, package: str = "") -> Pattern:
+    """The pattern that `text` means on a command line given in the folder `package`. Raises BkError (usage)."""
+    body = text.removeprefix("-")
+    negative = body != text
+    try:
+        if body.startswith("//") and (body == "//..." or body.endswith("/...")):
+            folder = body[2:].removesuffix("...").removesuffix("/")
+            if not _PACKAGE.fullmatch(folder):
+                raise LabelError(f"{text!r} is not a target pattern")
+            return Pattern(text, folder, None, recursive=True, negative=negative)
+        label = parse_label(body, package)
+    except LabelError as error:
+        raise BadPattern(str(error), text) from error
+    name = None if label.name in ("all", "*") else label.name
+    return Pattern(text, label.package, name, negative=negative)
+
+
+class BadPattern(BkError):
+    """A word on the command line that is not a target pattern."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, text: str) -> None:
+        super().__init__("bad-pattern", message, hint="patterns: //pkg:name, //pkg:all, //pkg/..., -//pkg:name")
+        self.text = text

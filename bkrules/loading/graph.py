@@ -1,0 +1,61 @@
+"""The target graph: the targets asked for and all that they depend on, each after its dependencies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bkrules.errors import LoadError
+from bkrules.label import Label
+from bkrules.loading.workspace import Workspace, check_labels
+from bkrules.plugin.manager import Plugins
+from bkrules.rule import Target
+
+
+@dataclass(frozen=True)
+class TargetGraph:
+    """`targets` in an order where dependencies come first; `wanted` are those that were asked for."""
+
+    targets: tuple[Target, ...]
+    wanted: tuple[Label, ...]
+    edges: dict[Label, tuple[Label, ...]]
+
+
+def close(workspace: Workspace, wanted: Iterable[Target], plugins: Plugins) -> TargetGraph:
+    """The graph below `wanted`. Raises LoadError for an unknown label or a cycle."""
+    order: list[Target] = []
+    edges: dict[Label, tuple[Label, ...]] = {}
+    done: set[Label] = set()
+    path: list[Target] = []
+    open_labels: set[Label] = set()
+    roots = list(wanted)
+    stack: list[tuple[Target, bool]] = [(target, False) for target in reversed(roots)]
+    while stack:
+        target, leave = stack.pop()
+        if leave:
+            path.pop()
+            open_labels.discard(target.label)
+            done.add(target.label)
+            order.append(target)
+            continue
+        if target.label in done:
+            continue
+        if target.label in open_labels:
+            raise _cycle(path[[one.label for one in path].index(target.label) :])
+        path.append(target)
+        open_labels.add(target.label)
+        stack.append((target, True))
+        implicit = (workspace.target(label) for label in target.rule.implicit(target, plugins))
+        below = [*check_labels(workspace, target), *filter(None, implicit)]
+        edges[target.label] = tuple(other.label for other in below)
+        stack += [(other, False) for other in reversed(below)]
+    return TargetGraph(tuple(order), tuple(target.label for target in roots), edges)
+
+
+def _cycle(path: list[Target]) -> LoadError:
+    steps = [*path, path[0]]
+    lines = []
+    for target, other in zip(steps, steps[1:], strict=False):
+        attribute = next((name for name, label in target.labels() if label == other.label), "plugin")
+        lines.append(f"{target.location.of(attribute)}: {target.label} -> {other.label}")
+    return LoadError("cycle", f"{path[0].label}: depends on itself", where="\n".join(lines))

@@ -1,0 +1,129 @@
+"""The workspace: the folder with WORKSPACE.py, and the packages below it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+
+from bkrules.errors import LoadError, UsageError, did_you_mean
+from bkrules.label import Label, Pattern
+from bkrules.loading import package as package_file
+from bkrules.loading.package import Package
+from bkrules.rule import Rule, Target
+
+MARKER = "WORKSPACE.py"
+BUILD_FILE = "BUILD.py"
+OUTPUT = "bk-out"
+
+
+def find_root(start: str) -> str:
+    """The nearest folder at or above `start` that has a WORKSPACE.py. Raises UsageError."""
+    folder = os.path.realpath(start)
+    while not os.path.isfile(f"{folder}/{MARKER}"):
+        parent = os.path.dirname(folder)
+        if parent == folder:
+            raise UsageError(
+                "no-workspace",
+                f"{start} is not in a workspace: no {MARKER} here or in a folder above",
+                hint=f"run bk inside one, or begin one with:  echo 'from bkrules import workspace; workspace(name=\"mine\")' > {MARKER}",
+            )
+        folder = parent
+    return folder
+
+
+class Workspace:
+    """Packages of the workspace at `root`, each loaded once, when it is first asked for."""
+
+    def __init__(self, root: str, rules: Mapping[str, Rule]) -> None:
+        self.root = root
+        self._rules = rules
+        self._packages: dict[str, Package | None] = {}
+
+    def package(self, name: str) -> Package | None:
+        """The package in the folder `name`, or None when it has no build file. Raises LoadError."""
+        if name not in self._packages:
+            self._packages[name] = self._load(name)
+        return self._packages[name]
+
+    def _load(self, name: str) -> Package | None:
+        file = f"{name}/{BUILD_FILE}" if name else MARKER
+        try:
+            with open(f"{self.root}/{file}", "rb") as stream:
+                text = stream.read()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return package_file.load(text, file, name, self._rules, top=not name)
+
+    def target(self, label: Label) -> Target | None:
+        """The target of that label, or None."""
+        package = self.package(label.package)
+        return package.targets.get(label.name) if package else None
+
+    def is_file(self, label: Label) -> bool:
+        """Whether the label names a source file of the workspace."""
+        return os.path.isfile(f"{self.root}/{label.path}")
+
+    def unknown(self, label: Label) -> str:
+        """A hint for a label that names nothing."""
+        package = self.package(label.package)
+        if package is None:
+            known = [f"//{name}" for name in self.packages()]
+            return f"//{label.package} has no {BUILD_FILE} and no such file; {did_you_mean(f'//{label.package}', known, 'packages')}"
+        return did_you_mean(label.name, package.targets, f"targets of //{label.package}")
+
+    def packages(self, below: str = "") -> Iterator[str]:
+        """The names of all packages at or below a folder, sorted."""
+        top = f"{self.root}/{below}" if below else self.root
+        found = []
+        for folder, folders, files in os.walk(top):
+            folders[:] = sorted(name for name in folders if not name.startswith(".") and name != OUTPUT)
+            relative = os.path.relpath(folder, self.root)
+            name = "" if relative == "." else relative
+            if (BUILD_FILE if name else MARKER) in files:
+                found.append(name)
+        return iter(sorted(found))
+
+    def match(self, patterns: list[Pattern]) -> list[Target]:
+        """The targets that the patterns name, sorted by label; a later pattern wins. Raises UsageError."""
+        chosen: dict[Label, Target] = {}
+        for pattern in patterns:
+            found = list(self._matches(pattern))
+            for target in found:
+                if pattern.negative:
+                    chosen.pop(target.label, None)
+                else:
+                    chosen[target.label] = target
+            if not found and not pattern.negative:
+                raise self._nothing(pattern)
+        return [chosen[label] for label in sorted(chosen)]
+
+    def _matches(self, pattern: Pattern) -> Iterator[Target]:
+        for name in self.packages(pattern.package) if pattern.recursive else [pattern.package]:
+            package = self.package(name)
+            for target in package.targets.values() if package else ():
+                if pattern.matches(target.label):
+                    yield target
+
+    def _nothing(self, pattern: Pattern) -> UsageError:
+        if pattern.name is None:
+            hint = did_you_mean(f"//{pattern.package}", [f"//{name}" for name in self.packages()], "packages")
+            return UsageError("no-targets", f"{pattern.text}: no targets there", hint=hint)
+        label = Label(pattern.package, pattern.name)
+        return UsageError("unknown-target", f"{label}: no such target", hint=self.unknown(label))
+
+
+def check_labels(workspace: Workspace, target: Target) -> list[Target]:
+    """The targets that a target depends on; source files are left out. Raises LoadError for a label of nothing."""
+    found = []
+    for attribute, label in target.labels():
+        other = workspace.target(label)
+        if other is not None:
+            found.append(other)
+        elif not workspace.is_file(label):
+            raise LoadError(
+                "unknown-label",
+                f"{target.label}: {label} is neither a target nor a file",
+                where=target.location.of(attribute),
+                hint=workspace.unknown(label),
+            )
+    return found

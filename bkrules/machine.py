@@ -1,0 +1,128 @@
+"""What a cell takes from this machine: the interpreter, the shared libraries it needs, and setuid helpers.
+
+Everything else in a cell is pinned. Which libraries these are is asked of the dynamic linker once, and kept beside what
+`stat` says of every file, so that an unchanged machine is not asked again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import which
+
+import bkrules
+from bkrules.cache import atomic
+from bkrules.errors import MachineLacks
+from bkrules.plugin.host import Host, probe
+
+SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PACKAGES = {"newuidmap": "uidmap", "newgidmap": "uidmap", "gcc": "gcc", "pkg-config": "pkg-config"}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """This machine as cells see it. `binds` are the folders that a cell sees at the same path."""
+
+    host: Host
+    interpreter: str
+    binds: tuple[str, ...]
+    libraries: tuple[str, ...]
+    packages: str
+    runtime: tuple[tuple[str, str], ...]
+    store: str
+
+    def helpers(self, commands: Iterable[str]) -> dict[str, str]:
+        """The files of commands of this machine and of the libraries they load, by their names in a key. Raises MachineLacks."""
+        paths = [find(command) for command in commands]
+        return {os.path.basename(path): path for path in [*paths, *_closure(paths, self.store)]}
+
+
+def find(command: str) -> str:
+    """The path of a command of this machine, or `command` itself when it is absolute. Raises MachineLacks."""
+    path = command if command.startswith("/") else which(command, path=f"{os.environ.get('PATH', '')}:{SEARCH_PATH}")
+    if path is None or not os.path.isfile(path):
+        name = PACKAGES.get(os.path.basename(command), "")
+        hint = f"on Debian and Ubuntu:  apt-get install {name}" if name else "install it, or name another one"
+        raise MachineLacks("missing-host-file", f"this machine has no {command}", hint=hint)
+    return os.path.realpath(path)
+
+
+def load(store: str) -> Machine:
+    """This machine. `store` is a folder where answers of the dynamic linker are kept."""
+    interpreter = os.path.realpath(sys.executable)
+    stdlib = sysconfig.get_path("stdlib")
+    extensions = [str(path) for path in sorted(Path(stdlib, "lib-dynload").glob("*.so")) if not path.name.startswith("_tkinter")]
+    package = os.path.dirname(bkrules.__file__)
+    runtime = [
+        (f"bkrules/{path.relative_to(package)}", str(path))
+        for pattern in ("execution/cell.py", "execution/linux.py", "execution/mirror_door.py", "plugin/*.py", "testing/*.py")
+        for path in sorted(Path(package).glob(pattern))
+    ]
+    return Machine(
+        host=probe(),
+        interpreter=interpreter,
+        binds=tuple(sorted({stdlib, sys.prefix, package})),
+        libraries=_closure([interpreter, *extensions], store),
+        packages=_packages(),
+        runtime=tuple(runtime),
+        store=store,
+    )
+
+
+def _packages() -> str:
+    """The installed distributions, one `name-version` a line."""
+    folder = sysconfig.get_path("purelib")
+    names = (name.removesuffix(".dist-info") for name in os.listdir(folder) if name.endswith(".dist-info"))
+    return "".join(f"{name}\n" for name in sorted(names))
+
+
+def _closure(binaries: list[str], store: str) -> tuple[str, ...]:
+    """The shared libraries that the dynamic linker would load for `binaries`, sorted."""
+    memory = f"{store}/libraries-{os.path.basename(binaries[0])}.json" if binaries else ""
+    if not binaries:
+        return ()
+    known = _remembered(memory)
+    if known is not None and known["for"] == binaries:
+        return tuple(known["libraries"])
+    libraries = _ask_linker(binaries)
+    stamps = {path: _stamp(path) for path in [*binaries, *libraries]}
+    record = {"for": binaries, "libraries": libraries, "stamps": stamps}
+    atomic.write(memory, json.dumps(record).encode())
+    return tuple(libraries)
+
+
+def _remembered(path: str) -> Mapping[str, list[str]] | None:
+    try:
+        with open(path) as file:
+            record: Mapping[str, list[str]] = json.load(file)
+        if all(_stamp(name) == stamp for name, stamp in dict(record["stamps"]).items()):
+            return record
+    except (OSError, ValueError, KeyError):
+        return None
+    return None
+
+
+def _stamp(path: str) -> list[int]:
+    found = os.stat(path)
+    return [found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino]
+
+
+def _ask_linker(binaries: list[str]) -> list[str]:
+    environment = {"PATH": SEARCH_PATH, "LC_ALL": "C"}
+    answer = subprocess.run(["ldd", *binaries], env=environment, capture_output=True, text=True, check=False)  # noqa: S607
+    if "not found" in answer.stdout:
+        missing = next(line.strip() for line in answer.stdout.splitlines() if "not found" in line)
+        raise MachineLacks("missing-library", f"a library of the interpreter is missing: {missing}", hint="reinstall Python")
+    found = set()
+    for line in answer.stdout.splitlines():
+        words = line.split()
+        path = words[2] if "=>" in words and len(words) > 2 else words[0] if words else ""
+        if path.startswith("/") and not path.endswith(":"):
+            found.add(path)
+    return sorted(found)

@@ -1,0 +1,30 @@
+"""All that a plugin imports.
+
+A plugin is a distribution with an entry point in the group `bk`, whose module implements `bk_register_workers`.
+"""
+
+from __future__ import annotations
+
+from bkrules.plugin import buildkitd
+from bkrules.plugin.daemon import Daemon, DaemonError, Daemons, User
+from bkrules.plugin.host import Host, Lack, subordinate_range
+from bkrules.plugin.spec import Register, hookimpl
+from bkrules.plugin.worker import Backend, Mirror, SettingsError, Worker, setting
+
+__all__ = [
+    "Backend",
+    "Daemon",
+    "DaemonError",
+    "Daemons",
+    "Host",
+    "Lack",
+    "Mirror",
+    "Register",
+    "SettingsError",
+    "User",
+    "Worker",
+    "buildkitd",
+    "hookimpl",
+    "setting",
+    "subordinate_range",
+]

@@ -1,0 +1,147 @@
+"""Daemons inside a cell: started with a log of their own, ready when they say so, noticed when they die."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class DaemonError(Exception):
+    """A daemon died, or was not ready in time."""
+
+
+@dataclass(frozen=True)
+class User:
+    """Whom a daemon runs as."""
+
+    name: str
+    uid: int
+    gid: int
+    home: str
+
+
+@dataclass
+class Daemon:
+    """A started daemon. `ready` is the socket on which it says so."""
+
+    name: str
+    pid: int
+    pidfd: int
+    ready: socket.socket
+
+
+class Daemons:
+    """Starts daemons in this cell. `tools` holds the binaries, `logs` gets one file for each daemon."""
+
+    state = Path("/var/lib/bk")
+    run = Path("/run/bk")
+    configuration = Path("/etc/bk")
+    logs = Path("/out")
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = dict(environment)
+        self.running: list[Daemon] = []
+
+    def start(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        user: User | None = None,
+        listener: socket.socket | None = None,
+        timeout: float = 20,
+    ) -> Daemon:
+        """Start `arguments` and return once it has sent READY=1 (sd_notify). `listener` is handed over as LISTEN_FDS.
+
+        `timeout` is in seconds. Raises DaemonError when the daemon dies before or is not ready by then.
+        """
+        daemon = self.spawn(name, arguments, environment=environment, user=user, listener=listener)
+        self.wait_ready(daemon, timeout)
+        return daemon
+
+    def spawn(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        user: User | None = None,
+        listener: socket.socket | None = None,
+    ) -> Daemon:
+        """Start `arguments` without waiting; `wait_ready` does."""
+        ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        address = str(self.run / f"notify-{name}")
+        ready.bind(address)
+        Path(address).chmod(0o777)  # a daemon under another user writes to it
+        variables = {**self.environment, "NOTIFY_SOCKET": address, **(environment or {})}
+        log = os.open(self.logs / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        pid = os.fork()
+        if pid == 0:
+            _become(arguments, variables, log, user, listener)
+        os.close(log)
+        daemon = Daemon(name, pid, os.pidfd_open(pid), ready)
+        self.running.append(daemon)
+        return daemon
+
+    def wait_ready(self, daemon: Daemon, timeout: float = 20) -> None:
+        """Return when the daemon says READY=1. Raises DaemonError."""
+        deadline = time.monotonic() + timeout
+        watched = [daemon.ready, *(other.pidfd for other in self.running)]
+        while True:
+            found, _, _ = select.select(watched, [], [], max(0, deadline - time.monotonic()))
+            if not found:
+                raise DaemonError(f"{daemon.name} was not ready within {timeout:g} s")
+            if daemon.ready in found and b"READY=1" in daemon.ready.recv(4096):
+                return
+            for other in self.running:
+                if other.pidfd in found:
+                    raise DaemonError(f"{other.name} died before it was ready: {self.status(other)}")
+
+    def dead(self) -> list[Daemon]:
+        """The daemons that have ended."""
+        found, _, _ = select.select([daemon.pidfd for daemon in self.running], [], [], 0)
+        return [daemon for daemon in self.running if daemon.pidfd in found]
+
+    def status(self, daemon: Daemon) -> str:
+        """How a dead daemon ended."""
+        info = os.waitid(os.P_PID, daemon.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if info is None:
+            return "it is running"
+        if info.si_code == os.CLD_EXITED:
+            return f"exit status {info.si_status}"
+        return f"killed by {signal.Signals(info.si_status).name}"
+
+
+def _become(
+    arguments: Sequence[str], variables: dict[str, str], log: int, user: User | None, listener: socket.socket | None
+) -> None:
+    """Turn this forked process into the daemon. Never returns."""
+    try:
+        os.setsid()
+        os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        if listener is not None:
+            if listener.fileno() == 3:
+                os.set_inheritable(3, True)
+            else:
+                os.dup2(listener.fileno(), 3)
+            variables |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+        if user is not None:
+            os.setgroups([])
+            os.setgid(user.gid)
+            os.setuid(user.uid)
+            variables |= {"HOME": user.home, "USER": user.name}
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        os.execvpe(arguments[0], arguments, variables)
+    except BaseException as error:
+        os.write(2, f"cannot start {arguments[0]}: {error}\n".encode())
+    finally:
+        os._exit(127)

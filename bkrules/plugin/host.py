@@ -1,0 +1,119 @@
+"""What this machine can do, as far as workers ask."""
+
+from __future__ import annotations
+
+import os
+import platform
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SUBORDINATE_IDS = 65536
+FUSE_DEVICE = os.makedev(10, 229)
+
+
+@dataclass(frozen=True)
+class Lack:
+    """Something that this machine lacks: what, why it is needed, and what to do about it."""
+
+    what: str
+    why: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.why}; {self.remedy}"
+
+
+@dataclass(frozen=True)
+class Host:
+    """Facts about the kernel and the user, probed without starting anything."""
+
+    root: bool
+    fuse: bool
+    filesystems: frozenset[str]
+    user_namespaces: int
+    mapped_ids: int
+    cgroup: str
+    namespaces: frozenset[str] = field(default=frozenset())
+    machine: str = ""
+
+    @property
+    def features(self) -> dict[str, str]:
+        """The facts that can change a result, for the key of a cell."""
+        names = ("fuse", "overlay")
+        yes = {f"filesystem-{name}": "yes" if name in self.filesystems else "no" for name in names}
+        return {"OSFamily": "Linux", "ISA": self.machine, "cgroup": "v2" if self.cgroup else "none", **yes}
+
+    def lacks(self) -> tuple[Lack, ...]:
+        """What every cell needs and this machine has not."""
+        found = []
+        if not self.root:
+            found.append(Lack("not root", "a cell makes namespaces, mounts and device nodes", "run bk as root, for instance with sudo"))
+        missing = {"mnt", "pid", "net", "ipc", "uts"} - self.namespaces
+        if missing:
+            found.append(Lack(f"no {', '.join(sorted(missing))} namespaces", "a cell is isolated by them", "use a kernel that has them"))
+        if not self.cgroup:
+            found.append(Lack("no cgroup2", "a cell is contained by one", "mount one:  mount -t cgroup2 none /sys/fs/cgroup"))
+        if "overlay" not in self.filesystems:
+            found.append(Lack("no overlay filesystem", "the overlayfs snapshotter mounts it", "load it:  modprobe overlay"))
+        return tuple(found)
+
+
+def probe(root: str = "/") -> Host:
+    """The facts of this machine, read below `root`."""
+    return Host(
+        root=os.geteuid() == 0 and _mapped(root) > 1,
+        fuse=_is_fuse(f"{root}dev/fuse"),
+        filesystems=frozenset(line.split()[-1] for line in _read(f"{root}proc/filesystems").splitlines() if line.strip()),
+        user_namespaces=int(_read(f"{root}proc/sys/user/max_user_namespaces").strip() or 0),
+        mapped_ids=_mapped(root),
+        cgroup=_cgroup2(_read(f"{root}proc/self/mountinfo")),
+        namespaces=frozenset(_names(f"{root}proc/self/ns")),
+        machine=platform.machine(),
+    )
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+def _names(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except OSError:
+        return []
+
+
+def _is_fuse(path: str) -> bool:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == FUSE_DEVICE
+
+
+def _mapped(root: str) -> int:
+    """How many user ids this process may hand out: all of them, unless it is in a user namespace."""
+    return sum(int(line.split()[2]) for line in _read(f"{root}proc/self/uid_map").splitlines())
+
+
+def _cgroup2(mountinfo: str) -> str:
+    """Where the cgroup2 hierarchy is mounted, or nothing. On a hybrid machine it is a folder beside the old ones."""
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        if after.startswith("cgroup2 "):
+            return before.split()[4]
+    return ""
+
+
+def subordinate_range(text: str, user: str) -> tuple[int, int] | None:
+    """The first range of at least 65,536 ids that /etc/subuid or /etc/subgid gives to `user`: its start and length."""
+    for line in text.splitlines():
+        name, _, rest = line.strip().partition(":")
+        start, _, count = rest.partition(":")
+        if name == user and start.isdigit() and count.isdigit() and int(count) >= SUBORDINATE_IDS:
+            return int(start), int(count)
+    return None

@@ -1,0 +1,119 @@
+"""What a worker is: the class that a plugin registers, and the backend that it starts."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from bkrules.errors import did_you_mean
+from bkrules.plugin.daemon import Daemons
+from bkrules.plugin.host import Host, Lack
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """Where a cell's mirror answers, and for which registries it stands in."""
+
+    address: str
+    hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A running buildkitd. An empty string means that there is no such thing here."""
+
+    address: str
+    snapshotter: str
+    rootless: bool = False
+    containerd_address: str = ""
+    docker_address: str = ""
+    debug_address: str = ""
+    netns_detached: bool = False
+    extra_env: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+class SettingsError(ValueError):
+    """A setting that a worker does not have, or a value that it cannot take."""
+
+    def __init__(self, name: str, message: str, hint: str = "", *, unknown: bool = False) -> None:
+        super().__init__(message)
+        self.name, self.hint, self.unknown = name, hint, unknown
+
+
+def setting(default: Any, help: str) -> Any:  # noqa: A002 - the word that argparse and dataclasses users look for
+    """A field of a worker that a BUILD.py may set; `help` is shown by `bk workers`."""
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
+class Worker(ABC):
+    """A way to run buildkitd. Subclasses are frozen dataclasses whose fields are their settings.
+
+    All methods but `start` are called in bk's own process, before anything runs, and must not start anything.
+    """
+
+    name: ClassVar[str]
+    """The name by which a BUILD.py chooses this worker."""
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """The worker with these settings. Raises SettingsError."""
+        assert dataclasses.is_dataclass(cls), f"{cls.__name__} must be a dataclass"
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        for name, value in settings.items():
+            if name not in fields:
+                hint = did_you_mean(name, fields, f"settings of {cls.name}")
+                raise SettingsError(name, f"the worker {cls.name!r} has no setting {name!r}", hint, unknown=True)
+            kind = type(fields[name].default)
+            if type(value) is not kind:
+                raise SettingsError(name, f"{name!r} must be {kind.__name__}, but was {value!r}")
+        worker = cls(**settings)
+        worker.check()
+        return worker
+
+    def settings(self) -> dict[str, Any]:
+        """The settings by name, defaults included."""
+        assert dataclasses.is_dataclass(self)
+        return dataclasses.asdict(self)
+
+    def check(self) -> None:
+        """Raise SettingsError when the settings do not fit together."""
+
+    def id(self) -> str:
+        """The worker's name in cells. It must differ between settings that a matrix could hold side by side."""
+        return self.name
+
+    @abstractmethod
+    def tools(self) -> tuple[str, ...]:
+        """The names of the binaries that `start` runs, besides buildctl and registry, which every cell has."""
+
+    def host_tools(self) -> tuple[str, ...]:
+        """Commands of this machine that cannot be pinned, such as setuid helpers. They are digested into the key."""
+        return ()
+
+    def preflight(self, host: Host) -> tuple[Lack, ...]:
+        """What this machine lacks for this worker. A lack makes its cells skipped, with that reason."""
+        return ()
+
+    def features(self) -> frozenset[str]:
+        """BuildKit features that tests may ask for."""
+        return frozenset()
+
+    def cache_key(self) -> Mapping[str, str]:
+        """Whatever else of this worker can change a result. Its settings, tools, configuration and code are covered."""
+        return {}
+
+    @abstractmethod
+    def configuration(self, mirror: Mirror) -> Mapping[str, Mapping[str, Any]]:
+        """The daemons' configuration files: name to TOML document. They lie in `Daemons.configuration` when it starts."""
+
+    @abstractmethod
+    def start(self, daemons: Daemons) -> AbstractContextManager[Backend]:
+        """Start the daemons inside a cell and yield the backend once it is ready.
+
+        Called once for each cell, in the cell's first process, which is single-threaded. Raising ends the cell as an
+        infrastructure failure. Nothing has to be stopped: the kernel ends every process of a cell with its first one.
+        """

@@ -1,0 +1,154 @@
+"""The Remote Execution API's messages on the wire, as far as bk needs them.
+
+An action's digest is the digest of its encoded bytes, so the encoding is canonical: fields in the order of their
+tags, defaults left out, repeated fields in the order given. Messages are dicts; a field's kind is `s` (string), `y` (bytes),
+`i` (varint), `b` (bool) or a message's name, with `*` in front when it repeats. Source: the protocol buffer
+definitions of build.bazel.remote.execution.v2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+Message = dict[str, Any]
+
+SCHEMA: dict[str, dict[int, tuple[str, str]]] = {
+    "Digest": {1: ("hash", "s"), 2: ("size_bytes", "i")},
+    "Duration": {1: ("seconds", "i"), 2: ("nanos", "i")},
+    "Property": {1: ("name", "s"), 2: ("value", "s")},
+    "Platform": {1: ("properties", "*Property")},
+    "Command": {
+        1: ("arguments", "*s"),
+        2: ("environment_variables", "*Property"),
+        5: ("platform", "Platform"),
+        6: ("working_directory", "s"),
+        7: ("output_paths", "*s"),
+    },
+    "Action": {
+        1: ("command_digest", "Digest"),
+        2: ("input_root_digest", "Digest"),
+        6: ("timeout", "Duration"),
+        7: ("do_not_cache", "b"),
+        9: ("salt", "y"),
+        10: ("platform", "Platform"),
+    },
+    "FileNode": {1: ("name", "s"), 2: ("digest", "Digest"), 4: ("is_executable", "b")},
+    "DirectoryNode": {1: ("name", "s"), 2: ("digest", "Digest")},
+    "Directory": {1: ("files", "*FileNode"), 2: ("directories", "*DirectoryNode")},
+    "Tree": {1: ("root", "Directory"), 2: ("children", "*Directory")},
+    "OutputFile": {1: ("path", "s"), 2: ("digest", "Digest"), 4: ("is_executable", "b")},
+    "OutputDirectory": {1: ("path", "s"), 3: ("tree_digest", "Digest"), 5: ("root_directory_digest", "Digest")},
+    "ExecutedActionMetadata": {1: ("worker", "s"), 12: ("virtual_execution_duration", "Duration")},
+    "ActionResult": {
+        2: ("output_files", "*OutputFile"),
+        3: ("output_directories", "*OutputDirectory"),
+        4: ("exit_code", "i"),
+        9: ("execution_metadata", "ExecutedActionMetadata"),
+    },
+}
+
+
+def encode(name: str, message: Message) -> bytes:
+    """The canonical bytes of a message. Raises KeyError for a field that the message does not have."""
+    schema = SCHEMA[name]
+    unknown = message.keys() - {field for field, _ in schema.values()}
+    if unknown:
+        raise KeyError(f"{name} has no field {sorted(unknown)}")
+    return b"".join(_field(tag, kind, message.get(field)) for tag, (field, kind) in sorted(schema.items()))
+
+
+def decode(name: str, data: bytes) -> Message:
+    """The message in `data`, with every known field present. Raises ValueError when `data` is not such a message."""
+    schema = SCHEMA[name]
+    message: Message = {field: _default(kind) for field, kind in schema.values()}
+    for tag, value in _fields(data):
+        if tag not in schema:
+            continue
+        field, kind = schema[tag]
+        try:
+            if kind[0] == "*":
+                message[field].append(_value(kind[1:], value))
+            else:
+                message[field] = _value(kind, value)
+        except (TypeError, AttributeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{name}.{field} has the wrong wire type") from error
+    return message
+
+
+def _field(tag: int, kind: str, value: Any) -> bytes:
+    if kind[0] == "*":
+        return b"".join(_entry(tag, kind[1:], item) for item in value or ())
+    if value is None or (kind in SCALARS and not value):
+        return b""
+    return _entry(tag, kind, value)
+
+
+SCALARS = ("s", "y", "i", "b")
+
+
+def _entry(tag: int, kind: str, value: Any) -> bytes:
+    if kind in "ib":
+        return _varint(tag << 3) + _varint(int(value))
+    body = value.encode() if kind == "s" else bytes(value) if kind == "y" else encode(kind, value)
+    return _varint(tag << 3 | 2) + _varint(len(body)) + body
+
+
+def _varint(number: int) -> bytes:
+    number &= (1 << 64) - 1
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def _default(kind: str) -> Any:
+    if kind[0] == "*":
+        return []
+    return {"s": "", "y": b"", "i": 0, "b": False}.get(kind)
+
+
+def _value(kind: str, value: int | bytes) -> Any:
+    if kind in "ib":
+        if not isinstance(value, int):
+            raise TypeError
+        return bool(value) if kind == "b" else value
+    if not isinstance(value, bytes):
+        raise TypeError
+    return value.decode() if kind == "s" else value if kind == "y" else decode(kind, value)
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    at = 0
+    while at < len(data):
+        key, at = _read_varint(data, at)
+        tag, wire = key >> 3, key & 7
+        if wire == 0:
+            number, at = _read_varint(data, at)
+            yield tag, number
+            continue
+        if wire == 2:
+            size, at = _read_varint(data, at)
+        elif wire in (1, 5):
+            size = 8 if wire == 1 else 4
+        else:
+            raise ValueError(f"wire type {wire} is not one of protocol buffers 3")
+        if at + size > len(data):
+            raise ValueError("the message is cut short")
+        yield tag, data[at : at + size]
+        at += size
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        if at >= len(data) or shift > 63:
+            raise ValueError("the message is cut short")
+        byte = data[at]
+        at += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, at
+        shift += 7

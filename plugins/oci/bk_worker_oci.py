@@ -1,0 +1,72 @@
+"""The OCI worker: buildkitd runs containers by runc itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from bkrules.plugin import Backend, Daemons, Host, Lack, Mirror, Register, SettingsError, Worker, buildkitd, hookimpl, setting
+
+SNAPSHOTTERS = ("overlayfs", "native", "stargz")
+
+
+@dataclass(frozen=True)
+class OciWorker(Worker):
+    """buildkitd with its OCI worker, on overlayfs, native or stargz."""
+
+    name = "oci"
+
+    snapshotter: str = setting("overlayfs", "overlayfs, native or stargz")
+    proxy: bool = setting(False, "with stargz: use the snapshotter daemon instead of the one inside buildkitd")
+
+    def check(self) -> None:
+        if self.snapshotter not in SNAPSHOTTERS:
+            raise SettingsError("snapshotter", f"'snapshotter' must be one of {', '.join(SNAPSHOTTERS)}, but was {self.snapshotter!r}")
+        if self.proxy and self.snapshotter != "stargz":
+            raise SettingsError("proxy", f"'proxy' needs snapshotter 'stargz', but it is {self.snapshotter!r}")
+
+    def id(self) -> str:
+        suffix = "" if self.snapshotter == "overlayfs" else f"+{self.snapshotter}"
+        return self.name + suffix + ("-proxy" if self.proxy else "")
+
+    def tools(self) -> tuple[str, ...]:
+        return ("buildkitd", "runc", *(("containerd-stargz-grpc",) if self.proxy else ()))
+
+    def preflight(self, host: Host) -> tuple[Lack, ...]:
+        if self.snapshotter == "stargz" and not host.fuse:
+            return (Lack("no /dev/fuse", "the stargz snapshotter mounts layers through it", "load it:  modprobe fuse"),)
+        return ()
+
+    def configuration(self, mirror: Mirror) -> Mapping[str, Mapping[str, Any]]:
+        config = buildkitd.configuration(mirror)
+        files = {buildkitd.CONFIGURATION: config}
+        if self.proxy:
+            files[_stargz().CONFIGURATION] = _stargz().configuration(mirror)
+        elif self.snapshotter == "stargz":
+            # Without these, a background fetch would spoil what a test measures at the mirror.
+            config["worker"]["oci"]["stargzSnapshotter"] = {"no_background_fetch": True, "noprefetch": True}
+        return files
+
+    @contextmanager
+    def start(self, daemons: Daemons) -> Iterator[Backend]:
+        flags = [*buildkitd.OCI_FLAGS, "--oci-worker-snapshotter", self.snapshotter]
+        if self.proxy:
+            flags += ["--oci-worker-proxy-snapshotter-path", _stargz().start(daemons)]
+        yield Backend(address=buildkitd.start(daemons, flags), snapshotter=self.snapshotter)
+
+
+def _stargz() -> Any:
+    """The plugin that owns the snapshotter daemon; only the proxy path needs it."""
+    try:
+        return import_module("bk_worker_containerd_stargz")
+    except ModuleNotFoundError as error:
+        raise SettingsError("proxy", "'proxy' needs the snapshotter daemon", "pip install bk-worker-containerd-stargz") from error
+
+
+@hookimpl
+def bk_register_workers(register: Register) -> None:
+    """The workers of this distribution."""
+    register(OciWorker)

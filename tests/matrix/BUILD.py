@@ -1,0 +1,1 @@
+"""The package //tests/matrix: tests that run in cells. It bounds which conftest.py they share."""
