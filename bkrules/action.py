@@ -8,7 +8,7 @@ only what the key covers: the arguments and the resolved inputs.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -206,17 +206,3 @@ def from_message(message: reapi.Message | None) -> Digest:
 def parameters(value: Any) -> str:
     """A value as the JSON that `Action.parameters` reads: sorted, so that equal values are equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
-
-
-def by_dependency(actions: Mapping[str, Action]) -> Iterator[Action]:
-    """Every action once, after those it depends on; otherwise in the order of their ids."""
-    seen: set[str] = set()
-    stack = [(name, False) for name in sorted(actions, reverse=True)]
-    while stack:
-        name, ready = stack.pop()
-        if ready:
-            yield actions[name]
-        elif name not in seen:
-            seen.add(name)
-            stack.append((name, True))
-            stack += [(other, False) for other in reversed(actions[name].dependencies)]

@@ -18,8 +18,9 @@ from pathlib import Path
 from types import FrameType
 
 from bkrules import machine, report
-from bkrules.action import Action, DirectoryNode, FileNode, by_dependency
+from bkrules.action import Action, DirectoryNode, FileNode
 from bkrules.analysis.analyze import ActionGraph, analyze
+from bkrules.cache import atomic
 from bkrules.cache.action_cache import ActionCache
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
@@ -28,7 +29,7 @@ from bkrules.execution.executor import Executor
 from bkrules.execution.result import Result
 from bkrules.execution.runner import Workshop
 from bkrules.execution.scheduler import Scheduler
-from bkrules.label import Label, parse_pattern
+from bkrules.label import parse_pattern
 from bkrules.loading.graph import TargetGraph, close
 from bkrules.loading.workspace import MARKER, OUTPUT, Workspace, find_root
 from bkrules.plugin.manager import Plugins, load
@@ -75,7 +76,12 @@ def open_workspace(folder: str) -> Workspace:
     workspace = Workspace(find_root(folder), RULES)
     top = workspace.package("")
     if top is None or not top.workspace:
-        raise LoadError("no-workspace-name", f"{MARKER} does not name the workspace", where=f"{MARKER}:1", hint="call workspace(name = ...) in it")
+        raise LoadError(
+            "no-workspace-name",
+            f"{MARKER} does not name the workspace",
+            where=f"{MARKER}:1",
+            hint="call workspace(name = ...) in it",
+        )
     return workspace
 
 
@@ -169,7 +175,12 @@ def execute(analysis: Analysis, options: Options) -> BuildResult:
         progress.end(result)
 
     scheduler = Scheduler(
-        execution.executor.look_up, execution.executor.run, on_start, on_result, jobs=options.jobs, keep_going=options.keep_going
+        execution.executor.look_up,
+        execution.executor.run,
+        on_start,
+        on_result,
+        jobs=options.jobs,
+        keep_going=options.keep_going,
     )
     interrupted = False
     try:
@@ -185,9 +196,13 @@ def execute(analysis: Analysis, options: Options) -> BuildResult:
         progress.close()
         execution.close()
     for name, action in actions.items():
-        results.setdefault(name, Result(action, "not run", reason="the build was interrupted" if interrupted else "an earlier action failed"))
-    ordered = tuple(results[action.id] for action in by_dependency(actions))
-    build = BuildResult(ordered, time.monotonic() - began, interrupted)
+        results.setdefault(
+            name,
+            Result(
+                action, "not run", reason="the build was interrupted" if interrupted else "an earlier action failed"
+            ),
+        )
+    build = BuildResult(tuple(results[name] for name in actions), time.monotonic() - began, interrupted)
     _write_outputs(analysis, build)
     return build
 
@@ -220,19 +235,8 @@ def _show(result: Result, out: Path) -> None:
     folder = out / result.action.label.package / result.action.label.name
     for name, node in result.outputs.items():
         if isinstance(node, FileNode):
-            _link(node.path, folder / name)
+            atomic.place(node.path, folder / name)
         elif isinstance(node, DirectoryNode):
             shutil.rmtree(folder / name, ignore_errors=True)
             for path, file in node.files.items():
-                _link(file.path, folder / name / path)
-
-
-def _link(source: str, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)  # the cache is on another filesystem
-
-
+                atomic.place(file.path, folder / name / path)

@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from bkrules import __version__, errors, report
 from bkrules.action import Action
@@ -49,7 +49,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="bk", description="Tests container builds on every BuildKit worker.", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = _Parser(
+        prog="bk",
+        description="Tests container builds on every BuildKit worker.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"bk {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
 
@@ -66,14 +71,18 @@ def _parser() -> argparse.ArgumentParser:
     _add_patterns(aquery)
     aquery.add_argument("--json", action="store_true", help="print JSON")
     _add_cache(aquery)
-    workers = _command(commands, "workers", _workers, "print the installed workers, their settings, and what they lack here")
+    workers = _command(
+        commands, "workers", _workers, "print the installed workers, their settings, and what they lack here"
+    )
     workers.add_argument("--json", action="store_true", help="print JSON")
     reap = _command(commands, "reap", _reap, "remove what a killed run left, and nothing else")
     _add_cache(reap)
     return parser
 
 
-def _command(commands: argparse._SubParsersAction[_Parser], name: str, run: Callable[[argparse.Namespace], int], text: str) -> _Parser:
+def _command(
+    commands: argparse._SubParsersAction[_Parser], name: str, run: Callable[[argparse.Namespace], int], text: str
+) -> _Parser:
     parser = commands.add_parser(name, help=text, description=text)
     parser.set_defaults(command=run)
     return parser
@@ -85,12 +94,27 @@ def _add_patterns(parser: argparse.ArgumentParser) -> None:
 
 def _add_cache(parser: argparse.ArgumentParser) -> None:
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "bk")
-    parser.add_argument("--disk_cache", "--disk-cache", default=str(home), metavar="DIR", help="where results are kept (default: %(default)s)")
+    parser.add_argument(
+        "--disk_cache",
+        "--disk-cache",
+        default=str(home),
+        metavar="DIR",
+        help="where results are kept (default: %(default)s)",
+    )
 
 
 def _add_execution(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-j", "--jobs", type=_jobs, default=os.cpu_count() or 1, metavar="N", help="how many actions run at once (default: the cores)")
-    parser.add_argument("-k", "--keep_going", "--keep-going", action="store_true", help="go on with what does not depend on a failure")
+    parser.add_argument(
+        "-j",
+        "--jobs",
+        type=_jobs,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="how many actions run at once (default: the cores)",
+    )
+    parser.add_argument(
+        "-k", "--keep_going", "--keep-going", action="store_true", help="go on with what does not depend on a failure"
+    )
     _add_cache(parser)
 
 
@@ -144,7 +168,12 @@ def _query(arguments: argparse.Namespace) -> int:
         targets = tuple(workspace.match([parse_pattern(pattern, "" if package == "." else package)]))
     ordered = sorted(targets, key=lambda target: target.label)
     if arguments.json:
-        print(json.dumps([{"label": str(one.label), "rule": one.rule.name, "location": str(one.location)} for one in ordered], indent=1))
+        print(
+            json.dumps(
+                [{"label": str(one.label), "rule": one.rule.name, "location": str(one.location)} for one in ordered],
+                indent=1,
+            )
+        )
     else:
         for target in ordered:
             print(target.label)
@@ -214,7 +243,7 @@ def _workers(arguments: argparse.Namespace) -> int:
 
     plugins = load()
     host = probe()
-    documents = []
+    documents: list[dict[str, Any]] = []
     for name, kind in sorted(plugins.workers.items()):
         worker = kind.from_settings({})
         documents.append(
@@ -230,9 +259,9 @@ def _workers(arguments: argparse.Namespace) -> int:
         return errors.SUCCESS
     for document in documents:
         print(f"{document['worker']}  ({document['distribution']})")
-        for setting, description in document["settings"].items():  # type: ignore[attr-defined]
+        for setting, description in document["settings"].items():
             print(f"  {setting} = {description['default']!r}: {description['help']}")
-        for lack in document["lacks"]:  # type: ignore[attr-defined]
+        for lack in document["lacks"]:
             print(f"  cannot run here: {lack}")
     return errors.SUCCESS
 
@@ -244,5 +273,3 @@ def _reap(arguments: argparse.Namespace) -> int:
     for path in sweep(os.path.abspath(arguments.disk_cache), probe().cgroup):
         print(f"removed {path}")
     return errors.SUCCESS
-
-

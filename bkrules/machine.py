@@ -11,10 +11,11 @@ import os
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
+from typing import Any
 
 import bkrules
 from bkrules.cache import atomic
@@ -57,11 +58,19 @@ def load(store: str) -> Machine:
     """This machine. `store` is a folder where answers of the dynamic linker are kept."""
     interpreter = os.path.realpath(sys.executable)
     stdlib = sysconfig.get_path("stdlib")
-    extensions = [str(path) for path in sorted(Path(stdlib, "lib-dynload").glob("*.so")) if not path.name.startswith("_tkinter")]
+    extensions = [
+        str(path) for path in sorted(Path(stdlib, "lib-dynload").glob("*.so")) if not path.name.startswith("_tkinter")
+    ]
     package = os.path.dirname(bkrules.__file__)
     runtime = [
         (f"bkrules/{path.relative_to(package)}", str(path))
-        for pattern in ("execution/cell.py", "execution/linux.py", "execution/mirror_door.py", "plugin/*.py", "testing/*.py")
+        for pattern in (
+            "execution/cell.py",
+            "execution/linux.py",
+            "execution/mirror_door.py",
+            "plugin/*.py",
+            "testing/*.py",
+        )
         for path in sorted(Path(package).glob(pattern))
     ]
     return Machine(
@@ -97,11 +106,11 @@ def _closure(binaries: list[str], store: str) -> tuple[str, ...]:
     return tuple(libraries)
 
 
-def _remembered(path: str) -> Mapping[str, list[str]] | None:
+def _remembered(path: str) -> dict[str, Any] | None:
     try:
         with open(path) as file:
-            record: Mapping[str, list[str]] = json.load(file)
-        if all(_stamp(name) == stamp for name, stamp in dict(record["stamps"]).items()):
+            record: dict[str, Any] = json.load(file)
+        if all(_stamp(name) == stamp for name, stamp in record["stamps"].items()):
             return record
     except (OSError, ValueError, KeyError):
         return None
@@ -115,10 +124,12 @@ def _stamp(path: str) -> list[int]:
 
 def _ask_linker(binaries: list[str]) -> list[str]:
     environment = {"PATH": SEARCH_PATH, "LC_ALL": "C"}
-    answer = subprocess.run(["ldd", *binaries], env=environment, capture_output=True, text=True, check=False)  # noqa: S607
+    answer = subprocess.run(["ldd", *binaries], env=environment, capture_output=True, text=True, check=False)
     if "not found" in answer.stdout:
         missing = next(line.strip() for line in answer.stdout.splitlines() if "not found" in line)
-        raise MachineLacks("missing-library", f"a library of the interpreter is missing: {missing}", hint="reinstall Python")
+        raise MachineLacks(
+            "missing-library", f"a library of the interpreter is missing: {missing}", hint="reinstall Python"
+        )
     found = set()
     for line in answer.stdout.splitlines():
         words = line.split()

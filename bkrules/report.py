@@ -102,7 +102,9 @@ class Progress:
         from rich.console import Console
         from rich.live import Live
 
-        live = Live(console=Console(file=self._stream), get_renderable=self._frame, refresh_per_second=10, transient=True)
+        live = Live(
+            console=Console(file=self._stream), get_renderable=self._frame, refresh_per_second=10, transient=True
+        )
         live.start()
         return live
 
@@ -134,7 +136,9 @@ def grid(cells: Sequence[Result]) -> str:
         rows.setdefault(row, {})[cell.worker] = _mark(result)
     table = [["", *workers]] + [[row, *(marks.get(worker, "") for worker in workers)] for row, marks in rows.items()]
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
-    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in table)
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in table
+    )
 
 
 def _mark(result: Result) -> str:
@@ -187,8 +191,8 @@ def _reasons(results: Iterable[Result]) -> list[str]:
     found: dict[tuple[str, str, str], int] = {}
     for result in results:
         if result.action.cell is not None and result.status in ("skipped", "not run"):
-            reason = (result.status, result.reason, result.hint)
-            found[reason] = found.get(reason, 0) + 1
+            why = (result.status, result.reason, result.hint)
+            found[why] = found.get(why, 0) + 1
     blocks = []
     for (status, reason, hint), count in found.items():
         remedies = "".join(f"\n  {line}" for line in hint.splitlines())
@@ -292,12 +296,17 @@ def junit(label: Label, results: Sequence[Result]) -> str:
     for result in results:
         cell = result.action.cell
         assert cell is not None
-        lines.append(f'<testcase classname={quoteattr(str(label))} name={quoteattr(cell.name)} time="{result.seconds:.3f}">')
+        lines.append(
+            f'<testcase classname={quoteattr(str(label))} name={quoteattr(cell.name)} time="{result.seconds:.3f}">'
+        )
         axes = {"worker": cell.worker, **dict(cell.axes), "cached": str(result.cached).lower()}
-        properties = "".join(f"<property name={quoteattr(name)} value={quoteattr(value)}/>" for name, value in axes.items())
+        properties = "".join(
+            f"<property name={quoteattr(name)} value={quoteattr(value)}/>" for name, value in axes.items()
+        )
         lines.append(f"<properties>{properties}</properties>")
         if result.status in ("failed", "timed out"):
-            lines.append(f"<failure type={quoteattr(result.failure)} message={quoteattr(_printable(result.reason))}>{escape(_printable(_log(result)))}</failure>")
+            head = f"type={quoteattr(result.failure)} message={quoteattr(_printable(result.reason))}"
+            lines.append(f"<failure {head}>{escape(_printable(_log(result)))}</failure>")
         elif result.status in ("skipped", "not run"):
             lines.append(f"<skipped message={quoteattr(_printable(result.reason))}/>")
         lines.append("</testcase>")

@@ -108,7 +108,9 @@ def check_attributes(
         if name not in given:
             if attribute.required:
                 raise LoadError(
-                    "missing-attribute", f"{label}: {rule.name} needs the attribute {name!r}: {attribute.doc}", where=str(where)
+                    "missing-attribute",
+                    f"{label}: {rule.name} needs the attribute {name!r}: {attribute.doc}",
+                    where=str(where),
                 )
             values[name] = _default(attribute, label.package)
             continue

@@ -2,22 +2,26 @@
 
 from bkrules import estargz_image, image, image_mirror, test_matrix, worker
 
-APPLETS = ["cat", "chmod", "cp", "echo", "false", "find", "ls", "mkdir", "mv", "rm", "sh", "shasum", "sleep", "tar", "touch", "true"]
+APPLETS = ["cat", "chmod", "cp", "echo", "false", "find", "ls", "mkdir", "mv", "rm", "sh", "shasum", "sleep", "tar"]
 
-image(
-    name = "busybox",
-    files = {"bin/box": "//:box"},
-    symlinks = {"bin/" + name: "box" for name in APPLETS},
-    cmd = ["/bin/sh"],
-    env = ["PATH=/bin"],
-)
+def box_image(name, noise):
+    image(
+        name = name,
+        files = {"bin/box": "//:box"},
+        symlinks = {"bin/" + applet: "box" for applet in APPLETS},
+        noise = noise,
+        cmd = ["/bin/sh"],
+        env = ["PATH=/bin"],
+    )
 
-# 12 MB that do not compress, in files of which a build reads few: what lazy pulling is measured on.
-image(
-    name = "bulk",
-    base = ":busybox",
-    noise = {"data/%02d.bin" % number: 1 << 20 for number in range(12)},
-)
+def noise(numbers):
+    return {f"data/{number:02}.bin": 1 << 20 for number in numbers}
+
+box_image(name = "busybox", noise = {})
+
+# Two layers of 6 MiB that do not compress, in files of which a build reads few: what lazy pulling is measured on.
+box_image(name = "bulk_base", noise = noise(range(6)))
+image(name = "bulk", base = ":bulk_base", noise = noise(range(6, 12)))
 
 worker(name = "oci", plugin = "oci")
 worker(name = "oci_stargz", plugin = "oci", snapshotter = "stargz")

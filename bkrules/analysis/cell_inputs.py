@@ -10,8 +10,8 @@ import tomli_w
 
 from bkrules.action import Artifact, HostFile, Output, Text, parameters
 from bkrules.analysis.context import Context
-from bkrules.images.reference import Reference
 from bkrules.errors import MachineLacks
+from bkrules.images.reference import Reference
 from bkrules.machine import Machine
 from bkrules.plugin.worker import Mirror, Worker
 from bkrules.providers import WorkerInfo
@@ -40,8 +40,12 @@ def sandbox_inputs(
     inputs["host/python"] = HostFile(machine.interpreter)
     inputs["python/packages"] = Text(machine.packages.encode())
     inputs |= {f"host/helpers/{name}": HostFile(path) for name, path in _helpers(machine, info.worker).items()}
-    environment = {"HOME": "/root", "LANG": "C.UTF-8", "PATH": CELL_PATH, "TMPDIR": "/tmp", "TZ": "UTC"}  # noqa: S108
-    spec = {"plugin": info.worker.name, "settings": info.worker.settings(), "mirror": [str(one) for one in sorted(images)]}
+    environment = {"HOME": "/root", "LANG": "C.UTF-8", "PATH": CELL_PATH, "TMPDIR": "/tmp", "TZ": "UTC"}
+    spec = {
+        "plugin": info.worker.name,
+        "settings": info.worker.settings(),
+        "mirror": [str(one) for one in sorted(images)],
+    }
     return inputs, environment, machine.host.features, spec
 
 

@@ -9,18 +9,20 @@ from __future__ import annotations
 import ast
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 
-def choices(axes: Mapping[str, Sequence[str]]) -> list[tuple[tuple[str, str], ...]]:
+def choices(axes: Mapping[str, Iterable[str]]) -> list[tuple[tuple[str, str], ...]]:
     """Every combination of the axes, each as pairs of axis and choice, in a stable order."""
     names = sorted(axes)
-    return [tuple(zip(names, point, strict=True)) for point in itertools.product(*(sorted(axes[name]) for name in names))]
+    return [
+        tuple(zip(names, point, strict=True)) for point in itertools.product(*(sorted(axes[name]) for name in names))
+    ]
 
 
 def test_functions(source: str) -> list[str]:
     """The test functions of a module's source, in its order. Raises SyntaxError."""
-    return [node.name for node in ast.parse(source).body if _is_test(node)]
+    return [node.name for node in _tests(ast.parse(source))]
 
 
 def only_test(source: str, keep: str) -> str:
@@ -30,7 +32,7 @@ def only_test(source: str, keep: str) -> str:
     rest of the module speaks of stays whole.
     """
     tree = ast.parse(source)
-    others = {node.name: node for node in tree.body if _is_test(node) and node.name != keep}
+    others = {node.name: node for node in _tests(tree) if node.name != keep}
     rest = [node for node in tree.body if getattr(node, "name", None) not in others]
     used = _words(rest)
     while called := [name for name in others if name in used]:
@@ -60,8 +62,8 @@ def _words(nodes: Sequence[ast.AST]) -> set[str]:
     return found
 
 
-def _is_test(node: ast.AST) -> bool:
-    return isinstance(node, ast.FunctionDef) and node.name.startswith("test")
+def _tests(module: ast.Module) -> list[ast.FunctionDef]:
+    return [node for node in module.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test")]
 
 
 def imported_files(source: str, path: str, roots: Sequence[str], exists: Callable[[str], bool]) -> Iterator[str]:

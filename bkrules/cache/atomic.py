@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
+from pathlib import Path
 
 _serial = itertools.count()
 
@@ -29,6 +31,16 @@ def write(path: str, data: bytes, mode: int = 0o644) -> None:
         if os.path.exists(scratch):
             os.unlink(scratch)
         raise
+
+
+def place(source: str, target: Path) -> None:
+    """Show a stored file at `target`: as a hard link, or as a copy where the cache is on another filesystem."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy(source, target)
 
 
 def _create(path: str, mode: int) -> int:

@@ -24,7 +24,7 @@ class FileDigests:
         self._changed = False
         try:
             with open(store, "rb") as file:
-                self._known = marshal.load(file)  # noqa: S302 - our own file; a damaged one is dropped below
+                self._known = marshal.load(file)
         except (OSError, ValueError, EOFError, TypeError):
             self._known = {}
 

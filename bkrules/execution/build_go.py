@@ -24,7 +24,17 @@ def fetch_wheel(action: Action, _inputs: Mapping[str, Node], workshop: Workshop)
     """Fetch a pinned wheel with pip. Raises ActionFailed when its bytes are not those that were pinned."""
     spec = action.parameters
     folder = workshop.scratch(action)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--dest",
+        str(folder),
+    ]
     environment = {"PATH": SEARCH_PATH, "HOME": os.environ.get("HOME", "/root"), **network_environment()}
     _run([*command, spec["requirement"]], folder, environment, action, workshop)
     wheels = list(folder.glob("*.whl"))

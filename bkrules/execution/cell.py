@@ -36,7 +36,21 @@ DEVICES = {
     **{"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9)},
     **{"tty": (5, 0), "fuse": (10, 229), "net/tun": (10, 200)},
 }
-FOLDERS = ("proc", "sys", "dev/pts", "dev/shm", "dev/net", "tmp", "run/bk", "var/tmp", "var/lib/bk", "root", "home", "etc/bk", "etc/buildkit")
+FOLDERS = (
+    "proc",
+    "sys",
+    "dev/pts",
+    "dev/shm",
+    "dev/net",
+    "tmp",
+    "run/bk",
+    "var/tmp",
+    "var/lib/bk",
+    "root",
+    "home",
+    "etc/bk",
+    "etc/buildkit",
+)
 ETC = {
     "passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
     "group": "root:x:0:\nnogroup:x:65534:\n",
@@ -69,7 +83,9 @@ def janitor(spec: Mapping[str, Any], channel: socket.socket, death: int, worker:
     os.makedirs(f"{cgroup}/init")
     folder = os.open(f"{cgroup}/init", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        namespaces = linux.CLONE_NEWNS | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC | linux.CLONE_NEWPID | linux.CLONE_NEWNET
+        namespaces = (
+            linux.CLONE_NEWNS | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC | linux.CLONE_NEWPID | linux.CLONE_NEWNET
+        )
         pid = linux.clone3(namespaces, folder)
         if pid == 0:
             linux.die_with_parent()
@@ -119,7 +135,7 @@ def _first_process(spec: Mapping[str, Any], channel: socket.socket, worker: Work
         linux.loopback_up()
         with socket.socket() as door:
             door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            door.bind(("0.0.0.0", MIRROR_PORT))  # noqa: S104 - of a network namespace with nothing but lo
+            door.bind(("0.0.0.0", MIRROR_PORT))
             door.listen(256)
             send(channel, {"event": "mirror"}, (door.fileno(),))
         build_root(spec)
@@ -134,7 +150,10 @@ def _first_process(spec: Mapping[str, Any], channel: socket.socket, worker: Work
     except BaseException:
         detail = traceback.format_exc()
         reason = f"the cell could not be set up: {detail.splitlines()[-1]}"
-        send(channel, {"event": "result", "status": "failed", "class": "infrastructure", "reason": reason, "detail": detail})
+        send(
+            channel,
+            {"event": "result", "status": "failed", "class": "infrastructure", "reason": reason, "detail": detail},
+        )
     finally:
         os._exit(0)
 
@@ -205,7 +224,11 @@ def _attended(daemons: Daemons, timeout: float, program: Callable[[], int]) -> d
         return {"status": "passed"}
     if dead:
         return {"status": "failed", "class": "infrastructure", "reason": "; ".join(dead)}
-    return {"status": "failed", "class": "test", "reason": f"exit status {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"}
+    return {
+        "status": "failed",
+        "class": "test",
+        "reason": f"exit status {code}" if code > 0 else f"killed by {signal.Signals(-code).name}",
+    }
 
 
 def _run_child(daemons: Daemons, program: Callable[[], int]) -> None:
@@ -215,9 +238,8 @@ def _run_child(daemons: Daemons, program: Callable[[], int]) -> None:
         os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - lives as long as the process
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - it lives as long as the process
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
-        sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
         code = program()
     except BaseException:
         os.write(2, traceback.format_exc().encode())

@@ -69,7 +69,18 @@ class Executor:
         seconds = time.monotonic() - began
         if outcome.status != "passed":
             log = outcome.outputs.get("test.log", "")
-            return Result(action, outcome.status, False, seconds, key, {}, outcome.reason, outcome.failure, log=log, detail=outcome.detail)
+            return Result(
+                action,
+                outcome.status,
+                False,
+                seconds,
+                key,
+                {},
+                outcome.reason,
+                outcome.failure,
+                log=log,
+                detail=outcome.detail,
+            )
         outputs = {name: self._store(path, action) for name, path in outcome.outputs.items()}
         self._actions.put(key.digest, ActionResult(outputs, seconds))
         return Result(action, "passed", False, seconds, key, outputs, detail=outcome.detail)
@@ -107,11 +118,17 @@ class Executor:
         for path, node in inputs.items():
             for file in [node] if isinstance(node, FileNode) else node.files.values():
                 if file.path.startswith(root) and not self._actions.cas.intact(file.digest):
-                    raise ActionFailed("damaged", f"the cache's copy of {path} was damaged and has been removed", hint="run the build again")
+                    raise ActionFailed(
+                        "damaged",
+                        f"the cache's copy of {path} was damaged and has been removed",
+                        hint="run the build again",
+                    )
 
     def _store(self, path: str, action: Action) -> Node:
         if not os.path.exists(path):
-            raise ActionFailed("missing-output", f"{action.label}: {action.mnemonic} did not make {os.path.basename(path)}")
+            raise ActionFailed(
+                "missing-output", f"{action.label}: {action.mnemonic} did not make {os.path.basename(path)}"
+            )
         if not os.path.isdir(path):
             return self._store_file(path)
         files = {}
@@ -134,6 +151,8 @@ def failed(action: Action, error: BkError) -> Result:
     """The result of an action that could not run, or that raised."""
     if isinstance(error, MachineLacks) and action.cell is not None:
         return Result(action, "skipped", reason=error.message, failure="machine", hint=error.hint)
-    failure = "machine" if isinstance(error, MachineLacks) else "interrupted" if error.reason == "interrupted" else "build"
+    failure = (
+        "machine" if isinstance(error, MachineLacks) else "interrupted" if error.reason == "interrupted" else "build"
+    )
     log = error.log if isinstance(error, ActionFailed) else ""
     return Result(action, "failed", reason=error.message, failure=failure, hint=error.hint, log=log)

@@ -58,7 +58,7 @@ def pivot_root(root: str) -> None:
 
 
 def clone3(flags: int, cgroup: int | None = None) -> int:
-    """fork(2) into new namespaces and, given the descriptor of its folder, straight into a cgroup. Only from a process with one thread."""
+    """fork(2) into new namespaces, and straight into the cgroup of that folder descriptor. Not for a process with threads."""
     if cgroup is not None:
         flags |= CLONE_INTO_CGROUP
     arguments = struct.pack("11Q", flags, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, cgroup or 0)

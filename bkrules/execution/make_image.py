@@ -49,7 +49,10 @@ def convert_to_estargz(action: Action, inputs: Mapping[str, Node], workshop: Wor
         logs = "".join(f"--- {path.name}\n{path.read_text(errors='replace')}" for path in sorted(out.glob("*.log")))
         workshop.log(action).write_text(logs)
         raise ActionFailed(
-            "conversion", f"{action.label}: the conversion failed: {result.get('reason')}", hint=f"logs: {workshop.log(action)}", log=logs
+            "conversion",
+            f"{action.label}: the conversion failed: {result.get('reason')}",
+            hint=f"logs: {workshop.log(action)}",
+            log=logs,
         )
     layout.unpack_archive(out / "image.tar", folder / LAYOUT)
     return Outcome("passed", {LAYOUT: str(folder / LAYOUT)})

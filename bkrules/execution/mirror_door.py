@@ -13,6 +13,7 @@ import select
 import socket
 import threading
 from collections import deque
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
 HEAD_END = b"\r\n\r\n"
@@ -22,7 +23,7 @@ _CHUNK = 1 << 18
 
 @dataclass(frozen=True)
 class MirrorRequest:
-    """One request that a cell made to its mirror; `body_bytes` is the length of the answer's body."""
+    """One request that a cell made to its mirror; `path` is without its query, `body_bytes` the length of the answer's body."""
 
     method: str
     path: str
@@ -124,7 +125,7 @@ class MirrorDoor(threading.Thread):
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._calls: deque[tuple[str, int, _Room | None]] = deque()
         self._poll.register(self._wake_read, select.EPOLLIN)
-        self._stop = False
+        self._ended = False
 
     def add(self, descriptor: int, target: str) -> int:
         """Serve a listening socket from the registry at the unix socket `target`; a handle for `remove`."""
@@ -151,7 +152,7 @@ class MirrorDoor(threading.Thread):
 
     def run(self) -> None:
         """The thread's loop."""
-        while not self._stop:
+        while not self._ended:
             for descriptor, events in self._poll.poll():
                 if descriptor == self._wake_read:
                     os.read(self._wake_read, 4096)
@@ -169,7 +170,7 @@ class MirrorDoor(threading.Thread):
                 self._rooms[descriptor] = room
                 self._poll.register(descriptor, select.EPOLLIN)
             elif what == "stop":
-                self._stop = True
+                self._ended = True
             elif descriptor in self._rooms:
                 gone = self._rooms.pop(descriptor)
                 for end in [end for end in self._ends.values() if end.room is gone]:
@@ -222,7 +223,7 @@ class MirrorDoor(threading.Thread):
             if path == COUNTS:
                 self._count(end)
                 return
-            end.asked.append((method, path))
+            end.asked.append((method, path.partition("?")[0]))
         self._write(end.peer, data)
 
     def _count(self, end: _End) -> None:
@@ -234,10 +235,8 @@ class MirrorDoor(threading.Thread):
 
     def _write(self, end: _End, data: bytes) -> None:
         if not end.pending:
-            try:
+            with suppress(BlockingIOError):
                 data = data[end.socket.send(data) :]
-            except BlockingIOError:
-                pass
         if data:
             assert end.peer is not None
             end.pending += data
@@ -259,6 +258,7 @@ class MirrorDoor(threading.Thread):
 
     def _drop(self, end: _End) -> None:
         for one in (end, end.peer):
-            if one is not None and self._ends.pop(one.socket.fileno(), None):
+            if one is not None and self._ends.get(one.socket.fileno()) is one:
+                del self._ends[one.socket.fileno()]
                 self._poll.unregister(one.socket.fileno())
                 one.socket.close()

@@ -57,7 +57,12 @@ class Processes:
         self, arguments: Sequence[str], directory: str, environment: Mapping[str, str], log: str
     ) -> Iterator[Started]:
         """Run a command for as long as the context lasts."""
-        spec = {"kind": "command", "arguments": list(arguments), "directory": directory, "environment": dict(environment)}
+        spec = {
+            "kind": "command",
+            "arguments": list(arguments),
+            "directory": directory,
+            "environment": dict(environment),
+        }
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
             started = self._start(spec, (output,))
@@ -66,9 +71,7 @@ class Processes:
         with self._until_end(started):
             yield started
 
-    def cell(
-        self, spec: Mapping[str, Any], on_mirror: Callable[[int], None], timeout: float
-    ) -> dict[str, Any] | None:
+    def cell(self, spec: Mapping[str, Any], on_mirror: Callable[[int], None], timeout: float) -> dict[str, Any] | None:
         """Run a cell to its end; its result, or None when it ended without one. `timeout` in seconds is the last resort."""
         result: dict[str, Any] | None = None
         deadline = time.monotonic() + timeout
@@ -78,7 +81,11 @@ class Processes:
                 try:
                     message, descriptors = receive(started.channel)
                 except TimeoutError:
-                    return {"status": "timed out", "class": "infrastructure", "reason": f"the cell did not end within {timeout:g} s"}
+                    return {
+                        "status": "timed out",
+                        "class": "infrastructure",
+                        "reason": f"the cell did not end within {timeout:g} s",
+                    }
                 if message is None:
                     break
                 if message["event"] == "mirror":
@@ -144,7 +151,7 @@ class Processes:
             near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _QUEUE)
             arguments = [sys.executable, "-I", "-m", "bkrules.execution.zygote", str(far.fileno())]
             environment = {"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8"}
-            self._zygote = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            self._zygote = subprocess.Popen(
                 arguments, pass_fds=[far.fileno()], start_new_session=True, env=environment, stdin=subprocess.DEVNULL
             )
             far.close()

@@ -57,7 +57,9 @@ class Registries:
         (folder / "config.yml").write_text(_CONFIG)
         log = folder / "registry.log"
         self._open.enter_context(
-            self._processes.command([binary, "serve", "config.yml"], str(folder), {"OTEL_TRACES_EXPORTER": "none"}, str(log))
+            self._processes.command(
+                [binary, "serve", "config.yml"], str(folder), {"OTEL_TRACES_EXPORTER": "none"}, str(log)
+            )
         )
         # Reached through the descriptor of its folder, since the path of a unix socket may only have 107 bytes.
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

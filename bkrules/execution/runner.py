@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from bkrules.action import Action, Node
+from bkrules.action import Action, FileNode, Node
+from bkrules.cache.atomic import place
 from bkrules.cache.cas import Cas
+from bkrules.digest import Digest
 from bkrules.execution.mirror_door import MirrorDoor
 from bkrules.execution.processes import Processes
 from bkrules.execution.registry import Registries
@@ -35,10 +38,27 @@ class Workshop:
     door: MirrorDoor
     machine: Callable[[], Machine]
     plugins: Plugins
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _tool_folders: dict[tuple[tuple[str, Digest], ...], str] = field(default_factory=dict)
 
     def scratch(self, action: Action) -> Path:
         """A folder of this action alone, gone after the run."""
         return self.folder.new(f"action-{abs(hash(action.id))}")
+
+    def tool_folder(self, tools: Mapping[str, FileNode]) -> str:
+        """A folder with these tools by their names.
+
+        A folder, since runc runs itself from an overlay of the folder it lies in, and an overlay does not see through a bind
+        of a single file.
+        """
+        key = tuple(sorted((name, node.digest) for name, node in tools.items()))
+        with self._lock:
+            if key not in self._tool_folders:
+                folder = self.folder.new(f"tools-{len(self._tool_folders)}")
+                for name, node in tools.items():
+                    place(node.path, folder / name)
+                self._tool_folders[key] = str(folder)
+            return self._tool_folders[key]
 
     def log(self, action: Action) -> Path:
         """Where the output of an action's command is kept."""

@@ -29,6 +29,7 @@ def run_in_cell(
     plugin_folder = os.path.dirname(str(module.__file__))
     binds = [(path, path) for path in (*machine.binds, plugin_folder)]
     copies = []
+    tools: dict[str, FileNode] = {}
     images: dict[Reference, DirectoryNode] = {}
     declared = dict(action.inputs)
     for path, node in inputs.items():
@@ -39,16 +40,15 @@ def run_in_cell(
             repository, _, tag = place.rpartition("/")
             images[Reference(host, repository, tag)] = node
         elif top == "tools":
-            binds.append((node.path, f"/opt/bk/bin/{rest}"))
+            tools[rest] = node
         elif top == "config":
             copies.append((node.path, f"/etc/bk/{rest}"))
         elif top == "src":
             copies.append((node.path, f"/{path}"))
         elif top == "host" and isinstance(source, HostFile):
             binds.append((node.path, source.path))
-    registry = inputs["tools/registry"]
-    assert isinstance(registry, FileNode)
-    target = workshop.registries.target(images, registry.path)
+    binds.append((workshop.tool_folder(tools), "/opt/bk/bin"))
+    target = workshop.registries.target(images, tools["registry"].path)
     spec = {
         **parameters,
         "program": program,

@@ -77,7 +77,9 @@ class Scheduler:
             plan.succeed(result.action.id)
             return False
         for name in plan.fail(result.action.id):
-            self._on_result(Result(actions[name], "not run", reason=f"{result.action.id} {result.status}", failure=result.failure))
+            self._on_result(
+                Result(actions[name], "not run", reason=f"{result.action.id} {result.status}", failure=result.failure)
+            )
         return result.action.cell is None and not self._keep_going
 
     def _submit(self, action: Action) -> None:

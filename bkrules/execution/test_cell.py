@@ -37,4 +37,8 @@ def check_machine(action: Action, workshop: Workshop) -> None:
     if lacks:
         name = action.cell.worker if action.cell else spec["plugin"]
         first = lacks[0]
-        raise MachineLacks("preflight", f"{name} cannot run here: {first.what}: {first.why}", hint="\n".join(lack.remedy for lack in lacks))
+        raise MachineLacks(
+            "preflight",
+            f"{name} cannot run here: {first.what}: {first.why}",
+            hint="\n".join(lack.remedy for lack in lacks),
+        )

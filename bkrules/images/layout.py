@@ -128,7 +128,9 @@ def unpack_archive(archive: Path, folder: Path) -> None:
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a layout's one image."""
-    manifest: dict[str, Any] = json.loads(read_blob(folder, json.loads((folder / "index.json").read_text())["manifests"][0]["digest"]))
+    manifest: dict[str, Any] = json.loads(
+        read_blob(folder, json.loads((folder / "index.json").read_text())["manifests"][0]["digest"])
+    )
     return manifest
 
 

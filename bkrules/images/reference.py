@@ -27,5 +27,7 @@ def parse_reference(text: str) -> Reference:
     """The reference that `text` spells out in full. Raises ValueError; nothing is filled in, so that nothing is guessed."""
     match = _REFERENCE.fullmatch(text)
     if match is None or not ("." in match["host"] or ":" in match["host"] or match["host"] == "localhost"):
-        raise ValueError(f"{text!r} is not a full reference; write 'host/repository:tag', as in 'docker.io/library/busybox:latest'")
+        raise ValueError(
+            f"{text!r} is not a full reference; write 'host/repository:tag', as in 'docker.io/library/busybox:latest'"
+        )
     return Reference(match["host"], match["repository"], match["tag"])

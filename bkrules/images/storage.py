@@ -1,18 +1,17 @@
 """A registry's storage tree, written without the registry: blobs are hard links of the CAS.
 
-The layout is that of the distribution registry's filesystem driver. Written this way, a mirror costs no upload, and the registry that
-serves it can be read-only.
+The layout is that of the distribution registry's filesystem driver. Written this way, a mirror costs no upload, and the
+registry that serves it can be read-only.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bkrules.action import DirectoryNode, FileNode
+from bkrules.cache.atomic import place
 from bkrules.images.reference import Reference
 
 
@@ -29,8 +28,8 @@ def write_tree(root: Path, images: Mapping[Reference, DirectoryNode]) -> None:
             _link(source, base / "blobs/sha256" / name[:2] / name / "data")
             _write(repository / "_layers/sha256" / name / "link", name)
         _write(repository / "_manifests/revisions/sha256" / manifest / "link", manifest)
-        for place in ("current", f"index/sha256/{manifest}"):
-            _write(repository / "_manifests/tags" / reference.tag / place / "link", manifest)
+        for tag in ("current", f"index/sha256/{manifest}"):
+            _write(repository / "_manifests/tags" / reference.tag / tag / "link", manifest)
 
 
 def _manifest(layout: DirectoryNode) -> str:
@@ -46,13 +45,8 @@ def _blobs(layout: DirectoryNode, manifest: str) -> Iterator[str]:
 
 
 def _link(source: FileNode, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source.path, target)
-    except FileExistsError:
-        return  # two images share the blob
-    except OSError:
-        shutil.copyfile(source.path, target)  # the cache is on another filesystem
+    if not target.exists():  # two images may share the blob
+        place(source.path, target)
 
 
 def _write(path: Path, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from bkrules.errors import LoadError
 from bkrules.label import Label
@@ -55,7 +56,7 @@ def close(workspace: Workspace, wanted: Iterable[Target], plugins: Plugins) -> T
 def _cycle(path: list[Target]) -> LoadError:
     steps = [*path, path[0]]
     lines = []
-    for target, other in zip(steps, steps[1:], strict=False):
+    for target, other in pairwise(steps):
         attribute = next((name for name, label in target.labels() if label == other.label), "plugin")
         lines.append(f"{target.location.of(attribute)}: {target.label} -> {other.label}")
     return LoadError("cycle", f"{path[0].label}: depends on itself", where="\n".join(lines))

@@ -22,9 +22,23 @@ from bkrules.rule import Location, Rule, Target, check_attributes
 
 # Without set, hash, id, repr of objects and the like: their order or value changes from run to run.
 BUILTINS = (
-    "False None True abs all any bool dict divmod enumerate filter int isinstance len list map max min range "
-    "reversed round sorted str sum tuple zip"
-).split()
+    *(
+        "False",
+        "None",
+        "True",
+        "abs",
+        "all",
+        "any",
+        "bool",
+        "dict",
+        "divmod",
+        "enumerate",
+        "filter",
+        "int",
+        "isinstance",
+    ),
+    *("len", "list", "map", "max", "min", "range", "reversed", "round", "sorted", "str", "sum", "tuple", "zip"),
+)
 
 SYNTAX: tuple[type[ast.AST], ...] = (
     *(ast.Module, ast.Expr, ast.Assign, ast.AugAssign, ast.For, ast.If, ast.Pass, ast.FunctionDef, ast.Return),
@@ -73,13 +87,15 @@ class _Loader:
             tree = ast.parse(text, file)
         except (SyntaxError, ValueError) as error:
             line = getattr(error, "lineno", None) or 1
-            raise LoadError("syntax-error", f"{file}: {getattr(error, 'msg', error)}", where=f"{file}:{line}") from error
+            raise LoadError(
+                "syntax-error", f"{file}: {getattr(error, 'msg', error)}", where=f"{file}:{line}"
+            ) from error
         scope = {name: getattr(builtins, name) for name in BUILTINS}
         scope = {"__builtins__": scope, "__name__": file}
         self._check(tree, scope)
         code: CodeType = compile(tree, file, "exec")
         try:
-            exec(code, scope)  # noqa: S102 - the tree was checked above; this is the loader
+            exec(code, scope)
         except LoadError:
             raise
         except Exception as error:
@@ -114,19 +130,33 @@ class _Loader:
         line = getattr(node, "lineno", 1)
         if isinstance(node, ast.Import | ast.ImportFrom):
             modules = [node.module or "."] if isinstance(node, ast.ImportFrom) else [item.name for item in node.names]
-            raise self._refuse(line, "import", f"import of {modules[0]!r}", "only `from bkrules import ...` at the top level is allowed")
+            raise self._refuse(
+                line,
+                "import",
+                f"import of {modules[0]!r}",
+                "only `from bkrules import ...` at the top level is allowed",
+            )
         if not isinstance(node, SYNTAX):
-            raise self._refuse(line, "syntax", f"{type(node).__name__.lower()!r}", "build files are declarations: values, calls, for, if and def")
+            raise self._refuse(
+                line,
+                "syntax",
+                f"{type(node).__name__.lower()!r}",
+                "build files are declarations: values, calls, for, if and def",
+            )
         if isinstance(node, ast.Attribute) and (node.attr.startswith("_") or node.attr in FORBIDDEN_METHODS):
             raise self._refuse(line, "attribute", f"the attribute {node.attr!r}", "it leads out of the build file")
         if isinstance(node, ast.Name) and node.id.startswith("__"):
             raise self._refuse(line, "name", f"the name {node.id!r}", "it leads out of the build file")
         if isinstance(node, ast.FunctionDef) and node.decorator_list:
-            raise self._refuse(line, "syntax", "a decorator", "build files are declarations: values, calls, for, if and def")
+            raise self._refuse(
+                line, "syntax", "a decorator", "build files are declarations: values, calls, for, if and def"
+            )
 
     def _refuse(self, line: int, what: str, thing: str, why: str) -> LoadError:
         file = self.package.file
-        return LoadError(f"forbidden-{what}", f"{file}: {thing} is not allowed in a build file", where=f"{file}:{line}", hint=why)
+        return LoadError(
+            f"forbidden-{what}", f"{file}: {thing} is not allowed in a build file", where=f"{file}:{line}", hint=why
+        )
 
     def _explain(self, error: Exception) -> LoadError:
         file = self.package.file
@@ -135,11 +165,15 @@ class _Loader:
         if isinstance(error, NameError) and error.name:
             name = error.name
             hint = EXPLAINED.get(name) or (
-                f"write `from bkrules import {name}` first" if name in self.names else did_you_mean(name, [*self.names, *BUILTINS[3:]], "available")
+                f"write `from bkrules import {name}` first"
+                if name in self.names
+                else did_you_mean(name, [*self.names, *BUILTINS[3:]], "available")
             )
             if hasattr(builtins, name) and name not in EXPLAINED:
                 hint = "build files are evaluated without the host: only pure builtins are there\n" + hint
-            return LoadError("unknown-name", f"{file}: {name!r} is not available in a build file", where=where, hint=hint)
+            return LoadError(
+                "unknown-name", f"{file}: {name!r} is not available in a build file", where=where, hint=hint
+            )
         return LoadError("evaluation", f"{file}: {type(error).__name__}: {error}", where=where)
 
     def _callable(self, rule: Rule) -> Callable[..., None]:
@@ -154,16 +188,23 @@ class _Loader:
 
     def _declare(self, rule: Rule, where: Location, args: tuple[Any, ...], given: dict[str, Any]) -> None:
         if args:
-            raise LoadError("positional", f"{rule.name}: attributes are given by name, but {args[0]!r} was not", where=str(where))
+            raise LoadError(
+                "positional", f"{rule.name}: attributes are given by name, but {args[0]!r} was not", where=str(where)
+            )
         name = given.get("name")
         if not isinstance(name, str) or not valid_name(name):
             raise LoadError(
-                "bad-name", f"{rule.name}: 'name' must be a target name, but was {name!r}", where=where.of("name"), hint="for example: name = \"busybox\""
+                "bad-name",
+                f"{rule.name}: 'name' must be a target name, but was {name!r}",
+                where=where.of("name"),
+                hint='for example: name = "busybox"',
             )
         label = Label(self.package.name, name)
         if name in self.package.targets:
             first = self.package.targets[name].location
-            raise LoadError("duplicate-name", f"{label}: declared twice", where=str(where), hint=f"the first one is at {first}")
+            raise LoadError(
+                "duplicate-name", f"{label}: declared twice", where=str(where), hint=f"the first one is at {first}"
+            )
         attributes, extra = check_attributes(rule, label, given, where)
         self.package.targets[name] = Target(label, rule, attributes, extra, where)
 

@@ -25,7 +25,7 @@ def find_root(start: str) -> str:
             raise UsageError(
                 "no-workspace",
                 f"{start} is not in a workspace: no {MARKER} here or in a folder above",
-                hint=f"run bk inside one, or begin one with:  echo 'from bkrules import workspace; workspace(name=\"mine\")' > {MARKER}",
+                hint=f"run bk inside one, or begin one: a {MARKER} with  from bkrules import workspace; workspace(name = 'mine')",
             )
         folder = parent
     return folder
@@ -68,7 +68,8 @@ class Workspace:
         package = self.package(label.package)
         if package is None:
             known = [f"//{name}" for name in self.packages()]
-            return f"//{label.package} has no {BUILD_FILE} and no such file; {did_you_mean(f'//{label.package}', known, 'packages')}"
+            near = did_you_mean(f"//{label.package}", known, "packages")
+            return f"//{label.package} has no {BUILD_FILE} and no such file; {near}"
         return did_you_mean(label.name, package.targets, f"targets of //{label.package}")
 
     def packages(self, below: str = "") -> Iterator[str]:

@@ -93,12 +93,12 @@ class Daemons:
     def wait_ready(self, daemon: Daemon, timeout: float = 20) -> None:
         """Return when the daemon says READY=1. Raises DaemonError."""
         deadline = time.monotonic() + timeout
-        watched = [daemon.ready, *(other.pidfd for other in self.running)]
+        watched = [daemon.ready.fileno(), *(other.pidfd for other in self.running)]
         while True:
             found, _, _ = select.select(watched, [], [], max(0, deadline - time.monotonic()))
             if not found:
                 raise DaemonError(f"{daemon.name} was not ready within {timeout:g} s")
-            if daemon.ready in found and b"READY=1" in daemon.ready.recv(4096):
+            if daemon.ready.fileno() in found and b"READY=1" in daemon.ready.recv(4096):
                 return
             for other in self.running:
                 if other.pidfd in found:
@@ -140,7 +140,7 @@ def _become(
             os.setuid(user.uid)
             variables |= {"HOME": user.home, "USER": user.name}
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        os.execvpe(arguments[0], arguments, variables)
+        os.execvpe(arguments[0], list(arguments), variables)
     except BaseException as error:
         os.write(2, f"cannot start {arguments[0]}: {error}\n".encode())
     finally:

@@ -48,14 +48,30 @@ class Host:
         """What every cell needs and this machine has not."""
         found = []
         if not self.root:
-            found.append(Lack("not root", "a cell makes namespaces, mounts and device nodes", "run bk as root, for instance with sudo"))
+            found.append(
+                Lack(
+                    "not root",
+                    "a cell makes namespaces, mounts and device nodes",
+                    "run bk as root, for instance with sudo",
+                )
+            )
         missing = {"mnt", "pid", "net", "ipc", "uts"} - self.namespaces
         if missing:
-            found.append(Lack(f"no {', '.join(sorted(missing))} namespaces", "a cell is isolated by them", "use a kernel that has them"))
+            found.append(
+                Lack(
+                    f"no {', '.join(sorted(missing))} namespaces",
+                    "a cell is isolated by them",
+                    "use a kernel that has them",
+                )
+            )
         if not self.cgroup:
-            found.append(Lack("no cgroup2", "a cell is contained by one", "mount one:  mount -t cgroup2 none /sys/fs/cgroup"))
+            found.append(
+                Lack("no cgroup2", "a cell is contained by one", "mount one:  mount -t cgroup2 none /sys/fs/cgroup")
+            )
         if "overlay" not in self.filesystems:
-            found.append(Lack("no overlay filesystem", "the overlayfs snapshotter mounts it", "load it:  modprobe overlay"))
+            found.append(
+                Lack("no overlay filesystem", "the overlayfs snapshotter mounts it", "load it:  modprobe overlay")
+            )
         return tuple(found)
 
 
@@ -64,7 +80,9 @@ def probe(root: str = "/") -> Host:
     return Host(
         root=os.geteuid() == 0 and _mapped(root) > 1,
         fuse=_is_fuse(f"{root}dev/fuse"),
-        filesystems=frozenset(line.split()[-1] for line in _read(f"{root}proc/filesystems").splitlines() if line.strip()),
+        filesystems=frozenset(
+            line.split()[-1] for line in _read(f"{root}proc/filesystems").splitlines() if line.strip()
+        ),
         user_namespaces=int(_read(f"{root}proc/sys/user/max_user_namespaces").strip() or 0),
         mapped_ids=_mapped(root),
         cgroup=_cgroup2(_read(f"{root}proc/self/mountinfo")),

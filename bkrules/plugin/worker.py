@@ -79,7 +79,7 @@ class Worker(ABC):
         assert dataclasses.is_dataclass(self)
         return dataclasses.asdict(self)
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027 - most workers have nothing to check
         """Raise SettingsError when the settings do not fit together."""
 
     def id(self) -> str:

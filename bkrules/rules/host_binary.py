@@ -18,7 +18,9 @@ HOST_BINARY = Rule(
     "A binary found on PATH. Its digest, not its path, is part of every key that depends on it.",
     {
         "binary": Attr("string", "The command's name; the target's own by default."),
-        "files": Attr("strings", "Further files of this machine, absolute, that decide what the binary does.", default=()),
+        "files": Attr(
+            "strings", "Further files of this machine, absolute, that decide what the binary does.", default=()
+        ),
     },
     _analyze,
 )

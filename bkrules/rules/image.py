@@ -43,13 +43,17 @@ def _file(context: Context, label: object) -> Output | Source:
         return context.source("files", label)
     file = context.provider("files", label, BinaryInfo, "a file or a binary").file
     if not isinstance(file, Output):
-        raise context.error("wrong-kind", f"{label} comes from this machine; an image is made of pinned bytes only", "files")
+        raise context.error(
+            "wrong-kind", f"{label} comes from this machine; an image is made of pinned bytes only", "files"
+        )
     return file
 
 
 def _check_path(context: Context, attribute: str, path: str) -> None:
     if path.startswith("/") or ".." in path.split("/") or not path:
-        raise context.error("bad-path", f"{attribute!r} must have paths relative to the image's root, but has {path!r}", attribute)
+        raise context.error(
+            "bad-path", f"{attribute!r} must have paths relative to the image's root, but has {path!r}", attribute
+        )
 
 
 IMAGE = Rule(
@@ -59,7 +63,9 @@ IMAGE = Rule(
         "base": Attr("label", "An image to add a layer to."),
         "files": Attr("label_dict", "Files by their paths in the image, without the leading '/'.", default={}),
         "symlinks": Attr("dict", "Symbolic links: path to target.", default={}),
-        "noise": Attr("dict", "Files of incompressible bytes: path to size. The bytes follow from the path.", default={}),
+        "noise": Attr(
+            "dict", "Files of incompressible bytes: path to size. The bytes follow from the path.", default={}
+        ),
         "cmd": Attr("strings", "The command that a container runs.", default=()),
         "env": Attr("strings", "Environment variables, 'NAME=value'.", default=()),
     },
@@ -82,7 +88,13 @@ def _analyze_estargz(context: Context) -> tuple[object, ...]:
         ]
     ]
     action = context.declare(
-        "EstargzImage", [parameters(spec)], inputs, [LAYOUT], environment=environment, platform=platform_properties, timeout=300
+        "EstargzImage",
+        [parameters(spec)],
+        inputs,
+        [LAYOUT],
+        environment=environment,
+        platform=platform_properties,
+        timeout=300,
     )
     return (ImageInfo(context.output(action, LAYOUT)),)
 

@@ -19,7 +19,9 @@ def _analyze(context: Context) -> tuple[object, ...]:
             raise context.error("bad-reference", f"'images' {error}", "images") from error
         place = f"{reference.repository}:{reference.tag}"
         if place in places:
-            raise context.error("duplicate-name", f"{reference} and {places[place]} have the same place on a mirror", "images")
+            raise context.error(
+                "duplicate-name", f"{reference} and {places[place]} have the same place on a mirror", "images"
+            )
         places[place] = reference
         images[reference] = context.provider("images", label, ImageInfo, "an image").layout
     return (MirrorInfo(images),)
@@ -28,6 +30,12 @@ def _analyze(context: Context) -> tuple[object, ...]:
 IMAGE_MIRROR = Rule(
     "image_mirror",
     "A registry's content: images by full reference. Daemons reach it through their mirror configuration only.",
-    {"images": Attr("label_dict", "Full reference to image, as in {'docker.io/library/busybox:latest': ':busybox'}.", required=True)},
+    {
+        "images": Attr(
+            "label_dict",
+            "Full reference to image, as in {'docker.io/library/busybox:latest': ':busybox'}.",
+            required=True,
+        )
+    },
     _analyze,
 )

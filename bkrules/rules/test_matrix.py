@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from bkrules.action import Action, Artifact, Cell, Source, Text, parameters
+from bkrules.action import Action, Cell, Source, Text, parameters
 from bkrules.analysis.cell_inputs import sandbox_inputs
 from bkrules.analysis.context import Context
 from bkrules.analysis.matrix import choices, imported_files, only_test, test_functions
@@ -29,7 +29,9 @@ def _analyze(context: Context) -> tuple[object, ...]:
         staged = {f"src/{file}": Source(file) for file in _closure(context, source.path)}
         for function in functions:
             if function in seen:
-                raise context.error("duplicate-name", f"{source.path} and {seen[function]} both have a test {function!r}", "tests")
+                raise context.error(
+                    "duplicate-name", f"{source.path} and {seen[function]} both have a test {function!r}", "tests"
+                )
             seen[function] = source.path
             own = Text(only_test(text, function).encode())
             for worker in workers:
@@ -51,7 +53,9 @@ def _analyze(context: Context) -> tuple[object, ...]:
                         )
                     )
     if not cells:
-        raise context.error("empty-matrix", "the matrix has no cell: it needs a test and a worker", "tests" if not seen else "workers")
+        raise context.error(
+            "empty-matrix", "the matrix has no cell: it needs a test and a worker", "tests" if not seen else "workers"
+        )
     return (MatrixInfo(tuple(action.id for action in cells)),)
 
 
@@ -74,8 +78,17 @@ def _axes(context: Context) -> dict[str, dict[str, object]]:
     axes = context.attribute("axes")
     for axis, values in axes.items():
         if axis in ("worker", "test") or not axis.isidentifier():
-            raise context.error("bad-axis", f"{axis!r} cannot be the name of an axis", "axes", "use a word that is not 'worker' or 'test'")
-        if not isinstance(values, dict) or not values or not all(isinstance(name, str) and name and "/" not in name for name in values):
+            raise context.error(
+                "bad-axis",
+                f"{axis!r} cannot be the name of an axis",
+                "axes",
+                "use a word that is not 'worker' or 'test'",
+            )
+        if (
+            not isinstance(values, dict)
+            or not values
+            or not all(isinstance(name, str) and name and "/" not in name for name in values)
+        ):
             raise context.error("bad-axis", f"the axis {axis!r} must map names to values, but was {values!r}", "axes")
     return dict(axes)
 
@@ -84,7 +97,9 @@ def _functions(context: Context, path: str, text: str) -> list[str]:
     try:
         functions = test_functions(text)
     except SyntaxError as error:
-        raise LoadError("syntax-error", f"{context.label}: {path}: {error.msg}", where=f"{path}:{error.lineno}") from error
+        raise LoadError(
+            "syntax-error", f"{context.label}: {path}: {error.msg}", where=f"{path}:{error.lineno}"
+        ) from error
     if not functions:
         raise context.error("empty-test", f"{path} has no test function", "tests", "name one test_something")
     for name in functions:
@@ -95,7 +110,10 @@ def _functions(context: Context, path: str, text: str) -> list[str]:
 
 def _closure(context: Context, test: str) -> list[str]:
     """The files of the workspace that a test needs: conftests of its package, what it imports, and `data`; sorted."""
-    exists = lambda path: os.path.isfile(f"{context.workspace.root}/{path}")  # noqa: E731
+
+    def exists(path: str) -> bool:
+        return os.path.isfile(f"{context.workspace.root}/{path}")
+
     found = {context.source("data", label).path for label in context.attribute("data")}
     waiting = [test, *(path for path in conftests(context, test) if exists(path))]
     while waiting:
@@ -107,7 +125,9 @@ def _closure(context: Context, test: str) -> list[str]:
         try:
             imported = list(imported_files(_read(context, path), path, roots, exists))
         except SyntaxError as error:
-            raise LoadError("syntax-error", f"{context.label}: {path}: {error.msg}", where=f"{path}:{error.lineno}") from error
+            raise LoadError(
+                "syntax-error", f"{context.label}: {path}: {error.msg}", where=f"{path}:{error.lineno}"
+            ) from error
         waiting += [file for file in imported if not file.startswith("bkrules/")]
     return sorted(found - {test})
 

@@ -11,7 +11,6 @@ from bkrules.plugin.worker import SettingsError
 from bkrules.providers import BinaryInfo, WorkerInfo
 from bkrules.rule import Attr, Rule, Target
 
-
 BASE_TOOLS = ("buildctl", "registry")
 
 
@@ -21,11 +20,18 @@ def _analyze(context: Context) -> tuple[object, ...]:
     if kind is None:
         package = "bk-worker-" + name.replace("+", "-").replace("_", "-").lower()
         hint = did_you_mean(name, context.plugins.workers, "installed")
-        raise context.error("unknown-worker", f"unknown worker {name!r}", "plugin", f"{hint}\nit would come with the package {package}:  pip install {package}")
+        raise context.error(
+            "unknown-worker",
+            f"unknown worker {name!r}",
+            "plugin",
+            f"{hint}\nit would come with the package {package}:  pip install {package}",
+        )
     try:
         worker = kind.from_settings(context.target.extra)
     except SettingsError as error:
-        raise context.error("unknown-attribute" if error.unknown else "bad-attribute", str(error), error.name, error.hint) from error
+        raise context.error(
+            "unknown-attribute" if error.unknown else "bad-attribute", str(error), error.name, error.hint
+        ) from error
     tools = _tools(context, (*BASE_TOOLS, *worker.tools()))
     return (WorkerInfo(context.label, context.attribute("id") or worker.id(), worker, tools),)
 
@@ -46,7 +52,9 @@ def _tools(context: Context, wanted: tuple[str, ...]) -> dict[str, Artifact]:
     given: dict[str, Label] = context.attribute("tools")
     for name in given:
         if name not in wanted:
-            raise context.error("unknown-tool", f"the worker runs no {name!r}", "tools", did_you_mean(name, wanted, "its tools"))
+            raise context.error(
+                "unknown-tool", f"the worker runs no {name!r}", "tools", did_you_mean(name, wanted, "its tools")
+            )
     found: dict[str, Artifact] = {}
     for name in wanted:
         label = given.get(name, Label("", name))
@@ -67,7 +75,9 @@ WORKER = Rule(
     {
         "plugin": Attr("string", "The worker's name in its plugin, as in 'containerd+stargz'.", required=True),
         "id": Attr("string", "Its name in cells; the plugin's choice by default."),
-        "tools": Attr("label_dict", "Other binaries than those of WORKSPACE.py, by name: {'runc': '//:runc_old'}.", default={}),
+        "tools": Attr(
+            "label_dict", "Other binaries than those of WORKSPACE.py, by name: {'runc': '//:runc_old'}.", default={}
+        ),
     },
     _analyze,
     open_ended=True,

@@ -67,7 +67,7 @@ def main(backend: Backend, spec: Mapping[str, Any], outcome: str) -> int:
     recorder = _Recorder()
     arguments = [
         *("-p", "no:cacheprovider", "-c", "/dev/null", f"--rootdir={ROOT}", f"--confcutdir={ROOT}"),
-        *("-rA", "--color=no", "--basetemp=/tmp/pytest", spec["test"]),  # noqa: S108 - the cell's own
+        *("-rA", "--color=no", "--basetemp=/tmp/pytest", spec["test"]),
     ]
     code = int(pytest.main(arguments, plugins=[pytest_plugin, recorder]))
     Path(outcome).write_text(json.dumps(recorder.outcome(code)))

@@ -27,7 +27,9 @@ class CommandFailed(AssertionError):
     """A command that a test ran ended with another status than 0. Its message holds all that it printed."""
 
     def __init__(self, arguments: list[str], completed: subprocess.CompletedProcess[str]) -> None:
-        super().__init__(f"{shlex.join(arguments)}: exit status {completed.returncode}\n{completed.stdout}{completed.stderr}")
+        super().__init__(
+            f"{shlex.join(arguments)}: exit status {completed.returncode}\n{completed.stdout}{completed.stderr}"
+        )
         self.completed = completed
 
 
@@ -90,7 +92,7 @@ class Sandbox:
         """
         words = shlex.split(arguments) if isinstance(arguments, str) else list(arguments)
         command = ["buildctl", *words]
-        completed = subprocess.run(  # noqa: S603 - the test's own command
+        completed = subprocess.run(
             command, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
         )
         print(f"$ {shlex.join(command)}\n{completed.stdout}{completed.stderr}", end="")
@@ -120,7 +122,9 @@ class Sandbox:
         _, _, path = reference.partition("/")
         repository, _, tag = path.rpartition(":")
         accept = "application/vnd.oci.image.manifest.v1+json"
-        answer = requests.get(f"http://{MIRROR}/v2/{repository}/manifests/{tag}", headers={"Accept": accept}, timeout=_WAIT)
+        answer = requests.get(
+            f"http://{MIRROR}/v2/{repository}/manifests/{tag}", headers={"Accept": accept}, timeout=_WAIT
+        )
         answer.raise_for_status()
         manifest: dict[str, Any] = answer.json()
         return manifest
@@ -133,7 +137,7 @@ class Sandbox:
         storage = f"storage: {{filesystem: {{rootdirectory: {folder}/data}}, delete: {{enabled: true}}}}"
         config.write_text(f"version: 0.1\nlog: {{level: info}}\n{storage}\nhttp: {{addr: '127.0.0.1:0'}}\n")
         with log.open("w") as output:
-            process = subprocess.Popen(["registry", "serve", str(config)], stdout=output, stderr=output)  # noqa: S603, S607
+            process = subprocess.Popen(["registry", "serve", str(config)], stdout=output, stderr=output)
         deadline = time.monotonic() + _WAIT
         while time.monotonic() < deadline and process.poll() is None:
             found = re.search(r"listening on (127\.0\.0\.1:\d+)", log.read_text())

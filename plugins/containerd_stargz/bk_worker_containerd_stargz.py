@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import bk_worker_containerd as containerd
+
 from bkrules.plugin import Backend, Daemons, Host, Lack, Mirror, Register, Worker, buildkitd, hookimpl
 
 CONFIGURATION = "stargz.toml"

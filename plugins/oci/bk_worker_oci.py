@@ -8,7 +8,19 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from bkrules.plugin import Backend, Daemons, Host, Lack, Mirror, Register, SettingsError, Worker, buildkitd, hookimpl, setting
+from bkrules.plugin import (
+    Backend,
+    Daemons,
+    Host,
+    Lack,
+    Mirror,
+    Register,
+    SettingsError,
+    Worker,
+    buildkitd,
+    hookimpl,
+    setting,
+)
 
 SNAPSHOTTERS = ("overlayfs", "native", "stargz")
 
@@ -24,7 +36,9 @@ class OciWorker(Worker):
 
     def check(self) -> None:
         if self.snapshotter not in SNAPSHOTTERS:
-            raise SettingsError("snapshotter", f"'snapshotter' must be one of {', '.join(SNAPSHOTTERS)}, but was {self.snapshotter!r}")
+            raise SettingsError(
+                "snapshotter", f"'snapshotter' must be one of {', '.join(SNAPSHOTTERS)}, but was {self.snapshotter!r}"
+            )
         if self.proxy and self.snapshotter != "stargz":
             raise SettingsError("proxy", f"'proxy' needs snapshotter 'stargz', but it is {self.snapshotter!r}")
 
@@ -63,7 +77,9 @@ def _stargz() -> Any:
     try:
         return import_module("bk_worker_containerd_stargz")
     except ModuleNotFoundError as error:
-        raise SettingsError("proxy", "'proxy' needs the snapshotter daemon", "pip install bk-worker-containerd-stargz") from error
+        raise SettingsError(
+            "proxy", "'proxy' needs the snapshotter daemon", "pip install bk-worker-containerd-stargz"
+        ) from error
 
 
 @hookimpl

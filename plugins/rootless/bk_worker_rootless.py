@@ -10,7 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bkrules.plugin import Backend, Daemons, Host, Lack, Mirror, Register, User, Worker, buildkitd, hookimpl, setting, subordinate_range
+from bkrules.plugin import (
+    Backend,
+    Daemons,
+    Host,
+    Lack,
+    Mirror,
+    Register,
+    User,
+    Worker,
+    buildkitd,
+    hookimpl,
+    setting,
+    subordinate_range,
+)
 
 RANGES = "ranges.toml"
 HELPERS = ("newuidmap", "newgidmap")
@@ -24,7 +37,10 @@ class RootlessWorker(Worker):
 
     name = "rootless"
 
-    user: str = setting("", "a user of this machine whose ranges in /etc/subuid and /etc/subgid are used; by default each cell makes its own")
+    user: str = setting(
+        "",
+        "a user of this machine whose ranges in /etc/subuid and /etc/subgid are used; by default each cell makes its own",
+    )
 
     def tools(self) -> tuple[str, ...]:
         return ("buildkitd", "rootlesskit", "runc")
@@ -35,12 +51,22 @@ class RootlessWorker(Worker):
     def preflight(self, host: Host) -> tuple[Lack, ...]:
         lacks = []
         if not host.user_namespaces:
-            lacks.append(Lack("no user namespaces", "rootlesskit makes one", "allow them:  sysctl user.max_user_namespaces=15000"))
+            lacks.append(
+                Lack(
+                    "no user namespaces", "rootlesskit makes one", "allow them:  sysctl user.max_user_namespaces=15000"
+                )
+            )
         if self.user:
-            files = [name for name in ("subuid", "subgid") if subordinate_range(_read(f"/etc/{name}"), self.user) is None]
+            files = [
+                name for name in ("subuid", "subgid") if subordinate_range(_read(f"/etc/{name}"), self.user) is None
+            ]
             add = f"usermod --add-subuids {FIRST_ID}-{FIRST_ID + IDS - 1} --add-subgids {FIRST_ID}-{FIRST_ID + IDS - 1} {self.user}"
             lacks += [
-                Lack(f"no range for {self.user!r} in /etc/{name}", f"a rootless buildkitd maps {IDS} ids", f"add one:  {add}")
+                Lack(
+                    f"no range for {self.user!r} in /etc/{name}",
+                    f"a rootless buildkitd maps {IDS} ids",
+                    f"add one:  {add}",
+                )
                 for name in files
             ]
         elif host.mapped_ids < FIRST_ID + IDS:
@@ -60,7 +86,9 @@ class RootlessWorker(Worker):
     def start(self, daemons: Daemons) -> Iterator[Backend]:
         user = User("bk", UID, UID, "/home/bk")
         run, state = daemons.run / "user", daemons.state / "buildkit"
-        Path("/etc/passwd").write_text(f"{Path('/etc/passwd').read_text()}{user.name}:x:{UID}:{UID}::{user.home}:/bin/sh\n")
+        Path("/etc/passwd").write_text(
+            f"{Path('/etc/passwd').read_text()}{user.name}:x:{UID}:{UID}::{user.home}:/bin/sh\n"
+        )
         Path("/etc/group").write_text(f"{Path('/etc/group').read_text()}{user.name}:x:{UID}:\n")
         for name, ids in tomllib.loads((daemons.configuration / RANGES).read_text()).items():
             Path(f"/etc/{name}").write_text(f"{user.name}:{ids}\n")

@@ -17,7 +17,15 @@ def context(tmp_path: Path) -> Path:
 
 def build(sandbox: Sandbox, context: Path, dockerfile: str, output: str = "") -> None:
     (context / "Dockerfile").write_text(dockerfile)
-    words = ["build", "--progress=plain", "--frontend=dockerfile.v0", "--local", f"context={context}", "--local", f"dockerfile={context}"]
+    words = [
+        "build",
+        "--progress=plain",
+        "--frontend=dockerfile.v0",
+        "--local",
+        f"context={context}",
+        "--local",
+        f"dockerfile={context}",
+    ]
     sandbox.run([*words, *(["--output", output] if output else [])])
 
 
@@ -52,7 +60,10 @@ def test_lazy_pull(sandbox: Sandbox, context: Path) -> None:
     assert len(layers) == 2
     prepared = [record for record in records(sandbox) if "remote-snapshot-prepared" in record]
     lazily = [record for record in prepared if str(record["remote-snapshot-prepared"]) == "true"]
-    fetched = {digest: [one for one in sandbox.mirror_requests() if one.path.endswith(digest) and one.method == "GET"] for digest in layers}
+    fetched = {
+        digest: [one for one in sandbox.mirror_requests() if one.path.endswith(digest) and one.method == "GET"]
+        for digest in layers
+    }
 
     if not is_lazy(sandbox):
         assert lazily == []
@@ -73,5 +84,7 @@ def records(sandbox: Sandbox) -> list[dict[str, object]]:
             if line.startswith("{"):
                 found.append(json.loads(line))
             else:
-                found.append({key: value.strip('"') for key, value in re.findall(r'([\w.-]+)=("(?:[^"\\]|\\.)*"|\S+)', line)})
+                found.append(
+                    {key: value.strip('"') for key, value in re.findall(r'([\w.-]+)=("(?:[^"\\]|\\.)*"|\S+)', line)}
+                )
     return found

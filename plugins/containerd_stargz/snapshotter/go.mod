@@ -1,6 +1,6 @@
 module bk.invalid/containerd-stargz-grpc
 
-go 1.27.3
+go 1.26.8
 
 require (
 	github.com/containerd/containerd/api v1.10.0

@@ -1,6 +1,6 @@
 module bk.invalid/box
 
-go 1.27.3
+go 1.26.8
 
 require (
 	github.com/u-root/u-root v0.16.0

@@ -1,6 +1,6 @@
 module bk.invalid/containerd
 
-go 1.27.3
+go 1.26.8
 
 tool (
 	github.com/containerd/containerd/v2/cmd/containerd

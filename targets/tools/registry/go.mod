@@ -1,6 +1,6 @@
 module bk.invalid/registry
 
-go 1.27.3
+go 1.26.8
 
 tool github.com/distribution/distribution/v3/cmd/registry
 

@@ -1,6 +1,6 @@
 module bk.invalid/rootlesskit
 
-go 1.27.3
+go 1.26.8
 
 tool github.com/rootless-containers/rootlesskit/v3/cmd/rootlesskit
 
