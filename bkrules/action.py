@@ -28,9 +28,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Bytes that analysis already knows."""
+    """Bytes that analysis already knows.
+
+    `data` is what the key covers. `shown`, when it is given, is what the action reads instead: it may differ in what cannot
+    change a result, such as the place of lines.
+    """
 
     data: bytes
+    shown: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

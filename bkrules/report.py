@@ -170,7 +170,7 @@ def by_matrix(results: Iterable[Result]) -> dict[Label, list[Result]]:
 def _failure(result: Result, out: Path) -> str:
     action = result.action
     if action.cell is None:
-        lines = [f"{'error' if result.failure != 'interrupted' else 'interrupted'}: {result.reason}"]
+        lines = [f"error: {result.reason}"]
         lines += [f"  {line}" for line in result.hint.splitlines()]
         return "\n".join([*lines, *_tail(result.log)])
     kind = f" ({result.failure})" if result.failure not in ("", "test") else ""

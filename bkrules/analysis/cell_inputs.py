@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import tomli_w
@@ -30,9 +32,7 @@ def sandbox_inputs(
         inputs[f"config/{name}"] = Text(tomli_w.dumps(dict(document)).encode())
     for reference, layout in images.items():
         inputs[f"mirror/{reference.host}/{reference.repository}/{reference.tag}"] = layout
-    module = sys.modules[type(info.worker).__module__]
-    assert module.__file__, f"{module.__name__} is not a file"
-    inputs[f"plugin/{module.__name__}.py"] = HostFile(module.__file__)
+    inputs |= {f"plugin/{name}": HostFile(path) for name, path in plugin_files(info.worker).items()}
     inputs["plugin/cache_key"] = Text(parameters(dict(info.worker.cache_key())).encode())
     machine = context.machine
     inputs |= {name: HostFile(path) for name, path in machine.runtime}
@@ -47,6 +47,26 @@ def sandbox_inputs(
         "mirror": [str(one) for one in sorted(images)],
     }
     return inputs, environment, machine.host.features, spec
+
+
+def plugin_files(worker: Worker) -> dict[str, str]:
+    """The source files of a worker's code, by their paths below the folder that is on Python's path."""
+    found: dict[str, str] = {}
+    seen: set[str] = set()
+    waiting = list(worker.modules())
+    while waiting:
+        module = waiting.pop()
+        file = module.__file__
+        top = module.__name__.partition(".")[0]
+        if file is None or module.__name__ in seen or top == "bkrules" or top in sys.stdlib_module_names:
+            continue
+        seen.add(module.__name__)
+        path = Path(file)
+        root = path.parent.parent if path.name == "__init__.py" else path.parent
+        for source in path.parent.rglob("*.py") if path.name == "__init__.py" else [path]:
+            found[str(source.relative_to(root))] = str(source)
+        waiting += [value for value in vars(module).values() if isinstance(value, ModuleType)]
+    return dict(sorted(found.items()))
 
 
 def _helpers(machine: Machine, worker: Worker) -> dict[str, str]:

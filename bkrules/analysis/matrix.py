@@ -28,8 +28,8 @@ def test_functions(source: str) -> list[str]:
 def only_test(source: str, keep: str) -> str:
     """The module with the body of every other test function taken out, its lines kept in place.
 
-    A cell reads only this, so that an edit of one test leaves the keys of the others as they were. A test that the
-    rest of the module speaks of stays whole.
+    A cell reads only this, so that an edit of one test leaves the others as they were. A test that the rest of the
+    module speaks of stays whole.
     """
     tree = ast.parse(source)
     others = {node.name: node for node in _tests(tree) if node.name != keep}
@@ -47,6 +47,11 @@ def only_test(source: str, keep: str) -> str:
         indent = " " * first.col_offset
         lines[first.lineno - 1 : last.end_lineno] = [f"{indent}...\n", *["\n"] * (last.end_lineno - first.lineno)]
     return "".join(lines)
+
+
+def meaning(source: str) -> str:
+    """The source without what cannot change a result: comments, blank lines, layout."""
+    return ast.unparse(ast.parse(source))
 
 
 def _words(nodes: Sequence[ast.AST]) -> set[str]:

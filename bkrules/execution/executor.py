@@ -95,8 +95,8 @@ class Executor:
         if isinstance(item, Output):
             return self.results[item.producer].outputs[item.path]
         if isinstance(item, Text):
-            name = digest.of_bytes(item.data)
-            return FileNode(name, self._actions.cas.path(name))
+            shown = item.data if item.shown is None else item.shown
+            return FileNode(digest.of_bytes(item.data), self._actions.cas.path(digest.of_bytes(shown)))
         try:
             if isinstance(item, HostFile):
                 path = find(item.path)
@@ -110,6 +110,7 @@ class Executor:
         for _, item in action.inputs:
             if isinstance(item, Text):
                 self._actions.cas.put(item.data)
+                self._actions.cas.put(item.data if item.shown is None else item.shown)
         return inputs
 
     def _verify(self, inputs: Mapping[str, Node]) -> None:
@@ -149,10 +150,10 @@ def _is_executable(path: str) -> bool:
 
 def failed(action: Action, error: BkError) -> Result:
     """The result of an action that could not run, or that raised."""
+    if error.reason == "interrupted":
+        return Result(action, "not run", reason="the build was interrupted", failure="interrupted")
     if isinstance(error, MachineLacks) and action.cell is not None:
         return Result(action, "skipped", reason=error.message, failure="machine", hint=error.hint)
-    failure = (
-        "machine" if isinstance(error, MachineLacks) else "interrupted" if error.reason == "interrupted" else "build"
-    )
+    failure = "machine" if isinstance(error, MachineLacks) else "build"
     log = error.log if isinstance(error, ActionFailed) else ""
     return Result(action, "failed", reason=error.message, failure=failure, hint=error.hint, log=log)

@@ -25,9 +25,9 @@ def run_in_cell(
     parameters = action.parameters
     machine = workshop.machine()
     kind = workshop.plugins.workers[parameters["plugin"]]
-    module = sys.modules[kind.__module__]
-    plugin_folder = os.path.dirname(str(module.__file__))
-    binds = [(path, path) for path in (*machine.binds, plugin_folder)]
+    binds = [(path, path) for path in machine.binds]
+    plugin_folders: list[str] = []
+    modules: list[str] = []
     copies = []
     tools: dict[str, FileNode] = {}
     images: dict[Reference, DirectoryNode] = {}
@@ -45,8 +45,12 @@ def run_in_cell(
             copies.append((node.path, f"/etc/bk/{rest}"))
         elif top == "src":
             copies.append((node.path, f"/{path}"))
+        elif top == "plugin" and isinstance(source, HostFile):
+            plugin_folders.append(node.path.removesuffix(f"/{rest}"))
+            modules.append(rest.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
         elif top == "host" and isinstance(source, HostFile):
             binds.append((node.path, source.path))
+    binds += [(folder, folder) for folder in set(plugin_folders)]
     binds.append((workshop.tool_folder(tools), "/opt/bk/bin"))
     target = workshop.registries.target(images, tools["registry"].path)
     spec = {
@@ -54,7 +58,8 @@ def run_in_cell(
         "program": program,
         "name": name,
         "worker_class": f"{kind.__module__}:{kind.__qualname__}",
-        "python_path": [plugin_folder],
+        "python_path": sorted(set(plugin_folders)),
+        "modules": modules,
         "environment": dict(action.environment) | _gomaxprocs(),
         "timeout": action.timeout,
         "size": TMPFS_SIZE,

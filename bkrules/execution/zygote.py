@@ -6,6 +6,7 @@ the first cell needs them; a cell is then a fork of a few milliseconds. It ends 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -67,6 +68,8 @@ def _cell(spec: Mapping[str, Any]) -> Callable[[socket.socket, int], None]:
             sys.path.append(path)
     if spec["program"] == "test":
         importlib.import_module("bkrules.testing.in_cell")
+    for module in spec["modules"]:
+        importlib.import_module(module)
     module, _, name = spec["worker_class"].partition(":")
     worker = getattr(importlib.import_module(module), name).from_settings(spec["settings"])
     return lambda channel, death: janitor(spec, channel, death, worker)
@@ -82,7 +85,8 @@ def _command(spec: Mapping[str, Any], log: int) -> Callable[[socket.socket, int]
             os.close(death)
             _init(spec, log)
         status = keep_until_end(pid, death)
-        send(channel, {"event": "result", "exit_code": os.waitstatus_to_exitcode(status)})
+        with contextlib.suppress(BrokenPipeError):  # bk is gone, and nobody wants to know
+            send(channel, {"event": "result", "exit_code": os.waitstatus_to_exitcode(status)})
 
     return start
 

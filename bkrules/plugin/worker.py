@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, ClassVar, Self
 
 from bkrules.errors import did_you_mean
@@ -105,6 +107,13 @@ class Worker(ABC):
     def cache_key(self) -> Mapping[str, str]:
         """Whatever else of this worker can change a result. Its settings, tools, configuration and code are covered."""
         return {}
+
+    def modules(self) -> tuple[ModuleType, ...]:
+        """The modules that `start` runs, which become part of the key: this worker's own, and those of other plugins.
+
+        Modules that these import at their top level are found by themselves.
+        """
+        return (sys.modules[type(self).__module__],)
 
     @abstractmethod
     def configuration(self, mirror: Mirror) -> Mapping[str, Mapping[str, Any]]:

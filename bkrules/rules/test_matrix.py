@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from bkrules.action import Action, Cell, Source, Text, parameters
 from bkrules.analysis.cell_inputs import sandbox_inputs
 from bkrules.analysis.context import Context
-from bkrules.analysis.matrix import choices, imported_files, only_test, test_functions
+from bkrules.analysis.matrix import choices, imported_files, meaning, only_test, test_functions
 from bkrules.errors import LoadError
 from bkrules.providers import MatrixInfo, MirrorInfo, WorkerInfo
 from bkrules.rule import Attr, Rule
@@ -33,7 +33,8 @@ def _analyze(context: Context) -> tuple[object, ...]:
                     "duplicate-name", f"{source.path} and {seen[function]} both have a test {function!r}", "tests"
                 )
             seen[function] = source.path
-            own = Text(only_test(text, function).encode())
+            shown = only_test(text, function)
+            own = Text(meaning(shown).encode(), shown.encode())
             for worker in workers:
                 inputs, environment, platform, spec = sandbox_inputs(context, worker, mirror.images)
                 inputs |= {**staged, f"src/{source.path}": own}

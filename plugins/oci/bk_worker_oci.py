@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from bkrules.plugin import (
@@ -53,6 +54,9 @@ class OciWorker(Worker):
         if self.snapshotter == "stargz" and not host.fuse:
             return (Lack("no /dev/fuse", "the stargz snapshotter mounts layers through it", "load it:  modprobe fuse"),)
         return ()
+
+    def modules(self) -> tuple[ModuleType, ...]:
+        return (*super().modules(), *((_stargz(),) if self.proxy else ()))
 
     def configuration(self, mirror: Mirror) -> Mapping[str, Mapping[str, Any]]:
         config = buildkitd.configuration(mirror)

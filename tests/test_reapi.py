@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bkrules import reapi
+
+# Worked out from the wire format by hand: a key is `tag << 3 | wire type`, lengths and numbers are varints.
+GOLDEN: list[tuple[str, reapi.Message, str]] = [
+    ("Digest", {"hash": "ab", "size_bytes": 300}, "0a02 6162  10 ac02"),
+    ("Digest", {"hash": "", "size_bytes": 0}, ""),
+    ("Digest", {"size_bytes": (1 << 63) - 1}, "10 ffffffffffffffff7f"),
+    (
+        "Command",
+        {
+            "output_paths": ["x", ""],
+            "working_directory": "w",
+            "platform": {"properties": [{"name": "o"}]},
+            "environment_variables": [{"name": "A", "value": "1"}],
+            "arguments": ["go", "build"],
+        },
+        "0a02 676f  0a05 6275696c64  1206 0a0141 120131  2a05 0a03 0a016f  3201 77  3a01 78  3a00",
+    ),
+    (
+        "FileNode",
+        {"name": "ö", "digest": {"hash": "ab"}, "is_executable": True},
+        "0a02 c3b6  1204 0a026162  20 01",
+    ),
+    ("FileNode", {"name": "f", "digest": {}, "is_executable": False}, "0a01 66  1200"),
+    (
+        "Action",
+        {
+            "command_digest": {"hash": "ab"},
+            "input_root_digest": {"size_bytes": 1},
+            "timeout": {"seconds": 5},
+            "do_not_cache": True,
+            "salt": b"bk/1",
+            "platform": {"properties": [{"name": "o"}]},
+        },
+        "0a04 0a026162  1202 1001  3202 0805  38 01  4a04 626b2f31  5205 0a03 0a016f",
+    ),
+    (
+        "OutputDirectory",
+        {"path": "d", "tree_digest": {"size_bytes": 1}, "root_directory_digest": {"size_bytes": 2}},
+        "0a01 64  1a02 1001  2a02 1002",
+    ),
+    (
+        "ActionResult",
+        {
+            "output_files": [{"path": "f", "digest": {"size_bytes": 1}}],
+            "exit_code": 1,
+            "execution_metadata": {"worker": "w", "virtual_execution_duration": {"seconds": 1, "nanos": 500_000_000}},
+        },
+        "1207 0a0166 12021001  20 01  4a0c 0a0177 6207 0801 1080cab5ee01",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "message", "wire"), GOLDEN)
+def test_golden_bytes(name: str, message: reapi.Message, wire: str) -> None:
+    assert reapi.encode(name, message).hex() == wire.replace(" ", "")
+
+
+def test_a_decoded_message_has_every_field() -> None:
+    assert reapi.decode("Action", b"") == {
+        "command_digest": None,
+        "input_root_digest": None,
+        "timeout": None,
+        "do_not_cache": False,
+        "salt": b"",
+        "platform": None,
+    }
+    assert reapi.decode("Command", b"")["arguments"] == []
+
+
+def of_kind(kind: str) -> st.SearchStrategy[Any]:
+    if kind[0] == "*":
+        return st.lists(of_kind(kind[1:]) if kind[1:] == "s" else messages(kind[1:]), max_size=3)
+    scalars: dict[str, st.SearchStrategy[Any]] = {
+        "s": st.text(max_size=200),
+        "y": st.binary(max_size=200),
+        "i": st.integers(0, (1 << 63) - 1),
+        "b": st.booleans(),
+    }
+    return scalars[kind] if kind in scalars else st.none() | messages(kind)
+
+
+def messages(name: str) -> st.SearchStrategy[reapi.Message]:
+    return st.fixed_dictionaries({field: of_kind(kind) for field, kind in reapi.SCHEMA[name].values()})
+
+
+@pytest.mark.parametrize("name", sorted(reapi.SCHEMA))
+@settings(deadline=None, max_examples=50)
+@given(data=st.data())
+def test_every_message_survives_the_wire(name: str, data: st.DataObject) -> None:
+    message = data.draw(messages(name))
+    wire = reapi.encode(name, message)
+    assert reapi.decode(name, wire) == message
+    assert reapi.encode(name, dict(reversed(message.items()))) == wire
+
+
+def test_a_negative_number_survives_the_wire() -> None:
+    wire = reapi.encode("ActionResult", {"exit_code": -9})
+    assert wire.hex() == "20f7ffffffffffffffff01"
+    assert reapi.decode("ActionResult", wire)["exit_code"] == -9
+
+
+def test_a_field_that_is_not_known_is_skipped() -> None:
+    varint, fixed64, delimited, fixed32 = "7805", "7901020304050607 08", "7a0161", "7d01020304"
+    wire = bytes.fromhex(varint + fixed64 + "0a02 6162" + delimited + fixed32)
+    assert reapi.decode("Digest", wire) == {"hash": "ab", "size_bytes": 0}
+
+
+def test_the_last_of_several_values_wins() -> None:
+    assert reapi.decode("Digest", bytes.fromhex("1001 1002"))["size_bytes"] == 2
+
+
+def test_a_field_that_a_message_lacks_cannot_be_encoded() -> None:
+    with pytest.raises(KeyError, match="sizebytes"):
+        reapi.encode("Digest", {"hash": "ab", "sizebytes": 1})
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        "0a",  # no length
+        "0a03 6162",  # too short for its length
+        "10 ff",  # a number without its end
+        "10 ffffffffffffffffffff01",  # a number of more than 64 bits
+        "0a ffffffffffffffff7f",  # a length of exabytes
+        "80",  # a key without its end
+        "09 01020304",  # half of a fixed64
+        "08 01",  # a number where a string belongs
+        "12 0161",  # a string where a number belongs
+        "0d 01020304 05",  # four bytes, and a group's key after them
+        "0b 0c",  # groups ended with protocol buffers 2
+        "0e", "0f",  # wire types that nobody has defined
+        "0a01 ff",  # not UTF-8
+    ],
+)  # fmt: skip
+def test_what_is_not_a_digest_is_refused(wire: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        reapi.decode("Digest", bytes.fromhex(wire))
+
+
+@pytest.mark.parametrize(("name", "wire"), [("FileNode", "1202 0a05"), ("ActionResult", "12 01 ff")])
+def test_damage_deep_in_a_message_is_found(name: str, wire: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        reapi.decode(name, bytes.fromhex(wire))
+
+
+@pytest.mark.parametrize("name", sorted(reapi.SCHEMA))
+@settings(deadline=None, max_examples=100)
+@given(data=st.data())
+def test_garbage_raises_value_error_only(name: str, data: st.DataObject) -> None:
+    wire = reapi.encode(name, data.draw(messages(name)))
+    cut = data.draw(st.integers(0, len(wire)))
+    garbage = wire[:cut] + data.draw(st.binary(max_size=20))
+    with contextlib.suppress(ValueError):
+        decoded = reapi.decode(name, garbage)
+        assert decoded.keys() == {field for field, _ in reapi.SCHEMA[name].values()}
