@@ -6,8 +6,7 @@ isolation; imported anywhere else, a rule's name gives its `Rule`, with its attr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # typing itself would cost `bk --version` half of its time
 if TYPE_CHECKING:
     from bkrules.rule import Rule
 

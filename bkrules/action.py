@@ -188,8 +188,14 @@ def key_of(action: Action, inputs: Mapping[str, Node]) -> Key:
     leaves = {f"argument/{number}": text for number, text in enumerate(action.arguments)}
     leaves |= {f"env/{name}": value for name, value in action.environment}
     leaves |= {f"platform/{name}": value for name, value in action.platform}
-    leaves |= {f"input/{path}": str(node.digest) for path, node in inputs.items()}
+    leaves |= {f"output/{path}": "" for path in action.outputs}
+    leaves |= {"timeout": str(action.timeout)} if action.timeout else {}
+    leaves |= {f"input/{path}": _leaf(node) for path, node in inputs.items()}
     return Key(digest.of_bytes(reapi.encode("Action", message)), dict(sorted(leaves.items())))
+
+
+def _leaf(node: Node) -> str:
+    return f"{node.digest} executable" if isinstance(node, FileNode) and node.executable else str(node.digest)
 
 
 def _properties(pairs: Iterable[tuple[str, str]]) -> list[reapi.Message]:

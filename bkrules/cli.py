@@ -30,7 +30,8 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str]) -> int:
     """Run one command; its exit code. Prints errors that a user can act on, and a traceback for a bug."""
     try:
-        arguments = _parser().parse_args(argv)
+        # argparse would take `-//x` for an option; with a space in front it is a positional argument.
+        arguments = _parser().parse_args([f" {word}" if word.startswith("-//") else word for word in argv])
         command: Callable[[argparse.Namespace], int] = arguments.command
         return command(arguments)
     except BkError as error:
@@ -129,8 +130,7 @@ def _options(arguments: argparse.Namespace) -> Options:
 
 
 def _patterns(arguments: argparse.Namespace) -> list[str]:
-    """The patterns; `-//x` looks like an option to argparse, so it arrives after `--`."""
-    return list(arguments.patterns)
+    return [text.strip() for text in arguments.patterns]
 
 
 def _build(arguments: argparse.Namespace) -> int:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from bkrules.errors import BkError
+from bkrules.errors import UsageError
 
+_DOTS = {"", ".", ".."}
 _PACKAGE = re.compile(r"(?:[A-Za-z0-9_.+-]+(?:/[A-Za-z0-9_.+-]+)*)?")
 _NAME = re.compile(r"[A-Za-z0-9_.+=,@~/-]+")
 
@@ -42,14 +43,18 @@ def parse_label(text: str, package: str = "") -> Label:
         name = name if colon else folder.rpartition("/")[2]
     else:
         folder, name = package, text.removeprefix(":")
-    if not valid_name(name) or not _PACKAGE.fullmatch(folder) or ".." in f"{folder}/{name}".split("/"):
+    if not valid_name(name) or not _valid_package(folder):
         raise LabelError(f"{text!r} is not a label; write '//package:name' or ':name'")
     return Label(folder, name)
 
 
 def valid_name(name: str) -> bool:
     """Whether a target may be called `name`."""
-    return bool(_NAME.fullmatch(name)) and not name.startswith("/") and not name.endswith("/")
+    return bool(_NAME.fullmatch(name)) and _DOTS.isdisjoint(name.split("/"))
+
+
+def _valid_package(name: str) -> bool:
+    return not name or (bool(_PACKAGE.fullmatch(name)) and _DOTS.isdisjoint(name.split("/")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +81,18 @@ def parse_pattern(text: str, package: str = "") -> Pattern:
     try:
         if body.startswith("//") and (body == "//..." or body.endswith("/...")):
             folder = body[2:].removesuffix("...").removesuffix("/")
-            if not _PACKAGE.fullmatch(folder):
+            if not _valid_package(folder):
                 raise LabelError(f"{text!r} is not a target pattern")
             return Pattern(text, folder, None, recursive=True, negative=negative)
-        label = parse_label(body, package)
+        label = parse_label(f"{body[:-1]}all" if body.endswith(":*") else body, package)
     except LabelError as error:
         raise BadPattern(str(error), text) from error
-    name = None if label.name in ("all", "*") else label.name
+    name = None if label.name == "all" else label.name
     return Pattern(text, label.package, name, negative=negative)
 
 
-class BadPattern(BkError):
+class BadPattern(UsageError):
     """A word on the command line that is not a target pattern."""
-
-    exit_code = 2
 
     def __init__(self, message: str, text: str) -> None:
         super().__init__("bad-pattern", message, hint="patterns: //pkg:name, //pkg:all, //pkg/..., -//pkg:name")

@@ -23,7 +23,7 @@ from bkrules.errors import MachineLacks
 from bkrules.plugin.host import Host, probe
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-PACKAGES = {"newuidmap": "uidmap", "newgidmap": "uidmap", "gcc": "gcc", "pkg-config": "pkg-config"}
+PACKAGES = {"newuidmap": "uidmap", "newgidmap": "uidmap", "gcc": "gcc", "ldd": "libc-bin", "pkg-config": "pkg-config"}
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _stamp(path: str) -> list[int]:
 
 def _ask_linker(binaries: list[str]) -> list[str]:
     environment = {"PATH": SEARCH_PATH, "LC_ALL": "C"}
-    answer = subprocess.run(["ldd", *binaries], env=environment, capture_output=True, text=True, check=False)
+    answer = subprocess.run([find("ldd"), *binaries], env=environment, capture_output=True, text=True, check=False)
     if "not found" in answer.stdout:
         missing = next(line.strip() for line in answer.stdout.splitlines() if "not found" in line)
         raise MachineLacks(

@@ -114,7 +114,7 @@ def _value(kind: str, value: int | bytes) -> Any:
     if kind in "ib":
         if not isinstance(value, int):
             raise TypeError
-        return bool(value) if kind == "b" else value
+        return bool(value) if kind == "b" else value - (1 << 64) if value >> 63 else value
     if not isinstance(value, bytes):
         raise TypeError
     return value.decode() if kind == "s" else value if kind == "y" else decode(kind, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 import sys
@@ -10,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
-from xml.sax.saxutils import escape, quoteattr
 
 from bkrules import errors
 from bkrules.cache import atomic
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 TAIL_LINES = 20
+DAEMON_LINES = 8
+TAIL_WIDTH = 240
 
 
 @dataclass(frozen=True)
@@ -178,12 +180,14 @@ def _failure(result: Result, out: Path) -> str:
     folder = out / action.label.package / action.label.name / action.cell.name
     logs = sorted(folder.glob("*.log"), key=lambda path: (path.name != "test.log", path.name))
     for log in logs:
-        lines += [f"  {log}", *_tail(log.read_text(errors="replace"))]
+        count = TAIL_LINES if log.name == "test.log" else DAEMON_LINES
+        lines += [f"  {log}", *_tail(log.read_text(errors="replace"), count)]
     return "\n".join(lines)
 
 
-def _tail(text: str) -> list[str]:
-    return [f"    | {line}" for line in text.splitlines()[-TAIL_LINES:]]
+def _tail(text: str, lines: int = TAIL_LINES) -> list[str]:
+    shown = text.splitlines()[-lines:]
+    return [f"    | {line[:TAIL_WIDTH]}{'...' if len(line) > TAIL_WIDTH else ''}" for line in shown]
 
 
 def _reasons(results: Iterable[Result]) -> list[str]:
@@ -291,26 +295,28 @@ def junit(label: Label, results: Sequence[Result]) -> str:
     skipped = sum(result.status in ("skipped", "not run") for result in results)
     lines = [
         '<?xml version="1.0" encoding="UTF-8"?>',
-        f'<testsuites><testsuite name={quoteattr(str(label))} tests="{len(results)}" failures="{failures}" skipped="{skipped}">',
+        f'<testsuites><testsuite name={_quoted(str(label))} tests="{len(results)}" failures="{failures}" skipped="{skipped}">',
     ]
     for result in results:
         cell = result.action.cell
         assert cell is not None
         lines.append(
-            f'<testcase classname={quoteattr(str(label))} name={quoteattr(cell.name)} time="{result.seconds:.3f}">'
+            f'<testcase classname={_quoted(str(label))} name={_quoted(cell.name)} time="{result.seconds:.3f}">'
         )
         axes = {"worker": cell.worker, **dict(cell.axes), "cached": str(result.cached).lower()}
-        properties = "".join(
-            f"<property name={quoteattr(name)} value={quoteattr(value)}/>" for name, value in axes.items()
-        )
+        properties = "".join(f"<property name={_quoted(name)} value={_quoted(value)}/>" for name, value in axes.items())
         lines.append(f"<properties>{properties}</properties>")
         if result.status in ("failed", "timed out"):
-            head = f"type={quoteattr(result.failure)} message={quoteattr(_printable(result.reason))}"
-            lines.append(f"<failure {head}>{escape(_printable(_log(result)))}</failure>")
+            head = f"type={_quoted(result.failure)} message={_quoted(result.reason)}"
+            lines.append(f"<failure {head}>{html.escape(_printable(_log(result)))}</failure>")
         elif result.status in ("skipped", "not run"):
-            lines.append(f"<skipped message={quoteattr(_printable(result.reason))}/>")
+            lines.append(f"<skipped message={_quoted(result.reason)}/>")
         lines.append("</testcase>")
     return "\n".join([*lines, "</testsuite></testsuites>", ""])
+
+
+def _quoted(text: str) -> str:
+    return f'"{html.escape(_printable(text))}"'
 
 
 def _log(result: Result) -> str:

@@ -61,3 +61,11 @@ test_matrix(
     mirror = ":mirror",
     axes = {"compression": COMPRESSION},
 )
+
+# What a test is promised of its sandbox, on every worker.
+test_matrix(
+    name = "sandbox_matrix",
+    tests = ["//tests/matrix:test_sandbox.py"],
+    workers = [":oci", ":oci_stargz", ":containerd", ":containerd_stargz", ":rootless"],
+    mirror = ":mirror",
+)

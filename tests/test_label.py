@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bkrules.errors import UsageError
+from bkrules.errors import BkError, UsageError
 from bkrules.label import Label, LabelError, parse_label, parse_pattern, valid_name
 
 
@@ -98,10 +98,15 @@ def test_a_dash_makes_a_pattern_negative() -> None:
     assert pattern.matches(BELOW)
 
 
-@pytest.mark.parametrize("text", ["", "-", "//a b:c", "//a b/...", "//a:b:c", "//../...", "//a/../...", "//a//..."])
-def test_a_bad_pattern_is_an_error_of_usage(text: str) -> None:
-    with pytest.raises(UsageError) as caught:
+@pytest.mark.parametrize("text", ["", "-", "//a b:c", "//a b/...", "//a:b:c", "//a//...", "//../...", "//a/../..."])
+def test_a_bad_pattern_is_refused(text: str) -> None:
+    with pytest.raises(BkError) as caught:
         parse_pattern(text)
     assert caught.value.reason == "bad-pattern"
     assert caught.value.exit_code == 2
     assert caught.value.hint
+
+
+def test_a_bad_pattern_is_in_the_tree_of_errors() -> None:
+    with pytest.raises(UsageError):
+        parse_pattern("//a b:c")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 
@@ -38,14 +39,16 @@ def only_test(source: str, keep: str) -> str:
     while called := [name for name in others if name in used]:
         for name in called:
             used |= _words([others.pop(name)])
-    lines = source.splitlines(keepends=True)
+    # As Python counts lines: str.splitlines would also split at form feeds and the like.
+    lines = re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+", source)
     for node in others.values():
         first, last = node.body[0], node.body[-1]
         assert last.end_lineno is not None
-        if first.lineno == node.lineno:
-            continue
+        start = min([first.lineno, *(one.lineno for one in getattr(first, "decorator_list", []))])
+        if lines[start - 1][: first.col_offset].strip(" \t\f"):
+            continue  # the body begins on a line of the signature
         indent = " " * first.col_offset
-        lines[first.lineno - 1 : last.end_lineno] = [f"{indent}...\n", *["\n"] * (last.end_lineno - first.lineno)]
+        lines[start - 1 : last.end_lineno] = [f"{indent}...\n", *["\n"] * (last.end_lineno - start)]
     return "".join(lines)
 
 
@@ -94,7 +97,9 @@ def _up(path: str, level: int) -> str:
 
 def _files(base: str, module: str) -> Iterator[str]:
     parts = [base] if base else []
-    for part in module.split("."):
+    if not module:
+        yield "/".join([*parts, "__init__.py"])
+    for part in filter(None, module.split(".")):
         parts.append(part)
         yield "/".join(parts) + ".py"
         yield "/".join(parts) + "/__init__.py"

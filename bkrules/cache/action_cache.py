@@ -80,7 +80,9 @@ class ActionCache:
             parts = [node] if isinstance(node, FileNode) else node.files.values()
             if not all(self.cas.has(part.digest) for part in parts):
                 return None
-        metadata = message["execution_metadata"] or {}
+        metadata = message["execution_metadata"]
+        if metadata is None:
+            return None  # it is written last: the entry was cut short
         spent = metadata.get("virtual_execution_duration") or {"seconds": 0, "nanos": 0}
         return ActionResult(outputs, spent["seconds"] + spent["nanos"] / 1e9)
 

@@ -21,6 +21,7 @@ def write(path: str, data: bytes, mode: int = 0o644) -> None:
     try:
         fd = _create(scratch, mode)
         try:
+            os.fchmod(fd, mode)  # whatever the umask
             view = memoryview(data)
             while view:
                 view = view[os.write(fd, view) :]

@@ -41,6 +41,7 @@ class Cas:
         if self._digests.of(self.path(name)) == name:
             return True
         os.unlink(self.path(name))
+        self._digests.forget(self.path(name))
         return False
 
     def read(self, name: Digest) -> bytes | None:

@@ -27,6 +27,8 @@ class FileDigests:
                 self._known = marshal.load(file)
         except (OSError, ValueError, EOFError, TypeError):
             self._known = {}
+        if not isinstance(self._known, dict):
+            self._known = {}
 
     def of(self, path: str) -> Digest:
         """The digest of the file at `path`. Raises OSError when it cannot be read."""
@@ -46,6 +48,11 @@ class FileDigests:
                 self._known.pop(path, None)
         self._fresh[path] = found
         return found
+
+    def forget(self, path: str) -> None:
+        """Look at the file again when it is next asked for: it was replaced."""
+        self._fresh.pop(path, None)
+        self._known.pop(path, None)
 
     def save(self) -> None:
         """Keep what was learned, when something was."""

@@ -126,6 +126,7 @@ class MirrorDoor(threading.Thread):
         self._calls: deque[tuple[str, int, _Room | None]] = deque()
         self._poll.register(self._wake_read, select.EPOLLIN)
         self._ended = False
+        self._starting = threading.Lock()
 
     def add(self, descriptor: int, target: str) -> int:
         """Serve a listening socket from the registry at the unix socket `target`; a handle for `remove`."""
@@ -145,8 +146,9 @@ class MirrorDoor(threading.Thread):
             self.join()
 
     def _call(self, what: str, descriptor: int, room: _Room | None) -> None:
-        if not self.is_alive():
-            self.start()
+        with self._starting:
+            if not self.is_alive():
+                self.start()
         self._calls.append((what, descriptor, room))
         os.write(self._wake_write, b"!")
 

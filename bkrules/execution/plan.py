@@ -44,7 +44,7 @@ class Plan:
         stack = [name]
         while stack:
             for other in self._dependents[stack.pop()]:
-                if other not in given_up:
+                if other in self._open and other not in given_up:
                     given_up.add(other)
                     stack.append(other)
         self._open -= given_up | {name}

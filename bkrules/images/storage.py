@@ -33,8 +33,11 @@ def write_tree(root: Path, images: Mapping[Reference, DirectoryNode]) -> None:
 
 
 def _manifest(layout: DirectoryNode) -> str:
-    index = json.loads(Path(layout.files["index.json"].path).read_text())
-    return str(index["manifests"][0]["digest"]).removeprefix("sha256:")
+    try:
+        index = json.loads(Path(layout.files["index.json"].path).read_text())
+        return str(index["manifests"][0]["digest"]).removeprefix("sha256:")
+    except (LookupError, TypeError) as error:
+        raise ValueError("the folder is not an OCI layout with one image") from error
 
 
 def _blobs(layout: DirectoryNode, manifest: str) -> Iterator[str]:

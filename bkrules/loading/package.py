@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -48,6 +49,15 @@ SYNTAX: tuple[type[ast.AST], ...] = (
     *(ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.Break, ast.Continue, ast.ImportFrom),
 )
 FORBIDDEN_METHODS = ("format", "format_map", "mro")
+FORBIDDEN_PREFIXES = (
+    "_",
+    "f_",
+    "gi_",
+    "ag_",
+    "cr_",
+    "tb_",
+    "co_",
+)  # frames and code objects lead to the loader's globals
 EXPLAINED = {
     "open": "build files do no I/O; name the file as a label in an attribute instead",
     "print": "build files have no output; use `bk query` to see what they declare",
@@ -72,6 +82,26 @@ def load(text: bytes, file: str, package: str, rules: Mapping[str, Rule], *, top
     return loader.package
 
 
+_ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
+_GUARD = "__no_set"
+
+
+def _no_set(value: Any) -> Any:
+    if isinstance(value, set | frozenset):
+        raise TypeError("the order of a set changes from run to run; use a list or a dict")
+    return value
+
+
+class _SetGuard(ast.NodeTransformer):
+    """Dictionary views have operators that make sets."""
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        self.generic_visit(node)
+        if not isinstance(node.op, ast.BitOr | ast.BitAnd | ast.BitXor | ast.Sub):
+            return node
+        return ast.copy_location(ast.Call(ast.Name(_GUARD, ast.Load()), [node], []), node)
+
+
 class _Loader:
     def __init__(self, package: Package, rules: Mapping[str, Rule], top: bool) -> None:
         self.package = package
@@ -83,17 +113,19 @@ class _Loader:
 
     def run(self, text: bytes) -> None:
         file = self.package.file
+        scope = {name: getattr(builtins, name) for name in BUILTINS}
+        scope = {"__builtins__": {**scope, _GUARD: _no_set}, "__name__": file}
         try:
             tree = ast.parse(text, file)
-        except (SyntaxError, ValueError) as error:
+            self._check(tree, scope)
+            tree = ast.fix_missing_locations(_SetGuard().visit(tree))
+            code: CodeType = compile(tree, file, "exec", dont_inherit=True)
+        except LoadError:
+            raise
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             line = getattr(error, "lineno", None) or 1
-            raise LoadError(
-                "syntax-error", f"{file}: {getattr(error, 'msg', error)}", where=f"{file}:{line}"
-            ) from error
-        scope = {name: getattr(builtins, name) for name in BUILTINS}
-        scope = {"__builtins__": scope, "__name__": file}
-        self._check(tree, scope)
-        code: CodeType = compile(tree, file, "exec")
+            message = getattr(error, "msg", "") or str(error) or "an expression is nested too deeply"
+            raise LoadError("syntax-error", f"{file}: {message}", where=f"{file}:{line}") from error
         try:
             exec(code, scope)
         except LoadError:
@@ -124,6 +156,10 @@ class _Loader:
                     where=f"{self.package.file}:{statement.lineno}",
                     hint=did_you_mean(item.name, self.names, "rules"),
                 )
+            if (item.asname or "").startswith("__"):
+                raise self._refuse(
+                    statement.lineno, "name", f"the name {item.asname!r}", "it leads out of the build file"
+                )
             scope[item.asname or item.name] = self.names[item.name]
 
     def _check_node(self, node: ast.AST) -> None:
@@ -143,10 +179,13 @@ class _Loader:
                 f"{type(node).__name__.lower()!r}",
                 "build files are declarations: values, calls, for, if and def",
             )
-        if isinstance(node, ast.Attribute) and (node.attr.startswith("_") or node.attr in FORBIDDEN_METHODS):
+        if isinstance(node, ast.Attribute) and (
+            node.attr.startswith(FORBIDDEN_PREFIXES) or node.attr in FORBIDDEN_METHODS
+        ):
             raise self._refuse(line, "attribute", f"the attribute {node.attr!r}", "it leads out of the build file")
-        if isinstance(node, ast.Name) and node.id.startswith("__"):
-            raise self._refuse(line, "name", f"the name {node.id!r}", "it leads out of the build file")
+        name = node.id if isinstance(node, ast.Name) else node.name if isinstance(node, ast.FunctionDef) else ""
+        if name.startswith("__"):
+            raise self._refuse(line, "name", f"the name {name!r}", "it leads out of the build file")
         if isinstance(node, ast.FunctionDef) and node.decorator_list:
             raise self._refuse(
                 line, "syntax", "a decorator", "build files are declarations: values, calls, for, if and def"
@@ -200,6 +239,11 @@ class _Loader:
                 hint='for example: name = "busybox"',
             )
         label = Label(self.package.name, name)
+        for attribute, value in given.items():
+            if _ADDRESS.search(repr(value)):
+                raise LoadError(
+                    "bad-attribute", f"{label}: {attribute!r} has an object's address in it", where=where.of(attribute)
+                )
         if name in self.package.targets:
             first = self.package.targets[name].location
             raise LoadError(
@@ -209,4 +253,7 @@ class _Loader:
         self.package.targets[name] = Target(label, rule, attributes, extra, where)
 
     def _workspace(self, *, name: str) -> None:
+        if not isinstance(name, str):
+            where = self._where(sys._getframe(1).f_lineno)
+            raise LoadError("bad-name", f"workspace: 'name' must be a string, but was {name!r}", where=where.of("name"))
         self.package.workspace = name

@@ -1,0 +1,130 @@
+"""Fixtures for tests that run bk as a user does: on a workspace of their own, through the command line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Space:
+    """A workspace in a temporary folder, with a disk cache of its own."""
+
+    root: Path
+    cache: Path
+    python: str = sys.executable
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def write(self, path: str, text: str) -> Path:
+        """Write a file of the workspace."""
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        return file
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line of bk."""
+        cached = arguments and arguments[0] in ("build", "test", "aquery", "reap")
+        return [self.python, "-I", "-m", "bkrules", *arguments, *(["--disk_cache", str(self.cache)] if cached else [])]
+
+    def bk(self, *arguments: str, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        """Run bk to its end in this workspace; `prefix` is a command that runs it, such as unshare."""
+        command = [*prefix, *self.command(*arguments)]
+        environment = {**os.environ, **self.environment}
+        return subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of this repository."""
+    return REPOSITORY
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Space:
+    """An empty workspace and an empty disk cache."""
+    root = tmp_path / "workspace"
+    root.mkdir()
+    made = Space(root, tmp_path / "cache")
+    made.write("WORKSPACE.py", "from bkrules import workspace\nworkspace(name = 'test')\n")
+    return made
+
+
+@pytest.fixture(scope="session")
+def built(repository: Path) -> Path:
+    """The default disk cache, with every tool and image of this repository in it."""
+    command = [
+        sys.executable,
+        "-I",
+        "-m",
+        "bkrules",
+        "build",
+        "//:all",
+        "//targets:busybox_esgz",
+        "//targets:bulk_esgz",
+    ]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "bk")
+
+
+@pytest.fixture
+def cache_copy(built: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """Makes disk caches that begin with what is built, by hard links, and share Go's own caches."""
+
+    def copy(name: str) -> Path:
+        cache = tmp_path / name
+        cache.mkdir()
+        for part in ("ac", "cas"):
+            shutil.copytree(built / part, cache / part, copy_function=_link)
+        for part in ("go", "toolchains"):
+            (cache / part).symlink_to(built / part)
+        return cache
+
+    return copy
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+@pytest.fixture
+def tools(space: Space, repository: Path, cache_copy: Callable[[str], Path]) -> Space:
+    """A workspace with this repository's tools, images and workers, and no matrix."""
+    space.write("WORKSPACE.py", (repository / "WORKSPACE.py").read_text())
+    (space.root / "targets").mkdir()
+    (space.root / "targets/tools").symlink_to(repository / "targets/tools")
+    (space.root / "plugins").symlink_to(repository / "plugins")
+    text = (repository / "targets/BUILD.py").read_text()
+    space.write("targets/BUILD.py", text[: text.index("test_matrix(\n")])
+    return Space(space.root, cache_copy("built"))
+
+
+@pytest.fixture
+def clone(repository: Path, tmp_path: Path, cache_copy: Callable[[str], Path]) -> Space:
+    """A copy of this repository's files, in another folder than the original."""
+    root = tmp_path / "clone"
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (repository / name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(repository / name, root / name)
+    return Space(root, cache_copy("built"))

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from bkrules.action import Action, Cell, Output
+from bkrules.label import Label
+
+
+@pytest.fixture
+def make_action() -> Callable[..., Action]:
+    def make(name: str, *needs: str, cell: bool = False) -> Action:
+        label = Label("p", name)
+        return Action(
+            id=name,
+            label=label,
+            mnemonic="Test",
+            arguments=(),
+            inputs=tuple((need, Output(need, "out")) for need in needs),
+            outputs=("out",),
+            cell=Cell(label, "test_x", "oci", ()) if cell else None,
+        )
+
+    return make

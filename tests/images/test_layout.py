@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import tarfile
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bkrules.images import layout
+from bkrules.images.layout import Entry
+
+Write = Callable[..., Path]
+
+ENTRIES = {
+    "bin/sh": Entry(link="box"),
+    "bin/box": Entry(b"\x7fELF", executable=True),
+    "etc/deep/er/file": Entry(b"text"),
+    "etc/empty": Entry(),
+    "top": Entry(b"1"),
+}
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(layout.read_blob(folder, layout.read_manifest(folder)["config"]["digest"]))
+    return found
+
+
+def layers_of(folder: Path) -> list[bytes]:
+    return [gzip.decompress(layout.read_blob(folder, one["digest"])) for one in layout.read_manifest(folder)["layers"]]
+
+
+def names_in(data: bytes) -> list[str]:
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        return tar.getnames()
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Moves this process to another time zone, with another umask and user name."""
+    before = os.umask(0o022)
+
+    def move() -> None:
+        os.umask(0o077)
+        monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
+        monkeypatch.setenv("USER", "somebody")
+        time.tzset()
+
+    yield move
+    os.umask(before)
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_an_image_is_the_same_bytes_everywhere(tmp_path: Path, elsewhere: Callable[[], None]) -> None:
+    def write(folder: Path, entries: dict[str, Entry]) -> dict[str, bytes]:
+        tar = layout.layer(entries)
+        layout.write_image(folder, tar, architecture="amd64", cmd=["/bin/sh"], env=["PATH=/bin"], base=None)
+        return bytes_of(folder)
+
+    first = write(tmp_path / "one", ENTRIES)
+    elsewhere()
+    assert write(tmp_path / "another/one", dict(reversed(ENTRIES.items()))) == first
+
+
+def test_nothing_of_a_user_or_a_clock_is_in_a_layer() -> None:
+    with tarfile.open(fileobj=io.BytesIO(layout.layer(ENTRIES))) as tar:
+        members = tar.getmembers()
+    assert {(one.uid, one.gid, one.uname, one.gname, one.mtime) for one in members} == {(0, 0, "", "", 0)}
+
+
+def test_a_layer_has_its_entries_below_their_folders() -> None:
+    with tarfile.open(fileobj=io.BytesIO(layout.layer(ENTRIES))) as tar:
+        members = {one.name: one for one in tar}
+        content = tar.extractfile("etc/deep/er/file")
+        assert content is not None
+        assert content.read() == b"text"
+    assert list(members) == [
+        *("bin", "etc", "etc/deep", "etc/deep/er"),
+        *("bin/box", "bin/sh", "etc/deep/er/file", "etc/empty", "top"),
+    ]
+    assert all(members[name].isdir() and members[name].mode == 0o755 for name in ("bin", "etc", "etc/deep"))
+    assert (members["bin/box"].mode, members["etc/empty"].mode) == (0o755, 0o644)
+    assert members["bin/sh"].issym()
+    assert members["bin/sh"].linkname == "box"
+
+
+def test_the_gzip_header_has_no_time_and_no_name(tmp_path: Path, write: Write) -> None:
+    folder = write(tmp_path / "image", {"a": "1"})
+    [described] = layout.read_manifest(folder)["layers"]
+    header = layout.read_blob(folder, described["digest"])[:10]
+    assert header[:2] == b"\x1f\x8b"
+    assert header[3] == 0
+    assert header[4:8] == bytes(4)
+
+
+def test_an_image_is_a_valid_layout(tmp_path: Path, write: Write) -> None:
+    folder = write(tmp_path / "image", {"a": "1"}, cmd=("/bin/sh", "-c"))
+    files = bytes_of(folder)
+    assert json.loads(files["oci-layout"]) == {"imageLayoutVersion": "1.0.0"}
+    blobs = {name: data for name, data in files.items() if name.startswith("blobs/sha256/")}
+    assert len(blobs) == 3
+    assert all(Path(name).name == hashlib.sha256(data).hexdigest() for name, data in blobs.items())
+    [described] = json.loads(files["index.json"])["manifests"]
+    manifest = layout.read_manifest(folder)
+    for one in (described, manifest["config"], *manifest["layers"]):
+        assert len(layout.read_blob(folder, one["digest"])) == one["size"]
+    assert [one["mediaType"] for one in (described, manifest, manifest["config"], *manifest["layers"])] == [
+        layout.MANIFEST,
+        layout.MANIFEST,
+        layout.CONFIG,
+        layout.LAYER,
+    ]
+    config = config_of(folder)
+    assert (config["architecture"], config["os"], config["config"]) == ("amd64", "linux", {"Cmd": ["/bin/sh", "-c"]})
+    assert config["rootfs"]["diff_ids"] == [f"sha256:{hashlib.sha256(layers_of(folder)[0]).hexdigest()}"]
+    assert len(config["history"]) == 1
+
+
+def test_a_base_adds_its_layers_below(tmp_path: Path, write: Write) -> None:
+    base = write(tmp_path / "base", {"a": "1"}, cmd=("/bin/base",))
+    before = bytes_of(base)
+    folder = write(tmp_path / "image", {"b": "2"}, base=base)
+    assert bytes_of(base) == before
+    assert layout.read_manifest(folder)["layers"][:1] == layout.read_manifest(base)["layers"]
+    assert [names_in(tar) for tar in layers_of(folder)] == [["a"], ["b"]]
+    config = config_of(folder)
+    assert config["rootfs"]["diff_ids"] == [f"sha256:{hashlib.sha256(tar).hexdigest()}" for tar in layers_of(folder)]
+    assert len(config["history"]) == 2
+    assert config["config"] == {"Cmd": ["/bin/base"]}
+
+
+def test_a_command_replaces_that_of_the_base(tmp_path: Path, write: Write) -> None:
+    base = write(tmp_path / "base", {"a": "1"}, cmd=("/bin/base",))
+    assert config_of(write(tmp_path / "image", {}, base=base, cmd=("/bin/own",)))["config"] == {"Cmd": ["/bin/own"]}
+
+
+def test_noise_follows_from_its_name_and_begins_alike_at_every_size() -> None:
+    long = layout.noise("a", 1000)
+    for size in (0, 1, 31, 32, 33, 64, 999):
+        assert layout.noise("a", size) == long[:size]
+        assert len(layout.noise("a", size)) == size
+    assert layout.noise("b", 1000)[:32] not in long
+
+
+def test_noise_does_not_compress() -> None:
+    data = layout.noise("data/00.bin", 1 << 16)
+    assert len(zlib.compress(data, 9)) > len(data)
+
+
+def archive(path: Path, folder: Path, replaced: dict[str, bytes] | None = None) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, data in {**bytes_of(folder), **(replaced or {})}.items():
+            header = tarfile.TarInfo(name)
+            header.size, header.mtime = len(data), 1_700_000_000
+            tar.addfile(header, io.BytesIO(data))
+    return path
+
+
+def test_an_archive_is_unpacked_without_the_names_in_its_index(tmp_path: Path, write: Write) -> None:
+    folder = write(tmp_path / "image", {"a": "1"})
+    index = json.loads((folder / "index.json").read_text())
+    index["manifests"][0]["annotations"] = {"org.opencontainers.image.created": "2026-01-01T00:00:00Z"}
+    packed = archive(tmp_path / "image.tar", folder, {"index.json": json.dumps(index, indent=1).encode()})
+    layout.unpack_archive(packed, tmp_path / "unpacked")
+    assert bytes_of(tmp_path / "unpacked") == bytes_of(folder)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_an_archive_of_none_or_several_images_is_refused(tmp_path: Path, write: Write, count: int) -> None:
+    folder = write(tmp_path / "image", {"a": "1"})
+    index = json.loads((folder / "index.json").read_text())
+    index["manifests"] *= count
+    packed = archive(tmp_path / "image.tar", folder, {"index.json": json.dumps(index).encode()})
+    with pytest.raises(ValueError, match=f"{count} images"):
+        layout.unpack_archive(packed, tmp_path / "unpacked")
+
+
+def test_an_archive_with_a_damaged_blob_is_refused(tmp_path: Path, write: Write) -> None:
+    folder = write(tmp_path / "image", {"a": "1"})
+    blob = "blobs/sha256/" + layout.read_manifest(folder)["config"]["digest"].removeprefix("sha256:")
+    packed = archive(tmp_path / "image.tar", folder, {blob: b"{}"})
+    with pytest.raises(ValueError, match="has the digest"):
+        layout.unpack_archive(packed, tmp_path / "unpacked")

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bkrules import digest
+from bkrules.action import DirectoryNode, FileNode
+from bkrules.images import layout
+from bkrules.images.reference import Reference
+from bkrules.images.storage import write_tree
+
+Write = Callable[..., Path]
+
+LATEST = Reference("docker.io", "library/busybox", "latest")
+ESGZ = Reference("docker.io", "library/busybox", "esgz")
+BULK = Reference("docker.io", "library/bulk", "latest")
+
+
+def node(folder: Path) -> DirectoryNode:
+    return DirectoryNode(
+        {
+            str(path.relative_to(folder)): FileNode(digest.of_file(path), str(path))
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+    )
+
+
+def names(folder: Path) -> tuple[str, str, list[str]]:
+    """The hexadecimal digests of the manifest, the configuration and the layers."""
+    index = json.loads((folder / "index.json").read_text())
+    manifest = layout.read_manifest(folder)
+    found = [index["manifests"][0], manifest["config"], *manifest["layers"]]
+    first, second, *rest = (str(one["digest"]).removeprefix("sha256:") for one in found)
+    return first, second, rest
+
+
+def data_file(root: Path, name: str) -> Path:
+    return root / "docker/registry/v2/blobs/sha256" / name[:2] / name / "data"
+
+
+def repository(root: Path, name: str) -> Path:
+    return root / "docker/registry/v2/repositories" / name
+
+
+@pytest.fixture
+def image(tmp_path: Path, write: Write) -> Path:
+    return write(tmp_path / "image", {"a": "1"})
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "storage"
+
+
+def test_every_blob_is_a_hard_link_of_its_source(image: Path, root: Path) -> None:
+    write_tree(root, {LATEST: node(image)})
+    manifest, config, layers = names(image)
+    for name in (manifest, config, *layers):
+        assert data_file(root, name).samefile(image / "blobs/sha256" / name)
+    assert len(list(root.rglob("data"))) == 3
+
+
+def test_links_lead_from_the_tag_to_every_blob(image: Path, root: Path) -> None:
+    write_tree(root, {LATEST: node(image)})
+    manifest, config, layers = names(image)
+    place = repository(root, "library/busybox")
+    links = {str(path.relative_to(place)): path.read_text() for path in place.rglob("link")}
+    expected = {
+        f"_manifests/revisions/sha256/{manifest}/link": f"sha256:{manifest}",
+        "_manifests/tags/latest/current/link": f"sha256:{manifest}",
+        f"_manifests/tags/latest/index/sha256/{manifest}/link": f"sha256:{manifest}",
+        **{f"_layers/sha256/{name}/link": f"sha256:{name}" for name in (config, *layers)},
+    }
+    assert expected.items() <= links.items()
+    assert {name: text for name, text in links.items() if name.startswith("_manifests/")} == {
+        name: text for name, text in expected.items() if name.startswith("_manifests/")
+    }
+
+
+def test_two_tags_of_a_repository_stand_side_by_side(tmp_path: Path, image: Path, root: Path, write: Write) -> None:
+    other = write(tmp_path / "other", {"b": "2"})
+    write_tree(root, {LATEST: node(image), ESGZ: node(other)})
+    tags = repository(root, "library/busybox") / "_manifests/tags"
+    assert (tags / "latest/current/link").read_text() == f"sha256:{names(image)[0]}"
+    assert (tags / "esgz/current/link").read_text() == f"sha256:{names(other)[0]}"
+
+
+def test_images_may_share_blobs(tmp_path: Path, image: Path, root: Path, write: Write) -> None:
+    above = write(tmp_path / "above", {"b": "2"}, base=image)
+    write_tree(root, {LATEST: node(image), BULK: node(above)})
+    [shared] = names(image)[2]
+    assert names(above)[2][0] == shared
+    assert data_file(root, shared).exists()
+    for name in ("library/busybox", "library/bulk"):
+        assert (repository(root, name) / "_layers/sha256" / shared / "link").read_text() == f"sha256:{shared}"
+
+
+def test_blobs_are_copied_from_another_filesystem(image: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(_source: str, _target: Path) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "link", link)
+    write_tree(root, {LATEST: node(image)})
+    manifest, config, layers = names(image)
+    for name in (manifest, config, *layers):
+        assert digest.of_file(data_file(root, name)).hash == name
+
+
+@pytest.mark.parametrize("missing", ["manifest", "config", "layer"])
+def test_a_layout_without_one_of_its_blobs_is_refused(image: Path, root: Path, missing: str) -> None:
+    manifest, config, [layer] = names(image)
+    gone = {"manifest": manifest, "config": config, "layer": layer}[missing]
+    whole = node(image)
+    cut = DirectoryNode({path: file for path, file in whole.files.items() if not path.endswith(gone)})
+    with pytest.raises(ValueError, match=gone):
+        write_tree(root, {LATEST: cut})
+
+
+@pytest.mark.parametrize("index", [None, "", "{}", '{"manifests": []}', '{"manifests": [{}]}', "[]"])
+def test_a_folder_that_is_no_layout_is_refused(image: Path, root: Path, index: str | None) -> None:
+    if index is None:
+        (image / "index.json").unlink()
+    else:
+        (image / "index.json").write_text(index)
+    with pytest.raises(ValueError, match=r"\w"):
+        write_tree(root, {LATEST: node(image)})
+
+
+def test_no_image_is_an_empty_mirror(root: Path) -> None:
+    write_tree(root, {})
+    assert list(root.rglob("link")) == []

@@ -1,0 +1,64 @@
+"""Fixtures for tests that start real daemons."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def report() -> Callable[[Path, str], dict[str, Any]]:
+    """Reads the report.json of a matrix of //targets in a workspace."""
+
+    def read(root: Path, matrix: str) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads((root / "bk-out/targets" / matrix / "report.json").read_text())
+        return document
+
+    return read
+
+
+@pytest.fixture
+def leftovers() -> Callable[[Path], dict[str, list[str]]]:
+    """Everything on this machine that a run of bk with that disk cache could leave behind, by kind."""
+
+    def look(cache: Path) -> dict[str, list[str]]:
+        own = os.readlink("/proc/self/ns/net")
+        processes, namespaces = [], set()
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                namespace = os.readlink(folder / "ns/net")
+            except OSError:
+                continue  # it has ended
+            if namespace != own:
+                namespaces.add(namespace)
+            if "bkrules.execution" in command or f"{cache}/" in command or (namespace != own and command):
+                processes.append(f"{folder.name} {command}")
+        fuse = [
+            "unshare",
+            "-m",
+            "sh",
+            "-c",
+            "mount -t fusectl none /sys/fs/fuse/connections; ls /sys/fs/fuse/connections",
+        ]
+        runs = cache / "run"
+        return {
+            "processes": processes,
+            "network namespaces": sorted(namespaces),
+            "mounts": Path("/proc/self/mountinfo").read_text().splitlines(),
+            "fuse connections": subprocess.run(fuse, capture_output=True, text=True, check=True).stdout.split(),
+            "cgroups": [str(path) for path in Path("/sys/fs/cgroup").glob("**/bk-*")],
+            "sockets": [
+                line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines() if str(cache) in line
+            ],
+            "run folders": [str(path) for path in runs.iterdir()] if runs.exists() else [],
+            "temporary files": sorted(path.name for path in Path("/tmp").iterdir()),
+        }
+
+    return look

@@ -1,0 +1,203 @@
+"""Failure and interruption: what is said, what is kept, and that nothing stays behind."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+Report = Callable[[Path, str], dict[str, Any]]
+Leftovers = Callable[[Path], dict[str, list[str]]]
+
+MATRIX = """
+test_matrix(
+    name = "small",
+    tests = ["//t:test_small.py"],
+    workers = [{workers}],
+    mirror = ":mirror",
+    {more}
+)
+"""
+WORKERS = ("oci", "oci_stargz", "containerd", "containerd_stargz", "rootless")
+LAZY = """
+import subprocess
+def test_holds_a_lazy_mount(sandbox, tmp_path):
+    (tmp_path / "Dockerfile").write_text("FROM docker.io/library/bulk:esgz\\nRUN sleep 600\\n")
+    sandbox.run(["build", "--frontend=dockerfile.v0", "--local", f"context={tmp_path}", "--local", f"dockerfile={tmp_path}"])
+"""
+
+
+class Space(Protocol):
+    root: Path
+    cache: Path
+
+    def write(self, path: str, text: str) -> Path: ...
+    def command(self, *arguments: str) -> list[str]: ...
+    def bk(self, *arguments: str, prefix: tuple[str, ...] = ...) -> subprocess.CompletedProcess[str]: ...
+
+
+def matrix(space: Space, test: str, *workers: str, more: str = "") -> None:
+    """Give the workspace a matrix //targets:small with that test file."""
+    build = space.root / "targets/BUILD.py"
+    listed = ", ".join(f'":{worker}"' for worker in workers)
+    build.write_text(
+        build.read_text().replace(", worker", ", test_matrix, worker", 1) + MATRIX.format(workers=listed, more=more)
+    )
+    space.write("t/BUILD.py", "")
+    space.write("t/test_small.py", test)
+
+
+def test_a_failure_is_named_and_the_rest_is_kept(tools: Space, report: Report, leftovers: Leftovers) -> None:
+    matrix(
+        tools,
+        "def test_good(sandbox): pass\ndef test_bad(sandbox):\n    assert sandbox.worker == 'the other'\n",
+        "oci",
+        "rootless",
+    )
+    before = leftovers(tools.cache)
+
+    first = tools.bk("build", "//targets:small")
+    second = tools.bk("build", "//targets:small")
+
+    assert first.returncode == second.returncode == 3, first.stdout + first.stderr
+    log = tools.root / "bk-out/targets/small/test_bad/worker=oci/test.log"
+    assert (
+        "FAILED: test_bad/worker=oci: t/test_small.py::test_bad: AssertionError: assert 'oci' == 'the other'"
+        in first.stdout
+    )
+    assert str(log) in first.stdout
+    assert str(log.with_name("buildkitd.log")) in first.stdout
+    assert "found worker" in first.stdout, "the tail of the daemon's log is missing"
+    cells = {cell["name"]: cell for cell in report(tools.root, "small")["cells"]}
+    assert cells["test_good/worker=oci"]["status"] == "passed"
+    assert cells["test_good/worker=oci"]["cached"]
+    assert cells["test_good/worker=rootless"]["cached"]
+    assert cells["test_bad/worker=oci"]["status"] == "failed"
+    assert not cells["test_bad/worker=oci"]["cached"]
+    assert leftovers(tools.cache) == before
+
+
+def test_a_test_that_takes_too_long(tools: Space, report: Report, leftovers: Leftovers) -> None:
+    matrix(tools, "import time\ndef test_slow(sandbox): time.sleep(600)\n", "oci", more="timeout = 1,")
+    before = leftovers(tools.cache)
+
+    done = tools.bk("build", "//targets:small")
+
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "TIMED OUT (timeout): test_slow/worker=oci: it took more than 1 s" in done.stdout
+    assert report(tools.root, "small")["cells"][0]["class"] == "timeout"
+    assert leftovers(tools.cache) == before
+
+
+def test_a_daemon_that_dies_is_no_failure_of_the_test(tools: Space, report: Report) -> None:
+    test = """
+import os, signal
+from pathlib import Path
+def test_dies(sandbox):
+    for folder in Path("/proc").glob("[0-9]*"):
+        if (folder / "comm").read_text().strip() == "buildkitd":
+            os.kill(int(folder.name), signal.SIGKILL)
+    sandbox.run("debug workers")
+"""
+    matrix(tools, test, "oci")
+
+    done = tools.bk("build", "//targets:small")
+
+    assert done.returncode == 3, done.stdout + done.stderr
+    cell = report(tools.root, "small")["cells"][0]
+    assert cell["class"] == "infrastructure"
+    assert "buildkitd ended during the test: killed by SIGKILL" in cell["reason"]
+
+
+def test_a_daemon_that_does_not_start(tools: Space, report: Report) -> None:
+    matrix(tools, "def test_it(sandbox): pass\n", "broken")
+    tools.write("false.sh", "#!/opt/bk/bin/buildctl\n").chmod(0o755)
+    build = tools.root / "targets/BUILD.py"
+    build.write_text(
+        build.read_text() + 'worker(name = "broken", plugin = "oci", tools = {"buildkitd": "//:buildctl"})\n'
+    )
+
+    done = tools.bk("build", "//targets:small")
+
+    assert done.returncode == 3, done.stdout + done.stderr
+    cell = report(tools.root, "small")["cells"][0]
+    assert (cell["status"], cell["class"]) == ("failed", "infrastructure")
+    assert "buildkitd died before it was ready: exit status 1" in cell["reason"]
+    assert "flag provided but not defined" in done.stdout
+
+
+def test_a_test_that_is_not_collected_has_not_passed(tools: Space) -> None:
+    matrix(tools, "def test_gone(sandbox): pass\ndel test_gone\n", "oci")
+
+    done = tools.bk("build", "//targets:small")
+
+    assert done.returncode == 3
+    assert "FAILED" in done.stdout
+
+
+def test_a_skip_is_said_and_not_kept(tools: Space, report: Report) -> None:
+    matrix(tools, "import pytest\ndef test_it(sandbox): pytest.skip('not for ' + sandbox.worker)\n", "oci")
+
+    for _ in range(2):
+        done = tools.bk("build", "//targets:small")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "1 cell skipped: not for oci" in done.stdout
+        assert not report(tools.root, "small")["cells"][0]["cached"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_after_a_signal(tools: Space, leftovers: Leftovers, number: signal.Signals) -> None:
+    matrix(tools, LAZY, *WORKERS)
+    before = leftovers(tools.cache)
+    log = tools.write("build.log", "")
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            tools.command("build", "-j", "5", "//targets:small"), cwd=tools.root, stdout=output, stderr=output
+        )
+    try:
+        wait_for(
+            lambda: (
+                sum(re.fullmatch(r"\d+ sleep 600 ", name) is not None for name in leftovers(tools.cache)["processes"])
+                == len(WORKERS)
+            )
+        )
+        during = leftovers(tools.cache)
+        assert len(during["cgroups"]) == len(WORKERS)
+        assert len(during["fuse connections"]) > len(before["fuse connections"])
+        assert len(during["network namespaces"]) == len(before["network namespaces"]) + len(WORKERS)
+
+        process.send_signal(number)
+        process.wait(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+
+    if number is signal.SIGKILL:
+        deadline = time.monotonic() + 10
+        while running(leftovers(tools.cache)) != running(before) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert running(leftovers(tools.cache)) == running(before)
+        assert "removed" in tools.bk("reap").stdout
+    else:
+        assert process.returncode == 8, log.read_text()
+        assert "interrupted" in log.read_text()
+    assert leftovers(tools.cache) == before
+
+
+def running(found: dict[str, list[str]]) -> dict[str, list[str]]:
+    """What a killed run must not leave even before a sweep: all but an empty folder or two."""
+    return {kind: names for kind, names in found.items() if kind not in ("run folders", "cgroups")}
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Return when the condition holds. Fails after that many seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"it did not happen in {seconds:g} s"
+        time.sleep(0.05)

@@ -1,0 +1,84 @@
+"""The sandbox itself, on every worker: what a test is promised of it."""
+
+import os
+import re
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+import requests
+
+from bkrules.testing.sandbox import CommandFailed, Sandbox
+
+DOCKERFILE = "FROM docker.io/library/busybox:latest\nRUN echo hello > /hello.txt\n"
+
+
+def build(sandbox: Sandbox, folder: Path, dockerfile: str, *more: str) -> None:
+    (folder / "Dockerfile").write_text(dockerfile)
+    local = ["--local", f"context={folder}", "--local", f"dockerfile={folder}"]
+    sandbox.run(["build", "--progress=plain", "--frontend=dockerfile.v0", *local, *more])
+
+
+def test_describes_its_backend(sandbox: Sandbox) -> None:
+    assert sandbox.address.startswith("unix://")
+    assert sandbox.rootless == (sandbox.worker == "rootless")
+    assert bool(sandbox.containerd_address) == sandbox.worker.startswith("containerd")
+    assert sandbox.name == f"test_describes_its_backend/worker={sandbox.worker}"
+    listed = sandbox.run("debug workers --verbose").stdout
+    assert re.search(rf"worker\.snapshotter:\s+{sandbox.snapshotter}\n", listed)
+
+
+def test_an_unknown_axis_is_an_error(sandbox: Sandbox) -> None:
+    with pytest.raises(KeyError, match="no axis 'compression'; this matrix has: none"):
+        sandbox.value("compression")
+
+
+def test_a_failed_command_raises_with_its_output(sandbox: Sandbox, tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match="applet not found"):
+        build(sandbox, tmp_path, "FROM docker.io/library/busybox:latest\nRUN box no-such-applet\n")
+
+
+def test_logs_hold_what_each_daemon_said(sandbox: Sandbox, tmp_path: Path) -> None:
+    build(sandbox, tmp_path, DOCKERFILE)
+    assert "library/busybox" in sandbox.logs["buildkitd"]
+    assert ("containerd" in sandbox.logs) == sandbox.worker.startswith("containerd")
+
+
+def test_a_new_registry_takes_a_push(sandbox: Sandbox, tmp_path: Path) -> None:
+    first, second = sandbox.new_registry(), sandbox.new_registry()
+    assert first != second
+    name = f"{first}/sample:1"
+    build(sandbox, tmp_path, DOCKERFILE, "--output", f"type=image,name={name},push=true,registry.insecure=true")
+    assert requests.get(f"http://{first}/v2/sample/tags/list", timeout=10).json()["tags"] == ["1"]
+    assert requests.get(f"http://{second}/v2/_catalog", timeout=10).json()["repositories"] == []
+
+
+def test_the_mirror_is_read_only_and_counts(sandbox: Sandbox, tmp_path: Path) -> None:
+    build(sandbox, tmp_path, DOCKERFILE)
+    seen = sandbox.mirror_requests()
+    assert any(one.path == "/v2/library/busybox/manifests/latest" and one.status == 200 for one in seen)
+    refused = requests.post(f"http://{sandbox.mirror}/v2/library/busybox/blobs/uploads/", timeout=10)
+    assert refused.status_code == 405
+
+
+def test_nothing_else_can_be_reached(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Neither by the test, nor by the daemon; 192.0.2.1 is a documentation address."""
+    with pytest.raises(OSError, match="unreachable"):
+        socket.create_connection(("192.0.2.1", 80), timeout=5)
+    with pytest.raises(OSError, match="resolution|not known"):
+        socket.getaddrinfo("example.com", 80)
+    with pytest.raises(CommandFailed, match="not found|unreachable|no such host|misbehaving|refused"):
+        build(sandbox, tmp_path, "FROM docker.io/library/not-in-the-mirror:1\n")
+    assert socket.gethostname() == "cell"
+    assert Path("/proc/1/comm").read_text() != "systemd\n"
+    assert sorted(os.listdir("/sys/class/net")) == ["lo"]
+
+
+def test_only_what_was_declared_is_there(sandbox: Sandbox) -> None:
+    own = {name for name in os.environ if not name.startswith("PYTEST_")}
+    assert own == {"GOMAXPROCS", "HOME", "LANG", "PATH", "TMPDIR", "TZ"}
+    assert {path.name for path in Path("/usr/bin").iterdir()} <= {"python3", "newuidmap", "newgidmap"}
+    for folder in ("/opt/bk/bin", str(Path(subprocess.__file__).parent)):
+        with pytest.raises(OSError, match="Read-only"):
+            Path(folder, "new").write_text("")

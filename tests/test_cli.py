@@ -1,0 +1,333 @@
+"""What a user sees of bad input: the exit code, and a message that says who, what, where, and what to do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+import bkrules
+
+
+class Space(Protocol):
+    root: Path
+
+    def write(self, path: str, text: str) -> Path: ...
+    def bk(self, *arguments: str, prefix: tuple[str, ...] = ...) -> subprocess.CompletedProcess[str]: ...
+
+
+IMPORTS = (
+    "from bkrules import workspace, go_binary, go_toolchain, host_binary, image, image_mirror, test_matrix, worker\n"
+)
+
+# The text of a BUILD.py, the exit code, and words that the message must have.
+BAD_BUILD_FILES = {
+    "unknown label": (
+        "image_mirror(name = 'm', images = {'docker.io/library/a:1': ':bussybox'})\nimage(name = 'busybox')",
+        1,
+        ["//p:m", ":bussybox", "p/BUILD.py:2, attribute 'images'", "did you mean 'busybox'"],
+    ),
+    "unknown package": (
+        "image(name = 'a', base = '//q:b')",
+        1,
+        ["//q:b", "p/BUILD.py:2, attribute 'base'", "//q has no BUILD.py"],
+    ),
+    "unknown rule": ("from bkrules import imagee", 1, ["'imagee'", "p/BUILD.py:2", "did you mean 'image'"]),
+    "unknown attribute": (
+        "image(\n    name = 'a',\n    fils = {},\n)",
+        1,
+        ["//p:a", "'fils'", "p/BUILD.py:4, attribute 'fils'", "did you mean 'files'"],
+    ),
+    "unknown worker": (
+        "worker(name = 'w', plugin = 'containerd-stargz')",
+        1,
+        [
+            "unknown worker 'containerd-stargz'",
+            "p/BUILD.py:2, attribute 'plugin'",
+            "did you mean 'containerd+stargz'? installed: containerd, containerd+stargz, oci, rootless",
+            "pip install bk-worker-containerd-stargz",
+        ],
+    ),
+    "unknown setting of a worker": (
+        "worker(name = 'w', plugin = 'oci', snapshoter = 'stargz')",
+        1,
+        ["no setting 'snapshoter'", "p/BUILD.py:2, attribute 'snapshoter'", "did you mean 'snapshotter'"],
+    ),
+    "bad value of a setting": (
+        "worker(name = 'w', plugin = 'oci', snapshotter = 'zfs')",
+        1,
+        ["'snapshotter' must be one of overlayfs, native, stargz, but was 'zfs'", "p/BUILD.py:2"],
+    ),
+    "a worker without its tool": (
+        "worker(name = 'w', plugin = 'rootless')",
+        1,
+        ["//p:w", "'buildctl'", "there is no //:buildctl", "declare it in WORKSPACE.py"],
+    ),
+    "bad axis": (
+        "test_matrix(name = 't', tests = [], workers = [], mirror = ':m', axes = {'worker': {'a': 1}})\n"
+        "image_mirror(name = 'm', images = {})",
+        1,
+        ["'worker' cannot be the name of an axis", "p/BUILD.py:2, attribute 'axes'"],
+    ),
+    "empty axis": (
+        "test_matrix(name = 't', tests = [], workers = [], mirror = ':m', axes = {'c': {}})\n"
+        "image_mirror(name = 'm', images = {})",
+        1,
+        ["the axis 'c' must map names to values", "p/BUILD.py:2, attribute 'axes'"],
+    ),
+    "empty matrix": (
+        "test_matrix(name = 't', tests = [], workers = [], mirror = ':m')\nimage_mirror(name = 'm', images = {})",
+        1,
+        ["the matrix has no cell", "p/BUILD.py:2"],
+    ),
+    "duplicate name": (
+        "image(name = 'a')\nimage(name = 'a')",
+        1,
+        ["//p:a: declared twice", "p/BUILD.py:3", "the first one is at p/BUILD.py:2"],
+    ),
+    "cycle": (
+        "image(name = 'a', base = ':b')\nimage(name = 'b', base = ':a')",
+        1,
+        ["depends on itself", "p/BUILD.py:2, attribute 'base': //p:a -> //p:b", "p/BUILD.py:3"],
+    ),
+    "missing file": (
+        "image(name = 'a', files = {'etc/motd': 'motd.txt'})",
+        1,
+        ["//p:motd.txt is neither a target nor a file", "p/BUILD.py:2, attribute 'files'"],
+    ),
+    "wrong kind": (
+        "image_mirror(name = 'm', images = {'docker.io/library/a:1': ':w'})\nhost_binary(name = 'w')",
+        1,
+        ["'images' needs an image, but //p:w is a host_binary", "p/BUILD.py:2, attribute 'images'"],
+    ),
+    "wrong type": (
+        "image(name = 'a', files = ['b'])",
+        1,
+        ["'files' must be a dictionary", "['b']", "p/BUILD.py:2"],
+    ),
+    "import of os": ("import os", 1, ["import of 'os' is not allowed", "p/BUILD.py:2"]),
+    "an opened file": (
+        "image(name = open('/etc/hostname').read())",
+        1,
+        ["'open' is not available", "p/BUILD.py:2", "build files do no I/O"],
+    ),
+    "a bad reference": (
+        "image_mirror(name = 'm', images = {'busybox': ':a'})\nimage(name = 'a')",
+        1,
+        ["'busybox' is not a full reference", "docker.io/library/busybox:latest", "p/BUILD.py:2"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_BUILD_FILES)
+def test_a_bad_build_file(space: Space, name: str) -> None:
+    text, exit_code, words = BAD_BUILD_FILES[name]
+    space.write("p/BUILD.py", IMPORTS.replace("workspace, ", "") + text + "\n")
+
+    done = space.bk("build", "//p:all")
+
+    assert done.returncode == exit_code, done.stderr
+    assert [word for word in words if word not in done.stderr] == [], done.stderr
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+
+
+BAD_COMMAND_LINES = {
+    "no command": ([], ["the following arguments are required: COMMAND"]),
+    "unknown command": (["bild", "//..."], ["invalid choice: 'bild'"]),
+    "unknown flag": (["build", "--jbos=2", "//..."], ["--jbos=2"]),
+    "bad jobs": (["build", "-j", "0", "//..."], ["must be a positive number, but was '0'"]),
+    "bad pattern": (["build", "//a:b:c"], ["'//a:b:c' is not a label", "//pkg/..."]),
+    "unknown target": (["build", "//p:nmae"], ["//p:nmae: no such target", "did you mean 'name'"]),
+    "unknown package": (["build", "//q:all"], ["//q:all: no targets there"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD_COMMAND_LINES)
+def test_a_bad_command_line(space: Space, name: str) -> None:
+    arguments, words = BAD_COMMAND_LINES[name]
+    space.write("p/BUILD.py", "from bkrules import image\nimage(name = 'name')\n")
+
+    done = space.bk(*arguments)
+
+    assert done.returncode == 2, done.stderr
+    assert [word for word in words if word not in done.stderr] == [], done.stderr
+
+
+def test_outside_a_workspace(space: Space, tmp_path: Path) -> None:
+    (space.root / "WORKSPACE.py").unlink()
+
+    done = space.bk("build", "//...")
+
+    assert done.returncode == 2
+    assert "no WORKSPACE.py" in done.stderr
+
+
+def test_a_workspace_without_a_name(space: Space) -> None:
+    space.write("WORKSPACE.py", "")
+
+    done = space.bk("query", "//...")
+
+    assert done.returncode == 1
+    assert "WORKSPACE.py:1" in done.stderr
+
+
+def test_the_pin_of_a_tool_must_agree_with_its_go_mod(space: Space) -> None:
+    space.write("tool/go.mod", "module x\nrequire example.test/tool v1.2.3\n")
+    space.write("tool/go.sum", "")
+    space.write(
+        "WORKSPACE.py",
+        IMPORTS
+        + "workspace(name = 'w')\ngo_toolchain(name = 'go', version = '1', sha256 = {'linux-x86_64': '0' * 64})\n"
+        "go_binary(name = 't', module = 'example.test/tool', version = 'v1.2.4', mod = '//tool:go.mod')\n",
+    )
+
+    done = space.bk("build", "//:t")
+
+    assert done.returncode == 1
+    assert "says example.test/tool v1.2.4, but tool/go.mod pins v1.2.3" in done.stderr
+    assert "WORKSPACE.py:4, attribute 'version'" in done.stderr
+
+
+def test_a_wheel_with_another_digest_is_refused(space: Space) -> None:
+    space.write(
+        "WORKSPACE.py",
+        IMPORTS + "workspace(name = 'w')\n"
+        "go_toolchain(name = 'go', package = 'iniconfig', version = '2.3.1', sha256 = {'linux-x86_64': 'ab' * 32})\n",
+    )
+
+    done = space.bk("build", "//:go")
+
+    assert done.returncode == 1, done.stderr
+    assert "has another sha256 than the one pinned" in done.stdout
+    assert "pinned:  " + "ab" * 32 in done.stdout
+    assert list((space.root.parent / "cache/run").iterdir()) == []
+
+
+def test_a_missing_command_of_this_machine(space: Space) -> None:
+    space.write(
+        "WORKSPACE.py", IMPORTS + "workspace(name = 'w')\nhost_binary(name = 'cc', binary = 'no-such-compiler')\n"
+    )
+    space.write("t/go.mod", "module x\n")
+    space.write("t/go.sum", "")
+    space.write("t/main.go", "package main\n")
+    space.write(
+        "t/BUILD.py",
+        "from bkrules import go_binary, go_toolchain\n"
+        "go_toolchain(name = 'go', package = 'iniconfig', version = '2.3.1', sha256 = {'linux-x86_64': 'ab' * 32})\n"
+        "go_binary(name = 't', srcs = ['main.go'], mod = 'go.mod', cc = '//:cc', toolchain = ':go')\n",
+    )
+
+    done = space.bk("aquery", "--json", "//t:t")
+
+    assert done.returncode == 0, done.stderr
+    assert "no-such-compiler" in done.stdout
+
+
+def test_version() -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", "-m", "bkrules", "--version"], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == f"bk {bkrules.__version__}\n"
+
+
+def test_the_start_stays_light() -> None:
+    """pytest, requests and rich cost more than a whole cached build, so they are for those who need them."""
+    code = "import sys, bkrules.__main__ as m; sys.argv = ['bk', '--version']; m.main(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+
+    assert {"pytest", "requests", "rich", "pluggy", "argparse"}.isdisjoint(done.stdout.split())
+
+
+def test_a_build_does_not_import_what_only_cells_need(space: Space) -> None:
+    space.write("p/BUILD.py", "from bkrules import image\nimage(name = 'a')\n")
+    code = "import sys, bkrules.cli as c; c.main(['query', '//...']); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], cwd=space.root, capture_output=True, text=True, check=True
+    )
+
+    assert "//p:a" in done.stdout
+    assert {"pytest", "requests", "rich", "filelock"}.isdisjoint(done.stdout.split())
+
+
+def test_query(space: Space) -> None:
+    space.write("p/BUILD.py", "from bkrules import image\nimage(name = 'a')\nimage(name = 'b', base = ':a')\n")
+
+    assert space.bk("query", "//...").stdout.split() == ["//p:a", "//p:b"]
+    assert space.bk("query", "//p:b").stdout.split() == ["//p:b"]
+    assert space.bk("query", "deps(//p:b)").stdout.split() == ["//p:a", "//p:b"]
+    assert '"location": "p/BUILD.py:3"' in space.bk("query", "--json", "//p:b").stdout
+
+
+def test_aquery_shows_keys_only_when_they_are_known(space: Space) -> None:
+    space.write("p/BUILD.py", "from bkrules import image\nimage(name = 'a')\nimage(name = 'b', base = ':a')\n")
+
+    before = space.bk("aquery", "//p:b").stdout
+    assert space.bk("build", "//p:b").returncode == 0
+    after = space.bk("aquery", "//p:b").stdout
+
+    assert "base: not known until it is built" in before
+    assert "base: sha256:" in after
+    assert after.count("  key: ") == 2
+
+
+def test_an_image_is_built_once_and_shown(space: Space) -> None:
+    space.write("p/BUILD.py", "from bkrules import image\nimage(name = 'a', files = {'etc/motd': 'motd'})\n")
+    space.write("p/motd", "hello\n")
+
+    first, second = space.bk("build", "//p:a"), space.bk("build", "//p:a")
+
+    assert "1 action: 1 ran, 0 cached" in first.stdout, first.stderr
+    assert "1 action: 0 ran, 1 cached" in second.stdout
+    assert (space.root / "bk-out/p/a/layout/index.json").exists()
+
+
+def test_a_failing_action_stops_the_build_and_says_so(space: Space) -> None:
+    space.write("p/BUILD.py", "from bkrules import image\nimage(name = 'a', files = {'x': 'gone'})\n")
+    space.write("p/gone", "x").chmod(0o000)
+    if os.access(space.root / "p/gone", os.R_OK):
+        (space.root / "p/gone").unlink()
+        (space.root / "p/gone").symlink_to("/proc/self/mem")
+
+    done = space.bk("build", "//p:a")
+
+    assert done.returncode == 1, done.stdout
+    assert "//p:a: cannot read p/gone" in done.stdout
+
+
+def test_tests_are_needed_for_test(space: Space) -> None:
+    space.write("p/BUILD.py", "from bkrules import image\nimage(name = 'a')\n")
+
+    done = space.bk("test", "//...")
+
+    assert done.returncode == 4
+    assert "no test_matrix among //..." in done.stderr
+
+
+def test_workers_are_listed_with_their_settings(space: Space) -> None:
+    done = space.bk("workers")
+
+    assert done.returncode == 0
+    assert "containerd+stargz  (bk-worker-containerd-stargz 0.1.0)" in done.stdout
+    assert "snapshotter = 'overlayfs'" in done.stdout
+
+
+def test_a_bug_shows_its_traceback_and_has_an_exit_code_of_its_own(space: Space) -> None:
+    code = (
+        "import sys, bkrules.cli as c\n"
+        "def broken(*_): raise RuntimeError('boom')\n"
+        "c.analyze_patterns = broken\n"
+        "sys.exit(c.main(['build', '//...']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], cwd=space.root, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 37
+    assert "Traceback" in done.stderr
+    assert "RuntimeError: boom" in done.stderr
