@@ -61,7 +61,14 @@ class Analysis:
 
     def wanted(self) -> dict[str, Action]:
         """The actions of the targets asked for and all that they depend on, in the order of execution."""
-        ids = {name for label in self.targets.wanted for name in self.actions.of_target[label]}
+        labels = list(self.targets.wanted)
+        ids: set[str] = set()
+        while labels:
+            label = labels.pop()
+            own = self.actions.of_target[label]
+            ids.update(own)
+            if not own:  # a worker or a mirror is as good as what it is made of
+                labels += self.targets.edges[label]
         todo = list(ids)
         while todo:
             for name in self.actions.actions[todo.pop()].dependencies:

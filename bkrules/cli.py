@@ -236,8 +236,6 @@ def _text(document: dict[str, object]) -> str:
 
 
 def _workers(arguments: argparse.Namespace) -> int:
-    from dataclasses import fields
-
     from bkrules.plugin.host import probe
     from bkrules.plugin.manager import load
 
@@ -250,7 +248,7 @@ def _workers(arguments: argparse.Namespace) -> int:
             {
                 "worker": name,
                 "distribution": plugins.distributions[name],
-                "settings": {one.name: {"default": one.default, "help": one.metadata["help"]} for one in fields(kind)},  # type: ignore[arg-type]
+                "settings": kind.describe_settings(),
                 "lacks": [str(lack) for lack in (*host.lacks(), *worker.preflight(host))],
             }
         )

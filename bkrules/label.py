@@ -79,8 +79,10 @@ def parse_pattern(text: str, package: str = "") -> Pattern:
     body = text.removeprefix("-")
     negative = body != text
     try:
-        if body.startswith("//") and (body == "//..." or body.endswith("/...")):
-            folder = body[2:].removesuffix("...").removesuffix("/")
+        if body == "..." or body.endswith("/..."):
+            folder = body.removesuffix("...").removesuffix("/")
+            folder = folder.removeprefix("//") if body.startswith("//") else "/".join(filter(None, [package, folder]))
+            folder = folder.removeprefix("/")
             if not _valid_package(folder):
                 raise LabelError(f"{text!r} is not a target pattern")
             return Pattern(text, folder, None, recursive=True, negative=negative)

@@ -65,6 +65,7 @@ def load(store: str) -> Machine:
     runtime = [
         (f"bkrules/{path.relative_to(package)}", str(path))
         for pattern in (
+            "errors.py",
             "execution/cell.py",
             "execution/linux.py",
             "execution/mirror_door.py",

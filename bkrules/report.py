@@ -232,7 +232,7 @@ def _count(number: int, what: str) -> str:
 def write_matrix(label: Label, results: Sequence[Result], build: BuildResult, out: Path) -> None:
     """Write report.json and test.xml of a matrix, and key.json of every cell."""
     folder = out / label.package / label.name
-    cells = [_cell(result, folder) for result in results]
+    cells = [_cell(result, folder, out.parent) for result in results]
     document = {
         "schema": SCHEMA,
         "label": str(label),
@@ -244,7 +244,7 @@ def write_matrix(label: Label, results: Sequence[Result], build: BuildResult, ou
     atomic.write(str(folder / "test.xml"), junit(label, results).encode())
 
 
-def _cell(result: Result, folder: Path) -> dict[str, Any]:
+def _cell(result: Result, folder: Path, root: Path) -> dict[str, Any]:
     cell = result.action.cell
     assert cell is not None
     place = folder / cell.name
@@ -261,7 +261,7 @@ def _cell(result: Result, folder: Path) -> dict[str, Any]:
         "key": result.key.digest.hash if result.key else None,
         "worker": cell.worker,
         "axes": dict(cell.axes),
-        "log": str(log) if log.exists() else None,
+        "log": str(log.relative_to(root)) if log.exists() else None,
         "class": result.failure or None,
         "reason": result.reason or None,
     }

@@ -85,7 +85,6 @@ class Target:
 
 COMMON = {
     "name": Attr("string", "The target's name, unique in its package.", required=True),
-    "tags": Attr("strings", "Free words for queries and filters.", default=()),
 }
 
 

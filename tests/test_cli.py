@@ -49,7 +49,7 @@ BAD_BUILD_FILES = {
             "unknown worker 'containerd-stargz'",
             "p/BUILD.py:2, attribute 'plugin'",
             "did you mean 'containerd+stargz'? installed: containerd, containerd+stargz, oci, rootless",
-            "pip install bk-worker-containerd-stargz",
+            "bk-worker-containerd-stargz",
         ],
     ),
     "unknown setting of a worker": (

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 from pathlib import Path
 
-_serial = itertools.count()
-
 
 def temporary(path: str) -> str:
     """A name beside `path` that no other thread or process uses."""
-    return f"{path}.{os.getpid()}-{next(_serial)}.tmp"
+    return f"{path}.{os.urandom(8).hex()}.tmp"
 
 
 def write(path: str, data: bytes, mode: int = 0o644) -> None:
@@ -28,6 +25,20 @@ def write(path: str, data: bytes, mode: int = 0o644) -> None:
         finally:
             os.close(fd)
         os.rename(scratch, path)
+    except BaseException:
+        if os.path.exists(scratch):
+            os.unlink(scratch)
+        raise
+
+
+def copy(source: str, target: str, mode: int) -> None:
+    """Copy a file's bytes by rename; the target's folder is made when it is missing."""
+    scratch = temporary(target)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    try:
+        shutil.copyfile(source, scratch)
+        os.chmod(scratch, mode)
+        os.rename(scratch, target)
     except BaseException:
         if os.path.exists(scratch):
             os.unlink(scratch)

@@ -6,7 +6,6 @@ Blobs are read-only and executable for everyone, since the name covers the bytes
 from __future__ import annotations
 
 import os
-import shutil
 
 from bkrules import digest
 from bkrules.cache import atomic
@@ -44,6 +43,13 @@ class Cas:
         self._digests.forget(self.path(name))
         return False
 
+    def intact_at(self, path: str) -> bool:
+        """The same for the blob at `path`, whose name says what its bytes must be."""
+        try:
+            return self.intact(Digest(os.path.basename(path), os.stat(path).st_size))
+        except FileNotFoundError:
+            return False
+
     def read(self, name: Digest) -> bytes | None:
         """The blob's bytes, or None when it is missing or damaged."""
         try:
@@ -64,10 +70,5 @@ class Cas:
         """Store a copy of a file's bytes."""
         name = digest.of_file(path)
         if not self.has(name):
-            target = self.path(name)
-            scratch = atomic.temporary(target)
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            shutil.copyfile(path, scratch)
-            os.chmod(scratch, MODE)
-            os.rename(scratch, target)
+            atomic.copy(path, self.path(name), MODE)
         return name

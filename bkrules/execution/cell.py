@@ -96,15 +96,15 @@ def janitor(spec: Mapping[str, Any], channel: socket.socket, death: int, worker:
         remove_cgroup(cgroup)
 
 
-def keep_until_end(pid: int, death: int) -> int:
-    """Wait for a child, or kill it when bk is gone; its wait status."""
+def keep_until_end(pid: int, death: int) -> int | None:
+    """Wait for a child; its wait status. When bk is gone, or wants it to end, the child is killed, and there is none."""
     ended = os.pidfd_open(pid)
     found, _, _ = select.select([death, ended], [], [])
     if ended not in found:
         os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     os.close(ended)
-    return status
+    return status if ended in found else None
 
 
 def remove_cgroup(path: str) -> None:

@@ -118,7 +118,7 @@ class Executor:
         root = self._actions.cas.root
         for path, node in inputs.items():
             for file in [node] if isinstance(node, FileNode) else node.files.values():
-                if file.path.startswith(root) and not self._actions.cas.intact(file.digest):
+                if file.path.startswith(root) and not self._actions.cas.intact_at(file.path):
                     raise ActionFailed(
                         "damaged",
                         f"the cache's copy of {path} was damaged and has been removed",

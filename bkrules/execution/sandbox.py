@@ -13,7 +13,6 @@ from bkrules.execution.run_folder import CGROUP_PREFIX
 from bkrules.execution.runner import Workshop
 from bkrules.images.reference import Reference
 
-TMPFS_SIZE = "4g"
 _GRACE = 30.0
 _serial = itertools.count()
 
@@ -60,9 +59,8 @@ def run_in_cell(
         "worker_class": f"{kind.__module__}:{kind.__qualname__}",
         "python_path": sorted(set(plugin_folders)),
         "modules": modules,
-        "environment": dict(action.environment) | _gomaxprocs(),
+        "environment": dict(action.environment),
         "timeout": action.timeout,
-        "size": TMPFS_SIZE,
         "root": str(workshop.folder.root),
         "out": out,
         "cgroup": f"{machine.host.cgroup}/{CGROUP_PREFIX}{os.getpid()}-{next(_serial)}",
@@ -79,11 +77,6 @@ def run_in_cell(
         for handle in handles:
             workshop.door.remove(handle)
     return result or {"status": "failed", "class": "infrastructure", "reason": "the cell ended without a result"}
-
-
-def _gomaxprocs() -> dict[str, str]:
-    """One thread of Go at a time for each daemon: cells run side by side, and this saves a tenth of their CPU time."""
-    return {"GOMAXPROCS": "1"}
 
 
 def _outermost(binds: list[tuple[str, str]]) -> list[tuple[str, str]]:

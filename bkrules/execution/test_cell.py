@@ -36,9 +36,6 @@ def check_machine(action: Action, workshop: Workshop) -> None:
     lacks = [*host.lacks(), *worker.preflight(host)]
     if lacks:
         name = action.cell.worker if action.cell else spec["plugin"]
-        first = lacks[0]
-        raise MachineLacks(
-            "preflight",
-            f"{name} cannot run here: {first.what}: {first.why}",
-            hint="\n".join(lack.remedy for lack in lacks),
-        )
+        reasons = "; ".join(f"{lack.what}: {lack.why}" for lack in lacks)
+        remedies = "\n".join(dict.fromkeys(lack.remedy for lack in lacks))
+        raise MachineLacks("preflight", f"{name} cannot run here: {reasons}", hint=remedies)

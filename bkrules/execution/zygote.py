@@ -6,7 +6,6 @@ the first cell needs them; a cell is then a fork of a few milliseconds. It ends 
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
 import os
@@ -85,7 +84,7 @@ def _command(spec: Mapping[str, Any], log: int) -> Callable[[socket.socket, int]
             os.close(death)
             _init(spec, log)
         status = keep_until_end(pid, death)
-        with contextlib.suppress(BrokenPipeError):  # bk is gone, and nobody wants to know
+        if status is not None:
             send(channel, {"event": "result", "exit_code": os.waitstatus_to_exitcode(status)})
 
     return start

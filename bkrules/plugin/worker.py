@@ -76,6 +76,13 @@ class Worker(ABC):
         worker.check()
         return worker
 
+    @classmethod
+    def describe_settings(cls) -> dict[str, dict[str, Any]]:
+        """The default and the help of each setting, by its name."""
+        assert dataclasses.is_dataclass(cls), f"{cls.__name__} must be a dataclass"
+        fields = dataclasses.fields(cls)
+        return {one.name: {"default": one.default, "help": one.metadata.get("help", "")} for one in fields}
+
     def settings(self) -> dict[str, Any]:
         """The settings by name, defaults included."""
         assert dataclasses.is_dataclass(self)
@@ -99,10 +106,6 @@ class Worker(ABC):
     def preflight(self, host: Host) -> tuple[Lack, ...]:
         """What this machine lacks for this worker. A lack makes its cells skipped, with that reason."""
         return ()
-
-    def features(self) -> frozenset[str]:
-        """BuildKit features that tests may ask for."""
-        return frozenset()
 
     def cache_key(self) -> Mapping[str, str]:
         """Whatever else of this worker can change a result. Its settings, tools, configuration and code are covered."""

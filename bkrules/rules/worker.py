@@ -24,7 +24,7 @@ def _analyze(context: Context) -> tuple[object, ...]:
             "unknown-worker",
             f"unknown worker {name!r}",
             "plugin",
-            f"{hint}\nit would come with the package {package}:  pip install {package}",
+            f"{hint}\nby its name it would come with the package {package}",
         )
     try:
         worker = kind.from_settings(context.target.extra)
@@ -73,7 +73,7 @@ WORKER = Rule(
     "worker",
     "A BuildKit worker. The plugin's own settings are attributes too: `bk workers` lists them.",
     {
-        "plugin": Attr("string", "The worker's name in its plugin, as in 'containerd+stargz'.", required=True),
+        "plugin": Attr("string", "The worker's name, one of those that `bk workers` lists.", required=True),
         "id": Attr("string", "Its name in cells; the plugin's choice by default."),
         "tools": Attr(
             "label_dict", "Other binaries than those of WORKSPACE.py, by name: {'runc': '//:runc_old'}.", default={}

@@ -66,9 +66,9 @@ def test_nothing_else_can_be_reached(sandbox: Sandbox, tmp_path: Path) -> None:
     """Neither by the test, nor by the daemon; 192.0.2.1 is a documentation address."""
     with pytest.raises(OSError, match="unreachable"):
         socket.create_connection(("192.0.2.1", 80), timeout=5)
-    with pytest.raises(OSError, match="resolution|not known"):
+    with pytest.raises(OSError, match=r"resolution|not known"):
         socket.getaddrinfo("example.com", 80)
-    with pytest.raises(CommandFailed, match="not found|unreachable|no such host|misbehaving|refused"):
+    with pytest.raises(CommandFailed, match=r"not found|unreachable|no such host|misbehaving|refused"):
         build(sandbox, tmp_path, "FROM docker.io/library/not-in-the-mirror:1\n")
     assert socket.gethostname() == "cell"
     assert Path("/proc/1/comm").read_text() != "systemd\n"

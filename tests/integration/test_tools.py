@@ -1,0 +1,99 @@
+"""The tools: static, and the same bytes whenever and wherever they are built."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+TOOLS = (
+    *("box", "buildctl", "buildkitd", "containerd", "containerd-shim-runc-v2", "containerd-stargz-grpc"),
+    *("ctr", "registry", "rootlesskit", "runc"),
+)
+PT_INTERP = 3
+
+
+class Space(Protocol):
+    root: Path
+    cache: Path
+
+    def bk(self, *arguments: str, prefix: tuple[str, ...] = ...) -> subprocess.CompletedProcess[str]: ...
+
+
+def digests(space: Space) -> dict[str, str]:
+    """The digest of each tool, as a worker that uses it sees it."""
+    shown = space.bk(
+        "aquery", "--json", "//targets:busybox_esgz", "//targets:stargz_matrix", "//targets:stargz_proxy_matrix"
+    )
+    assert shown.returncode == 0, shown.stderr
+    found: dict[str, str] = {}
+    for action in json.loads(shown.stdout):
+        inputs = {
+            path.removeprefix("tools/"): value for path, value in action["inputs"].items() if path.startswith("tools/")
+        }
+        found |= inputs
+        if action["mnemonic"] == "Image" and "files/0" in action["inputs"]:
+            found["box"] = action["inputs"]["files/0"]
+    return found
+
+
+def segments(binary: bytes) -> list[int]:
+    """The types of the program headers of a 64-bit ELF file."""
+    assert binary[:5] == b"\x7fELF\x02"
+    (offset,) = struct.unpack_from("<Q", binary, 32)
+    size, count = struct.unpack_from("<HH", binary, 54)
+    return [struct.unpack_from("<I", binary, offset + number * size)[0] for number in range(count)]
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_tool_is_static(clone: Space, tool: str) -> None:
+    assert clone.bk("build", f"//:{tool}").returncode == 0
+
+    assert PT_INTERP not in segments((clone.root / "bk-out" / tool / tool).read_bytes())
+
+
+def test_building_again_elsewhere_gives_the_same_bytes(clone: Space, built: Path, tmp_path: Path) -> None:
+    """In another folder, with Go's build cache empty: only the downloaded modules and the toolchain are shared."""
+    first = digests(clone)
+    assert set(TOOLS) == set(first)
+    empty = tmp_path / "empty"
+    (empty / "go").mkdir(parents=True)
+    (empty / "go/mod").symlink_to(built / "go/mod")
+    (empty / "toolchains").symlink_to(built / "toolchains")
+    again = type(clone)(clone.root, empty)  # type: ignore[call-arg]
+
+    done = again.bk("build", *(f"//:{tool}" for tool in TOOLS))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    for tool in TOOLS:
+        made = next(path for path in (empty / "cas").glob("*/*") if path.name == first[tool].removeprefix("sha256:"))
+        assert made.stat().st_size > 0
+
+
+def test_a_damaged_tool_is_noticed_and_built_again(tools: Space, cache_copy: Callable[[str], Path]) -> None:
+    """The first build after the damage says so, and the next one is whole."""
+    (tools.root / "t").mkdir()
+    (tools.root / "t/BUILD.py").write_text("")
+    (tools.root / "t/test_it.py").write_text("def test_it(sandbox): pass\n")
+    build = tools.root / "targets/BUILD.py"
+    text = build.read_text().replace(", worker", ", test_matrix, worker", 1)
+    build.write_text(
+        text + 'test_matrix(name = "m", tests = ["//t:test_it.py"], workers = [":oci"], mirror = ":mirror")\n'
+    )
+    assert tools.bk("build", "//:runc").returncode == 0
+    runc = (tools.root / "bk-out/runc/runc").read_bytes()
+    stored = next(path for path in (tools.cache / "cas").glob("*/*") if path.read_bytes() == runc)
+    stored.unlink()  # a hard link of the shared cache, which must stay whole
+    stored.write_bytes(runc[:-1] + bytes([runc[-1] ^ 1]))
+
+    first = tools.bk("build", "//targets:m")
+    second = tools.bk("build", "//targets:m")
+
+    assert "the cache's copy of tools/runc was damaged" in first.stdout
+    assert first.returncode != 0
+    assert second.returncode == 0, second.stdout + second.stderr

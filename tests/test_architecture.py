@@ -1,0 +1,101 @@
+"""The arrows between the parts of bkrules point one way, and the core knows no worker by its name."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import bkrules
+import bkrules.plugin
+from bkrules.rules import RULES
+
+PACKAGE = Path(bkrules.__file__).parent
+
+# A part, and what it may import besides the values at the bottom. `analysis.context` and `rules` are one layer: a rule is a
+# schema and a function of a context.
+VALUES = {"errors", "digest", "label", "reapi", "action", "rule"}
+MAY_IMPORT = {
+    "errors": set(),
+    "digest": set(),
+    "label": {"errors"},
+    "reapi": set(),
+    "action": {"digest", "label", "reapi"},
+    "rule": {"errors", "label"},
+    "cache": {*VALUES},
+    "images": {*VALUES, "cache"},
+    "plugin": {"errors"},
+    "machine": {"errors", "cache", "plugin"},
+    "providers": {*VALUES, "images", "plugin"},
+    "loading": {*VALUES, "plugin"},
+    "analysis": {*VALUES, "images", "loading", "machine", "plugin", "providers"},
+    "rules": {*VALUES, "analysis", "images", "plugin", "providers"},
+    "execution": {*VALUES, "cache", "images", "machine", "plugin", "rules", "testing"},
+    "testing": {"execution", "plugin"},
+    "report": {*VALUES, "cache", "execution"},
+    "build": {*VALUES, "analysis", "cache", "execution", "loading", "machine", "plugin", "report", "rules"},
+    "cli": {*VALUES, "build", "execution", "plugin", "report"},
+    "__main__": {"cli"},
+    "__init__": {"rules"},
+}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The parts of bkrules that a file imports when it runs."""
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == "bkrules":
+            parts = node.module.split(".")[1:2] or [item.name for item in node.names if item.name != "__version__"]
+            yield from parts
+        elif isinstance(node, ast.Import):
+            yield from (item.name.split(".")[1] for item in node.names if item.name.startswith("bkrules."))
+
+
+def part_of(path: Path) -> str:
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_arrows(path: Path) -> None:
+    own = part_of(path)
+    assert set(imports(path)) - {own} - MAY_IMPORT[own] == set()
+
+
+def test_every_part_has_its_arrows() -> None:
+    assert {part_of(path) for path in PACKAGE.rglob("*.py")} == set(MAY_IMPORT)
+
+
+def test_the_core_names_no_worker() -> None:
+    """A default is the one exception: estargz_image takes the worker that a BUILD.py calls `:oci`."""
+    pattern = re.compile(r"""["'](containerd|containerd\+stargz|rootless|oci)["']""")
+    found = {str(path): pattern.findall(path.read_text()) for path in PACKAGE.rglob("*.py")}
+    assert {path: names for path, names in found.items() if names} == {
+        str(PACKAGE / "plugin/buildkitd.py"): ["oci", "containerd"]  # sections of buildkitd's own configuration
+    }
+
+
+def test_the_names_for_build_files_are_the_rules() -> None:
+    assert sorted(bkrules.RULE_NAMES) == sorted(RULES)
+    assert bkrules.image is RULES["image"]
+
+
+def test_a_plugin_finds_all_that_it_needs_in_one_place() -> None:
+    for name in bkrules.plugin.__all__:
+        assert hasattr(bkrules.plugin, name)
+    plugins = PACKAGE.parent / "plugins"
+    for path in plugins.glob("*/bk_worker_*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("bkrules"):
+                assert node.module == "bkrules.plugin", path

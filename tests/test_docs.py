@@ -1,0 +1,107 @@
+"""What the documents say, compared with the code."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from bkrules import cli, errors
+from bkrules.plugin import Backend, spec
+from bkrules.plugin.worker import Worker
+from bkrules.rule import COMMON, Attr, Rule
+from bkrules.rules import RULES
+from bkrules.testing.sandbox import Sandbox
+
+
+@pytest.fixture
+def readme(repository: Path) -> str:
+    return (repository / "README.md").read_text()
+
+
+@pytest.fixture
+def guide(repository: Path) -> str:
+    return (repository / "plugins/README.md").read_text()
+
+
+def test_every_command_is_in_the_readme(readme: str) -> None:
+    usage = cli._parser().format_help()
+    commands = re.findall(r"^    (\w+) +\S", usage, re.MULTILINE)
+    assert len(commands) >= 6
+    assert [name for name in commands if f"`bk {name}" not in readme] == []
+
+
+def test_every_exit_code_is_in_the_readme(readme: str) -> None:
+    codes = [value for name, value in vars(errors).items() if name.isupper() and isinstance(value, int)]
+    assert len(codes) == 8
+    assert [code for code in codes if not re.search(rf"\| {code} \| \w", readme)] == []
+
+
+def test_the_sandbox_is_in_the_readme(readme: str) -> None:
+    public = [name for name in vars(Sandbox) if not name.startswith("_")]
+    fields = ["name", "worker", "backend", "axes"]
+    assert [name for name in {*public, *fields} - {"log_folder", "backend", "axes"} if f"`{name}" not in readme] == []
+
+
+def test_every_hook_and_method_is_in_the_guide(guide: str) -> None:
+    hooks = [name for name in vars(spec) if name.startswith("bk_")]
+    for name in hooks:
+        for argument in inspect.signature(getattr(spec, name)).parameters:
+            assert re.search(rf"def {name}\(.*\b{argument}\b", guide)
+    methods = [name for name in vars(Worker) if not name.startswith("_")]
+    assert [name for name in methods if f"`{name}" not in guide] == []
+    assert [name for name in Backend.__dataclass_fields__ if f"`{name}`" not in guide] == []
+
+
+def test_the_two_commands_are_what_ci_runs(repository: Path, readme: str) -> None:
+    ci = [
+        line
+        for line in (repository / ".ci/run").read_text().splitlines()
+        if line and not line.startswith(("#", "set "))
+    ]
+    assert ci == ["./bk build //targets:stargz_matrix", ".venv/bin/python -m pytest"]
+    for command in ci:
+        assert f"    {command}\n" in readme or f"\n{command}\n" in readme
+
+
+def test_the_reference_of_the_rules_is_true(repository: Path) -> None:
+    """`bkrules/rules/README.md` is made from the schemas; on a difference, this test's message is what it should be."""
+    text = reference()
+    assert (repository / "bkrules/rules/README.md").read_text() == text
+
+
+def reference() -> str:
+    """The reference of all rules and their attributes."""
+    parts = ["# Rules\n\nWhat a WORKSPACE.py or BUILD.py may declare: `from bkrules import ...`.\n"]
+    parts += [_rule(rule) for _, rule in sorted(RULES.items())]
+    return "\n".join(parts)
+
+
+def _rule(rule: Rule) -> str:
+    rows = [_row(name, attribute) for name, attribute in {**COMMON, **rule.attributes}.items()]
+    return "\n".join(
+        [
+            f"## {rule.name}\n",
+            f"{rule.doc}\n",
+            "| attribute | kind | default | meaning |",
+            "| --- | --- | --- | --- |",
+            *rows,
+            "",
+        ]
+    )
+
+
+def _row(name: str, attribute: Attr) -> str:
+    default = (
+        "required" if attribute.required else "" if attribute.default in (None, (), {}) else f"`{attribute.default!r}`"
+    )
+    return f"| `{name}` | {attribute.kind} | {default} | {attribute.doc} |"
+
+
+@pytest.mark.parametrize("name", ["README.md", "bkrules/README.md", "plugins/README.md", "CHANGELOG.md"])
+def test_links_lead_somewhere(repository: Path, name: str) -> None:
+    file = repository / name
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", file.read_text())
+    assert [link for link in links if not (file.parent / link).exists()] == []
