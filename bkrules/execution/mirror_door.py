@@ -144,6 +144,8 @@ class MirrorDoor(threading.Thread):
         if self.is_alive():
             self._call("stop", -1, None)
             self.join()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
 
     def _call(self, what: str, descriptor: int, room: _Room | None) -> None:
         with self._starting:
@@ -163,6 +165,8 @@ class MirrorDoor(threading.Thread):
                     self._accept(self._rooms[descriptor])
                 elif descriptor in self._ends:
                     self._serve(self._ends[descriptor], events)
+        for descriptor in list(self._rooms):
+            self._close_room(descriptor)
         self._poll.close()
 
     def _obey(self) -> None:
@@ -174,11 +178,14 @@ class MirrorDoor(threading.Thread):
             elif what == "stop":
                 self._ended = True
             elif descriptor in self._rooms:
-                gone = self._rooms.pop(descriptor)
-                for end in [end for end in self._ends.values() if end.room is gone]:
-                    self._drop(end)
-                self._poll.unregister(descriptor)
-                gone.listener.close()
+                self._close_room(descriptor)
+
+    def _close_room(self, descriptor: int) -> None:
+        gone = self._rooms.pop(descriptor)
+        for end in [end for end in self._ends.values() if end.room is gone]:
+            self._drop(end)
+        self._poll.unregister(descriptor)
+        gone.listener.close()
 
     def _accept(self, room: _Room) -> None:
         try:
@@ -212,10 +219,9 @@ class MirrorDoor(threading.Thread):
             self._drop(end)  # a broken connection, or bytes that are not HTTP: nothing of it can go on
 
     def _read(self, end: _End) -> None:
-        assert end.peer is not None
         size = end.socket.recv_into(self._buffer)
         if not size:
-            self._drop(end)
+            self._end_of(end)
             return
         data = bytes(self._buffer[:size])
         for lines in end.heads.feed(data):
@@ -226,7 +232,19 @@ class MirrorDoor(threading.Thread):
                 self._count(end)
                 return
             end.asked.append((method, path.partition("?")[0]))
+        assert end.peer is not None
         self._write(end.peer, data)
+
+    def _end_of(self, end: _End) -> None:
+        """One side has said all: what the other has not read yet is still owed to it."""
+        peer = end.peer
+        if peer is None or not peer.pending:
+            self._drop(end)
+            return
+        peer.peer = end.peer = None
+        peer.finished = True
+        self._poll.modify(peer.socket.fileno(), select.EPOLLOUT)
+        self._drop(end)
 
     def _count(self, end: _End) -> None:
         body = json.dumps([asdict(one) for one in end.room.requests]).encode()
@@ -240,21 +258,21 @@ class MirrorDoor(threading.Thread):
             with suppress(BlockingIOError):
                 data = data[end.socket.send(data) :]
         if data:
-            assert end.peer is not None
             end.pending += data
             self._poll.modify(end.socket.fileno(), select.EPOLLOUT | (0 if end.finished else select.EPOLLIN))
-            self._poll.modify(end.peer.socket.fileno(), select.EPOLLOUT if end.peer.pending else 0)
+            if end.peer is not None:
+                self._poll.modify(end.peer.socket.fileno(), select.EPOLLOUT if end.peer.pending else 0)
         elif end.finished:
             self._drop(end)
 
     def _flush(self, end: _End) -> None:
-        assert end.peer is not None
         del end.pending[: end.socket.send(end.pending)]
         if end.pending:
             return
         if end.finished:
             self._drop(end)
             return
+        assert end.peer is not None
         self._poll.modify(end.socket.fileno(), select.EPOLLIN)
         self._poll.modify(end.peer.socket.fileno(), select.EPOLLIN | (select.EPOLLOUT if end.peer.pending else 0))
 

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+from bk_worker_oci import OciWorker
+
+from bkrules.plugin import Mirror, SettingsError, buildkitd
+from bkrules.plugin.host import probe
+
+MIRROR = Mirror("127.0.0.1:5000", ("docker.io", "quay.io"))
+
+
+def test_ids_differ_where_results_may() -> None:
+    settings: list[dict[str, object]] = [
+        {},
+        {"snapshotter": "native"},
+        {"snapshotter": "stargz"},
+        {"snapshotter": "stargz", "proxy": True},
+    ]
+
+    ids = [OciWorker.from_settings(one).id() for one in settings]
+
+    assert ids == ["oci", "oci+native", "oci+stargz", "oci+stargz-proxy"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"snapshotter": "zfs"}, "snapshotter"),
+        ({"proxy": True}, "proxy"),
+        ({"snapshotter": 1}, "snapshotter"),
+        ({"x": 1}, "x"),
+    ],
+)
+def test_bad_settings_name_the_setting(settings: dict[str, object], name: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        OciWorker.from_settings(settings)
+    assert caught.value.name == name
+
+
+def test_every_mirrored_host_goes_to_the_mirror() -> None:
+    registries = OciWorker().configuration(MIRROR)[buildkitd.CONFIGURATION]["registry"]
+
+    assert registries == {
+        "docker.io": {"mirrors": ["127.0.0.1:5000"]},
+        "quay.io": {"mirrors": ["127.0.0.1:5000"]},
+        "127.0.0.1:5000": {"http": True},
+    }
+
+
+def test_the_proxy_brings_its_tool_its_file_and_its_code() -> None:
+    worker = OciWorker(snapshotter="stargz", proxy=True)
+
+    assert "containerd-stargz-grpc" in worker.tools()
+    assert "stargz.toml" in worker.configuration(MIRROR)
+    assert [module.__name__ for module in worker.modules()] == ["bk_worker_oci", "bk_worker_containerd_stargz"]
+    assert "containerd-stargz-grpc" not in OciWorker(snapshotter="stargz").tools()
+
+
+def test_only_stargz_needs_fuse() -> None:
+    machine = probe("/nowhere/")
+
+    assert OciWorker().preflight(machine) == ()
+    assert [lack.what for lack in OciWorker(snapshotter="stargz").preflight(machine)] == ["no /dev/fuse"]
