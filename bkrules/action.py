@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from bkrules import digest, reapi
@@ -111,16 +112,21 @@ class FileNode:
     executable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DirectoryNode:
     """A resolved folder; `files` are keyed by their paths below it."""
 
     files: Mapping[str, FileNode] = field(default_factory=dict)
 
+    @cached_property
+    def tree(self) -> tuple[Digest, dict[Digest, bytes]]:
+        """The digest of the folder's Directory message, and every such message of its tree."""
+        return merkle(self.files)
+
     @property
     def digest(self) -> Digest:
         """The digest of the folder's Directory message."""
-        return merkle(self.files)[0]
+        return self.tree[0]
 
 
 Node = FileNode | DirectoryNode
@@ -148,7 +154,7 @@ def _directory(folder: Mapping[str, Any], blobs: dict[Digest, bytes]) -> Digest:
             files.append({"name": name, "digest": to_message(node.digest), "is_executable": node.executable})
             continue
         if isinstance(node, DirectoryNode):
-            found, inner = merkle(node.files)
+            found, inner = node.tree
             blobs.update(inner)
         else:
             found = _directory(node, blobs)

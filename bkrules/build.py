@@ -151,7 +151,8 @@ class Execution:
         )
 
     def interrupt(self) -> None:
-        """End whatever runs."""
+        """End whatever runs, and what waits for another run of bk."""
+        self.executor.stopped.set()
         if self.workshop is not None:
             self.workshop.processes.interrupt()
 

@@ -6,6 +6,7 @@ Everything else in a cell is pinned. Which libraries these are is asked of the d
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -44,6 +45,7 @@ class Machine:
         return {os.path.basename(path): path for path in [*paths, *_closure(paths, self.store)]}
 
 
+@functools.cache
 def find(command: str) -> str:
     """The path of a command of this machine, or `command` itself when it is absolute. Raises MachineLacks."""
     path = command if command.startswith("/") else which(command, path=f"{os.environ.get('PATH', '')}:{SEARCH_PATH}")

@@ -162,7 +162,7 @@ def build_root(spec: Mapping[str, Any]) -> None:
     """The cell's own root, on a tmpfs: read-only binds of what was declared, and generated files; then enter it."""
     root = spec["root"]
     linux.mount("", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
-    linux.mount("bk", root, "tmpfs", linux.MS_NOSUID * 0, f"mode=755,size={spec['size']}")
+    linux.mount("bk", root, "tmpfs", 0, f"mode=755,size={spec['size']}")
     for folder in FOLDERS:
         os.makedirs(f"{root}/{folder}", exist_ok=True)
     for folder in ("tmp", "var/tmp", "dev/shm"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -14,7 +15,7 @@ from bkrules.action import Action, DirectoryNode, FileNode, HostFile, Key, Node,
 from bkrules.cache.action_cache import ActionCache, ActionResult
 from bkrules.cache.file_digests import FileDigests
 from bkrules.digest import Digest
-from bkrules.errors import ActionFailed, BkError, MachineLacks
+from bkrules.errors import ActionFailed, BkError, Interrupted, MachineLacks
 from bkrules.execution.result import Result
 from bkrules.execution.runner import Workshop
 from bkrules.machine import find
@@ -29,6 +30,7 @@ class Executor:
         self._digests = digests
         self._workshop = workshop
         self.results: dict[str, Result] = {}
+        self.stopped = threading.Event()
 
     def key(self, action: Action) -> Key:
         """The key of an action whose dependencies have results. Raises ActionFailed or MachineLacks for a missing input."""
@@ -45,13 +47,17 @@ class Executor:
 
     def run(self, action: Action) -> Result:
         """The result by running; or from the cache, when another process of bk has just stored it."""
-        from filelock import FileLock
+        from filelock import FileLock, Timeout
 
         inputs = self._resolve(action)
         key = key_of(action, inputs)
         locks = Path(self._actions.root).parent / "locks"
         locks.mkdir(parents=True, exist_ok=True)
-        with FileLock(locks / key.digest.hash):
+        try:
+            lock = FileLock(locks / key.digest.hash).acquire(cancel_check=self.stopped.is_set)
+        except Timeout:
+            return failed(action, Interrupted("interrupted", "another run of bk had not finished it"))
+        with lock:
             found = self._actions.get(key.digest)
             if found is not None:
                 return self._hit(action, key, found)

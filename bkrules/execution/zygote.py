@@ -6,6 +6,7 @@ the first cell needs them; a cell is then a fork of a few milliseconds. It ends 
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import os
@@ -33,9 +34,14 @@ def main(descriptor: int) -> None:
             spec = json.load(file)
         channel = socket.socket(fileno=channel_fd)
         keep = {0, 1, 2, channel_fd, *descriptors[2:]}
-        start = _cell(spec) if spec["kind"] == "cell" else _command(spec, descriptors[3])
-        if os.fork() == 0:
-            _in_child(keep, lambda start=start, channel=channel, death=death: start(channel, death))  # type: ignore[misc]
+        try:
+            start = _cell(spec) if spec["kind"] == "cell" else _command(spec, descriptors[3])
+        except Exception as error:  # of a plugin's module: its cell fails, and others go on
+            reason = f"the worker cannot be made: {error}"
+            send(channel, {"event": "result", "status": "failed", "class": "infrastructure", "reason": reason})
+        else:
+            if os.fork() == 0:
+                _in_child(keep, functools.partial(start, channel, death))
         channel.close()
         for other in descriptors[2:]:
             os.close(other)

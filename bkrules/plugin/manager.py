@@ -25,8 +25,10 @@ def load() -> Plugins:
     """The workers of every distribution with an entry point in the group `bk`. Raises BkError for a broken one."""
     found: dict[str, type[Worker]] = {}
     origins: dict[str, str] = {}
-    for distribution in sorted(distributions(), key=lambda one: one.name):
-        for entry_point in distribution.entry_points.select(group=spec.GROUP):
+    # Entry points are one small file; a distribution's name takes all of its metadata to be parsed.
+    plugins = [(one, points) for one in distributions() if (points := one.entry_points.select(group=spec.GROUP))]
+    for distribution, entry_points in sorted(plugins, key=lambda pair: pair[0].name):
+        for entry_point in entry_points:
             manager = pluggy.PluginManager(spec.GROUP)
             manager.add_hookspecs(spec)
             registered: list[type[Worker]] = []

@@ -201,3 +201,44 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"it did not happen in {seconds:g} s"
         time.sleep(0.05)
+
+
+def test_a_second_run_waits_for_the_first_and_can_be_stopped(tools: Space, leftovers: Leftovers) -> None:
+    """Runs on one cache share the work in flight: who comes later takes the first one's result, or ends at Ctrl-C."""
+    matrix(tools, "import time\ndef test_slow(sandbox): time.sleep(10)\n", "oci")
+    before = leftovers(tools.cache)
+
+    def begin(number: int) -> subprocess.Popen[str]:
+        run = subprocess.Popen(
+            tools.command("build", "//targets:small"), cwd=tools.root, stdout=subprocess.PIPE, text=True
+        )
+        wait_for(lambda: len(list((tools.cache / "run").glob("*/lock"))) == number)
+        return run
+
+    first = begin(1)
+    wait_for(lambda: any((tools.root / "bk-out/targets/small").glob("**/buildkitd.log")))
+    stopped, second = begin(2), begin(3)
+    stopped.send_signal(signal.SIGINT)
+
+    assert "the build was interrupted" in stopped.communicate(timeout=8)[0]
+    assert "1 passed (0 cached, 1 not)" in first.communicate(timeout=60)[0]
+    assert "1 passed (1 cached, 0 not)" in second.communicate(timeout=60)[0]
+    assert [run.returncode for run in (first, stopped, second)] == [0, 8, 0]
+    assert leftovers(tools.cache) == before
+
+
+def test_a_broken_worker_fails_its_cells_and_no_others(tools: Space, report: Report) -> None:
+    matrix(tools, "def test_it(sandbox): pass\n", "oci", "broken")
+    build = tools.root / "targets/BUILD.py"
+    build.write_text(
+        build.read_text()
+        + 'worker(name = "broken", plugin = "oci", id = "broken", tools = {"runc": "//:ctr", "buildkitd": "//:ctr"})\n'
+    )
+
+    done = tools.bk("build", "-j", "2", "//targets:small")
+
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert {cell["worker"]: cell["status"] for cell in report(tools.root, "small")["cells"]} == {
+        "oci": "passed",
+        "broken": "failed",
+    }
