@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -26,7 +28,7 @@ class Space(Protocol):
 
 
 def digests(space: Space) -> dict[str, str]:
-    """The digest of each tool, as a worker that uses it sees it."""
+    """The SHA-256 of each tool, as a worker that uses it sees it."""
     shown = space.bk(
         "aquery", "--json", "//targets:busybox_esgz", "//targets:stargz_matrix", "//targets:stargz_proxy_matrix"
     )
@@ -39,7 +41,7 @@ def digests(space: Space) -> dict[str, str]:
         found |= inputs
         if action["mnemonic"] == "Image" and "files/0" in action["inputs"]:
             found["box"] = action["inputs"]["files/0"]
-    return found
+    return {tool: value.removeprefix("sha256:").partition(" ")[0] for tool, value in found.items()}
 
 
 def segments(binary: bytes) -> list[int]:
@@ -70,9 +72,8 @@ def test_building_again_elsewhere_gives_the_same_bytes(clone: Space, built: Path
     done = again.bk("build", *(f"//:{tool}" for tool in TOOLS))
 
     assert done.returncode == 0, done.stdout + done.stderr
-    for tool in TOOLS:
-        made = next(path for path in (empty / "cas").glob("*/*") if path.name == first[tool].removeprefix("sha256:"))
-        assert made.stat().st_size > 0
+    made = {path.name for path in (empty / "cas").glob("*/*")}
+    assert [tool for tool in TOOLS if first[tool] not in made] == []
 
 
 def test_a_damaged_tool_is_noticed_and_built_again(tools: Space, cache_copy: Callable[[str], Path]) -> None:
@@ -97,3 +98,39 @@ def test_a_damaged_tool_is_noticed_and_built_again(tools: Space, cache_copy: Cal
     assert "the cache's copy of tools/runc was damaged" in first.stdout
     assert first.returncode != 0
     assert second.returncode == 0, second.stdout + second.stderr
+
+
+def test_a_tool_from_path_is_digested(
+    tools: Space, report: Callable[[Path, str], dict[str, Any]], tmp_path: Path
+) -> None:
+    """The digest of what PATH gives is in the key, and its place is not."""
+    (tools.root / "t").mkdir()
+    (tools.root / "t/BUILD.py").write_text("")
+    (tools.root / "t/test_it.py").write_text(
+        "import subprocess\ndef test_it(sandbox): assert subprocess.check_output(['runc', '--version'])\n"
+    )
+    workspace = tools.root / "WORKSPACE.py"
+    workspace.write_text(workspace.read_text() + 'host_binary(name = "own_runc", binary = "a-runc-of-mine")\n')
+    build = tools.root / "targets/BUILD.py"
+    build.write_text(
+        build.read_text().replace(", worker", ", test_matrix, worker", 1)
+        + 'worker(name = "w", plugin = "oci", id = "w", tools = {"runc": "//:own_runc"})\n'
+        + 'test_matrix(name = "m", tests = ["//t:test_it.py"], workers = [":w"], mirror = ":mirror")\n'
+    )
+    assert tools.bk("build", "//:runc").returncode == 0
+
+    def build_with(folder: str, more: bytes = b"") -> bool:
+        """Whether the cell came from the cache, with the binary in that folder of PATH."""
+        place = tmp_path / folder
+        place.mkdir()
+        (place / "a-runc-of-mine").write_bytes((tools.root / "bk-out/runc/runc").read_bytes() + more)
+        (place / "a-runc-of-mine").chmod(0o755)
+        space = dataclasses.replace(tools, environment={"PATH": f"{place}:{os.environ['PATH']}"})  # type: ignore[type-var]
+        done = space.bk("build", "//targets:m")
+        assert done.returncode == 0, done.stdout + done.stderr
+        return bool(report(tools.root, "m")["cells"][0]["cached"])
+
+    assert tools.bk("build", "//targets:m").returncode == 36  # nowhere on PATH
+    assert not build_with("first")
+    assert build_with("second")
+    assert not build_with("third", b"another build of it")

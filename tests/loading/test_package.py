@@ -183,7 +183,6 @@ def test_a_target_has_its_attributes_with_labels_and_defaults(read: Load) -> Non
     assert target.label == Label("pkg", "a")
     assert target.attributes == {
         "name": "a",
-        "tags": (),
         "title": None,
         "words": (),
         "ready": True,
@@ -227,7 +226,6 @@ def test_a_target_knows_the_line_of_each_attribute(read: Load) -> None:
         ("thing(name = 'a',\n dep = 1)", "bad-attribute"),
         ("thing(name = 'a',\n deps = ['//a:../b'])", "bad-attribute"),
         ("thing(name = 'a',\n by_name = {'n': ''})", "bad-attribute"),
-        ("thing(name = 'a',\n tags = 'x')", "bad-attribute"),
         ("thing(name = 'a',\n wrods = [])", "unknown-attribute"),
         ("thing(\n name = 'a b')", "bad-name"),
         ("thing(\n name = '')", "bad-name"),
