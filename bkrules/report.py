@@ -19,6 +19,7 @@ from bkrules.label import Label
 
 if TYPE_CHECKING:
     from rich.live import Live
+    from rich.text import Text
 
 SCHEMA = 1
 TAIL_LINES = 20
@@ -110,11 +111,13 @@ class Progress:
         live.start()
         return live
 
-    def _frame(self) -> str:
+    def _frame(self) -> Text:
+        from rich.text import Text
+
         now = time.monotonic()
         lines = [f"{self._done}/{self._total} actions, {len(self._running)} running"]
         lines += [f"  {now - since:6.1f}s  {name}" for name, since in list(self._running.items())]
-        return "\n".join(lines)
+        return Text("\n".join(lines))
 
 
 def _title(result: Result) -> str:

@@ -2,45 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from spaces import Space
 
 REPOSITORY = Path(__file__).parents[1]
-
-
-@dataclass(frozen=True)
-class Space:
-    """A workspace in a temporary folder, with a disk cache of its own."""
-
-    root: Path
-    cache: Path
-    python: str = sys.executable
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-    def write(self, path: str, text: str) -> Path:
-        """Write a file of the workspace."""
-        file = self.root / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-        return file
-
-    def command(self, *arguments: str) -> list[str]:
-        """The command line of bk."""
-        cached = arguments and arguments[0] in ("build", "test", "aquery", "reap")
-        return [self.python, "-I", "-m", "bkrules", *arguments, *(["--disk_cache", str(self.cache)] if cached else [])]
-
-    def bk(self, *arguments: str, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-        """Run bk to its end in this workspace; `prefix` is a command that runs it, such as unshare."""
-        command = [*prefix, *self.command(*arguments)]
-        environment = {**os.environ, **self.environment}
-        return subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="session")
@@ -109,7 +82,7 @@ def tools(space: Space, repository: Path, cache_copy: Callable[[str], Path]) -> 
     (space.root / "plugins").symlink_to(repository / "plugins")
     text = (repository / "targets/BUILD.py").read_text()
     space.write("targets/BUILD.py", text[: text.index("test_matrix(\n")])
-    return Space(space.root, cache_copy("built"))
+    return dataclasses.replace(space, cache=cache_copy("built"))
 
 
 @pytest.fixture

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
+import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Protocol
 
 import pytest
+from spaces import Space
 
 import bkrules
-
-
-class Space(Protocol):
-    root: Path
-
-    def write(self, path: str, text: str) -> Path: ...
-    def bk(self, *arguments: str, prefix: tuple[str, ...] = ...) -> subprocess.CompletedProcess[str]: ...
-
 
 IMPORTS = (
     "from bkrules import workspace, go_binary, go_toolchain, host_binary, image, image_mirror, test_matrix, worker\n"
@@ -331,3 +326,26 @@ def test_a_bug_shows_its_traceback_and_has_an_exit_code_of_its_own(space: Space)
     assert done.returncode == 37
     assert "Traceback" in done.stderr
     assert "RuntimeError: boom" in done.stderr
+
+
+def test_a_terminal_gets_a_live_display_and_a_pipe_plain_lines(space: Space) -> None:
+    space.write("p/BUILD.py", "from bkrules import image\nimage(name = 'a', noise = {'x': 40000000})\n")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(space.root)
+        os.environ["TERM"] = "xterm"
+        os.execv(space.python, space.command("build", "//p:a"))
+    shown = bytearray()
+    with contextlib.suppress(OSError):  # which is how a terminal says that its last user has gone
+        while data := os.read(terminal, 65536):
+            shown += data
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+
+    assert os.waitstatus_to_exitcode(status) == 0, shown
+    assert b"0/1 actions, 1 running" in shown
+    assert b"\x1b[" in shown
+    shutil.rmtree(space.cache)
+    plain = space.bk("build", "//p:a")
+    assert "  Image //p:a\n[1/1] Image //p:a" in plain.stderr
+    assert "\x1b[" not in plain.stderr + plain.stdout

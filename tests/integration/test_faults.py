@@ -8,9 +8,10 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
+from spaces import Space
 
 Report = Callable[[Path, str], dict[str, Any]]
 Leftovers = Callable[[Path], dict[str, list[str]]]
@@ -31,15 +32,6 @@ def test_holds_a_lazy_mount(sandbox, tmp_path):
     (tmp_path / "Dockerfile").write_text("FROM docker.io/library/bulk:esgz\\nRUN sleep 600\\n")
     sandbox.run(["build", "--frontend=dockerfile.v0", "--local", f"context={tmp_path}", "--local", f"dockerfile={tmp_path}"])
 """
-
-
-class Space(Protocol):
-    root: Path
-    cache: Path
-
-    def write(self, path: str, text: str) -> Path: ...
-    def command(self, *arguments: str) -> list[str]: ...
-    def bk(self, *arguments: str, prefix: tuple[str, ...] = ...) -> subprocess.CompletedProcess[str]: ...
 
 
 def matrix(space: Space, test: str, *workers: str, more: str = "") -> None:

@@ -6,13 +6,10 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Protocol
+
+from spaces import Space
 
 import bkrules
-
-
-class Space(Protocol):
-    root: Path
 
 
 def launch(space: Space, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
+from spaces import Space
 
 Report = Callable[[Path, str], dict[str, Any]]
-
-
-class Space(Protocol):
-    root: Path
-
-    def write(self, path: str, text: str) -> Path: ...
-    def bk(self, *arguments: str, prefix: tuple[str, ...] = ...) -> subprocess.CompletedProcess[str]: ...
 
 
 @pytest.fixture

@@ -10,19 +10,12 @@ import sys
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
+from spaces import Space
 
 STRANGER = Path(__file__).parents[1] / "plugins/stranger"
-
-
-class Space(Protocol):
-    root: Path
-    python: str
-
-    def write(self, path: str, text: str) -> Path: ...
-    def bk(self, *arguments: str, prefix: tuple[str, ...] = ...) -> subprocess.CompletedProcess[str]: ...
 
 
 @pytest.fixture
@@ -49,7 +42,7 @@ def pip(python: str, *arguments: str) -> None:
 
 
 def test_an_uninstalled_worker_is_unknown(tools: Space, environment: str) -> None:
-    space = dataclasses.replace(tools, python=environment)  # type: ignore[type-var]
+    space = dataclasses.replace(tools, python=environment)
     assert space.bk("build", "//targets:rootless").returncode == 0
     pip(environment, "uninstall", "--yes", "bk-worker-rootless")
 
@@ -68,7 +61,7 @@ def test_a_strangers_plugin_is_used_like_ours(
 ) -> None:
     source = shutil.copytree(STRANGER, tmp_path / "stranger")
     pip(environment, "install", "--no-index", "--no-deps", "--no-build-isolation", str(source))
-    space = dataclasses.replace(tools, python=environment)  # type: ignore[type-var]
+    space = dataclasses.replace(tools, python=environment)
     build = space.root / "targets/BUILD.py"
     build.write_text(
         build.read_text().replace(", worker", ", test_matrix, worker", 1)
@@ -90,7 +83,7 @@ def test_a_broken_plugin_is_named(tools: Space, environment: str, tmp_path: Path
     source = shutil.copytree(STRANGER, tmp_path / "stranger")
     (source / "bk_worker_strange.py").write_text("import no_such_module\n")
     pip(environment, "install", "--no-index", "--no-deps", "--no-build-isolation", str(source))
-    space = dataclasses.replace(tools, python=environment)  # type: ignore[type-var]
+    space = dataclasses.replace(tools, python=environment)
 
     done = space.bk("build", "//targets:oci")
 
@@ -103,7 +96,7 @@ def test_two_workers_of_one_name_are_refused(tools: Space, environment: str, tmp
     module = source / "bk_worker_strange.py"
     module.write_text(module.read_text().replace('name = "strange"', 'name = "oci"'))
     pip(environment, "install", "--no-index", "--no-deps", "--no-build-isolation", str(source))
-    space = dataclasses.replace(tools, python=environment)  # type: ignore[type-var]
+    space = dataclasses.replace(tools, python=environment)
 
     done = space.bk("build", "//targets:oci")
 

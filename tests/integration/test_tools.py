@@ -6,25 +6,18 @@ import dataclasses
 import json
 import os
 import struct
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
+from spaces import Space
 
 TOOLS = (
     *("box", "buildctl", "buildkitd", "containerd", "containerd-shim-runc-v2", "containerd-stargz-grpc"),
     *("ctr", "registry", "rootlesskit", "runc"),
 )
 PT_INTERP = 3
-
-
-class Space(Protocol):
-    root: Path
-    cache: Path
-
-    def bk(self, *arguments: str, prefix: tuple[str, ...] = ...) -> subprocess.CompletedProcess[str]: ...
 
 
 def digests(space: Space) -> dict[str, str]:
@@ -67,7 +60,7 @@ def test_building_again_elsewhere_gives_the_same_bytes(clone: Space, built: Path
     (empty / "go").mkdir(parents=True)
     (empty / "go/mod").symlink_to(built / "go/mod")
     (empty / "toolchains").symlink_to(built / "toolchains")
-    again = type(clone)(clone.root, empty)  # type: ignore[call-arg]
+    again = dataclasses.replace(clone, cache=empty)
 
     done = again.bk("build", *(f"//:{tool}" for tool in TOOLS))
 
@@ -125,7 +118,7 @@ def test_a_tool_from_path_is_digested(
         place.mkdir()
         (place / "a-runc-of-mine").write_bytes((tools.root / "bk-out/runc/runc").read_bytes() + more)
         (place / "a-runc-of-mine").chmod(0o755)
-        space = dataclasses.replace(tools, environment={"PATH": f"{place}:{os.environ['PATH']}"})  # type: ignore[type-var]
+        space = dataclasses.replace(tools, environment={"PATH": f"{place}:{os.environ['PATH']}"})
         done = space.bk("build", "//targets:m")
         assert done.returncode == 0, done.stdout + done.stderr
         return bool(report(tools.root, "m")["cells"][0]["cached"])

@@ -1,0 +1,38 @@
+"""A workspace of a test's own, and bk run in it as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Space:
+    """A workspace in a temporary folder, with a disk cache of its own."""
+
+    root: Path
+    cache: Path
+    python: str = sys.executable
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def write(self, path: str, text: str) -> Path:
+        """Write a file of the workspace."""
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        return file
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line of bk."""
+        cached = arguments and arguments[0] in ("build", "test", "aquery", "reap")
+        return [self.python, "-I", "-m", "bkrules", *arguments, *(["--disk_cache", str(self.cache)] if cached else [])]
+
+    def bk(self, *arguments: str, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        """Run bk to its end in this workspace; `prefix` is a command that runs it, such as unshare."""
+        command = [*prefix, *self.command(*arguments)]
+        environment = {**os.environ, **self.environment}
+        return subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
