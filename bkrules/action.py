@@ -93,6 +93,11 @@ class Action:
     cell: Cell | None = None
 
     @property
+    def title(self) -> str:
+        """The action in progress lines: a cell's name, or the target's label."""
+        return self.cell.name if self.cell else str(self.label)
+
+    @property
     def dependencies(self) -> tuple[str, ...]:
         """The ids of the actions whose outputs this one reads, sorted."""
         return tuple(sorted({item.producer for _, item in self.inputs if isinstance(item, Output)}))

@@ -176,7 +176,7 @@ def execute(analysis: Analysis, options: Options) -> BuildResult:
 
     def on_start(action: Action) -> None:
         execution.prepare()
-        progress.start(action.cell.name if action.cell else str(action.label), action.mnemonic)
+        progress.start(action.title, action.mnemonic)
 
     def on_result(result: Result) -> None:
         results[result.action.id] = result

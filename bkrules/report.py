@@ -42,7 +42,7 @@ class BuildResult:
 
     @property
     def exit_code(self) -> int:
-        """Bazel's exit code for the whole: interrupted, build failed, machine lacks something, tests failed, or success."""
+        """Bazel's exit code for the whole; of several, the first of: interrupted, build, tests, machine, nothing ran."""
         if self.interrupted:
             return errors.INTERRUPTED
         broken = {result.failure for result in self.results if result.status == "failed" and result.action.cell is None}
@@ -80,14 +80,14 @@ class Progress:
         """An action has a result. Hits are only counted."""
         self._done += 1
         action = result.action
-        self._running.pop(_title(result), None)
+        self._running.pop(action.title, None)
         if result.cached or result.status == "not run":
             return
         word = result.status if action.cell is None else result.status.upper()
         if action.cell is None and result.status == "passed":
             word = action.mnemonic
         reason = f": {result.reason.splitlines()[0]}" if result.reason else ""
-        self._print(f"[{self._done}/{self._total}] {word} {_title(result)} {result.seconds:.2f}s{reason}")
+        self._print(f"[{self._done}/{self._total}] {word} {action.title} {result.seconds:.2f}s{reason}")
 
     def close(self) -> None:
         """Take the live display away."""
@@ -118,15 +118,6 @@ class Progress:
         lines = [f"{self._done}/{self._total} actions, {len(self._running)} running"]
         lines += [f"  {now - since:6.1f}s  {name}" for name, since in list(self._running.items())]
         return Text("\n".join(lines))
-
-
-def _title(result: Result) -> str:
-    return title(result.action.cell.name if result.action.cell else str(result.action.label))
-
-
-def title(name: str) -> str:
-    """The name of an action in progress lines."""
-    return name
 
 
 def grid(cells: Sequence[Result]) -> str:

@@ -8,7 +8,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -85,24 +84,20 @@ func run(address, root, configPath, logLevel string) error {
 	}
 }
 
-// load reads the file's TOML. The library's structs carry both toml and json
-// tags for the same names, so a round trip is not needed.
+// load reads the file's TOML. A key that the snapshotter does not know is an
+// error: left out in silence, it would be a limit or a mirror that is not there.
 func load(path string) (*service.Config, error) {
 	cfg := &service.Config{}
 	if path == "" {
 		return cfg, nil
 	}
-	text, err := os.ReadFile(path)
+	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	if err := toml.Unmarshal(text, cfg); err != nil {
+	defer file.Close()
+	if err := toml.NewDecoder(file).DisallowUnknownFields().Decode(cfg); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	effective, err := json.Marshal(cfg)
-	if err != nil {
-		return nil, err
-	}
-	log.L.WithField("config", string(effective)).Debug("configuration")
 	return cfg, nil
 }
