@@ -78,7 +78,8 @@ def test_nothing_else_can_be_reached(sandbox: Sandbox, tmp_path: Path) -> None:
 def test_only_what_was_declared_is_there(sandbox: Sandbox) -> None:
     own = {name for name in os.environ if not name.startswith("PYTEST_")}
     assert own == {"GOMAXPROCS", "HOME", "LANG", "PATH", "TMPDIR", "TZ"}
-    assert {path.name for path in Path("/usr/bin").iterdir()} <= {"python3", "newuidmap", "newgidmap"}
+    commands = {path.name for path in Path("/usr/bin").iterdir() if not path.name.startswith("python")}
+    assert commands == ({"newuidmap", "newgidmap"} if sandbox.rootless else set())
     for folder in ("/opt/bk/bin", str(Path(subprocess.__file__).parent)):
         with pytest.raises(OSError, match="Read-only"):
             Path(folder, "new").write_text("")
