@@ -21,8 +21,11 @@ class RunFolder:
         shutil.rmtree(self.path, ignore_errors=True)  # of an earlier process with this number
         self.path.mkdir(parents=True)
         self.root.mkdir()
-        self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The name appears with the lock held: a file that is not locked would be taken for one of a dead run.
+        unnamed = self.path / "lock.new"
+        self._lock = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        unnamed.rename(self.path / "lock")
 
     @property
     def root(self) -> Path:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,3 +75,21 @@ def test_sweep_spares_the_cgroups_of_a_run_that_lives(tmp_path: Path) -> None:
     (group / "cgroup.events").write_text("populated 0\n")
 
     assert sweep(str(tmp_path), str(tmp_path / "cgroup")) == []
+
+
+def test_runs_that_begin_together_do_not_sweep_each_other(tmp_path: Path) -> None:
+    """Each of many processes sweeps and then makes its folder, which must still be whole when it ends."""
+    code = (
+        "import sys\n"
+        "from bkrules.execution.run_folder import RunFolder, sweep\n"
+        "for _ in range(30):\n"
+        "    sweep(sys.argv[1], '')\n"
+        "    folder = RunFolder(sys.argv[1])\n"
+        "    sweep(sys.argv[1], '')\n"
+        "    assert folder.root.is_dir()\n"
+        "    folder.close()\n"
+    )
+    runs = [subprocess.Popen([sys.executable, "-I", "-c", code, tmp_path]) for _ in range(6)]
+
+    assert [run.wait() for run in runs] == [0] * 6
+    assert list((tmp_path / "run").iterdir()) == []
