@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 import shutil
 import sys
 import time
@@ -317,9 +318,12 @@ def _log(result: Result) -> str:
     return Path(result.log).read_text(errors="replace") if result.log and Path(result.log).exists() else ""
 
 
+# What XML 1.0 cannot hold, escaped or not: control characters, lone surrogates, two noncharacters.
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
 def _printable(text: str) -> str:
-    """The text without the characters that XML 1.0 cannot hold."""
-    return "".join(letter for letter in text if letter in "\t\n\r" or (letter >= " " and letter not in "\ufffe\uffff"))
+    return _NOT_XML.sub("", text)
 
 
 def error_text(error: errors.BkError) -> str:

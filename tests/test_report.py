@@ -1,0 +1,112 @@
+"""What is reported of results: the exit code, the grid, JUnit, and report.json."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bkrules import report
+from bkrules.action import Action, Cell
+from bkrules.execution.result import Result
+from bkrules.label import Label
+from bkrules.report import BuildResult
+
+MATRIX = Label("t", "m")
+
+
+@pytest.fixture
+def cell() -> Callable[..., Result]:
+    """Makes the result of a cell."""
+
+    def make(status: str, worker: str = "oci", *, cached: bool = False, failure: str = "", reason: str = "") -> Result:
+        point = Cell(MATRIX, "test_it", worker, (("compression", "gzip"),))
+        action = Action(f"{MATRIX} {point.name}", MATRIX, "TestCell", ("{}",), (), ("test.log",), cell=point)
+        return Result(action, status, cached, 1.5, reason=reason, failure=failure)
+
+    return make
+
+
+@pytest.fixture
+def step() -> Callable[..., Result]:
+    """Makes the result of an ordinary action."""
+
+    def make(status: str, failure: str = "") -> Result:
+        label = Label("t", "tool")
+        return Result(Action(f"{label} GoBuild", label, "GoBuild", (), (), ()), status, failure=failure)
+
+    return make
+
+
+def test_exit_codes(cell: Callable[..., Result], step: Callable[..., Result]) -> None:
+    good, bad = cell("passed"), cell("failed", failure="test")
+    lacking, skipped, not_run = cell("skipped", failure="machine"), cell("skipped", failure="skip"), cell("not run")
+    broken, without_compiler = step("failed", "build"), step("failed", "machine")
+
+    def code(*results: Result, interrupted: bool = False) -> int:
+        return BuildResult(results, 0.0, interrupted).exit_code
+
+    assert code(good, step("passed"), skipped) == 0
+    assert code(good, bad) == code(good, cell("timed out", failure="timeout")) == 3
+    assert code(good, lacking) == code(without_compiler, not_run) == 36
+    assert code(good, not_run) == 4
+    assert code(broken, bad, lacking) == code(broken, without_compiler) == 1
+    assert code(bad, lacking, not_run) == 3
+    assert code(broken, bad, interrupted=True) == 8
+
+
+def test_the_grid_has_a_row_for_a_point_and_a_column_for_a_worker(cell: Callable[..., Result]) -> None:
+    results = [cell("passed"), cell("passed", "rootless", cached=True), cell("timed out", "containerd")]
+
+    head, row = report.grid(results).splitlines()
+
+    assert head.split() == ["oci", "rootless", "containerd"]
+    assert row.split("  ") == ["test_it/compression=gzip", "passed 1.50s", "passed (cached)", "TIMED OUT"]
+    assert head.index("rootless") == row.index("passed (cached)")
+
+
+def test_junit_is_xml_whatever_a_test_prints(cell: Callable[..., Result]) -> None:
+    odd = 'a "quoted" <reason> & \x00\x1b[31mcolour\x1b[0m\ud800'
+    results = [
+        cell("passed"),
+        cell("failed", "rootless", failure="test", reason=odd),
+        cell("skipped", "c", reason="no"),
+    ]
+
+    suite = ET.fromstring(report.junit(MATRIX, results).encode())[0]
+
+    assert suite.attrib == {"name": "//t:m", "tests": "3", "failures": "1", "skipped": "1"}
+    assert [case.attrib["name"] for case in suite] == [result.action.title for result in results]
+    failure = suite[1].find("failure")
+    assert failure is not None
+    assert 'a "quoted" <reason> & [31mcolour' in failure.attrib["message"]
+    assert [one.attrib["value"] for one in suite[1].iter("property")] == ["rootless", "gzip", "false"]
+
+
+def test_the_report_counts_every_cell_once(cell: Callable[..., Result], tmp_path: Path) -> None:
+    results = [
+        cell("passed"),
+        cell("passed", "rootless", cached=True),
+        cell("failed", "c", failure="test", reason="why"),
+    ]
+    build = BuildResult(tuple(results), 1.0)
+
+    report.write_matrix(MATRIX, results, build, tmp_path)
+
+    document = json.loads((tmp_path / "t/m/report.json").read_text())
+    assert document["summary"] == {"passed": 2, "failed": 1, "cached": 1, "total": 3}
+    assert document["exit_code"] == 3
+    assert [one["attempts"] for one in document["cells"]] == [1, 0, 1]
+    assert document["cells"][2]["reason"] == "why"
+    assert document["cells"][0]["label"] == "//t:m[test_it/worker=oci/compression=gzip]"
+
+
+def test_a_reason_is_said_once_for_all_its_cells(cell: Callable[..., Result], tmp_path: Path) -> None:
+    results = tuple(cell("skipped", f"w{number}", failure="machine", reason="no /dev/fuse") for number in range(3))
+
+    text = report.summary(BuildResult(results, 1.0), tmp_path)
+
+    assert text.count("3 cells skipped: no /dev/fuse") == 1
