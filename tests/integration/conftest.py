@@ -53,7 +53,13 @@ def leftovers() -> Callable[[Path], dict[str, list[str]]]:
             "network namespaces": sorted(namespaces),
             "mounts": Path("/proc/self/mountinfo").read_text().splitlines(),
             "fuse connections": subprocess.run(fuse, capture_output=True, text=True, check=True).stdout.split(),
-            "cgroups": [str(path) for path in Path("/sys/fs/cgroup").glob("**/bk-*")],
+            # os.walk, since a folder may go while it is looked into
+            "cgroups": [
+                f"{folder}/{name}"
+                for folder, names, _ in os.walk("/sys/fs/cgroup")
+                for name in names
+                if name.startswith("bk-")
+            ],
             "sockets": [
                 line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines() if str(cache) in line
             ],
