@@ -96,9 +96,9 @@ def _packages() -> str:
 
 def _closure(binaries: list[str], store: str) -> tuple[str, ...]:
     """The shared libraries that the dynamic linker would load for `binaries`, sorted."""
-    memory = f"{store}/libraries-{os.path.basename(binaries[0])}.json" if binaries else ""
     if not binaries:
         return ()
+    memory = f"{store}/libraries-{os.path.basename(binaries[0])}.json"
     known = _remembered(memory)
     if known is not None and known["for"] == binaries:
         return tuple(known["libraries"])

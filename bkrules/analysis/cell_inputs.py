@@ -15,10 +15,9 @@ from bkrules.analysis.context import Context
 from bkrules.errors import MachineLacks
 from bkrules.images.reference import Reference
 from bkrules.machine import Machine
-from bkrules.plugin.worker import Mirror, Worker
+from bkrules.plugin.worker import MIRROR_ADDRESS, Mirror, Worker
 from bkrules.providers import WorkerInfo
 
-MIRROR_ADDRESS = "127.0.0.1:5000"
 TMPFS_SIZE = "4g"
 CELL_PATH = "/opt/bk/bin:/usr/sbin:/usr/bin"
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bkrules import reapi
+from bkrules import digest, reapi
 from bkrules.action import DirectoryNode, FileNode, Node, from_message, merkle, to_message
 from bkrules.cache import atomic
 from bkrules.cache.cas import Cas
@@ -99,7 +99,7 @@ class ActionCache:
     def _tree(self, tree: reapi.Message) -> dict[str, FileNode]:
         children = {}
         for child in tree["children"]:
-            children[merkle_name(child)] = child
+            children[digest.of_bytes(reapi.encode("Directory", child))] = child
         found: dict[str, FileNode] = {}
 
         def walk(directory: reapi.Message, prefix: str) -> None:
@@ -113,10 +113,3 @@ class ActionCache:
 
         walk(tree["root"], "")
         return found
-
-
-def merkle_name(directory: reapi.Message) -> Digest:
-    """The digest of a Directory message."""
-    from bkrules import digest
-
-    return digest.of_bytes(reapi.encode("Directory", directory))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -12,10 +14,22 @@ def temporary(path: str) -> str:
     return f"{path}.{os.urandom(8).hex()}.tmp"
 
 
-def write(path: str, data: bytes, mode: int = 0o644) -> None:
-    """Write a file by rename; its folder is made when it is missing."""
+@contextmanager
+def _renamed(path: str) -> Iterator[str]:
+    """A temporary name to write to, which becomes `path` at the end, or is removed when there is an exception."""
     scratch = temporary(path)
     try:
+        yield scratch
+        os.rename(scratch, path)
+    except BaseException:
+        if os.path.exists(scratch):
+            os.unlink(scratch)
+        raise
+
+
+def write(path: str, data: bytes, mode: int = 0o644) -> None:
+    """Write a file by rename; its folder is made when it is missing."""
+    with _renamed(path) as scratch:
         fd = _create(scratch, mode)
         try:
             os.fchmod(fd, mode)  # whatever the umask
@@ -24,25 +38,14 @@ def write(path: str, data: bytes, mode: int = 0o644) -> None:
                 view = view[os.write(fd, view) :]
         finally:
             os.close(fd)
-        os.rename(scratch, path)
-    except BaseException:
-        if os.path.exists(scratch):
-            os.unlink(scratch)
-        raise
 
 
 def copy(source: str, target: str, mode: int) -> None:
     """Copy a file's bytes by rename; the target's folder is made when it is missing."""
-    scratch = temporary(target)
     os.makedirs(os.path.dirname(target), exist_ok=True)
-    try:
+    with _renamed(target) as scratch:
         shutil.copyfile(source, scratch)
         os.chmod(scratch, mode)
-        os.rename(scratch, target)
-    except BaseException:
-        if os.path.exists(scratch):
-            os.unlink(scratch)
-        raise
 
 
 def place(source: str, target: Path) -> None:

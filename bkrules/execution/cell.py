@@ -29,9 +29,8 @@ from typing import Any
 
 from bkrules.execution import linux
 from bkrules.plugin.daemon import DaemonError, Daemons
-from bkrules.plugin.worker import Backend, Worker
+from bkrules.plugin.worker import MIRROR_PORT, Backend, Worker
 
-MIRROR_PORT = 5000
 DEVICES = {
     **{"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9)},
     **{"tty": (5, 0), "fuse": (10, 229), "net/tun": (10, 200)},

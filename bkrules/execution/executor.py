@@ -85,11 +85,10 @@ class Executor:
                 outcome.reason,
                 outcome.failure,
                 log=log,
-                detail=outcome.detail,
             )
         outputs = {name: self._store(path, action) for name, path in outcome.outputs.items()}
         self._actions.put(key.digest, ActionResult(outputs, seconds))
-        return Result(action, "passed", False, seconds, key, outputs, detail=outcome.detail)
+        return Result(action, "passed", False, seconds, key, outputs)
 
     def _hit(self, action: Action, key: Key, found: ActionResult) -> Result:
         return Result(action, "passed", True, found.seconds, key, found.outputs)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from bkrules.action import Action, Key, Node
 
@@ -26,7 +25,6 @@ class Result:
     failure: str = ""
     hint: str = ""
     log: str = ""
-    detail: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -37,4 +35,3 @@ class Outcome:
     outputs: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
     failure: str = ""
-    detail: Mapping[str, Any] = field(default_factory=dict)

@@ -25,7 +25,7 @@ def run_test_cell(action: Action, inputs: Mapping[str, Node], workshop: Workshop
         (folder / "test.log").write_text(result.get("detail") or result.get("reason") or "")
     (folder / "result.json").write_text(json.dumps(result, sort_keys=True))
     outputs = {name: str(folder / name) for name in action.outputs}
-    return Outcome(result["status"], outputs, result.get("reason", ""), result.get("class", ""), result)
+    return Outcome(result["status"], outputs, result.get("reason", ""), result.get("class", ""))
 
 
 def check_machine(action: Action, workshop: Workshop) -> None:

@@ -15,6 +15,10 @@ from bkrules.errors import did_you_mean
 from bkrules.plugin.daemon import Daemons
 from bkrules.plugin.host import Host, Lack
 
+MIRROR_PORT = 5000
+MIRROR_ADDRESS = f"127.0.0.1:{MIRROR_PORT}"
+"""Where the mirror answers in every cell."""
+
 
 @dataclass(frozen=True)
 class Mirror:

@@ -20,6 +20,7 @@ def _analyze(context: Context) -> tuple[object, ...]:
     axes = _axes(context)
     workers = _workers(context)
     mirror = context.provider("mirror", context.attribute("mirror"), MirrorInfo, "an image_mirror")
+    shared = [(worker, sandbox_inputs(context, worker, mirror.images)) for worker in workers]
     cells: list[Action] = []
     seen: dict[str, str] = {}
     for label in context.attribute("tests"):
@@ -35,12 +36,11 @@ def _analyze(context: Context) -> tuple[object, ...]:
             seen[function] = source.path
             shown = only_test(text, function)
             own = Text(meaning(shown).encode(), shown.encode())
-            for worker in workers:
-                inputs, environment, platform, spec = sandbox_inputs(context, worker, mirror.images)
-                inputs |= {**staged, f"src/{source.path}": own}
+            for worker, (common, environment, platform, base) in shared:
+                inputs = {**common, **staged, f"src/{source.path}": own}
                 for point in choices(axes):
                     values = {axis: {"choice": choice, "value": axes[axis][choice]} for axis, choice in point}
-                    spec |= {"axes": values, "worker": worker.id, "test": f"{source.path}::{function}"}
+                    spec = {**base, "axes": values, "worker": worker.id, "test": f"{source.path}::{function}"}
                     cells.append(
                         context.declare(
                             "TestCell",

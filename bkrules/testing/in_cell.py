@@ -70,5 +70,6 @@ def main(backend: Backend, spec: Mapping[str, Any], outcome: str) -> int:
         *("-rA", "--color=no", "--basetemp=/tmp/pytest", spec["test"]),
     ]
     code = int(pytest.main(arguments, plugins=[pytest_plugin, recorder]))
-    Path(outcome).write_text(json.dumps(recorder.outcome(code)))
-    return 0 if recorder.outcome(code)["status"] in ("passed", "skipped") else 1
+    result = recorder.outcome(code)
+    Path(outcome).write_text(json.dumps(result))
+    return 0 if result["status"] in ("passed", "skipped") else 1

@@ -17,9 +17,8 @@ from typing import Any
 import requests
 
 from bkrules.execution.mirror_door import MirrorRequest
-from bkrules.plugin.worker import Backend
+from bkrules.plugin.worker import MIRROR_ADDRESS, Backend
 
-MIRROR = "127.0.0.1:5000"
 _WAIT = 10.0
 
 
@@ -70,7 +69,7 @@ class Sandbox:
     @property
     def mirror(self) -> str:
         """Where the mirror answers, as `host:port`."""
-        return MIRROR
+        return MIRROR_ADDRESS
 
     def value(self, axis: str) -> Any:
         """The value of this cell on an axis. Raises KeyError that names the axes there are."""
@@ -113,7 +112,7 @@ class Sandbox:
 
     def mirror_requests(self) -> list[MirrorRequest]:
         """The requests that this cell's daemons have made to the mirror so far, in their order."""
-        answer = requests.get(f"http://{MIRROR}/_bk/requests", timeout=_WAIT)
+        answer = requests.get(f"http://{MIRROR_ADDRESS}/_bk/requests", timeout=_WAIT)
         answer.raise_for_status()
         return [MirrorRequest(**item) for item in answer.json()]
 
@@ -123,7 +122,7 @@ class Sandbox:
         repository, _, tag = path.rpartition(":")
         accept = "application/vnd.oci.image.manifest.v1+json"
         answer = requests.get(
-            f"http://{MIRROR}/v2/{repository}/manifests/{tag}", headers={"Accept": accept}, timeout=_WAIT
+            f"http://{MIRROR_ADDRESS}/v2/{repository}/manifests/{tag}", headers={"Accept": accept}, timeout=_WAIT
         )
         answer.raise_for_status()
         manifest: dict[str, Any] = answer.json()
