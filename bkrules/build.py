@@ -135,7 +135,7 @@ class Execution:
         from bkrules.execution.run_folder import RunFolder, sweep
 
         cache = self.options.disk_cache
-        sweep(cache, self.analysis.machine().host.cgroup)
+        sweep(cache)
         folder = RunFolder(cache)
         processes = Processes()
         return Workshop(
@@ -148,6 +148,7 @@ class Execution:
             door=MirrorDoor(),
             machine=self.analysis.machine,
             plugins=self.analysis.plugins,
+            jobs=self.options.jobs,
         )
 
     def interrupt(self) -> None:

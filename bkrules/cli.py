@@ -43,7 +43,11 @@ def main(argv: Sequence[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return errors.SUCCESS
-    except Exception:
+    except Exception as error:
+        lack = errors.of_machine(error) if isinstance(error, OSError) else None
+        if lack is not None:
+            print(report.error_text(lack), file=sys.stderr)
+            return lack.exit_code
         traceback.print_exc()
         print("error: this is a bug of bk; please report the lines above", file=sys.stderr)
         return errors.BUG
@@ -266,8 +270,7 @@ def _workers(arguments: argparse.Namespace) -> int:
 
 def _reap(arguments: argparse.Namespace) -> int:
     from bkrules.execution.run_folder import sweep
-    from bkrules.plugin.host import probe
 
-    for path in sweep(os.path.abspath(arguments.disk_cache), probe().cgroup):
+    for path in sweep(os.path.abspath(arguments.disk_cache)):
         print(f"removed {path}")
     return errors.SUCCESS

@@ -13,6 +13,7 @@ Exit codes are Bazel's. An exception outside this tree is a bug of bk: exit code
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 SUCCESS = 0
@@ -75,6 +76,32 @@ class Interrupted(BkError):
     """The user asked bk to stop."""
 
     exit_code = INTERRUPTED
+
+
+_NOT_WRITABLE = "make it writable, or choose another place with --disk_cache"
+_REMEDIES = {
+    errno.ENOSPC: "make room there, or choose another place with --disk_cache",
+    errno.EDQUOT: "make room there, or choose another place with --disk_cache",
+    errno.EROFS: _NOT_WRITABLE,
+    errno.EACCES: _NOT_WRITABLE,
+    errno.EPERM: _NOT_WRITABLE,
+    errno.ENOTDIR: _NOT_WRITABLE,
+    errno.EEXIST: _NOT_WRITABLE,
+    errno.EMFILE: "allow more open files:  ulimit -n 4096",
+    errno.ENFILE: "allow more open files:  sysctl fs.file-max",
+    errno.EAGAIN: "allow more processes, or run fewer at once with --jobs",
+    errno.ENOMEM: "free some memory, or run fewer actions at once with --jobs",
+    errno.EIO: "look at the disk: the kernel's log says more",
+}
+
+
+def of_machine(error: OSError) -> MachineLacks | None:
+    """The error when it is one of the machine's state, such as a full disk; none when bk itself must be wrong."""
+    remedy = _REMEDIES.get(error.errno or 0)
+    if remedy is None:
+        return None
+    where = f"{error.filename}: " if error.filename else ""
+    return MachineLacks("machine", f"{where}{error.strerror or error}", hint=remedy)
 
 
 def did_you_mean(word: str, known: Iterable[str], what: str = "known") -> str:

@@ -24,6 +24,7 @@ from bkrules.errors import MachineLacks
 from bkrules.plugin.host import Host, probe
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+IN_CELLS = ("audit", "cell", "cgroups", "egress", "janitor", "linux", "messages", "mirror_door", "zygote")
 PACKAGES = {"newuidmap": "uidmap", "newgidmap": "uidmap", "gcc": "gcc", "ldd": "libc-bin", "pkg-config": "pkg-config"}
 
 
@@ -66,14 +67,7 @@ def load(store: str) -> Machine:
     package = os.path.dirname(bkrules.__file__)
     runtime = [
         (f"bkrules/{path.relative_to(package)}", str(path))
-        for pattern in (
-            "errors.py",
-            "execution/cell.py",
-            "execution/linux.py",
-            "execution/mirror_door.py",
-            "plugin/*.py",
-            "testing/*.py",
-        )
+        for pattern in ("errors.py", *(f"execution/{name}.py" for name in IN_CELLS), "plugin/*.py", "testing/*.py")
         for path in sorted(Path(package).glob(pattern))
     ]
     return Machine(

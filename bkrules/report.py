@@ -49,7 +49,7 @@ class BuildResult:
         broken = {result.failure for result in self.results if result.status == "failed" and result.action.cell is None}
         if broken - {"machine"}:
             return errors.BUILD_FAILED
-        if any(result.status in ("failed", "timed out") for result in self.cells):
+        if any(result.status in ("failed", "timed out") and result.failure != "machine" for result in self.cells):
             return errors.TESTS_FAILED
         if broken or any(result.failure == "machine" for result in self.cells):
             return errors.MACHINE_LACKS
@@ -150,6 +150,7 @@ def summary(build: BuildResult, out: Path) -> str:
     for label, cells in by_matrix(build.results).items():
         parts.append(f"{label}\n{grid(cells)}")
     parts += [_failure(result, out) for result in build.results if result.status in ("failed", "timed out")]
+    parts += _remarks(build.results)
     parts += _reasons(build.results)
     parts.append(_counts(build))
     return "\n\n".join(parts)
@@ -170,8 +171,11 @@ def _failure(result: Result, out: Path) -> str:
         lines = [f"error: {result.reason}"]
         lines += [f"  {line}" for line in result.hint.splitlines()]
         return "\n".join([*lines, *_tail(result.log)])
-    kind = f" ({result.failure})" if result.failure not in ("", "test") else ""
+    kinds = [result.failure] if result.failure not in ("", "test") else []
+    kinds += [_count(result.ran.attempts, "attempt")] if result.ran and result.ran.attempts > 1 else []
+    kind = f" ({', '.join(kinds)})" if kinds else ""
     lines = [f"{result.status.upper()}{kind}: {action.cell.name}: {result.reason}"]
+    lines += [f"  {who} tried to reach {what}" for who, what in (result.ran.egress if result.ran else ())]
     folder = out / action.label.package / action.label.name / action.cell.name
     logs = sorted(folder.glob("*.log"), key=lambda path: (path.name != "test.log", path.name))
     for log in logs:
@@ -183,6 +187,24 @@ def _failure(result: Result, out: Path) -> str:
 def _tail(text: str, lines: int = TAIL_LINES) -> list[str]:
     shown = text.splitlines()[-lines:]
     return [f"    | {line[:TAIL_WIDTH]}{'...' if len(line) > TAIL_WIDTH else ''}" for line in shown]
+
+
+def _remarks(results: Iterable[Result]) -> list[str]:
+    """What is to be known of cells that did not fail: flaky ones, those that are not kept, those that tried to leave."""
+    found: dict[str, int] = {}
+    blocks = []
+    for result in results:
+        if result.ran is None or result.status not in ("passed", "flaky"):
+            continue
+        if result.status == "flaky":
+            blocks.append(f"FLAKY: {result.action.title}: {result.reason}")
+        for name in result.ran.unlimited:
+            remark = f"passed without a limit of {name}, which this machine cannot give: not kept in the cache"
+            found[remark] = found.get(remark, 0) + 1
+        for who, what in result.ran.egress:
+            remark = f"passed although {who} tried to reach {what}, and could not"
+            found[remark] = found.get(remark, 0) + 1
+    return [*blocks, *(f"{_count(count, 'cell')} {remark}" for remark, count in found.items())]
 
 
 def _reasons(results: Iterable[Result]) -> list[str]:
@@ -252,14 +274,24 @@ def _cell(result: Result, folder: Path, root: Path) -> dict[str, Any]:
         "status": result.status,
         "cached": result.cached,
         "seconds": round(result.seconds, 3),
-        "attempts": 0 if result.cached or result.status in ("skipped", "not run") else 1,
+        "attempts": result.ran.attempts if result.ran else 0,
         "key": result.key.digest.hash if result.key else None,
         "worker": cell.worker,
         "axes": dict(cell.axes),
         "log": str(log.relative_to(root)) if log.exists() else None,
         "class": result.failure or None,
         "reason": result.reason or None,
+        "egress": [{"who": who, "what": what} for who, what in result.ran.egress] if result.ran else [],
+        "isolation": _isolation(result),
     }
+
+
+def _isolation(result: Result) -> str | None:
+    """How well a cell was isolated; nothing for one that never ran. Only results of full isolation are ever cached."""
+    if result.ran is None:
+        return "full" if result.cached else None
+    lacking = " and ".join(result.ran.unlimited)
+    return f"without a limit of {lacking}" if lacking else "full"
 
 
 def _keep_key(result: Result, place: Path) -> None:

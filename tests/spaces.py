@@ -5,9 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+MATRIX = """
+test_matrix(
+    name = "small",
+    tests = ["//t:test_small.py"],
+    workers = [{workers}],
+    mirror = ":mirror",
+    {more}
+)
+"""
+WORKERS = ("oci", "oci_stargz", "containerd", "containerd_stargz", "rootless")
 
 
 @dataclass(frozen=True)
@@ -36,3 +48,22 @@ class Space:
         command = [*prefix, *self.command(*arguments)]
         environment = {**os.environ, **self.environment}
         return subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
+
+
+def matrix(space: Space, test: str, *workers: str, more: str = "") -> None:
+    """Give the workspace a matrix //targets:small with that test file."""
+    build = space.root / "targets/BUILD.py"
+    listed = ", ".join(f'":{worker}"' for worker in workers)
+    build.write_text(
+        build.read_text().replace(", worker", ", test_matrix, worker", 1) + MATRIX.format(workers=listed, more=more)
+    )
+    space.write("t/BUILD.py", "")
+    space.write("t/test_small.py", test)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Return when the condition holds. Fails after that many seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"it did not happen in {seconds:g} s"
+        time.sleep(0.05)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,12 +19,20 @@ from bkrules.machine import Machine
 from bkrules.plugin.worker import MIRROR_ADDRESS, Mirror, Worker
 from bkrules.providers import WorkerInfo
 
-TMPFS_SIZE = "4g"
 CELL_PATH = "/opt/bk/bin:/usr/sbin:/usr/bin"
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What a cell may use: MiB of memory, processes, MiB of its root, which is in memory too."""
+
+    memory: int = 6144
+    pids: int = 4096
+    disk: int = 4096
+
+
 def sandbox_inputs(
-    context: Context, info: WorkerInfo, images: Mapping[Reference, Output]
+    context: Context, info: WorkerInfo, images: Mapping[Reference, Output], limits: Limits
 ) -> tuple[dict[str, Artifact], dict[str, str], dict[str, str], dict[str, Any]]:
     """The inputs, environment, platform and parameters of a cell with this worker and these images in its mirror."""
     inputs: dict[str, Artifact] = {f"tools/{name}": tool for name, tool in info.tools.items()}
@@ -40,9 +49,7 @@ def sandbox_inputs(
     inputs["host/python"] = HostFile(machine.interpreter)
     inputs["python/packages"] = Text(machine.packages.encode())
     inputs |= {f"host/helpers/{name}": HostFile(path) for name, path in _helpers(machine, info.worker).items()}
-    # One thread of Go at a time for each daemon: cells run side by side, and this saves a tenth of their CPU time.
     environment = {
-        "GOMAXPROCS": "1",
         "HOME": "/root",
         "LANG": "C.UTF-8",
         "PATH": CELL_PATH,
@@ -53,7 +60,7 @@ def sandbox_inputs(
         "plugin": info.worker.name,
         "settings": info.worker.settings(),
         "mirror": [str(one) for one in sorted(images)],
-        "size": TMPFS_SIZE,
+        "limits": {"memory": limits.memory << 20, "pids": limits.pids, "disk": limits.disk << 20},
     }
     return inputs, environment, machine.host.features, spec
 

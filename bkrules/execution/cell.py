@@ -1,19 +1,14 @@
-"""The inside of a cell: its janitor, its first process, its root and its test.
+"""The inside of a cell: its first process, its root and its test.
 
-    bk -- zygote -- janitor (the host's namespaces) -- PID 1 of the cell -- daemons, test
+    bk -- zygote -- janitor -- PID 1 of the cell -- daemons, test
 
-The janitor holds the read end of a pipe whose write end only bk has. When bk ends, however it ends, the janitor kills PID 1;
-when the janitor ends, PID 1 dies with it; when PID 1 ends, the kernel ends every process, mount and socket of the cell. All
-that is left then is an empty cgroup folder, which the janitor removes.
-
-The mirror's listening socket is made inside the cell's network namespace and its descriptor handed to bk, which accepts on it.
-So every cell finds its mirror at the same address, and there is no other way out.
+When PID 1 ends, the kernel ends every process, mount and socket of the cell. So nothing in here is stopped in an orderly way.
 """
 
 from __future__ import annotations
 
-import array
 import contextlib
+import errno
 import json
 import os
 import select
@@ -28,8 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from bkrules.execution import linux
+from bkrules.execution.audit import fuse_connections
+from bkrules.execution.messages import receive, send
 from bkrules.plugin.daemon import DaemonError, Daemons
-from bkrules.plugin.worker import MIRROR_PORT, Backend, Worker
+from bkrules.plugin.worker import Backend, Worker
 
 DEVICES = {
     **{"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9)},
@@ -55,113 +52,58 @@ ETC = {
     "group": "root:x:0:\nnogroup:x:65534:\n",
     "hosts": "127.0.0.1 localhost\n",
     "resolv.conf": "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
-    "nsswitch.conf": "hosts: files\npasswd: files\ngroup: files\n",
+    "nsswitch.conf": "hosts: files dns\npasswd: files\ngroup: files\n",
 }
+_FULL = 1 << 20
 Program = Callable[[Backend, Mapping[str, Any], Daemons], dict[str, Any]]
 
 
-def send(channel: socket.socket, message: Mapping[str, Any], descriptors: tuple[int, ...] = ()) -> None:
-    """Send a message, and descriptors with it."""
-    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
-    channel.sendmsg([json.dumps(message).encode()], rights)
-
-
-def receive(channel: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
-    """The next message and its descriptors; no message at the end."""
-    data, ancillary, _, _ = channel.recvmsg(1 << 20, socket.CMSG_SPACE(16), socket.MSG_CMSG_CLOEXEC)
-    descriptors: list[int] = []
-    for level, kind, payload in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            descriptors += array.array("i", payload[: len(payload) // 4 * 4])
-    return (json.loads(data) if data else None), descriptors
-
-
-def janitor(spec: Mapping[str, Any], channel: socket.socket, death: int, worker: Worker) -> None:
-    """Keep one cell: start it, end it when bk is gone, clean up after it. Runs in a process of its own."""
-    cgroup = spec["cgroup"]
-    os.makedirs(f"{cgroup}/init")
-    folder = os.open(f"{cgroup}/init", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def first_process(spec: Mapping[str, Any], channel: socket.socket, worker: Worker, began: float) -> None:
+    """PID 1 of the cell. Never returns; its end ends the cell. `began` is when the cell did, on the monotonic clock."""
+    phase = "set up"
     try:
-        namespaces = (
-            linux.CLONE_NEWNS | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC | linux.CLONE_NEWPID | linux.CLONE_NEWNET
-        )
-        pid = linux.clone3(namespaces, folder)
-        if pid == 0:
-            linux.die_with_parent()
-            os.close(death)
-            _first_process(spec, channel, worker)
-        keep_until_end(pid, death)
-    finally:
-        remove_cgroup(cgroup)
-
-
-def keep_until_end(pid: int, death: int) -> int | None:
-    """Wait for a child; its wait status. When bk is gone, or wants it to end, the child is killed, and there is none."""
-    ended = os.pidfd_open(pid)
-    found, _, _ = select.select([death, ended], [], [])
-    if ended not in found:
-        os.kill(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
-    os.close(ended)
-    return status if ended in found else None
-
-
-def remove_cgroup(path: str) -> None:
-    """Kill what is left in a cgroup, and remove it with those below. Raises OSError when it stays busy for 5 s."""
-    deadline = time.monotonic() + 5
-    with contextlib.suppress(FileNotFoundError):
-        Path(path, "cgroup.kill").write_text("1")
-    while os.path.isdir(path):
-        try:
-            for folder, _, _ in os.walk(path, topdown=False):
-                os.rmdir(folder)
-        except FileNotFoundError:
-            continue
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.001)
-
-
-def _first_process(spec: Mapping[str, Any], channel: socket.socket, worker: Worker) -> None:
-    """PID 1 of the cell. Never returns; its end ends the cell."""
-    began = time.monotonic()
-    try:
+        linux.set_name("cell")
+        if _is_closed(channel):
+            os._exit(0)  # the janitor ended before its end could have been noticed
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.environ.clear()
         os.environ.update(spec["environment"])
         socket.sethostname("cell")
-        linux.loopback_up()
-        with socket.socket() as door:
-            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            door.bind(("0.0.0.0", MIRROR_PORT))
-            door.listen(256)
-            send(channel, {"event": "mirror"}, (door.fileno(),))
         build_root(spec)
-        daemons = Daemons(spec["environment"])
+        send(channel, {"event": "root", "device": os.stat("/").st_dev})
+        daemons = Daemons(spec["environment"], spec["timeout"])
+        receive(channel)  # from here on the limits hold
+        made = time.monotonic()
+        phase = "started"
         with worker.start(daemons) as backend:
+            phase = "torn down"
             booted = time.monotonic()
             result = PROGRAMS[spec["program"]](backend, spec, daemons)
-        result["seconds"] = {"boot": booted - began, "run": time.monotonic() - booted}
-        send(channel, {"event": "result", **result})
+            result["seconds"] = {"setup": made - began, "boot": booted - made, "run": time.monotonic() - booted}
     except DaemonError as error:
-        send(channel, {"event": "result", "status": "failed", "class": "infrastructure", "reason": str(error)})
+        result = {"status": "failed", "class": "infrastructure", "reason": str(error)}
     except BaseException:
         detail = traceback.format_exc()
-        reason = f"the cell could not be set up: {detail.splitlines()[-1]}"
-        send(
-            channel,
-            {"event": "result", "status": "failed", "class": "infrastructure", "reason": reason, "detail": detail},
-        )
+        reason = f"the cell could not be {phase}: {detail.splitlines()[-1]}"
+        result = {"status": "failed", "class": "infrastructure", "reason": reason, "detail": detail}
+    try:
+        processes = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+        send(channel, {"event": "result", "fuse": fuse_connections(processes), **result})
     finally:
         os._exit(0)
+
+
+def _is_closed(channel: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(channel, 0)
+    return bool(poll.poll(0))
 
 
 def build_root(spec: Mapping[str, Any]) -> None:
     """The cell's own root, on a tmpfs: read-only binds of what was declared, and generated files; then enter it."""
     root = spec["root"]
     linux.mount("", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
-    linux.mount("bk", root, "tmpfs", 0, f"mode=755,size={spec['size']}")
+    linux.mount("bk", root, "tmpfs", 0, f"mode=755,size={spec['limits']['disk']}")
     for folder in FOLDERS:
         os.makedirs(f"{root}/{folder}", exist_ok=True)
     for folder in ("tmp", "var/tmp", "dev/shm"):
@@ -210,24 +152,37 @@ def _attended(daemons: Daemons, timeout: float, program: Callable[[], int]) -> d
     sys.stdout.flush()
     pid = os.fork()
     if pid == 0:
+        linux.set_name("test")
         _run_child(daemons, program)
     ended = os.pidfd_open(pid)
     found, _, _ = select.select([ended], [], [], timeout)
     if not found:
         os.kill(pid, signal.SIGKILL)
-        return {"status": "timed out", "class": "timeout", "reason": f"it took more than {timeout:g} s"}
+        stopped = [f"{daemon.name} is stopped" for daemon in daemons.running if daemons.is_stopped(daemon)]
+        reason = "; ".join([f"it took more than {timeout:g} s", *stopped])
+        return {"status": "timed out", "class": "timeout", "reason": reason}
     _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
     dead = [f"{daemon.name} ended during the test: {daemons.status(daemon)}" for daemon in daemons.dead()]
-    if code == 0:
-        return {"status": "passed"}
     if dead:
         return {"status": "failed", "class": "infrastructure", "reason": "; ".join(dead)}
-    return {
-        "status": "failed",
-        "class": "test",
-        "reason": f"exit status {code}" if code > 0 else f"killed by {signal.Signals(-code).name}",
-    }
+    if code == 0:
+        return {"status": "passed"}
+    reason = f"exit status {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
+    return {"status": "failed", "class": "test", "reason": reason}
+
+
+def exhausted(logs: Path, root: str = "/") -> str:
+    """What a failed test ran out of, by the state of the disk and the words of the kernel in the logs; mostly nothing."""
+    space = os.statvfs(root)
+    if space.f_bavail * space.f_frsize < _FULL:
+        return f"the cell's disk of {space.f_blocks * space.f_frsize >> 20} MiB is full"
+    texts = [path.read_text(errors="replace") for path in logs.glob("*.log")]
+    for number in (errno.ENOSPC, errno.EMFILE, errno.ENFILE):
+        words = os.strerror(number)
+        if any(words.lower() in text.lower() for text in texts):
+            return words[0].lower() + words[1:]
+    return ""
 
 
 def _run_child(daemons: Daemons, program: Callable[[], int]) -> None:
@@ -273,6 +228,8 @@ def run_test(backend: Backend, spec: Mapping[str, Any], daemons: Daemons) -> dic
         result |= json.loads(outcome.read_text())
     elif result["status"] == "passed":
         result |= {"status": "failed", "class": "test", "reason": "pytest ended without an outcome"}
+    if result.get("class") == "test" and (lack := exhausted(daemons.logs)):
+        result |= {"class": "resources", "reason": f"{lack}; {result['reason']}"}
     return result
 
 

@@ -15,8 +15,8 @@ from bkrules.action import Action, DirectoryNode, FileNode, HostFile, Key, Node,
 from bkrules.cache.action_cache import ActionCache, ActionResult
 from bkrules.cache.file_digests import FileDigests
 from bkrules.digest import Digest
-from bkrules.errors import ActionFailed, BkError, Interrupted, MachineLacks
-from bkrules.execution.result import Result
+from bkrules.errors import ActionFailed, BkError, Interrupted, MachineLacks, of_machine
+from bkrules.execution.result import Outcome, Result
 from bkrules.execution.runner import Workshop
 from bkrules.machine import find
 
@@ -70,9 +70,17 @@ class Executor:
         try:
             self._verify(inputs)
             outcome = RUNNERS[action.mnemonic](action, inputs, self._workshop())
+            return self._settle(action, key, outcome, time.monotonic() - began)
         except BkError as error:
             return replace(failed(action, error), key=key, seconds=time.monotonic() - began)
-        seconds = time.monotonic() - began
+        except OSError as error:
+            lack = of_machine(error)
+            if lack is None:
+                raise
+            return Result(action, "failed", False, reason=lack.message, failure="machine", hint=lack.hint, key=key)
+
+    def _settle(self, action: Action, key: Key, outcome: Outcome, seconds: float) -> Result:
+        """The result of a run, which is kept when it passed and was fully isolated."""
         if outcome.status != "passed":
             log = outcome.outputs.get("test.log", "")
             return Result(
@@ -85,10 +93,12 @@ class Executor:
                 outcome.reason,
                 outcome.failure,
                 log=log,
+                ran=outcome.ran,
             )
         outputs = {name: self._store(path, action) for name, path in outcome.outputs.items()}
-        self._actions.put(key.digest, ActionResult(outputs, seconds))
-        return Result(action, "passed", False, seconds, key, outputs)
+        if outcome.ran is None or not outcome.ran.unlimited:
+            self._actions.put(key.digest, ActionResult(outputs, seconds))
+        return Result(action, "passed", False, seconds, key, outputs, outcome.reason, ran=outcome.ran)
 
     def _hit(self, action: Action, key: Key, found: ActionResult) -> Result:
         return Result(action, "passed", True, found.seconds, key, found.outputs)

@@ -8,15 +8,19 @@ import os
 import signal
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x04000000, 0x08000000
 CLONE_NEWPID, CLONE_NEWNET, CLONE_INTO_CGROUP = 0x20000000, 0x40000000, 0x200000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 4096
 MS_REC, MS_PRIVATE = 16384, 1 << 18
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}[os.uname().machine]
+_SYS_BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
 _SYS_CLONE3 = 435
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 _MNT_DETACH = 2
+_IN_CREATE = 0x100
 _SIOCSIFFLAGS = 0x8914
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -71,7 +75,34 @@ def die_with_parent() -> None:
     _check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL), "prctl")
 
 
-def loopback_up() -> None:
-    """Bring `lo` of this network namespace up."""
+def set_name(name: str) -> None:
+    """Name this process, as `ps` shows it; at most 15 bytes."""
+    _check(_libc.prctl(_PR_SET_NAME, name.encode()), "prctl")
+
+
+def leave_network() -> None:
+    """Move this process to a new network namespace, whose loopback is up."""
+    _check(_libc.unshare(CLONE_NEWNET), "unshare")
+    _loopback_up()
+
+
+def bpf(command: int, attributes: bytes) -> int:
+    """bpf(2)."""
+    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+    return _check(_libc.syscall(_SYS_BPF, command, buffer, len(attributes)), "bpf")
+
+
+@contextmanager
+def watch_folder(path: str) -> Iterator[int]:
+    """A descriptor that becomes readable when something is made in a folder (inotify)."""
+    descriptor = _check(_libc.inotify_init1(os.O_CLOEXEC), "inotify_init1")
+    try:
+        _check(_libc.inotify_add_watch(descriptor, path.encode(), _IN_CREATE), f"inotify_add_watch of {path}")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _loopback_up() -> None:
     with socket.socket() as any_socket:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh", b"lo", 0x1 | 0x40))

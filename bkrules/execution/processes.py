@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bkrules.errors import Interrupted
-from bkrules.execution.cell import receive, send
+from bkrules.execution.messages import receive, send
 
 _QUEUE = 1 << 20
 
@@ -26,6 +27,10 @@ class Started:
 
     channel: socket.socket
     death: int
+
+    def has_ended(self, patience: float = 0) -> bool:
+        """Whether it has ended, or does within `patience` seconds."""
+        return bool(select.select([self.channel], [], [], patience)[0])
 
     def kill(self) -> None:
         """End it, with everything that it started."""
@@ -106,10 +111,7 @@ class Processes:
     def close(self) -> None:
         """End the zygote and wait until it is gone."""
         with self._lock:
-            if self._control is not None and self._zygote is not None:
-                self._control.close()
-                self._zygote.wait()
-                self._control = self._zygote = None
+            self._end_zygote()
 
     def _start(self, spec: Mapping[str, Any], descriptors: tuple[int, ...]) -> Started:
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -123,7 +125,7 @@ class Processes:
                     os.close(held)
                     near.close()
                     raise Interrupted("interrupted", "nothing is started any more")
-                send(self._zygote_control(), {}, (spec_file, far.fileno(), death, *descriptors))
+                self._ask((spec_file, far.fileno(), death, *descriptors))
                 started = Started(near, held)
                 self._started[id(started)] = started
         finally:
@@ -144,6 +146,20 @@ class Processes:
             while receive(started.channel)[0] is not None:
                 continue
             started.channel.close()
+
+    def _ask(self, descriptors: tuple[int, ...]) -> None:
+        """Hand a request to the zygote; to a new one when it has ended, as by the kernel when memory ran out."""
+        try:
+            send(self._zygote_control(), {}, descriptors)
+        except (BrokenPipeError, ConnectionResetError):
+            self._end_zygote()
+            send(self._zygote_control(), {}, descriptors)
+
+    def _end_zygote(self) -> None:
+        if self._control is not None and self._zygote is not None:
+            self._control.close()
+            self._zygote.wait()
+            self._control = self._zygote = None
 
     def _zygote_control(self) -> socket.socket:
         if self._control is None:

@@ -3,74 +3,108 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 from bkrules.action import DirectoryNode
 from bkrules.digest import Digest
 from bkrules.errors import ActionFailed
-from bkrules.execution.processes import Processes
+from bkrules.execution import linux
+from bkrules.execution.processes import Processes, Started
 from bkrules.execution.run_folder import RunFolder
 from bkrules.images.reference import Reference
 from bkrules.images.storage import write_tree
 
 _START_SECONDS = 20
-_CONFIG = """version: 0.1
-log: {level: info, accesslog: {disabled: false}}
+_SOCKET = "registry.sock"
+_CONFIG = f"""version: 0.1
+log: {{level: info, accesslog: {{disabled: false}}}}
 storage:
-  filesystem: {rootdirectory: data}
-  maintenance: {readonly: {enabled: true}}
-http: {net: unix, addr: registry.sock}
+  filesystem: {{rootdirectory: data}}
+  maintenance: {{readonly: {{enabled: true}}}}
+http: {{net: unix, addr: {_SOCKET}}}
 """
 
 
+@dataclass(frozen=True)
+class Registry:
+    """A started registry: the path of its socket, and its process."""
+
+    target: str
+    process: Started
+
+    def has_ended(self, patience: float = 0) -> bool:
+        """Whether it has ended, or does within `patience` seconds."""
+        return self.process.has_ended(patience)
+
+
 class Registries:
-    """Registries by what they hold, each started once and ended with the run."""
+    """Registries by what they hold, each ended with the run, and started again when it ended before."""
 
     def __init__(self, processes: Processes, folder: RunFolder) -> None:
         self._processes = processes
         self._folder = folder
         self._lock = threading.Lock()
-        self._targets: dict[tuple[tuple[Reference, Digest], ...], str] = {}
+        self._started = 0
+        self._registries: dict[tuple[tuple[Reference, Digest], ...], Registry] = {}
         self._open = ExitStack()
 
-    def target(self, images: Mapping[Reference, DirectoryNode], binary: str) -> str:
-        """The unix socket of a registry that holds these images. Raises ActionFailed when it does not start."""
+    def get(self, images: Mapping[Reference, DirectoryNode], binary: str) -> Registry:
+        """A registry that holds these images. Raises ActionFailed when it does not start."""
         key = tuple(sorted((reference, layout.digest) for reference, layout in images.items()))
         with self._lock:
-            if key not in self._targets:
-                self._targets[key] = self._start(images, binary)
-            return self._targets[key]
+            if key not in self._registries or self._registries[key].has_ended():
+                self._registries[key] = self._start(images, binary)
+            return self._registries[key]
 
     def close(self) -> None:
         """End them all."""
         self._open.close()
 
-    def _start(self, images: Mapping[Reference, DirectoryNode], binary: str) -> str:
-        folder = self._folder.new(f"registry-{len(self._targets)}")
+    def _start(self, images: Mapping[Reference, DirectoryNode], binary: str) -> Registry:
+        folder = self._folder.new(f"registry-{self._started}")
+        self._started += 1
         data = folder / "data"
         data.mkdir()
         write_tree(data, images)
         (folder / "config.yml").write_text(_CONFIG)
         log = folder / "registry.log"
-        self._open.enter_context(
-            self._processes.command(
-                [binary, "serve", "config.yml"], str(folder), {"OTEL_TRACES_EXPORTER": "none"}, str(log)
+        with linux.watch_folder(str(folder)) as changes:
+            process = self._open.enter_context(
+                self._processes.command(
+                    [binary, "serve", "config.yml"], str(folder), {"OTEL_TRACES_EXPORTER": "none"}, str(log)
+                )
             )
-        )
-        # Reached through the descriptor of its folder, since the path of a unix socket may only have 107 bytes.
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._open.callback(os.close, handle)
-        target = f"/proc/self/fd/{handle}/registry.sock"
-        deadline = time.monotonic() + _START_SECONDS
-        while time.monotonic() < deadline:
-            with socket.socket(socket.AF_UNIX) as probe:
-                try:
-                    probe.connect(target)
-                    return target
-                except OSError:
-                    time.sleep(0.002)
-        raise ActionFailed("registry", "the mirror's registry did not start", log=log.read_text())
+            # Reached through the descriptor of its folder, since the path of a unix socket may only have 107 bytes.
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._open.callback(os.close, handle)
+            target = f"/proc/self/fd/{handle}/{_SOCKET}"
+            deadline = time.monotonic() + _START_SECONDS
+            while not _accepts(target):
+                left = deadline - time.monotonic()
+                found, _, _ = select.select([changes, process.channel.fileno()], [], [], max(0, left))
+                if changes not in found:
+                    raise ActionFailed(
+                        "registry", "the mirror's registry did not start", log=log.read_text(errors="replace")
+                    )
+                os.read(changes, 4096)
+        return Registry(target, process)
+
+
+def _accepts(target: str) -> bool:
+    """Whether somebody listens. Between its socket's appearance and this lies one system call of the registry."""
+    if not os.path.exists(target):
+        return False
+    for _ in range(100):
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(target)
+                return True
+            except ConnectionRefusedError:
+                time.sleep(0.001)
+    return False

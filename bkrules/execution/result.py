@@ -9,10 +9,24 @@ from bkrules.action import Action, Key, Node
 
 
 @dataclass(frozen=True)
-class Result:
-    """`status` is passed, failed, timed out, skipped or not run; `failure` the class of what went wrong.
+class CellReport:
+    """What is known of a cell that ran, beside its status.
 
-    `seconds` is what the action took when it ran, which for a cached result was another time.
+    `attempts` is how often it ran; `egress` holds who tried to reach what outside of it; `unlimited` names the limits that this
+    machine could not give it. Without one of them a cell is not fully isolated, and its result is not kept.
+    """
+
+    attempts: int = 1
+    egress: tuple[tuple[str, str], ...] = ()
+    unlimited: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """`status` is passed, flaky, failed, timed out, skipped or not run; `failure` the class of what went wrong.
+
+    `seconds` is what the action took when it ran, which for a cached result was another time. `ran` is there for a cell that ran
+    in this build.
     """
 
     action: Action
@@ -25,6 +39,7 @@ class Result:
     failure: str = ""
     hint: str = ""
     log: str = ""
+    ran: CellReport | None = None
 
 
 @dataclass(frozen=True)
@@ -35,3 +50,4 @@ class Outcome:
     outputs: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
     failure: str = ""
+    ran: CellReport | None = None

@@ -1,31 +1,37 @@
-"""The folder of one run: scratch for its actions, gone when it ends, swept by the next run when it could not end well."""
+"""The folder of one run: its scratch, and the ledger of what its cells own outside of it.
+
+A cell's entry is written before anything of the cell exists, and goes when the cell has ended and been looked after. So what a
+killed run left is known exactly, and the next run, or `bk reap`, removes that and nothing else.
+"""
 
 from __future__ import annotations
 
 import fcntl
+import itertools
+import json
 import os
+import secrets
 import shutil
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from bkrules.execution.cell import remove_cgroup
-
-CGROUP_PREFIX = "bk-"
+from bkrules.cache import atomic
+from bkrules.execution import cgroups
 
 
 class RunFolder:
-    """`<disk cache>/run/<pid>`, locked while its run lives."""
+    """`<disk cache>/run/<process id>-<random>`, locked while its run lives."""
 
     def __init__(self, cache: str) -> None:
-        self.path = Path(cache, "run", str(os.getpid()))
-        shutil.rmtree(self.path, ignore_errors=True)  # of an earlier process with this number
-        self.path.mkdir(parents=True)
+        with _making(cache):
+            self.path = Path(cache, "run", f"{os.getpid()}-{secrets.token_hex(3)}")
+            self.path.mkdir(parents=True)
+            self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.root.mkdir()
-        # The name appears with the lock held: a file that is not locked would be taken for one of a dead run.
-        unnamed = self.path / "lock.new"
-        self._lock = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        unnamed.rename(self.path / "lock")
+        self._ledger = self.new("ledger")
+        self._serial = itertools.count()
 
     @property
     def root(self) -> Path:
@@ -38,39 +44,71 @@ class RunFolder:
         folder.mkdir()
         return folder
 
+    def new_name(self) -> str:
+        """A name that no other cell of this machine has."""
+        return f"bk-{self.path.name}-{next(self._serial)}"
+
+    @contextmanager
+    def owned(self, name: str, folders: Iterable[str]) -> Iterator[None]:
+        """Keep an entry of the ledger: a cell owns these cgroup folders, whether they exist yet or not."""
+        entry = self._ledger / name
+        atomic.write(str(entry), json.dumps({"cgroups": list(folders)}).encode())
+        try:
+            yield
+        finally:
+            entry.unlink()
+
     def close(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
 
 
-def sweep(cache: str, cgroups: str) -> list[str]:
-    """Remove what runs that were killed left: their folders and their empty cgroups. Returns what was removed."""
+@contextmanager
+def _making(cache: str) -> Iterator[None]:
+    """Nobody else makes or sweeps folders meanwhile, so that one which is not locked belongs to a dead run."""
+    locks = Path(cache, "locks")
+    locks.mkdir(parents=True, exist_ok=True)
+    with (locks / "run").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def sweep(cache: str) -> list[str]:
+    """Remove what runs that were killed left: their folders, and what their ledgers say. Returns what was removed.
+
+    What cannot be removed now, such as a cgroup that is still busy, stays for the next time.
+    """
     removed = []
-    for folder in Path(cache, "run").glob("*"):
-        if _abandoned(folder / "lock"):
-            shutil.rmtree(folder, ignore_errors=True)
-            removed.append(str(folder))
-    for folder in Path(cgroups).glob(f"{CGROUP_PREFIX}*") if cgroups else ():
-        pid = folder.name.removeprefix(CGROUP_PREFIX).partition("-")[0]
-        if pid.isdigit() and not Path("/proc", pid).exists() and _is_empty(folder):
-            remove_cgroup(str(folder))
-            removed.append(str(folder))
+    if not os.path.isdir(f"{cache}/run"):
+        return []
+    with _making(cache):
+        for folder in sorted(Path(cache, "run").iterdir()):
+            if not _is_abandoned(folder):
+                continue
+            with suppress(OSError):
+                for owned in _ledger(folder):
+                    if os.path.isdir(owned):
+                        cgroups.remove(owned)
+                        removed.append(owned)
+                shutil.rmtree(folder)
+                removed.append(str(folder))
     return removed
 
 
-def _abandoned(lock: Path) -> bool:
+def _ledger(folder: Path) -> Iterator[str]:
+    for entry in (folder / "ledger").glob("*"):
+        if entry.suffix == ".tmp":
+            continue  # not written to its end: its cell never was
+        yield from json.loads(entry.read_text())["cgroups"]
+
+
+def _is_abandoned(folder: Path) -> bool:
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with lock.open("r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-    except FileNotFoundError:
-        return False  # not locked yet, or being removed
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-
-
-def _is_empty(cgroup: Path) -> bool:
-    with suppress(FileNotFoundError):
-        return "populated 0" in (cgroup / "cgroup.events").read_text()
-    return False
+    finally:
+        os.close(descriptor)
+    return True

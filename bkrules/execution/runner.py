@@ -38,6 +38,7 @@ class Workshop:
     door: MirrorDoor
     machine: Callable[[], Machine]
     plugins: Plugins
+    jobs: int
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _tool_folders: dict[tuple[tuple[str, Digest], ...], str] = field(default_factory=dict)
 

@@ -10,6 +10,7 @@ import functools
 import importlib
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -17,7 +18,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bkrules.execution import linux
-from bkrules.execution.cell import janitor, keep_until_end, receive, send
+from bkrules.execution.janitor import janitor
+from bkrules.execution.messages import receive, send
 
 
 def main(descriptor: int) -> None:
@@ -94,6 +96,17 @@ def _command(spec: Mapping[str, Any], log: int) -> Callable[[socket.socket, int]
             send(channel, {"event": "result", "exit_code": os.waitstatus_to_exitcode(status)})
 
     return start
+
+
+def keep_until_end(pid: int, death: int) -> int | None:
+    """Wait for a child; its wait status. When bk is gone, or wants it to end, the child is killed, and there is none."""
+    ended = os.pidfd_open(pid)
+    found, _, _ = select.select([death, ended], [], [])
+    if ended not in found:
+        os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    os.close(ended)
+    return status if ended in found else None
 
 
 def _init(spec: Mapping[str, Any], log: int) -> None:

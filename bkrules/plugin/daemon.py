@@ -44,8 +44,10 @@ class Daemons:
     configuration = Path("/etc/bk")
     logs = Path("/out")
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], patience: float = 20) -> None:
+        """`patience` is the longest in seconds that anything here may wait for a daemon."""
         self.environment = dict(environment)
+        self.patience = patience
         self.running: list[Daemon] = []
 
     def start(
@@ -92,6 +94,7 @@ class Daemons:
 
     def wait_ready(self, daemon: Daemon, timeout: float = 20) -> None:
         """Return when the daemon says READY=1. Raises DaemonError."""
+        timeout = min(timeout, self.patience)
         deadline = time.monotonic() + timeout
         watched = [daemon.ready.fileno(), *(other.pidfd for other in self.running)]
         while True:
@@ -108,6 +111,10 @@ class Daemons:
         """The daemons that have ended."""
         found, _, _ = select.select([daemon.pidfd for daemon in self.running], [], [], 0)
         return [daemon for daemon in self.running if daemon.pidfd in found]
+
+    def is_stopped(self, daemon: Daemon) -> bool:
+        """Whether a daemon neither runs nor has ended, but was stopped by a signal."""
+        return Path(f"/proc/{daemon.pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
 
     def status(self, daemon: Daemon) -> str:
         """How a dead daemon ended."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+CONTROLLERS = ("memory", "pids")
 SUBORDINATE_IDS = 65536
 FUSE_DEVICE = os.makedev(10, 229)
 
@@ -36,6 +38,8 @@ class Host:
     cgroup: str
     namespaces: frozenset[str] = field(default=frozenset())
     machine: str = ""
+    controllers: Mapping[str, str] = field(default_factory=dict)
+    """The folder below which a cell's group gets a limit of `memory` or `pids`; the same as `cgroup` where cgroup2 has it."""
 
     @property
     def features(self) -> dict[str, str]:
@@ -43,6 +47,10 @@ class Host:
         names = ("fuse", "overlay")
         yes = {f"filesystem-{name}": "yes" if name in self.filesystems else "no" for name in names}
         return {"OSFamily": "Linux", "ISA": self.machine, "cgroup": "v2" if self.cgroup else "none", **yes}
+
+    def unlimited(self) -> tuple[str, ...]:
+        """The limits that a cell cannot be given here: without one of them it is not fully isolated."""
+        return tuple(name for name in CONTROLLERS if name not in self.controllers)
 
     def lacks(self) -> tuple[Lack, ...]:
         """What every cell needs and this machine has not."""
@@ -77,6 +85,8 @@ class Host:
 
 def probe(root: str = "/") -> Host:
     """The facts of this machine, read below `root`."""
+    mounts = _mounts(_read(f"{root}proc/self/mountinfo"))
+    cgroup = next((mount.point for mount in mounts if mount.kind == "cgroup2"), "")
     return Host(
         root=os.geteuid() == 0 and _mapped(root) > 1,
         fuse=_is_fuse(f"{root}dev/fuse"),
@@ -85,9 +95,10 @@ def probe(root: str = "/") -> Host:
         ),
         user_namespaces=int(_read(f"{root}proc/sys/user/max_user_namespaces").strip() or 0),
         mapped_ids=_mapped(root),
-        cgroup=_cgroup2(_read(f"{root}proc/self/mountinfo")),
+        cgroup=cgroup,
         namespaces=frozenset(_names(f"{root}proc/self/ns")),
         machine=platform.machine(),
+        controllers=_controllers(root, cgroup, mounts),
     )
 
 
@@ -118,13 +129,43 @@ def _mapped(root: str) -> int:
     return sum(int(line.split()[2]) for line in _read(f"{root}proc/self/uid_map").splitlines())
 
 
-def _cgroup2(mountinfo: str) -> str:
-    """Where the cgroup2 hierarchy is mounted, or nothing. On a hybrid machine it is a folder beside the old ones."""
+@dataclass(frozen=True)
+class _Mount:
+    """What one line of mountinfo says, as far as cgroups go."""
+
+    kind: str
+    inner: str
+    point: str
+    options: frozenset[str]
+
+
+def _mounts(mountinfo: str) -> list[_Mount]:
+    found = []
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
-        if after.startswith("cgroup2 "):
-            return before.split()[4]
-    return ""
+        inner, point = before.split()[3:5]
+        kind, _, options = after.split()[:3]
+        found.append(_Mount(kind, inner, point, frozenset(options.split(","))))
+    return found
+
+
+def _controllers(root: str, cgroup: str, mounts: list[_Mount]) -> dict[str, str]:
+    """Where each controller can be had: in cgroup2, or in a hierarchy of its own, below the group of this process."""
+    found: dict[str, str] = {}
+    if cgroup:
+        # Only the real root may hold processes and hand controllers down; it alone has no cgroup.type.
+        base = f"{root}{cgroup.lstrip('/')}"
+        may_enable = not os.path.exists(f"{base}/cgroup.type")
+        words = _read(f"{base}/cgroup.subtree_control") + (_read(f"{base}/cgroup.controllers") if may_enable else "")
+        found |= {name: cgroup for name in CONTROLLERS if name in words.split()}
+    own = dict(line.split(":", 2)[1:] for line in _read(f"{root}proc/self/cgroup").splitlines())
+    for mount in mounts:
+        for name in CONTROLLERS:
+            if mount.kind == "cgroup" and name in mount.options:
+                inner = own.get(name, "/").removeprefix(mount.inner.rstrip("/"))
+                folder = f"{mount.point}{inner}".rstrip("/")
+                found[name] = folder if os.path.isdir(f"{root}{folder.lstrip('/')}") else mount.point
+    return found
 
 
 def subordinate_range(text: str, user: str) -> tuple[int, int] | None:

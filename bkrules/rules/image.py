@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 
 from bkrules.action import Artifact, Output, Source, Text, parameters
-from bkrules.analysis.cell_inputs import sandbox_inputs
+from bkrules.analysis.cell_inputs import Limits, sandbox_inputs
 from bkrules.analysis.context import Context
 from bkrules.images.reference import Reference
 from bkrules.providers import BinaryInfo, ImageInfo, WorkerInfo
@@ -77,7 +77,7 @@ def _analyze_estargz(context: Context) -> tuple[object, ...]:
     image = context.provider("image", context.attribute("image"), ImageInfo, "an image")
     worker = context.provider("worker", context.attribute("worker"), WorkerInfo, "a worker")
     source = Reference("docker.io", "library/source", "latest")
-    inputs, environment, platform_properties, spec = sandbox_inputs(context, worker, {source: image.layout})
+    inputs, environment, platform_properties, spec = sandbox_inputs(context, worker, {source: image.layout}, Limits())
     inputs["src/Dockerfile"] = Text(f"FROM {source}\n".encode())
     exporter = "type=oci,dest=/out/image.tar,compression=estargz,force-compression=true,oci-mediatypes=true"
     spec["commands"] = [

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from bkrules.action import Action, Cell, Source, Text, parameters
-from bkrules.analysis.cell_inputs import sandbox_inputs
+from bkrules.analysis.cell_inputs import Limits, sandbox_inputs
 from bkrules.analysis.context import Context
 from bkrules.analysis.matrix import choices, imported_files, meaning, only_test, test_functions
 from bkrules.errors import LoadError
@@ -20,7 +20,8 @@ def _analyze(context: Context) -> tuple[object, ...]:
     axes = _axes(context)
     workers = _workers(context)
     mirror = context.provider("mirror", context.attribute("mirror"), MirrorInfo, "an image_mirror")
-    shared = [(worker, sandbox_inputs(context, worker, mirror.images)) for worker in workers]
+    limits = Limits(**{name: context.attribute(name) for name in ("memory", "pids", "disk")})
+    shared = [(worker, sandbox_inputs(context, worker, mirror.images, limits)) for worker in workers]
     cells: list[Action] = []
     seen: dict[str, str] = {}
     for label in context.attribute("tests"):
@@ -158,6 +159,9 @@ TEST_MATRIX = Rule(
         "axes": Attr("dict", "Axis to its values by name: {'compression': {'gzip': ..., 'estargz': ...}}.", default={}),
         "data": Attr("labels", "Files that the tests read, found at the same path below the test root.", default=()),
         "timeout": Attr("count", "Seconds that a cell may take.", default=300),
+        "memory": Attr("count", "MiB of memory that a cell may use, its disk included.", default=Limits.memory),
+        "pids": Attr("count", "Processes and threads that a cell may have.", default=Limits.pids),
+        "disk": Attr("count", "MiB that the file systems of a cell may hold.", default=Limits.disk),
     },
     _analyze,
 )

@@ -11,38 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from spaces import Space
+from spaces import WORKERS, Space, matrix, wait_for
 
 Report = Callable[[Path, str], dict[str, Any]]
 Leftovers = Callable[[Path], dict[str, list[str]]]
 
-MATRIX = """
-test_matrix(
-    name = "small",
-    tests = ["//t:test_small.py"],
-    workers = [{workers}],
-    mirror = ":mirror",
-    {more}
-)
-"""
-WORKERS = ("oci", "oci_stargz", "containerd", "containerd_stargz", "rootless")
 LAZY = """
 import subprocess
 def test_holds_a_lazy_mount(sandbox, tmp_path):
     (tmp_path / "Dockerfile").write_text("FROM docker.io/library/bulk:esgz\\nRUN sleep 600\\n")
     sandbox.run(["build", "--frontend=dockerfile.v0", "--local", f"context={tmp_path}", "--local", f"dockerfile={tmp_path}"])
 """
-
-
-def matrix(space: Space, test: str, *workers: str, more: str = "") -> None:
-    """Give the workspace a matrix //targets:small with that test file."""
-    build = space.root / "targets/BUILD.py"
-    listed = ", ".join(f'":{worker}"' for worker in workers)
-    build.write_text(
-        build.read_text().replace(", worker", ", test_matrix, worker", 1) + MATRIX.format(workers=listed, more=more)
-    )
-    space.write("t/BUILD.py", "")
-    space.write("t/test_small.py", test)
 
 
 def test_a_failure_is_named_and_the_rest_is_kept(tools: Space, report: Report, leftovers: Leftovers) -> None:
@@ -185,14 +164,6 @@ def test_nothing_is_left_after_a_signal(tools: Space, leftovers: Leftovers, numb
 def running(found: dict[str, list[str]]) -> dict[str, list[str]]:
     """What a killed run must not leave even before a sweep: all but an empty folder or two."""
     return {kind: names for kind, names in found.items() if kind not in ("run folders", "cgroups")}
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Return when the condition holds. Fails after that many seconds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"it did not happen in {seconds:g} s"
-        time.sleep(0.05)
 
 
 def test_a_second_run_waits_for_the_first_and_can_be_stopped(tools: Space, leftovers: Leftovers) -> None:

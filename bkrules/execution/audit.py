@@ -1,0 +1,120 @@
+"""What a cell left behind: everything that it could have made in the kernel, looked for once it has ended."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from bkrules.execution import cgroups
+
+NAMESPACES = ("mnt", "pid", "net", "ipc", "uts")
+SUBORDINATE = ("/etc/subuid", "/etc/subgid")
+_LOOP_GET_STATUS64, _LOOP_CLR_FD = 0x4C05, 0x4C01
+_FUSE_CONNECTIONS = "/sys/fs/fuse/connections"
+
+
+class Belongings:
+    """What one cell has, written down while it lives. `cgroup` is its cgroup2 folder, `root` where its tmpfs is mounted."""
+
+    def __init__(self, cgroup: str, root: str, out: str) -> None:
+        self.cgroup, self.root, self.out = cgroup, root, out
+        self.namespaces: dict[int, str] = {}
+        self.device = -1
+        self.fuse: list[int] = []
+        self._subordinate = _stamps()
+
+    def see(self, pid: int) -> None:
+        """Take down the namespaces of the cell's first process."""
+        for name in NAMESPACES:
+            self.namespaces[os.stat(f"/proc/{pid}/ns/{name}").st_ino] = name
+
+    def leftovers(self) -> list[str]:
+        """What is still there after the cell's first process has been waited for, each with its kind; sorted."""
+        found = [f"process {_command(pid)}" for pid in cgroups.processes(self.cgroup)]
+        found += self._namespaces_left()
+        found += [f"mount {point}" for point in _mount_points() if point.startswith(f"{self.root}/")]
+        found += [f"FUSE connection {number}" for number in self.fuse if self._is_connected(number)]
+        found += [f"loop device {device}" for device in _loops_on(self.device)]
+        found += [f"file {path}" for path in _strange_files(self.out)]
+        found += [f"change of {path}" for path, stamp in _stamps().items() if stamp != self._subordinate[path]]
+        return sorted(found)
+
+    def _namespaces_left(self) -> Iterator[str]:
+        own = str(os.getpid())
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            if pid == own:  # who looks is in the cell's network
+                continue
+            with suppress(OSError):  # it has ended, or is a kernel thread
+                for name in NAMESPACES:
+                    if os.stat(f"/proc/{pid}/ns/{name}").st_ino in self.namespaces:
+                        yield f"{name} namespace, held by process {_command(int(pid))}"
+
+    def _is_connected(self, number: int) -> bool:
+        """Whether a connection is there and no cell that lives has been given its number again."""
+        if not os.path.exists(f"{_FUSE_CONNECTIONS}/{number}"):
+            return False
+        return not any(number in fuse_connections([int(pid)]) for pid in filter(str.isdigit, os.listdir("/proc")))
+
+
+def fuse_connections(processes: list[int]) -> list[int]:
+    """The connections of the FUSE mounts that these processes see."""
+    found = set()
+    seen = set()
+    for pid in processes:
+        with suppress(OSError):
+            namespace = os.stat(f"/proc/{pid}/ns/mnt").st_ino
+            if namespace in seen:
+                continue
+            seen.add(namespace)
+            for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines():
+                before, _, after = line.partition(" - ")
+                if after.startswith("fuse"):
+                    found.add(int(before.split()[2].partition(":")[2]))
+    return sorted(found)
+
+
+def _command(pid: int) -> str:
+    with suppress(OSError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        return f"{pid} ({words[:80]})"
+    return f"{pid} (ended)"
+
+
+def _mount_points() -> list[str]:
+    return [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+
+
+def _loops_on(device: int) -> Iterator[str]:
+    """Loop devices whose file lies on that file system. Each is detached, so that its memory is free again."""
+    for name in os.listdir("/sys/block"):
+        if not (name.startswith("loop") and os.path.exists(f"/sys/block/{name}/loop")):
+            continue
+        with suppress(OSError), open(f"/dev/{name}", "rb") as loop:
+            status = fcntl.ioctl(loop, _LOOP_GET_STATUS64, b"\0" * 232)
+            if struct.unpack_from("=Q", status)[0] == device:
+                fcntl.ioctl(loop, _LOOP_CLR_FD)
+                yield f"/dev/{name}"
+
+
+def _strange_files(folder: str) -> Iterator[str]:
+    """What lies in a folder of results and is neither a file nor a folder."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            mode = os.lstat(f"{parent}/{name}").st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+                yield f"{parent}/{name}"
+
+
+def _stamps() -> dict[str, tuple[int, int]]:
+    found = {}
+    for path in SUBORDINATE:
+        found[path] = (0, 0)
+        with suppress(FileNotFoundError):
+            status = os.stat(path)
+            found[path] = (status.st_mtime_ns, status.st_size)
+    return found
