@@ -133,6 +133,7 @@ class Execution:
         from bkrules.execution.processes import Processes
         from bkrules.execution.registry import Registries
         from bkrules.execution.run_folder import RunFolder, sweep
+        from bkrules.execution.shared_cells import SharedCells
 
         cache = self.options.disk_cache
         sweep(cache)
@@ -149,6 +150,7 @@ class Execution:
             machine=self.analysis.machine,
             plugins=self.analysis.plugins,
             jobs=self.options.jobs,
+            shared=SharedCells(),
         )
 
     def interrupt(self) -> None:
@@ -157,9 +159,14 @@ class Execution:
         if self.workshop is not None:
             self.workshop.processes.interrupt()
 
+    def end_shared(self) -> tuple[str, ...]:
+        """End the workers that cells shared; what they left behind."""
+        return self.workshop.shared.close() if self.workshop else ()
+
     def close(self) -> None:
         """End and remove all that the build brought to life."""
         if self.workshop is not None:
+            self.workshop.shared.close()
             self.workshop.registries.close()
             self.workshop.processes.close()
             self.workshop.door.close()
@@ -192,10 +199,12 @@ def execute(analysis: Analysis, options: Options) -> BuildResult:
         keep_going=options.keep_going,
     )
     interrupted = False
+    leaks: tuple[str, ...] = ()
     try:
         with _stop_signals():
             try:
                 scheduler.execute(actions)
+                leaks = execution.end_shared()
             except KeyboardInterrupt:
                 interrupted = True
                 execution.interrupt()
@@ -211,7 +220,7 @@ def execute(analysis: Analysis, options: Options) -> BuildResult:
                 action, "not run", reason="the build was interrupted" if interrupted else "an earlier action failed"
             ),
         )
-    build = BuildResult(tuple(results[name] for name in actions), time.monotonic() - began, interrupted)
+    build = BuildResult(tuple(results[name] for name in actions), time.monotonic() - began, interrupted, leaks)
     _write_outputs(analysis, build)
     return build
 

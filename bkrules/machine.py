@@ -24,7 +24,18 @@ from bkrules.errors import MachineLacks
 from bkrules.plugin.host import Host, probe
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-IN_CELLS = ("audit", "cell", "cgroups", "egress", "janitor", "linux", "messages", "mirror_door", "zygote")
+IN_CELLS = (
+    "audit",
+    "cell",
+    "cgroups",
+    "egress",
+    "janitor",
+    "linux",
+    "messages",
+    "mirror_door",
+    "shared_cell",
+    "zygote",
+)
 PACKAGES = {"newuidmap": "uidmap", "newgidmap": "uidmap", "gcc": "gcc", "ldd": "libc-bin", "pkg-config": "pkg-config"}
 
 

@@ -35,6 +35,7 @@ class BuildResult:
     results: tuple[Result, ...]
     seconds: float
     interrupted: bool = False
+    leaks: tuple[str, ...] = ()
 
     @property
     def cells(self) -> list[Result]:
@@ -47,7 +48,7 @@ class BuildResult:
         if self.interrupted:
             return errors.INTERRUPTED
         broken = {result.failure for result in self.results if result.status == "failed" and result.action.cell is None}
-        if broken - {"machine"}:
+        if broken - {"machine"} or self.leaks:
             return errors.BUILD_FAILED
         if any(result.status in ("failed", "timed out") and result.failure != "machine" for result in self.cells):
             return errors.TESTS_FAILED
@@ -150,6 +151,7 @@ def summary(build: BuildResult, out: Path) -> str:
     for label, cells in by_matrix(build.results).items():
         parts.append(f"{label}\n{grid(cells)}")
     parts += [_failure(result, out) for result in build.results if result.status in ("failed", "timed out")]
+    parts += [f"error: a worker that cells shared: {leak}" for leak in build.leaks]
     parts += _remarks(build.results)
     parts += _reasons(build.results)
     parts.append(_counts(build))
@@ -175,6 +177,7 @@ def _failure(result: Result, out: Path) -> str:
     kinds += [_count(result.ran.attempts, "attempt")] if result.ran and result.ran.attempts > 1 else []
     kind = f" ({', '.join(kinds)})" if kinds else ""
     lines = [f"{result.status.upper()}{kind}: {action.cell.name}: {result.reason}"]
+    lines += [f"  {line}" for line in result.hint.splitlines()]
     lines += [f"  {who} tried to reach {what}" for who, what in (result.ran.egress if result.ran else ())]
     folder = out / action.label.package / action.label.name / action.cell.name
     logs = sorted(folder.glob("*.log"), key=lambda path: (path.name != "test.log", path.name))
@@ -201,6 +204,10 @@ def _remarks(results: Iterable[Result]) -> list[str]:
         for name in result.ran.unlimited:
             remark = f"passed without a limit of {name}, which this machine cannot give: not kept in the cache"
             found[remark] = found.get(remark, 0) + 1
+        if result.ran.tainted:
+            blocks.append(
+                f"TAINTED: {result.action.title}: it changed {', '.join(result.ran.tainted)}; not kept in the cache"
+            )
         for who, what in result.ran.egress:
             remark = f"passed although {who} tried to reach {what}, and could not"
             found[remark] = found.get(remark, 0) + 1
@@ -283,6 +290,7 @@ def _cell(result: Result, folder: Path, root: Path) -> dict[str, Any]:
         "reason": result.reason or None,
         "egress": [{"who": who, "what": what} for who, what in result.ran.egress] if result.ran else [],
         "isolation": _isolation(result),
+        "tainted": list(result.ran.tainted) if result.ran else [],
     }
 
 

@@ -39,7 +39,7 @@ class Belongings:
         found += self._namespaces_left()
         found += [f"mount {point}" for point in _mount_points() if point.startswith(f"{self.root}/")]
         found += [f"FUSE connection {number}" for number in self.fuse if self._is_connected(number)]
-        found += [f"loop device {device}" for device in _loops_on(self.device)]
+        found += [f"loop device {device}" for device in loops_on(self.device)]
         found += [f"file {path}" for path in _strange_files(self.out)]
         found += [f"change of {path}" for path, stamp in _stamps().items() if stamp != self._subordinate[path]]
         return sorted(found)
@@ -89,7 +89,7 @@ def _mount_points() -> list[str]:
     return [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
 
 
-def _loops_on(device: int) -> Iterator[str]:
+def loops_on(device: int) -> Iterator[str]:
     """Loop devices whose file lies on that file system. Each is detached, so that its memory is free again."""
     for name in os.listdir("/sys/block"):
         if not (name.startswith("loop") and os.path.exists(f"/sys/block/{name}/loop")):

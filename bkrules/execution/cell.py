@@ -25,6 +25,7 @@ from typing import Any
 from bkrules.execution import linux
 from bkrules.execution.audit import fuse_connections
 from bkrules.execution.messages import receive, send
+from bkrules.execution.shared_cell import run_tests
 from bkrules.plugin.daemon import DaemonError, Daemons
 from bkrules.plugin.worker import Backend, Worker
 
@@ -78,7 +79,10 @@ def first_process(spec: Mapping[str, Any], channel: socket.socket, worker: Worke
         with worker.start(daemons) as backend:
             phase = "torn down"
             booted = time.monotonic()
-            result = PROGRAMS[spec["program"]](backend, spec, daemons)
+            if spec["program"] == "tests":
+                result = run_tests(backend, spec, daemons, channel, worker, run_test)
+            else:
+                result = PROGRAMS[spec["program"]](backend, spec, daemons)
             result["seconds"] = {"setup": made - began, "boot": booted - made, "run": time.monotonic() - booted}
     except DaemonError as error:
         result = {"status": "failed", "class": "infrastructure", "reason": str(error)}

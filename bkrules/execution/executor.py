@@ -96,7 +96,7 @@ class Executor:
                 ran=outcome.ran,
             )
         outputs = {name: self._store(path, action) for name, path in outcome.outputs.items()}
-        if outcome.ran is None or not outcome.ran.unlimited:
+        if outcome.ran is None or outcome.ran.may_be_kept:
             self._actions.put(key.digest, ActionResult(outputs, seconds))
         return Result(action, "passed", False, seconds, key, outputs, outcome.reason, ran=outcome.ran)
 

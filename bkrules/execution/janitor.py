@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from bkrules.execution import egress, linux
@@ -48,17 +49,16 @@ def janitor(spec: Mapping[str, Any], channel: socket.socket, death: int, worker:
         far.close()
         belongings.see(pid)
         groups.join(pid)
-        watch = _watch(spec["cgroup"])
+        cell = _Cell(pid, channel, near, names, groups, spec["limits"], _watch(spec["cgroup"]))
         send(near, {"event": "go"})
-        result = _attend(pid, death, near, names, groups, belongings)
+        result = cell.attend(death, belongings)
         if result is None:
             return
-        attempts = sorted({*names.asked, *(watch.attempts() if watch else ())})
-        result["egress"] = [{"who": one.who, "what": one.what} for one in attempts]
-        result |= _verdict(result, belongings.leftovers(), groups.hits(), spec["limits"])
+        ended = time.monotonic()
+        result = cell.judged(result, belongings.leftovers())
         groups.remove()
         if "seconds" in result:
-            result["seconds"]["teardown"] = time.monotonic() - result.pop("ended")
+            result["seconds"]["teardown"] = time.monotonic() - ended
         send(channel, result)
     except OSError as error:
         reason = f"the cell could not be made or cleaned up: {error}"
@@ -66,6 +66,71 @@ def janitor(spec: Mapping[str, Any], channel: socket.socket, death: int, worker:
             send(channel, {"event": "result", "status": "failed", "class": "infrastructure", "reason": reason})
     finally:
         groups.remove()
+
+
+@dataclass
+class _Cell:
+    """A cell that lives, and what is already known of it."""
+
+    pid: int
+    channel: socket.socket
+    near: socket.socket
+    names: egress.NameServer
+    groups: Cgroups
+    limits: Mapping[str, int]
+    watch: egress.Watch | None
+    reported: set[egress.Attempt] = field(default_factory=set)
+    met: dict[str, int] = field(default_factory=dict)
+
+    def attend(self, death: int, belongings: Belongings) -> dict[str, Any] | None:
+        """Wait until the cell has ended; what it said of itself. When bk is gone, or wants it to end, there is nothing."""
+        result: dict[str, Any] = {
+            "event": "result",
+            "status": "failed",
+            "class": "infrastructure",
+            "reason": "the cell's first process was killed",
+        }
+        ended = os.pidfd_open(self.pid)
+        poll = select.poll()
+        for descriptor in (death, ended, self.channel, self.near, self.names.socket):
+            poll.register(descriptor, select.POLLIN)
+        questions = 0
+        while True:
+            found = {descriptor for descriptor, _ in poll.poll()}
+            if death in found:
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+                return None
+            if self.names.socket.fileno() in found:
+                self.names.answer(self.groups.processes() if questions < _QUESTION_LIMIT else ())
+                questions += 1
+            if self.channel.fileno() in found:
+                _pass_on(self.channel, self.near)
+            if self.near.fileno() in found:
+                message, _ = receive(self.near)
+                if message is None:
+                    poll.unregister(self.near)
+                elif message["event"] == "root":
+                    belongings.device = message["device"]
+                elif message["event"] == "cell":
+                    send(self.channel, self.judged(message, []))
+                else:
+                    result = message
+                    belongings.fuse = message.get("fuse", [])
+            elif ended in found:
+                os.waitpid(self.pid, 0)
+                os.close(ended)
+                return result
+
+    def judged(self, result: Mapping[str, Any], leftovers: list[str]) -> dict[str, Any]:
+        """A result with what is known from outside of the cell, since the last result."""
+        attempts = {*self.names.asked, *(self.watch.attempts() if self.watch else ())} - self.reported
+        self.reported |= attempts
+        hits = self.groups.hits()
+        new = {name: count - self.met.get(name, 0) for name, count in hits.items()}
+        self.met = hits
+        shown = [{"who": one.who, "what": one.what} for one in sorted(attempts)]
+        return {**result, "egress": shown, **_verdict(result, leftovers, new, self.limits)}
 
 
 def _verdict(
@@ -85,54 +150,19 @@ def _verdict(
     return {}
 
 
+def _pass_on(channel: socket.socket, near: socket.socket) -> None:
+    """Hand what bk says to the cell's first process."""
+    message, descriptors = receive(channel)
+    if message is not None:
+        with suppress(OSError):  # it has ended, which is met next
+            send(near, message, tuple(descriptors))
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
 def _watch(cgroup: str) -> egress.Watch | None:
     """A cell on a kernel without eBPF is as closed as any other, but who knocks from inside is not known."""
     try:
         return egress.Watch(cgroup)
     except OSError:
         return None
-
-
-def _attend(
-    pid: int,
-    death: int,
-    near: socket.socket,
-    names: egress.NameServer,
-    groups: Cgroups,
-    belongings: Belongings,
-) -> dict[str, Any] | None:
-    """Wait until the cell has ended; what it said of itself. When bk is gone, or wants it to end, there is nothing."""
-    result: dict[str, Any] = {
-        "event": "result",
-        "status": "failed",
-        "class": "infrastructure",
-        "reason": "the cell's first process was killed",
-    }
-    ended = os.pidfd_open(pid)
-    poll = select.poll()
-    for descriptor in (death, ended, near.fileno(), names.socket.fileno()):
-        poll.register(descriptor, select.POLLIN)
-    questions = 0
-    while True:
-        found = {descriptor for descriptor, _ in poll.poll()}
-        if death in found:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            return None
-        if names.socket.fileno() in found:
-            names.answer(groups.processes() if questions < _QUESTION_LIMIT else ())
-            questions += 1
-        if near.fileno() in found:
-            message, _ = receive(near)
-            if message is None:
-                poll.unregister(near)
-            elif message["event"] == "root":
-                belongings.device = message["device"]
-            else:
-                result = {**message, "ended": time.monotonic()}
-                belongings.fuse = message.get("fuse", [])
-        elif ended in found:
-            os.waitpid(pid, 0)
-            with suppress(KeyError):
-                os.close(ended)
-            return result

@@ -9,8 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +30,11 @@ class Started:
     def has_ended(self, patience: float = 0) -> bool:
         """Whether it has ended, or does within `patience` seconds."""
         return bool(select.select([self.channel], [], [], patience)[0])
+
+    def next(self, timeout: float) -> tuple[dict[str, Any] | None, list[int]]:
+        """The next message and its descriptors; no message at the end. Raises TimeoutError after `timeout` seconds."""
+        self.channel.settimeout(timeout)
+        return receive(self.channel)
 
     def kill(self) -> None:
         """End it, with everything that it started."""
@@ -76,30 +80,16 @@ class Processes:
         with self._until_end(started):
             yield started
 
-    def cell(self, spec: Mapping[str, Any], on_mirror: Callable[[int], None], timeout: float) -> dict[str, Any] | None:
-        """Run a cell to its end; its result, or None when it ended without one. `timeout` in seconds is the last resort."""
-        result: dict[str, Any] | None = None
-        deadline = time.monotonic() + timeout
+    @contextmanager
+    def cell(self, spec: Mapping[str, Any]) -> Iterator[Started]:
+        """Have a cell for as long as the context lasts. It sends messages until it has ended."""
         with self._until_end(self._start({**spec, "kind": "cell"}, ())) as started:
-            while True:
-                started.channel.settimeout(max(0.001, deadline - time.monotonic()))
-                try:
-                    message, descriptors = receive(started.channel)
-                except TimeoutError:
-                    return {
-                        "status": "timed out",
-                        "class": "infrastructure",
-                        "reason": f"the cell did not end within {timeout:g} s",
-                    }
-                if message is None:
-                    break
-                if message["event"] == "mirror":
-                    on_mirror(descriptors[0])
-                else:
-                    result = message
-        if result is None and self._interrupted:
-            raise Interrupted("interrupted", "the cell was ended")
-        return result
+            yield started
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether everything was told to end."""
+        return self._interrupted
 
     def interrupt(self) -> None:
         """End everything that runs; what would start from now on does not."""

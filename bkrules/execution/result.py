@@ -13,12 +13,19 @@ class CellReport:
     """What is known of a cell that ran, beside its status.
 
     `attempts` is how often it ran; `egress` holds who tried to reach what outside of it; `unlimited` names the limits that this
-    machine could not give it. Without one of them a cell is not fully isolated, and its result is not kept.
+    machine could not give it: without one of them a cell is not fully isolated. `tainted` says in what a shared worker was other
+    after the cell than before. A result of either kind is not kept.
     """
 
     attempts: int = 1
     egress: tuple[tuple[str, str], ...] = ()
     unlimited: tuple[str, ...] = ()
+    tainted: tuple[str, ...] = ()
+
+    @property
+    def may_be_kept(self) -> bool:
+        """Whether a passed result may go into the cache."""
+        return not self.unlimited and not self.tainted
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bkrules.action import Action, FileNode, Node
 from bkrules.cache.atomic import place
@@ -19,6 +20,9 @@ from bkrules.execution.result import Outcome
 from bkrules.execution.run_folder import RunFolder
 from bkrules.machine import Machine
 from bkrules.plugin.manager import Plugins
+
+if TYPE_CHECKING:
+    from bkrules.execution.shared_cells import SharedCells
 
 # A fetch is checked by digest, so how it reaches the network is no part of any key.
 NETWORK = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_DIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
@@ -39,6 +43,7 @@ class Workshop:
     machine: Callable[[], Machine]
     plugins: Plugins
     jobs: int
+    shared: SharedCells
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _tool_folders: dict[tuple[tuple[str, Digest], ...], str] = field(default_factory=dict)
 

@@ -1,14 +1,21 @@
-"""A cell from bk's side: its inputs become binds and copies, its mirror is joined to a registry, its end is awaited."""
+"""A cell from bk's side: its inputs become binds and copies, its mirror is joined to a registry, what it says is awaited."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from bkrules.action import Action, DirectoryNode, FileNode, HostFile, Node
+from bkrules.errors import Interrupted
 from bkrules.execution.cgroups import Cgroups
+from bkrules.execution.messages import send
+from bkrules.execution.processes import Started
+from bkrules.execution.registry import Registry
 from bkrules.execution.runner import Workshop
 from bkrules.images.reference import Reference
 
@@ -20,6 +27,53 @@ def run_in_cell(
     action: Action, inputs: Mapping[str, Node], workshop: Workshop, out: str, *, program: str, name: str
 ) -> dict[str, Any]:
     """Run the program of an action in a cell of its own; what the cell says of its end. `out` gets its logs and outputs."""
+    with open_cell(action, inputs, workshop, out, program=program, name=name) as cell:
+        return cell.result(action.timeout)
+
+
+@dataclass
+class OpenCell:
+    """A cell that lives."""
+
+    started: Started
+    registry: Registry
+    workshop: Workshop
+    handles: list[int]
+
+    def ask(self, message: Mapping[str, Any], *descriptors: int) -> None:
+        """Tell something to the cell's first process. Raises OSError when the cell has ended."""
+        send(self.started.channel, message, descriptors)
+
+    def result(self, timeout: float) -> dict[str, Any]:
+        """What the cell next says of a result, or what became of it. Raises Interrupted."""
+        result = self._next(time.monotonic() + timeout + _GRACE) or {
+            "status": "failed",
+            "class": "infrastructure",
+            "reason": "the cell ended without a result",
+        }
+        if result["status"] == "failed" and self.registry.has_ended(_NOTICE):
+            result |= {"class": "infrastructure", "reason": f"the mirror's registry ended; {result['reason']}"}
+        return {**result, "unlimited": self.workshop.machine().host.unlimited()}
+
+    def _next(self, deadline: float) -> dict[str, Any] | None:
+        while True:
+            try:
+                message, descriptors = self.started.next(max(0.001, deadline - time.monotonic()))
+            except TimeoutError:
+                reason = "the cell did not end in time, and was ended"
+                return {"status": "timed out", "class": "infrastructure", "reason": reason}
+            if message is None and self.workshop.processes.interrupted:
+                raise Interrupted("interrupted", "the cell was ended")
+            if message is None or message["event"] != "mirror":
+                return message
+            self.handles.append(self.workshop.door.add(descriptors[0], self.registry.target))
+
+
+@contextmanager
+def open_cell(
+    action: Action, inputs: Mapping[str, Node], workshop: Workshop, out: str, *, program: str, name: str
+) -> Iterator[OpenCell]:
+    """A cell for as long as the context lasts."""
     parameters = action.parameters
     machine = workshop.machine()
     kind = workshop.plugins.workers[parameters["plugin"]]
@@ -74,19 +128,11 @@ def run_in_cell(
     }
     handles: list[int] = []
     try:
-        with workshop.folder.owned(own, groups.folders):
-            result = workshop.processes.cell(
-                spec,
-                lambda descriptor: handles.append(workshop.door.add(descriptor, registry.target)),
-                action.timeout + _GRACE,
-            )
+        with workshop.folder.owned(own, groups.folders), workshop.processes.cell(spec) as started:
+            yield OpenCell(started, registry, workshop, handles)
     finally:
         for handle in handles:
             workshop.door.remove(handle)
-    result = result or {"status": "failed", "class": "infrastructure", "reason": "the cell ended without a result"}
-    if result["status"] == "failed" and registry.has_ended(_NOTICE):
-        result |= {"class": "infrastructure", "reason": f"the mirror's registry ended; {result['reason']}"}
-    return {**result, "unlimited": machine.host.unlimited()}
 
 
 def _go_threads(jobs: int) -> int:

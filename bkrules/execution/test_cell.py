@@ -29,7 +29,10 @@ def run_test_cell(action: Action, inputs: Mapping[str, Node], workshop: Workshop
     first = ""
     for attempt in range(1, ATTEMPTS + 1):
         folder.mkdir(parents=True, exist_ok=True)
-        result = run_in_cell(action, inputs, workshop, str(folder), program="test", name=action.cell.name)
+        if action.parameters["isolation"] == "worker":
+            result = workshop.shared.run(action, inputs, workshop, folder)
+        else:
+            result = run_in_cell(action, inputs, workshop, str(folder), program="test", name=action.cell.name)
         if not (folder / "test.log").exists():
             (folder / "test.log").write_text(result.get("detail") or result.get("reason") or "")
         (folder / "result.json").write_text(json.dumps(result, sort_keys=True))
@@ -41,7 +44,7 @@ def run_test_cell(action: Action, inputs: Mapping[str, Node], workshop: Workshop
     if first and status == "passed":
         status, reason = "flaky", f"passed at attempt {attempt}, after: {first}"
     egress = tuple((one["who"], one["what"]) for one in result.get("egress", ()))
-    report = CellReport(attempt, egress, tuple(result["unlimited"]))
+    report = CellReport(attempt, egress, tuple(result["unlimited"]), tuple(result.get("tainted", ())))
     outputs = {name: str(folder / name) for name in action.outputs}
     return Outcome(status, outputs, reason, "infrastructure" if status == "flaky" else result.get("class", ""), report)
 

@@ -73,7 +73,7 @@ def _cell(spec: Mapping[str, Any]) -> Callable[[socket.socket, int], None]:
     for path in spec["python_path"]:
         if path not in sys.path:
             sys.path.append(path)
-    if spec["program"] == "test":
+    if spec["program"] in ("test", "tests"):
         importlib.import_module("bkrules.testing.in_cell")
     for module in spec["modules"]:
         importlib.import_module(module)

@@ -9,10 +9,11 @@ from bkrules.action import Action, Cell, Source, Text, parameters
 from bkrules.analysis.cell_inputs import Limits, sandbox_inputs
 from bkrules.analysis.context import Context
 from bkrules.analysis.matrix import choices, imported_files, meaning, only_test, test_functions
-from bkrules.errors import LoadError
+from bkrules.errors import LoadError, did_you_mean
 from bkrules.providers import MatrixInfo, MirrorInfo, WorkerInfo
 from bkrules.rule import Attr, Rule
 
+ISOLATION = ("cell", "worker")
 OUTPUTS = ("test.log", "result.json")
 
 
@@ -20,6 +21,7 @@ def _analyze(context: Context) -> tuple[object, ...]:
     axes = _axes(context)
     workers = _workers(context)
     mirror = context.provider("mirror", context.attribute("mirror"), MirrorInfo, "an image_mirror")
+    isolation = _isolation(context)
     limits = Limits(**{name: context.attribute(name) for name in ("memory", "pids", "disk")})
     shared = [(worker, sandbox_inputs(context, worker, mirror.images, limits)) for worker in workers]
     cells: list[Action] = []
@@ -41,7 +43,13 @@ def _analyze(context: Context) -> tuple[object, ...]:
                 inputs = {**common, **staged, f"src/{source.path}": own}
                 for point in choices(axes):
                     values = {axis: {"choice": choice, "value": axes[axis][choice]} for axis, choice in point}
-                    spec = {**base, "axes": values, "worker": worker.id, "test": f"{source.path}::{function}"}
+                    spec = {
+                        **base,
+                        "isolation": isolation,
+                        "axes": values,
+                        "worker": worker.id,
+                        "test": f"{source.path}::{function}",
+                    }
                     cells.append(
                         context.declare(
                             "TestCell",
@@ -59,6 +67,14 @@ def _analyze(context: Context) -> tuple[object, ...]:
             "empty-matrix", "the matrix has no cell: it needs a test and a worker", "tests" if not seen else "workers"
         )
     return (MatrixInfo(tuple(action.id for action in cells)),)
+
+
+def _isolation(context: Context) -> str:
+    isolation: str = context.attribute("isolation")
+    if isolation not in ISOLATION:
+        hint = did_you_mean(isolation, ISOLATION)
+        raise context.error("bad-attribute", f"'isolation' cannot be {isolation!r}", "isolation", hint)
+    return isolation
 
 
 def _workers(context: Context) -> list[WorkerInfo]:
@@ -159,6 +175,12 @@ TEST_MATRIX = Rule(
         "axes": Attr("dict", "Axis to its values by name: {'compression': {'gzip': ..., 'estargz': ...}}.", default={}),
         "data": Attr("labels", "Files that the tests read, found at the same path below the test root.", default=()),
         "timeout": Attr("count", "Seconds that a cell may take.", default=300),
+        "isolation": Attr(
+            "string",
+            "'cell': a sandbox of its own for each cell. 'worker': cells share a worker that is put back after each, and "
+            "compared with what it was; one that a test left otherwise is not used again, and its result not kept.",
+            default="cell",
+        ),
         "memory": Attr("count", "MiB of memory that a cell may use, its disk included.", default=Limits.memory),
         "pids": Attr("count", "Processes and threads that a cell may have.", default=Limits.pids),
         "disk": Attr("count", "MiB that the file systems of a cell may hold.", default=Limits.disk),

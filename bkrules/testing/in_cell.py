@@ -59,7 +59,7 @@ def _last_line(report: pytest.TestReport) -> str:
 
 def main(backend: Backend, spec: Mapping[str, Any], outcome: str) -> int:
     """Run the test that `spec` names and write what came of it to the file `outcome`; pytest's exit code."""
-    pytest_plugin.CURRENT[:] = [Sandbox(spec["name"], spec["worker"], backend, spec["axes"])]
+    pytest_plugin.CURRENT[:] = [Sandbox(spec["name"], spec["worker"], backend, spec["axes"], seen=spec.get("seen", {}))]
     sys.path.insert(0, ROOT)
     sys.dont_write_bytecode = True
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"

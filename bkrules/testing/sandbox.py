@@ -22,6 +22,13 @@ from bkrules.plugin.worker import MIRROR_ADDRESS, Backend
 _WAIT = 10.0
 
 
+def mirror_requests() -> list[MirrorRequest]:
+    """The requests that the daemons of this cell have made to the mirror since it began."""
+    answer = requests.get(f"http://{MIRROR_ADDRESS}/_bk/requests", timeout=_WAIT)
+    answer.raise_for_status()
+    return [MirrorRequest(**item) for item in answer.json()]
+
+
 class CommandFailed(AssertionError):
     """A command that a test ran ended with another status than 0. Its message holds all that it printed."""
 
@@ -44,6 +51,7 @@ class Sandbox:
     backend: Backend
     axes: Mapping[str, Mapping[str, Any]]
     log_folder: Path = field(default=Path("/out"))
+    seen: Mapping[str, Any] = field(default_factory=dict, repr=False)
     _serial: Any = field(default_factory=itertools.count, repr=False)
 
     @property
@@ -107,14 +115,17 @@ class Sandbox:
     @property
     def logs(self) -> dict[str, str]:
         """What each daemon has logged so far, by its name."""
+        before = self.seen.get("logs", {})
         files = sorted(self.log_folder.glob("*.log"))
-        return {file.stem: file.read_text(errors="replace") for file in files if file.name != "test.log"}
+        return {
+            file.stem: file.read_bytes()[before.get(file.name, 0) :].decode(errors="replace")
+            for file in files
+            if file.name != "test.log"
+        }
 
     def mirror_requests(self) -> list[MirrorRequest]:
         """The requests that this cell's daemons have made to the mirror so far, in their order."""
-        answer = requests.get(f"http://{MIRROR_ADDRESS}/_bk/requests", timeout=_WAIT)
-        answer.raise_for_status()
-        return [MirrorRequest(**item) for item in answer.json()]
+        return mirror_requests()[self.seen.get("requests", 0) :]
 
     def manifest(self, reference: str) -> dict[str, Any]:
         """The manifest that the mirror has for a reference such as `docker.io/library/busybox:latest`."""

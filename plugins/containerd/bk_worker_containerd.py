@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 from bkrules.plugin import Backend, Daemons, Mirror, Register, Worker, buildkitd, hookimpl, setting
 
 CONFIGURATION = "containerd.toml"
+NAMESPACE = "buildkit"
 TOOLS = ("buildkitd", "containerd", "containerd-shim-runc-v2", "ctr", "runc")
 
 # What BuildKit does not use and what costs time at start or touches devices. Without the introspection service, which
@@ -60,6 +62,21 @@ def start(daemons: Daemons, snapshotter: str) -> Iterator[Backend]:
     yield Backend(address=address, snapshotter=snapshotter, containerd_address=socket())
 
 
+def state() -> dict[str, list[str]]:
+    """What containerd has of BuildKit's, beside its content and snapshots, which go when its collector comes round."""
+    lists = {
+        "images": ("images", "ls", "-q"),
+        "containers": ("containers", "ls", "-q"),
+        "leases": ("leases", "ls", "-q"),
+    }
+    found = {}
+    for name, words in lists.items():
+        command = ["ctr", "--address", socket(), "--namespace", NAMESPACE, *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found[f"containerd's {name}"] = sorted(done.stdout.split())
+    return found
+
+
 @dataclass(frozen=True)
 class ContainerdWorker(Worker):
     """buildkitd with its containerd worker."""
@@ -76,6 +93,9 @@ class ContainerdWorker(Worker):
 
     def configuration(self, mirror: Mirror) -> Mapping[str, Mapping[str, Any]]:
         return {buildkitd.CONFIGURATION: buildkitd.configuration(mirror), CONFIGURATION: configuration()}
+
+    def state(self, daemons: Daemons) -> Mapping[str, list[str]]:
+        return state()
 
     @contextmanager
     def start(self, daemons: Daemons) -> Iterator[Backend]:

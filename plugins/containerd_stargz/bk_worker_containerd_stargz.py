@@ -60,6 +60,9 @@ class ContainerdStargzWorker(Worker):
             CONFIGURATION: configuration(mirror),
         }
 
+    def state(self, daemons: Daemons) -> Mapping[str, list[str]]:
+        return containerd.state()
+
     @contextmanager
     def start(self, daemons: Daemons) -> Iterator[Backend]:
         start(daemons)

@@ -1,0 +1,105 @@
+"""Many cells, and many ends: no leak, no flake, memory that does not grow."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from spaces import WORKERS, Space, matrix
+
+Report = Callable[[Path, str], dict[str, Any]]
+Leftovers = Callable[[Path], dict[str, list[str]]]
+
+KILLS = 100
+HELLO = """
+import tarfile
+
+def test_hello(sandbox, tmp_path):
+    (tmp_path / "Dockerfile").write_text("FROM docker.io/library/busybox:esgz\\nRUN echo hello > /hello.txt\\n")
+    local = ["--local", f"context={tmp_path}", "--local", f"dockerfile={tmp_path}"]
+    sandbox.run(["build", "--frontend=dockerfile.v0", *local, "--output", f"type=tar,dest={tmp_path}/out.tar"])
+    with tarfile.open(tmp_path / "out.tar") as tar:
+        assert tar.extractfile("hello.txt").read() == b"hello\\n"
+"""
+GROWTH_KIB = 4096
+
+
+def resident(pid: int) -> int:
+    """The memory of a process in KiB, of its own and shared; 0 when it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmRSS:")), 0)
+
+
+@pytest.mark.parametrize(("jobs", "cells"), [(1, 50), (2, 300), (4, 50), (8, 50), (16, 50)])
+def test_many_cells(tools: Space, report: Report, leftovers: Leftovers, jobs: int, cells: int) -> None:
+    axis = {str(number): number for number in range(cells // len(WORKERS))}
+    matrix(tools, HELLO, *WORKERS, more=f"axes = {{'number': {axis!r}}},")
+    before = leftovers(tools.cache)
+    log = tools.root / "build.log"
+    sizes: list[int] = []
+    with log.open("w") as output:
+        run = subprocess.Popen(
+            tools.command("build", "-j", str(jobs), "//targets:small"), cwd=tools.root, stdout=output, stderr=output
+        )
+        while run.poll() is None:
+            sizes.append(resident(run.pid))
+            time.sleep(0.1)
+
+    assert run.returncode == 0, log.read_text()
+    found = report(tools.root, "small")["cells"]
+    assert {(cell["status"], cell["cached"], cell["attempts"], cell["isolation"]) for cell in found} == {
+        ("passed", False, 1, "full")
+    }
+    assert len(found) == cells
+    assert leftovers(tools.cache) == before
+    warm = sizes[len(sizes) // 4 :]
+    assert max(warm) - warm[0] < GROWTH_KIB, f"{warm[0]} KiB after a quarter of the time, then up to {max(warm)}"
+
+
+def test_a_hundred_kills(tools: Space, leftovers: Leftovers) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    before = leftovers(tools.cache)
+    matrix(tools, HELLO, *WORKERS)
+    test = tools.root / "t/test_small.py"
+    seen: dict[str, int] = {}
+    for number in range(KILLS):
+        test.write_text(f"{HELLO}\nNUMBER = {number}\n")
+        run = subprocess.Popen(
+            tools.command("build", "-j", "5", "//targets:small"),
+            cwd=tools.root,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(chance.uniform(0, 2.5))
+        run.kill()
+        run.wait()
+        deadline = time.monotonic() + 10
+        while (alive := running(leftovers(tools.cache), before)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert alive == {}, f"kill {number}"
+        for kind, names in leftovers(tools.cache).items():
+            seen[kind] = seen.get(kind, 0) + (names != before[kind])
+
+        reaped = tools.bk("reap")
+
+        assert reaped.returncode == 0, reaped.stderr
+        assert leftovers(tools.cache) == before, f"kill {number}"
+    assert seen["run folders"] > KILLS // 4, "hardly a kill met a run that had begun"
+    assert tools.bk("build", "//targets:small").returncode == 0
+
+
+def running(found: dict[str, list[str]], before: dict[str, list[str]]) -> dict[str, list[str]]:
+    """What a killed run must not leave even before a sweep: all but folders."""
+    return {
+        kind: names for kind, names in found.items() if kind not in ("run folders", "cgroups") and names != before[kind]
+    }
