@@ -23,36 +23,32 @@ class Belongings:
 
     def __init__(self, cgroup: str, root: str, out: str) -> None:
         self.cgroup, self.root, self.out = cgroup, root, out
-        self.namespaces: dict[int, str] = {}
+        self.namespaces: set[str] = set()
         self.device = -1
         self.fuse: list[int] = []
         self._subordinate = _stamps()
 
     def see(self, pid: int) -> None:
         """Take down the namespaces of the cell's first process."""
-        for name in NAMESPACES:
-            self.namespaces[os.stat(f"/proc/{pid}/ns/{name}").st_ino] = name
+        self.namespaces = {os.readlink(f"/proc/{pid}/ns/{name}") for name in NAMESPACES}
 
     def leftovers(self) -> list[str]:
-        """What is still there after the cell's first process has been waited for, each with its kind; sorted."""
+        """What is still there after the cell's first process has been waited for, each with its kind; sorted.
+
+        No process is left in its namespaces, since they all end with the first one of their PID namespace. What could keep one
+        alive is a mount of it outside of the cell, as `ip netns` makes them.
+        """
         found = [f"process {_command(pid)}" for pid in cgroups.processes(self.cgroup)]
-        found += self._namespaces_left()
-        found += [f"mount {point}" for point in _mount_points() if point.startswith(f"{self.root}/")]
+        for inner, point in _mounts():
+            if inner in self.namespaces:
+                found.append(f"namespace {inner}, mounted on {point}")
+            elif point == self.root or point.startswith(f"{self.root}/"):
+                found.append(f"mount {point}")
         found += [f"FUSE connection {number}" for number in self.fuse if self._is_connected(number)]
         found += [f"loop device {device}" for device in loops_on(self.device)]
         found += [f"file {path}" for path in _strange_files(self.out)]
         found += [f"change of {path}" for path, stamp in _stamps().items() if stamp != self._subordinate[path]]
         return sorted(found)
-
-    def _namespaces_left(self) -> Iterator[str]:
-        own = str(os.getpid())
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            if pid == own:  # who looks is in the cell's network
-                continue
-            with suppress(OSError):  # it has ended, or is a kernel thread
-                for name in NAMESPACES:
-                    if os.stat(f"/proc/{pid}/ns/{name}").st_ino in self.namespaces:
-                        yield f"{name} namespace, held by process {_command(int(pid))}"
 
     def _is_connected(self, number: int) -> bool:
         """Whether a connection is there and no cell that lives has been given its number again."""
@@ -85,8 +81,11 @@ def _command(pid: int) -> str:
     return f"{pid} (ended)"
 
 
-def _mount_points() -> list[str]:
-    return [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+def _mounts() -> Iterator[tuple[str, str]]:
+    """What of its file system each mount of the machine shows, which for a namespace is its name, and where."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        inner, point = line.split()[3:5]
+        yield inner, point
 
 
 def loops_on(device: int) -> Iterator[str]:

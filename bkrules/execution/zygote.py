@@ -7,6 +7,7 @@ the first cell needs them; a cell is then a fork of a few milliseconds. It ends 
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import json
 import os
@@ -70,13 +71,18 @@ def _in_child(keep: set[int], work: Callable[[], None]) -> None:
 
 def _cell(spec: Mapping[str, Any]) -> Callable[[socket.socket, int], None]:
     """Import what the cell will run, so that every later cell has it already."""
+    known = len(sys.modules)
     for path in spec["python_path"]:
         if path not in sys.path:
             sys.path.append(path)
     if spec["program"] in ("test", "tests"):
-        importlib.import_module("bkrules.testing.in_cell")
+        importlib.import_module("bkrules.testing.in_cell").preload()
     for module in spec["modules"]:
         importlib.import_module(module)
+    if len(sys.modules) > known:
+        # What is here now stays: a collection in a fork need not look at it, and does not copy its pages.
+        gc.collect()
+        gc.freeze()
     module, _, name = spec["worker_class"].partition(":")
     worker = getattr(importlib.import_module(module), name).from_settings(spec["settings"])
     return lambda channel, death: janitor(spec, channel, death, worker)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -10,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.config import default_plugins
 
 from bkrules.plugin.worker import Backend
 from bkrules.testing import pytest_plugin
 from bkrules.testing.sandbox import Sandbox
 
 ROOT = "/src"
+UNUSED = ("cacheprovider", "debugging", "doctest", "junitxml", "pastebin", "setuponly", "setupplan", "stepwise")
 
 
 class _Recorder:
@@ -57,6 +60,12 @@ def _last_line(report: pytest.TestReport) -> str:
     return str(text).strip().splitlines()[0]
 
 
+def preload() -> None:
+    """Import all that pytest would import when it is called, so that a fork of this process finds it there."""
+    for name in default_plugins:
+        importlib.import_module(f"_pytest.{name}")
+
+
 def main(backend: Backend, spec: Mapping[str, Any], outcome: str) -> int:
     """Run the test that `spec` names and write what came of it to the file `outcome`; pytest's exit code."""
     pytest_plugin.CURRENT[:] = [Sandbox(spec["name"], spec["worker"], backend, spec["axes"], seen=spec.get("seen", {}))]
@@ -66,7 +75,8 @@ def main(backend: Backend, spec: Mapping[str, Any], outcome: str) -> int:
     os.chdir(ROOT)
     recorder = _Recorder()
     arguments = [
-        *("-p", "no:cacheprovider", "-c", "/dev/null", f"--rootdir={ROOT}", f"--confcutdir={ROOT}"),
+        *(word for name in UNUSED for word in ("-p", f"no:{name}")),
+        *("-c", "/dev/null", f"--rootdir={ROOT}", f"--confcutdir={ROOT}"),
         *("-rA", "--color=no", "--basetemp=/tmp/pytest", spec["test"]),
     ]
     code = int(pytest.main(arguments, plugins=[pytest_plugin, recorder]))
