@@ -104,7 +104,10 @@ def _ledger(folder: Path) -> Iterator[str]:
 
 
 def _is_abandoned(folder: Path) -> bool:
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return False  # its run has just ended
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
