@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from bkrules.cache import atomic
 from bkrules.cache.action_cache import ActionCache
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
+from bkrules.cache.maintenance import in_use
 from bkrules.errors import LoadError
 from bkrules.execution.executor import Executor
 from bkrules.execution.result import Result
@@ -178,6 +179,11 @@ def execute(analysis: Analysis, options: Options) -> BuildResult:
     """Execute what was analysed, report it, and write its outputs."""
     began = time.monotonic()
     actions = analysis.wanted()
+    with in_use(options.disk_cache):
+        return _execute(analysis, options, actions, began)
+
+
+def _execute(analysis: Analysis, options: Options, actions: Mapping[str, Action], began: float) -> BuildResult:
     execution = Execution(analysis, options)
     progress = Progress(sys.stderr, len(actions), live=report.wants_live(sys.stderr))
     results = execution.executor.results

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pty
 import shutil
@@ -349,3 +350,32 @@ def test_a_terminal_gets_a_live_display_and_a_pipe_plain_lines(space: Space) -> 
     plain = space.bk("build", "//p:a")
     assert "  Image //p:a\n[1/1] Image //p:a" in plain.stderr
     assert "\x1b[" not in plain.stderr + plain.stdout
+
+
+def test_the_cache_is_counted_and_thinned_out(space: Space) -> None:
+    cache = ["--disk_cache", str(space.cache)]
+    assert json.loads(space.bk("cache", "stats", "--json", *cache).stdout)["results"] == 0
+
+    done = space.bk("cache", "gc", *cache)
+    assert (done.returncode, "--max_size" in done.stderr) == (2, True)
+    done = space.bk("cache", "gc", "--max_age", "many", *cache)
+    assert (done.returncode, "must be a span such as 30d" in done.stderr) == (2, True)
+    assert "removed 0 results" in space.bk("cache", "gc", "--max_age", "1d", *cache).stdout
+    assert "whole" in space.bk("cache", "verify", *cache).stdout
+
+    blob = space.write(f"../cache/cas/ab/{'ab' * 32}", "not that")
+    done = space.bk("cache", "verify", *cache)
+    assert (done.returncode, blob.exists()) == (1, False)
+    assert "removed 1 damaged blobs" in done.stdout
+
+
+def test_clean_removes_the_outputs_and_on_demand_the_cache(space: Space) -> None:
+    kept, out = space.write("../cache/mine", ""), space.write("bk-out/x", "")
+    module = space.write("../cache/go/mod/read-only/file", "")
+    module.parent.chmod(0o555)
+    cache = ["--disk_cache", str(space.cache)]
+
+    assert space.bk("clean", *cache).returncode == 0
+    assert (out.exists(), module.exists()) == (False, True)
+    assert space.bk("clean", "--expunge", *cache).returncode == 0
+    assert (kept.exists(), module.exists()) == (True, False)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from bkrules import digest, reapi
 from bkrules.action import DirectoryNode, FileNode, Node, from_message, merkle, to_message
-from bkrules.cache import atomic
+from bkrules.cache import atomic, maintenance
 from bkrules.cache.cas import Cas
 from bkrules.digest import Digest
 
@@ -40,7 +40,10 @@ class ActionCache:
         try:
             with open(self.path(key), "rb") as file:
                 message = reapi.decode("ActionResult", file.read())
-            return self._result(message)
+            found = self._result(message)
+            if found is not None:
+                maintenance.touch(self.path(key))
+            return found
         except (OSError, ValueError):
             return None
 

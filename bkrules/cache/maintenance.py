@@ -1,0 +1,233 @@
+"""The disk cache looked after: how much it holds, whether it is whole, and what of it may go.
+
+A build holds a shared lock on the cache for as long as it may rely on what it has found there. `collect` and `verify` take the same
+lock for themselves alone, so they never take away what a running build refers to; they wait for it to end.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from bkrules import digest, reapi
+from bkrules.action import from_message
+from bkrules.cache.cas import Cas
+from bkrules.digest import Digest
+
+LOCK = "cache"
+PARTS = ("ac", "cas", "go", "toolchains")
+_TEMPORARY_SECONDS = 3600
+_DAY_NS = 86_400 * 10**9
+
+
+@contextmanager
+def in_use(cache: str, *, alone: bool = False) -> Iterator[None]:
+    """Hold the lock of a cache, shared or `alone`. A cache that cannot be written to needs none: nothing is removed there."""
+    descriptor = -1
+    with suppress(OSError):
+        os.makedirs(f"{cache}/locks", exist_ok=True)
+        descriptor = os.open(f"{cache}/locks/{LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        if descriptor >= 0:
+            fcntl.flock(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def touch(path: str) -> None:
+    """Note that an entry of the action cache was used, to the day."""
+    with suppress(OSError):
+        if time.time_ns() - os.stat(path).st_mtime_ns > _DAY_NS:
+            os.utime(path)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One result of the action cache: its file, when it was last used (seconds since the epoch), and the blobs it needs."""
+
+    path: str
+    used: float
+    size: int
+    blobs: tuple[Digest, ...]
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What a cache holds; sizes in bytes. `loose` are blobs that no result needs, such as texts that actions read."""
+
+    results: int
+    blobs: int
+    size: int
+    loose: int
+    loose_size: int
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What was removed: results, blobs, and their bytes."""
+
+    results: int
+    blobs: int
+    size: int
+
+
+class Maintenance:
+    """Works on the disk cache in the folder `cache`."""
+
+    def __init__(self, cache: str, cas: Cas) -> None:
+        self._cache = cache
+        self._cas = cas
+
+    def stats(self) -> Stats:
+        """Counts and sizes, as they are now."""
+        needed = {blob.hash for entry in self.entries() for blob in entry.blobs}
+        blobs = dict(self._blobs())
+        loose = [size for path, size in blobs.items() if os.path.basename(path) not in needed]
+        entries = list(self.entries())
+        total = sum(blobs.values()) + sum(entry.size for entry in entries)
+        return Stats(len(entries), len(blobs), total, len(loose), sum(loose))
+
+    def verify(self) -> Removed:
+        """Read every blob, remove those whose bytes are not what their names say, and the results that need what is not there."""
+        with in_use(self._cache, alone=True):
+            bad = [(path, size) for path, size in self._blobs() if digest.of_file(path).hash != os.path.basename(path)]
+            _remove(path for path, _ in bad)
+            broken = [path for path, entry in self._read() if entry is None or not all(map(self._cas.has, entry.blobs))]
+            sizes = [os.path.getsize(path) for path in broken]
+            _remove(broken)
+        return Removed(len(broken), len(bad), sum(size for _, size in bad) + sum(sizes))
+
+    def collect(self, *, max_size: int | None = None, max_age: float | None = None) -> Removed:
+        """Remove results that were not used for `max_age` seconds, then the longest unused until `max_size` bytes are left.
+
+        Blobs that no result needs any more go too, and what writers that were killed left.
+        """
+        with in_use(self._cache, alone=True):
+            entries = sorted(self.entries(), key=lambda entry: entry.used)
+            blobs = {os.path.basename(path): (path, size) for path, size in self._blobs()}
+            needs: dict[str, int] = {}
+            for entry in entries:
+                for name in {blob.hash for blob in entry.blobs}:
+                    needs[name] = needs.get(name, 0) + 1
+            left = sum(entry.size for entry in entries)
+            left += sum(size for name, (_, size) in blobs.items() if name in needs)
+            oldest = time.time() - max_age if max_age is not None else 0.0
+            gone = []
+            for entry in entries:
+                if entry.used >= oldest and (max_size is None or left <= max_size):
+                    break
+                gone.append(entry)
+                left -= entry.size
+                for name in {blob.hash for blob in entry.blobs}:
+                    needs[name] -= 1
+                    if not needs[name]:
+                        del needs[name]
+                        left -= blobs[name][1] if name in blobs else 0
+            loose = [pair for name, pair in blobs.items() if name not in needs]
+            # Results first: one whose blobs were gone would be a promise that cannot be kept.
+            _remove(entry.path for entry in gone)
+            _remove(path for path, _ in loose)
+            _remove(self._abandoned())
+        return Removed(len(gone), len(loose), sum(entry.size for entry in gone) + sum(size for _, size in loose))
+
+    def entries(self) -> Iterator[Entry]:
+        """The results that can be read."""
+        return (entry for _, entry in self._read() if entry is not None)
+
+    def _read(self) -> Iterator[tuple[str, Entry | None]]:
+        for path in _files(f"{self._cache}/ac"):
+            if path.endswith(".tmp"):
+                continue
+            try:
+                status = os.stat(path)
+                with open(path, "rb") as file:
+                    blobs = tuple(self._needed(reapi.decode("ActionResult", file.read())))
+                yield path, Entry(path, status.st_mtime, status.st_size, blobs)
+            except (OSError, ValueError, KeyError, TypeError):
+                yield path, None
+
+    def _needed(self, message: reapi.Message) -> Iterator[Digest]:
+        for item in message["output_files"]:
+            yield from_message(item["digest"])
+        for item in message["output_directories"]:
+            name = from_message(item["tree_digest"])
+            yield name
+            data = self._cas.read(name)
+            tree = reapi.decode("Tree", data) if data is not None else {"root": {"files": []}, "children": []}
+            for directory in [tree["root"], *tree["children"]]:
+                for file in directory["files"]:
+                    yield from_message(file["digest"])
+
+    def _blobs(self) -> Iterator[tuple[str, int]]:
+        for path in _files(f"{self._cache}/cas"):
+            if not path.endswith(".tmp"):
+                with suppress(FileNotFoundError):
+                    yield path, os.stat(path).st_size
+
+    def _abandoned(self) -> Iterator[str]:
+        for part in ("ac", "cas"):
+            for path in _files(f"{self._cache}/{part}"):
+                with suppress(FileNotFoundError):
+                    if path.endswith(".tmp") and time.time() - os.stat(path).st_mtime > _TEMPORARY_SECONDS:
+                        yield path
+
+
+def expunge(cache: str) -> None:
+    """Remove all that bk keeps in a cache. What else lies in that folder stays. Waits for builds that use it."""
+    with in_use(cache, alone=True):
+        for part in PARTS:
+            _make_writable(f"{cache}/{part}")
+            shutil.rmtree(f"{cache}/{part}", ignore_errors=True)
+
+
+def _make_writable(folder: str) -> None:
+    """Go's module cache is read-only, also for who may remove it."""
+    for parent, _, _ in os.walk(folder):
+        os.chmod(parent, 0o755)
+
+
+def _files(folder: str) -> list[str]:
+    return [f"{parent}/{name}" for parent, _, names in os.walk(folder) for name in names]
+
+
+def _remove(paths: Iterator[str] | list[str]) -> None:
+    for path in list(paths):
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def size(text: str) -> int:
+    """Bytes from `500M`, `10G`, `1048576`. Raises ValueError."""
+    number, unit = text.rstrip("kKmMgGtT"), text[len(text.rstrip("kKmMgGtT")) :].lower()
+    if not number.isdigit() or unit not in _UNITS:
+        raise ValueError(f"must be a size such as 500M or 10G, but was {text!r}")
+    return int(number) * _UNITS[unit]
+
+
+def span(text: str) -> float:
+    """Seconds from `30d`, `12h`, `2w`. Raises ValueError."""
+    number, unit = text[:-1], text[-1:]
+    if not number.isdigit() or unit not in _SPANS:
+        raise ValueError(f"must be a span such as 30d or 12h, but was {text!r}")
+    return float(int(number) * _SPANS[unit])
+
+
+def shown(count: int) -> str:
+    """A number of bytes for people."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024 or unit == "GiB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    raise AssertionError
