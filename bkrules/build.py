@@ -250,6 +250,8 @@ def _write_outputs(analysis: Analysis, build: BuildResult) -> None:
         report.write_matrix(label, cells, build, analysis.out)
     wanted = set(analysis.targets.wanted)
     for result in build.results:
+        if result.action.cell is None:
+            report.keep_key_of_action(result, analysis.out)
         if result.action.cell is None and result.action.label in wanted and result.status == "passed":
             _show(result, analysis.out)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import shutil
@@ -84,6 +85,15 @@ def _parser() -> argparse.ArgumentParser:
     workers.add_argument("--json", action="store_true", help="print JSON")
     reap = _command(commands, "reap", _reap, "remove what a killed run left, and nothing else")
     _add_cache(reap)
+    why = _command(commands, "why", _why, "say in one line why an action would run, or ran")
+    why.add_argument(
+        "patterns", nargs="+", metavar="CELL-or-PATTERN", help="test_x/worker=oci, //pkg:matrix[CELL], //pkg:name"
+    )
+    why.add_argument(
+        "--against", metavar="RUN", help="compare with the keys of another run: a bk-out folder, or its URL"
+    )
+    why.add_argument("--json", action="store_true", help="print JSON")
+    _add_cache(why)
     cache = _command(commands, "cache", _cache, "look after the disk cache: stats, verify, gc")
     cache.add_argument("what", choices=("stats", "verify", "gc"), help="count it; check every byte; remove what is old")
     cache.add_argument("--max_size", "--max-size", type=_measure("size"), metavar="SIZE", help="for gc: 500M, 10G")
@@ -223,20 +233,24 @@ def _aquery(arguments: argparse.Namespace) -> int:
     return errors.SUCCESS
 
 
+def _look_up(action: Action, execution: Execution) -> tuple[str | None, dict[str, str], bool]:
+    """The key of an action, its leaves, and whether its result is in the cache. No key when what it depends on has no result."""
+    executor = execution.executor
+    if not all(name in executor.results for name in action.dependencies):
+        return None, {}, False
+    try:
+        whole = executor.key(action)
+    except BkError as error:
+        return None, {"error": error.message}, False
+    found = executor.look_up(action)
+    if found is not None and found.status == "passed":
+        executor.results[action.id] = found
+    return whole.digest.hash, dict(whole.leaves), action.id in executor.results
+
+
 def _describe(action: Action, execution: Execution) -> dict[str, object]:
     """An action as aquery shows it. Its key is known only when the results of what it depends on are in the cache."""
-    executor = execution.executor
-    key = None
-    leaves: dict[str, str] = {}
-    if all(name in executor.results for name in action.dependencies):
-        found = executor.look_up(action)
-        if found is not None and found.status == "passed":
-            executor.results[action.id] = found
-        try:
-            whole = executor.key(action)
-            key, leaves = whole.digest.hash, dict(whole.leaves)
-        except BkError as error:
-            leaves = {"error": error.message}
+    key, leaves, _ = _look_up(action, execution)
     return {
         "label": str(action.label),
         "mnemonic": action.mnemonic,
@@ -249,6 +263,47 @@ def _describe(action: Action, execution: Execution) -> dict[str, object]:
         "outputs": list(action.outputs),
         "key": key,
     }
+
+
+def _why(arguments: argparse.Namespace) -> int:
+    from bkrules.why import compare, explain, read_key
+
+    named = [text for text in _patterns(arguments) if "[" in text or "/worker=" in text]
+    cells = {text.partition("[")[2].rstrip("]") or text for text in named}
+    patterns = [text.partition("[")[0] if "[" in text else "//..." for text in named]
+    analysis = analyze_patterns(".", [text for text in _patterns(arguments) if text not in named] + patterns)
+    execution = Execution(analysis, Options(1, os.path.abspath(arguments.disk_cache)))
+    against = (arguments.against or str(analysis.out)).rstrip("/")
+    documents = []
+    for action in analysis.wanted().values():
+        key, leaves, cached = _look_up(action, execution)
+        if not _is_asked_for(action, analysis, cells if len(named) == len(arguments.patterns) else set()):
+            continue
+        waits = next((name for name in action.dependencies if name not in execution.executor.results), "")
+        folder = os.path.relpath(report.action_folder(action, analysis.out), analysis.out)
+        read = functools.partial(read_key, f"{against}/{folder}")
+        if "error" in leaves:
+            why = leaves["error"]
+        elif arguments.against:
+            why = compare(key, leaves, read, waits_for=waits)
+        else:
+            why = explain(key, leaves, read, cached=cached, waits_for=waits)
+        documents.append({"action": action.id, "name": action.title, "cached": cached, "key": key, "why": why})
+    execution.digests.save()
+    if not documents:
+        raise _nothing(f"no cell or action is called {' or '.join(arguments.patterns)}", "see `bk aquery //...`")
+    for document in documents:
+        if not arguments.json:
+            print(f"{document['name']}: {document['why']}")
+    if arguments.json:
+        print(json.dumps(documents, indent=1))
+    return errors.SUCCESS
+
+
+def _is_asked_for(action: Action, analysis: Analysis, cells: set[str]) -> bool:
+    if cells:
+        return action.cell is not None and action.cell.name in cells
+    return action.label in analysis.targets.wanted
 
 
 def _text(document: dict[str, object]) -> str:

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from bkrules import errors
+from bkrules.action import Action
 from bkrules.cache import atomic
 from bkrules.execution.result import Result
 from bkrules.label import Label
+from bkrules.why import KEY, PREVIOUS
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -306,7 +308,7 @@ def _keep_key(result: Result, place: Path) -> None:
     assert result.key is not None
     document = {"key": result.key.digest.hash, "mnemonic": result.action.mnemonic, "leaves": dict(result.key.leaves)}
     text = json.dumps(document, indent=1).encode()
-    path = place / "key.json"
+    path = place / KEY
     try:
         current = path.read_bytes()
     except FileNotFoundError:
@@ -316,6 +318,26 @@ def _keep_key(result: Result, place: Path) -> None:
             shutil.rmtree(place, ignore_errors=True)  # logs of another key would be taken for this one's
             _restore(result.outputs, place)
         atomic.write(str(path), text)
+
+
+def keep_key_of_action(result: Result, out: Path) -> None:
+    """Keep the key of an action that ran and is no cell, and that of its run before, for `bk why`."""
+    if result.key is None or result.cached:
+        return
+    place = action_folder(result.action, out)
+    if (place / KEY).exists():
+        (place / KEY).replace(place / PREVIOUS)
+    _keep_key(result, place)
+
+
+def action_folder(action: Action, out: Path) -> Path:
+    """Where the keys of an action are kept; for a cell it is the cell's own folder."""
+    folder = out / action.label.package / action.label.name
+    return (
+        folder / action.cell.name
+        if action.cell
+        else out / ".state/keys" / action.label.package / action.id.rpartition(":")[2]
+    )
 
 
 def _restore(outputs: Mapping[str, Any], place: Path) -> None:

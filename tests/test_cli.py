@@ -379,3 +379,27 @@ def test_clean_removes_the_outputs_and_on_demand_the_cache(space: Space) -> None
     assert (out.exists(), module.exists()) == (False, True)
     assert space.bk("clean", "--expunge", *cache).returncode == 0
     assert (kept.exists(), module.exists()) == (True, False)
+
+
+def test_why_says_why_in_one_line(space: Space) -> None:
+    def why(*options: str) -> str:
+        done = space.bk("why", "//:small", *options, "--disk_cache", str(space.cache))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    declare = "from bkrules import image, workspace\nworkspace(name = 'test')\nimage(name = 'small', env = ['A={}'])\n"
+    space.write("WORKSPACE.py", declare.format(1))
+    assert why() == "//:small: would run: nothing is known of an earlier run\n"
+    assert space.bk("build", "//:small").returncode == 0
+    assert why() == "//:small: cached\n"
+    space.write("WORKSPACE.py", declare.format(2))
+    assert why() == '//:small: would run: env was ["A=1"] and is ["A=2"]\n'
+    shutil.copytree(space.root / "bk-out", space.root.parent / "other")
+    assert space.bk("build", "//:small").returncode == 0
+    assert why() == '//:small: cached; it ran in the last build: env was ["A=1"] and is ["A=2"]\n'
+    against = ("--against", str(space.root.parent / "other"))
+    assert why(*against) == '//:small: another key: env was ["A=1"] and is ["A=2"]\n'
+    assert json.loads(why("--json"))[0]["cached"] is True
+
+    done = space.bk("why", "test_none/worker=oci", "--disk_cache", str(space.cache))
+    assert (done.returncode, "no cell or action is called test_none/worker=oci" in done.stderr) == (4, True)

@@ -12,6 +12,7 @@ from bkrules.errors import MachineLacks
 from bkrules.execution.result import CellReport, Outcome
 from bkrules.execution.runner import Workshop
 from bkrules.execution.sandbox import run_in_cell
+from bkrules.why import KEY, PREVIOUS
 
 ATTEMPTS = 2
 
@@ -25,7 +26,7 @@ def run_test_cell(action: Action, inputs: Mapping[str, Node], workshop: Workshop
     assert action.cell is not None
     check_machine(action, workshop)
     folder = workshop.cell_folder(action)
-    shutil.rmtree(folder, ignore_errors=True)
+    _empty(folder)
     first = ""
     for attempt in range(1, ATTEMPTS + 1):
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,9 +50,19 @@ def run_test_cell(action: Action, inputs: Mapping[str, Node], workshop: Workshop
     return Outcome(status, outputs, reason, "infrastructure" if status == "flaky" else result.get("class", ""), report)
 
 
+def _empty(folder: Path) -> None:
+    """Remove what an earlier run left in the cell's folder, but for its key, by which `bk why` tells why this one ran."""
+    key = folder / KEY
+    kept = key.read_bytes() if key.exists() else None
+    shutil.rmtree(folder, ignore_errors=True)
+    if kept is not None:
+        folder.mkdir(parents=True)
+        (folder / PREVIOUS).write_bytes(kept)
+
+
 def _put_aside(folder: Path, name: str) -> None:
     """Move all that is in a folder to a new folder in it."""
-    moved = sorted(folder.iterdir())
+    moved = sorted(path for path in folder.iterdir() if path.name != PREVIOUS)
     (folder / name).mkdir()
     for path in moved:
         path.rename(folder / name / path.name)
