@@ -14,7 +14,18 @@ __version__ = "0.1.0"
 
 
 RULE_NAMES = (
-    *("estargz_image", "go_binary", "go_toolchain", "host_binary", "image", "image_mirror", "test_matrix", "worker"),
+    *(
+        "estargz_image",
+        "filegroup",
+        "genrule",
+        "go_binary",
+        "go_toolchain",
+        "host_binary",
+        "image",
+        "image_mirror",
+        "test_matrix",
+        "worker",
+    ),
 )
 
 

@@ -27,6 +27,13 @@ class BinaryInfo:
 
 
 @dataclass(frozen=True)
+class FilesInfo:
+    """Files by their paths, relative to the workspace."""
+
+    files: Mapping[str, Artifact]
+
+
+@dataclass(frozen=True)
 class ImageInfo:
     """An image, as a folder in the OCI image layout."""
 

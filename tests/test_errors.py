@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import errno
+import os
 import re
 
 import pytest
 
 from bkrules import errors
-from bkrules.errors import ActionFailed, BkError, did_you_mean
+from bkrules.errors import ActionFailed, BkError, did_you_mean, of_machine
 
 CODES = {
     "SUCCESS": 0,
@@ -61,3 +63,40 @@ def test_did_you_mean(word: str, known: list[str], hint: str) -> None:
 
 def test_did_you_mean_says_what_it_lists() -> None:
     assert did_you_mean("oc", iter(["oci"]), "installed") == "did you mean 'oci'? installed: oci"
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "--disk_cache"),
+        (errno.EDQUOT, "--disk_cache"),
+        (errno.EROFS, "writable"),
+        (errno.EACCES, "writable"),
+        (errno.EMFILE, "ulimit -n"),
+        (errno.ENFILE, "fs.file-max"),
+        (errno.EAGAIN, "--jobs"),
+        (errno.ENOMEM, "--jobs"),
+        (errno.EIO, "kernel's log"),
+    ],
+)
+def test_the_state_of_a_machine_is_its_lack_and_has_a_remedy(number: int, remedy: str) -> None:
+    lack = of_machine(OSError(number, os.strerror(number), "/cache/cas"))
+
+    assert lack is not None
+    assert (lack.exit_code, lack.reason) == (36, "machine")
+    assert lack.message == f"/cache/cas: {os.strerror(number)}"
+    assert remedy in lack.hint
+
+
+@pytest.mark.parametrize(
+    "error",
+    [FileNotFoundError(errno.ENOENT, "gone", "/x"), OSError(errno.EBADF, "bad"), OSError("no number"), OSError()],
+)
+def test_other_errors_of_the_system_are_bugs(error: OSError) -> None:
+    assert of_machine(error) is None
+
+
+def test_a_lack_without_a_file_names_none() -> None:
+    lack = of_machine(OSError(errno.EMFILE, "Too many open files"))
+
+    assert str(lack) == "Too many open files\n  allow more open files:  ulimit -n 4096"

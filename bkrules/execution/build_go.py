@@ -14,6 +14,7 @@ from filelock import FileLock
 from bkrules import digest
 from bkrules.action import Action, FileNode, Node
 from bkrules.errors import ActionFailed
+from bkrules.execution.processes import CommandSandbox
 from bkrules.execution.result import Outcome
 from bkrules.execution.runner import Workshop, network_environment
 from bkrules.machine import SEARCH_PATH
@@ -51,7 +52,10 @@ def fetch_wheel(action: Action, _inputs: Mapping[str, Node], workshop: Workshop)
 
 
 def go_build(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
-    """Build one command. Modules come from go.sum's digests; Go's own caches are kept beside the disk cache."""
+    """Build one command. Go's own caches are kept beside the disk cache.
+
+    First the modules are fetched, which go.sum names by digest; then the build runs in a sandbox, without a network.
+    """
     folder = workshop.scratch(action)
     for path, node in inputs.items():
         if path.startswith("src/") and isinstance(node, FileNode):
@@ -59,15 +63,31 @@ def go_build(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> 
     wheel = inputs[WHEEL]
     assert isinstance(wheel, FileNode)
     go = _toolchain(wheel, workshop.cache)
+    built, modules, scratch = workshop.cache / "go/build", workshop.cache / "go/mod", folder / "tmp"
+    for place in (built, modules, scratch):
+        place.mkdir(parents=True, exist_ok=True)
     environment = {
         "PATH": f"{go}/bin:{SEARCH_PATH}",
         "HOME": str(folder),
-        "GOCACHE": str(workshop.cache / "go/build"),
-        "GOMODCACHE": str(workshop.cache / "go/mod"),
-        **network_environment(),
+        "GOCACHE": str(built),
+        "GOMODCACHE": str(modules),
+        "GOTMPDIR": str(scratch),
         **dict(action.environment),
     }
-    _run([f"{go}/bin/go", *action.arguments], folder, environment, action, workshop)
+    tags = action.arguments.index("-tags") if "-tags" in action.arguments else 0
+    tagged = action.arguments[tags : tags + 2] if tags else ()
+    fetch = [f"{go}/bin/go", "list", "-deps", "-f", "{{.Module}}", *tagged, action.arguments[-1]]
+    _run(fetch, folder, {**environment, **network_environment()}, action, workshop)
+    binds = [(str(folder), True), (str(built), True), (str(modules), False), (str(go), False)]
+    links = []
+    if any(path.startswith("host/") for path in inputs):  # a C compiler reads far and wide below /usr
+        binds += [("/usr", False), ("/etc/alternatives", False)]
+        links = [(path, os.readlink(path)) for path in ("/bin", "/lib", "/lib64") if os.path.islink(path)]
+    sandbox = CommandSandbox(
+        str(workshop.folder.root), tuple((path, path, writable) for path, writable in binds), tuple(links)
+    )
+    offline = {**environment, "GOPROXY": "off", "GOSUMDB": "off"}
+    _run([f"{go}/bin/go", *action.arguments], folder, offline, action, workshop, sandbox)
     return Outcome("passed", {name: str(folder / name) for name in action.outputs})
 
 
@@ -87,10 +107,17 @@ def _toolchain(wheel: FileNode, cache: Path) -> Path:
     return folder / "go"
 
 
-def _run(command: list[str], folder: Path, environment: Mapping[str, str], action: Action, workshop: Workshop) -> None:
+def _run(
+    command: list[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    action: Action,
+    workshop: Workshop,
+    sandbox: CommandSandbox | None = None,
+) -> None:
     log = workshop.log(action)
     log.unlink(missing_ok=True)
-    code = workshop.processes.run(command, str(folder), environment, str(log))
+    code = workshop.processes.run(command, str(folder), environment, str(log), sandbox)
     if code:
         raise ActionFailed(
             "command-failed",

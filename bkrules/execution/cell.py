@@ -18,7 +18,7 @@ import stat
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +131,9 @@ def build_root(spec: Mapping[str, Any]) -> None:
     if os.path.exists(f"{root}/etc/bk/buildkitd.toml"):
         # buildkitd computes its defaults from this path even when --config names another.
         os.symlink("/etc/bk/buildkitd.toml", f"{root}/etc/buildkit/buildkitd.toml")
-    _devices(root)
+    make_devices(root, DEVICES)
+    linux.mount("devpts", f"{root}/dev/pts", "devpts", 0, "newinstance,ptmxmode=0666,mode=620")
+    os.symlink("pts/ptmx", f"{root}/dev/ptmx")
     quiet = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
     linux.mount("proc", f"{root}/proc", "proc", quiet)
     linux.mount("sysfs", f"{root}/sys", "sysfs", quiet)
@@ -140,13 +142,13 @@ def build_root(spec: Mapping[str, Any]) -> None:
     linux.pivot_root(root)
 
 
-def _devices(root: str) -> None:
+def make_devices(root: str, names: Iterable[str]) -> None:
+    """Device nodes of these names, usable by everyone, and the links that belong beside them."""
     umask = os.umask(0)
-    for name, (major, minor) in DEVICES.items():
+    for name in names:
+        major, minor = DEVICES[name]
         os.mknod(f"{root}/dev/{name}", 0o666 | stat.S_IFCHR, os.makedev(major, minor))
     os.umask(umask)
-    linux.mount("devpts", f"{root}/dev/pts", "devpts", 0, "newinstance,ptmxmode=0666,mode=620")
-    os.symlink("pts/ptmx", f"{root}/dev/ptmx")
     for name, target in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
         os.symlink(f"/proc/self/fd{target}", f"{root}/dev/{name}")
 

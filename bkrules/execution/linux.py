@@ -83,7 +83,7 @@ def set_name(name: str) -> None:
 def leave_network() -> None:
     """Move this process to a new network namespace, whose loopback is up."""
     _check(_libc.unshare(CLONE_NEWNET), "unshare")
-    _loopback_up()
+    loopback_up()
 
 
 def bpf(command: int, attributes: bytes) -> int:
@@ -103,6 +103,7 @@ def watch_folder(path: str) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _loopback_up() -> None:
+def loopback_up() -> None:
+    """Bring `lo` of this network namespace up."""
     with socket.socket() as any_socket:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh", b"lo", 0x1 | 0x40))

@@ -11,13 +11,24 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from bkrules.errors import Interrupted
 from bkrules.execution.messages import receive, send
 
 _QUEUE = 1 << 20
+
+
+@dataclass(frozen=True)
+class CommandSandbox:
+    """What a command sees: a root mounted on the folder `root` in a namespace of its own, with `binds` (what of the machine, where,
+    whether it may be written to) and symbolic `links` (where, to what). Its network is a loopback and nothing else.
+    """
+
+    root: str
+    binds: tuple[tuple[str, str, bool], ...]
+    links: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass
@@ -53,9 +64,16 @@ class Processes:
         self._started: dict[int, Started] = {}
         self._interrupted = False
 
-    def run(self, arguments: Sequence[str], directory: str, environment: Mapping[str, str], log: str) -> int:
+    def run(
+        self,
+        arguments: Sequence[str],
+        directory: str,
+        environment: Mapping[str, str],
+        log: str,
+        sandbox: CommandSandbox | None = None,
+    ) -> int:
         """Run a command to its end, its output in the file `log`; its exit code, 128 + n for signal n. Raises Interrupted."""
-        with self.command(arguments, directory, environment, log) as started:
+        with self.command(arguments, directory, environment, log, sandbox) as started:
             message, _ = receive(started.channel)
         if message is None:
             raise Interrupted("interrupted", f"{arguments[0]} was ended")
@@ -63,7 +81,12 @@ class Processes:
 
     @contextmanager
     def command(
-        self, arguments: Sequence[str], directory: str, environment: Mapping[str, str], log: str
+        self,
+        arguments: Sequence[str],
+        directory: str,
+        environment: Mapping[str, str],
+        log: str,
+        sandbox: CommandSandbox | None = None,
     ) -> Iterator[Started]:
         """Run a command for as long as the context lasts."""
         spec = {
@@ -71,6 +94,7 @@ class Processes:
             "arguments": list(arguments),
             "directory": directory,
             "environment": dict(environment),
+            "sandbox": asdict(sandbox) if sandbox else None,
         }
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:

@@ -11,14 +11,13 @@ import gc
 import importlib
 import json
 import os
-import select
 import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bkrules.execution import linux
+from bkrules.execution import command
 from bkrules.execution.janitor import janitor
 from bkrules.execution.messages import receive, send
 
@@ -38,7 +37,7 @@ def main(descriptor: int) -> None:
         channel = socket.socket(fileno=channel_fd)
         keep = {0, 1, 2, channel_fd, *descriptors[2:]}
         try:
-            start = _cell(spec) if spec["kind"] == "cell" else _command(spec, descriptors[3])
+            start = _cell(spec) if spec["kind"] == "cell" else command.starter(spec, descriptors[3])
         except Exception as error:  # of a plugin's module: its cell fails, and others go on
             reason = f"the worker cannot be made: {error}"
             send(channel, {"event": "result", "status": "failed", "class": "infrastructure", "reason": reason})
@@ -86,58 +85,6 @@ def _cell(spec: Mapping[str, Any]) -> Callable[[socket.socket, int], None]:
     module, _, name = spec["worker_class"].partition(":")
     worker = getattr(importlib.import_module(module), name).from_settings(spec["settings"])
     return lambda channel, death: janitor(spec, channel, death, worker)
-
-
-def _command(spec: Mapping[str, Any], log: int) -> Callable[[socket.socket, int], None]:
-    """A command in a PID namespace of its own, so that whatever it starts ends with it."""
-
-    def start(channel: socket.socket, death: int) -> None:
-        pid = linux.clone3(linux.CLONE_NEWPID)
-        if pid == 0:
-            linux.die_with_parent()
-            os.close(death)
-            _init(spec, log)
-        status = keep_until_end(pid, death)
-        if status is not None:
-            send(channel, {"event": "result", "exit_code": os.waitstatus_to_exitcode(status)})
-
-    return start
-
-
-def keep_until_end(pid: int, death: int) -> int | None:
-    """Wait for a child; its wait status. When bk is gone, or wants it to end, the child is killed, and there is none."""
-    ended = os.pidfd_open(pid)
-    found, _, _ = select.select([death, ended], [], [])
-    if ended not in found:
-        os.kill(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
-    os.close(ended)
-    return status if ended in found else None
-
-
-def _init(spec: Mapping[str, Any], log: int) -> None:
-    """PID 1 of a command's namespace: starts it, reaps, and ends with its exit status."""
-    code = 127
-    try:
-        child = os.fork()
-        if child == 0:
-            os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
-            os.chdir(spec["directory"])
-            try:
-                os.execvpe(spec["arguments"][0], spec["arguments"], spec["environment"])
-            except OSError as error:
-                os.write(2, f"{spec['arguments'][0]}: {error.strerror}\n".encode())
-                os._exit(127)
-        while True:
-            pid, status = os.wait()
-            if pid == child:
-                code = os.waitstatus_to_exitcode(status)
-                code = code if code >= 0 else 128 - code
-                return
-    finally:
-        os._exit(code)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bkrules.rule import Rule
+from bkrules.rules.genrule import FILEGROUP, GENRULE
 from bkrules.rules.go import GO_BINARY, GO_TOOLCHAIN
 from bkrules.rules.host_binary import HOST_BINARY
 from bkrules.rules.image import ESTARGZ_IMAGE, IMAGE
@@ -10,5 +11,16 @@ from bkrules.rules.image_mirror import IMAGE_MIRROR
 from bkrules.rules.test_matrix import TEST_MATRIX
 from bkrules.rules.worker import WORKER
 
-_ALL = (GO_TOOLCHAIN, GO_BINARY, HOST_BINARY, IMAGE, ESTARGZ_IMAGE, IMAGE_MIRROR, WORKER, TEST_MATRIX)
+_ALL = (
+    FILEGROUP,
+    GENRULE,
+    GO_TOOLCHAIN,
+    GO_BINARY,
+    HOST_BINARY,
+    IMAGE,
+    ESTARGZ_IMAGE,
+    IMAGE_MIRROR,
+    WORKER,
+    TEST_MATRIX,
+)
 RULES: dict[str, Rule] = {rule.name: rule for rule in _ALL}

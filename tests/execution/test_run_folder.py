@@ -1,14 +1,81 @@
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from bkrules.execution import cgroups
 from bkrules.execution.run_folder import RunFolder, sweep
+from bkrules.plugin.host import probe
+
+# A run with one cell, which has made its group and put a process in it; kill -9 then ends the run.
+KILLED = """
+import os, signal, subprocess, sys
+from bkrules.execution.run_folder import RunFolder
+cache, group = sys.argv[1:]
+folder = RunFolder(cache)
+with folder.owned(folder.new_name(), [group, group + "-never-made"]):
+    os.makedirs(f"{group}/init")
+    left = subprocess.Popen(["sleep", "1000"], stdout=subprocess.DEVNULL)
+    with open(f"{group}/init/cgroup.procs", "w") as procs:
+        procs.write(str(left.pid))
+    print(folder.path, left.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+# Sweeps and makes its folder, again and again; each folder must be whole when its run ends.
+BUSY = """
+import sys
+from bkrules.execution.run_folder import RunFolder, sweep
+for _ in range(50):
+    sweep(sys.argv[1])
+    folder = RunFolder(sys.argv[1])
+    with folder.owned("cell", []):
+        sweep(sys.argv[1])
+        assert folder.root.is_dir()
+    folder.close()
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[RunFolder]:
+    folder = RunFolder(str(tmp_path))
+    yield folder
+    folder.close()
+
+
+@pytest.fixture
+def dead(tmp_path: Path) -> Callable[..., Path]:
+    """Makes what a run that was killed left: its folder, and in the ledger the text of each entry."""
+
+    def make(name: str, **entries: str) -> Path:
+        folder = tmp_path / "run" / name
+        (folder / "ledger").mkdir(parents=True)
+        (folder / "scratch").mkdir()
+        for entry, text in entries.items():
+            (folder / "ledger" / entry.replace("_", ".")).write_text(text)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def group() -> Iterator[str]:
+    """The place of a cgroup."""
+    host = probe()
+    if lacks := host.lacks():
+        pytest.skip("; ".join(map(str, lacks)))
+    path = f"{host.cgroup}/bk-test-{os.getpid()}"
+    yield path
+    cgroups.remove(path)
+
+
+def ledger(run: RunFolder) -> list[str]:
+    return sorted(path.name for path in (run.path / "ledger").iterdir())
 
 
 def test_a_run_removes_its_folder(tmp_path: Path) -> None:
@@ -21,75 +88,98 @@ def test_a_run_removes_its_folder(tmp_path: Path) -> None:
     assert list((tmp_path / "run").iterdir()) == []
 
 
-def test_sweep_leaves_a_live_run_alone(tmp_path: Path) -> None:
-    folder = RunFolder(str(tmp_path))
+def test_no_two_cells_have_the_same_name(tmp_path: Path, run: RunFolder) -> None:
+    other = RunFolder(str(tmp_path))
+    names = [folder.new_name() for folder in (run, other) for _ in range(10)]
+    other.close()
 
-    assert sweep(str(tmp_path), "") == []
-
-    assert folder.root.is_dir()
-    folder.close()
-
-
-def test_sweep_removes_what_nobody_holds(tmp_path: Path) -> None:
-    dead = tmp_path / "run/1234"
-    (dead / "registry-0").mkdir(parents=True)
-    (dead / "lock").write_text("")
-    young = tmp_path / "run/5678"  # made, and not locked yet
-    young.mkdir()
-
-    assert sweep(str(tmp_path), "") == [str(dead)]
-
-    assert young.is_dir()
+    assert len(set(names)) == 20
+    assert all(name.startswith(f"bk-{os.getpid()}-") for name in names)
 
 
-def test_sweep_waits_for_no_lock(tmp_path: Path) -> None:
-    held = tmp_path / "run/1234"
-    held.mkdir(parents=True)
-    with (held / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def test_the_ledger_has_a_cell_as_long_as_it_lives(run: RunFolder) -> None:
+    with run.owned("one", ["/a"]):
+        with pytest.raises(ZeroDivisionError), run.owned("other", ["/b"]):
+            assert ledger(run) == ["one", "other"]
+            raise ZeroDivisionError
+        assert ledger(run) == ["one"]
 
-        assert sweep(str(tmp_path), "") == []
-
-
-@pytest.mark.parametrize(
-    ("name", "events", "goes"), [("bk-99999999-0", 0, True), ("bk-99999999-1", 1, False), ("other", 0, False)]
-)
-def test_sweep_removes_empty_cgroups_of_dead_runs_only(tmp_path: Path, name: str, events: int, goes: bool) -> None:
-    """Ordinary folders stand in for cgroups here; the files in them are the kernel's, so only an empty one can go."""
-    group = tmp_path / "cgroup" / name
-    group.mkdir(parents=True)
-    (group / "cgroup.events").write_text(f"populated {events}\n")
-
-    removed = []
-    try:
-        removed = sweep(str(tmp_path), str(tmp_path / "cgroup"))
-    except OSError:  # the folder could not be removed, which it would only try if it goes
-        removed = [str(group)]
-
-    assert (str(group) in removed) == goes
+    assert ledger(run) == []
 
 
-def test_sweep_spares_the_cgroups_of_a_run_that_lives(tmp_path: Path) -> None:
-    group = tmp_path / f"cgroup/bk-{os.getpid()}-0"
-    group.mkdir(parents=True)
-    (group / "cgroup.events").write_text("populated 0\n")
+def test_sweep_leaves_a_live_run_alone(tmp_path: Path, run: RunFolder) -> None:
+    owned = tmp_path / "group"
+    owned.mkdir()
+    with run.owned("cell", [str(owned)]):
+        assert sweep(str(tmp_path)) == []
 
-    assert sweep(str(tmp_path), str(tmp_path / "cgroup")) == []
+        assert run.root.is_dir()
+        assert ledger(run) == ["cell"]
+    assert owned.is_dir()
+
+
+def test_sweep_of_a_cache_without_runs_makes_nothing(tmp_path: Path) -> None:
+    assert sweep(str(tmp_path)) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sweep_removes_what_a_killed_run_left(tmp_path: Path, group: str) -> None:
+    command = [sys.executable, "-I", "-c", KILLED, str(tmp_path), group]
+    folder, pid = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout.split()
+    assert cgroups.processes(group) == [int(pid)]
+    assert Path(folder, "root").is_dir()
+
+    assert sweep(str(tmp_path)) == [group, folder]
+
+    assert not os.path.exists(group)
+    assert not os.path.exists(folder)
+    assert sweep(str(tmp_path)) == []
+
+
+def test_sweep_removes_what_the_ledger_says_and_nothing_else(tmp_path: Path, dead: Callable[..., Path]) -> None:
+    """Ordinary folders stand in for cgroups."""
+    for name in ("mine", "mine-too", "another"):
+        (tmp_path / "groups" / name / "init").mkdir(parents=True)
+    groups = f"{tmp_path}/groups"
+    folder = dead("1-a", cell=f'{{"cgroups": ["{groups}/mine", "{groups}/gone", "{groups}/mine-too"]}}')
+
+    assert sweep(str(tmp_path)) == [f"{groups}/mine", f"{groups}/mine-too", str(folder)]
+
+    assert os.listdir(groups) == ["another"]
+
+
+def test_an_entry_that_was_cut_short_is_none(tmp_path: Path, dead: Callable[..., Path]) -> None:
+    folder = dead("1-a", cell_1234_tmp='{"cgro')
+
+    assert sweep(str(tmp_path)) == [str(folder)]
+
+
+def test_a_run_that_ended_before_its_ledger_was_made_is_swept(tmp_path: Path) -> None:
+    (tmp_path / "run/1-a").mkdir(parents=True)
+
+    assert sweep(str(tmp_path)) == [f"{tmp_path}/run/1-a"]
+
+
+def test_what_is_busy_stays_for_the_next_time_with_its_ledger(
+    tmp_path: Path, dead: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cgroups, "_REMOVE_SECONDS", 0.05)
+    busy = tmp_path / "group"
+    busy.mkdir()
+    (busy / "file").touch()  # an ordinary folder with a file cannot be removed, as a group with a process
+    first = dead("1-a", cell=f'{{"cgroups": ["{busy}"]}}')
+    second = dead("2-b")
+
+    assert sweep(str(tmp_path)) == [str(second)]
+
+    assert (first / "ledger/cell").exists()
+    (busy / "file").unlink()
+    assert sweep(str(tmp_path)) == [str(busy), str(first)]
 
 
 def test_runs_that_begin_together_do_not_sweep_each_other(tmp_path: Path) -> None:
     """Each of many processes sweeps and then makes its folder, which must still be whole when it ends."""
-    code = (
-        "import sys\n"
-        "from bkrules.execution.run_folder import RunFolder, sweep\n"
-        "for _ in range(30):\n"
-        "    sweep(sys.argv[1], '')\n"
-        "    folder = RunFolder(sys.argv[1])\n"
-        "    sweep(sys.argv[1], '')\n"
-        "    assert folder.root.is_dir()\n"
-        "    folder.close()\n"
-    )
-    runs = [subprocess.Popen([sys.executable, "-I", "-c", code, tmp_path]) for _ in range(6)]
+    runs = [subprocess.Popen([sys.executable, "-I", "-c", BUSY, tmp_path]) for _ in range(6)]
 
     assert [run.wait() for run in runs] == [0] * 6
     assert list((tmp_path / "run").iterdir()) == []

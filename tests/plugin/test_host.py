@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,102 @@ def test_features_do_not_tell_machines_apart_by_accident(machine: Path) -> None:
 
     assert probe(f"{machine}/").features == before
     assert set(before) == {"OSFamily", "ISA", "cgroup", "filesystem-fuse", "filesystem-overlay"}
+
+
+MEMORY = "28 24 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+PIDS = "29 24 0:27 {inner} /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n"
+
+
+@pytest.fixture
+def cgroup2(machine: Path) -> Callable[..., None]:
+    """Makes the machine one with cgroup2 alone, with these texts in the files of its topmost visible group."""
+
+    def make(**files: str) -> None:
+        (machine / "proc/self/mountinfo").write_text("24 1 0:22 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n")
+        (machine / "proc/self/cgroup").write_text("0::/own\n")
+        (machine / "sys/fs/cgroup").mkdir(parents=True)
+        for name, text in files.items():
+            (machine / f"sys/fs/cgroup/cgroup.{name}").write_text(text)
+
+    return make
+
+
+def test_a_controller_with_a_hierarchy_of_its_own_is_had_below_the_own_group(machine: Path) -> None:
+    with (machine / "proc/self/mountinfo").open("a") as file:
+        file.write(MEMORY + PIDS.format(inner="/"))
+    (machine / "proc/self/cgroup").write_text("4:memory:/service/own\n3:pids:/\n1:cpu:/elsewhere\n0::/\n")
+    (machine / "sys/fs/cgroup/memory/service/own").mkdir(parents=True)
+    (machine / "sys/fs/cgroup/pids").mkdir()
+
+    host = probe(f"{machine}/")
+
+    assert host.cgroup == "/sys/fs/cgroup/unified"
+    assert host.controllers == {"memory": "/sys/fs/cgroup/memory/service/own", "pids": "/sys/fs/cgroup/pids"}
+    assert host.unlimited() == ()
+
+
+def test_a_container_sees_its_own_group_as_the_top_of_the_hierarchy(machine: Path) -> None:
+    with (machine / "proc/self/mountinfo").open("a") as file:
+        file.write(PIDS.format(inner="/docker/1f"))
+    (machine / "proc/self/cgroup").write_text("3:pids:/docker/1f/own\n0::/\n")
+    (machine / "sys/fs/cgroup/pids/own").mkdir(parents=True)
+
+    host = probe(f"{machine}/")
+
+    assert host.controllers == {"pids": "/sys/fs/cgroup/pids/own"}
+    assert host.unlimited() == ("memory",)
+
+
+def test_an_own_group_that_cannot_be_seen_is_replaced_by_the_top(machine: Path) -> None:
+    with (machine / "proc/self/mountinfo").open("a") as file:
+        file.write(MEMORY)
+    (machine / "proc/self/cgroup").write_text("4:memory:/hidden/own\n")
+
+    assert probe(f"{machine}/").controllers == {"memory": "/sys/fs/cgroup/memory"}
+
+
+def test_a_hierarchy_of_its_own_goes_before_cgroup2(machine: Path) -> None:
+    with (machine / "proc/self/mountinfo").open("a") as file:
+        file.write(MEMORY)
+    (machine / "sys/fs/cgroup/unified").mkdir(parents=True)
+    (machine / "sys/fs/cgroup/unified/cgroup.controllers").write_text("pids\n")
+
+    assert probe(f"{machine}/").controllers == {
+        "memory": "/sys/fs/cgroup/memory",
+        "pids": "/sys/fs/cgroup/unified",
+    }
+
+
+@pytest.mark.parametrize(
+    ("files", "missing"),
+    [
+        ({"controllers": "cpu memory pids\n", "subtree_control": "\n"}, ()),
+        ({"controllers": "cpu memory\n", "subtree_control": "memory\n"}, ("pids",)),
+        ({"controllers": "cpu pids\n", "subtree_control": "\n", "type": "domain\n"}, ("memory", "pids")),
+        ({"controllers": "memory pids\n", "subtree_control": "pids\n", "type": "domain\n"}, ("memory",)),
+        ({"controllers": "memory pids\n", "subtree_control": "memory pids\n", "type": "domain\n"}, ()),
+        ({"controllers": "memory_recursive mypids\n", "subtree_control": "\n"}, ("memory", "pids")),
+        ({}, ("memory", "pids")),
+    ],
+    ids=["root", "root-of-some", "not-root", "not-root-handed-one", "not-root-handed-both", "other-words", "no-files"],
+)
+def test_cgroup2_alone_gives_what_its_group_has_or_may_hand_down(
+    machine: Path, cgroup2: Callable[..., None], files: dict[str, str], missing: tuple[str, ...]
+) -> None:
+    cgroup2(**files)
+
+    host = probe(f"{machine}/")
+
+    assert host.unlimited() == missing
+    assert host.controllers == {name: "/sys/fs/cgroup" for name in ("memory", "pids") if name not in missing}
+
+
+def test_a_machine_without_controllers_limits_nothing(machine: Path) -> None:
+    host = probe(f"{machine}/")
+
+    assert host.controllers == {}
+    assert host.unlimited() == ("memory", "pids")
+    assert host.lacks() == ()  # cells run, and their results are not kept
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,221 @@
+"""Actions run and their results are kept, with real caches; only the runner is the test's own."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from bkrules.action import Action, Node
+from bkrules.cache.action_cache import ActionCache
+from bkrules.cache.cas import Cas
+from bkrules.cache.file_digests import FileDigests
+from bkrules.errors import ActionFailed, MachineLacks
+from bkrules.execution.executor import Executor
+from bkrules.execution.result import CellReport, Outcome, Result
+from bkrules.execution.runner import Workshop
+from bkrules.execution.runners import RUNNERS
+from bkrules.report import BuildResult
+
+MakeAction = Callable[..., Action]
+Run = Callable[[Action, Callable[[], Outcome]], Result]
+
+
+@pytest.fixture
+def executor(tmp_path: Path) -> Executor:
+    return at(tmp_path / "cache", tmp_path)
+
+
+def at(cache: Path, root: Path) -> Executor:
+    digests = FileDigests(str(root / "digests"))
+    actions = ActionCache(str(cache / "ac"), Cas(str(cache / "cas"), digests))
+    return Executor(str(root), actions, digests, lambda: cast(Workshop, None))
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Outcome]], None]:
+    """Makes that the runner."""
+
+    def use(body: Callable[[], Outcome]) -> None:
+        def runner(_action: Action, _inputs: Mapping[str, Node], _workshop: Workshop) -> Outcome:
+            return body()
+
+        monkeypatch.setitem(RUNNERS, "Test", runner)
+
+    return use
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> str:
+    path = tmp_path / "out"
+    path.write_text("made")
+    return str(path)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of half a MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("not root")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "bk-test", folder], check=True)
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+Runs = Callable[[Callable[[], Outcome]], None]
+
+
+def test_what_passed_is_kept(executor: Executor, runs: Runs, make_action: MakeAction, out: str) -> None:
+    action = make_action("a")
+    assert executor.look_up(action) is None
+    runs(lambda: Outcome("passed", {"out": out}))
+
+    ran = executor.run(action)
+    found = executor.look_up(action)
+
+    assert (ran.status, ran.cached) == ("passed", False)
+    assert found is not None
+    assert (found.status, found.cached, found.outputs) == ("passed", True, ran.outputs)
+    assert Path(ran.outputs["out"].path).read_text() == "made"  # type: ignore[union-attr]
+
+
+def test_what_another_run_has_stored_meanwhile_is_not_run_again(
+    executor: Executor, runs: Runs, make_action: MakeAction, out: str
+) -> None:
+    runs(lambda: Outcome("passed", {"out": out}))
+    executor.run(make_action("a"))
+    runs(lambda: pytest.fail("it ran again"))
+
+    assert executor.run(make_action("a")).cached
+
+
+@pytest.mark.parametrize(
+    "report", [CellReport(unlimited=("memory",)), CellReport(tainted=("a file in /tmp",))], ids=["unlimited", "tainted"]
+)
+def test_what_passed_without_full_isolation_is_not_kept(
+    executor: Executor, runs: Runs, make_action: MakeAction, out: str, report: CellReport
+) -> None:
+    action = make_action("a", cell=True)
+    runs(lambda: Outcome("passed", {"out": out}, ran=report))
+
+    result = executor.run(action)
+
+    assert (result.status, result.ran, list(result.outputs)) == ("passed", report, ["out"])
+    assert executor.look_up(action) is None
+
+
+def test_a_cell_with_full_isolation_is_kept_whoever_tried_to_leave(
+    executor: Executor, runs: Runs, make_action: MakeAction, out: str
+) -> None:
+    action = make_action("a", cell=True)
+    runs(lambda: Outcome("passed", {"out": out}, ran=CellReport(egress=(("wget", "tcp 192.0.2.1:80"),))))
+
+    executor.run(action)
+
+    found = executor.look_up(action)
+    assert found is not None
+    assert found.ran is None
+
+
+def test_what_is_flaky_is_not_kept_and_says_why(
+    executor: Executor, runs: Runs, make_action: MakeAction, out: str
+) -> None:
+    action = make_action("a", cell=True)
+    runs(lambda: Outcome("flaky", {"test.log": out}, "passed at attempt 2", "infrastructure", CellReport(attempts=2)))
+
+    result = executor.run(action)
+
+    assert (result.status, result.reason, result.failure) == ("flaky", "passed at attempt 2", "infrastructure")
+    assert (result.log, result.outputs, result.ran) == (out, {}, CellReport(attempts=2))
+    assert executor.look_up(action) is None
+    assert BuildResult((result,), 1.0).exit_code == 0
+
+
+def write_to_a_full_disk() -> Outcome:
+    Path("/dev/full").write_text("x")
+    raise AssertionError
+
+
+@pytest.mark.parametrize("cell", [False, True], ids=["step", "cell"])
+def test_a_full_disk_is_a_lack_of_the_machine(
+    executor: Executor, runs: Runs, make_action: MakeAction, cell: bool
+) -> None:
+    action = make_action("a", cell=cell)
+    runs(write_to_a_full_disk)
+
+    result = executor.run(action)
+
+    assert (result.status, result.failure, result.cached) == ("failed", "machine", False)
+    assert result.reason == os.strerror(errno.ENOSPC)
+    assert "make room" in result.hint
+    assert result.key == executor.key(action)
+    assert BuildResult((result,), 1.0).exit_code == 36
+    assert executor.look_up(action) is None
+
+
+def test_a_cache_without_room_for_an_output_is_a_lack_of_the_machine(
+    runs: Runs, make_action: MakeAction, tmp_path: Path, small_disk: Path
+) -> None:
+    executor = at(small_disk, tmp_path)
+    (tmp_path / "large").write_bytes(bytes(1 << 20))
+    runs(lambda: Outcome("passed", {"out": str(tmp_path / "large")}))
+
+    result = executor.run(make_action("a"))
+
+    assert (result.status, result.failure) == ("failed", "machine")
+    assert executor.look_up(make_action("a")) is None
+
+
+def test_an_error_that_is_no_lack_is_raised(executor: Executor, runs: Runs, make_action: MakeAction) -> None:
+    def work() -> Outcome:
+        raise OSError(errno.EBADF, "a bug")
+
+    runs(work)
+
+    with pytest.raises(OSError, match="a bug"):
+        executor.run(make_action("a"))
+
+
+def test_what_a_runner_says_failed_has_failed(executor: Executor, runs: Runs, make_action: MakeAction) -> None:
+    def work() -> Outcome:
+        raise ActionFailed("slug", "the compiler said no", log="line 1", hint="ask it why")
+
+    runs(work)
+
+    result = executor.run(make_action("a"))
+
+    assert (result.status, result.failure, result.reason) == ("failed", "build", "the compiler said no")
+    assert (result.log, result.hint) == ("line 1", "ask it why")
+
+
+@pytest.mark.parametrize(("cell", "status", "code"), [(False, "failed", 36), (True, "skipped", 36)])
+def test_what_the_machine_lacks_skips_a_cell_and_fails_a_step(
+    executor: Executor, runs: Runs, make_action: MakeAction, cell: bool, status: str, code: int
+) -> None:
+    def work() -> Outcome:
+        raise MachineLacks("preflight", "no /dev/fuse", hint="load it")
+
+    runs(work)
+
+    result = executor.run(make_action("a", cell=cell))
+
+    assert (result.status, result.failure, result.hint) == (status, "machine", "load it")
+    assert BuildResult((result,), 1.0).exit_code == code
+
+
+def test_an_output_that_was_not_made_is_a_failure(
+    executor: Executor, runs: Runs, make_action: MakeAction, tmp_path: Path
+) -> None:
+    runs(lambda: Outcome("passed", {"out": str(tmp_path / "nowhere")}))
+
+    result = executor.run(make_action("a"))
+
+    assert (result.status, result.failure) == ("failed", "build")
+    assert executor.look_up(make_action("a")) is None

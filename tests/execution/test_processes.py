@@ -1,0 +1,129 @@
+"""Commands through a real zygote, which may be killed at any time."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from spaces import wait_for
+
+from bkrules.errors import Interrupted
+from bkrules.execution.processes import Processes
+
+SOON = 20
+
+
+@pytest.fixture
+def processes() -> Iterator[Processes]:
+    if os.geteuid() != 0:
+        pytest.skip("not root")
+    made = Processes()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "log"
+
+
+def zygotes() -> list[int]:
+    """The children of this process that have not ended; one that is about to may still take a request."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return [int(pid) for pid in children if Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"]
+
+
+def shell(processes: Processes, script: str, log: Path) -> int:
+    return processes.run(["/bin/sh", "-c", script], "/", {"GREETING": "hello"}, str(log))
+
+
+def test_a_command_has_an_exit_code_a_folder_an_environment_and_a_log(processes: Processes, log: Path) -> None:
+    log.write_text("before\n")
+
+    assert shell(processes, "echo $GREETING; pwd >&2; exit 7", log) == 7
+
+    assert log.read_text() == "before\nhello\n/\n"
+
+
+@pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("kill -9 $$", 137), ("exec /nowhere", 127)])
+def test_exit_codes(processes: Processes, log: Path, script: str, code: int) -> None:
+    assert shell(processes, script, log) == code
+
+
+def test_a_command_that_cannot_be_started_says_so_in_its_log(processes: Processes, log: Path) -> None:
+    assert processes.run(["/nowhere"], "/", {}, str(log)) == 127
+
+    assert log.read_text() == "/nowhere: No such file or directory\n"
+
+
+def test_there_is_one_zygote_and_none_before_it_is_needed(processes: Processes, log: Path) -> None:
+    assert zygotes() == []
+
+    assert [shell(processes, "true", log) for _ in range(3)] == [0, 0, 0]
+    assert len(zygotes()) == 1
+
+    processes.close()
+    assert zygotes() == []
+
+
+def test_a_zygote_that_was_killed_is_replaced(processes: Processes, log: Path) -> None:
+    shell(processes, "true", log)
+    (first,) = zygotes()
+
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: not zygotes(), SOON)
+
+    assert shell(processes, "echo again", log) == 0
+    assert log.read_text() == "again\n"
+    (second,) = zygotes()
+    assert second != first
+    assert not Path(f"/proc/{first}").exists()  # it was waited for
+
+
+def test_what_runs_survives_the_zygote_it_came_from(processes: Processes, log: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with processes.command(["/bin/sh", "-c", f"echo; cat {tmp_path}/fifo"], "/", dict(os.environ), str(log)) as started:
+        wait_for(lambda: log.read_text() == "\n", SOON)
+        for zygote in zygotes():
+            os.kill(zygote, signal.SIGKILL)
+        wait_for(lambda: not zygotes(), SOON)
+
+        assert not started.has_ended()
+        (tmp_path / "fifo").write_text("still here")
+
+        assert started.next(SOON) == ({"event": "result", "exit_code": 0}, [])
+    assert log.read_text() == "\nstill here"
+
+
+def test_a_command_ends_with_its_context_and_all_that_it_started(processes: Processes, log: Path) -> None:
+    with processes.command(["/bin/sh", "-c", "sleep 1000 & echo; sleep 1000"], "/", {}, str(log)) as started:
+        wait_for(lambda: log.read_text() == "\n", SOON)
+        assert not started.has_ended()
+
+    # Both sleepers have the log open for as long as they live.
+    assert holders(log) == []
+
+
+def holders(path: Path) -> list[str]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*/fd"):
+        if folder.parent.name == str(os.getpid()):
+            continue
+        try:
+            found += [str(folder) for link in folder.iterdir() if os.readlink(link) == str(path)]
+        except OSError:
+            continue  # it has ended
+    return found
+
+
+def test_after_an_interrupt_nothing_is_started(processes: Processes, log: Path) -> None:
+    with processes.command(["/bin/sleep", "1000"], "/", {}, str(log)) as started:
+        processes.interrupt()
+        assert started.has_ended(SOON)
+
+    assert processes.interrupted
+    with pytest.raises(Interrupted):
+        shell(processes, "true", log)
