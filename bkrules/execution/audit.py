@@ -96,8 +96,8 @@ def loops_on(device: int) -> Iterator[str]:
         with suppress(OSError), open(f"/dev/{name}", "rb") as loop:
             status = fcntl.ioctl(loop, _LOOP_GET_STATUS64, b"\0" * 232)
             if struct.unpack_from("=Q", status)[0] == device:
-                fcntl.ioctl(loop, _LOOP_CLR_FD)
                 yield f"/dev/{name}"
+                fcntl.ioctl(loop, _LOOP_CLR_FD)
 
 
 def _strange_files(folder: str) -> Iterator[str]:

@@ -51,7 +51,7 @@ FOLDERS = (
 ETC = {
     "passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
     "group": "root:x:0:\nnogroup:x:65534:\n",
-    "hosts": "127.0.0.1 localhost\n",
+    "hosts": "127.0.0.1 localhost cell\n",
     "resolv.conf": "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
     "nsswitch.conf": "hosts: files dns\npasswd: files\ngroup: files\n",
 }
@@ -184,7 +184,7 @@ def exhausted(logs: Path, root: str = "/") -> str:
     if space.f_bavail * space.f_frsize < _FULL:
         return f"the cell's disk of {space.f_blocks * space.f_frsize >> 20} MiB is full"
     texts = [path.read_text(errors="replace") for path in logs.glob("*.log")]
-    for number in (errno.ENOSPC, errno.EMFILE, errno.ENFILE):
+    for number in (errno.ENOSPC, errno.ENFILE, errno.EMFILE):  # the words of ENFILE begin with those of EMFILE
         words = os.strerror(number)
         if any(words.lower() in text.lower() for text in texts):
             return words[0].lower() + words[1:]

@@ -2,8 +2,8 @@
 
 Nothing can: a cell's network has no way out. So that a report can say who tried, two things are watched.
 
-- Each connect(2), and each datagram, to an address that is not a loopback one: a small eBPF program on the cell's cgroup writes
-  down the process and the address. The kernel then refuses, as it would have without it.
+- Each connect(2), and each datagram, to an address that is not a loopback one (raw sockets excepted): a small eBPF program on the
+  cell's cgroup writes down the process and the address. The kernel then refuses, as it would have without it.
 - Each question to the name server: the answer is that no such name exists, and the name is kept with the process that asked.
 """
 
@@ -155,7 +155,8 @@ class NameServer:
         name = question(query)
         if name is None:
             return
-        self.asked.add(Attempt(_owner(port, processes) or "a process that has ended", name))
+        if len(self.asked) < _ENTRIES:
+            self.asked.add(Attempt(_owner(port, processes) or "a process that has ended", name or "."))
         head = struct.pack(">2sHHHHH", query[:2], _NO_SUCH_NAME, 1, 0, 0, 0)
         with suppress(OSError):  # it does not wait any more
             self.socket.sendto(head + query[12 : question_end(query)], ("127.0.0.1", port))

@@ -61,13 +61,14 @@ class Executor:
             found = self._actions.get(key.digest)
             if found is not None:
                 return self._hit(action, key, found)
-            return self._run(action, key, self._readable(action, inputs))
+            return self._run(action, key, inputs)
 
     def _run(self, action: Action, key: Key, inputs: Mapping[str, Node]) -> Result:
         from bkrules.execution.runners import RUNNERS
 
         began = time.monotonic()
         try:
+            self._make_readable(action)
             self._verify(inputs)
             outcome = RUNNERS[action.mnemonic](action, inputs, self._workshop())
             return self._settle(action, key, outcome, time.monotonic() - began)
@@ -121,12 +122,11 @@ class Executor:
         except OSError as error:
             raise ActionFailed("missing-file", f"{action.label}: cannot read {item.path}: {error.strerror}") from error
 
-    def _readable(self, action: Action, inputs: Mapping[str, Node]) -> Mapping[str, Node]:
+    def _make_readable(self, action: Action) -> None:
         for _, item in action.inputs:
             if isinstance(item, Text):
                 self._actions.cas.put(item.data)
                 self._actions.cas.put(item.data if item.shown is None else item.shown)
-        return inputs
 
     def _verify(self, inputs: Mapping[str, Node]) -> None:
         """Read what the cache holds of the inputs again: a tool or an image with a flipped bit must not be used."""

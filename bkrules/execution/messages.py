@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import array
 import json
+import os
 import socket
 from collections.abc import Mapping
 from typing import Any
 
-_LONGEST = 1 << 20
-_DESCRIPTORS = 4
+_LONGEST = 1 << 16
+_LONG = "long message"
+_DESCRIPTORS = 5
 
 
 def send(channel: socket.socket, message: Mapping[str, Any], descriptors: tuple[int, ...] = ()) -> None:
-    """Send a message, and descriptors with it."""
+    """Send a message, and descriptors with it. One that is too long for a socket goes through a file in memory."""
+    data = json.dumps(message).encode()
+    if len(data) > _LONGEST:
+        with open(os.memfd_create("bk-message", os.MFD_CLOEXEC), "w+b") as file:
+            file.write(data)
+            file.flush()
+            send(channel, {_LONG: len(data)}, (*descriptors, file.fileno()))
+        return
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
-    channel.sendmsg([json.dumps(message).encode()], rights)
+    channel.sendmsg([data], rights)
 
 
 def receive(channel: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
@@ -26,4 +35,8 @@ def receive(channel: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
     for level, kind, payload in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             descriptors += array.array("i", payload[: len(payload) // 4 * 4])
-    return (json.loads(data) if data else None), descriptors
+    message = json.loads(data) if data else None
+    if message is not None and _LONG in message:
+        with open(descriptors.pop(), "rb") as file:
+            message = json.loads(os.pread(file.fileno(), message[_LONG], 0))
+    return message, descriptors

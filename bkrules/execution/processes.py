@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bkrules.errors import Interrupted
+from bkrules.errors import ActionFailed, Interrupted
 from bkrules.execution.messages import receive, send
 
 _QUEUE = 1 << 20
@@ -75,6 +75,8 @@ class Processes:
         """Run a command to its end, its output in the file `log`; its exit code, 128 + n for signal n. Raises Interrupted."""
         with self.command(arguments, directory, environment, log, sandbox) as started:
             message, _ = receive(started.channel)
+        if message is None and not self._interrupted:
+            raise ActionFailed("killed", f"{arguments[0]} was killed from outside of bk", hint="run the build again")
         if message is None:
             raise Interrupted("interrupted", f"{arguments[0]} was ended")
         return int(message["exit_code"])

@@ -100,7 +100,8 @@ def _ledger(folder: Path) -> Iterator[str]:
     for entry in (folder / "ledger").glob("*"):
         if entry.suffix == ".tmp":
             continue  # not written to its end: its cell never was
-        yield from json.loads(entry.read_text())["cgroups"]
+        with suppress(ValueError):  # a crash of the machine can leave it empty, but no cgroup
+            yield from json.loads(entry.read_text())["cgroups"]
 
 
 def _is_abandoned(folder: Path) -> bool:

@@ -144,7 +144,7 @@ def _mounts(mountinfo: str) -> list[_Mount]:
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
         inner, point = before.split()[3:5]
-        kind, _, options = after.split()[:3]
+        kind, _, options = after.split(" ")[:3]  # the source, between them, may be empty
         found.append(_Mount(kind, inner, point, frozenset(options.split(","))))
     return found
 

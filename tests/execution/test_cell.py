@@ -38,6 +38,7 @@ def test_a_disk_with_less_than_a_mebibyte_is_full(disk: Path, tmp_path: Path) ->
         ("buildkitd.log", "failed to write: No space left on device\n", "no space left on device"),
         ("test.log", "OSError: [Errno 24] Too many open files: '/x'\n", "too many open files"),
         ("buildkitd.log", "accept4: too many open files; retrying\n", "too many open files"),
+        ("test.log", "OSError: [Errno 23] Too many open files in system\n", "too many open files in system"),
         ("test.log", "AssertionError: 1 == 2\n", ""),
         ("test.log", b"\xff\xfe No space left on device".decode("latin-1"), "no space left on device"),
         ("notes.txt", "No space left on device\n", ""),

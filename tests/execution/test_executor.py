@@ -6,12 +6,13 @@ import errno
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import pytest
 
-from bkrules.action import Action, Node
+from bkrules.action import Action, Node, Text
 from bkrules.cache.action_cache import ActionCache
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
@@ -171,6 +172,17 @@ def test_a_cache_without_room_for_an_output_is_a_lack_of_the_machine(
 
     assert (result.status, result.failure) == ("failed", "machine")
     assert executor.look_up(make_action("a")) is None
+
+
+def test_a_cache_without_room_for_an_input_is_a_lack_of_the_machine(
+    runs: Runs, make_action: MakeAction, tmp_path: Path, small_disk: Path
+) -> None:
+    action = replace(make_action("a"), inputs=(("text", Text(bytes(1 << 20))),))
+    runs(lambda: pytest.fail("it ran"))
+
+    result = at(small_disk, tmp_path).run(action)
+
+    assert (result.status, result.failure) == ("failed", "machine")
 
 
 def test_an_error_that_is_no_lack_is_raised(executor: Executor, runs: Runs, make_action: MakeAction) -> None:

@@ -70,3 +70,15 @@ def test_nobody_there_is_an_error(pair: Pair) -> None:
 
     with pytest.raises(BrokenPipeError):
         send(near, {})
+
+
+def test_a_message_may_be_longer_than_a_socket_takes() -> None:
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with near, far, open("/dev/null") as null:
+        send(near, {"text": "x" * 3_000_000}, (null.fileno(),))
+        send(near, {"next": 1})
+        message, descriptors = receive(far)
+        assert message == {"text": "x" * 3_000_000}
+        assert len(descriptors) == 1
+        os.close(descriptors[0])
+        assert receive(far) == ({"next": 1}, [])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from spaces import wait_for
 
-from bkrules.errors import Interrupted
+from bkrules.errors import ActionFailed, Interrupted
 from bkrules.execution.processes import Processes
 
 SOON = 20
@@ -117,6 +118,18 @@ def holders(path: Path) -> list[str]:
         except OSError:
             continue  # it has ended
     return found
+
+
+def test_a_command_that_was_killed_from_outside_has_failed(processes: Processes, log: Path) -> None:
+    shell(processes, "true", log)
+    (zygote,) = zygotes()
+    os.kill(zygote, signal.SIGSTOP)  # it takes no request any more
+    killer = threading.Timer(0.2, os.kill, (zygote, signal.SIGKILL))
+    killer.start()
+
+    with pytest.raises(ActionFailed):
+        shell(processes, "true", log)
+    killer.join()
 
 
 def test_after_an_interrupt_nothing_is_started(processes: Processes, log: Path) -> None:

@@ -154,6 +154,12 @@ def test_an_entry_that_was_cut_short_is_none(tmp_path: Path, dead: Callable[...,
     assert sweep(str(tmp_path)) == [str(folder)]
 
 
+def test_an_entry_that_a_crash_of_the_machine_left_empty_is_none(tmp_path: Path, dead: Callable[..., Path]) -> None:
+    folder = dead("1-a", cell="")
+
+    assert sweep(str(tmp_path)) == [str(folder)]
+
+
 def test_a_run_that_ended_before_its_ledger_was_made_is_swept(tmp_path: Path) -> None:
     (tmp_path / "run/1-a").mkdir(parents=True)
 

@@ -67,6 +67,13 @@ def test_a_kernel_without_a_namespace(machine: Path) -> None:
     assert [lack.what for lack in probe(f"{machine}/").lacks()] == ["no ipc namespaces"]
 
 
+def test_a_mount_without_a_source_is_one_like_others(machine: Path) -> None:
+    with (machine / "proc/self/mountinfo").open("a") as file:
+        file.write("75 27 0:63 / /mnt rw - tmpfs  rw\n")
+
+    assert probe(f"{machine}/").cgroup == "/sys/fs/cgroup/unified"
+
+
 def test_features_do_not_tell_machines_apart_by_accident(machine: Path) -> None:
     before = probe(f"{machine}/").features
     (machine / "proc/sys/user/max_user_namespaces").write_text("77\n")
