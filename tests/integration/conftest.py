@@ -23,6 +23,25 @@ def report() -> Callable[[Path, str], dict[str, Any]]:
     return read
 
 
+def is_of_another(cgroup: str, cache: Path) -> bool:
+    """Whether a cell's cgroup is that of a bk that lives and has another disk cache: somebody else at work beside these tests."""
+    owner = Path("/proc", cgroup.split("-")[1], "cmdline")
+    return owner.exists() and f"{cache}".encode() not in owner.read_bytes()
+
+
+def of_another_run(folder: Path, cache: Path) -> bool:
+    """Whether a process is in such a cell, or the zygote of such a bk."""
+    try:
+        cells = [part for part in (folder / "cgroup").read_text().split("/") if part.startswith("bk-")]
+        if cells:
+            return is_of_another(cells[0], cache)
+        parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+        command = Path("/proc", parent, "cmdline").read_bytes()
+        return b"bkrules" in command and f"{cache}".encode() not in command and b"execution" not in command
+    except OSError:
+        return False
+
+
 @pytest.fixture
 def leftovers() -> Callable[[Path], dict[str, list[str]]]:
     """Everything on this machine that a run of bk with that disk cache could leave behind, by kind."""
@@ -36,6 +55,8 @@ def leftovers() -> Callable[[Path], dict[str, list[str]]]:
                 namespace = os.readlink(folder / "ns/net")
             except OSError:
                 continue  # it has ended
+            if of_another_run(folder, cache):
+                continue
             if namespace != own:
                 namespaces.add(namespace)
             if "bkrules.execution" in command or f"{cache}/" in command or (namespace != own and command):
@@ -58,7 +79,7 @@ def leftovers() -> Callable[[Path], dict[str, list[str]]]:
                 f"{folder}/{name}"
                 for folder, names, _ in os.walk("/sys/fs/cgroup")
                 for name in names
-                if name.startswith("bk-")
+                if name.startswith("bk-") and not is_of_another(name, cache)
             ],
             "sockets": [
                 line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines() if str(cache) in line
