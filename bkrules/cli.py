@@ -22,6 +22,9 @@ EPILOG = """exit codes:
   8 interrupted   36 this machine lacks something   37 a bug of bk"""
 
 
+MANUAL_HINT = "targets with the tag 'manual' are taken when they are named, and not by //... or :all"
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError("usage", f"{self.prog}: {message}", hint=f"see `{self.prog} --help`")
@@ -138,13 +141,16 @@ def _patterns(arguments: argparse.Namespace) -> list[str]:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    return _finish(analyze_patterns(".", _patterns(arguments)), arguments)
+    analysis = analyze_patterns(".", _patterns(arguments))
+    if not analysis.targets.wanted:
+        raise _nothing(f"no target is left of {' '.join(_patterns(arguments))}", MANUAL_HINT)
+    return _finish(analysis, arguments)
 
 
 def _test(arguments: argparse.Namespace) -> int:
     analysis = analyze_patterns(".", _patterns(arguments), kind="test_matrix")
     if not analysis.targets.wanted:
-        raise _nothing(f"no test_matrix among {' '.join(arguments.patterns)}", "see `bk query //...`")
+        raise _nothing(f"no test_matrix among {' '.join(_patterns(arguments))}", f"see `bk query //...`; {MANUAL_HINT}")
     return _finish(analysis, arguments)
 
 

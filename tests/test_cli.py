@@ -349,3 +349,26 @@ def test_a_terminal_gets_a_live_display_and_a_pipe_plain_lines(space: Space) -> 
     plain = space.bk("build", "//p:a")
     assert "  Image //p:a\n[1/1] Image //p:a" in plain.stderr
     assert "\x1b[" not in plain.stderr + plain.stdout
+
+
+MANUAL = "from bkrules import image\nimage(name = 'a')\nimage(name = 'b', tags = ['manual'])\n"
+
+
+def test_a_manual_target_is_built_when_it_is_named(space: Space) -> None:
+    space.write("p/BUILD.py", MANUAL)
+
+    assert "1 action: 1 ran" in space.bk("build", "//...").stdout
+    assert not (space.root / "bk-out/p/b").exists()
+    assert "1 action: 0 ran, 1 cached" in space.bk("build", "//p:b").stdout  # tags are in no key
+    assert (space.root / "bk-out/p/b/layout/index.json").exists()
+    assert space.bk("query", "//...").stdout.split() == ["//p:a", "//p:b"]
+
+
+def test_a_build_of_no_target_is_no_success(space: Space) -> None:
+    space.write("p/BUILD.py", MANUAL)
+
+    done = space.bk("build", "//...", "-//p:a")
+
+    assert done.returncode == 4
+    assert "no target is left of //... -//p:a" in done.stderr
+    assert "'manual'" in done.stderr

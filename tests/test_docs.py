@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from bkrules import cli, errors
 from bkrules.plugin import Backend, spec
 from bkrules.plugin.worker import Worker
-from bkrules.rule import COMMON, Attr, Rule
+from bkrules.rule import COMMON, Attr
 from bkrules.rules import RULES
 from bkrules.testing.sandbox import Sandbox
 
@@ -74,23 +75,15 @@ def test_the_reference_of_the_rules_is_true(repository: Path) -> None:
 
 def reference() -> str:
     """The reference of all rules and their attributes."""
-    parts = ["# Rules\n\nWhat a WORKSPACE.py or BUILD.py may declare: `from bkrules import ...`.\n"]
-    parts += [_rule(rule) for _, rule in sorted(RULES.items())]
+    parts = ["# Rules\n\nWhat a WORKSPACE.py or BUILD.py may declare: `from bkrules import ...`. Every rule has\n"]
+    parts += [_table(COMMON)]
+    parts += [f"## {rule.name}\n\n{rule.doc}\n\n{_table(rule.attributes)}" for _, rule in sorted(RULES.items())]
     return "\n".join(parts)
 
 
-def _rule(rule: Rule) -> str:
-    rows = [_row(name, attribute) for name, attribute in {**COMMON, **rule.attributes}.items()]
-    return "\n".join(
-        [
-            f"## {rule.name}\n",
-            f"{rule.doc}\n",
-            "| attribute | kind | default | meaning |",
-            "| --- | --- | --- | --- |",
-            *rows,
-            "",
-        ]
-    )
+def _table(attributes: Mapping[str, Attr]) -> str:
+    rows = [_row(name, attribute) for name, attribute in attributes.items()]
+    return "\n".join(["| attribute | kind | default | meaning |", "| --- | --- | --- | --- |", *rows, ""])
 
 
 def _row(name: str, attribute: Attr) -> str:

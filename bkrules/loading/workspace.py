@@ -9,7 +9,7 @@ from bkrules.errors import LoadError, UsageError, did_you_mean
 from bkrules.label import Label, Pattern
 from bkrules.loading import package as package_file
 from bkrules.loading.package import Package
-from bkrules.rule import Rule, Target
+from bkrules.rule import MANUAL, Rule, Target
 
 MARKER = "WORKSPACE.py"
 BUILD_FILE = "BUILD.py"
@@ -84,15 +84,18 @@ class Workspace:
                 found.append(name)
         return iter(sorted(found))
 
-    def match(self, patterns: list[Pattern]) -> list[Target]:
-        """The targets that the patterns name, sorted by label; a later pattern wins. Raises UsageError."""
+    def match(self, patterns: list[Pattern], *, manual: bool = True) -> list[Target]:
+        """The targets that the patterns name, sorted by label; a later pattern wins. Raises UsageError.
+
+        Without `manual`, a target with that tag is among them only when a pattern names it alone.
+        """
         chosen: dict[Label, Target] = {}
         for pattern in patterns:
             found = list(self._matches(pattern))
             for target in found:
                 if pattern.negative:
                     chosen.pop(target.label, None)
-                else:
+                elif manual or pattern.name is not None or MANUAL not in target.attributes["tags"]:
                     chosen[target.label] = target
             if not found and not pattern.negative:
                 raise self._nothing(pattern)
