@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Mapping
 
@@ -52,6 +53,10 @@ class Workspace:
                 text = stream.read()
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return None
+            raise
         return package_file.load(text, file, name, self._rules, top=not name)
 
     def target(self, label: Label) -> Target | None:

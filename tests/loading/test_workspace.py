@@ -75,7 +75,7 @@ def test_a_package_is_read_once(workspace: Workspace) -> None:
     assert workspace.package("a") is package
 
 
-@pytest.mark.parametrize("name", ["a/plain", "a/plain/file.txt", "none"])
+@pytest.mark.parametrize("name", ["a/plain", "a/plain/file.txt", "none", "n" * 300])
 def test_what_has_no_build_file_is_no_package(name: str, workspace: Workspace) -> None:
     assert workspace.package(name) is None
 

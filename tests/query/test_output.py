@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bkrules import cli
@@ -151,6 +151,7 @@ def loaded(text: str, folder: str) -> dict[str, Target]:
 
 
 @given(GIVEN)
+@example({"name": "a", "setting": [float("inf"), float("-inf"), (1,), "both ' and \"", "\ud800\x85"]})
 def test_what_is_printed_as_a_build_file_loads_to_the_same_target(given: dict[str, Any]) -> None:
     where = Location("p/BUILD.py", 1)
     attributes, extra = check_attributes(THING, Label("p", given["name"]), given, where)

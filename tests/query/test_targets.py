@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bkrules.errors import LoadError, UsageError
 from bkrules.label import Label
@@ -12,6 +16,7 @@ from bkrules.query.evaluate import evaluate
 from bkrules.query.language import parse
 from bkrules.query.targets import WorkspaceGraph
 from bkrules.rule import Target
+from bkrules.rules import RULES
 
 MakeWorkspace = Callable[[Mapping[str, str]], Workspace]
 
@@ -113,3 +118,22 @@ def test_each_target_is_closed_once(make_workspace: MakeWorkspace, monkeypatch: 
     monkeypatch.setattr(graph, "check_labels", check)
     assert len(found(workspace, "deps(//p:all)").split()) == 10
     assert sorted(checked) == [Label("p", f"n{number}") for number in range(10)]
+
+
+PIECES = st.one_of(
+    st.text(max_size=5),
+    st.sampled_from(
+        ["deps(", "rdeps(//...,", "kind('rule',", "labels(mirror,", "somepath(", ")", ",", "+", "-", "^", "("]
+    ),
+    st.sampled_from(
+        ["//...", "//targets:oci", "//targets:mirror", ":all", "//:cc", "//targets/tools/box:main.go", "''"]
+    ),
+    st.sampled_from(["set(", "let v =", "in", "$v", "1", "//" + "a" * 300, "'//a b'"]),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(PIECES, max_size=8).map(" ".join))
+def test_garbage_is_an_error_of_usage(repository: Path, text: str) -> None:
+    with contextlib.suppress(UsageError):
+        found(Workspace(str(repository), RULES), text)
