@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ from bkrules.loading.graph import TargetGraph, close
 from bkrules.loading.workspace import MARKER, OUTPUT, Workspace, find_root
 from bkrules.plugin.manager import Plugins, load
 from bkrules.report import BuildResult, Progress
+from bkrules.rule import Target
 from bkrules.rules import RULES
 
 STATE = ".state"
@@ -96,10 +97,21 @@ def open_workspace(folder: str) -> Workspace:
 def analyze_patterns(folder: str, patterns: Sequence[str], *, kind: str = "") -> Analysis:
     """Load and analyse what the patterns name; with `kind`, only the targets of that rule. Raises BkError."""
     workspace = open_workspace(folder)
-    package = os.path.relpath(os.path.realpath(folder), workspace.root)
-    targets = workspace.match([parse_pattern(text, "" if package == "." else package) for text in patterns])
+    package = package_of(workspace, folder)
+    targets = workspace.match([parse_pattern(text, package) for text in patterns], manual=False)
     if kind:
         targets = [target for target in targets if target.rule.name == kind]
+    return analyze_targets(workspace, targets)
+
+
+def package_of(workspace: Workspace, folder: str) -> str:
+    """The package that a folder of the workspace would be: what `:name` on a command line given there means."""
+    package = os.path.relpath(os.path.realpath(folder), workspace.root)
+    return "" if package == "." else package
+
+
+def analyze_targets(workspace: Workspace, targets: Iterable[Target]) -> Analysis:
+    """Analyse these targets and all that they depend on. Raises BkError."""
     plugins = load()
     out = Path(workspace.root, OUTPUT)
     here = functools.lru_cache(maxsize=1)(lambda: machine.load(str(out / STATE)))

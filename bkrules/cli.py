@@ -15,14 +15,25 @@ from typing import Any, NoReturn
 
 from bkrules import __version__, errors, report
 from bkrules.action import Action
-from bkrules.build import Analysis, Execution, Options, analyze_patterns, execute, open_workspace
+from bkrules.build import (
+    Analysis,
+    Execution,
+    Options,
+    analyze_patterns,
+    analyze_targets,
+    execute,
+    open_workspace,
+    package_of,
+)
 from bkrules.errors import BkError, UsageError
-from bkrules.label import parse_pattern
 from bkrules.loading.workspace import OUTPUT, find_root
 
 EPILOG = """exit codes:
   0 success   1 build failed   2 wrong usage   3 tests failed   4 nothing ran
   8 interrupted   36 this machine lacks something   37 a bug of bk"""
+
+
+MANUAL_HINT = "targets with the tag 'manual' are taken when they are named, and not by //... or :all"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -72,11 +83,14 @@ def _parser() -> argparse.ArgumentParser:
     test = _command(commands, "test", _test, "the same for the matrices among the targets")
     _add_patterns(test)
     _add_execution(test)
-    query = _command(commands, "query", _query, "print labels: of patterns, or of deps(PATTERN)")
-    query.add_argument("expression", metavar="EXPRESSION", help="a target pattern, or deps(PATTERN)")
-    query.add_argument("--json", action="store_true", help="print JSON: label, rule, location")
+    _add_query(_command(commands, "query", _query, "print the targets that an expression names"))
     aquery = _command(commands, "aquery", _aquery, "print actions: arguments, environment, inputs, outputs, key")
-    _add_patterns(aquery)
+    aquery.add_argument(
+        "expressions",
+        nargs="+",
+        metavar="EXPRESSION",
+        help="a pattern or a query, -PATTERN; mnemonic(REGEX, x), inputs(REGEX, x), outputs(REGEX, x)",
+    )
     aquery.add_argument("--json", action="store_true", help="print JSON")
     _add_cache(aquery)
     workers = _command(
@@ -128,6 +142,30 @@ def _command(
     return parser
 
 
+def _add_query(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "expression",
+        nargs="+",
+        metavar="EXPRESSION",
+        help="target patterns; deps(x), rdeps(universe, x), somepath(a, b), allpaths(a, b), kind(REGEX, x), "
+        "attr(NAME, REGEX, x), tag(REGEX, x), filter(REGEX, x), labels(NAME, x), set(a b), let v = a in b, + - ^",
+    )
+    parser.add_argument(
+        "--output",
+        choices=("label", "label_kind", "location", "json", "graph", "build", "minrank"),
+        default="label",
+        help="the format (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_const", const="json", dest="output", help="the same as --output=json")
+    parser.add_argument(
+        "--noimplicit_deps",
+        "--noimplicit-deps",
+        dest="implicit_deps",
+        action="store_false",
+        help="leave out the tools that a worker needs by name",
+    )
+
+
 def _add_patterns(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("patterns", nargs="+", metavar="PATTERN", help="//pkg:name, //pkg:all, //pkg/..., -//pkg:name")
 
@@ -173,13 +211,16 @@ def _patterns(arguments: argparse.Namespace) -> list[str]:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    return _finish(analyze_patterns(".", _patterns(arguments)), arguments)
+    analysis = analyze_patterns(".", _patterns(arguments))
+    if not analysis.targets.wanted:
+        raise _nothing(f"no target is left of {' '.join(_patterns(arguments))}", MANUAL_HINT)
+    return _finish(analysis, arguments)
 
 
 def _test(arguments: argparse.Namespace) -> int:
     analysis = analyze_patterns(".", _patterns(arguments), kind="test_matrix")
     if not analysis.targets.wanted:
-        raise _nothing(f"no test_matrix among {' '.join(arguments.patterns)}", "see `bk query //...`")
+        raise _nothing(f"no test_matrix among {' '.join(_patterns(arguments))}", f"see `bk query //...`; {MANUAL_HINT}")
     return _finish(analysis, arguments)
 
 
@@ -196,39 +237,34 @@ def _nothing(message: str, hint: str) -> BkError:
 
 
 def _query(arguments: argparse.Namespace) -> int:
-    expression: str = arguments.expression.strip()
-    deep = expression.startswith("deps(") and expression.endswith(")")
-    pattern = expression[5:-1].strip() if deep else expression
-    if deep:
-        targets = analyze_patterns(".", [pattern]).targets.targets
-    else:
-        workspace = open_workspace(".")
-        package = os.path.relpath(os.getcwd(), workspace.root)
-        targets = tuple(workspace.match([parse_pattern(pattern, "" if package == "." else package)]))
-    ordered = sorted(targets, key=lambda target: target.label)
-    if arguments.json:
-        print(
-            json.dumps(
-                [{"label": str(one.label), "rule": one.rule.name, "location": str(one.location)} for one in ordered],
-                indent=1,
-            )
-        )
-    else:
-        for target in ordered:
-            print(target.label)
+    from bkrules.query.evaluate import evaluate
+    from bkrules.query.language import parse
+    from bkrules.query.output import show
+    from bkrules.query.targets import WorkspaceGraph
+
+    expression = parse(" ".join(arguments.expression).strip())
+    workspace = open_workspace(".")
+    graph = WorkspaceGraph(workspace, package_of(workspace, "."), implicit=arguments.implicit_deps)
+    sys.stdout.write(show(evaluate(expression, graph), graph, arguments.output))
     return errors.SUCCESS
 
 
 def _aquery(arguments: argparse.Namespace) -> int:
-    analysis = analyze_patterns(".", _patterns(arguments))
+    from bkrules.query.evaluate import evaluate
+    from bkrules.query.language import chosen, parse_actions
+    from bkrules.query.targets import WorkspaceGraph
+
+    filters, expression = parse_actions([text.strip() for text in arguments.expressions])
+    workspace = open_workspace(".")
+    graph = WorkspaceGraph(workspace, package_of(workspace, "."), files=False)
+    analysis = analyze_targets(workspace, graph.targets(evaluate(expression, graph)))
     execution = Execution(analysis, Options(1, os.path.abspath(arguments.disk_cache)))
-    documents = []
-    for action in analysis.wanted().values():
-        documents.append(_describe(action, execution))
+    documents = [_describe(action, execution) for action in analysis.wanted().values()]
     execution.digests.save()
+    documents = [document for document in documents if chosen(document, filters)]
     if arguments.json:
         print(json.dumps(documents, indent=1))
-    else:
+    elif documents:
         print("\n".join(_text(document) for document in documents))
     return errors.SUCCESS
 
@@ -256,6 +292,7 @@ def _describe(action: Action, execution: Execution) -> dict[str, object]:
         "mnemonic": action.mnemonic,
         "cell": action.cell.name if action.cell else None,
         "arguments": list(action.arguments),
+        "parameters": _parameters(action),
         "environment": dict(action.environment),
         "platform": dict(action.platform),
         "timeout": action.timeout,
@@ -306,10 +343,18 @@ def _is_asked_for(action: Action, analysis: Analysis, cells: set[str]) -> bool:
     return action.label in analysis.targets.wanted
 
 
+def _parameters(action: Action) -> object:
+    """The action's parameters; None for a command, which has none."""
+    try:
+        return action.parameters
+    except (ValueError, IndexError):
+        return None
+
+
 def _text(document: dict[str, object]) -> str:
     lines = [f"action {document['mnemonic']} {document['cell'] or document['label']}"]
     for name, value in document.items():
-        if name in ("mnemonic", "cell") or value in (None, {}, [], 0):
+        if name in ("mnemonic", "cell", "parameters") or value in (None, {}, [], 0):
             continue
         if isinstance(value, dict):
             lines.append(f"  {name}:")

@@ -85,7 +85,14 @@ class Target:
 
 COMMON = {
     "name": Attr("string", "The target's name, unique in its package.", required=True),
+    "tags": Attr(
+        "strings",
+        "Words to query by. With 'manual' among them, `bk build` and `bk test` leave the target out of patterns such as "
+        "//... and :all, and take it when it is named.",
+        default=(),
+    ),
 }
+MANUAL = "manual"
 
 
 def check_attributes(
@@ -111,7 +118,7 @@ def check_attributes(
                     f"{label}: {rule.name} needs the attribute {name!r}: {attribute.doc}",
                     where=str(where),
                 )
-            values[name] = _default(attribute, label.package)
+            values[name] = default_value(attribute, label.package)
             continue
         try:
             values[name] = KINDS[attribute.kind](given[name], label.package)
@@ -120,7 +127,8 @@ def check_attributes(
     return values, extra
 
 
-def _default(attribute: Attr, package: str) -> Any:
+def default_value(attribute: Attr, package: str) -> Any:
+    """What a target in `package` has when the attribute is not given."""
     if attribute.kind == "label" and attribute.default is not None:
         return parse_label(attribute.default, package)
     return attribute.default

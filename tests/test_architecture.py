@@ -38,7 +38,8 @@ MAY_IMPORT = {
     "why": {"errors"},
     "report": {"why", *VALUES, "cache", "execution"},
     "build": {*VALUES, "analysis", "cache", "execution", "loading", "machine", "plugin", "report", "rules"},
-    "cli": {"why", *VALUES, "build", "cache", "execution", "loading", "plugin", "report"},
+    "query": {*VALUES, "loading", "plugin"},
+    "cli": {"why", *VALUES, "build", "cache", "execution", "loading", "plugin", "query", "report"},
     "__main__": {"cli"},
     "__init__": {"rules"},
 }
@@ -76,6 +77,13 @@ def test_arrows(path: Path) -> None:
 
 def test_every_part_has_its_arrows() -> None:
     assert {part_of(path) for path in PACKAGE.rglob("*.py")} == set(MAY_IMPORT)
+
+
+def test_the_language_of_queries_knows_nothing_of_loading() -> None:
+    own = {name: set(imports(PACKAGE / f"query/{name}.py")) for name in ("language", "evaluate")}
+    assert own == {"language": {"errors"}, "evaluate": {"label", "query"}}
+    assert "bkrules.query.language" in (PACKAGE / "query/evaluate.py").read_text()
+    assert "bkrules.query.targets" not in (PACKAGE / "query/evaluate.py").read_text()
 
 
 def test_the_core_names_no_worker() -> None:

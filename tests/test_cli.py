@@ -240,6 +240,17 @@ def test_the_start_stays_light() -> None:
     assert {"pytest", "requests", "rich", "pluggy", "argparse"}.isdisjoint(done.stdout.split())
 
 
+def test_a_build_does_not_import_what_only_queries_need(space: Space) -> None:
+    space.write("p/BUILD.py", "from bkrules import image\nimage(name = 'a')\n")
+    code = f"import sys, bkrules.cli as c; c.main({space.command('build', '//...')[4:]}); print(*sys.modules)"
+    for _ in ("not cached", "cached"):
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", code], cwd=space.root, capture_output=True, text=True, check=True
+        )
+        assert "1 action" in done.stdout
+        assert [name for name in done.stdout.split() if name.startswith("bkrules.query")] == []
+
+
 def test_a_build_does_not_import_what_only_cells_need(space: Space) -> None:
     space.write("p/BUILD.py", "from bkrules import image\nimage(name = 'a')\n")
     code = "import sys, bkrules.cli as c; c.main(['query', '//...']); print(*sys.modules)"
@@ -251,13 +262,85 @@ def test_a_build_does_not_import_what_only_cells_need(space: Space) -> None:
     assert {"pytest", "requests", "rich", "filelock"}.isdisjoint(done.stdout.split())
 
 
+IMAGES = "from bkrules import image\nimage(name = 'a', files = {'x': 'motd'})\nimage(name = 'b', base = ':a')\n"
+
+
 def test_query(space: Space) -> None:
-    space.write("p/BUILD.py", "from bkrules import image\nimage(name = 'a')\nimage(name = 'b', base = ':a')\n")
+    space.write("p/BUILD.py", IMAGES)
+    space.write("p/motd", "")
 
     assert space.bk("query", "//...").stdout.split() == ["//p:a", "//p:b"]
     assert space.bk("query", "//p:b").stdout.split() == ["//p:b"]
-    assert space.bk("query", "deps(//p:b)").stdout.split() == ["//p:a", "//p:b"]
+    assert space.bk("query", "deps(//p:b)").stdout.split() == ["//p:a", "//p:b", "//p:motd"]
+    assert space.bk("query", "somepath(//p:b, //p:motd)").stdout.split() == ["//p:b", "//p:a", "//p:motd"]
+    assert space.bk("query", "//...", "-//p:a").stdout.split() == ["//p:b"]
+    assert space.bk("query", "//p:a", "+", "//p:b").stdout.split() == ["//p:a", "//p:b"]
     assert '"location": "p/BUILD.py:3"' in space.bk("query", "--json", "//p:b").stdout
+    assert space.bk("query", "--json", "//...").stdout == space.bk("query", "--output=json", "//...").stdout
+    assert space.bk("query", "--output=label_kind", "//p:b").stdout == "image rule //p:b\n"
+
+
+def test_a_query_without_an_answer_is_a_success(space: Space) -> None:
+    space.write("p/BUILD.py", IMAGES)
+
+    done = space.bk("query", "//... - //p:all")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_query_that_cannot_be_read_is_shown_with_a_caret(space: Space) -> None:
+    done = space.bk("query", "//... + depz(//...)")
+
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: unknown function 'depz'\n"
+        "  column 9\n"
+        "    //... + depz(//...)\n"
+        "            ^\n"
+        "  did you mean 'deps'? functions: allpaths, attr, deps, filter, kind, labels, rdeps, somepath, tag\n"
+    )
+
+
+def test_the_tools_of_a_worker_are_dependencies_that_may_be_left_out(space: Space) -> None:
+    names = ["buildctl", "buildkitd", "registry", "runc"]
+    space.write("WORKSPACE.py", IMPORTS + f"workspace(name = 'w')\n[host_binary(name = name) for name in {names}]\n")
+    space.write("p/BUILD.py", "from bkrules import worker\nworker(name = 'w', plugin = 'oci')\n")
+
+    assert space.bk("query", "deps(//p:w)").stdout.split() == [*(f"//:{name}" for name in names), "//p:w"]
+    assert space.bk("query", "--noimplicit_deps", "deps(//p:w)").stdout.split() == ["//p:w"]
+
+
+def test_aquery_chooses_actions(space: Space) -> None:
+    space.write("p/BUILD.py", IMAGES)
+    space.write("p/motd", "")
+
+    def labels(*arguments: str) -> list[str]:
+        done = space.bk("aquery", "--json", *arguments)
+        assert done.returncode == 0, done.stderr
+        return [document["label"] for document in json.loads(done.stdout)]
+
+    assert labels("//p:b") == labels("//...") == labels("//p:a + //p:b") == labels("deps(//p:b)") == ["//p:a", "//p:b"]
+    assert labels("//...", "-//p:b") == ["//p:a"]
+    assert labels("mnemonic('Im.*', //p:b)") == ["//p:a", "//p:b"]
+    assert labels("mnemonic('Im', //p:b)") == []
+    assert labels("inputs(base, //p:b)") == ["//p:b"]
+    assert labels("inputs('files/0', outputs(layout, //p:b))") == ["//p:a"]
+    assert space.bk("aquery", "mnemonic(None, //p:b)").stdout == ""
+    assert space.bk("aquery", "//p:motd").returncode == 2
+
+
+def test_aquery_has_the_parameters_of_actions_in_json(space: Space) -> None:
+    space.write("p/BUILD.py", "from bkrules import image\nimage(name = 'a', cmd = ['/bin/sh'])\n")
+
+    (document,) = json.loads(space.bk("aquery", "--json", "//p:a").stdout)
+
+    assert document["parameters"]["cmd"] == ["/bin/sh"]
+    assert json.loads(document["arguments"][-1]) == document["parameters"]
+    assert list(document) == [
+        *("label", "mnemonic", "cell", "arguments", "parameters", "environment", "platform", "timeout"),
+        *("inputs", "outputs", "key"),
+    ]
+    assert "parameters:" not in space.bk("aquery", "//p:a").stdout
 
 
 def test_aquery_shows_keys_only_when_they_are_known(space: Space) -> None:
@@ -403,3 +486,26 @@ def test_why_says_why_in_one_line(space: Space) -> None:
 
     done = space.bk("why", "test_none/worker=oci", "--disk_cache", str(space.cache))
     assert (done.returncode, "no cell or action is called test_none/worker=oci" in done.stderr) == (4, True)
+
+
+MANUAL = "from bkrules import image\nimage(name = 'a')\nimage(name = 'b', tags = ['manual'])\n"
+
+
+def test_a_manual_target_is_built_when_it_is_named(space: Space) -> None:
+    space.write("p/BUILD.py", MANUAL)
+
+    assert "1 action: 1 ran" in space.bk("build", "//...").stdout
+    assert not (space.root / "bk-out/p/b").exists()
+    assert "1 action: 0 ran, 1 cached" in space.bk("build", "//p:b").stdout  # tags are in no key
+    assert (space.root / "bk-out/p/b/layout/index.json").exists()
+    assert space.bk("query", "//...").stdout.split() == ["//p:a", "//p:b"]
+
+
+def test_a_build_of_no_target_is_no_success(space: Space) -> None:
+    space.write("p/BUILD.py", MANUAL)
+
+    done = space.bk("build", "//...", "-//p:a")
+
+    assert done.returncode == 4
+    assert "no target is left of //... -//p:a" in done.stderr
+    assert "'manual'" in done.stderr

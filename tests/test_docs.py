@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ import pytest
 from bkrules import cli, errors
 from bkrules.plugin import Backend, spec
 from bkrules.plugin.worker import Worker
-from bkrules.rule import COMMON, Attr, Rule
+from bkrules.query.language import FILTERS, FUNCTIONS
+from bkrules.query.output import FORMATS
+from bkrules.rule import COMMON, Attr
 from bkrules.rules import RULES
 from bkrules.testing.sandbox import Sandbox
 
@@ -74,23 +78,15 @@ def test_the_reference_of_the_rules_is_true(repository: Path) -> None:
 
 def reference() -> str:
     """The reference of all rules and their attributes."""
-    parts = ["# Rules\n\nWhat a WORKSPACE.py or BUILD.py may declare: `from bkrules import ...`.\n"]
-    parts += [_rule(rule) for _, rule in sorted(RULES.items())]
+    parts = ["# Rules\n\nWhat a WORKSPACE.py or BUILD.py may declare: `from bkrules import ...`. Every rule has\n"]
+    parts += [_table(COMMON)]
+    parts += [f"## {rule.name}\n\n{rule.doc}\n\n{_table(rule.attributes)}" for _, rule in sorted(RULES.items())]
     return "\n".join(parts)
 
 
-def _rule(rule: Rule) -> str:
-    rows = [_row(name, attribute) for name, attribute in {**COMMON, **rule.attributes}.items()]
-    return "\n".join(
-        [
-            f"## {rule.name}\n",
-            f"{rule.doc}\n",
-            "| attribute | kind | default | meaning |",
-            "| --- | --- | --- | --- |",
-            *rows,
-            "",
-        ]
-    )
+def _table(attributes: Mapping[str, Attr]) -> str:
+    rows = [_row(name, attribute) for name, attribute in attributes.items()]
+    return "\n".join(["| attribute | kind | default | meaning |", "| --- | --- | --- | --- |", *rows, ""])
 
 
 def _row(name: str, attribute: Attr) -> str:
@@ -98,6 +94,22 @@ def _row(name: str, attribute: Attr) -> str:
         "required" if attribute.required else "" if attribute.default in (None, (), {}) else f"`{attribute.default!r}`"
     )
     return f"| `{name}` | {attribute.kind} | {default} | {attribute.doc} |"
+
+
+def test_the_queries_of_the_readme_have_these_answers(
+    repository: Path, readme: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(repository)
+    examples = re.findall(r"^\$ bk (query .*)\n((?:.+\n)+?)(?=\n|```)", readme, re.MULTILINE)
+    assert len(examples) == 3
+    for command, answer in examples:
+        assert cli.main(shlex.split(command)) == 0
+        assert capsys.readouterr().out == answer
+
+
+def test_every_function_and_format_of_queries_is_in_the_readme(readme: str) -> None:
+    assert [name for name in (*FUNCTIONS, *FILTERS) if f"`{name}(" not in readme] == []
+    assert [name for name in FORMATS if f"`{name}`" not in readme] == []
 
 
 @pytest.mark.parametrize("name", ["README.md", "bkrules/README.md", "plugins/README.md", "CHANGELOG.md"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -22,11 +22,13 @@ class TargetGraph:
     edges: dict[Label, tuple[Label, ...]]
 
 
-def close(workspace: Workspace, wanted: Iterable[Target], plugins: Plugins) -> TargetGraph:
-    """The graph below `wanted`. Raises LoadError for an unknown label or a cycle."""
+def close(
+    workspace: Workspace, wanted: Iterable[Target], plugins: Plugins, *, known: Collection[Label] = ()
+) -> TargetGraph:
+    """The graph below `wanted`, without what is `known` already. Raises LoadError for an unknown label or a cycle."""
     order: list[Target] = []
     edges: dict[Label, tuple[Label, ...]] = {}
-    done: set[Label] = set()
+    done = set(known)
     path: list[Target] = []
     open_labels: set[Label] = set()
     roots = list(wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Mapping
 
@@ -9,7 +10,7 @@ from bkrules.errors import LoadError, UsageError, did_you_mean
 from bkrules.label import Label, Pattern
 from bkrules.loading import package as package_file
 from bkrules.loading.package import Package
-from bkrules.rule import Rule, Target
+from bkrules.rule import MANUAL, Rule, Target
 
 MARKER = "WORKSPACE.py"
 BUILD_FILE = "BUILD.py"
@@ -52,6 +53,10 @@ class Workspace:
                 text = stream.read()
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return None
+            raise
         return package_file.load(text, file, name, self._rules, top=not name)
 
     def target(self, label: Label) -> Target | None:
@@ -84,15 +89,18 @@ class Workspace:
                 found.append(name)
         return iter(sorted(found))
 
-    def match(self, patterns: list[Pattern]) -> list[Target]:
-        """The targets that the patterns name, sorted by label; a later pattern wins. Raises UsageError."""
+    def match(self, patterns: list[Pattern], *, manual: bool = True) -> list[Target]:
+        """The targets that the patterns name, sorted by label; a later pattern wins. Raises UsageError.
+
+        Without `manual`, a target with that tag is among them only when a pattern names it alone.
+        """
         chosen: dict[Label, Target] = {}
         for pattern in patterns:
             found = list(self._matches(pattern))
             for target in found:
                 if pattern.negative:
                     chosen.pop(target.label, None)
-                else:
+                elif manual or pattern.name is not None or MANUAL not in target.attributes["tags"]:
                     chosen[target.label] = target
             if not found and not pattern.negative:
                 raise self._nothing(pattern)

@@ -183,6 +183,7 @@ def test_a_target_has_its_attributes_with_labels_and_defaults(read: Load) -> Non
     assert target.label == Label("pkg", "a")
     assert target.attributes == {
         "name": "a",
+        "tags": (),
         "title": None,
         "words": (),
         "ready": True,

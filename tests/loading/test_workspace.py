@@ -75,7 +75,7 @@ def test_a_package_is_read_once(workspace: Workspace) -> None:
     assert workspace.package("a") is package
 
 
-@pytest.mark.parametrize("name", ["a/plain", "a/plain/file.txt", "none"])
+@pytest.mark.parametrize("name", ["a/plain", "a/plain/file.txt", "none", "n" * 300])
 def test_what_has_no_build_file_is_no_package(name: str, workspace: Workspace) -> None:
     assert workspace.package(name) is None
 
@@ -174,3 +174,33 @@ def test_a_label_of_nothing_is_refused_at_its_attribute(label: str, hint: str, m
 def test_the_folder_in_which_bk_runs_does_not_matter(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(os.path.join(workspace.root, "a"))
     assert matched(workspace, "//ab:one") == ["//ab:one"]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "labels"),
+    [
+        (["//..."], ["//m:by_itself"]),
+        (["//m:all"], ["//m:by_itself"]),
+        (["//m:slow"], ["//m:slow"]),
+        (["//m/...", "//m:slow"], ["//m:by_itself", "//m:slow"]),
+        (["//m:slow", "-//m:all"], []),
+        (["//m:slow", "-//m:slow"], []),
+        (["//n:all"], []),
+    ],
+)
+def test_a_manual_target_is_taken_when_it_is_named(
+    patterns: list[str], labels: list[str], make_workspace: MakeWorkspace
+) -> None:
+    workspace = make_workspace(
+        {
+            "m/BUILD.py": "thing(name = 'slow', tags = ['x', 'manual'])\nthing(name = 'by_itself', tags = ['manually'])",
+            "n/BUILD.py": "thing(name = 'slow', tags = ['manual'])",
+        }
+    )
+    wanted = [parse_pattern(text) for text in patterns]
+    assert [str(one.label) for one in workspace.match(wanted, manual=False)] == labels
+
+
+def test_a_manual_target_is_listed_as_any_other(make_workspace: MakeWorkspace) -> None:
+    workspace = make_workspace({"m/BUILD.py": "thing(name = 'slow', tags = ['manual'])"})
+    assert matched(workspace, "//...") == ["//m:slow"]

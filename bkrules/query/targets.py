@@ -1,0 +1,69 @@
+"""The targets of a workspace as a graph for queries. Source files are in it too, as far as a label names them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
+
+from bkrules.errors import UsageError
+from bkrules.label import Label, parse_pattern
+from bkrules.loading.graph import close
+from bkrules.loading.workspace import Workspace
+from bkrules.plugin.manager import Plugins, load
+from bkrules.rule import Target
+
+SOURCE_FILE = "source file"
+
+
+class WorkspaceGraph:
+    """A `Graph` of the workspace. `package` is what `:name` means.
+
+    Without `implicit`, no target depends on what no attribute names; without `files`, there are no source files.
+    """
+
+    def __init__(self, workspace: Workspace, package: str, *, implicit: bool = True, files: bool = True) -> None:
+        self.workspace = workspace
+        self.package = package
+        self.implicit = implicit
+        self.files = files
+        self._edges: dict[Label, tuple[Label, ...]] = {}
+
+    @cached_property
+    def _plugins(self) -> Plugins:
+        return load()
+
+    def match(self, pattern: str) -> Iterable[Label]:
+        """The targets, or the one source file, that the pattern names. Raises UsageError or LoadError."""
+        parsed = parse_pattern(pattern, self.package)
+        if parsed.negative:
+            raise UsageError("bad-pattern", f"{pattern!r} is not a pattern of a query", hint="to leave it out:  A - B")
+        if parsed.name is not None and self.files:
+            label = Label(parsed.package, parsed.name)
+            if self.workspace.target(label) is None and self.workspace.is_file(label):
+                return [label]
+        return [target.label for target in self.workspace.match([parsed])]
+
+    def dependencies(self, label: Label) -> Iterable[Label]:
+        """What a target names or needs. Raises LoadError for a label of nothing, and for a cycle below the target."""
+        target = self.workspace.target(label)
+        if target is None:
+            return []
+        if label not in self._edges:
+            self._edges.update(close(self.workspace, [target], self._plugins, known=self._edges).edges)
+        named = [other for _, other in target.labels() if self.files or self.workspace.target(other)]
+        return dict.fromkeys([*named, *(self._edges[label] if self.implicit else ())])
+
+    def kind(self, label: Label) -> str:
+        """`image rule` and the like, or `source file`."""
+        target = self.workspace.target(label)
+        return f"{target.rule.name} rule" if target else SOURCE_FILE
+
+    def attribute(self, label: Label, name: str) -> Any:
+        """An attribute's value, a worker's settings included; None when there is none."""
+        target = self.workspace.target(label)
+        return {**target.attributes, **target.extra}.get(name) if target else None
+
+    def targets(self, labels: Iterable[Label]) -> list[Target]:
+        """The targets among the labels, in their order."""
+        return [target for label in labels if (target := self.workspace.target(label)) is not None]
