@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import signal
@@ -93,9 +94,13 @@ def bpf(command: int, attributes: bytes) -> int:
 
 
 @contextmanager
-def watch_folder(path: str) -> Iterator[int]:
-    """A descriptor that becomes readable when something is made in a folder (inotify)."""
-    descriptor = _check(_libc.inotify_init1(os.O_CLOEXEC), "inotify_init1")
+def watch_folder(path: str) -> Iterator[int | None]:
+    """A descriptor that becomes readable when something is made in a folder (inotify); none when the user's are used up."""
+    descriptor = _libc.inotify_init1(os.O_CLOEXEC)
+    if descriptor < 0 and ctypes.get_errno() in (errno.EMFILE, errno.ENFILE):
+        yield None
+        return
+    _check(descriptor, "inotify_init1")
     try:
         _check(_libc.inotify_add_watch(descriptor, path.encode(), _IN_CREATE), f"inotify_add_watch of {path}")
         yield descriptor

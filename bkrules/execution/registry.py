@@ -21,6 +21,7 @@ from bkrules.images.reference import Reference
 from bkrules.images.storage import write_tree
 
 _START_SECONDS = 20
+_POLL_SECONDS = 0.005
 _SOCKET = "registry.sock"
 _CONFIG = f"""version: 0.1
 log: {{level: info, accesslog: {{disabled: false}}}}
@@ -87,12 +88,14 @@ class Registries:
             deadline = time.monotonic() + _START_SECONDS
             while not _accepts(target):
                 left = deadline - time.monotonic()
-                found, _, _ = select.select([changes, process.channel.fileno()], [], [], max(0, left))
-                if changes not in found:
-                    raise ActionFailed(
-                        "registry", "the mirror's registry did not start", log=log.read_text(errors="replace")
-                    )
-                os.read(changes, 4096)
+                watched = [process.channel.fileno(), *([] if changes is None else [changes])]
+                patience = left if changes is not None else min(left, _POLL_SECONDS)
+                found, _, _ = select.select(watched, [], [], max(0, patience))
+                if left <= 0 or process.channel.fileno() in found:
+                    text = log.read_text(errors="replace")
+                    raise ActionFailed("registry", "the mirror's registry did not start", log=text)
+                if changes is not None and changes in found:
+                    os.read(changes, 4096)
         return Registry(target, process)
 
 

@@ -209,7 +209,7 @@ def _parent(folder: Path) -> int:
 
 
 def test_inotify_is_exhausted(tools: Space, report: Report) -> None:
-    """The user's instances are used up, as by an editor gone wild: no daemon of a cell may need one."""
+    """The user's instances are used up, as by an editor gone wild: neither bk nor a daemon in a cell needs one."""
     matrix(tools, KILL + "def test_it(sandbox, tmp_path): build(sandbox, tmp_path, 'echo')\n", *WORKERS)
     hog = (
         "import ctypes, sys\nlibc = ctypes.CDLL(None)\nwhile libc.inotify_init1(0) >= 0: pass\n"
@@ -223,7 +223,7 @@ def test_inotify_is_exhausted(tools: Space, report: Report) -> None:
         done = tools.bk("build", "//targets:small")
         process.communicate()
 
-    assert done.returncode in (1, 3, 36), done.stdout
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("fault", ["read-only", "full", "a file"])
