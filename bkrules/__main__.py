@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
 
-from bkrules import __version__
+from bkrules import __version__, unchanged
 
 
 def main() -> int:
@@ -12,6 +13,11 @@ def main() -> int:
     if sys.argv[1:] == ["--version"]:
         print(f"bk {__version__}")
         return 0
+    began = time.monotonic()
+    if len(sys.argv) > 1:
+        code = unchanged.answer(sys.argv[1:], began)
+        if code is not None:
+            return code
     from bkrules import cli
 
     return cli.main(sys.argv[1:])

@@ -8,12 +8,14 @@ import json
 import os
 import shutil
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bkrules import __version__, errors, report
+from bkrules import __version__, errors, observed, report, unchanged
 from bkrules.action import Action
 from bkrules.build import (
     Analysis,
@@ -27,6 +29,7 @@ from bkrules.build import (
 )
 from bkrules.errors import BkError, UsageError
 from bkrules.loading.workspace import OUTPUT, find_root
+from bkrules.report import BuildResult
 
 EPILOG = """exit codes:
   0 success   1 build failed   2 wrong usage   3 tests failed   4 nothing ran
@@ -46,6 +49,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         # argparse would take `-//x` for an option; with a space in front it is a positional argument.
         arguments = _parser().parse_args([f" {word}" if word.startswith("-//") else word for word in argv])
+        arguments.argv = list(argv)
         command: Callable[[argparse.Namespace], int] = arguments.command
         return command(arguments)
     except BkError as error:
@@ -226,8 +230,27 @@ def _test(arguments: argparse.Namespace) -> int:
 
 def _finish(analysis: Analysis, arguments: argparse.Namespace) -> int:
     result = execute(analysis, _options(arguments))
-    print(report.summary(result, analysis.out), flush=True)
+    text = report.summary(result, analysis.out)
+    print(text, flush=True)
+    if result.exit_code == errors.SUCCESS and all(one.cached for one in result.results):
+        _keep(text, analysis, result, arguments.argv)
     return result.exit_code
+
+
+def _keep(text: str, analysis: Analysis, result: BuildResult, argv: list[str]) -> None:
+    """Keep the answer of a build that found everything cached, with all that it rests on."""
+    modules = [module.__file__ for module in sys.modules.values() if getattr(module, "__file__", None)]
+    others = [
+        sysconfig.get_path("purelib"),
+        "/dev/fuse",
+        *filter(None, modules),
+        *report.outputs(result, analysis.targets.wanted, analysis.out),
+    ]
+    before, after = text.rsplit(f"{result.seconds:.2f}", 1)
+    with suppress(OSError):  # where it cannot be kept, the next build works it out again
+        unchanged.keep(
+            argv, analysis.workspace.root, [*observed.noted(), *others], f"{before}{unchanged.SECONDS}{after}\n"
+        )
 
 
 def _nothing(message: str, hint: str) -> BkError:

@@ -21,6 +21,7 @@ from typing import Any
 import bkrules
 from bkrules.cache import atomic
 from bkrules.errors import MachineLacks
+from bkrules.observed import note
 from bkrules.plugin.host import Host, probe
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -60,6 +61,10 @@ class Machine:
 @functools.cache
 def find(command: str) -> str:
     """The path of a command of this machine, or `command` itself when it is absolute. Raises MachineLacks."""
+    if not command.startswith("/"):
+        for folder in f"{os.environ.get('PATH', '')}:{SEARCH_PATH}".split(":"):
+            if os.path.exists(note(f"{folder}/{command}")):
+                break
     path = command if command.startswith("/") else which(command, path=f"{os.environ.get('PATH', '')}:{SEARCH_PATH}")
     if path is None or not os.path.isfile(path):
         name = PACKAGES.get(os.path.basename(command), "")
@@ -94,7 +99,7 @@ def load(store: str) -> Machine:
 
 def _packages() -> str:
     """The installed distributions, one `name-version` a line."""
-    folder = sysconfig.get_path("purelib")
+    folder = note(sysconfig.get_path("purelib"))
     names = (name.removesuffix(".dist-info") for name in os.listdir(folder) if name.endswith(".dist-info"))
     return "".join(f"{name}\n" for name in sorted(names))
 
@@ -126,7 +131,7 @@ def _remembered(path: str) -> dict[str, Any] | None:
 
 
 def _stamp(path: str) -> list[int]:
-    found = os.stat(path)
+    found = os.stat(note(path))
     return [found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino]
 
 

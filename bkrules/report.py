@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 SCHEMA = 1
+REPORT, JUNIT = "report.json", "test.xml"
 TAIL_LINES = 20
 DAEMON_LINES = 8
 TAIL_WIDTH = 240
@@ -266,8 +267,22 @@ def write_matrix(label: Label, results: Sequence[Result], build: BuildResult, ou
         "summary": {**_by_status(results), "cached": sum(result.cached for result in results), "total": len(results)},
         "cells": cells,
     }
-    atomic.write(str(folder / "report.json"), json.dumps(document, indent=1).encode())
-    atomic.write(str(folder / "test.xml"), junit(label, results).encode())
+    atomic.write(str(folder / REPORT), json.dumps(document, indent=1).encode())
+    atomic.write(str(folder / JUNIT), junit(label, results).encode())
+
+
+def outputs(build: BuildResult, wanted: Collection[Label], out: Path) -> list[str]:
+    """The files that a build shows in `bk-out`."""
+    found = [
+        str(out / label.package / label.name / name) for label in by_matrix(build.results) for name in (REPORT, JUNIT)
+    ]
+    for result in build.results:
+        folder = out / result.action.label.package / result.action.label.name
+        if result.action.cell is not None:
+            found += [str(folder / result.action.cell.name / name) for name in (KEY, *result.outputs)]
+        elif result.action.label in wanted:
+            found += [str(folder / name) for name in result.outputs]
+    return found
 
 
 def _cell(result: Result, folder: Path, root: Path) -> dict[str, Any]:

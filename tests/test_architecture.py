@@ -17,9 +17,11 @@ PACKAGE = Path(bkrules.__file__).parent
 
 # A part, and what it may import besides the values at the bottom. `analysis.context` and `rules` are one layer: a rule is a
 # schema and a function of a context.
-VALUES = {"errors", "digest", "label", "reapi", "action", "rule"}
+VALUES = {"observed", "errors", "digest", "label", "reapi", "action", "rule"}
 MAY_IMPORT = {
     "errors": set(),
+    "observed": set(),
+    "unchanged": set(),
     "digest": set(),
     "label": {"errors"},
     "reapi": set(),
@@ -28,7 +30,7 @@ MAY_IMPORT = {
     "cache": {*VALUES},
     "images": {*VALUES, "cache"},
     "plugin": {"errors"},
-    "machine": {"errors", "cache", "plugin"},
+    "machine": {"observed", "errors", "cache", "plugin"},
     "providers": {*VALUES, "images", "plugin"},
     "loading": {*VALUES, "plugin"},
     "analysis": {*VALUES, "images", "loading", "machine", "plugin", "providers"},
@@ -39,8 +41,8 @@ MAY_IMPORT = {
     "report": {"why", *VALUES, "cache", "execution"},
     "build": {*VALUES, "analysis", "cache", "execution", "loading", "machine", "plugin", "report", "rules"},
     "query": {*VALUES, "loading", "plugin"},
-    "cli": {"why", *VALUES, "build", "cache", "execution", "loading", "plugin", "query", "report"},
-    "__main__": {"cli"},
+    "cli": {"unchanged", "why", *VALUES, "build", "cache", "execution", "loading", "plugin", "query", "report"},
+    "__main__": {"cli", "unchanged"},
     "__init__": {"rules"},
 }
 

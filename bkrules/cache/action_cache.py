@@ -14,6 +14,7 @@ from bkrules.action import DirectoryNode, FileNode, Node, from_message, merkle, 
 from bkrules.cache import atomic, maintenance
 from bkrules.cache.cas import Cas
 from bkrules.digest import Digest
+from bkrules.observed import note
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class ActionCache:
     def get(self, key: Digest) -> ActionResult | None:
         """The result of an action, or None."""
         try:
-            with open(self.path(key), "rb") as file:
+            with open(note(self.path(key)), "rb") as file:
                 message = reapi.decode("ActionResult", file.read())
             found = self._result(message)
             if found is not None:
@@ -81,7 +82,7 @@ class ActionCache:
             outputs[item["path"]] = DirectoryNode(self._tree(reapi.decode("Tree", data)))
         for node in outputs.values():
             parts = [node] if isinstance(node, FileNode) else node.files.values()
-            if not all(self.cas.has(part.digest) for part in parts):
+            if not all(self.cas.has(part.digest) for part in parts if note(part.path)):
                 return None
         metadata = message["execution_metadata"]
         if metadata is None:

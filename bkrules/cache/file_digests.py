@@ -9,6 +9,7 @@ import time
 from bkrules import digest
 from bkrules.cache import atomic
 from bkrules.digest import Digest
+from bkrules.observed import note
 
 # A file as young as this may change again without its mtime showing it, so its digest is not remembered.
 RACY_NS = 2_000_000_000
@@ -34,7 +35,7 @@ class FileDigests:
         """The digest of the file at `path`. Raises OSError when it cannot be read."""
         if path in self._fresh:
             return self._fresh[path]
-        before = os.stat(path)
+        before = os.stat(note(path))
         stamp = (before.st_mtime_ns, before.st_ctime_ns, before.st_size, before.st_ino)
         known = self._known.get(path)
         if known and known[:4] == stamp:

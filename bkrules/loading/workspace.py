@@ -10,6 +10,7 @@ from bkrules.errors import LoadError, UsageError, did_you_mean
 from bkrules.label import Label, Pattern
 from bkrules.loading import package as package_file
 from bkrules.loading.package import Package
+from bkrules.observed import note
 from bkrules.rule import MANUAL, Rule, Target
 
 MARKER = "WORKSPACE.py"
@@ -49,7 +50,7 @@ class Workspace:
     def _load(self, name: str) -> Package | None:
         file = f"{name}/{BUILD_FILE}" if name else MARKER
         try:
-            with open(f"{self.root}/{file}", "rb") as stream:
+            with open(note(f"{self.root}/{file}"), "rb") as stream:
                 text = stream.read()
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -66,7 +67,7 @@ class Workspace:
 
     def is_file(self, label: Label) -> bool:
         """Whether the label names a source file of the workspace."""
-        return os.path.isfile(f"{self.root}/{label.path}")
+        return os.path.isfile(note(f"{self.root}/{label.path}"))
 
     def unknown(self, label: Label) -> str:
         """A hint for a label that names nothing."""
@@ -83,7 +84,7 @@ class Workspace:
         found = []
         for folder, folders, files in os.walk(top):
             folders[:] = sorted(name for name in folders if not name.startswith(".") and name != OUTPUT)
-            relative = os.path.relpath(folder, self.root)
+            relative = os.path.relpath(note(folder), self.root)
             name = "" if relative == "." else relative
             if (BUILD_FILE if name else MARKER) in files:
                 found.append(name)

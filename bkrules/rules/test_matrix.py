@@ -10,6 +10,7 @@ from bkrules.analysis.cell_inputs import Limits, sandbox_inputs
 from bkrules.analysis.context import Context
 from bkrules.analysis.matrix import choices, imported_files, meaning, only_test, test_functions
 from bkrules.errors import LoadError, did_you_mean
+from bkrules.observed import note
 from bkrules.providers import MatrixInfo, MirrorInfo, WorkerInfo
 from bkrules.rule import Attr, Rule
 
@@ -130,7 +131,7 @@ def _closure(context: Context, test: str) -> list[str]:
     """The files of the workspace that a test needs: conftests of its package, what it imports, and `data`; sorted."""
 
     def exists(path: str) -> bool:
-        return os.path.isfile(f"{context.workspace.root}/{path}")
+        return os.path.isfile(note(f"{context.workspace.root}/{path}"))
 
     found = {context.source("data", label).path for label in context.attribute("data")}
     waiting = [test, *(path for path in conftests(context, test) if exists(path))]
@@ -161,7 +162,7 @@ def conftests(context: Context, test: str) -> Iterator[str]:
 
 
 def _read(context: Context, path: str) -> str:
-    with open(f"{context.workspace.root}/{path}", encoding="utf-8") as file:
+    with open(note(f"{context.workspace.root}/{path}"), encoding="utf-8") as file:
         return file.read()
 
 

@@ -1,0 +1,91 @@
+"""The other side of the race: bk, on a workspace with this repository's workers and the hello matrix."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench.kinds import CELLS, COPIES, KINDS, Cell, Failed, Run
+from spaces import Space
+
+_MATRIX = "//bench:hello_matrix"
+PHASES = ("setup", "boot", "run", "teardown")
+"""The parts of a cell's time, in their order."""
+
+
+class BkSide:
+    """A workspace below `folder`, and the disk cache `built` in which the matrix never ran."""
+
+    def __init__(self, repository: Path, built: Path, folder: Path) -> None:
+        self._built = built
+        self._folder = folder
+        self._space = Space(folder / "workspace", built)
+        for part in ("plugins", "targets/tools"):
+            link = self._space.root / part
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(repository / part)
+        targets = (repository / "targets/BUILD.py").read_text()
+        self._space.write("WORKSPACE.py", (repository / "WORKSPACE.py").read_text())
+        self._space.write("targets/BUILD.py", targets[: targets.index("test_matrix(\n")])
+        self._space.write("bench/test_hello.py", (repository / "tests/bench/matrix/test_hello.py").read_text())
+        self._space.write("bench/BUILD.py", _build_file())
+
+    def run(self, jobs: int) -> Run:
+        """Run all cells, so many at a time. Raises Failed unless every one of them ran and passed."""
+        with self._fresh_cache() as cache:
+            space = Space(self._space.root, cache)
+            began = time.monotonic()
+            done = space.bk("test", _MATRIX, "--jobs", str(jobs))
+            seconds = time.monotonic() - began
+        report = self._space.root / "bk-out/bench/hello_matrix/report.json"
+        reported = json.loads(report.read_text())["cells"] if done.returncode == 0 else []
+        if len(reported) != CELLS or any(cell["cached"] or cell["status"] != "passed" for cell in reported):
+            raise Failed(f"bk ended with status {done.returncode}:\n{done.stdout}{done.stderr}")
+        return Run(seconds, {kind: [self._cell(one) for one in reported if one["worker"] == kind.bk] for kind in KINDS})
+
+    def _cell(self, reported: Mapping[str, Any]) -> Cell:
+        log = self._space.root / reported["log"]
+        return Cell(reported["seconds"], json.loads(log.with_name("result.json").read_text())["seconds"])
+
+    def cells(self) -> list[dict[str, Any]]:
+        """One cell of each worker, as bk declares it: its parameters, and its environment under that name."""
+        done = self._space.bk("aquery", "--json", _MATRIX)
+        if done.returncode:
+            raise Failed(f"bk aquery ended with status {done.returncode}:\n{done.stdout}{done.stderr}")
+        found = {}
+        for action in json.loads(done.stdout):
+            if action["mnemonic"] == "TestCell":
+                parameters = json.loads(action["arguments"][-1])
+                found[parameters["worker"]] = {**parameters, "environment": action["environment"]}
+        return [found[kind.bk] for kind in KINDS]
+
+    @contextmanager
+    def _fresh_cache(self) -> Iterator[Path]:
+        """A disk cache that begins with what is built, by hard links."""
+        cache = self._folder / "cache"
+        cache.mkdir()
+        try:
+            for part in ("ac", "cas"):
+                shutil.copytree(self._built / part, cache / part, copy_function=os.link)
+            for part in ("go", "toolchains"):
+                (cache / part).symlink_to(self._built / part)
+            yield cache
+        finally:
+            shutil.rmtree(cache)
+
+
+def _build_file() -> str:
+    workers = [f"//targets:{kind.target}" for kind in KINDS]
+    copies = {str(number): number for number in range(COPIES)}
+    return (
+        "from bkrules import image_mirror, test_matrix\n"
+        "image_mirror(name = 'mirror', images = {'docker.io/library/busybox:latest': '//targets:busybox'})\n"
+        f"test_matrix(name = 'hello_matrix', tests = ['test_hello.py'], workers = {workers!r}, mirror = ':mirror',"
+        f" axes = {{'copy': {copies!r}}})\n"
+    )

@@ -1,0 +1,219 @@
+"""Cells of bk against BuildKit's own integration harness: `.venv/bin/python tests/bench/cells.py`. README.md says more."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench import floor, go_side
+from bench.bk_side import PHASES, BkSide
+from bench.floor import Floor
+from bench.kinds import CELLS, COPIES, KINDS, Failed, Run
+from spaces import Space
+
+from bkrules import __version__
+from bkrules.action import DirectoryNode, FileNode
+from bkrules.cache.atomic import place
+from bkrules.digest import of_file
+from bkrules.images.reference import Reference
+from bkrules.images.storage import write_tree
+from bkrules.plugin import host, manager
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+_BUSYBOX = Reference("docker.io", "library/busybox", "latest")
+_SIDES = ("go", "go tuned", "bk")
+_HELPERS = {"sudo": "the Go harness starts its rootless worker by it", "newuidmap": "rootlesskit maps ids by it"}
+_PACKAGES = {"sudo": "sudo", "newuidmap": "uidmap"}
+
+
+def main() -> int:
+    """Measure and print; the exit code: 0, 1 when a side failed, 2 for wrong usage or when this machine lacks something."""
+    options = _options()
+    lacks = _lacks()
+    if lacks:
+        print("\n".join(f"error: {lack}" for lack in lacks), file=sys.stderr)
+        return 2
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
+    try:
+        with _scratch() as folder:
+            _bench(folder, options.rounds, options.parallel)
+    except Failed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Compare cells of bk with BuildKit's own integration harness.")
+    parser.add_argument("--rounds", type=_positive, default=5, help="how often each is timed")
+    parser.add_argument(
+        "--parallel", type=_numbers, default=[1, 2, 4], metavar="N,...", help="how many cells run at a time"
+    )
+    return parser.parse_args()
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a positive number, but was {text!r}")
+    return int(text)
+
+
+def _numbers(text: str) -> list[int]:
+    return [_positive(word) for word in text.split(",")]
+
+
+def _lacks() -> list[str]:
+    """What this machine lacks, with the remedy."""
+    here = host.probe()
+    workers = manager.load().workers
+    stargz, rootless = workers["oci"].from_settings({"snapshotter": "stargz"}), workers["rootless"].from_settings({})
+    found = [*here.lacks(), *stargz.preflight(here), *rootless.preflight(here)]
+    commands = [name for name in _HELPERS if shutil.which(name) is None]
+    return [
+        *map(str, found),
+        *(f"no {name}: {_HELPERS[name]}; apt-get install {_PACKAGES[name]}" for name in commands),
+    ]
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A temporary folder beside the disk cache, so that files of the cache can be linked to it."""
+    parent = _disk_cache().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="bk-bench-", dir=parent) as folder:
+        yield Path(folder)
+
+
+def _disk_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "bk")
+
+
+def _bench(folder: Path, rounds: int, parallel: Sequence[int]) -> None:
+    _build_tools()
+    assets = folder / "assets"
+    _lay_out(assets)
+    plugins = manager.load()
+    bk = BkSide(REPOSITORY, _disk_cache(), folder)
+    cells = bk.cells()
+    _say("warm-up")
+    for side in _SIDES:
+        _run(side, bk, assets, max(parallel))
+    runs: dict[tuple[int, str], list[Run]] = {(number, side): [] for number in parallel for side in _SIDES}
+    floors: dict[str, list[Floor]] = {kind.bk: [] for kind in KINDS}
+    loads = [os.getloadavg()[0]]
+    for turn in range(1, rounds + 1):
+        for (number, side), found in runs.items():
+            found.append(_run(side, bk, assets, number))
+            _say(f"round {turn} of {rounds}: {side}, {number} at a time: {found[-1].seconds:.2f} s")
+        for cell in cells:
+            floors[cell["worker"]].append(floor.measure(assets, plugins, cell))
+        loads.append(os.getloadavg()[0])
+    alone = min(parallel)
+    print(f"\n{CELLS} cells, {COPIES} of each worker; wall seconds of {rounds} rounds\n")
+    print(_table(_wall(runs)))
+    print(f"\nOne cell, median milliseconds; {alone} at a time\n")
+    print(_table(_by_kind({side: runs[alone, side] for side in _SIDES}, floors)))
+    print(f"\n{_machine(assets, loads)}")
+
+
+def _run(side: str, bk: BkSide, assets: Path, parallel: int) -> Run:
+    return bk.run(parallel) if side == "bk" else go_side.run(assets, parallel, tuned=side == "go tuned")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _build_tools() -> None:
+    """Have bk build its tools, the image and the Go harness. Raises Failed."""
+    _say("building the tools and the Go harness")
+    space = Space(REPOSITORY, _disk_cache())
+    done = space.bk("build", "//:all", "//targets:busybox", "//tests/bench:go_harness")
+    if done.returncode:
+        raise Failed(f"bk build ended with status {done.returncode}:\n{done.stdout}{done.stderr}")
+
+
+def _lay_out(assets: Path) -> None:
+    """What programs in an enclosure find: the tools in one folder, and the mirror's storage."""
+    out = REPOSITORY / "bk-out"
+    for binary in [*out.glob("*/*"), out / "tests/bench/go_harness/go_harness"]:
+        if binary.name == binary.parent.name and binary.is_file():
+            place(str(binary), assets / "bin" / binary.name)
+    layout = out / "targets/busybox/layout"
+    files = {
+        str(path.relative_to(layout)): FileNode(of_file(path), str(path))
+        for path in layout.rglob("*")
+        if path.is_file()
+    }
+    write_tree(assets / "mirror", {_BUSYBOX: DirectoryNode(files)})
+
+
+def _wall(runs: Mapping[tuple[int, str], Sequence[Run]]) -> list[list[str]]:
+    rows = [["at a time", "side", "median", "min", "max", "cells/s", "bk / side"]]
+    for (number, side), found in runs.items():
+        seconds = [run.seconds for run in found]
+        middle = median(seconds)
+        ratio = median(run.seconds for run in runs[number, "bk"]) / middle
+        columns = [f"{value:.2f}" for value in (middle, min(seconds), max(seconds), CELLS / middle, ratio)]
+        rows.append([str(number), side, *columns])
+    return rows
+
+
+def _by_kind(runs: Mapping[str, Sequence[Run]], floors: Mapping[str, Sequence[Floor]]) -> list[list[str]]:
+    phases = [f"bk {phase}" for phase in PHASES]
+    rows = [["worker", *(f"{side} cell" for side in _SIDES), *phases, "floor boot", "floor build"]]
+    for kind in KINDS:
+        cells = {side: [cell for run in runs[side] for cell in run.cells[kind]] for side in _SIDES}
+        columns = [[cell.seconds for cell in cells[side]] for side in _SIDES]
+        columns += [[cell.phases[phase] for cell in cells["bk"] if phase in cell.phases] for phase in PHASES]
+        columns += [[one.boot for one in floors[kind.bk]], [one.build for one in floors[kind.bk]]]
+        rows.append([kind.bk, *(f"{1000 * median(values):.0f}" if values else "-" for values in columns)])
+    return rows
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            text.rjust(width) if text[:1].isdigit() or text == "-" else text.ljust(width)
+            for text, width in zip(row, widths, strict=True)
+        )
+        for row in rows
+    )
+
+
+def _machine(assets: Path, loads: Sequence[float]) -> str:
+    """What was measured on, and with what."""
+    model = next(
+        (line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ""
+    )
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 30
+    lines = [
+        f"machine: {os.cpu_count()} x {model or platform.machine()}, {memory} GiB, {platform.system()} {platform.release()}",
+        f"bk {__version__}, Python {platform.python_version()}",
+        *(_version(assets / "bin" / tool) for tool in ("buildkitd", "containerd", "runc", "rootlesskit", "registry")),
+        f"load average: {loads[0]:.2f} before, {min(loads[1:]):.2f} to {max(loads[1:]):.2f} after each round",
+    ]
+    return "\n".join(lines)
+
+
+def _version(binary: Path) -> str:
+    done = subprocess.run([binary.name, "--version"], executable=binary, capture_output=True, text=True, check=False)
+    return (done.stdout or done.stderr).splitlines()[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""The shortest way to an answer is taken when nothing has changed, and never when something has."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from spaces import Space
+
+RULES = """from bkrules import filegroup, genrule, host_binary, image, workspace
+workspace(name = "test")
+host_binary(name = "cat")
+genrule(name = "made", srcs = ["//p:text.txt"], outs = ["copy"], tools = [":cat"], cmd = ["$(location :cat)", "$<"])
+image(name = "small", files = {"text": "//p:text.txt"})
+"""
+
+
+@pytest.fixture
+def settled(space: Space) -> Space:
+    """A workspace whose targets are all built, and an answer that is kept."""
+    space.write("WORKSPACE.py", RULES.replace("genrule(name", "# genrule(name"))
+    space.write("p/text.txt", "one\n")
+    space.write("p/BUILD.py", 'from bkrules import filegroup\nfilegroup(name = "all", srcs = ["text.txt"])\n')
+    for path in space.root.rglob("*"):
+        os.utime(path, (1, 1))
+    os.utime(space.root, (1, 1))
+    for _ in range(2):
+        done = space.bk("build", "//...")
+        assert done.returncode == 0, done.stderr
+        os.utime(space.root, (1, 1))
+    assert at_once(space)
+    return space
+
+
+def at_once(space: Space, *arguments: str) -> bool:
+    """Build again; whether the answer was given without loading anything."""
+    command = space.command("build", *(arguments or ("//...",)))
+    command.insert(1, "-Ximporttime")
+    environment = {**os.environ, **space.environment}
+    done = subprocess.run(command, cwd=space.root, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "1 action: " in done.stdout
+    return "bkrules.cli" not in done.stderr
+
+
+def test_the_same_words_are_said(settled: Space) -> None:
+    first = settled.bk("build", "//...").stdout
+    settled.write("bk-out/.state/answers/none", "")
+    assert first.startswith("1 action: 0 ran, 1 cached; ")
+    assert first.count("\n") == 1
+    assert "\0" not in first
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda space: space.write("p/text.txt", "two\n"),
+        lambda space: space.write("p/BUILD.py", (space.root / "p/BUILD.py").read_text() + "\n"),
+        lambda space: space.write("q/BUILD.py", ""),
+        lambda space: (space.root / "bk-out/small/layout/index.json").unlink(),
+        lambda space: os.utime(space.root / "p/text.txt", (2, 2)),
+        lambda space: [path.unlink() for path in (space.cache / "ac").glob("*/*")],
+        lambda space: next(path for path in (space.cache / "cas").glob("*/*")).unlink(),
+        lambda space: [path.write_bytes(b"garbage") for path in (space.root / "bk-out/.state/answers").iterdir()],
+        lambda space: [path.write_bytes(b"") for path in (space.root / "bk-out/.state/answers").iterdir()],
+    ],
+)
+def test_a_change_is_seen(settled: Space, change: Callable[[Space], object]) -> None:
+    change(settled)
+
+    assert not at_once(settled)
+
+
+def test_what_is_asked_for_is_part_of_the_question(settled: Space, tmp_path: Path) -> None:
+    assert not at_once(settled, "//:small")
+    assert not at_once(settled, "//...", "-k")
+    assert not at_once(replace(settled, environment={"HOME": str(tmp_path)}))
+    assert not at_once(replace(settled, environment={"BK_ANYTHING": "1"}))
+    assert not at_once(replace(settled, cache=tmp_path / "other"))
+    assert at_once(settled)
+
+
+def test_what_is_too_young_to_trust_is_looked_at_again(settled: Space) -> None:
+    """A file that has just been written may change once more without its time of change telling."""
+    settled.write("p/text.txt", "two\n")
+    os.utime(settled.root / "p/text.txt", ns=(time.time_ns(), time.time_ns()))
+
+    assert [at_once(settled) for _ in range(3)] == [False, False, False]
+
+
+def test_a_failure_is_no_answer_to_keep(settled: Space) -> None:
+    settled.write("WORKSPACE.py", RULES.replace("# genrule", "genrule"))
+    os.utime(settled.root / "WORKSPACE.py", (1, 1))
+
+    for _ in range(2):
+        done = settled.bk("build", "//...")
+        assert done.returncode == 1
+        assert "did not make the file 'copy'" in done.stdout
+
+
+def test_answers_do_not_pile_up(settled: Space) -> None:
+    folder = settled.root / "bk-out/.state/answers"
+    for number in range(70):
+        (folder / f"old{number}").write_text("")
+    settled.write("bk-out/small/layout/oci-layout", "{}").unlink()
+
+    for _ in range(2):
+        settled.bk("build", "//...")
+        os.utime(settled.root, (1, 1))
+
+    assert len(list(folder.iterdir())) <= 64
