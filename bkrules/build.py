@@ -11,11 +11,12 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from bkrules import machine, report
 from bkrules.action import Action, DirectoryNode, FileNode
@@ -24,6 +25,7 @@ from bkrules.cache import atomic
 from bkrules.cache.action_cache import ActionCache
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
+from bkrules.cache.remote_options import RemoteOptions
 from bkrules.errors import LoadError
 from bkrules.execution.executor import Executor
 from bkrules.execution.result import Result
@@ -36,6 +38,9 @@ from bkrules.plugin.manager import Plugins, load
 from bkrules.report import BuildResult, Progress
 from bkrules.rules import RULES
 
+if TYPE_CHECKING:
+    from bkrules.cache.remote import Remote
+
 STATE = ".state"
 
 
@@ -46,6 +51,7 @@ class Options:
     jobs: int
     disk_cache: str
     keep_going: bool = False
+    remote: RemoteOptions | None = None
 
 
 @dataclass(frozen=True)
@@ -109,15 +115,27 @@ def analyze_patterns(folder: str, patterns: Sequence[str], *, kind: str = "") ->
 class Execution:
     """The stores and processes of one build. Processes come to life with the first action that has to run."""
 
-    def __init__(self, analysis: Analysis, options: Options) -> None:
+    def __init__(self, analysis: Analysis, options: Options, say: Callable[[str], None], *, show: bool = True) -> None:
+        self._show = show
         self.analysis = analysis
         self.options = options
         self.digests = FileDigests(str(analysis.out / STATE / "digests"))
         cache = options.disk_cache
         self.cas = Cas(f"{cache}/cas", self.digests)
         self.workshop: Workshop | None = None
-        actions = ActionCache(f"{cache}/ac", self.cas)
-        self.executor = Executor(analysis.workspace.root, actions, self.digests, self._open)
+        self.remote: Remote | None = None
+        if options.remote is not None:
+            from bkrules.cache.remote import Remote
+
+            self.remote = Remote(options.remote, self.cas, say)
+        actions = ActionCache(f"{cache}/ac", self.cas, self.remote)
+        self.executor = Executor(
+            analysis.workspace.root, actions, self.digests, self._open, whole=self._is_wanted, say=say
+        )
+
+    def _is_wanted(self, action: Action) -> bool:
+        """Whether the bytes that an action makes are to be shown in `bk-out`."""
+        return self._show and (action.cell is not None or action.label in self.analysis.targets.wanted)
 
     def prepare(self) -> None:
         """Open what running needs. Called in the main thread, before the first action runs."""
@@ -178,8 +196,8 @@ def execute(analysis: Analysis, options: Options) -> BuildResult:
     """Execute what was analysed, report it, and write its outputs."""
     began = time.monotonic()
     actions = analysis.wanted()
-    execution = Execution(analysis, options)
     progress = Progress(sys.stderr, len(actions), live=report.wants_live(sys.stderr))
+    execution = Execution(analysis, options, progress.say)
     results = execution.executor.results
 
     def on_start(action: Action) -> None:
@@ -197,14 +215,17 @@ def execute(analysis: Analysis, options: Options) -> BuildResult:
         on_result,
         jobs=options.jobs,
         keep_going=options.keep_going,
+        ask=execution.executor.ask if execution.remote else None,
     )
     interrupted = False
     leaks: tuple[str, ...] = ()
+    fault = ""
     try:
         with _stop_signals():
             try:
                 scheduler.execute(actions)
                 leaks = execution.end_shared()
+                fault = execution.remote.flush() if execution.remote else ""
             except KeyboardInterrupt:
                 interrupted = True
                 execution.interrupt()
@@ -220,7 +241,14 @@ def execute(analysis: Analysis, options: Options) -> BuildResult:
                 action, "not run", reason="the build was interrupted" if interrupted else "an earlier action failed"
             ),
         )
-    build = BuildResult(tuple(results[name] for name in actions), time.monotonic() - began, interrupted, leaks)
+    build = BuildResult(
+        tuple(results[name] for name in actions),
+        time.monotonic() - began,
+        interrupted,
+        leaks,
+        fault,
+        remote=execution.remote is not None,
+    )
     _write_outputs(analysis, build)
     return build
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from typing import Any, NoReturn
 from bkrules import __version__, errors, report
 from bkrules.action import Action
 from bkrules.build import Analysis, Execution, Options, analyze_patterns, execute, open_workspace
+from bkrules.cache.remote_options import RemoteOptions
 from bkrules.errors import BkError, UsageError
 from bkrules.label import parse_pattern
 
@@ -21,9 +23,14 @@ EPILOG = """exit codes:
   0 success   1 build failed   2 wrong usage   3 tests failed   4 nothing ran
   8 interrupted   36 this machine lacks something   37 a bug of bk"""
 
+HEADERS = "BK_REMOTE_HEADER"
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        message = re.sub(
+            r"(--?remote[^=\s]*[= ]).*", r"\1...", message
+        )  # what is misspelt may be a secret all the same
         raise UsageError("usage", f"{self.prog}: {message}", hint=f"see `{self.prog} --help`")
 
 
@@ -76,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_patterns(aquery)
     aquery.add_argument("--json", action="store_true", help="print JSON")
     _add_cache(aquery)
+    _add_remote(aquery)
     workers = _command(
         commands, "workers", _workers, "print the installed workers, their settings, and what they lack here"
     )
@@ -121,6 +129,74 @@ def _add_execution(parser: argparse.ArgumentParser) -> None:
         "-k", "--keep_going", "--keep-going", action="store_true", help="go on with what does not depend on a failure"
     )
     _add_cache(parser)
+    _add_remote(parser)
+
+
+def _add_remote(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("remote cache", "Bazel's HTTP cache protocol; any fault of it is a miss")
+
+    def add(name: str, **settings: Any) -> None:
+        group.add_argument(f"--{name}", *([f"--{name.replace('_', '-')}"]), **settings)
+
+    add("remote_cache", default="", metavar="URL", help="http://HOST:PORT or https://HOST:PORT, perhaps with a path")
+    add(
+        "remote_header",
+        action="append",
+        default=[],
+        type=_header,
+        metavar="NAME=VALUE",
+        help=f"a header of each request; also one a line in {HEADERS}, where `ps` does not show it",
+    )
+    add("remote_upload_local_results", type=_yes, default=True, metavar="yes|no", help="send what ran here")
+    add("remote_required", action="store_true", help="fail, with exit code 36, when the remote cache does")
+    add("remote_timeout", type=_seconds, default=60.0, metavar="SECONDS", help="for one request (default: 60)")
+    add("tls_certificate", default="", metavar="FILE", help="the certificate of the authority to trust, in PEM")
+
+
+def _header(text: str) -> tuple[str, str]:
+    """A header; what is wrong with it is said without it, since it may be a secret."""
+    name, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
+        raise argparse.ArgumentTypeError("must be NAME=VALUE")
+    if value != value.strip() or not re.fullmatch(r"[\t\x20-\x7e]*", value):
+        raise argparse.ArgumentTypeError(f"the value of {name} must be printable ASCII, without spaces around it")
+    return name, value
+
+
+def _yes(text: str) -> bool:
+    words = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+    if text not in words:
+        raise argparse.ArgumentTypeError(f"must be yes or no, but was {text!r}")
+    return words[text]
+
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"\d+(\.\d+)?", text) or float(text) <= 0:
+        raise argparse.ArgumentTypeError(f"must be a positive number of seconds, but was {text!r}")
+    return float(text)
+
+
+def _remote(arguments: argparse.Namespace) -> RemoteOptions | None:
+    """The remote cache that the command line and the environment name. Raises UsageError."""
+    if not arguments.remote_cache:
+        return None
+    try:
+        more = [_header(line) for line in os.environ.get(HEADERS, "").splitlines() if line]
+    except argparse.ArgumentTypeError as error:
+        raise UsageError("usage", f"{HEADERS}: {error}") from None
+    certificate = arguments.tls_certificate and os.path.abspath(arguments.tls_certificate)
+    if certificate and not os.path.isfile(certificate):
+        raise UsageError("usage", f"--tls_certificate: there is no file {certificate}")
+    options = RemoteOptions(
+        arguments.remote_cache,
+        (*more, *arguments.remote_header),
+        arguments.remote_upload_local_results,
+        arguments.remote_required,
+        arguments.remote_timeout,
+        certificate,
+    )
+    assert options.address  # or it raises
+    return options
 
 
 def _jobs(text: str) -> int:
@@ -130,7 +206,9 @@ def _jobs(text: str) -> int:
 
 
 def _options(arguments: argparse.Namespace) -> Options:
-    return Options(arguments.jobs, os.path.abspath(arguments.disk_cache), arguments.keep_going)
+    return Options(
+        arguments.jobs, os.path.abspath(arguments.disk_cache), arguments.keep_going, remote=_remote(arguments)
+    )
 
 
 def _patterns(arguments: argparse.Namespace) -> list[str]:
@@ -138,18 +216,20 @@ def _patterns(arguments: argparse.Namespace) -> list[str]:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    return _finish(analyze_patterns(".", _patterns(arguments)), arguments)
+    options = _options(arguments)
+    return _finish(analyze_patterns(".", _patterns(arguments)), options)
 
 
 def _test(arguments: argparse.Namespace) -> int:
+    options = _options(arguments)
     analysis = analyze_patterns(".", _patterns(arguments), kind="test_matrix")
     if not analysis.targets.wanted:
         raise _nothing(f"no test_matrix among {' '.join(arguments.patterns)}", "see `bk query //...`")
-    return _finish(analysis, arguments)
+    return _finish(analysis, options)
 
 
-def _finish(analysis: Analysis, arguments: argparse.Namespace) -> int:
-    result = execute(analysis, _options(arguments))
+def _finish(analysis: Analysis, options: Options) -> int:
+    result = execute(analysis, options)
     print(report.summary(result, analysis.out), flush=True)
     return result.exit_code
 
@@ -185,8 +265,9 @@ def _query(arguments: argparse.Namespace) -> int:
 
 
 def _aquery(arguments: argparse.Namespace) -> int:
+    options = Options(1, os.path.abspath(arguments.disk_cache), remote=_remote(arguments))
     analysis = analyze_patterns(".", _patterns(arguments))
-    execution = Execution(analysis, Options(1, os.path.abspath(arguments.disk_cache)))
+    execution = Execution(analysis, options, lambda line: print(line, file=sys.stderr), show=False)
     documents = []
     for action in analysis.wanted().values():
         documents.append(_describe(action, execution))
@@ -205,6 +286,8 @@ def _describe(action: Action, execution: Execution) -> dict[str, object]:
     leaves: dict[str, str] = {}
     if all(name in executor.results for name in action.dependencies):
         found = executor.look_up(action)
+        if found is None and execution.remote is not None:
+            found = executor.ask(action)
         if found is not None and found.status == "passed":
             executor.results[action.id] = found
         try:

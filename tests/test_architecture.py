@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "testing": {"execution", "plugin"},
     "report": {*VALUES, "cache", "execution"},
     "build": {*VALUES, "analysis", "cache", "execution", "loading", "machine", "plugin", "report", "rules"},
-    "cli": {*VALUES, "build", "execution", "plugin", "report"},
+    "cli": {*VALUES, "build", "cache", "execution", "plugin", "report"},
     "__main__": {"cli"},
     "__init__": {"rules"},
 }
