@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MOST_TREE = 64 << 20  # bytes of a Tree that is taken from a server
 DEEPEST = 128  # folders in each other
-MOST_NODES = 1_000_000  # of a folder; a few messages can describe more than fit anywhere
+MOST_NODES = 100_000  # of a folder; a few messages can describe more than fit anywhere
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,6 +190,12 @@ def flipped(data: bytes) -> bytes:
     return bytes([data[0] ^ 1]) + data[1:]
 
 
+def cut(handler: Handler) -> bool:
+    """Promise all and send a part."""
+    handler.close_connection = True
+    return handler.reply(200, TOOL[:100], Content_Length=str(len(TOOL)), Connection="close")
+
+
 # What a server may say instead of the bytes of TOOL.
 WRONG_BLOBS: dict[str, Callable[[Handler], bool]] = {
     "deleted": lambda handler: handler.reply(404),
@@ -197,10 +203,7 @@ WRONG_BLOBS: dict[str, Callable[[Handler], bool]] = {
     "short": lambda handler: handler.reply(200, TOOL[:-1]),
     "long": lambda handler: handler.reply(200, TOOL + b"x"),
     "empty": lambda handler: handler.reply(200),
-    "cut": lambda handler: (
-        handler.reply(200, TOOL[:100], Content_Length=str(len(TOOL)), Connection="close")
-        and bool(setattr(handler, "close_connection", True) or True)
-    ),
+    "cut": cut,
     "error": lambda handler: handler.reply(500),
     "redirect": lambda handler: handler.reply(302, Location="http://127.0.0.1:9/elsewhere"),
     "page": lambda handler: handler.reply(200, b"<html>log in first</html>", Content_Type="text/html"),
