@@ -78,9 +78,14 @@ class ActionCache:
                 return None
             found = self._result(message)
         except ValueError as error:
-            self.remote.lied(f"GET ac/{key.hash}: it is no action result of bk: {error}")
+            self.disbelieve(key, f"it is no action result of bk: {error}")
             return None
         return None if whole and not self.bring(key, found) else found
+
+    def disbelieve(self, key: Digest, why: str) -> None:
+        """Note that the remote cache's result of an action is no good. Raises MachineLacks when that cache is required."""
+        assert self.remote is not None
+        self.remote.lied(f"GET ac/{key.hash}: {why}")
 
     def fetch(self, nodes: Iterable[Node]) -> set[Digest]:
         """Bring the bytes of files and folders from the remote cache; the digests of those that could not be had."""

@@ -61,7 +61,10 @@ class Executor:
     def ask(self, action: Action) -> Result | None:
         """The result from the remote cache, or None. Raises MachineLacks when that cache is required and fails."""
         key = self.key(action)
-        found = self._hit(action, key, self._actions.ask(key.digest, whole=self._whole(action)))
+        answer = self._actions.ask(key.digest, whole=self._whole(action))
+        found = self._hit(action, key, answer)
+        if answer is not None and found is None:
+            self._actions.disbelieve(key.digest, f"its outputs are not those of {action.mnemonic}")
         return found and replace(found, remote=True)
 
     def run(self, action: Action) -> Result:
