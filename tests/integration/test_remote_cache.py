@@ -457,7 +457,8 @@ def test_aquery_knows_keys_from_the_remote_cache(machine: Machine, start: Start)
     assert sum(path.stat().st_size for path in (second.cache / "cas").rglob("*") if path.is_file()) < NOISE
 
 
-def test_an_interrupted_upload_is_abandoned(machine: Machine) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_upload_is_abandoned(machine: Machine, stop: signal.Signals) -> None:
     one = machine("one")
     with cache_server() as server:
 
@@ -476,8 +477,13 @@ def test_an_interrupted_upload_is_abandoned(machine: Machine) -> None:
             env={**os.environ, **one.environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            # A shell starts what runs in the background with SIGINT ignored, these tests too.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         wait_for(lambda: server.count("PUT") > 0)
-        run.send_signal(signal.SIGINT)
-        run.communicate(timeout=5)
+        run.send_signal(stop)
+        try:
+            run.communicate(timeout=10)
+        finally:
+            run.kill()
     assert run.returncode == 8
