@@ -8,6 +8,7 @@ only what the key covers: the arguments and the resolved inputs.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,7 @@ from bkrules.digest import Digest
 from bkrules.label import Label
 
 SALT = b"bk/1"
+_HASH = re.compile("[0-9a-f]{64}").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +221,8 @@ def to_message(value: Digest) -> reapi.Message:
 
 
 def from_message(message: reapi.Message | None) -> Digest:
-    """The digest in a REAPI message. Raises ValueError when there is none."""
-    if not message or len(message["hash"]) != 64:
+    """The digest in a REAPI message. Raises ValueError when there is none, or nonsense."""
+    if not message or not _HASH(message["hash"]) or message["size_bytes"] < 0:
         raise ValueError("a digest is missing")
     return Digest(message["hash"], message["size_bytes"])
 

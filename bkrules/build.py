@@ -11,11 +11,12 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from bkrules import machine, report
 from bkrules.action import Action, DirectoryNode, FileNode
@@ -25,6 +26,7 @@ from bkrules.cache.action_cache import ActionCache
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
 from bkrules.cache.maintenance import in_use
+from bkrules.cache.remote_options import RemoteOptions
 from bkrules.errors import LoadError
 from bkrules.execution.executor import Executor
 from bkrules.execution.result import Result
@@ -38,6 +40,9 @@ from bkrules.report import BuildResult, Progress
 from bkrules.rule import Target
 from bkrules.rules import RULES
 
+if TYPE_CHECKING:
+    from bkrules.cache.remote import Remote
+
 STATE = ".state"
 
 
@@ -48,6 +53,7 @@ class Options:
     jobs: int
     disk_cache: str
     keep_going: bool = False
+    remote: RemoteOptions | None = None
 
 
 @dataclass(frozen=True)
@@ -122,20 +128,34 @@ def analyze_targets(workspace: Workspace, targets: Iterable[Target]) -> Analysis
 class Execution:
     """The stores and processes of one build. Processes come to life with the first action that has to run."""
 
-    def __init__(self, analysis: Analysis, options: Options) -> None:
+    def __init__(self, analysis: Analysis, options: Options, say: Callable[[str], None], *, show: bool = True) -> None:
+        self._show = show
         self.analysis = analysis
         self.options = options
         self.digests = FileDigests(str(analysis.out / STATE / "digests"))
         cache = options.disk_cache
         self.cas = Cas(f"{cache}/cas", self.digests)
         self.workshop: Workshop | None = None
-        actions = ActionCache(f"{cache}/ac", self.cas)
-        self.executor = Executor(analysis.workspace.root, actions, self.digests, self._open)
+        self.remote: Remote | None = None
+        if options.remote is not None:
+            from bkrules.cache.remote import Remote
 
-    def prepare(self) -> None:
-        """Open what running needs. Called in the main thread, before the first action runs."""
+            self.remote = Remote(options.remote, self.cas, say)
+        actions = ActionCache(f"{cache}/ac", self.cas, self.remote)
+        self.executor = Executor(
+            analysis.workspace.root, actions, self.digests, self._open, whole=self._is_wanted, say=say
+        )
+
+    def _is_wanted(self, action: Action) -> bool:
+        """Whether the bytes that an action makes are to be shown in `bk-out`."""
+        return self._show and (action.cell is not None or action.label in self.analysis.targets.wanted)
+
+    def prepare(self, *, tests: bool) -> None:
+        """Open what running needs. Called in the main thread, before the first action runs; `tests` says whether cells may."""
         if self.workshop is None:
             self.workshop = self._make()
+            if tests:
+                self.workshop.processes.begin()
 
     def _open(self) -> Workshop:
         assert self.workshop is not None
@@ -196,12 +216,12 @@ def execute(analysis: Analysis, options: Options) -> BuildResult:
 
 
 def _execute(analysis: Analysis, options: Options, actions: Mapping[str, Action], began: float) -> BuildResult:
-    execution = Execution(analysis, options)
     progress = Progress(sys.stderr, len(actions), live=report.wants_live(sys.stderr))
+    execution = Execution(analysis, options, progress.say)
     results = execution.executor.results
 
     def on_start(action: Action) -> None:
-        execution.prepare()
+        execution.prepare(tests=any(one.cell for one in actions.values()))
         progress.start(action.title, action.mnemonic)
 
     def on_result(result: Result) -> None:
@@ -215,14 +235,17 @@ def _execute(analysis: Analysis, options: Options, actions: Mapping[str, Action]
         on_result,
         jobs=options.jobs,
         keep_going=options.keep_going,
+        ask=execution.executor.ask if execution.remote else None,
     )
     interrupted = False
     leaks: tuple[str, ...] = ()
+    fault = ""
     try:
         with _stop_signals():
             try:
                 scheduler.execute(actions)
                 leaks = execution.end_shared()
+                fault = execution.remote.flush() if execution.remote else ""
             except KeyboardInterrupt:
                 interrupted = True
                 execution.interrupt()
@@ -238,7 +261,14 @@ def _execute(analysis: Analysis, options: Options, actions: Mapping[str, Action]
                 action, "not run", reason="the build was interrupted" if interrupted else "an earlier action failed"
             ),
         )
-    build = BuildResult(tuple(results[name] for name in actions), time.monotonic() - began, interrupted, leaks)
+    build = BuildResult(
+        tuple(results[name] for name in actions),
+        time.monotonic() - began,
+        interrupted,
+        leaks,
+        fault,
+        remote=execution.remote is not None,
+    )
     _write_outputs(analysis, build)
     return build
 

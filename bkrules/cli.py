@@ -6,6 +6,7 @@ import argparse
 import functools
 import json
 import os
+import re
 import shutil
 import sys
 import sysconfig
@@ -27,6 +28,7 @@ from bkrules.build import (
     open_workspace,
     package_of,
 )
+from bkrules.cache.remote_options import RemoteOptions
 from bkrules.errors import BkError, UsageError
 from bkrules.loading.workspace import OUTPUT, find_root
 from bkrules.report import BuildResult
@@ -35,12 +37,17 @@ EPILOG = """exit codes:
   0 success   1 build failed   2 wrong usage   3 tests failed   4 nothing ran
   8 interrupted   36 this machine lacks something   37 a bug of bk"""
 
+HEADERS = "BK_REMOTE_HEADER"
+
 
 MANUAL_HINT = "targets with the tag 'manual' are taken when they are named, and not by //... or :all"
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        message = re.sub(
+            r"(--?remote[^=\s]*[= ]).*", r"\1...", message
+        )  # what is misspelt may be a secret all the same
         raise UsageError("usage", f"{self.prog}: {message}", hint=f"see `{self.prog} --help`")
 
 
@@ -97,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     aquery.add_argument("--json", action="store_true", help="print JSON")
     _add_cache(aquery)
+    _add_remote(aquery)
     workers = _command(
         commands, "workers", _workers, "print the installed workers, their settings, and what they lack here"
     )
@@ -112,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     why.add_argument("--json", action="store_true", help="print JSON")
     _add_cache(why)
+    _add_remote(why)
     cache = _command(commands, "cache", _cache, "look after the disk cache: stats, verify, gc")
     cache.add_argument("what", choices=("stats", "verify", "gc"), help="count it; check every byte; remove what is old")
     cache.add_argument("--max_size", "--max-size", type=_measure("size"), metavar="SIZE", help="for gc: 500M, 10G")
@@ -198,6 +207,74 @@ def _add_execution(parser: argparse.ArgumentParser) -> None:
         "-k", "--keep_going", "--keep-going", action="store_true", help="go on with what does not depend on a failure"
     )
     _add_cache(parser)
+    _add_remote(parser)
+
+
+def _add_remote(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("remote cache", "Bazel's HTTP cache protocol; any fault of it is a miss")
+
+    def add(name: str, **settings: Any) -> None:
+        group.add_argument(f"--{name}", *([f"--{name.replace('_', '-')}"]), **settings)
+
+    add("remote_cache", default="", metavar="URL", help="http://HOST:PORT or https://HOST:PORT, perhaps with a path")
+    add(
+        "remote_header",
+        action="append",
+        default=[],
+        type=_header,
+        metavar="NAME=VALUE",
+        help=f"a header of each request; also one a line in {HEADERS}, where `ps` does not show it",
+    )
+    add("remote_upload_local_results", type=_yes, default=True, metavar="yes|no", help="send what ran here")
+    add("remote_required", action="store_true", help="fail, with exit code 36, when the remote cache does")
+    add("remote_timeout", type=_seconds, default=60.0, metavar="SECONDS", help="for one request (default: 60)")
+    add("tls_certificate", default="", metavar="FILE", help="the certificate of the authority to trust, in PEM")
+
+
+def _header(text: str) -> tuple[str, str]:
+    """A header; what is wrong with it is said without it, since it may be a secret."""
+    name, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
+        raise argparse.ArgumentTypeError("must be NAME=VALUE")
+    if value != value.strip() or not re.fullmatch(r"[\t\x20-\x7e]*", value):
+        raise argparse.ArgumentTypeError(f"the value of {name} must be printable ASCII, without spaces around it")
+    return name, value
+
+
+def _yes(text: str) -> bool:
+    words = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+    if text not in words:
+        raise argparse.ArgumentTypeError(f"must be yes or no, but was {text!r}")
+    return words[text]
+
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"\d+(\.\d+)?", text) or float(text) <= 0:
+        raise argparse.ArgumentTypeError(f"must be a positive number of seconds, but was {text!r}")
+    return float(text)
+
+
+def _remote(arguments: argparse.Namespace) -> RemoteOptions | None:
+    """The remote cache that the command line and the environment name. Raises UsageError."""
+    if not arguments.remote_cache:
+        return None
+    try:
+        more = [_header(line) for line in os.environ.get(HEADERS, "").splitlines() if line]
+    except argparse.ArgumentTypeError as error:
+        raise UsageError("usage", f"{HEADERS}: {error}") from None
+    certificate = arguments.tls_certificate and os.path.abspath(arguments.tls_certificate)
+    if certificate and not os.path.isfile(certificate):
+        raise UsageError("usage", f"--tls_certificate: there is no file {certificate}")
+    options = RemoteOptions(
+        arguments.remote_cache,
+        (*more, *arguments.remote_header),
+        arguments.remote_upload_local_results,
+        arguments.remote_required,
+        arguments.remote_timeout,
+        certificate,
+    )
+    assert options.address  # or it raises
+    return options
 
 
 def _jobs(text: str) -> int:
@@ -207,7 +284,9 @@ def _jobs(text: str) -> int:
 
 
 def _options(arguments: argparse.Namespace) -> Options:
-    return Options(arguments.jobs, os.path.abspath(arguments.disk_cache), arguments.keep_going)
+    return Options(
+        arguments.jobs, os.path.abspath(arguments.disk_cache), arguments.keep_going, remote=_remote(arguments)
+    )
 
 
 def _patterns(arguments: argparse.Namespace) -> list[str]:
@@ -215,25 +294,27 @@ def _patterns(arguments: argparse.Namespace) -> list[str]:
 
 
 def _build(arguments: argparse.Namespace) -> int:
+    options = _options(arguments)
     analysis = analyze_patterns(".", _patterns(arguments))
     if not analysis.targets.wanted:
         raise _nothing(f"no target is left of {' '.join(_patterns(arguments))}", MANUAL_HINT)
-    return _finish(analysis, arguments)
+    return _finish(analysis, options, arguments.argv)
 
 
 def _test(arguments: argparse.Namespace) -> int:
+    options = _options(arguments)
     analysis = analyze_patterns(".", _patterns(arguments), kind="test_matrix")
     if not analysis.targets.wanted:
         raise _nothing(f"no test_matrix among {' '.join(_patterns(arguments))}", f"see `bk query //...`; {MANUAL_HINT}")
-    return _finish(analysis, arguments)
+    return _finish(analysis, options, arguments.argv)
 
 
-def _finish(analysis: Analysis, arguments: argparse.Namespace) -> int:
-    result = execute(analysis, _options(arguments))
+def _finish(analysis: Analysis, options: Options, argv: list[str]) -> int:
+    result = execute(analysis, options)
     text = report.summary(result, analysis.out)
     print(text, flush=True)
-    if result.exit_code == errors.SUCCESS and all(one.cached for one in result.results):
-        _keep(text, analysis, result, arguments.argv)
+    if result.exit_code == errors.SUCCESS and all(one.cached for one in result.results) and options.remote is None:
+        _keep(text, analysis, result, argv)
     return result.exit_code
 
 
@@ -277,11 +358,12 @@ def _aquery(arguments: argparse.Namespace) -> int:
     from bkrules.query.language import chosen, parse_actions
     from bkrules.query.targets import WorkspaceGraph
 
+    options = Options(1, os.path.abspath(arguments.disk_cache), remote=_remote(arguments))
     filters, expression = parse_actions([text.strip() for text in arguments.expressions])
     workspace = open_workspace(".")
     graph = WorkspaceGraph(workspace, package_of(workspace, "."), files=False)
     analysis = analyze_targets(workspace, graph.targets(evaluate(expression, graph)))
-    execution = Execution(analysis, Options(1, os.path.abspath(arguments.disk_cache)))
+    execution = Execution(analysis, options, lambda line: print(line, file=sys.stderr), show=False)
     documents = [_describe(action, execution) for action in analysis.wanted().values()]
     execution.digests.save()
     documents = [document for document in documents if chosen(document, filters)]
@@ -302,6 +384,8 @@ def _look_up(action: Action, execution: Execution) -> tuple[str | None, dict[str
     except BkError as error:
         return None, {"error": error.message}, False
     found = executor.look_up(action)
+    if found is None and execution.remote is not None:
+        found = executor.ask(action)
     if found is not None and found.status == "passed":
         executor.results[action.id] = found
     return whole.digest.hash, dict(whole.leaves), action.id in executor.results
@@ -332,7 +416,8 @@ def _why(arguments: argparse.Namespace) -> int:
     cells = {text.partition("[")[2].rstrip("]") or text for text in named}
     patterns = [text.partition("[")[0] if "[" in text else "//..." for text in named]
     analysis = analyze_patterns(".", [text for text in _patterns(arguments) if text not in named] + patterns)
-    execution = Execution(analysis, Options(1, os.path.abspath(arguments.disk_cache)))
+    options = Options(1, os.path.abspath(arguments.disk_cache), remote=_remote(arguments))
+    execution = Execution(analysis, options, lambda line: print(line, file=sys.stderr), show=False)
     against = (arguments.against or str(analysis.out)).rstrip("/")
     documents = []
     for action in analysis.wanted().values():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from _hashlib import openssl_sha256 as sha256
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 CHUNK = 1 << 20
@@ -36,6 +37,17 @@ def of_file(path: str | os.PathLike[str]) -> Digest:
     finally:
         os.close(fd)
     return Digest(state.hexdigest(), total)
+
+
+def checked(name: Digest, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same chunks. Raises ValueError after the last one when they are not the bytes of `name`."""
+    total, state = 0, sha256()
+    for chunk in chunks:
+        state.update(chunk)
+        total += len(chunk)
+        yield chunk
+    if Digest(state.hexdigest(), total) != name:
+        raise ValueError(f"the bytes that came are not those of {name}")
 
 
 EMPTY = of_bytes(b"")

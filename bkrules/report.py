@@ -33,12 +33,17 @@ TAIL_WIDTH = 240
 
 @dataclass(frozen=True)
 class BuildResult:
-    """The results of a build, in the order of its plan, and what they come to."""
+    """The results of a build, in the order of its plan, and what they come to.
+
+    `fault` is why a remote cache that is required could not be given the results; `remote` says that there was such a cache.
+    """
 
     results: tuple[Result, ...]
     seconds: float
     interrupted: bool = False
     leaks: tuple[str, ...] = ()
+    fault: str = ""
+    remote: bool = False
 
     @property
     def cells(self) -> list[Result]:
@@ -55,7 +60,7 @@ class BuildResult:
             return errors.BUILD_FAILED
         if any(result.status in ("failed", "timed out") and result.failure != "machine" for result in self.cells):
             return errors.TESTS_FAILED
-        if broken or any(result.failure == "machine" for result in self.cells):
+        if broken or self.fault or any(result.failure == "machine" for result in self.cells):
             return errors.MACHINE_LACKS
         if any(result.status == "not run" for result in self.results):
             return errors.NOTHING_RAN
@@ -79,7 +84,7 @@ class Progress:
         if self._wants_live and self._live is None:
             self._live = self._open_live()
         elif self._live is None and mnemonic != "TestCell":
-            self._print(f"  {mnemonic} {name}")
+            self.say(f"  {mnemonic} {name}")
 
     def end(self, result: Result) -> None:
         """An action has a result. Hits are only counted."""
@@ -92,7 +97,7 @@ class Progress:
         if action.cell is None and result.status == "passed":
             word = action.mnemonic
         reason = f": {result.reason.splitlines()[0]}" if result.reason else ""
-        self._print(f"[{self._done}/{self._total}] {word} {action.title} {result.seconds:.2f}s{reason}")
+        self.say(f"[{self._done}/{self._total}] {word} {action.title} {result.seconds:.2f}s{reason}")
 
     def close(self) -> None:
         """Take the live display away."""
@@ -100,7 +105,8 @@ class Progress:
             self._live.stop()
             self._live = None
 
-    def _print(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Print a line, from any thread."""
         if self._live is not None:
             self._live.console.print(line, highlight=False, markup=False)
         else:
@@ -155,6 +161,7 @@ def summary(build: BuildResult, out: Path) -> str:
         parts.append(f"{label}\n{grid(cells)}")
     parts += [_failure(result, out) for result in build.results if result.status in ("failed", "timed out")]
     parts += [f"error: a worker that cells shared: {leak}" for leak in build.leaks]
+    parts += [f"error: {build.fault}"] if build.fault else []
     parts += _remarks(build.results)
     parts += _reasons(build.results)
     parts.append(_counts(build))
@@ -237,12 +244,20 @@ def _counts(build: BuildResult) -> str:
     parts = []
     if cells:
         words = ", ".join(f"{count} {status}" for status, count in _by_status(cells).items())
-        cached = sum(result.cached for result in cells)
-        parts.append(f"{_count(len(cells), 'cell')}: {words} ({cached} cached, {len(cells) - cached} not)")
+        not_cached = sum(not result.cached for result in cells)
+        parts.append(f"{_count(len(cells), 'cell')}: {words} ({_cached(cells, build.remote)}, {not_cached} not)")
     ran = sum(not result.cached and result.status != "not run" for result in others)
-    parts.append(f"{_count(len(others), 'action')}: {ran} ran, {sum(result.cached for result in others)} cached")
+    parts.append(f"{_count(len(others), 'action')}: {ran} ran, {_cached(others, build.remote)}")
     saved = sum(result.seconds for result in build.results if result.cached)
     return f"{'; '.join(parts)}; {saved:.1f} s saved, {build.seconds:.2f} s taken"
+
+
+def _cached(results: Sequence[Result], remote: bool) -> str:
+    """How many results are cached; with a remote cache, in which."""
+    where = [result.cache for result in results if result.cached]
+    if not remote:
+        return f"{len(where)} cached"
+    return f"{where.count('disk')} from the disk cache, {where.count('remote')} from the remote cache"
 
 
 def _by_status(results: Iterable[Result]) -> dict[str, int]:
@@ -297,6 +312,7 @@ def _cell(result: Result, folder: Path, root: Path) -> dict[str, Any]:
         "label": cell.label,
         "status": result.status,
         "cached": result.cached,
+        "cache": result.cache,
         "seconds": round(result.seconds, 3),
         "attempts": result.ran.attempts if result.ran else 0,
         "key": result.key.digest.hash if result.key else None,

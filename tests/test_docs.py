@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import re
 import shlex
@@ -35,6 +36,15 @@ def test_every_command_is_in_the_readme(readme: str) -> None:
     commands = re.findall(r"^    (\w+) +\S", usage, re.MULTILINE)
     assert len(commands) >= 6
     assert [name for name in commands if f"`bk {name}" not in readme] == []
+
+
+def test_every_option_of_a_remote_cache_is_in_the_readme(readme: str) -> None:
+    parser = argparse.ArgumentParser()
+    cli._add_remote(parser)
+    options = [action.option_strings[0] for action in parser._actions if action.dest != "help"]
+    assert len(options) == 6
+    assert [name for name in options if f"| `{name}" not in readme] == []
+    assert f"`{cli.HEADERS}`" in readme
 
 
 def test_every_exit_code_is_in_the_readme(readme: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -131,6 +132,25 @@ def test_the_report_counts_every_cell_once(cell: Callable[..., Result], tmp_path
     assert [one["attempts"] for one in document["cells"]] == [1, 0, 1]
     assert document["cells"][2]["reason"] == "why"
     assert document["cells"][0]["label"] == "//t:m[test_it/worker=oci/compression=gzip]"
+
+
+def test_hits_are_counted_by_the_cache_they_are_from(cell: Callable[..., Result], tmp_path: Path) -> None:
+    remote = dataclasses.replace(cell("passed", "c", cached=True), remote=True)
+    results = (cell("passed"), cell("passed", "rootless", cached=True), remote)
+
+    with_one = report.summary(BuildResult(results, 1.0, remote=True), tmp_path)
+    without = report.summary(BuildResult(results[:2], 1.0), tmp_path)
+
+    assert "3 cells: 3 passed (1 from the disk cache, 1 from the remote cache, 1 not); 0 actions" in with_one
+    assert "2 cells: 2 passed (1 cached, 1 not); 0 actions: 0 ran, 0 cached;" in without
+    assert [result.cache for result in results] == [None, "disk", "remote"]
+
+
+def test_a_required_cache_that_failed_is_the_machine(cell: Callable[..., Result], tmp_path: Path) -> None:
+    good = BuildResult((cell("passed"),), 1.0, fault="remote cache http://host: PUT ac/0: status 507")
+    assert good.exit_code == 36
+    assert "error: remote cache http://host" in report.summary(good, tmp_path)
+    assert BuildResult((cell("failed", failure="test"),), 1.0, fault="it failed").exit_code == 3
 
 
 def test_a_reason_is_said_once_for_all_its_cells(cell: Callable[..., Result], tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,6 +38,14 @@ def write(path: str, data: bytes, mode: int = 0o644) -> None:
                 view = view[os.write(fd, view) :]
         finally:
             os.close(fd)
+
+
+def write_chunks(path: str, chunks: Iterable[bytes], mode: int) -> None:
+    """Write a file by rename, as its bytes arrive; whatever `chunks` raises leaves no file."""
+    with _renamed(path) as scratch, open(_create(scratch, mode), "wb") as file:
+        os.fchmod(file.fileno(), mode)
+        for chunk in chunks:
+            file.write(chunk)
 
 
 def copy(source: str, target: str, mode: int) -> None:

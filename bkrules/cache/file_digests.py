@@ -31,19 +31,23 @@ class FileDigests:
         if not isinstance(self._known, dict):
             self._known = {}
 
-    def of(self, path: str) -> Digest:
-        """The digest of the file at `path`. Raises OSError when it cannot be read."""
+    def of(self, path: str, *, linked: bool = False) -> Digest:
+        """The digest of the file at `path`. Raises OSError when it cannot be read.
+
+        Of a file that gets hard links meanwhile, `linked`, the time of its last change of status says nothing.
+        """
         if path in self._fresh:
             return self._fresh[path]
         before = os.stat(note(path))
-        stamp = (before.st_mtime_ns, before.st_ctime_ns, before.st_size, before.st_ino)
+        changed = 0 if linked else before.st_ctime_ns
+        stamp = (before.st_mtime_ns, changed, before.st_size, before.st_ino)
         known = self._known.get(path)
         if known and known[:4] == stamp:
             found = Digest(known[4], before.st_size)
         else:
             found = digest.of_file(path)
             self._changed = True
-            if time.time_ns() - max(before.st_mtime_ns, before.st_ctime_ns) > RACY_NS:
+            if time.time_ns() - max(before.st_mtime_ns, changed) > RACY_NS:
                 self._known[path] = (*stamp, found.hash)
             else:
                 self._known.pop(path, None)

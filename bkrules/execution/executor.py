@@ -22,13 +22,27 @@ from bkrules.machine import find
 
 
 class Executor:
-    """Resolves inputs, asks the action cache, and runs what it does not have. `results` are those of this build."""
+    """Resolves inputs, asks the action cache, and runs what it does not have. `results` are those of this build.
 
-    def __init__(self, root: str, actions: ActionCache, digests: FileDigests, workshop: Callable[[], Workshop]) -> None:
+    `whole` says of which actions the bytes are wanted, and not only the digests that the keys of others need; `say` is told of
+    what has to run although it was a hit.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        actions: ActionCache,
+        digests: FileDigests,
+        workshop: Callable[[], Workshop],
+        *,
+        whole: Callable[[Action], bool] = lambda _action: True,
+        say: Callable[[str], None] = print,
+    ) -> None:
         self._root = root
         self._actions = actions
         self._digests = digests
         self._workshop = workshop
+        self._whole, self._say = whole, say
         self.results: dict[str, Result] = {}
         self.stopped = threading.Event()
 
@@ -37,18 +51,30 @@ class Executor:
         return key_of(action, self._resolve(action))
 
     def look_up(self, action: Action) -> Result | None:
-        """The result from the cache, a failure that needs no run, or None."""
+        """The result from the disk cache, a failure that needs no run, or None."""
         try:
             key = self.key(action)
         except BkError as error:
             return failed(action, error)
-        found = self._actions.get(key.digest)
-        return None if found is None else self._hit(action, key, found)
+        return self._hit(action, key, self._actions.get(key.digest))
+
+    def ask(self, action: Action) -> Result | None:
+        """The result from the remote cache, or None. Raises MachineLacks when that cache is required and fails."""
+        key = self.key(action)
+        answer = self._actions.ask(key.digest, whole=self._whole(action))
+        found = self._hit(action, key, answer)
+        if answer is not None and found is None:
+            self._actions.disbelieve(key.digest, f"its outputs are not those of {action.mnemonic}")
+        return found and replace(found, remote=True)
 
     def run(self, action: Action) -> Result:
         """The result by running; or from the cache, when another process of bk has just stored it."""
         from filelock import FileLock, Timeout
 
+        try:
+            self._gather(action)
+        except BkError as error:
+            return failed(action, error)
         inputs = self._resolve(action)
         key = key_of(action, inputs)
         locks = Path(self._actions.root).parent / "locks"
@@ -58,9 +84,9 @@ class Executor:
         except Timeout:
             return failed(action, Interrupted("interrupted", "another run of bk had not finished it"))
         with lock:
-            found = self._actions.get(key.digest)
+            found = self._hit(action, key, self._actions.get(key.digest))
             if found is not None:
-                return self._hit(action, key, found)
+                return found
             return self._run(action, key, inputs)
 
     def _run(self, action: Action, key: Key, inputs: Mapping[str, Node]) -> Result:
@@ -101,7 +127,32 @@ class Executor:
             self._actions.put(key.digest, ActionResult(outputs, seconds))
         return Result(action, "passed", False, seconds, key, outputs, outcome.reason, ran=outcome.ran)
 
-    def _hit(self, action: Action, key: Key, found: ActionResult) -> Result:
+    def _gather(self, action: Action) -> None:
+        """Bring the bytes of inputs that are in the remote cache alone. What is not there any more is made again.
+
+        Then the bytes may be others, so the key of `action` is computed afterwards. Raises ActionFailed or MachineLacks.
+        """
+        away = {name: made for name in action.dependencies if (made := self.results[name]).remote}
+        if not away:
+            return
+        lost = self._actions.fetch(found for made in away.values() for found in made.outputs.values())
+        for name, made in away.items():
+            result = ActionResult(made.outputs, made.seconds)
+            assert made.key is not None
+            if not lost.intersection(file.digest for file in result.files()):
+                self._actions.bring(made.key.digest, result)
+                continue
+            self._say(f"  {made.action.mnemonic} {made.action.title} once more: the remote cache lost what it made")
+            again = self.run(made.action)
+            if again.status != "passed":
+                raise ActionFailed("remade", f"{made.action.title}: {again.reason}", hint=again.hint, log=again.log)
+            if self.results[name].remote:  # another thread may have been here meanwhile
+                self.results[name] = again
+
+    def _hit(self, action: Action, key: Key, found: ActionResult | None) -> Result | None:
+        """A result that the cache had; none when it is not of what the action makes."""
+        if found is None or found.outputs.keys() != set(action.outputs):
+            return None
         return Result(action, "passed", True, found.seconds, key, found.outputs)
 
     def _resolve(self, action: Action) -> dict[str, Node]:

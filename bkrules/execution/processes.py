@@ -18,6 +18,7 @@ from bkrules.errors import ActionFailed, Interrupted
 from bkrules.execution.messages import receive, send
 
 _QUEUE = 1 << 20
+_FOR_TESTS = "tests"
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,11 @@ class Processes:
         self._zygote: subprocess.Popen[bytes] | None = None
         self._started: dict[int, Started] = {}
         self._interrupted = False
+
+    def begin(self) -> None:
+        """Start the zygote, which gets ready for tests while other things go on."""
+        with self._lock:
+            self._zygote_control(_FOR_TESTS)
 
     def run(
         self,
@@ -177,11 +183,11 @@ class Processes:
             self._zygote.wait()
             self._control = self._zygote = None
 
-    def _zygote_control(self) -> socket.socket:
+    def _zygote_control(self, *more: str) -> socket.socket:
         if self._control is None:
             near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _QUEUE)
-            arguments = [sys.executable, "-I", "-m", "bkrules.execution.zygote", str(far.fileno())]
+            arguments = [sys.executable, "-I", "-m", "bkrules.execution.zygote", str(far.fileno()), *more]
             environment = {"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8"}
             self._zygote = subprocess.Popen(
                 arguments, pass_fds=[far.fileno()], start_new_session=True, env=environment, stdin=subprocess.DEVNULL

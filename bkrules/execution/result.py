@@ -33,7 +33,7 @@ class Result:
     """`status` is passed, flaky, failed, timed out, skipped or not run; `failure` the class of what went wrong.
 
     `seconds` is what the action took when it ran, which for a cached result was another time. `ran` is there for a cell that ran
-    in this build.
+    in this build. `remote`: it is from the remote cache; the bytes of its outputs may not be on the disk.
     """
 
     action: Action
@@ -47,6 +47,12 @@ class Result:
     hint: str = ""
     log: str = ""
     ran: CellReport | None = None
+    remote: bool = False
+
+    @property
+    def cache(self) -> str | None:
+        """Which cache the result is from: disk, remote, or neither."""
+        return ("remote" if self.remote else "disk") if self.cached else None
 
 
 @dataclass(frozen=True)

@@ -136,11 +136,12 @@ def open_cell(
 
 
 def _go_threads(jobs: int) -> int:
-    """How many threads of Go each daemon runs at a time.
+    """How many threads of Go each daemon runs at a time: half of the cores that a job has, for the test needs some too.
 
-    With a cell for each core one is best, and saves a tenth of their CPU time. It changes no result, so no key has it.
+    On two cores it is one, which saves a tenth of the daemons' CPU time at any number of jobs. It changes no result, so no key has
+    it.
     """
-    return max(1, (os.cpu_count() or 1) // jobs)
+    return max(1, (os.cpu_count() or 1) // (2 * jobs))
 
 
 def _outermost(binds: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -22,11 +22,13 @@ from bkrules.execution.janitor import janitor
 from bkrules.execution.messages import receive, send
 
 
-def main(descriptor: int) -> None:
-    """Serve requests until bk closes its end."""
+def main(descriptor: int, *, for_tests: bool = False) -> None:
+    """Serve requests until bk closes its end; `for_tests` says that cells with tests will be among them."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # janitors are reaped by the kernel
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # bk decides what Ctrl-C means
     control = socket.socket(fileno=descriptor)
+    if for_tests:
+        _preload()
     while True:
         request, descriptors = receive(control)
         if request is None:
@@ -68,6 +70,10 @@ def _in_child(keep: set[int], work: Callable[[], None]) -> None:
         os._exit(0)
 
 
+def _preload() -> None:
+    importlib.import_module("bkrules.testing.in_cell").preload()
+
+
 def _cell(spec: Mapping[str, Any]) -> Callable[[socket.socket, int], None]:
     """Import what the cell will run, so that every later cell has it already."""
     known = len(sys.modules)
@@ -75,7 +81,7 @@ def _cell(spec: Mapping[str, Any]) -> Callable[[socket.socket, int], None]:
         if path not in sys.path:
             sys.path.append(path)
     if spec["program"] in ("test", "tests"):
-        importlib.import_module("bkrules.testing.in_cell").preload()
+        _preload()
     for module in spec["modules"]:
         importlib.import_module(module)
     if len(sys.modules) > known:
@@ -88,4 +94,4 @@ def _cell(spec: Mapping[str, Any]) -> Callable[[socket.socket, int], None]:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), for_tests=len(sys.argv) > 2)

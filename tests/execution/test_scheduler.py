@@ -231,3 +231,56 @@ def test_nothing_to_do(make_action: MakeAction) -> None:
     build = Build()
     build.execute([])
     assert build.events == []
+
+
+def test_a_second_cache_is_asked_about_all_that_is_ready_at_once(make_action: MakeAction) -> None:
+    count = 6
+    together = threading.Barrier(count, timeout=SOON)
+    threads: set[threading.Thread] = set()
+
+    def ask(action: Action) -> Result:
+        threads.add(threading.current_thread())
+        together.wait()
+        return Result(action, "passed", cached=True, remote=True)
+
+    build = Build()
+    actions = {str(number): make_action(str(number)) for number in range(count)}
+    scheduler = Scheduler(build.look_up, build.run, build.on_start, build.on_result, jobs=1, keep_going=False, ask=ask)
+    scheduler.execute(actions)
+    scheduler.join()
+
+    assert set(build.statuses.values()) == {"passed"}
+    assert len(threads) == count
+    assert build.run_threads == set()
+    assert build.callback_threads == {threading.current_thread()}
+
+
+def test_what_no_cache_has_runs_and_what_follows_is_asked_about_later(make_action: MakeAction) -> None:
+    asked: list[str] = []
+    build = Build(hits=["a"])
+
+    def ask(action: Action) -> Result | None:
+        asked.append(action.id)
+        assert set(action.dependencies) <= {result.action.id for result in build.results}
+        return Result(action, "passed", cached=True, remote=True) if action.id == "c" else None
+
+    actions = [make_action("a"), make_action("b", "a"), make_action("c", "b"), make_action("d", "c")]
+    scheduler = Scheduler(build.look_up, build.run, build.on_start, build.on_result, jobs=2, keep_going=False, ask=ask)
+    scheduler.execute({action.id: action for action in actions})
+    scheduler.join()
+
+    assert asked == ["b", "c", "d"]
+    assert build.events == ["passed a", "start b", "passed b", "passed c", "start d", "passed d"]
+
+
+def test_an_error_of_a_second_cache_ends_the_build(make_action: MakeAction) -> None:
+    def ask(_action: Action) -> Result | None:
+        raise RuntimeError("as it may be required")
+
+    build = Build()
+    scheduler = Scheduler(build.look_up, build.run, build.on_start, build.on_result, jobs=2, keep_going=False, ask=ask)
+    with pytest.raises(RuntimeError, match="required"):
+        scheduler.execute({"a": make_action("a")})
+    scheduler.join()
+
+    assert build.events == []

@@ -1,0 +1,489 @@
+"""bk with a real remote cache, bazel-remote, which bk builds as a target of its own."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import cache_server, free_port, silent_server
+from spaces import Space, matrix, wait_for
+
+from bkrules import reapi
+
+SECRET = "s3cr3t-of-the-cache"
+TEST = "def test_one(sandbox):\n    assert sandbox.worker\n\ndef test_two(sandbox):\n    assert not sandbox.rootless\n"
+SMALL = "//targets:small"
+NOISE = 1 << 20
+# A chain of images, which need no tool: each one is an action that reads what the one before it made.
+IMAGES = """
+image(name = "first", noise = {{"a": {size}}})
+image(name = "second", base = ":first", noise = {{"b": {size}}})
+image(name = "third", base = ":second", noise = {{"c": {size}}})
+"""
+Report = Callable[[Path, str], dict[str, Any]]
+
+
+@dataclass
+class Server:
+    """A bazel-remote that runs."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+    port: int
+    scheme: str = "http"
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"{self.scheme}://127.0.0.1:{self.port}"
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.process.kill()
+        self.process.wait()
+
+    def blobs(self) -> list[Path]:
+        """The files of the blobs that it holds."""
+        return sorted(path for path in (self.folder / "data/cas.v2").rglob("*") if path.is_file())
+
+    def blob(self, data: bytes) -> Path:
+        """The file of a blob."""
+        [found] = [path for path in self.blobs() if hashlib.sha256(data).hexdigest() in path.name]
+        return found
+
+
+Start = Callable[..., Server]
+
+
+@pytest.fixture(scope="session")
+def bazel_remote(repository: Path, built: Path) -> Path:
+    """The binary of bazel-remote."""
+    made = Space(repository, built).bk("build", "//targets/tools/bazel-remote:bazel-remote")
+    assert made.returncode == 0, made.stdout + made.stderr
+    return repository / "bk-out/targets/tools/bazel-remote/bazel-remote/bazel-remote"
+
+
+@pytest.fixture
+def start(bazel_remote: Path, tmp_path: Path) -> Iterator[Start]:
+    """Starts servers; each ends with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(*flags: str, folder: str = "server", scheme: str = "http") -> Server:
+            place, port = tmp_path / folder, free_port()
+            place.mkdir(exist_ok=True)
+            log = stack.enter_context(open(tmp_path / f"{folder}.log", "ab"))
+            words = [f"--dir={place}/data", "--max_size=1", f"--http_address=127.0.0.1:{port}", "--grpc_address=none"]
+            process = subprocess.Popen([str(bazel_remote), *words, *flags], stdout=log, stderr=log)
+            server = Server(process, place, port, scheme)
+            stack.callback(server.kill)
+
+            def listens() -> bool:
+                assert process.poll() is None, (tmp_path / f"{folder}.log").read_text()
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                    return True
+                return False
+
+            wait_for(listens)
+            return server
+
+        yield begin
+
+
+@pytest.fixture
+def machine(tmp_path: Path, repository: Path, built: Path) -> Callable[[str], Space]:
+    """Makes clean clones: other folder, other home, an empty disk cache beside Go's own caches."""
+
+    def make(name: str) -> Space:
+        root = tmp_path / name / "workspace"
+        for folder in ("targets", "cache", "home"):
+            (tmp_path / name / folder).mkdir(parents=True)
+        cache = tmp_path / name / "cache"
+        for part in ("go", "toolchains"):
+            (cache / part).symlink_to(built / part)
+        (root / "targets").mkdir(parents=True)
+        (root / "targets/tools").symlink_to(repository / "targets/tools")
+        (root / "plugins").symlink_to(repository / "plugins")
+        space = Space(root, cache, environment={"HOME": str(tmp_path / name / "home")})
+        space.write("WORKSPACE.py", (repository / "WORKSPACE.py").read_text())
+        text = (repository / "targets/BUILD.py").read_text()
+        space.write("targets/BUILD.py", text[: text.index("test_matrix(\n")])
+        space.write("images/BUILD.py", "from bkrules import image\n" + IMAGES.format(size=NOISE))
+        return space
+
+    return make
+
+
+Machine = Callable[[str], Space]
+
+
+def build(space: Space, server: str, *words: str, target: str = "//images:third") -> subprocess.CompletedProcess[str]:
+    """Build with a remote cache."""
+    done = space.bk("build", target, f"--remote_cache={server}", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def warnings(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return [line for line in (done.stdout + done.stderr).splitlines() if "warning" in line]
+
+
+def shown(space: Space, target: str = "images/third") -> dict[str, bytes]:
+    """The outputs of a target, as a user finds them."""
+    folder = space.root / "bk-out" / target
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def everything(folders: Sequence[Path]) -> bytes:
+    """The bytes and names of all files below some folders."""
+    parts = []
+    for folder in folders:
+        for path in folder.rglob("*"):
+            parts.append(str(path).encode())
+            if path.is_file() and not path.is_symlink():
+                parts.append(path.read_bytes())
+    return b"\n".join(parts)
+
+
+def test_a_second_machine_runs_nothing(machine: Machine, start: Start, report: Report) -> None:
+    server = start()
+    first, second = machine("first"), machine("second")
+    for space in (first, second):
+        matrix(space, TEST, "oci")
+
+    done = build(first, server.url, target=SMALL)
+    assert warnings(done) == []
+    assert "(0 from the disk cache, 0 from the remote cache, 2 not)" in done.stdout
+    again = build(second, server.url, target=SMALL)
+
+    assert warnings(again) == []
+    assert "2 cells: 2 passed (0 from the disk cache, 2 from the remote cache, 0 not)" in again.stdout
+    assert "actions: 0 ran, 0 from the disk cache" in again.stdout
+    cells = report(second.root, "small")["cells"]
+    assert [(cell["cached"], cell["cache"]) for cell in cells] == [(True, "remote")] * 2
+    assert all((second.root / cell["log"]).exists() for cell in cells)
+    size = sum(path.stat().st_size for path in (second.cache / "cas").rglob("*") if path.is_file())
+    assert size < 1 << 20, "tools and images came although nothing had to run"
+    assert not (second.cache / "run").exists()
+
+    third = build(second, server.url, target=SMALL)
+    assert "2 cells: 2 passed (2 from the disk cache, 0 from the remote cache, 0 not)" in third.stdout
+    assert [cell["cache"] for cell in report(second.root, "small")["cells"]] == ["disk"] * 2
+
+    second.write("t/test_small.py", TEST.replace("assert sandbox.worker", "assert sandbox.address"))
+    edited = build(second, server.url, target=SMALL)
+
+    assert warnings(edited) == []
+    assert "2 cells: 2 passed (1 from the disk cache, 0 from the remote cache, 1 not)" in edited.stdout
+    assert "actions: 0 ran" in edited.stdout, "a tool was built although its bytes are in the remote cache"
+    assert (second.cache / "cas").is_dir()
+
+
+def test_a_build_of_hits_in_the_disk_cache_asks_nobody(machine: Machine) -> None:
+    one = machine("one")
+    with cache_server() as server:
+        build(one, server.address)
+        before = len(server.requests)
+        assert before > 0
+        done = build(one, server.address)
+        assert len(server.requests) == before
+    assert "3 actions: 0 ran, 3 from the disk cache, 0 from the remote cache" in done.stdout
+
+
+@pytest.mark.parametrize("mode", ["zstd", "uncompressed"])
+@pytest.mark.parametrize("damage", ["deleted", "truncated", "altered"])
+def test_a_blob_that_the_server_lost_is_noticed_and_healed(
+    machine: Machine, start: Start, mode: str, damage: str
+) -> None:
+    server = start("--storage_mode", mode)
+    first = machine("first")
+    build(first, server.url)
+    right = shown(first)
+    victim = server.blob(max(right.values(), key=len))
+    data = victim.read_bytes()
+    if damage == "deleted":
+        victim.unlink()
+    elif damage == "truncated":
+        victim.write_bytes(data[: len(data) // 2])
+    else:
+        middle = len(data) // 2
+        victim.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
+
+    second = machine("second")
+    done = build(second, server.url)
+
+    assert shown(second) == right
+    assert len(warnings(done)) == 1, done.stderr
+    assert server.url in warnings(done)[0]
+    assert "the build goes on" in warnings(done)[0]
+    healed = build(machine("third"), server.url)
+    assert warnings(healed) == []
+    assert "3 actions: 0 ran, 0 from the disk cache, 3 from the remote cache" in healed.stdout
+
+
+def test_what_a_later_action_reads_is_made_again_when_the_server_lost_it(machine: Machine, start: Start) -> None:
+    """`second` is a hit by its digests alone; that its bytes are gone is found when `third` has to run."""
+    server = start()
+    first, second = machine("first"), machine("second")
+    build(first, server.url)
+    for path in server.blobs():
+        if path.stat().st_size > NOISE // 2:
+            path.unlink()
+    text = IMAGES.format(size=NOISE).replace('"c"', '"other"')
+    for space in (first, second):
+        space.write("images/BUILD.py", "from bkrules import image\n" + text)
+    expected = first.bk("build", "//images:third")
+    assert expected.returncode == 0
+
+    done = build(second, server.url)
+
+    assert shown(second) == shown(first)
+    assert len(warnings(done)) == 1
+    assert "once more: the remote cache lost what it made" in done.stderr
+    assert "3 actions: 3 ran" in done.stdout
+
+
+def test_a_result_with_other_outputs_is_a_miss(machine: Machine) -> None:
+    first, second = machine("first"), machine("second")
+    with cache_server() as server:
+        build(first, server.address)
+        for path in [path for path in server.held if path.startswith("/ac/")]:
+            message = reapi.decode("ActionResult", server.held[path])
+            for output in message["output_directories"]:
+                output["path"] = "../../outside"
+            server.held[path] = reapi.encode("ActionResult", message)
+        done = build(second, server.address)
+
+    assert "3 actions: 3 ran" in done.stdout
+    assert "its outputs are not those of Image" in warnings(done)[0]
+    assert shown(second) == shown(first)
+    assert [str(path) for path in second.root.parent.rglob("outside*")] == []
+
+
+@pytest.mark.parametrize("when", ["before", "during", "after"])
+def test_a_server_that_is_killed_changes_no_result(machine: Machine, start: Start, when: str) -> None:
+    server = start()
+    plain, one = machine("plain"), machine("one")
+    images = "from bkrules import image\n" + IMAGES.format(size=NOISE)
+    images += "".join(
+        f'image(name = "more{number}", base = ":{f"more{number - 1}" if number else "third"}", noise = {{"m": {NOISE}}})\n'
+        for number in range(20)
+    )
+    for space in (plain, one):
+        space.write("images/BUILD.py", images)
+    assert plain.bk("build", "//images:more19").returncode == 0
+    words = [*one.command("build", "//images:more19"), f"--remote_cache={server.url}"]
+    if when == "before":
+        server.kill()
+    run = subprocess.Popen(
+        words,
+        cwd=one.root,
+        env={**os.environ, **one.environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert run.stdout is not None
+    assert run.stderr is not None
+    said = ""
+    for line in run.stderr:
+        said += line
+        if when == "during" and line.startswith("[3/23]"):
+            server.kill()
+    out = run.stdout.read()
+    assert run.wait() == 0, said
+    server.kill()
+    run.stdout.close()
+    run.stderr.close()
+
+    assert shown(one, "images/more19") == shown(plain, "images/more19")
+    assert "23 actions: 23 ran" in out
+    assert said.count("warning") == (0 if when == "after" else 1), said
+    later = build(one, server.url, target="//images:more19")
+    assert warnings(later) == []
+    assert "23 actions: 0 ran" in later.stdout
+
+
+def test_a_silent_server_costs_a_few_seconds(machine: Machine) -> None:
+    one = machine("one")
+    with silent_server() as url:
+        done = build(one, url)
+    assert len(warnings(done)) == 1
+    seconds = float(done.stdout.rpartition(", ")[2].split()[0])
+    assert seconds < 10
+
+
+def test_a_reader_changes_nothing_on_the_server(machine: Machine, start: Start) -> None:
+    server = start()
+    first, second = machine("first"), machine("second")
+    done = build(first, server.url, "--remote_upload_local_results=no")
+    assert "3 actions: 3 ran" in done.stdout
+    assert server.blobs() == []
+
+    build(second, server.url, "--remote-upload-local-results", "yes")
+    assert server.blobs() != []
+    third = build(machine("third"), server.url, "--remote_upload_local_results=no")
+    assert "3 actions: 0 ran, 0 from the disk cache, 3 from the remote cache" in third.stdout
+
+
+@pytest.mark.parametrize("way", ["header", "environment", "url", "netrc"])
+def test_credentials_are_used_and_are_nowhere(machine: Machine, start: Start, way: str, tmp_path: Path) -> None:
+    users = tmp_path / "htpasswd"
+    hashed = subprocess.run(
+        ["openssl", "passwd", "-apr1", SECRET], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    users.write_text(f"me:{hashed}\n")
+    server = start("--htpasswd_file", str(users))
+    header = f"Authorization=Basic {base64.b64encode(f'me:{SECRET}'.encode()).decode()}"
+    said: list[subprocess.CompletedProcess[str]] = []
+    spaces = [machine("first"), machine("second"), machine("stranger")]
+    for space in spaces[:2]:
+        url, words, environment = server.url, [], dict(space.environment)
+        if way == "header":
+            words = ["--remote_header", header]
+        elif way == "environment":
+            environment["BK_REMOTE_HEADER"] = header
+        elif way == "url":
+            url = url.replace("//", f"//me:{SECRET}@")
+        else:
+            Path(environment["HOME"], ".netrc").write_text(f"machine 127.0.0.1 login me password {SECRET}\n")
+        said.append(build(dataclasses.replace(space, environment=environment), url, *words))
+    assert "3 actions: 0 ran, 0 from the disk cache, 3 from the remote cache" in said[1].stdout
+    assert [warnings(done) for done in said] == [[], []]
+
+    said.append(build(spaces[2], server.url.replace("//", f"//me:not-{SECRET}@")))
+    assert "status 401" in warnings(said[2])[0]
+    assert len(warnings(said[2])) == 1
+    server.kill()
+    said.append(build(machine("late"), server.url.replace("//", f"//me:{SECRET}@")))
+    assert len(warnings(said[3])) == 1
+
+    written = everything([folder for space in spaces for folder in (space.root, space.cache)])
+    printed = "".join(done.stdout + done.stderr for done in said).encode()
+    for secret in (SECRET, header.rpartition(" ")[2]):
+        assert secret.encode() not in written
+        assert secret.encode() not in printed
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [f"--remote_header={SECRET}"],
+        [f"--remote_header=A={SECRET}\n"],
+        [f"--remote_heade={SECRET}", f"--remote_headers=A={SECRET}"],
+        ["--remote_headers", f"A={SECRET}"],
+        [f"--remote_cache=me:{SECRET}@host"],
+        [f"--remote_cache=ftp://me:{SECRET}@host"],
+    ],
+)
+def test_a_usage_error_shows_no_secret(space: Space, words: list[str]) -> None:
+    done = space.bk("build", "//...", "--remote_cache=http://127.0.0.1:1", *words)
+    assert done.returncode == 2
+    assert SECRET not in done.stdout + done.stderr
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Path:
+    """A private authority, and a certificate of it for 127.0.0.1."""
+    folder = tmp_path / "tls"
+    folder.mkdir()
+
+    def openssl(*words: str) -> None:
+        subprocess.run(["openssl", *words], cwd=folder, capture_output=True, check=True)
+
+    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    usage = ("-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign")
+    openssl("req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=tests", "-days", "2", *usage)
+    openssl("req", *curve, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=server")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
+    signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names")
+    openssl("x509", "-req", "-in", "server.csr", "-out", "server.pem", *signing)
+    return folder
+
+
+def test_tls_with_an_authority_of_ones_own(machine: Machine, start: Start, authority: Path) -> None:
+    files = ("--tls_cert_file", f"{authority}/server.pem", "--tls_key_file", f"{authority}/server.key")
+    server = start(*files, scheme="https")
+    trust = f"--tls_certificate={authority}/ca.pem"
+
+    stranger = build(machine("stranger"), server.url)
+    assert len(warnings(stranger)) == 1
+    assert "its certificate is not trusted" in warnings(stranger)[0]
+    assert server.blobs() == []
+    assert warnings(build(machine("first"), server.url, trust)) == []
+    second = build(machine("second"), server.url, trust)
+    assert "3 actions: 0 ran, 0 from the disk cache, 3 from the remote cache" in second.stdout
+    plain = build(machine("plain"), server.url.replace("https", "http"))
+    assert len(warnings(plain)) == 1
+
+
+def test_a_required_cache_that_fails_fails_the_build(machine: Machine, start: Start) -> None:
+    one = machine("one")
+    server = start()
+    server.kill()
+    done = one.bk("build", "//images:third", f"--remote_cache={server.url}", "--remote_required")
+    assert done.returncode == 36
+    assert f"remote cache {server.url}" in done.stderr
+    assert "connection refused" in done.stderr
+    assert one.bk("build", "//images:third").returncode == 0
+
+
+def test_a_required_cache_that_cannot_be_written_fails_the_build(machine: Machine) -> None:
+    with cache_server() as server:
+        server.answer = lambda handler: handler.command == "PUT" and handler.reply(507)
+        done = machine("one").bk("build", "//images:third", f"--remote_cache={server.address}", "--remote_required")
+    assert done.returncode == 36
+    assert "status 507" in done.stdout
+    assert "3 actions: 3 ran" in done.stdout
+
+
+def test_aquery_knows_keys_from_the_remote_cache(machine: Machine, start: Start) -> None:
+    server = start()
+    build(machine("first"), server.url)
+    second = machine("second")
+    known = second.bk("aquery", "//images:third", f"--remote_cache={server.url}")
+    assert known.stdout.count("  key: ") == 3
+    assert second.bk("aquery", "//images:third").stdout.count("  key: ") == 1
+    assert sum(path.stat().st_size for path in (second.cache / "cas").rglob("*") if path.is_file()) < NOISE
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_upload_is_abandoned(machine: Machine, stop: signal.Signals) -> None:
+    one = machine("one")
+    with cache_server() as server:
+
+        def stall(handler: Any) -> bool:
+            if handler.command == "PUT":
+                import time
+
+                time.sleep(30)
+            return False
+
+        server.answer = stall
+        words = [*one.command("build", "//images:third"), f"--remote_cache={server.address}"]
+        run = subprocess.Popen(
+            words,
+            cwd=one.root,
+            env={**os.environ, **one.environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # A shell starts what runs in the background with SIGINT ignored, these tests too.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        wait_for(lambda: server.count("PUT") > 0)
+        run.send_signal(stop)
+        try:
+            run.communicate(timeout=10)
+        finally:
+            run.kill()
+    assert run.returncode == 8
