@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import bkrules
 from bkrules import cli, errors
 from bkrules.plugin import Backend, spec
 from bkrules.plugin.worker import Worker
@@ -76,7 +78,17 @@ def reference() -> str:
     """The reference of all rules and their attributes."""
     parts = ["# Rules\n\nWhat a WORKSPACE.py or BUILD.py may declare: `from bkrules import ...`.\n"]
     parts += [_rule(rule) for _, rule in sorted(RULES.items())]
+    parts += ["# Functions\n", *(_function(getattr(bkrules, name)) for name in bkrules.FUNCTION_NAMES)]
     return "\n".join(parts)
+
+
+def _function(function: Callable[..., object]) -> str:
+    signature = inspect.signature(function)
+    shown = signature.replace(
+        parameters=[one.replace(annotation=one.empty) for one in signature.parameters.values()],
+        return_annotation=signature.empty,
+    )
+    return f"## {function.__name__}\n\n`{function.__name__}{shown}`\n\n{inspect.getdoc(function)}\n"
 
 
 def _rule(rule: Rule) -> str:
