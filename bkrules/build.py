@@ -30,13 +30,13 @@ from bkrules.execution.result import Result
 from bkrules.execution.runner import Workshop
 from bkrules.execution.scheduler import Scheduler
 from bkrules.label import parse_pattern
+from bkrules.loading.glob import OUTPUT
 from bkrules.loading.graph import TargetGraph, close
-from bkrules.loading.workspace import MARKER, OUTPUT, Workspace, find_root
+from bkrules.loading.sources import MARKER
+from bkrules.loading.workspace import STATE, Workspace, find_root
 from bkrules.plugin.manager import Plugins, load
 from bkrules.report import BuildResult, Progress
 from bkrules.rules import RULES
-
-STATE = ".state"
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ class Analysis:
 
 def open_workspace(folder: str) -> Workspace:
     """The workspace around a folder. Raises UsageError or LoadError."""
-    workspace = Workspace(find_root(folder), RULES)
+    root = find_root(folder)
+    workspace = Workspace(root, RULES, f"{root}/{OUTPUT}/{STATE}")
     top = workspace.package("")
     if top is None or not top.workspace:
         raise LoadError(
@@ -103,7 +104,9 @@ def analyze_patterns(folder: str, patterns: Sequence[str], *, kind: str = "") ->
     out = Path(workspace.root, OUTPUT)
     here = functools.lru_cache(maxsize=1)(lambda: machine.load(str(out / STATE)))
     graph = close(workspace, targets, plugins)
-    return Analysis(workspace, plugins, graph, analyze(graph, workspace, plugins, here), here, out)
+    actions = analyze(graph, workspace, plugins, here)
+    workspace.save()
+    return Analysis(workspace, plugins, graph, actions, here, out)
 
 
 class Execution:

@@ -170,6 +170,7 @@ def _query(arguments: argparse.Namespace) -> int:
         workspace = open_workspace(".")
         package = os.path.relpath(os.getcwd(), workspace.root)
         targets = tuple(workspace.match([parse_pattern(pattern, "" if package == "." else package)]))
+        workspace.save()
     ordered = sorted(targets, key=lambda target: target.label)
     if arguments.json:
         print(

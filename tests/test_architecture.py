@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "plugin": {"errors"},
     "machine": {"errors", "cache", "plugin"},
     "providers": {*VALUES, "images", "plugin"},
-    "loading": {*VALUES, "plugin"},
+    "loading": {*VALUES, "cache", "plugin"},
     "analysis": {*VALUES, "images", "loading", "machine", "plugin", "providers"},
     "rules": {*VALUES, "analysis", "images", "plugin", "providers"},
     "execution": {*VALUES, "cache", "images", "machine", "plugin", "rules", "testing"},
