@@ -2,7 +2,7 @@
 
 `*` and `?` match within a name, `**` any number of folders. A name that begins with a dot is matched only by a pattern
 that writes the dot. The search stays in its package: it enters no folder with a BUILD.py, no symbolic link to a folder,
-none that begins with a dot, no `__pycache__`, and not `bk-out`; a link to a file outside of the workspace is not seen.
+none that begins with a dot, no `__pycache__`, and not `bk-out`. What a link shows of the world outside is not seen.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ def search(root: str, glob: Glob) -> Found:
     depth = max((_ENDLESS if "**" in one else one.count("/") for one in glob.include), default=-1)
     names: list[str] = []
     folders: list[str] = []
-    links = False
-    todo = [""] if depth >= 0 else []
+    here, top = os.path.realpath(f"{root}/{glob.package}"), os.path.realpath(root)
+    links = here != os.path.join(top, glob.package).rstrip("/")
+    todo = [""] if depth >= 0 and f"{here}/".startswith(f"{top}/") else []
     while todo:
         below = todo.pop()
         folder = "/".join(filter(None, [glob.package, below]))

@@ -131,7 +131,9 @@ class Macros:
         if owner != label.package:
             own = Label(owner, label.path[len(owner) + 1 :])
             raise LoadError("unknown-file", f"load: {label} is in another package", where=where, hint=f"write {own}")
-        text = self._sources.read(label.path, record) if self._sources.inside(label.path) else None
+        if not self._sources.inside(label.path):
+            raise LoadError("unknown-file", f"load: {label} is a link that leads out of the workspace", where=where)
+        text = self._sources.read(label.path, record)
         if text is None:
             hint = did_you_mean(label.name, self._sources.beside(label.package), f"files of //{label.package}")
             raise LoadError("unknown-file", f"load: there is no file {label}", where=where, hint=hint)

@@ -95,6 +95,17 @@ def test_links_are_followed_to_files_of_the_workspace(tree: Path, tmp_path: Path
     assert names(tree, "**/l*.txt", "l*/**", "l*") == ["l1.txt"]
 
 
+def test_a_package_behind_a_link_out_of_the_workspace_has_no_files(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/a.txt").touch()
+    (tree / "linked").symlink_to(tmp_path / "outside")
+    (tree / "inner").symlink_to("q")
+    assert names(tree, "*.txt", package="linked") == []
+    assert names(tree, "*.txt", package="inner") == ["a.txt"]
+    assert search(str(tree), Glob("inner", ("*",), ())).links
+    assert not search(str(tree), Glob("q", ("*",), ())).links
+
+
 Read = Callable[[str], Package]
 
 
