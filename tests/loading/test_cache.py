@@ -215,17 +215,15 @@ def test_a_link_whose_target_appears_is_seen(space: Evaluated, aged: str) -> Non
         lambda data: data[:-1] + bytes([data[-1] ^ 1]),
         lambda data: zlib.crc32(b"\xff").to_bytes(4, "big") + b"\xff",
         lambda data: zlib.crc32(b"N").to_bytes(4, "big") + b"N",
-        lambda data: data.replace(b"//", b"??"),
+        lambda data: data.replace(b"colour", b"colouR"),
     ],
     ids=["empty", "short", "half", "a bit", "the last bit", "no marshal", "none", "text"],
 )
 def test_a_spoilt_cache_is_no_cache(spoil: Callable[[bytes], bytes], space: Evaluated) -> None:
     first = plain(space.load())
-    data = space.store().read_bytes()
-    spoilt = spoil(data)
-    space.store().write_bytes(spoilt)
+    space.store().write_bytes(spoil(space.store().read_bytes()))
     assert plain(space.load()) == first
-    assert bool(space.files) == (spoilt != data)
+    assert "p/BUILD.py" in space.files
     assert plain(space.load()) == first
     assert space.files == []
 
