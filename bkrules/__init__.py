@@ -1,13 +1,16 @@
 """bk: hermetic rules, driven by Python, that test container builds on every BuildKit worker.
 
 A WORKSPACE.py or BUILD.py imports its rules from here. They are resolved by bk's own loader, which evaluates those files in
-isolation; imported anywhere else, a rule's name gives its `Rule`, with its attributes and their documentation.
+isolation; imported anywhere else, a rule's name gives its `Rule`, with its attributes and their documentation, and the functions
+`workspace`, `load` and `glob` say what they do and refuse to.
 """
 
 from __future__ import annotations
 
 TYPE_CHECKING = False  # typing itself would cost `bk --version` half of its time
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from bkrules.rule import Rule
 
 __version__ = "0.1.0"
@@ -27,6 +30,41 @@ RULE_NAMES = (
         "worker",
     ),
 )
+FUNCTION_NAMES = ("workspace", "load", "glob")
+
+
+def workspace(*, name: str) -> None:
+    """Name the workspace. `WORKSPACE.py` calls it once.
+
+    Raises LoadError for a name that is no string.
+    """
+    _only_in_build_files("workspace")
+
+
+def load(file: str, *names: str, **renamed: str) -> None:
+    """Take names from another file of the workspace: `load("//pkg:file.py", "name", other = "name")`, or `":file.py"`.
+
+    A statement at the top level, its arguments string literals. The file is any `.py` of a package but `BUILD.py` and
+    `WORKSPACE.py`. Names that begin with `_` stay private, lists and dictionaries are frozen. Rules and `glob` in its
+    functions belong to the package that calls them; at its top level they are errors. Raises LoadError for a file or
+    name that is not there, and for files that load each other.
+    """
+    _only_in_build_files("load")
+
+
+def glob(include: list[str], exclude: list[str] = [], allow_empty: bool = False) -> list[str]:  # noqa: B006 - never used
+    """The files of this package whose names match a pattern of `include` and none of `exclude`, sorted.
+
+    `*` and `?` match within a name, and a leading dot only where it is written; `**` stands for any number of folders.
+    A folder with its own `BUILD.py`, a symbolic link to a folder, a folder that begins with a dot, `__pycache__` and
+    `bk-out` are not entered, and a link that leads out of the workspace is not seen. Raises LoadError for a pattern
+    that leaves the package, and when nothing matches, unless `allow_empty`.
+    """
+    _only_in_build_files("glob")
+
+
+def _only_in_build_files(name: str) -> NoReturn:
+    raise RuntimeError(f"{name} works in a WORKSPACE.py or BUILD.py that bk evaluates")
 
 
 def __getattr__(name: str) -> Rule:

@@ -33,8 +33,10 @@ from bkrules.execution.result import Result
 from bkrules.execution.runner import Workshop
 from bkrules.execution.scheduler import Scheduler
 from bkrules.label import parse_pattern
+from bkrules.loading.glob import OUTPUT
 from bkrules.loading.graph import TargetGraph, close
-from bkrules.loading.workspace import MARKER, OUTPUT, Workspace, find_root
+from bkrules.loading.sources import MARKER
+from bkrules.loading.workspace import STATE, Workspace, find_root
 from bkrules.plugin.manager import Plugins, load
 from bkrules.report import BuildResult, Progress
 from bkrules.rule import Target
@@ -42,8 +44,6 @@ from bkrules.rules import RULES
 
 if TYPE_CHECKING:
     from bkrules.cache.remote import Remote
-
-STATE = ".state"
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ class Analysis:
 
 def open_workspace(folder: str) -> Workspace:
     """The workspace around a folder. Raises UsageError or LoadError."""
-    workspace = Workspace(find_root(folder), RULES)
+    root = find_root(folder)
+    workspace = Workspace(root, RULES, f"{root}/{OUTPUT}/{STATE}")
     top = workspace.package("")
     if top is None or not top.workspace:
         raise LoadError(
@@ -122,7 +123,9 @@ def analyze_targets(workspace: Workspace, targets: Iterable[Target]) -> Analysis
     out = Path(workspace.root, OUTPUT)
     here = functools.lru_cache(maxsize=1)(lambda: machine.load(str(out / STATE)))
     graph = close(workspace, targets, plugins)
-    return Analysis(workspace, plugins, graph, analyze(graph, workspace, plugins, here), here, out)
+    actions = analyze(graph, workspace, plugins, here)
+    workspace.save()
+    return Analysis(workspace, plugins, graph, actions, here, out)
 
 
 class Execution:

@@ -30,7 +30,8 @@ from bkrules.build import (
 )
 from bkrules.cache.remote_options import RemoteOptions
 from bkrules.errors import BkError, UsageError
-from bkrules.loading.workspace import OUTPUT, find_root
+from bkrules.loading.glob import OUTPUT
+from bkrules.loading.workspace import find_root
 from bkrules.report import BuildResult
 
 EPILOG = """exit codes:
@@ -320,6 +321,8 @@ def _finish(analysis: Analysis, options: Options, argv: list[str]) -> int:
 
 def _keep(text: str, analysis: Analysis, result: BuildResult, argv: list[str]) -> None:
     """Keep the answer of a build that found everything cached, with all that it rests on."""
+    if observed.is_in_doubt():
+        return
     modules = [module.__file__ for module in sys.modules.values() if getattr(module, "__file__", None)]
     others = [
         sysconfig.get_path("purelib"),
@@ -350,6 +353,7 @@ def _query(arguments: argparse.Namespace) -> int:
     workspace = open_workspace(".")
     graph = WorkspaceGraph(workspace, package_of(workspace, "."), implicit=arguments.implicit_deps)
     sys.stdout.write(show(evaluate(expression, graph), graph, arguments.output))
+    workspace.save()
     return errors.SUCCESS
 
 

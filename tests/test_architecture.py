@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "plugin": {"errors"},
     "machine": {"observed", "errors", "cache", "plugin"},
     "providers": {*VALUES, "images", "plugin"},
-    "loading": {*VALUES, "plugin"},
+    "loading": {*VALUES, "cache", "plugin"},
     "analysis": {*VALUES, "images", "loading", "machine", "plugin", "providers"},
     "rules": {*VALUES, "analysis", "images", "plugin", "providers"},
     "execution": {"why", *VALUES, "cache", "images", "machine", "plugin", "rules", "testing"},

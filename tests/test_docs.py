@@ -6,11 +6,12 @@ import argparse
 import inspect
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
+import bkrules
 from bkrules import cli, errors
 from bkrules.plugin import Backend, spec
 from bkrules.plugin.worker import Worker
@@ -91,7 +92,17 @@ def reference() -> str:
     parts = ["# Rules\n\nWhat a WORKSPACE.py or BUILD.py may declare: `from bkrules import ...`. Every rule has\n"]
     parts += [_table(COMMON)]
     parts += [f"## {rule.name}\n\n{rule.doc}\n\n{_table(rule.attributes)}" for _, rule in sorted(RULES.items())]
+    parts += ["# Functions\n", *(_function(getattr(bkrules, name)) for name in bkrules.FUNCTION_NAMES)]
     return "\n".join(parts)
+
+
+def _function(function: Callable[..., object]) -> str:
+    signature = inspect.signature(function)
+    shown = signature.replace(
+        parameters=[one.replace(annotation=one.empty) for one in signature.parameters.values()],
+        return_annotation=signature.empty,
+    )
+    return f"## {function.__name__}\n\n`{function.__name__}{shown}`\n\n{inspect.getdoc(function)}\n"
 
 
 def _table(attributes: Mapping[str, Attr]) -> str:

@@ -1,8 +1,8 @@
-"""One WORKSPACE.py or BUILD.py: its bytes become targets.
+"""WORKSPACE.py, BUILD.py and macro files: their bytes become targets and names.
 
 Build files are Python without its ways out: a whitelist of syntax, a short list of builtins, no attribute that starts
-with an underscore, and no import but `from bkrules import ...`. What is left computes values from literals, so
-loading depends on nothing but the file's bytes.
+with an underscore, and no import but `from bkrules import ...`. What is left computes values from literals, from the
+files that are loaded, and from the names that a glob finds; loading depends on nothing else.
 """
 
 from __future__ import annotations
@@ -11,221 +11,186 @@ import ast
 import builtins
 import re
 import sys
-import traceback
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from types import CodeType
+from types import FrameType
 from typing import Any
 
 from bkrules.errors import LoadError, did_you_mean
 from bkrules.label import Label, valid_name
+from bkrules.loading import escape, syntax
+from bkrules.loading.glob import BadGlob, Glob
+from bkrules.loading.macro import Load, Macros, load_of
+from bkrules.loading.sources import Record, Sources
+from bkrules.loading.values import BUILTINS, Refused, Runtime
 from bkrules.rule import Location, Rule, Target, check_attributes
 
-# Without set, hash, id, repr of objects and the like: their order or value changes from run to run.
-BUILTINS = (
-    *(
-        "False",
-        "None",
-        "True",
-        "abs",
-        "all",
-        "any",
-        "bool",
-        "dict",
-        "divmod",
-        "enumerate",
-        "filter",
-        "int",
-        "isinstance",
-    ),
-    *("len", "list", "map", "max", "min", "range", "reversed", "round", "sorted", "str", "sum", "tuple", "zip"),
-)
-
-SYNTAX: tuple[type[ast.AST], ...] = (
-    *(ast.Module, ast.Expr, ast.Assign, ast.AugAssign, ast.For, ast.If, ast.Pass, ast.FunctionDef, ast.Return),
-    *(ast.arguments, ast.arg, ast.Lambda, ast.Call, ast.keyword, ast.Starred, ast.Name, ast.Constant, ast.Attribute),
-    *(ast.List, ast.Tuple, ast.Dict, ast.ListComp, ast.DictComp, ast.GeneratorExp, ast.comprehension, ast.Subscript),
-    *(ast.Slice, ast.IfExp, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.JoinedStr, ast.FormattedValue),
-    *(ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.Break, ast.Continue, ast.ImportFrom),
-)
-FORBIDDEN_METHODS = ("format", "format_map", "mro")
-FORBIDDEN_PREFIXES = (
-    "_",
-    "f_",
-    "gi_",
-    "ag_",
-    "cr_",
-    "tb_",
-    "co_",
-)  # frames and code objects lead to the loader's globals
 EXPLAINED = {
     "open": "build files do no I/O; name the file as a label in an attribute instead",
     "print": "build files have no output; use `bk query` to see what they declare",
     "set": "the order of a set changes from run to run; use a list or a dict",
 }
+_ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
+_Place = tuple[str, int]
 
 
 @dataclass
 class Package:
-    """The targets of one file, by name. `workspace` is what a WORKSPACE.py said of itself."""
+    """The targets of one build file, by name. `workspace` is what a WORKSPACE.py said of itself."""
 
     name: str
     file: str
     targets: dict[str, Target] = field(default_factory=dict)
     workspace: str = ""
+    record: Record = field(default_factory=Record, compare=False, repr=False)
 
 
 def load(text: bytes, file: str, package: str, rules: Mapping[str, Rule], *, top: bool = False) -> Package:
-    """The targets that `text` declares. `file` names it in errors; `top` allows `workspace()`. Raises LoadError."""
-    loader = _Loader(Package(package, file), rules, top)
-    loader.run(text)
-    return loader.package
+    """The targets that `text` alone declares, without other files. Raises LoadError."""
+    return Loader(rules, Sources(None)).package(text, Package(package, file), top=top)
 
 
-_ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
-_GUARD = "__no_set"
+class Loader:
+    """Evaluates the files of one workspace. A macro file is evaluated once, whoever loads it."""
 
+    def __init__(self, rules: Mapping[str, Rule], sources: Sources) -> None:
+        self._rules = rules
+        self._sources = sources
+        self._runtime = Runtime()
+        self._lines: dict[str, dict[int, dict[str, int]]] = {}
+        self._package: Package | None = None
+        self._names: dict[str, Callable[..., Any]] = {name: self._rule(rule) for name, rule in rules.items()}
+        self._names["glob"] = escape.trusted(self._glob)
+        self._names["load"] = escape.trusted(self._load)
+        self._macros = Macros(sources, self._macro)
 
-def _no_set(value: Any) -> Any:
-    if isinstance(value, set | frozenset):
-        raise TypeError("the order of a set changes from run to run; use a list or a dict")
-    return value
+    def package(self, text: bytes, package: Package, *, top: bool = False) -> Package:
+        """The package that `text` declares, filled in. `top` allows `workspace()`. Raises LoadError."""
+        names = {**self._names, "workspace": escape.trusted(self._workspace)} if top else self._names
+        self._evaluate(text, package.file, package.name, names, package.record, package)
+        return package
 
+    def _macro(self, text: bytes, file: str, package: str, record: Record) -> dict[str, Any]:
+        given, scope = self._evaluate(text, file, package, self._names, record, None)
+        own = {name: value for name, value in scope.items() if name not in given}
+        self._runtime.freeze(own.values(), file)
+        return own
 
-class _SetGuard(ast.NodeTransformer):
-    """Dictionary views have operators that make sets."""
-
-    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
-        self.generic_visit(node)
-        if not isinstance(node.op, ast.BitOr | ast.BitAnd | ast.BitXor | ast.Sub):
-            return node
-        return ast.copy_location(ast.Call(ast.Name(_GUARD, ast.Load()), [node], []), node)
-
-
-class _Loader:
-    def __init__(self, package: Package, rules: Mapping[str, Rule], top: bool) -> None:
-        self.package = package
-        self.rules = rules
-        self.names: dict[str, Callable[..., None]] = {name: self._callable(rule) for name, rule in rules.items()}
-        if top:
-            self.names["workspace"] = self._workspace
-        self.lines: dict[int, dict[str, int]] = {}
-
-    def run(self, text: bytes) -> None:
-        file = self.package.file
-        scope = {name: getattr(builtins, name) for name in BUILTINS}
-        scope = {"__builtins__": {**scope, _GUARD: _no_set}, "__name__": file}
+    def _evaluate(
+        self,
+        text: bytes,
+        file: str,
+        folder: str,
+        names: Mapping[str, Callable[..., Any]],
+        record: Record,
+        package: Package | None,
+    ) -> tuple[set[str], dict[str, Any]]:
+        tree = syntax.parse(text, file)
+        given, loads = _take_imports(tree, file, names)
+        syntax.check(tree, file)
+        for one in loads:
+            for name, value in self._macros.names(one, f"{file}:{one.line}", folder, record).items():
+                if name in given:
+                    raise LoadError(
+                        "duplicate-name", f"{file}: {name!r} is bound twice by load", where=f"{file}:{one.line}"
+                    )
+                given[name] = value
+        self._lines[file] = syntax.attribute_lines(tree)
+        code = syntax.compiled(tree, file)
+        scope = {**given, "__builtins__": self._runtime.scope, "__name__": file}
+        self._runtime.start()
+        self._package = package
         try:
-            tree = ast.parse(text, file)
-            self._check(tree, scope)
-            tree = ast.fix_missing_locations(_SetGuard().visit(tree))
-            code: CodeType = compile(tree, file, "exec", dont_inherit=True)
-        except LoadError:
-            raise
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            line = getattr(error, "lineno", None) or 1
-            message = getattr(error, "msg", "") or str(error) or "an expression is nested too deeply"
-            raise LoadError("syntax-error", f"{file}: {message}", where=f"{file}:{line}") from error
-        try:
-            exec(code, scope)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                escape.run(code, scope, self._escape)
         except LoadError:
             raise
         except Exception as error:
-            raise self._explain(error) from error
+            raise self._explain(error, file, names) from error
+        finally:
+            self._package = None
+        return {*given, "__builtins__", "__name__"}, scope
 
-    def _check(self, tree: ast.Module, scope: dict[str, Any]) -> None:
-        body = []
-        for statement in tree.body:
-            if isinstance(statement, ast.ImportFrom) and statement.module == "bkrules" and not statement.level:
-                self._import(statement, scope)
-            else:
-                body.append(statement)
-        tree.body = body
-        for node in ast.walk(tree):
-            self._check_node(node)
-            if isinstance(node, ast.Call):
-                attributes = {item.arg: item.value.lineno for item in node.keywords if item.arg}
-                self.lines.setdefault(node.lineno, {}).update(attributes)
+    # Errors and places.
 
-    def _import(self, statement: ast.ImportFrom, scope: dict[str, Any]) -> None:
-        for item in statement.names:
-            if item.name not in self.names:
-                raise LoadError(
-                    "unknown-rule",
-                    f"{self.package.file}: bkrules has no rule {item.name!r}",
-                    where=f"{self.package.file}:{statement.lineno}",
-                    hint=did_you_mean(item.name, self.names, "rules"),
-                )
-            if (item.asname or "").startswith("__"):
-                raise self._refuse(
-                    statement.lineno, "name", f"the name {item.asname!r}", "it leads out of the build file"
-                )
-            scope[item.asname or item.name] = self.names[item.name]
+    def _chain(self, places: Iterable[_Place]) -> list[_Place]:
+        """Of places from the outermost to the innermost, those in build files, one for a row in the same file."""
+        chain: list[_Place] = []
+        for file, line in places:
+            if file in self._lines:
+                if chain and chain[-1][0] == file:
+                    chain.pop()
+                chain.append((file, line))
+        return chain
 
-    def _check_node(self, node: ast.AST) -> None:
-        line = getattr(node, "lineno", 1)
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            modules = [node.module or "."] if isinstance(node, ast.ImportFrom) else [item.name for item in node.names]
-            raise self._refuse(
-                line,
-                "import",
-                f"import of {modules[0]!r}",
-                "only `from bkrules import ...` at the top level is allowed",
-            )
-        if not isinstance(node, SYNTAX):
-            raise self._refuse(
-                line,
-                "syntax",
-                f"{type(node).__name__.lower()!r}",
-                "build files are declarations: values, calls, for, if and def",
-            )
-        if isinstance(node, ast.Attribute) and (
-            node.attr.startswith(FORBIDDEN_PREFIXES) or node.attr in FORBIDDEN_METHODS
-        ):
-            raise self._refuse(line, "attribute", f"the attribute {node.attr!r}", "it leads out of the build file")
-        name = node.id if isinstance(node, ast.Name) else node.name if isinstance(node, ast.FunctionDef) else ""
-        if name.startswith("__"):
-            raise self._refuse(line, "name", f"the name {name!r}", "it leads out of the build file")
-        if isinstance(node, ast.FunctionDef) and node.decorator_list:
-            raise self._refuse(
-                line, "syntax", "a decorator", "build files are declarations: values, calls, for, if and def"
-            )
+    def _here(self, frame: FrameType | None) -> list[_Place]:
+        places: list[_Place] = []
+        while frame is not None:
+            code = frame.f_code
+            if code.co_filename in self._lines:
+                places.append((code.co_filename, frame.f_lineno))
+                if code.co_name == "<module>":
+                    break
+            frame = frame.f_back
+        return self._chain(reversed(places))
 
-    def _refuse(self, line: int, what: str, thing: str, why: str) -> LoadError:
-        file = self.package.file
-        return LoadError(
-            f"forbidden-{what}", f"{file}: {thing} is not allowed in a build file", where=f"{file}:{line}", hint=why
-        )
-
-    def _explain(self, error: Exception) -> LoadError:
-        file = self.package.file
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-        where = f"{file}:{frames[-1].lineno if frames else 1}"
+    def _explain(self, error: Exception, file: str, names: Mapping[str, object]) -> LoadError:
+        places = []
+        trace = error.__traceback__
+        while trace is not None:
+            places.append((trace.tb_frame.f_code.co_filename, trace.tb_lineno))
+            trace = trace.tb_next
+        where = _text(self._chain(places) or [(file, 1)])
+        if isinstance(error, Refused):
+            return LoadError(error.reason, f"{file}: {error}", where=where, hint=error.hint)
         if isinstance(error, NameError) and error.name:
             name = error.name
             hint = EXPLAINED.get(name) or (
                 f"write `from bkrules import {name}` first"
-                if name in self.names
-                else did_you_mean(name, [*self.names, *BUILTINS[3:]], "available")
+                if name in names
+                else did_you_mean(name, [*names, *BUILTINS[3:]], "available")
             )
             if hasattr(builtins, name) and name not in EXPLAINED:
                 hint = "build files are evaluated without the host: only pure builtins are there\n" + hint
             return LoadError(
                 "unknown-name", f"{file}: {name!r} is not available in a build file", where=where, hint=hint
             )
-        return LoadError("evaluation", f"{file}: {type(error).__name__}: {error}", where=where)
+        text = _ADDRESS.sub("", f"{type(error).__name__}: {error}")
+        return LoadError("evaluation", f"{file}: {text}", where=where)
 
-    def _callable(self, rule: Rule) -> Callable[..., None]:
+    def _escape(self, event: str, frame: FrameType) -> LoadError:
+        chain = self._here(frame)
+        file = chain[0][0] if chain else "a build file"
+        return LoadError(
+            "escape",
+            f"{file}: it tries to leave the build file, by {event!r}",
+            where=_text(chain),
+            hint="build files do no I/O, start nothing and import nothing; what they need is a label or a glob",
+        )
+
+    # The functions that build files call.
+
+    def _rule(self, rule: Rule) -> Callable[..., None]:
         def declare(*args: Any, **given: Any) -> None:
-            self._declare(rule, self._where(sys._getframe(1).f_lineno), args, given)
+            chain = self._here(sys._getframe(2))
+            try:
+                self._declare(rule, chain, args, given)
+            except LoadError as error:
+                error.where = "\n".join([*(_text([place]) for place in chain[:-1]), error.where])
+                raise
 
         declare.__name__ = rule.name
-        return declare
+        return escape.trusted(declare)
 
-    def _where(self, line: int) -> Location:
-        return Location(self.package.file, line, self.lines.get(line, {}))
+    def _location(self, place: _Place) -> Location:
+        file, line = place
+        return Location(file, line, self._lines[file].get(line, {}))
 
-    def _declare(self, rule: Rule, where: Location, args: tuple[Any, ...], given: dict[str, Any]) -> None:
+    def _declare(self, rule: Rule, chain: list[_Place], args: tuple[Any, ...], given: dict[str, Any]) -> None:
+        where = self._location(chain[-1])
+        package = self._current(rule.name, where)
         if args:
             raise LoadError(
                 "positional", f"{rule.name}: attributes are given by name, but {args[0]!r} was not", where=str(where)
@@ -238,22 +203,111 @@ class _Loader:
                 where=where.of("name"),
                 hint='for example: name = "busybox"',
             )
-        label = Label(self.package.name, name)
+        label = Label(package.name, name)
         for attribute, value in given.items():
-            if _ADDRESS.search(repr(value)):
+            try:
+                given[attribute] = self._runtime.plain(value)
+            except TypeError as error:
                 raise LoadError(
-                    "bad-attribute", f"{label}: {attribute!r} has an object's address in it", where=where.of(attribute)
-                )
-        if name in self.package.targets:
-            first = self.package.targets[name].location
+                    "bad-attribute", f"{label}: {attribute!r} {error}", where=where.of(attribute)
+                ) from error
+        if name in package.targets:
+            first = package.targets[name].location
             raise LoadError(
                 "duplicate-name", f"{label}: declared twice", where=str(where), hint=f"the first one is at {first}"
             )
         attributes, extra = check_attributes(rule, label, given, where)
-        self.package.targets[name] = Target(label, rule, attributes, extra, where)
+        own = next((place for place in reversed(chain) if place[0] == package.file), chain[0])
+        package.targets[name] = Target(label, rule, attributes, extra, self._location(own))
+
+    def _current(self, name: str, where: Location) -> Package:
+        if self._package is None:
+            raise LoadError(
+                "top-level-call",
+                f"{where.file}: {name} is called at the top level of a file that others load",
+                where=str(where),
+                hint="call it in a function, which a BUILD.py calls",
+            )
+        return self._package
+
+    def _glob(self, include: Any, exclude: Any = (), allow_empty: Any = False) -> list[str]:
+        chain = self._here(sys._getframe(2))
+        where = _text(chain)
+        package = self._current("glob", self._location(chain[-1]))
+        for name, value in (("include", include), ("exclude", exclude)):
+            if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+                raise LoadError("bad-glob", f"glob: {name!r} must be a list of strings, but was {value!r}", where=where)
+        if not isinstance(allow_empty, bool):
+            raise LoadError(
+                "bad-glob", f"glob: 'allow_empty' must be True or False, but was {allow_empty!r}", where=where
+            )
+        glob = Glob(package.name, tuple(include), tuple(exclude))
+        try:
+            names = self._sources.glob(glob, package.record)
+        except BadGlob as error:
+            raise LoadError("bad-glob", f"glob: {error}", where=where) from error
+        if not names and not allow_empty:
+            raise LoadError(
+                "empty-glob",
+                f"glob: no file of //{package.name} matches {', '.join(map(repr, include)) or 'no pattern'}",
+                where=where,
+                hint="allow_empty = True if there may be none; files of a folder with its own BUILD.py are not in the package",
+            )
+        return list(names)
+
+    def _load(self, *_args: Any, **_given: Any) -> None:
+        where = _text(self._here(sys._getframe(2)))
+        raise LoadError(
+            "bad-load",
+            f"{where.partition(':')[0]}: load is a statement, not a function",
+            where=where,
+            hint='write it at the top level, by itself:  load("//pkg:file.py", "name")',
+        )
 
     def _workspace(self, *, name: str) -> None:
         if not isinstance(name, str):
-            where = self._where(sys._getframe(1).f_lineno)
+            where = self._location(self._here(sys._getframe(2))[-1])
             raise LoadError("bad-name", f"workspace: 'name' must be a string, but was {name!r}", where=where.of("name"))
-        self.package.workspace = name
+        if self._package is not None:
+            self._package.workspace = name
+
+
+def _text(places: Iterable[_Place]) -> str:
+    return "\n".join(f"{file}:{line}" for file, line in places)
+
+
+def _take_imports(
+    tree: ast.Module, file: str, names: Mapping[str, Callable[..., Any]]
+) -> tuple[dict[str, Any], list[Load]]:
+    """The names that a file imports, and its loads, in order; both are taken out of the tree. Raises LoadError."""
+    given: dict[str, Any] = {}
+    rest: list[ast.stmt] = []
+    loads: list[Load] = []
+    for statement in tree.body:
+        if isinstance(statement, ast.ImportFrom) and statement.module == "bkrules" and not statement.level:
+            for item in statement.names:
+                given[item.asname or item.name] = _imported(item, names, f"{file}:{statement.lineno}")
+        else:
+            rest.append(statement)
+    of_load = {name for name, value in given.items() if value is names["load"]}
+    tree.body = []
+    for statement in rest:
+        found = load_of(statement, of_load, file)
+        if found is None:
+            tree.body.append(statement)
+        else:
+            loads.append(found)
+    return given, loads
+
+
+def _imported(item: ast.alias, names: Mapping[str, Callable[..., Any]], where: str) -> Callable[..., Any]:
+    if item.name not in names:
+        raise LoadError(
+            "unknown-rule",
+            f"{where.rpartition(':')[0]}: bkrules has no rule {item.name!r}",
+            where=where,
+            hint=did_you_mean(item.name, names, "rules"),
+        )
+    if (item.asname or "").startswith("__"):
+        raise syntax.forbidden("name", f"the name {item.asname!r}", where, "it leads out of the build file")
+    return names[item.name]

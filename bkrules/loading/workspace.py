@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator, Mapping
 
+from bkrules.digest import Digest
 from bkrules.errors import LoadError, UsageError, did_you_mean
 from bkrules.label import Label, Pattern
-from bkrules.loading import package as package_file
-from bkrules.loading.package import Package
+from bkrules.loading.cache import PackageCache
+from bkrules.loading.glob import BUILD_FILE, OUTPUT, Glob
+from bkrules.loading.package import Loader, Package
+from bkrules.loading.sources import MARKER, Record, Sources, build_file
 from bkrules.observed import note
 from bkrules.rule import MANUAL, Rule, Target
 
-MARKER = "WORKSPACE.py"
-BUILD_FILE = "BUILD.py"
-OUTPUT = "bk-out"
+STATE = ".state"
 
 
 def find_root(start: str) -> str:
@@ -34,12 +34,39 @@ def find_root(start: str) -> str:
 
 
 class Workspace:
-    """Packages of the workspace at `root`, each loaded once, when it is first asked for."""
+    """Packages of the workspace at `root`, each loaded once, when it is first asked for.
 
-    def __init__(self, root: str, rules: Mapping[str, Rule]) -> None:
+    With `state`, a folder, packages are kept there from one build to the next; `save()` writes them.
+    """
+
+    def __init__(self, root: str, rules: Mapping[str, Rule], state: str = "") -> None:
         self.root = root
-        self._rules = rules
+        self._read = Record()
+        self._sources = Sources(root, self._read.add)
+        self._loader = Loader(rules, self._sources)
+        self._cache = PackageCache(root, state, rules) if state else None
         self._packages: dict[str, Package | None] = {}
+        self._listed: dict[str, tuple[str, ...]] = {}
+
+    @property
+    def reads(self) -> Mapping[str, Digest]:
+        """Every file that loading has read so far, by its path in the workspace."""
+        return self._read.files
+
+    @property
+    def globs(self) -> Mapping[Glob, tuple[str, ...]]:
+        """Every glob so far, with the names that it found."""
+        return self._read.globs
+
+    @property
+    def checks(self) -> Mapping[str, bool]:
+        """Every path at which a build file was looked for so far, and whether there was one."""
+        return self._read.exists
+
+    @property
+    def listings(self) -> Mapping[str, tuple[str, ...]]:
+        """Every folder that was searched for packages so far, and those that it has."""
+        return self._listed
 
     def package(self, name: str) -> Package | None:
         """The package in the folder `name`, or None when it has no build file. Raises LoadError."""
@@ -47,18 +74,27 @@ class Workspace:
             self._packages[name] = self._load(name)
         return self._packages[name]
 
+    def save(self) -> None:
+        """Keep the packages that were evaluated, for the next build."""
+        if self._cache is not None:
+            self._cache.save()
+
     def _load(self, name: str) -> Package | None:
-        file = f"{name}/{BUILD_FILE}" if name else MARKER
-        try:
-            with open(note(f"{self.root}/{file}"), "rb") as stream:
-                text = stream.read()
-        except (FileNotFoundError, NotADirectoryError):
+        known = self._cache.get(name) if self._cache is not None else None
+        if known is not None:
+            self._read.add(known.record)
+            return known
+        package = Package(name, build_file(name))
+        text = self._sources.read(package.file, package.record)
+        if text is None:
+            self._read.exists[package.file] = False
+            if self._cache is not None:
+                self._cache.drop(name)
             return None
-        except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:
-                return None
-            raise
-        return package_file.load(text, file, name, self._rules, top=not name)
+        self._loader.package(text, package, top=not name)
+        if self._cache is not None:
+            self._cache.put(package)
+        return package
 
     def target(self, label: Label) -> Target | None:
         """The target of that label, or None."""
@@ -88,7 +124,8 @@ class Workspace:
             name = "" if relative == "." else relative
             if (BUILD_FILE if name else MARKER) in files:
                 found.append(name)
-        return iter(sorted(found))
+        self._listed[below] = tuple(sorted(found))
+        return iter(self._listed[below])
 
     def match(self, patterns: list[Pattern], *, manual: bool = True) -> list[Target]:
         """The targets that the patterns name, sorted by label; a later pattern wins. Raises UsageError.

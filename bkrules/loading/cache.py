@@ -1,0 +1,220 @@
+"""Loaded packages between builds: targets as plain data, with all that they were read from.
+
+An entry holds as long as each file has the digest it had, each glob finds the names it found, and each build file is
+there or not as it was. What `stat` says of files and folders spares reading them again. Whatever cannot be understood
+is as good as absent: the package is evaluated anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import marshal
+import os
+import sys
+import time
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from bkrules.cache import atomic
+from bkrules.cache.file_digests import RACY_NS, FileDigests
+from bkrules.digest import Digest
+from bkrules.label import Label
+from bkrules.loading.glob import Found, Glob, search
+from bkrules.loading.package import Package
+from bkrules.loading.sources import Record, build_file
+from bkrules.observed import note
+from bkrules.rule import Location, Rule, Target
+
+FORMAT = 1
+_Stamp = tuple[int, int, int]
+_Entry = tuple[Any, ...]
+
+
+class PackageCache:
+    """The packages that are kept in `folder` for the workspace at `root`. `save()` writes what was added."""
+
+    def __init__(self, root: str, folder: str, rules: Mapping[str, Rule]) -> None:
+        self._root = root
+        self._store = f"{folder}/packages"
+        self._rules = rules
+        self._digests = FileDigests(f"{folder}/sources")
+        self._made_by = (FORMAT, sys.version, _code(), _schema(rules))
+        self._entries: dict[str, _Entry] = _read(self._store, self._made_by)
+        self._changed = False
+
+    def get(self, name: str) -> Package | None:
+        """The package, when nothing that it was read from has changed."""
+        entry = self._entries.get(name)
+        if entry is None:
+            return None
+        try:
+            files, globs, exists, blob = entry
+            record = self._unchanged(name, files, globs, exists)
+            return None if record is None else _unpack(name, record, marshal.loads(blob), self._rules)
+        except (OSError, ValueError, TypeError, EOFError, KeyError, AttributeError):
+            return None
+
+    def put(self, package: Package) -> None:
+        """Keep a package that was evaluated now; not when a file changed meanwhile, or when it cannot be kept."""
+        record = package.record
+        try:
+            blob = marshal.dumps(_pack(package))
+            if any(self._digest(path) != digest for path, digest in record.files.items()):
+                return
+            globs = [self._glob(glob, names) for glob, names in record.globs.items()]
+        except (OSError, ValueError):
+            return
+        if None not in globs:
+            files = [(path, digest.hash, digest.size) for path, digest in record.files.items()]
+            self._entries[package.name] = (files, globs, list(record.exists.items()), blob)
+            self._changed = True
+
+    def drop(self, name: str) -> None:
+        """Forget a package."""
+        self._changed = self._entries.pop(name, None) is not None or self._changed
+
+    def save(self) -> None:
+        """Write what is new. Where that is not possible nothing is kept, and nothing else changes."""
+        with contextlib.suppress(OSError):
+            if self._changed:
+                kept = {name: one for name, one in self._entries.items() if self._is_file(build_file(name))}
+                data = marshal.dumps((self._made_by, kept))
+                atomic.write(self._store, zlib.crc32(data).to_bytes(4, "big") + data)
+                self._changed = False
+            self._digests.save()
+
+    def _digest(self, path: str) -> Digest:
+        return self._digests.of(f"{self._root}/{path}")
+
+    def _is_file(self, path: str) -> bool:
+        return os.path.isfile(note(f"{self._root}/{path}"))
+
+    def _unchanged(self, name: str, files: Any, globs: Any, exists: Any) -> Record | None:
+        record = Record()
+        for path, known, size in files:
+            digest = self._digest(path)
+            if digest.hash != known or digest.size != size:
+                return None
+            record.files[path] = digest
+        for path, known in exists:
+            if self._is_file(path) != known:
+                return None
+            record.exists[path] = known
+        for index, (include, exclude, names, folders) in enumerate(globs):
+            glob = Glob(name, include, exclude)
+            if not folders or any(self._stamp(folder) != tuple(stamp) for folder, *stamp in folders):
+                again = self._glob(glob, names)
+                if again is None:
+                    return None
+                self._changed = self._changed or again != globs[index]
+                globs[index] = again
+            record.globs[glob] = names
+        return record
+
+    def _glob(self, glob: Glob, names: tuple[str, ...]) -> _Entry | None:
+        """The entry of a glob that found `names`, or None when it finds others now."""
+        now = time.time_ns()
+        found = search(self._root, glob)
+        if found.names != names:
+            return None
+        return (glob.include, glob.exclude, names, self._stamps(found, now))
+
+    def _stamps(self, found: Found, now: int) -> list[Any]:
+        """What stat says of the folders, or nothing when that does not show each change: a young folder, a link."""
+        stamps = [(folder, self._stamp(folder)) for folder in found.folders]
+        if found.links or any(stamp is None or now - max(stamp[:2]) < RACY_NS for _, stamp in stamps):
+            return []
+        return [(folder, *stamp) for folder, stamp in stamps if stamp is not None]
+
+    def _stamp(self, folder: str) -> _Stamp | None:
+        try:
+            stat = os.stat(note(f"{self._root}/{folder}"))
+        except OSError:
+            return None
+        return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+
+
+def _read(store: str, made_by: object) -> dict[str, _Entry]:
+    try:
+        with open(store, "rb") as file:
+            data = file.read()
+        if zlib.crc32(memoryview(data)[4:]).to_bytes(4, "big") != data[:4]:
+            return {}
+        made, entries = marshal.loads(memoryview(data)[4:])
+    except (OSError, ValueError, TypeError, EOFError):
+        return {}
+    return entries if made == made_by and isinstance(entries, dict) else {}
+
+
+def _code() -> tuple[tuple[str, int, int], ...]:
+    """The code that makes targets, by what stat says of it."""
+    here = os.path.dirname(__file__)
+    files = [entry for entry in os.scandir(here) if entry.name.endswith(".py")]
+    names = [*(entry.path for entry in files), f"{os.path.dirname(here)}/rule.py", f"{os.path.dirname(here)}/label.py"]
+    return tuple((name, (stat := os.stat(name)).st_mtime_ns, stat.st_size) for name in sorted(names))
+
+
+def _schema(rules: Mapping[str, Rule]) -> str:
+    schemas = [
+        (
+            rule.name,
+            rule.open_ended,
+            [(name, one.kind, one.required, one.default) for name, one in rule.attributes.items()],
+        )
+        for _, rule in sorted(rules.items())
+    ]
+    return repr(schemas)
+
+
+def _pack(package: Package) -> _Entry:
+    targets = [
+        (
+            one.label.name,
+            one.rule.name,
+            _packed(one.rule, one.attributes),
+            one.extra,
+            one.location.line,
+            dict(one.location.attributes),
+        )
+        for one in package.targets.values()
+    ]
+    return (package.workspace, targets)
+
+
+def _packed(rule: Rule, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    values = dict(attributes)
+    for name, attribute in rule.attributes.items():
+        value = values[name]
+        if attribute.kind == "label" and value is not None:
+            values[name] = _pair(value)
+        elif attribute.kind == "labels":
+            values[name] = tuple(map(_pair, value))
+        elif attribute.kind == "label_dict":
+            values[name] = {key: _pair(label) for key, label in value.items()}
+    return values
+
+
+def _pair(label: Label) -> tuple[str, str]:
+    return label.package, label.name
+
+
+def _unpack(name: str, record: Record, packed: _Entry, rules: Mapping[str, Rule]) -> Package:
+    workspace, targets = packed
+    package = Package(name, build_file(name), workspace=workspace, record=record)
+    kinds = {
+        rule.name: [(key, one.kind) for key, one in rule.attributes.items() if one.kind.startswith("label")]
+        for rule in rules.values()
+    }
+    for target, rule_name, values, extra, line, lines in targets:
+        for key, kind in kinds[rule_name]:
+            value = values[key]
+            if kind == "labels":
+                values[key] = tuple([Label(*pair) for pair in value])
+            elif kind == "label_dict":
+                values[key] = {word: Label(*pair) for word, pair in value.items()}
+            elif value is not None:
+                values[key] = Label(*value)
+        where = Location(package.file, line, lines)
+        package.targets[target] = Target(Label(name, target), rules[rule_name], values, extra, where)
+    return package

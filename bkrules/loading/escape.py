@@ -1,0 +1,92 @@
+"""The backstop behind the list of syntax: a hook that sees whatever leaves the interpreter.
+
+While a build file is evaluated, every audit event of its thread ends the loading: to open a file or a socket, to start a
+process, to import, to compile, to look at frames or into functions. Python cannot remove such a hook, so there is one
+for the life of the process; it does nothing at any other time.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from _thread import get_ident
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from types import CodeType, FrameType
+from typing import Any
+
+from bkrules.errors import LoadError
+
+Refuse = Callable[[str, FrameType], LoadError]
+
+
+class _Watch:
+    """The code that runs now, its thread, what makes the error, and the first error."""
+
+    def __init__(self, code: CodeType, refuse: Refuse) -> None:
+        self.code = code
+        self.thread = get_ident()
+        self.refuse = refuse
+        self.escape: LoadError | None = None
+
+
+_watch: _Watch | None = None
+_installed = False
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    global _watch
+    watch = _watch
+    if watch is None or get_ident() != watch.thread or (event == "exec" and arguments[0] is watch.code):
+        return
+    _watch = None  # to look at frames is an event too
+    try:
+        error = watch.refuse(event, sys._getframe(1))
+    finally:
+        _watch = watch
+    watch.escape = watch.escape or error
+    raise error
+
+
+def run(code: CodeType, scope: dict[str, Any], refuse: Refuse) -> None:
+    """Evaluate code under the hook. `refuse` makes the error from an event and its frame. Raises that LoadError."""
+    watch = _Watch(code, refuse)
+    try:
+        with _watching(watch):
+            exec(code, scope)
+    finally:
+        if watch.escape is not None:  # even when somebody swallowed it
+            raise watch.escape
+
+
+@contextmanager
+def _watching(watch: _Watch) -> Iterator[None]:
+    global _watch, _installed
+    if not _installed:
+        sys.addaudithook(_hook)
+        _installed = True
+    collects = gc.isenabled()
+    gc.disable()  # a finalizer of something else may close files, and must not be stopped
+    _watch = watch
+    try:
+        yield
+    finally:
+        _watch = None
+        if collects:
+            gc.enable()
+
+
+def trusted(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of the loader that build files call: it may look at frames and read files."""
+
+    @wraps(function)
+    def call(*args: Any, **given: Any) -> Any:
+        global _watch
+        watch, _watch = _watch, None
+        try:
+            return function(*args, **given)
+        finally:
+            _watch = watch
+
+    return call

@@ -1,0 +1,84 @@
+"""What loading reads of a workspace, and a record of it: files, names that match a glob, where packages are."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from bkrules import digest
+from bkrules.digest import Digest
+from bkrules.loading.glob import BUILD_FILE, Glob, search
+from bkrules.observed import note
+
+MARKER = "WORKSPACE.py"
+_NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
+
+
+@dataclass
+class Record:
+    """What was read: files by path, the names that each glob found, and whether build files are there."""
+
+    files: dict[str, Digest] = field(default_factory=dict)
+    globs: dict[Glob, tuple[str, ...]] = field(default_factory=dict)
+    exists: dict[str, bool] = field(default_factory=dict)
+
+    def add(self, other: Record) -> None:
+        """Take over what another record has."""
+        self.files.update(other.files)
+        self.globs.update(other.globs)
+        self.exists.update(other.exists)
+
+
+def build_file(package: str) -> str:
+    """The path of a package's build file."""
+    return f"{package}/{BUILD_FILE}" if package else MARKER
+
+
+class Sources:
+    """The files of the workspace at `root`, or none at all without it. `seen` is called before each read."""
+
+    def __init__(self, root: str | None, seen: Callable[[Record], None] = lambda _record: None) -> None:
+        self.root = root
+        self._seen = seen
+
+    def read(self, path: str, record: Record) -> bytes | None:
+        """The bytes of a file, or None when there is none. Raises OSError when it cannot be read."""
+        if self.root is None:
+            return None
+        try:
+            with open(note(f"{self.root}/{path}"), "rb") as stream:
+                data = stream.read()
+        except OSError as error:
+            if error.errno in _NO_FILE:
+                return None
+            raise
+        self._note(record, Record(files={path: digest.of_bytes(data)}))
+        return data
+
+    def is_package(self, package: str, record: Record) -> bool:
+        """Whether a folder is a package."""
+        path = build_file(package)
+        found = self.root is not None and os.path.isfile(note(f"{self.root}/{path}"))
+        self._note(record, Record(exists={path: found}))
+        return found
+
+    def inside(self, path: str) -> bool:
+        """Whether a path of the workspace stays in it, symbolic links followed."""
+        root = os.path.realpath(self.root or "")
+        return os.path.realpath(f"{root}/{path}").startswith(f"{root}/")
+
+    def glob(self, glob: Glob, record: Record) -> tuple[str, ...]:
+        """The names that a glob finds. Raises BadGlob."""
+        names = search(self.root, glob).names if self.root is not None else ()
+        self._note(record, Record(globs={glob: names}))
+        return names
+
+    def beside(self, package: str) -> list[str]:
+        """The macro files of a package, for a hint."""
+        return list(self.glob(Glob(package, ("*.py",), (BUILD_FILE, MARKER)), Record()))
+
+    def _note(self, record: Record, found: Record) -> None:
+        record.add(found)
+        self._seen(found)
