@@ -6,7 +6,7 @@ import fcntl
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from bkrules.execution import cgroups
 NAMESPACES = ("mnt", "pid", "net", "ipc", "uts")
 SUBORDINATE = ("/etc/subuid", "/etc/subgid")
 _LOOP_GET_STATUS64, _LOOP_CLR_FD = 0x4C05, 0x4C01
-_FUSE_CONNECTIONS = "/sys/fs/fuse/connections"
+FUSE_CONNECTIONS = "/sys/fs/fuse/connections"
 
 
 class Belongings:
@@ -52,7 +52,7 @@ class Belongings:
 
     def _is_connected(self, number: int) -> bool:
         """Whether a connection is there and no cell that lives has been given its number again."""
-        if not os.path.exists(f"{_FUSE_CONNECTIONS}/{number}"):
+        if not os.path.exists(f"{FUSE_CONNECTIONS}/{number}"):
             return False
         return not any(number in fuse_connections([int(pid)]) for pid in filter(str.isdigit, os.listdir("/proc")))
 
@@ -72,6 +72,13 @@ def fuse_connections(processes: list[int]) -> list[int]:
                 if after.startswith("fuse"):
                     found.add(int(before.split()[2].partition(":")[2]))
     return sorted(found)
+
+
+def abort(connections: Iterable[int]) -> None:
+    """End FUSE connections, so that who waits for an answer gets an error."""
+    for number in connections:
+        with suppress(OSError):  # it has ended meanwhile, or this process sees none
+            Path(FUSE_CONNECTIONS, str(number), "abort").write_text("1")
 
 
 def _command(pid: int) -> str:

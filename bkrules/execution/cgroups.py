@@ -94,6 +94,15 @@ def processes(path: str) -> list[int]:
     return found
 
 
+def threads(path: str) -> list[int]:
+    """The threads in a cgroup and in those below it; a process that is about to end may have nothing else."""
+    found: list[int] = []
+    for folder, _, _ in os.walk(path):
+        with suppress(OSError):  # gone meanwhile
+            found += [int(word) for word in Path(folder, "cgroup.threads").read_text().split()]
+    return found
+
+
 def remove(path: str) -> None:
     """Kill what is left in a cgroup, and remove it with those below. Raises OSError when it stays busy for 5 s."""
     deadline = time.monotonic() + _REMOVE_SECONDS

@@ -17,13 +17,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bkrules.execution import egress, linux
-from bkrules.execution.audit import Belongings
+from bkrules.execution.audit import Belongings, abort, fuse_connections
 from bkrules.execution.cell import first_process
-from bkrules.execution.cgroups import Cgroups
+from bkrules.execution.cgroups import Cgroups, threads
 from bkrules.execution.messages import receive, send
 from bkrules.plugin.worker import MIRROR_PORT, Worker
 
 _QUESTION_LIMIT = 256
+_PATIENCE_MS = 500
 
 
 def janitor(spec: Mapping[str, Any], channel: socket.socket, death: int, worker: Worker) -> None:
@@ -95,12 +96,17 @@ class _Cell:
         for descriptor in (death, ended, self.channel, self.near, self.names.socket):
             poll.register(descriptor, select.POLLIN)
         questions = 0
+        answered: dict[str, Any] | None = None
         while True:
-            found = {descriptor for descriptor, _ in poll.poll()}
+            found = {descriptor for descriptor, _ in poll.poll(None if answered is None else _PATIENCE_MS)}
             if death in found:
+                belongings.fuse = fuse_connections(self.groups.processes())
                 os.kill(self.pid, signal.SIGKILL)
-                os.waitpid(self.pid, 0)
+                self.reap(ended, belongings)
                 return None
+            if not found:
+                self.reap(ended, belongings)
+                return answered
             if self.names.socket.fileno() in found:
                 self.names.answer(self.groups.processes() if questions < _QUESTION_LIMIT else ())
                 questions += 1
@@ -110,17 +116,28 @@ class _Cell:
                 message, _ = receive(self.near)
                 if message is None:
                     poll.unregister(self.near)
+                    answered = answered or result
                 elif message["event"] == "root":
                     belongings.device = message["device"]
                 elif message["event"] == "cell":
                     send(self.channel, self.judged(message, []))
                 else:
-                    result = message
+                    answered = message
                     belongings.fuse = message.get("fuse", [])
             elif ended in found:
-                os.waitpid(self.pid, 0)
-                os.close(ended)
-                return result
+                self.reap(ended, belongings)
+                return answered or result
+
+    def reap(self, ended: int, belongings: Belongings) -> None:
+        """Wait for the cell's first process, which is about to end.
+
+        A FUSE server that dies with a file of its own open waits for an answer from itself, and everybody else for it: after a
+        while the cell's FUSE connections are aborted.
+        """
+        if not select.select([ended], [], [], _PATIENCE_MS / 1000)[0]:
+            abort({*belongings.fuse, *fuse_connections(threads(self.groups.path))})
+        os.waitpid(self.pid, 0)
+        os.close(ended)
 
     def judged(self, result: Mapping[str, Any], leftovers: list[str]) -> dict[str, Any]:
         """A result with what is known from outside of the cell, since the last result."""

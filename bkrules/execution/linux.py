@@ -15,7 +15,7 @@ from contextlib import contextmanager
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x04000000, 0x08000000
 CLONE_NEWPID, CLONE_NEWNET, CLONE_INTO_CGROUP = 0x20000000, 0x40000000, 0x200000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 4096
-MS_REC, MS_PRIVATE = 16384, 1 << 18
+MS_REC, MS_PRIVATE, MS_SLAVE = 16384, 1 << 18, 1 << 19
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}[os.uname().machine]
 _SYS_BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
 _SYS_CLONE3 = 435
@@ -85,6 +85,12 @@ def leave_network() -> None:
     """Move this process to a new network namespace, whose loopback is up."""
     _check(_libc.unshare(CLONE_NEWNET), "unshare")
     loopback_up()
+
+
+def own_mounts() -> None:
+    """Move this process to a mount namespace of its own, which still sees what is mounted outside later."""
+    _check(_libc.unshare(CLONE_NEWNS), "unshare")
+    mount("", "/", flags=MS_REC | MS_SLAVE)
 
 
 def bpf(command: int, attributes: bytes) -> int:

@@ -15,9 +15,11 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
-from bkrules.execution import command
+from bkrules.execution import command, linux
+from bkrules.execution.audit import FUSE_CONNECTIONS
 from bkrules.execution.janitor import janitor
 from bkrules.execution.messages import receive, send
 
@@ -27,6 +29,7 @@ def main(descriptor: int, *, for_tests: bool = False) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # janitors are reaped by the kernel
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # bk decides what Ctrl-C means
     control = socket.socket(fileno=descriptor)
+    _see_fuse()
     if for_tests:
         _preload()
     while True:
@@ -68,6 +71,13 @@ def _in_child(keep: set[int], work: Callable[[], None]) -> None:
         os.write(2, f"bk: janitor: {error!r}\n".encode())
     finally:
         os._exit(0)
+
+
+def _see_fuse() -> None:
+    """Mount the kernel's list of FUSE connections in a namespace of the zygote's own, where janitors look for their cells'."""
+    with suppress(OSError):  # not root, or no FUSE: then there is nothing to look for
+        linux.own_mounts()
+        linux.mount("bk", FUSE_CONNECTIONS, "fusectl")
 
 
 def _preload() -> None:

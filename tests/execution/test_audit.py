@@ -172,7 +172,7 @@ def test_a_fuse_connection_that_outlives_its_mount(
         try:
             assert process.stdout.readline() == "mounted\n"
             with mounted("fusectl", tmp_path / "connections") as connections:
-                monkeypatch.setattr(audit, "_FUSE_CONNECTIONS", str(connections))
+                monkeypatch.setattr(audit, "FUSE_CONNECTIONS", str(connections))
                 cell.fuse = fuse_connections([process.pid, process.pid, 1 << 30])
                 (number,) = cell.fuse
                 assert str(number) in os.listdir(connections)

@@ -175,7 +175,7 @@ def test_a_second_run_waits_for_the_first_and_can_be_stopped(tools: Space, lefto
         run = subprocess.Popen(
             tools.command("build", "//targets:small"), cwd=tools.root, stdout=subprocess.PIPE, text=True
         )
-        wait_for(lambda: len(list((tools.cache / "run").glob("*/lock"))) == number)
+        wait_for(lambda: len(list((tools.cache / "run").glob("*/ledger"))) == number)
         return run
 
     first = begin(1)
