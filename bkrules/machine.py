@@ -61,11 +61,13 @@ class Machine:
 @functools.cache
 def find(command: str) -> str:
     """The path of a command of this machine, or `command` itself when it is absolute. Raises MachineLacks."""
+    path: str | None = command
     if not command.startswith("/"):
-        for folder in f"{os.environ.get('PATH', '')}:{SEARCH_PATH}".split(":"):
-            if os.path.exists(note(f"{folder}/{command}")):
+        folders = f"{os.environ.get('PATH', '')}:{SEARCH_PATH}"
+        path = which(command, path=folders)
+        for folder in folders.split(":"):  # a command that appears in an earlier folder would be found instead
+            if note(f"{folder}/{command}") == path:
                 break
-    path = command if command.startswith("/") else which(command, path=f"{os.environ.get('PATH', '')}:{SEARCH_PATH}")
     if path is None or not os.path.isfile(path):
         name = PACKAGES.get(os.path.basename(command), "")
         hint = f"on Debian and Ubuntu:  apt-get install {name}" if name else "install it, or name another one"

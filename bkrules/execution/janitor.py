@@ -1,7 +1,7 @@
 """The janitor of a cell: makes it, waits for it, ends it when bk is gone, looks for what it left, cleans up.
 
-It lives in the host's namespaces but for the network, where it is in the cell's: so the sockets that bk serves from outside, the
-mirror's and the name server's, are made in there and stay with it.
+It lives in the host's namespaces but for two. Its network is the cell's: so the sockets that are served from outside, the mirror's
+and the name server's, are made in there and stay with it. Its mounts are the zygote's, which show the kernel's FUSE connections.
 """
 
 from __future__ import annotations
