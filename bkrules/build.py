@@ -27,7 +27,7 @@ from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
 from bkrules.cache.maintenance import in_use
 from bkrules.cache.remote_options import RemoteOptions
-from bkrules.errors import LoadError
+from bkrules.errors import BkError, LoadError
 from bkrules.execution.executor import Executor
 from bkrules.execution.result import Result
 from bkrules.execution.runner import Workshop
@@ -188,6 +188,22 @@ class Execution:
             jobs=self.options.jobs,
             shared=SharedCells(),
         )
+
+    def look_up(self, action: Action) -> tuple[str | None, dict[str, str], bool]:
+        """The key of an action, its leaves, and whether its result is cached. No key when what it depends on has no result."""
+        executor = self.executor
+        if not all(name in executor.results for name in action.dependencies):
+            return None, {}, False
+        try:
+            whole = executor.key(action)
+        except BkError as error:
+            return None, {"error": error.message}, False
+        found = executor.look_up(action)
+        if found is None and self.remote is not None:
+            found = executor.ask(action)
+        if found is not None and found.status == "passed":
+            executor.results[action.id] = found
+        return whole.digest.hash, dict(whole.leaves), action.id in executor.results
 
     def interrupt(self) -> None:
         """End whatever runs, and what waits for another run of bk."""

@@ -398,9 +398,9 @@ def test_workers_are_listed_with_their_settings(space: Space) -> None:
 
 def test_a_bug_shows_its_traceback_and_has_an_exit_code_of_its_own(space: Space) -> None:
     code = (
-        "import sys, bkrules.cli as c\n"
+        "import sys, bkrules.cli as c, bkrules.commands.build as b\n"
         "def broken(*_): raise RuntimeError('boom')\n"
-        "c.analyze_patterns = broken\n"
+        "b.analyze_patterns = broken\n"
         "sys.exit(c.main(['build', '//...']))"
     )
     done = subprocess.run(

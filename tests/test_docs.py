@@ -13,6 +13,7 @@ import pytest
 
 import bkrules
 from bkrules import cli, errors
+from bkrules.commands import arguments
 from bkrules.plugin import Backend, spec
 from bkrules.plugin.worker import Worker
 from bkrules.query.language import FILTERS, FUNCTIONS
@@ -41,11 +42,11 @@ def test_every_command_is_in_the_readme(readme: str) -> None:
 
 def test_every_option_of_a_remote_cache_is_in_the_readme(readme: str) -> None:
     parser = argparse.ArgumentParser()
-    cli._add_remote(parser)
+    arguments.add_remote(parser)
     options = [action.option_strings[0] for action in parser._actions if action.dest != "help"]
     assert len(options) == 6
     assert [name for name in options if f"| `{name}" not in readme] == []
-    assert f"`{cli.HEADERS}`" in readme
+    assert f"`{arguments.HEADERS}`" in readme
 
 
 def test_every_exit_code_is_in_the_readme(readme: str) -> None:

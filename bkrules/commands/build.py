@@ -1,0 +1,74 @@
+"""`bk build` and `bk test`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import sysconfig
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from bkrules import errors, observed, report, unchanged
+from bkrules.build import Analysis, Options, analyze_patterns, execute
+from bkrules.commands.arguments import add_execution, add_patterns, command, nothing, options_of, patterns_of
+from bkrules.report import BuildResult
+
+if TYPE_CHECKING:
+    from bkrules.commands.arguments import Commands
+
+MANUAL_HINT = "targets with the tag 'manual' are taken when they are named, and not by //... or :all"
+
+
+def add(commands: Commands) -> None:
+    """Add the commands of this module to the parser."""
+    build = command(commands, "build", _build, "build targets; a matrix runs the cells that have no proven answer")
+    add_patterns(build)
+    add_execution(build)
+    test = command(commands, "test", _test, "the same for the matrices among the targets")
+    add_patterns(test)
+    add_execution(test)
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    options = options_of(arguments)
+    analysis = analyze_patterns(".", patterns_of(arguments))
+    if not analysis.targets.wanted:
+        raise nothing(f"no target is left of {' '.join(patterns_of(arguments))}", MANUAL_HINT)
+    return _finish(analysis, options, arguments.argv)
+
+
+def _test(arguments: argparse.Namespace) -> int:
+    options = options_of(arguments)
+    analysis = analyze_patterns(".", patterns_of(arguments), kind="test_matrix")
+    if not analysis.targets.wanted:
+        raise nothing(
+            f"no test_matrix among {' '.join(patterns_of(arguments))}", f"see `bk query //...`; {MANUAL_HINT}"
+        )
+    return _finish(analysis, options, arguments.argv)
+
+
+def _finish(analysis: Analysis, options: Options, argv: list[str]) -> int:
+    result = execute(analysis, options)
+    text = report.summary(result, analysis.out)
+    print(text, flush=True)
+    if result.exit_code == errors.SUCCESS and all(one.cached for one in result.results) and options.remote is None:
+        _keep(text, analysis, result, argv)
+    return result.exit_code
+
+
+def _keep(text: str, analysis: Analysis, result: BuildResult, argv: list[str]) -> None:
+    """Keep the answer of a build that found everything cached, with all that it rests on."""
+    if observed.is_in_doubt():
+        return
+    modules = [module.__file__ for module in sys.modules.values() if getattr(module, "__file__", None)]
+    others = [
+        sysconfig.get_path("purelib"),
+        "/dev/fuse",
+        *filter(None, modules),
+        *report.outputs(result, analysis.targets.wanted, analysis.out),
+    ]
+    before, after = text.rsplit(f"{result.seconds:.2f}", 1)
+    with suppress(OSError):  # where it cannot be kept, the next build works it out again
+        unchanged.keep(
+            argv, analysis.workspace.root, [*observed.noted(), *others], f"{before}{unchanged.SECONDS}{after}\n"
+        )

@@ -1,0 +1,101 @@
+"""`bk cache`, `bk clean` and `bk reap`: what looks after folders."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bkrules import errors
+from bkrules.commands.arguments import add_cache, command
+from bkrules.errors import UsageError
+from bkrules.loading.glob import OUTPUT
+from bkrules.loading.workspace import find_root
+
+if TYPE_CHECKING:
+    from bkrules.commands.arguments import Commands
+
+
+def add(commands: Commands) -> None:
+    """Add the commands of this module to the parser."""
+    cache = command(commands, "cache", _cache, "look after the disk cache: stats, verify, gc")
+    cache.add_argument("what", choices=("stats", "verify", "gc"), help="count it; check every byte; remove what is old")
+    cache.add_argument("--max_size", "--max-size", type=_measure("size"), metavar="SIZE", help="for gc: 500M, 10G")
+    cache.add_argument("--max_age", "--max-age", type=_measure("span"), metavar="SPAN", help="for gc: 12h, 30d")
+    cache.add_argument("--json", action="store_true", help="print JSON")
+    add_cache(cache)
+    clean = command(commands, "clean", _clean, "remove bk-out; the next build takes all from the disk cache")
+    clean.add_argument("--expunge", action="store_true", help="remove the disk cache too")
+    add_cache(clean)
+    reap = command(commands, "reap", _reap, "remove what a killed run left, and nothing else")
+    add_cache(reap)
+
+
+def _measure(kind: str) -> Callable[[str], float]:
+    """An option's value as a number; the module that reads it is imported when there is one."""
+
+    def read(text: str) -> float:
+        from bkrules.cache import maintenance
+
+        try:
+            return maintenance.size(text) if kind == "size" else maintenance.span(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return read
+
+
+def _reap(arguments: argparse.Namespace) -> int:
+    from bkrules.execution.run_folder import sweep
+
+    for path in sweep(os.path.abspath(arguments.disk_cache)):
+        print(f"removed {path}")
+    return errors.SUCCESS
+
+
+def _cache(arguments: argparse.Namespace) -> int:
+    from bkrules.cache.cas import Cas
+    from bkrules.cache.file_digests import FileDigests
+    from bkrules.cache.maintenance import Maintenance, shown
+
+    folder = os.path.abspath(arguments.disk_cache)
+    work = Maintenance(folder, Cas(f"{folder}/cas", FileDigests("")))
+    if arguments.what == "stats":
+        stats = work.stats()
+        text = (
+            f"{stats.results} results and {stats.blobs} blobs, {shown(stats.size)}; "
+            f"of these {stats.loose} blobs, {shown(stats.loose_size)}, that no result needs"
+        )
+        print(json.dumps(vars(stats)) if arguments.json else text)
+        return errors.SUCCESS
+    if arguments.what == "verify":
+        removed = work.verify()
+        text = f"removed {removed.blobs} damaged blobs and {removed.results} results that needed what is not there"
+        damaged = bool(removed.blobs or removed.results)
+        print(
+            json.dumps(vars(removed)) if arguments.json else text if damaged else "every blob and every result is whole"
+        )
+        return errors.BUILD_FAILED if damaged else errors.SUCCESS
+    if arguments.max_size is None and arguments.max_age is None:
+        raise UsageError("usage", "bk cache gc: say what may go", hint="--max_size 10G, --max_age 30d, or both")
+    removed = work.collect(max_size=arguments.max_size, max_age=arguments.max_age)
+    text = f"removed {removed.results} results and {removed.blobs} blobs, {shown(removed.size)}"
+    print(json.dumps(vars(removed)) if arguments.json else text)
+    return errors.SUCCESS
+
+
+def _clean(arguments: argparse.Namespace) -> int:
+    out = Path(find_root("."), OUTPUT)
+    shutil.rmtree(out, ignore_errors=True)
+    print(f"removed {out}")
+    if arguments.expunge:
+        from bkrules.cache.maintenance import expunge
+
+        folder = os.path.abspath(arguments.disk_cache)
+        expunge(folder)
+        print(f"removed {folder}")
+    return errors.SUCCESS

@@ -1,0 +1,130 @@
+"""`bk query` and `bk aquery`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from bkrules import errors
+from bkrules.action import Action
+from bkrules.build import Execution, Options, analyze_targets, open_workspace, package_of
+from bkrules.commands.arguments import add_cache, add_remote, command, remote_of
+
+if TYPE_CHECKING:
+    from bkrules.commands.arguments import Commands
+
+
+def add(commands: Commands) -> None:
+    """Add the commands of this module to the parser."""
+    _add_query(command(commands, "query", _query, "print the targets that an expression names"))
+    aquery = command(commands, "aquery", _aquery, "print actions: arguments, environment, inputs, outputs, key")
+    aquery.add_argument(
+        "expressions",
+        nargs="+",
+        metavar="EXPRESSION",
+        help="a pattern or a query, -PATTERN; mnemonic(REGEX, x), inputs(REGEX, x), outputs(REGEX, x)",
+    )
+    aquery.add_argument("--json", action="store_true", help="print JSON")
+    add_cache(aquery)
+    add_remote(aquery)
+
+
+def _add_query(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "expression",
+        nargs="+",
+        metavar="EXPRESSION",
+        help="target patterns; deps(x), rdeps(universe, x), somepath(a, b), allpaths(a, b), kind(REGEX, x), "
+        "attr(NAME, REGEX, x), tag(REGEX, x), filter(REGEX, x), labels(NAME, x), set(a b), let v = a in b, + - ^",
+    )
+    parser.add_argument(
+        "--output",
+        choices=("label", "label_kind", "location", "json", "graph", "build", "minrank"),
+        default="label",
+        help="the format (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_const", const="json", dest="output", help="the same as --output=json")
+    parser.add_argument(
+        "--noimplicit_deps",
+        "--noimplicit-deps",
+        dest="implicit_deps",
+        action="store_false",
+        help="leave out the tools that a worker needs by name",
+    )
+
+
+def _query(arguments: argparse.Namespace) -> int:
+    from bkrules.query.evaluate import evaluate
+    from bkrules.query.language import parse
+    from bkrules.query.output import show
+    from bkrules.query.targets import WorkspaceGraph
+
+    expression = parse(" ".join(arguments.expression).strip())
+    workspace = open_workspace(".")
+    graph = WorkspaceGraph(workspace, package_of(workspace, "."), implicit=arguments.implicit_deps)
+    sys.stdout.write(show(evaluate(expression, graph), graph, arguments.output))
+    workspace.save()
+    return errors.SUCCESS
+
+
+def _aquery(arguments: argparse.Namespace) -> int:
+    from bkrules.query.evaluate import evaluate
+    from bkrules.query.language import chosen, parse_actions
+    from bkrules.query.targets import WorkspaceGraph
+
+    options = Options(1, os.path.abspath(arguments.disk_cache), remote=remote_of(arguments))
+    filters, expression = parse_actions([text.strip() for text in arguments.expressions])
+    workspace = open_workspace(".")
+    graph = WorkspaceGraph(workspace, package_of(workspace, "."), files=False)
+    analysis = analyze_targets(workspace, graph.targets(evaluate(expression, graph)))
+    execution = Execution(analysis, options, lambda line: print(line, file=sys.stderr), show=False)
+    documents = [_describe(action, execution) for action in analysis.wanted().values()]
+    execution.digests.save()
+    documents = [document for document in documents if chosen(document, filters)]
+    if arguments.json:
+        print(json.dumps(documents, indent=1))
+    elif documents:
+        print("\n".join(_text(document) for document in documents))
+    return errors.SUCCESS
+
+
+def _describe(action: Action, execution: Execution) -> dict[str, object]:
+    """An action as aquery shows it. Its key is known only when the results of what it depends on are in the cache."""
+    key, leaves, _ = execution.look_up(action)
+    return {
+        "label": str(action.label),
+        "mnemonic": action.mnemonic,
+        "cell": action.cell.name if action.cell else None,
+        "arguments": list(action.arguments),
+        "parameters": _parameters(action),
+        "environment": dict(action.environment),
+        "platform": dict(action.platform),
+        "timeout": action.timeout,
+        "inputs": {path: leaves.get(f"input/{path}") for path, _ in action.inputs},
+        "outputs": list(action.outputs),
+        "key": key,
+    }
+
+
+def _parameters(action: Action) -> object:
+    """The action's parameters; None for a command, which has none."""
+    try:
+        return action.parameters
+    except (ValueError, IndexError):
+        return None
+
+
+def _text(document: dict[str, object]) -> str:
+    lines = [f"action {document['mnemonic']} {document['cell'] or document['label']}"]
+    for name, value in document.items():
+        if name in ("mnemonic", "cell", "parameters") or value in (None, {}, [], 0):
+            continue
+        if isinstance(value, dict):
+            lines.append(f"  {name}:")
+            lines += [f"    {key}: {item or 'not known until it is built'}" for key, item in value.items()]
+        else:
+            lines.append(f"  {name}: {' '.join(value) if isinstance(value, list) else value}")
+    return "\n".join([*lines, ""])

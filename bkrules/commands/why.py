@@ -1,0 +1,74 @@
+"""`bk why`."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from bkrules import errors, report
+from bkrules.action import Action
+from bkrules.build import Analysis, Execution, Options, analyze_patterns
+from bkrules.commands.arguments import add_cache, add_remote, command, nothing, patterns_of, remote_of
+
+if TYPE_CHECKING:
+    from bkrules.commands.arguments import Commands
+
+
+def add(commands: Commands) -> None:
+    """Add the commands of this module to the parser."""
+    why = command(commands, "why", _why, "say in one line why an action would run, or ran")
+    why.add_argument(
+        "patterns", nargs="+", metavar="CELL-or-PATTERN", help="test_x/worker=oci, //pkg:matrix[CELL], //pkg:name"
+    )
+    why.add_argument(
+        "--against", metavar="RUN", help="compare with the keys of another run: a bk-out folder, or its URL"
+    )
+    why.add_argument("--json", action="store_true", help="print JSON")
+    add_cache(why)
+    add_remote(why)
+
+
+def _why(arguments: argparse.Namespace) -> int:
+    from bkrules.why import compare, explain, read_key
+
+    named = [text for text in patterns_of(arguments) if "[" in text or "/worker=" in text]
+    cells = {text.partition("[")[2].rstrip("]") or text for text in named}
+    patterns = [text.partition("[")[0] if "[" in text else "//..." for text in named]
+    analysis = analyze_patterns(".", [text for text in patterns_of(arguments) if text not in named] + patterns)
+    options = Options(1, os.path.abspath(arguments.disk_cache), remote=remote_of(arguments))
+    execution = Execution(analysis, options, lambda line: print(line, file=sys.stderr), show=False)
+    against = (arguments.against or str(analysis.out)).rstrip("/")
+    documents = []
+    for action in analysis.wanted().values():
+        key, leaves, cached = execution.look_up(action)
+        if not _is_asked_for(action, analysis, cells if len(named) == len(arguments.patterns) else set()):
+            continue
+        waits = next((name for name in action.dependencies if name not in execution.executor.results), "")
+        folder = os.path.relpath(report.action_folder(action, analysis.out), analysis.out)
+        read = functools.partial(read_key, f"{against}/{folder}")
+        if "error" in leaves:
+            why = leaves["error"]
+        elif arguments.against:
+            why = compare(key, leaves, read, waits_for=waits)
+        else:
+            why = explain(key, leaves, read, cached=cached, waits_for=waits)
+        documents.append({"action": action.id, "name": action.title, "cached": cached, "key": key, "why": why})
+    execution.digests.save()
+    if not documents:
+        raise nothing(f"no cell or action is called {' or '.join(arguments.patterns)}", "see `bk aquery //...`")
+    for document in documents:
+        if not arguments.json:
+            print(f"{document['name']}: {document['why']}")
+    if arguments.json:
+        print(json.dumps(documents, indent=1))
+    return errors.SUCCESS
+
+
+def _is_asked_for(action: Action, analysis: Analysis, cells: set[str]) -> bool:
+    if cells:
+        return action.cell is not None and action.cell.name in cells
+    return action.label in analysis.targets.wanted
