@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from bkrules import machine, report
+from bkrules import machine
 from bkrules.action import Action, DirectoryNode, FileNode
 from bkrules.analysis.analyze import ActionGraph, analyze
 from bkrules.cache import atomic
@@ -38,7 +38,9 @@ from bkrules.loading.graph import TargetGraph, close
 from bkrules.loading.sources import MARKER
 from bkrules.loading.workspace import STATE, Workspace, find_root
 from bkrules.plugin.manager import Plugins, load
-from bkrules.report import BuildResult, Progress
+from bkrules.report import artifacts
+from bkrules.report.build_result import BuildResult, by_matrix
+from bkrules.report.progress import Progress, wants_live
 from bkrules.rule import Target
 from bkrules.rules import RULES
 
@@ -235,7 +237,7 @@ def execute(analysis: Analysis, options: Options) -> BuildResult:
 
 
 def _execute(analysis: Analysis, options: Options, actions: Mapping[str, Action], began: float) -> BuildResult:
-    progress = Progress(sys.stderr, len(actions), live=report.wants_live(sys.stderr))
+    progress = Progress(sys.stderr, len(actions), live=wants_live(sys.stderr))
     execution = Execution(analysis, options, progress.say)
     results = execution.executor.results
 
@@ -307,12 +309,12 @@ def _stop_signals() -> Iterator[None]:
 
 
 def _write_outputs(analysis: Analysis, build: BuildResult) -> None:
-    for label, cells in report.by_matrix(build.results).items():
-        report.write_matrix(label, cells, build, analysis.out)
+    for label, cells in by_matrix(build.results).items():
+        artifacts.write_matrix(label, cells, build, analysis.out)
     wanted = set(analysis.targets.wanted)
     for result in build.results:
         if result.action.cell is None:
-            report.keep_key_of_action(result, analysis.out)
+            artifacts.keep_key_of_action(result, analysis.out)
         if result.action.cell is None and result.action.label in wanted and result.status == "passed":
             _show(result, analysis.out)
 

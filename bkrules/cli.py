@@ -8,10 +8,11 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from bkrules import __version__, errors, report
+from bkrules import __version__, errors
 from bkrules.commands import build, cache, query, why, workers
 from bkrules.commands.arguments import Parser
 from bkrules.errors import BkError
+from bkrules.report.summary import error_text
 
 EPILOG = """exit codes:
   0 success   1 build failed   2 wrong usage   3 tests failed   4 nothing ran
@@ -29,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
         command: Callable[[argparse.Namespace], int] = arguments.command
         return command(arguments)
     except BkError as error:
-        print(report.error_text(error), file=sys.stderr)
+        print(error_text(error), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -40,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     except Exception as error:
         lack = errors.of_machine(error) if isinstance(error, OSError) else None
         if lack is not None:
-            print(report.error_text(lack), file=sys.stderr)
+            print(error_text(lack), file=sys.stderr)
             return lack.exit_code
         traceback.print_exc()
         print("error: this is a bug of bk; please report the lines above", file=sys.stderr)

@@ -8,10 +8,12 @@ import sysconfig
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bkrules import errors, observed, report, unchanged
+from bkrules import errors, observed, unchanged
 from bkrules.build import Analysis, Options, analyze_patterns, execute
 from bkrules.commands.arguments import add_execution, add_patterns, command, nothing, options_of, patterns_of
-from bkrules.report import BuildResult
+from bkrules.report import artifacts
+from bkrules.report.build_result import BuildResult
+from bkrules.report.summary import summarize
 
 if TYPE_CHECKING:
     from bkrules.commands.arguments import Commands
@@ -49,7 +51,7 @@ def _test(arguments: argparse.Namespace) -> int:
 
 def _finish(analysis: Analysis, options: Options, argv: list[str]) -> int:
     result = execute(analysis, options)
-    text = report.summary(result, analysis.out)
+    text = summarize(result, analysis.out)
     print(text, flush=True)
     if result.exit_code == errors.SUCCESS and all(one.cached for one in result.results) and options.remote is None:
         _keep(text, analysis, result, argv)
@@ -65,7 +67,7 @@ def _keep(text: str, analysis: Analysis, result: BuildResult, argv: list[str]) -
         sysconfig.get_path("purelib"),
         "/dev/fuse",
         *filter(None, modules),
-        *report.outputs(result, analysis.targets.wanted, analysis.out),
+        *artifacts.outputs(result, analysis.targets.wanted, analysis.out),
     ]
     before, after = text.rsplit(f"{result.seconds:.2f}", 1)
     with suppress(OSError):  # where it cannot be kept, the next build works it out again

@@ -9,10 +9,11 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from bkrules import errors, report
+from bkrules import errors
 from bkrules.action import Action
 from bkrules.build import Analysis, Execution, Options, analyze_patterns
 from bkrules.commands.arguments import add_cache, add_remote, command, nothing, patterns_of, remote_of
+from bkrules.report.artifacts import action_folder
 
 if TYPE_CHECKING:
     from bkrules.commands.arguments import Commands
@@ -48,7 +49,7 @@ def _why(arguments: argparse.Namespace) -> int:
         if not _is_asked_for(action, analysis, cells if len(named) == len(arguments.patterns) else set()):
             continue
         waits = next((name for name in action.dependencies if name not in execution.executor.results), "")
-        folder = os.path.relpath(report.action_folder(action, analysis.out), analysis.out)
+        folder = os.path.relpath(action_folder(action, analysis.out), analysis.out)
         read = functools.partial(read_key, f"{against}/{folder}")
         if "error" in leaves:
             why = leaves["error"]

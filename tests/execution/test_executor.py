@@ -21,7 +21,7 @@ from bkrules.execution.executor import Executor
 from bkrules.execution.result import CellReport, Outcome, Result
 from bkrules.execution.runner import Workshop
 from bkrules.execution.runners import RUNNERS
-from bkrules.report import BuildResult
+from bkrules.report.build_result import BuildResult
 
 MakeAction = Callable[..., Action]
 Run = Callable[[Action, Callable[[], Outcome]], Result]

@@ -1,0 +1,126 @@
+"""The files that outlive a build: report.json and test.xml of a matrix, key.json and logs of a cell."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bkrules.action import Action
+from bkrules.cache import atomic
+from bkrules.execution.result import Result
+from bkrules.label import Label
+from bkrules.report.build_result import BuildResult, by_matrix, by_status
+from bkrules.report.junit import junit
+from bkrules.why import KEY, PREVIOUS
+
+SCHEMA = 1
+REPORT, JUNIT = "report.json", "test.xml"
+
+
+def write_matrix(label: Label, results: Sequence[Result], build: BuildResult, out: Path) -> None:
+    """Write report.json and test.xml of a matrix, and key.json of every cell."""
+    folder = out / label.package / label.name
+    cells = [_cell(result, folder, out.parent) for result in results]
+    document = {
+        "schema": SCHEMA,
+        "label": str(label),
+        "exit_code": build.exit_code,
+        "summary": {**by_status(results), "cached": sum(result.cached for result in results), "total": len(results)},
+        "cells": cells,
+    }
+    atomic.write(str(folder / REPORT), json.dumps(document, indent=1).encode())
+    atomic.write(str(folder / JUNIT), junit(label, results).encode())
+
+
+def outputs(build: BuildResult, wanted: Collection[Label], out: Path) -> list[str]:
+    """The files that a build shows in `bk-out`."""
+    found = [
+        str(out / label.package / label.name / name) for label in by_matrix(build.results) for name in (REPORT, JUNIT)
+    ]
+    for result in build.results:
+        folder = out / result.action.label.package / result.action.label.name
+        if result.action.cell is not None:
+            found += [str(folder / result.action.cell.name / name) for name in (KEY, *result.outputs)]
+        elif result.action.label in wanted:
+            found += [str(folder / name) for name in result.outputs]
+    return found
+
+
+def _cell(result: Result, folder: Path, root: Path) -> dict[str, Any]:
+    cell = result.action.cell
+    assert cell is not None
+    place = folder / cell.name
+    if result.key is not None:
+        _keep_key(result, place)
+    log = place / "test.log"
+    return {
+        "name": cell.name,
+        "label": cell.label,
+        "status": result.status,
+        "cached": result.cached,
+        "cache": result.cache,
+        "seconds": round(result.seconds, 3),
+        "attempts": result.ran.attempts if result.ran else 0,
+        "key": result.key.digest.hash if result.key else None,
+        "worker": cell.worker,
+        "axes": dict(cell.axes),
+        "log": str(log.relative_to(root)) if log.exists() else None,
+        "class": result.failure or None,
+        "reason": result.reason or None,
+        "egress": [{"who": who, "what": what} for who, what in result.ran.egress] if result.ran else [],
+        "isolation": _isolation(result),
+        "tainted": list(result.ran.tainted) if result.ran else [],
+    }
+
+
+def _isolation(result: Result) -> str | None:
+    """How well a cell was isolated; nothing for one that never ran. Only results of full isolation are ever cached."""
+    if result.ran is None:
+        return "full" if result.cached else None
+    lacking = " and ".join(result.ran.unlimited)
+    return f"without a limit of {lacking}" if lacking else "full"
+
+
+def _keep_key(result: Result, place: Path) -> None:
+    assert result.key is not None
+    document = {"key": result.key.digest.hash, "mnemonic": result.action.mnemonic, "leaves": dict(result.key.leaves)}
+    text = json.dumps(document, indent=1).encode()
+    path = place / KEY
+    try:
+        current = path.read_bytes()
+    except FileNotFoundError:
+        current = b""
+    if current != text:
+        if result.cached:
+            shutil.rmtree(place, ignore_errors=True)  # logs of another key would be taken for this one's
+            _restore(result.outputs, place)
+        atomic.write(str(path), text)
+
+
+def keep_key_of_action(result: Result, out: Path) -> None:
+    """Keep the key of an action that ran and is no cell, and that of its run before, for `bk why`."""
+    if result.key is None or result.cached:
+        return
+    place = action_folder(result.action, out)
+    if (place / KEY).exists():
+        (place / KEY).replace(place / PREVIOUS)
+    _keep_key(result, place)
+
+
+def action_folder(action: Action, out: Path) -> Path:
+    """Where the keys of an action are kept; for a cell it is the cell's own folder."""
+    folder = out / action.label.package / action.label.name
+    return (
+        folder / action.cell.name
+        if action.cell
+        else out / ".state/keys" / action.label.package / action.id.rpartition(":")[2]
+    )
+
+
+def _restore(outputs: Mapping[str, Any], place: Path) -> None:
+    place.mkdir(parents=True, exist_ok=True)
+    for name, node in outputs.items():
+        shutil.copyfile(node.path, place / name)

@@ -1,0 +1,63 @@
+"""The results of a build, and what they come to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bkrules import errors
+from bkrules.execution.result import Result
+from bkrules.label import Label
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """The results of a build, in the order of its plan, and what they come to.
+
+    `fault` is why a remote cache that is required could not be given the results; `remote` says that there was such a cache.
+    """
+
+    results: tuple[Result, ...]
+    seconds: float
+    interrupted: bool = False
+    leaks: tuple[str, ...] = ()
+    fault: str = ""
+    remote: bool = False
+
+    @property
+    def cells(self) -> list[Result]:
+        """The results of test cells."""
+        return [result for result in self.results if result.action.cell is not None]
+
+    @property
+    def exit_code(self) -> int:
+        """Bazel's exit code for the whole; of several, the first of: interrupted, build, tests, machine, nothing ran."""
+        if self.interrupted:
+            return errors.INTERRUPTED
+        broken = {result.failure for result in self.results if result.status == "failed" and result.action.cell is None}
+        if broken - {"machine"} or self.leaks:
+            return errors.BUILD_FAILED
+        if any(result.status in ("failed", "timed out") and result.failure != "machine" for result in self.cells):
+            return errors.TESTS_FAILED
+        if broken or self.fault or any(result.failure == "machine" for result in self.cells):
+            return errors.MACHINE_LACKS
+        if any(result.status == "not run" for result in self.results):
+            return errors.NOTHING_RAN
+        return errors.SUCCESS
+
+
+def by_matrix(results: Iterable[Result]) -> dict[Label, list[Result]]:
+    """The results of cells by their matrix."""
+    found: dict[Label, list[Result]] = {}
+    for result in results:
+        if result.action.cell is not None:
+            found.setdefault(result.action.cell.matrix, []).append(result)
+    return found
+
+
+def by_status(results: Iterable[Result]) -> dict[str, int]:
+    """How many results have each status, in the order of the first of each."""
+    found: dict[str, int] = {}
+    for result in results:
+        found[result.status] = found.get(result.status, 0) + 1
+    return found

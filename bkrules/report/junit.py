@@ -1,0 +1,53 @@
+"""The results of a matrix as JUnit XML, as CI servers read it."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from bkrules.execution.result import Result
+from bkrules.label import Label
+
+
+def junit(label: Label, results: Sequence[Result]) -> str:
+    """The results of a matrix as JUnit XML."""
+    failures = sum(result.status in ("failed", "timed out") for result in results)
+    skipped = sum(result.status in ("skipped", "not run") for result in results)
+    lines = [
+        '<?xml version="1.0" encoding="UTF-8"?>',
+        f'<testsuites><testsuite name={_quoted(str(label))} tests="{len(results)}" failures="{failures}" skipped="{skipped}">',
+    ]
+    for result in results:
+        cell = result.action.cell
+        assert cell is not None
+        lines.append(
+            f'<testcase classname={_quoted(str(label))} name={_quoted(cell.name)} time="{result.seconds:.3f}">'
+        )
+        axes = {"worker": cell.worker, **dict(cell.axes), "cached": str(result.cached).lower()}
+        properties = "".join(f"<property name={_quoted(name)} value={_quoted(value)}/>" for name, value in axes.items())
+        lines.append(f"<properties>{properties}</properties>")
+        if result.status in ("failed", "timed out"):
+            head = f"type={_quoted(result.failure)} message={_quoted(result.reason)}"
+            lines.append(f"<failure {head}>{html.escape(_printable(_log(result)))}</failure>")
+        elif result.status in ("skipped", "not run"):
+            lines.append(f"<skipped message={_quoted(result.reason)}/>")
+        lines.append("</testcase>")
+    return "\n".join([*lines, "</testsuite></testsuites>", ""])
+
+
+def _quoted(text: str) -> str:
+    return f'"{html.escape(_printable(text))}"'
+
+
+def _log(result: Result) -> str:
+    return Path(result.log).read_text(errors="replace") if result.log and Path(result.log).exists() else ""
+
+
+# What XML 1.0 cannot hold, escaped or not: control characters, lone surrogates, two noncharacters.
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def _printable(text: str) -> str:
+    return _NOT_XML.sub("", text)

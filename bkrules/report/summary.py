@@ -1,0 +1,143 @@
+"""What the user sees when a build is over: the grid of each matrix, failures, and the counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from bkrules import errors
+from bkrules.execution.result import Result
+from bkrules.report.build_result import BuildResult, by_matrix, by_status
+
+TAIL_LINES = 20
+DAEMON_LINES = 8
+TAIL_WIDTH = 240
+
+
+def summarize(build: BuildResult, out: Path) -> str:
+    """All that is printed when a build is over."""
+    parts = []
+    for label, cells in by_matrix(build.results).items():
+        parts.append(f"{label}\n{grid(cells)}")
+    parts += [_failure(result, out) for result in build.results if result.status in ("failed", "timed out")]
+    parts += [f"error: a worker that cells shared: {leak}" for leak in build.leaks]
+    parts += [f"error: {build.fault}"] if build.fault else []
+    parts += _remarks(build.results)
+    parts += _reasons(build.results)
+    parts.append(_counts(build))
+    return "\n\n".join(parts)
+
+
+def grid(cells: Sequence[Result]) -> str:
+    """A table of one matrix: its tests with their axes down, its workers across."""
+    workers: dict[str, None] = {}
+    rows: dict[str, dict[str, str]] = {}
+    for result in cells:
+        cell = result.action.cell
+        assert cell is not None
+        workers[cell.worker] = None
+        row = "/".join([cell.test, *(f"{axis}={choice}" for axis, choice in cell.axes)])
+        rows.setdefault(row, {})[cell.worker] = _mark(result)
+    table = [["", *workers]] + [[row, *(marks.get(worker, "") for worker in workers)] for row, marks in rows.items()]
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in table
+    )
+
+
+def _mark(result: Result) -> str:
+    if result.status == "passed":
+        return "passed (cached)" if result.cached else f"passed {result.seconds:.2f}s"
+    return result.status if result.status in ("skipped", "not run") else result.status.upper()
+
+
+def _failure(result: Result, out: Path) -> str:
+    action = result.action
+    if action.cell is None:
+        lines = [f"error: {result.reason}"]
+        lines += [f"  {line}" for line in result.hint.splitlines()]
+        return "\n".join([*lines, *_tail(result.log)])
+    kinds = [result.failure] if result.failure not in ("", "test") else []
+    kinds += [_count(result.ran.attempts, "attempt")] if result.ran and result.ran.attempts > 1 else []
+    kind = f" ({', '.join(kinds)})" if kinds else ""
+    lines = [f"{result.status.upper()}{kind}: {action.cell.name}: {result.reason}"]
+    lines += [f"  {line}" for line in result.hint.splitlines()]
+    lines += [f"  {who} tried to reach {what}" for who, what in (result.ran.egress if result.ran else ())]
+    folder = out / action.label.package / action.label.name / action.cell.name
+    logs = sorted(folder.glob("*.log"), key=lambda path: (path.name != "test.log", path.name))
+    for log in logs:
+        count = TAIL_LINES if log.name == "test.log" else DAEMON_LINES
+        lines += [f"  {log}", *_tail(log.read_text(errors="replace"), count)]
+    return "\n".join(lines)
+
+
+def _tail(text: str, lines: int = TAIL_LINES) -> list[str]:
+    shown = text.splitlines()[-lines:]
+    return [f"    | {line[:TAIL_WIDTH]}{'...' if len(line) > TAIL_WIDTH else ''}" for line in shown]
+
+
+def _remarks(results: Iterable[Result]) -> list[str]:
+    """What is to be known of cells that did not fail: flaky ones, those that are not kept, those that tried to leave."""
+    found: dict[str, int] = {}
+    blocks = []
+    for result in results:
+        if result.ran is None or result.status not in ("passed", "flaky"):
+            continue
+        if result.status == "flaky":
+            blocks.append(f"FLAKY: {result.action.title}: {result.reason}")
+        for name in result.ran.unlimited:
+            remark = f"passed without a limit of {name}, which this machine cannot give: not kept in the cache"
+            found[remark] = found.get(remark, 0) + 1
+        if result.ran.tainted:
+            blocks.append(
+                f"TAINTED: {result.action.title}: it changed {', '.join(result.ran.tainted)}; not kept in the cache"
+            )
+        for who, what in result.ran.egress:
+            remark = f"passed although {who} tried to reach {what}, and could not"
+            found[remark] = found.get(remark, 0) + 1
+    return [*blocks, *(f"{_count(count, 'cell')} {remark}" for remark, count in found.items())]
+
+
+def _reasons(results: Iterable[Result]) -> list[str]:
+    """Why cells were skipped or not run, each reason once."""
+    found: dict[tuple[str, str, str], int] = {}
+    for result in results:
+        if result.action.cell is not None and result.status in ("skipped", "not run"):
+            why = (result.status, result.reason, result.hint)
+            found[why] = found.get(why, 0) + 1
+    blocks = []
+    for (status, reason, hint), count in found.items():
+        remedies = "".join(f"\n  {line}" for line in hint.splitlines())
+        blocks.append(f"{_count(count, 'cell')} {status}: {reason}{remedies}")
+    return blocks
+
+
+def _counts(build: BuildResult) -> str:
+    cells = build.cells
+    others = [result for result in build.results if result.action.cell is None]
+    parts = []
+    if cells:
+        words = ", ".join(f"{count} {status}" for status, count in by_status(cells).items())
+        not_cached = sum(not result.cached for result in cells)
+        parts.append(f"{_count(len(cells), 'cell')}: {words} ({_cached(cells, build.remote)}, {not_cached} not)")
+    ran = sum(not result.cached and result.status != "not run" for result in others)
+    parts.append(f"{_count(len(others), 'action')}: {ran} ran, {_cached(others, build.remote)}")
+    saved = sum(result.seconds for result in build.results if result.cached)
+    return f"{'; '.join(parts)}; {saved:.1f} s saved, {build.seconds:.2f} s taken"
+
+
+def _cached(results: Sequence[Result], remote: bool) -> str:
+    """How many results are cached; with a remote cache, in which."""
+    where = [result.cache for result in results if result.cached]
+    if not remote:
+        return f"{len(where)} cached"
+    return f"{where.count('disk')} from the disk cache, {where.count('remote')} from the remote cache"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def error_text(error: errors.BkError) -> str:
+    """An error as it is printed."""
+    return f"error: {error}"

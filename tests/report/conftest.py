@@ -1,0 +1,44 @@
+"""Results to report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from bkrules.action import Action, Cell
+from bkrules.execution.result import CellReport, Result
+from bkrules.label import Label
+
+MATRIX = Label("t", "m")
+
+
+@pytest.fixture
+def cell() -> Callable[..., Result]:
+    """Makes the result of a cell."""
+
+    def make(
+        status: str,
+        worker: str = "oci",
+        *,
+        cached: bool = False,
+        failure: str = "",
+        reason: str = "",
+        ran: CellReport | None = None,
+    ) -> Result:
+        point = Cell(MATRIX, "test_it", worker, (("compression", "gzip"),))
+        action = Action(f"{MATRIX} {point.name}", MATRIX, "TestCell", ("{}",), (), ("test.log",), cell=point)
+        return Result(action, status, cached, 1.5, reason=reason, failure=failure, ran=ran)
+
+    return make
+
+
+@pytest.fixture
+def step() -> Callable[..., Result]:
+    """Makes the result of an ordinary action."""
+
+    def make(status: str, failure: str = "") -> Result:
+        label = Label("t", "tool")
+        return Result(Action(f"{label} GoBuild", label, "GoBuild", (), (), ()), status, failure=failure)
+
+    return make

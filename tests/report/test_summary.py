@@ -1,0 +1,104 @@
+"""What is printed when a build is over."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from bkrules.execution.result import CellReport, Result
+from bkrules.report.build_result import BuildResult
+from bkrules.report.summary import grid, summarize
+
+
+def test_the_grid_has_a_row_for_a_point_and_a_column_for_a_worker(cell: Callable[..., Result]) -> None:
+    results = [cell("passed"), cell("passed", "rootless", cached=True), cell("timed out", "containerd")]
+
+    head, row = grid(results).splitlines()
+
+    assert head.split() == ["oci", "rootless", "containerd"]
+    assert row.split("  ") == ["test_it/compression=gzip", "passed 1.50s", "passed (cached)", "TIMED OUT"]
+    assert head.index("rootless") == row.index("passed (cached)")
+
+
+def test_hits_are_counted_by_the_cache_they_are_from(cell: Callable[..., Result], tmp_path: Path) -> None:
+    remote = dataclasses.replace(cell("passed", "c", cached=True), remote=True)
+    results = (cell("passed"), cell("passed", "rootless", cached=True), remote)
+
+    with_one = summarize(BuildResult(results, 1.0, remote=True), tmp_path)
+    without = summarize(BuildResult(results[:2], 1.0), tmp_path)
+
+    assert "3 cells: 3 passed (1 from the disk cache, 1 from the remote cache, 1 not); 0 actions" in with_one
+    assert "2 cells: 2 passed (1 cached, 1 not); 0 actions: 0 ran, 0 cached;" in without
+    assert [result.cache for result in results] == [None, "disk", "remote"]
+
+
+def test_a_required_cache_that_failed_is_the_machine(cell: Callable[..., Result], tmp_path: Path) -> None:
+    good = BuildResult((cell("passed"),), 1.0, fault="remote cache http://host: PUT ac/0: status 507")
+    assert good.exit_code == 36
+    assert "error: remote cache http://host" in summarize(good, tmp_path)
+    assert BuildResult((cell("failed", failure="test"),), 1.0, fault="it failed").exit_code == 3
+
+
+def test_a_reason_is_said_once_for_all_its_cells(cell: Callable[..., Result], tmp_path: Path) -> None:
+    results = tuple(cell("skipped", f"w{number}", failure="machine", reason="no /dev/fuse") for number in range(3))
+
+    text = summarize(BuildResult(results, 1.0), tmp_path)
+
+    assert text.count("3 cells skipped: no /dev/fuse") == 1
+
+
+def test_a_flaky_cell_is_named_with_its_reason(cell: Callable[..., Result], tmp_path: Path) -> None:
+    reason = "passed at attempt 2, after: buildkitd ended"
+    flaky = cell("flaky", failure="infrastructure", reason=reason, ran=CellReport(attempts=2))
+
+    text = summarize(BuildResult((flaky, cell("passed", "c", ran=CellReport())), 1.0), tmp_path)
+
+    blocks = text.split("\n\n")
+    assert f"FLAKY: {flaky.action.title}: {reason}" in blocks
+    assert blocks[0].splitlines()[-1].split("  ")[1:] == ["FLAKY", "passed 1.50s"]
+    assert "2 cells: 1 flaky, 1 passed (0 cached, 2 not)" in blocks[-1]
+
+
+def test_who_tried_to_leave_is_said_once_for_all_cells_that_passed(cell: Callable[..., Result], tmp_path: Path) -> None:
+    wget, curl = ("wget", "tcp 192.0.2.1:80"), ("a RUN step (curl)", "example.com")
+    results = (
+        cell("passed", "a", ran=CellReport(egress=(wget, curl))),
+        cell("passed", "b", ran=CellReport(egress=(wget,))),
+        cell("passed", "c", ran=CellReport()),
+        cell("passed", "d", cached=True),
+    )
+
+    blocks = summarize(BuildResult(results, 1.0), tmp_path).split("\n\n")
+
+    assert blocks[1:-1] == [
+        "2 cells passed although wget tried to reach tcp 192.0.2.1:80, and could not",
+        "1 cell passed although a RUN step (curl) tried to reach example.com, and could not",
+    ]
+
+
+def test_what_a_failed_cell_tried_is_said_beside_its_failure(cell: Callable[..., Result], tmp_path: Path) -> None:
+    ran = CellReport(2, (("wget", "example.com"),), ("pids",))
+    failed = cell("failed", failure="infrastructure", reason="buildkitd ended", ran=ran)
+
+    blocks = summarize(BuildResult((failed,), 1.0), tmp_path).split("\n\n")
+
+    head = f"FAILED (infrastructure, 2 attempts): {failed.action.title}: buildkitd ended"
+    assert blocks[1:-1] == [f"{head}\n  wget tried to reach example.com"]
+
+
+def test_what_is_not_kept_in_the_cache_is_said(cell: Callable[..., Result], tmp_path: Path) -> None:
+    tainted = cell("passed", "c", ran=CellReport(tainted=("a process", "a mount")))
+    results = (
+        cell("passed", "a", ran=CellReport(unlimited=("memory", "pids"))),
+        cell("passed", "b", ran=CellReport(unlimited=("pids",))),
+        tainted,
+    )
+
+    blocks = summarize(BuildResult(results, 1.0), tmp_path).split("\n\n")
+
+    assert blocks[1:-1] == [
+        f"TAINTED: {tainted.action.title}: it changed a process, a mount; not kept in the cache",
+        "1 cell passed without a limit of memory, which this machine cannot give: not kept in the cache",
+        "2 cells passed without a limit of pids, which this machine cannot give: not kept in the cache",
+    ]
