@@ -25,6 +25,8 @@ from bkrules.cache import atomic
 from bkrules.cache.action_cache import ActionCache
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
+from bkrules.cache.history import NAME as HISTORY
+from bkrules.cache.history import History
 from bkrules.cache.maintenance import in_use
 from bkrules.cache.remote_options import RemoteOptions
 from bkrules.errors import BkError, LoadError
@@ -130,6 +132,11 @@ def analyze_targets(workspace: Workspace, targets: Iterable[Target]) -> Analysis
     return Analysis(workspace, plugins, graph, actions, here, out)
 
 
+def history(out: Path) -> History:
+    """What each action of a workspace took when it last ran; `out` is its `bk-out`."""
+    return History(str(out / STATE / HISTORY))
+
+
 class Execution:
     """The stores and processes of one build. Processes come to life with the first action that has to run."""
 
@@ -138,6 +145,7 @@ class Execution:
         self.analysis = analysis
         self.options = options
         self.digests = FileDigests(str(analysis.out / STATE / "digests"))
+        self.history = history(analysis.out)
         cache = options.disk_cache
         self.cas = Cas(f"{cache}/cas", self.digests)
         self.workshop: Workshop | None = None
@@ -226,6 +234,7 @@ class Execution:
             self.workshop.door.close()
             self.workshop.folder.close()
         self.digests.save()
+        self.history.save()
 
 
 def execute(analysis: Analysis, options: Options) -> BuildResult:
@@ -247,6 +256,8 @@ def _execute(analysis: Analysis, options: Options, actions: Mapping[str, Action]
 
     def on_result(result: Result) -> None:
         results[result.action.id] = result
+        if result.has_run:
+            execution.history.note(result.action.id, result.seconds, failed=result.status in ("failed", "timed out"))
         progress.end(result)
 
     scheduler = Scheduler(

@@ -50,6 +50,11 @@ class Result:
     remote: bool = False
 
     @property
+    def has_run(self) -> bool:
+        """Whether the action ran in this build, to whatever end. An interrupted one did not."""
+        return not self.cached and self.key is not None and self.status in ("passed", "flaky", "failed", "timed out")
+
+    @property
     def cache(self) -> str | None:
         """Which cache the result is from: disk, remote, or neither."""
         return ("remote" if self.remote else "disk") if self.cached else None
