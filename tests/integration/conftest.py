@@ -13,11 +13,11 @@ import pytest
 
 
 @pytest.fixture
-def report() -> Callable[[Path, str], dict[str, Any]]:
-    """Reads the report.json of a matrix of //targets in a workspace."""
+def report() -> Callable[..., dict[str, Any]]:
+    """Reads the report.json of a matrix of a workspace, by default one of the package //targets."""
 
-    def read(root: Path, matrix: str) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads((root / "bk-out/targets" / matrix / "report.json").read_text())
+    def read(root: Path, matrix: str, package: str = "targets") -> dict[str, Any]:
+        document: dict[str, Any] = json.loads((root / "bk-out" / package / matrix / "report.json").read_text())
         return document
 
     return read
