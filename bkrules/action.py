@@ -61,17 +61,29 @@ Artifact = Source | Text | HostFile | Output
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A point of a matrix, as it is reported: `test_pull/worker=oci/compression=estargz`."""
+    """A point of a matrix, as it is reported: `test_pull/worker=oci/compression=estargz`.
+
+    A cell that runs several times in a build is one for each run, `run` of `runs`, counted from 1. `flaky` is what its matrix says
+    of itself.
+    """
 
     matrix: Label
     test: str
     worker: str
     axes: tuple[tuple[str, str], ...]
+    run: int = 0
+    runs: int = 0
+    flaky: bool = False
+
+    @property
+    def point(self) -> str:
+        """BuildKit's name of the cell, whichever run it is."""
+        return "/".join([self.test, f"worker={self.worker}", *(f"{axis}={choice}" for axis, choice in self.axes)])
 
     @property
     def name(self) -> str:
-        """BuildKit's name of the cell; also its folder below the matrix's outputs."""
-        return "/".join([self.test, f"worker={self.worker}", *(f"{axis}={choice}" for axis, choice in self.axes)])
+        """The same with the run, where there are several; also its folder below the matrix's outputs."""
+        return f"{self.point}/run_{self.run}_of_{self.runs}" if self.runs else self.point
 
     @property
     def label(self) -> str:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from bkrules import machine
 from bkrules.action import Action, DirectoryNode, FileNode
 from bkrules.analysis.analyze import ActionGraph, analyze
+from bkrules.analysis.runs import Runs
 from bkrules.cache import atomic
 from bkrules.cache.action_cache import ActionCache
 from bkrules.cache.cas import Cas
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
     from bkrules.cache.remote import Remote
 
 
+ONCE = Runs()
+
+
 @dataclass(frozen=True)
 class Options:
     """What the command line says about how to build."""
@@ -58,6 +62,8 @@ class Options:
     disk_cache: str
     keep_going: bool = False
     remote: RemoteOptions | None = None
+    cache_test_results: str = "auto"
+    test_attempts: int | None = None
 
 
 @dataclass(frozen=True)
@@ -70,9 +76,10 @@ class Analysis:
     actions: ActionGraph
     machine: functools._lru_cache_wrapper[machine.Machine]
     out: Path
+    runs: Runs
 
     def wanted(self) -> dict[str, Action]:
-        """The actions of the targets asked for and all that they depend on, in the order of execution."""
+        """The actions of the targets asked for and all that they depend on, in the order of execution; a cell for each run."""
         labels = list(self.targets.wanted)
         ids: set[str] = set()
         while labels:
@@ -87,7 +94,8 @@ class Analysis:
                 if name not in ids:
                     ids.add(name)
                     todo.append(name)
-        return {name: self.actions.actions[name] for name in self.actions.actions if name in ids}
+        chosen = (action for name, action in self.actions.actions.items() if name in ids)
+        return {one.id: one for action in chosen for one in self.runs.of(action)}
 
 
 def open_workspace(folder: str) -> Workspace:
@@ -105,14 +113,14 @@ def open_workspace(folder: str) -> Workspace:
     return workspace
 
 
-def analyze_patterns(folder: str, patterns: Sequence[str], *, kind: str = "") -> Analysis:
+def analyze_patterns(folder: str, patterns: Sequence[str], *, kind: str = "", runs: Runs = ONCE) -> Analysis:
     """Load and analyse what the patterns name; with `kind`, only the targets of that rule. Raises BkError."""
     workspace = open_workspace(folder)
     package = package_of(workspace, folder)
     targets = workspace.match([parse_pattern(text, package) for text in patterns], manual=False)
     if kind:
         targets = [target for target in targets if target.rule.name == kind]
-    return analyze_targets(workspace, targets)
+    return analyze_targets(workspace, targets, runs)
 
 
 def package_of(workspace: Workspace, folder: str) -> str:
@@ -121,7 +129,7 @@ def package_of(workspace: Workspace, folder: str) -> str:
     return "" if package == "." else package
 
 
-def analyze_targets(workspace: Workspace, targets: Iterable[Target]) -> Analysis:
+def analyze_targets(workspace: Workspace, targets: Iterable[Target], runs: Runs = ONCE) -> Analysis:
     """Analyse these targets and all that they depend on. Raises BkError."""
     plugins = load()
     out = Path(workspace.root, OUTPUT)
@@ -129,7 +137,7 @@ def analyze_targets(workspace: Workspace, targets: Iterable[Target]) -> Analysis
     graph = close(workspace, targets, plugins)
     actions = analyze(graph, workspace, plugins, here)
     workspace.save()
-    return Analysis(workspace, plugins, graph, actions, here, out)
+    return Analysis(workspace, plugins, graph, actions, here, out, runs)
 
 
 def history(out: Path) -> History:
@@ -156,12 +164,23 @@ class Execution:
             self.remote = Remote(options.remote, self.cas, say)
         actions = ActionCache(f"{cache}/ac", self.cas, self.remote)
         self.executor = Executor(
-            analysis.workspace.root, actions, self.digests, self._open, whole=self._is_wanted, say=say
+            analysis.workspace.root,
+            actions,
+            self.digests,
+            self._open,
+            whole=self._is_wanted,
+            may_be_cached=self._may_be_cached,
+            say=say,
         )
 
     def _is_wanted(self, action: Action) -> bool:
         """Whether the bytes that an action makes are to be shown in `bk-out`."""
         return self._show and (action.cell is not None or action.label in self.analysis.targets.wanted)
+
+    def _may_be_cached(self, action: Action) -> bool:
+        """Whether a result from before will do. Bazel's rule for `auto`: who asks for several runs wants them to run."""
+        wish = self.options.cache_test_results
+        return action.cell is None or wish == "yes" or (wish == "auto" and not action.cell.runs)
 
     def prepare(self, *, tests: bool) -> None:
         """Open what running needs. Called in the main thread, before the first action runs; `tests` says whether cells may."""
@@ -197,6 +216,7 @@ class Execution:
             plugins=self.analysis.plugins,
             jobs=self.options.jobs,
             shared=SharedCells(),
+            test_attempts=self.options.test_attempts,
         )
 
     def look_up(self, action: Action) -> tuple[str | None, dict[str, str], bool]:
@@ -299,7 +319,6 @@ def _execute(analysis: Analysis, options: Options, actions: Mapping[str, Action]
         interrupted,
         leaks,
         fault,
-        remote=execution.remote is not None,
     )
     _write_outputs(analysis, build)
     return build

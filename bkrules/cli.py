@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from bkrules import __version__, errors
 from bkrules.commands import build, cache, query, why, workers
-from bkrules.commands.arguments import Parser
+from bkrules.commands.arguments import Parser, spelled_out
 from bkrules.errors import BkError
 from bkrules.report.summary import error_text
 
@@ -24,8 +24,7 @@ COMMANDS = (build, query, workers, why, cache)
 def main(argv: Sequence[str]) -> int:
     """Run one command; its exit code. Prints errors that a user can act on, and a traceback for a bug."""
     try:
-        # argparse would take `-//x` for an option; with a space in front it is a positional argument.
-        arguments = _parser().parse_args([f" {word}" if word.startswith("-//") else word for word in argv])
+        arguments = _parser().parse_args([spelled_out(word) for word in argv])
         arguments.argv = list(argv)
         command: Callable[[argparse.Namespace], int] = arguments.command
         return command(arguments)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from spaces import Space
+from spaces import Space, copy_of_cache
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -55,22 +55,9 @@ def cache_copy(built: Path, tmp_path: Path) -> Callable[[str], Path]:
     """Makes disk caches that begin with what is built, by hard links, and share Go's own caches."""
 
     def copy(name: str) -> Path:
-        cache = tmp_path / name
-        cache.mkdir()
-        for part in ("ac", "cas"):
-            shutil.copytree(built / part, cache / part, copy_function=_link)
-        for part in ("go", "toolchains"):
-            (cache / part).symlink_to(built / part)
-        return cache
+        return copy_of_cache(built, tmp_path / name)
 
     return copy
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 @pytest.fixture

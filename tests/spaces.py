@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -59,6 +60,23 @@ def matrix(space: Space, test: str, *workers: str, more: str = "") -> None:
     )
     space.write("t/BUILD.py", "")
     space.write("t/test_small.py", test)
+
+
+def copy_of_cache(built: Path, cache: Path) -> Path:
+    """A new disk cache at `cache` with all results of `built`, by hard links where there can be some, and Go's own caches."""
+    cache.mkdir()
+    for part in ("ac", "cas"):
+        shutil.copytree(built / part, cache / part, copy_function=_link)
+    for part in ("go", "toolchains"):
+        (cache / part).symlink_to(built / part)
+    return cache
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:

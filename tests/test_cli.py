@@ -136,6 +136,11 @@ BAD_COMMAND_LINES = {
     "no command": ([], ["the following arguments are required: COMMAND"]),
     "unknown command": (["bild", "//..."], ["invalid choice: 'bild'"]),
     "unknown flag": (["build", "--jbos=2", "//..."], ["--jbos=2"]),
+    "bad runs": (["test", "--runs_per_test=0", "//..."], ["--runs_per_test", "positive number, but was '0'"]),
+    "bad attempts": (["test", "--flaky_test_attempts=many", "//..."], ["--flaky_test_attempts", "but was 'many'"]),
+    "bad wish": (["test", "--cache_test_results=maybe", "//..."], ["'maybe'", "auto"]),
+    "bad variable": (["test", "--test_env==x", "//..."], ["--test_env", "NAME=VALUE or NAME", "'=x'"]),
+    "a variable of bk's own": (["test", "--test_env=PATH=/bin", "//..."], ["PATH is bk's own in a cell", "GOMAXPROCS"]),
     "bad jobs": (["build", "-j", "0", "//..."], ["must be a positive number, but was '0'"]),
     "bad pattern": (["build", "//a:b:c"], ["'//a:b:c' is not a label", "//pkg/..."]),
     "unknown target": (["build", "//p:nmae"], ["//p:nmae: no such target", "did you mean 'name'"]),
@@ -399,7 +404,7 @@ def test_workers_are_listed_with_their_settings(space: Space) -> None:
 def test_a_bug_shows_its_traceback_and_has_an_exit_code_of_its_own(space: Space) -> None:
     code = (
         "import sys, bkrules.cli as c, bkrules.commands.build as b\n"
-        "def broken(*_): raise RuntimeError('boom')\n"
+        "def broken(*_, **__): raise RuntimeError('boom')\n"
         "b.analyze_patterns = broken\n"
         "sys.exit(c.main(['build', '//...']))"
     )

@@ -49,6 +49,15 @@ def test_every_option_of_a_remote_cache_is_in_the_readme(readme: str) -> None:
     assert f"`{arguments.HEADERS}`" in readme
 
 
+def test_every_option_of_tests_is_in_the_readme(readme: str) -> None:
+    parser = argparse.ArgumentParser()
+    arguments.add_tests(parser)
+    arguments.add_cells(parser)
+    options = {action.option_strings[0] for action in parser._actions if action.dest != "help"}
+    assert len(options) == 6
+    assert [name for name in options if not re.search(rf"[| ]`{name}[=`]", readme)] == []
+
+
 def test_every_exit_code_is_in_the_readme(readme: str) -> None:
     codes = [value for name, value in vars(errors).items() if name.isupper() and isinstance(value, int)]
     assert len(codes) == 8

@@ -19,7 +19,14 @@ from bkrules.machine import Machine
 from bkrules.plugin.worker import MIRROR_ADDRESS, Mirror, Worker
 from bkrules.providers import WorkerInfo
 
-CELL_PATH = "/opt/bk/bin:/usr/sbin:/usr/bin"
+ENVIRONMENT = {
+    "HOME": "/root",
+    "LANG": "C.UTF-8",
+    "PATH": "/opt/bk/bin:/usr/sbin:/usr/bin",
+    "TMPDIR": "/tmp",
+    "TZ": "UTC",
+}
+"""What every cell finds in its environment."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +56,13 @@ def sandbox_inputs(
     inputs["host/python"] = HostFile(machine.interpreter)
     inputs["python/packages"] = Text(machine.packages.encode())
     inputs |= {f"host/helpers/{name}": HostFile(path) for name, path in _helpers(machine, info.worker).items()}
-    environment = {
-        "HOME": "/root",
-        "LANG": "C.UTF-8",
-        "PATH": CELL_PATH,
-        "TMPDIR": "/tmp",
-        "TZ": "UTC",
-    }
     spec = {
         "plugin": info.worker.name,
         "settings": info.worker.settings(),
         "mirror": [str(one) for one in sorted(images)],
         "limits": {"memory": limits.memory << 20, "pids": limits.pids, "disk": limits.disk << 20},
     }
-    return inputs, environment, machine.host.features, spec
+    return inputs, dict(ENVIRONMENT), machine.host.features, spec
 
 
 def plugin_files(worker: Worker) -> dict[str, str]:

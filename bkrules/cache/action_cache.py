@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -127,11 +128,9 @@ class ActionCache:
         return data, [from_message(item["tree_digest"]) for item in directories]
 
     def drop(self, key: Digest) -> None:
-        """Forget an entry, for instance because a blob of it turned out to be damaged."""
-        try:
+        """Forget a result on the disk, if there is one. The protocol of a remote cache knows no such request."""
+        with suppress(FileNotFoundError):
             os.unlink(self.path(key))
-        except FileNotFoundError:
-            return
 
     def _result(self, message: reapi.Message) -> ActionResult:
         """What a message means, whose Trees are in the CAS. Raises ValueError."""

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bkrules import errors
+from bkrules.analysis.runs import FIXED, Runs
 from bkrules.build import Options
 from bkrules.cache.remote_options import RemoteOptions
 from bkrules.errors import BkError, UsageError
+from bkrules.observed import doubt
 
 HEADERS = "BK_REMOTE_HEADER"
 
@@ -28,6 +30,17 @@ class Parser(argparse.ArgumentParser):
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[Parser]  # argparse has no public name for what add_subparsers returns
+
+
+def spelled_out(word: str) -> str:
+    """A word of a command line as argparse understands it.
+
+    It would take the pattern `-//x` for an option; with a space in front it is none. It knows no option whose value can be left
+    out and must not be the next word.
+    """
+    if word.startswith("-//"):
+        return f" {word}"
+    return "-t" if word.replace("-", "_") == "__cache_test_results" else word
 
 
 def command(commands: Commands, name: str, run: Callable[[argparse.Namespace], int], text: str) -> Parser:
@@ -59,7 +72,7 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-j",
         "--jobs",
-        type=_jobs,
+        type=_positive,
         default=os.cpu_count() or 1,
         metavar="N",
         help="how many actions run at once (default: the cores)",
@@ -67,8 +80,83 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-k", "--keep_going", "--keep-going", action="store_true", help="go on with what does not depend on a failure"
     )
+    add_tests(parser)
+    add_cells(parser)
     add_cache(parser)
     add_remote(parser)
+
+
+def add_tests(parser: argparse.ArgumentParser) -> None:
+    """Let a command take what says how results of tests come about, and is in no key."""
+    group = parser.add_argument_group("tests")
+    dest = "cache_test_results"
+    words = ("auto", "yes", "no")
+    help_text = "whether a proven result of a cell will do; auto: unless there are several runs (default: auto)"
+    group.add_argument(f"--{dest}", "--cache-test-results", choices=words, default="auto", help=help_text)
+    group.add_argument("-t", dest=dest, action="store_const", const="yes", help="the same as --cache_test_results=yes")
+    group.add_argument(
+        "-t-",
+        "--nocache_test_results",
+        "--nocache-test-results",
+        dest=dest,
+        action="store_const",
+        const="no",
+        help="the same as --cache_test_results=no: every cell runs",
+    )
+    group.add_argument(
+        "--flaky_test_attempts",
+        "--flaky-test-attempts",
+        type=_attempts,
+        metavar="N",
+        help="how often a test that fails may run; default: 3 times in a matrix with flaky = True, else once",
+    )
+
+
+def add_cells(parser: argparse.ArgumentParser) -> None:
+    """Let a command take what changes the cells themselves, and so their keys."""
+    group = parser.add_argument_group("cells")
+    group.add_argument(
+        "--runs_per_test",
+        "--runs-per-test",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="run each cell so often, each time with another TEST_RUN_NUMBER",
+    )
+    group.add_argument(
+        "--test_env",
+        "--test-env",
+        action="append",
+        default=[],
+        type=_variable,
+        metavar="NAME=VALUE",
+        help="a variable for every cell; NAME alone takes this environment's value. The value is in the key",
+    )
+
+
+def runs_of(arguments: argparse.Namespace) -> Runs:
+    """How often each cell runs and with what in its environment. Raises UsageError."""
+    environment = {}
+    for name, value in arguments.test_env:
+        if value is None:
+            doubt(f"--test_env={name} takes the value of this environment")
+            if name not in os.environ:
+                continue  # as Bazel does: what is not there is not passed on
+        environment[name] = os.environ[name] if value is None else value
+    return Runs(arguments.runs_per_test, tuple(sorted(environment.items())))
+
+
+def _variable(text: str) -> tuple[str, str | None]:
+    name, equals, value = text.partition("=")
+    if not name.isidentifier() or not name.isascii():
+        raise argparse.ArgumentTypeError(f"must be NAME=VALUE or NAME, but was {text!r}")
+    if name in FIXED:
+        raise argparse.ArgumentTypeError(f"{name} is bk's own in a cell, like {', '.join(sorted(FIXED - {name}))}")
+    return name, value if equals else None
+
+
+def _attempts(text: str) -> int | None:
+    return None if text == "default" else _positive(text)
 
 
 def add_remote(parser: argparse.ArgumentParser) -> None:
@@ -139,7 +227,7 @@ def remote_of(arguments: argparse.Namespace) -> RemoteOptions | None:
     return options
 
 
-def _jobs(text: str) -> int:
+def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a positive number, but was {text!r}")
     return int(text)
@@ -148,7 +236,12 @@ def _jobs(text: str) -> int:
 def options_of(arguments: argparse.Namespace) -> Options:
     """How to build, as the command line says it. Raises UsageError."""
     return Options(
-        arguments.jobs, os.path.abspath(arguments.disk_cache), arguments.keep_going, remote=remote_of(arguments)
+        arguments.jobs,
+        os.path.abspath(arguments.disk_cache),
+        arguments.keep_going,
+        remote=remote_of(arguments),
+        cache_test_results=arguments.cache_test_results,
+        test_attempts=arguments.flaky_test_attempts,
     )
 
 

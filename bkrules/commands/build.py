@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bkrules import errors, observed, unchanged
 from bkrules.build import Analysis, Options, analyze_patterns, execute
-from bkrules.commands.arguments import add_execution, add_patterns, command, nothing, options_of, patterns_of
+from bkrules.commands.arguments import add_execution, add_patterns, command, nothing, options_of, patterns_of, runs_of
 from bkrules.report import artifacts
 from bkrules.report.build_result import BuildResult
 from bkrules.report.summary import summarize
@@ -33,7 +33,7 @@ def add(commands: Commands) -> None:
 
 def _build(arguments: argparse.Namespace) -> int:
     options = options_of(arguments)
-    analysis = analyze_patterns(".", patterns_of(arguments))
+    analysis = analyze_patterns(".", patterns_of(arguments), runs=runs_of(arguments))
     if not analysis.targets.wanted:
         raise nothing(f"no target is left of {' '.join(patterns_of(arguments))}", MANUAL_HINT)
     return _finish(analysis, options, arguments.argv)
@@ -41,7 +41,7 @@ def _build(arguments: argparse.Namespace) -> int:
 
 def _test(arguments: argparse.Namespace) -> int:
     options = options_of(arguments)
-    analysis = analyze_patterns(".", patterns_of(arguments), kind="test_matrix")
+    analysis = analyze_patterns(".", patterns_of(arguments), kind="test_matrix", runs=runs_of(arguments))
     if not analysis.targets.wanted:
         raise nothing(
             f"no test_matrix among {' '.join(patterns_of(arguments))}", f"see `bk query //...`; {MANUAL_HINT}"

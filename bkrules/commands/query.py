@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bkrules import errors
 from bkrules.action import Action
 from bkrules.build import Execution, Options, analyze_targets, open_workspace, package_of
-from bkrules.commands.arguments import add_cache, add_remote, command, remote_of
+from bkrules.commands.arguments import add_cache, add_cells, add_remote, command, remote_of, runs_of
 
 if TYPE_CHECKING:
     from bkrules.commands.arguments import Commands
@@ -28,6 +28,7 @@ def add(commands: Commands) -> None:
         help="a pattern or a query, -PATTERN; mnemonic(REGEX, x), inputs(REGEX, x), outputs(REGEX, x)",
     )
     aquery.add_argument("--json", action="store_true", help="print JSON")
+    add_cells(aquery)
     add_cache(aquery)
     add_remote(aquery)
 
@@ -79,7 +80,7 @@ def _aquery(arguments: argparse.Namespace) -> int:
     filters, expression = parse_actions([text.strip() for text in arguments.expressions])
     workspace = open_workspace(".")
     graph = WorkspaceGraph(workspace, package_of(workspace, "."), files=False)
-    analysis = analyze_targets(workspace, graph.targets(evaluate(expression, graph)))
+    analysis = analyze_targets(workspace, graph.targets(evaluate(expression, graph)), runs_of(arguments))
     execution = Execution(analysis, options, lambda line: print(line, file=sys.stderr), show=False)
     documents = [_describe(action, execution) for action in analysis.wanted().values()]
     execution.digests.save()

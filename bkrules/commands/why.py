@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 from bkrules import errors
 from bkrules.action import Action
 from bkrules.build import Analysis, Execution, Options, analyze_patterns
-from bkrules.commands.arguments import add_cache, add_remote, command, nothing, patterns_of, remote_of
+from bkrules.commands.arguments import (
+    add_cache,
+    add_cells,
+    add_remote,
+    command,
+    nothing,
+    patterns_of,
+    remote_of,
+    runs_of,
+)
 from bkrules.report.artifacts import action_folder
 
 if TYPE_CHECKING:
@@ -29,6 +38,7 @@ def add(commands: Commands) -> None:
         "--against", metavar="RUN", help="compare with the keys of another run: a bk-out folder, or its URL"
     )
     why.add_argument("--json", action="store_true", help="print JSON")
+    add_cells(why)
     add_cache(why)
     add_remote(why)
 
@@ -39,7 +49,9 @@ def _why(arguments: argparse.Namespace) -> int:
     named = [text for text in patterns_of(arguments) if "[" in text or "/worker=" in text]
     cells = {text.partition("[")[2].rstrip("]") or text for text in named}
     patterns = [text.partition("[")[0] if "[" in text else "//..." for text in named]
-    analysis = analyze_patterns(".", [text for text in patterns_of(arguments) if text not in named] + patterns)
+    analysis = analyze_patterns(
+        ".", [text for text in patterns_of(arguments) if text not in named] + patterns, runs=runs_of(arguments)
+    )
     options = Options(1, os.path.abspath(arguments.disk_cache), remote=remote_of(arguments))
     execution = Execution(analysis, options, lambda line: print(line, file=sys.stderr), show=False)
     against = (arguments.against or str(analysis.out)).rstrip("/")

@@ -20,12 +20,15 @@ from bkrules.execution.result import Outcome, Result
 from bkrules.execution.runner import Workshop
 from bkrules.machine import find
 
+CONTRADICTIONS = ("test", "timeout")
+"""Failures of what the key covers: a result from before, which says that it passes, is then no proof any more."""
+
 
 class Executor:
     """Resolves inputs, asks the action cache, and runs what it does not have. `results` are those of this build.
 
     `whole` says of which actions the bytes are wanted, and not only the digests that the keys of others need; `say` is told of
-    what has to run although it was a hit.
+    what has to run although it was a hit. What `may_be_cached` denies runs anyhow; its result is kept like any other.
     """
 
     def __init__(
@@ -36,13 +39,14 @@ class Executor:
         workshop: Callable[[], Workshop],
         *,
         whole: Callable[[Action], bool] = lambda _action: True,
+        may_be_cached: Callable[[Action], bool] = lambda _action: True,
         say: Callable[[str], None] = print,
     ) -> None:
         self._root = root
         self._actions = actions
         self._digests = digests
         self._workshop = workshop
-        self._whole, self._say = whole, say
+        self._whole, self._may_be_cached, self._say = whole, may_be_cached, say
         self.results: dict[str, Result] = {}
         self.stopped = threading.Event()
 
@@ -56,10 +60,12 @@ class Executor:
             key = self.key(action)
         except BkError as error:
             return failed(action, error)
-        return self._hit(action, key, self._actions.get(key.digest))
+        return self._cached(action, key)
 
     def ask(self, action: Action) -> Result | None:
         """The result from the remote cache, or None. Raises MachineLacks when that cache is required and fails."""
+        if not self._may_be_cached(action):
+            return None
         key = self.key(action)
         answer = self._actions.ask(key.digest, whole=self._whole(action))
         found = self._hit(action, key, answer)
@@ -84,7 +90,7 @@ class Executor:
         except Timeout:
             return failed(action, Interrupted("interrupted", "another run of bk had not finished it"))
         with lock:
-            found = self._hit(action, key, self._actions.get(key.digest))
+            found = self._cached(action, key)
             if found is not None:
                 return found
             return self._run(action, key, inputs)
@@ -109,6 +115,8 @@ class Executor:
     def _settle(self, action: Action, key: Key, outcome: Outcome, seconds: float) -> Result:
         """The result of a run, which is kept when it passed and was fully isolated."""
         if outcome.status != "passed":
+            if outcome.failure in CONTRADICTIONS:
+                self._actions.drop(key.digest)
             log = outcome.outputs.get("test.log", "")
             return Result(
                 action,
@@ -148,6 +156,10 @@ class Executor:
                 raise ActionFailed("remade", f"{made.action.title}: {again.reason}", hint=again.hint, log=again.log)
             if self.results[name].remote:  # another thread may have been here meanwhile
                 self.results[name] = again
+
+    def _cached(self, action: Action, key: Key) -> Result | None:
+        """The result from the disk cache, when one from there will do."""
+        return self._hit(action, key, self._actions.get(key.digest)) if self._may_be_cached(action) else None
 
     def _hit(self, action: Action, key: Key, found: ActionResult | None) -> Result | None:
         """A result that the cache had; none when it is not of what the action makes."""

@@ -9,15 +9,26 @@ from bkrules.action import Action, Key, Node
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """One run of a cell: what came of it, how many seconds it took, and where its log is in the cell's folder."""
+
+    status: str
+    seconds: float
+    log: str
+    failure: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class CellReport:
     """What is known of a cell that ran, beside its status.
 
-    `attempts` is how often it ran; `egress` holds who tried to reach what outside of it; `unlimited` names the limits that this
+    `attempts` are in their order; `egress` holds who tried to reach what outside of it; `unlimited` names the limits that this
     machine could not give it: without one of them a cell is not fully isolated. `tainted` says in what a shared worker was other
     after the cell than before. A result of either kind is not kept.
     """
 
-    attempts: int = 1
+    attempts: tuple[Attempt, ...] = ()
     egress: tuple[tuple[str, str], ...] = ()
     unlimited: tuple[str, ...] = ()
     tainted: tuple[str, ...] = ()

@@ -31,7 +31,9 @@ NETWORK_PREFIXES = ("GOPROXY", "GONOPROXY", "GOSUMDB", "GONOSUMDB", "GOINSECURE"
 
 @dataclass
 class Workshop:
-    """Everything that a runner may use. `cache` is the disk cache's folder; `out` is `bk-out`."""
+    """Everything that a runner may use. `cache` is the disk cache's folder; `out` is `bk-out`. `test_attempts` is how
+    often a test that fails may run, unless its matrix says so itself.
+    """
 
     cache: Path
     out: Path
@@ -44,6 +46,7 @@ class Workshop:
     plugins: Plugins
     jobs: int
     shared: SharedCells
+    test_attempts: int | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _tool_folders: dict[tuple[tuple[str, Digest], ...], str] = field(default_factory=dict)
 

@@ -10,13 +10,13 @@ from typing import Any
 
 from bkrules.action import Action
 from bkrules.cache import atomic
-from bkrules.execution.result import Result
+from bkrules.execution.result import Attempt, Result
 from bkrules.label import Label
 from bkrules.report.build_result import BuildResult, by_matrix, by_status
 from bkrules.report.junit import junit
 from bkrules.why import KEY, PREVIOUS
 
-SCHEMA = 1
+SCHEMA = 2
 REPORT, JUNIT = "report.json", "test.xml"
 
 
@@ -32,7 +32,7 @@ def write_matrix(label: Label, results: Sequence[Result], build: BuildResult, ou
         "cells": cells,
     }
     atomic.write(str(folder / REPORT), json.dumps(document, indent=1).encode())
-    atomic.write(str(folder / JUNIT), junit(label, results).encode())
+    atomic.write(str(folder / JUNIT), junit(label, results, folder).encode())
 
 
 def outputs(build: BuildResult, wanted: Collection[Label], out: Path) -> list[str]:
@@ -63,7 +63,8 @@ def _cell(result: Result, folder: Path, root: Path) -> dict[str, Any]:
         "cached": result.cached,
         "cache": result.cache,
         "seconds": round(result.seconds, 3),
-        "attempts": result.ran.attempts if result.ran else 0,
+        "run": {"number": cell.run, "of": cell.runs} if cell.runs else None,
+        "attempts": [_attempt(one, place, root) for one in result.ran.attempts] if result.ran else [],
         "key": result.key.digest.hash if result.key else None,
         "worker": cell.worker,
         "axes": dict(cell.axes),
@@ -73,6 +74,16 @@ def _cell(result: Result, folder: Path, root: Path) -> dict[str, Any]:
         "egress": [{"who": who, "what": what} for who, what in result.ran.egress] if result.ran else [],
         "isolation": _isolation(result),
         "tainted": list(result.ran.tainted) if result.ran else [],
+    }
+
+
+def _attempt(attempt: Attempt, place: Path, root: Path) -> dict[str, Any]:
+    return {
+        "status": attempt.status,
+        "seconds": round(attempt.seconds, 3),
+        "log": str((place / attempt.log).relative_to(root)),
+        "class": attempt.failure or None,
+        "reason": attempt.reason or None,
     }
 
 

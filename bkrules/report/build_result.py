@@ -14,7 +14,7 @@ from bkrules.label import Label
 class BuildResult:
     """The results of a build, in the order of its plan, and what they come to.
 
-    `fault` is why a remote cache that is required could not be given the results; `remote` says that there was such a cache.
+    `fault` is why a remote cache that is required could not be given the results.
     """
 
     results: tuple[Result, ...]
@@ -22,7 +22,6 @@ class BuildResult:
     interrupted: bool = False
     leaks: tuple[str, ...] = ()
     fault: str = ""
-    remote: bool = False
 
     @property
     def cells(self) -> list[Result]:

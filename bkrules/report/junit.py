@@ -11,8 +11,11 @@ from bkrules.execution.result import Result
 from bkrules.label import Label
 
 
-def junit(label: Label, results: Sequence[Result]) -> str:
-    """The results of a matrix as JUnit XML."""
+def junit(label: Label, results: Sequence[Result], folder: Path) -> str:
+    """The results of a matrix as JUnit XML; `folder` is that of its outputs.
+
+    Attempts before the last have the elements of Surefire's rerunFailingTestsCount, which CI servers know.
+    """
     failures = sum(result.status in ("failed", "timed out") for result in results)
     skipped = sum(result.status in ("skipped", "not run") for result in results)
     lines = [
@@ -30,9 +33,10 @@ def junit(label: Label, results: Sequence[Result]) -> str:
         lines.append(f"<properties>{properties}</properties>")
         if result.status in ("failed", "timed out"):
             head = f"type={_quoted(result.failure)} message={_quoted(result.reason)}"
-            lines.append(f"<failure {head}>{html.escape(_printable(_log(result)))}</failure>")
+            lines.append(f"<failure {head}>{html.escape(_printable(_log(Path(result.log))))}</failure>")
         elif result.status in ("skipped", "not run"):
             lines.append(f"<skipped message={_quoted(result.reason)}/>")
+        lines += _attempts_before(result, folder / cell.name)
         lines.append("</testcase>")
     return "\n".join([*lines, "</testsuite></testsuites>", ""])
 
@@ -41,8 +45,19 @@ def _quoted(text: str) -> str:
     return f'"{html.escape(_printable(text))}"'
 
 
-def _log(result: Result) -> str:
-    return Path(result.log).read_text(errors="replace") if result.log and Path(result.log).exists() else ""
+def _attempts_before(result: Result, folder: Path) -> list[str]:
+    """The failures before the last attempt: of a cell that passed then, and of one that did not."""
+    kind = "flakyFailure" if result.status == "flaky" else "rerunFailure"
+    return [
+        f"<{kind} type={_quoted(one.failure)} message={_quoted(one.reason)}>"
+        f"<stackTrace>{html.escape(_printable(one.reason))}</stackTrace>"
+        f"<system-out>{html.escape(_printable(_log(folder / one.log)))}</system-out></{kind}>"
+        for one in (result.ran.attempts[:-1] if result.ran else ())
+    ]
+
+
+def _log(path: Path) -> str:
+    return path.read_text(errors="replace") if path.is_file() else ""
 
 
 # What XML 1.0 cannot hold, escaped or not: control characters, lone surrogates, two noncharacters.

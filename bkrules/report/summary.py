@@ -31,24 +31,41 @@ def summarize(build: BuildResult, out: Path) -> str:
 def grid(cells: Sequence[Result]) -> str:
     """A table of one matrix: its tests with their axes down, its workers across."""
     workers: dict[str, None] = {}
-    rows: dict[str, dict[str, str]] = {}
+    rows: dict[str, dict[str, list[Result]]] = {}
     for result in cells:
         cell = result.action.cell
         assert cell is not None
         workers[cell.worker] = None
         row = "/".join([cell.test, *(f"{axis}={choice}" for axis, choice in cell.axes)])
-        rows.setdefault(row, {})[cell.worker] = _mark(result)
-    table = [["", *workers]] + [[row, *(marks.get(worker, "") for worker in workers)] for row, marks in rows.items()]
+        rows.setdefault(row, {}).setdefault(cell.worker, []).append(result)
+    table = [["", *workers]]
+    table += [
+        [row, *(_mark(found[worker]) if worker in found else "" for worker in workers)] for row, found in rows.items()
+    ]
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     return "\n".join(
         "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in table
     )
 
 
-def _mark(result: Result) -> str:
+def _mark(runs: Sequence[Result]) -> str:
+    """What became of a cell, with the words that Bazel has for several runs."""
+    if len(runs) > 1:
+        return _mark_of_runs(runs)
+    [result] = runs
     if result.status == "passed":
         return "passed (cached)" if result.cached else f"passed {result.seconds:.2f}s"
     return result.status if result.status in ("skipped", "not run") else result.status.upper()
+
+
+def _mark_of_runs(runs: Sequence[Result]) -> str:
+    statuses = by_status(runs)
+    if bad := statuses.get("failed", 0) + statuses.get("timed out", 0):
+        return f"{'FAILED' if 'failed' in statuses else 'TIMED OUT'} in {bad} out of {len(runs)}"
+    if len(statuses) > 1 or "flaky" in statuses:
+        return ", ".join(f"{count} {status}" for status, count in statuses.items())
+    cached = " (cached)" if all(result.cached for result in runs) else ""
+    return f"{runs[0].status} in {len(runs)} runs{cached}"
 
 
 def _failure(result: Result, out: Path) -> str:
@@ -58,7 +75,8 @@ def _failure(result: Result, out: Path) -> str:
         lines += [f"  {line}" for line in result.hint.splitlines()]
         return "\n".join([*lines, *_tail(result.log)])
     kinds = [result.failure] if result.failure not in ("", "test") else []
-    kinds += [_count(result.ran.attempts, "attempt")] if result.ran and result.ran.attempts > 1 else []
+    attempts = len(result.ran.attempts) if result.ran else 0
+    kinds += [_count(attempts, "attempt")] if attempts > 1 else []
     kind = f" ({', '.join(kinds)})" if kinds else ""
     lines = [f"{result.status.upper()}{kind}: {action.cell.name}: {result.reason}"]
     lines += [f"  {line}" for line in result.hint.splitlines()]
@@ -113,25 +131,35 @@ def _reasons(results: Iterable[Result]) -> list[str]:
 
 
 def _counts(build: BuildResult) -> str:
+    """Two lines: what there was, and where the answers came from."""
     cells = build.cells
     others = [result for result in build.results if result.action.cell is None]
     parts = []
     if cells:
         words = ", ".join(f"{count} {status}" for status, count in by_status(cells).items())
-        not_cached = sum(not result.cached for result in cells)
-        parts.append(f"{_count(len(cells), 'cell')}: {words} ({_cached(cells, build.remote)}, {not_cached} not)")
-    ran = sum(not result.cached and result.status != "not run" for result in others)
-    parts.append(f"{_count(len(others), 'action')}: {ran} ran, {_cached(others, build.remote)}")
+        cached = sum(result.cached for result in cells)
+        names = {(cell.matrix, cell.point) for cell in (result.action.cell for result in cells) if cell}
+        many = _count(len(names), "cell")
+        many = many if len(names) == len(cells) else f"{len(cells)} runs of {many}"
+        parts.append(f"{many}: {words} ({cached} cached, {len(cells) - cached} not)")
+    ran = sum(_has_run(result) for result in others)
+    parts.append(f"{_count(len(others), 'action')}: {ran} ran, {sum(result.cached for result in others)} cached")
+    return f"{'; '.join(parts)}\n{_truth(build)}"
+
+
+def _has_run(result: Result) -> bool:
+    return not result.cached and result.status not in ("skipped", "not run")
+
+
+def _truth(build: BuildResult) -> str:
+    where = [result.cache for result in build.results]
+    ran = sum(_has_run(result) for result in build.results)
+    skipped = sum(result.status in ("skipped", "not run") for result in build.results)
     saved = sum(result.seconds for result in build.results if result.cached)
-    return f"{'; '.join(parts)}; {saved:.1f} s saved, {build.seconds:.2f} s taken"
-
-
-def _cached(results: Sequence[Result], remote: bool) -> str:
-    """How many results are cached; with a remote cache, in which."""
-    where = [result.cache for result in results if result.cached]
-    if not remote:
-        return f"{len(where)} cached"
-    return f"{where.count('disk')} from the disk cache, {where.count('remote')} from the remote cache"
+    return (
+        f"hit local {where.count('disk')}, hit remote {where.count('remote')}, ran {ran}, skipped {skipped}; "
+        f"{saved:.1f} s saved, {build.seconds:.2f} s taken"
+    )
 
 
 def _count(number: int, what: str) -> str:

@@ -60,7 +60,7 @@ def _analyze(context: Context) -> tuple[object, ...]:
                             environment=environment,
                             platform=platform,
                             timeout=context.attribute("timeout"),
-                            cell=Cell(context.label, function, worker.id, point),
+                            cell=Cell(context.label, function, worker.id, point, flaky=context.attribute("flaky")),
                         )
                     )
     if not cells:
@@ -176,6 +176,11 @@ TEST_MATRIX = Rule(
         "axes": Attr("dict", "Axis to its values by name: {'compression': {'gzip': ..., 'estargz': ...}}.", default={}),
         "data": Attr("labels", "Files that the tests read, found at the same path below the test root.", default=()),
         "timeout": Attr("count", "Seconds that a cell may take.", default=300),
+        "flaky": Attr(
+            "bool",
+            "Whether a test that fails runs up to three times; what passes at a later attempt is flaky and not kept.",
+            default=False,
+        ),
         "isolation": Attr(
             "string",
             "'cell': a sandbox of its own for each cell. 'worker': cells share a worker that is put back after each, and "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.kinds import CELLS, COPIES, KINDS, Cell, Failed, Run
-from spaces import Space
+from spaces import Space, copy_of_cache
 
 _MATRIX = "//bench:hello_matrix"
 PHASES = ("setup", "boot", "run", "teardown")
@@ -67,15 +66,10 @@ class BkSide:
 
     @contextmanager
     def _fresh_cache(self) -> Iterator[Path]:
-        """A disk cache that begins with what is built, by hard links."""
+        """A disk cache that begins with what is built."""
         cache = self._folder / "cache"
-        cache.mkdir()
         try:
-            for part in ("ac", "cas"):
-                shutil.copytree(self._built / part, cache / part, copy_function=os.link)
-            for part in ("go", "toolchains"):
-                (cache / part).symlink_to(self._built / part)
-            yield cache
+            yield copy_of_cache(self._built, cache)
         finally:
             shutil.rmtree(cache)
 

@@ -18,12 +18,13 @@ from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
 from bkrules.errors import ActionFailed, MachineLacks
 from bkrules.execution.executor import Executor
-from bkrules.execution.result import CellReport, Outcome, Result
+from bkrules.execution.result import Attempt, CellReport, Outcome, Result
 from bkrules.execution.runner import Workshop
 from bkrules.execution.runners import RUNNERS
 from bkrules.report.build_result import BuildResult
 
 MakeAction = Callable[..., Action]
+TWICE = (Attempt("failed", 1.0, "attempt_1/test.log"), Attempt("passed", 1.0, "test.log"))
 Run = Callable[[Action, Callable[[], Outcome]], Result]
 
 
@@ -32,10 +33,10 @@ def executor(tmp_path: Path) -> Executor:
     return at(tmp_path / "cache", tmp_path)
 
 
-def at(cache: Path, root: Path) -> Executor:
+def at(cache: Path, root: Path, may_be_cached: Callable[[Action], bool] = lambda _: True) -> Executor:
     digests = FileDigests(str(root / "digests"))
     actions = ActionCache(str(cache / "ac"), Cas(str(cache / "cas"), digests))
-    return Executor(str(root), actions, digests, lambda: cast(Workshop, None))
+    return Executor(str(root), actions, digests, lambda: cast(Workshop, None), may_be_cached=may_be_cached)
 
 
 @pytest.fixture
@@ -129,12 +130,12 @@ def test_what_is_flaky_is_not_kept_and_says_why(
     executor: Executor, runs: Runs, make_action: MakeAction, out: str
 ) -> None:
     action = make_action("a", cell=True)
-    runs(lambda: Outcome("flaky", {"test.log": out}, "passed at attempt 2", "infrastructure", CellReport(attempts=2)))
+    runs(lambda: Outcome("flaky", {"test.log": out}, "passed at attempt 2", "infrastructure", CellReport(TWICE)))
 
     result = executor.run(action)
 
     assert (result.status, result.reason, result.failure) == ("flaky", "passed at attempt 2", "infrastructure")
-    assert (result.log, result.outputs, result.ran) == (out, {}, CellReport(attempts=2))
+    assert (result.log, result.outputs, result.ran) == (out, {}, CellReport(TWICE))
     assert executor.look_up(action) is None
     assert BuildResult((result,), 1.0).exit_code == 0
 
@@ -231,3 +232,46 @@ def test_an_output_that_was_not_made_is_a_failure(
 
     assert (result.status, result.failure) == ("failed", "build")
     assert executor.look_up(make_action("a")) is None
+
+
+@pytest.mark.parametrize("cell", [False, True], ids=["step", "cell"])
+def test_what_must_run_anew_is_asked_of_no_cache_and_kept_all_the_same(
+    runs: Runs, make_action: MakeAction, out: str, tmp_path: Path, cell: bool
+) -> None:
+    action = make_action("a", cell=cell)
+    fresh = at(tmp_path / "cache", tmp_path, may_be_cached=lambda one: one.cell is None)
+    runs(lambda: Outcome("passed", {"out": out}))
+
+    for _ in range(2):
+        ran = fresh.look_up(action) or fresh.run(action)
+        assert ran.status == "passed"
+
+    assert ran.cached is not cell
+    kept = at(tmp_path / "cache", tmp_path).look_up(action)
+    assert kept is not None
+    assert kept.cached
+
+
+@pytest.mark.parametrize(
+    ("status", "failure", "stays"),
+    [
+        ("failed", "test", False),
+        ("timed out", "timeout", False),
+        ("flaky", "test", False),
+        ("failed", "infrastructure", True),
+        ("flaky", "infrastructure", True),
+        ("failed", "resources", True),
+    ],
+)
+def test_what_fails_anew_is_proven_no_more(
+    runs: Runs, make_action: MakeAction, out: str, tmp_path: Path, status: str, failure: str, stays: bool
+) -> None:
+    """As with Bazel, where a test that failed last time is run again."""
+    action = make_action("a", cell=True)
+    runs(lambda: Outcome("passed", {"out": out}))
+    at(tmp_path / "cache", tmp_path).run(action)
+    runs(lambda: Outcome(status, {}, "assert 1 == 2", failure, CellReport()))
+
+    assert at(tmp_path / "cache", tmp_path, may_be_cached=lambda _: False).run(action).status == status
+
+    assert (at(tmp_path / "cache", tmp_path).look_up(action) is not None) is stays

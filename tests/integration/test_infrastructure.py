@@ -66,7 +66,7 @@ def test_dies(sandbox, tmp_path):
 
     (cell,) = cells(tools, report, 3)
 
-    assert (cell["status"], cell["class"], cell["attempts"]) == ("failed", "infrastructure", 2)
+    assert (cell["status"], cell["class"], len(cell["attempts"])) == ("failed", "infrastructure", 2)
     assert "ended during the test: " in cell["reason"]
     folder = tools.root / Path(cell["log"]).parent
     assert (folder / "attempt_1/test.log").read_text()
@@ -91,7 +91,7 @@ def test_a_daemon_that_hangs_during_the_test(tools: Space, report: Report) -> No
 
     found = cells(tools, report, 3)
 
-    assert {(cell["status"], cell["class"], cell["attempts"]) for cell in found} == {("timed out", "timeout", 1)}
+    assert {(cell["status"], cell["class"], len(cell["attempts"])) for cell in found} == {("timed out", "timeout", 1)}
     assert found[0]["reason"] == "it took more than 3 s; buildkitd is stopped"
 
 
@@ -125,7 +125,7 @@ def test_it(sandbox):
 
     for _ in range(2):
         (cell,) = cells(tools, report, 0)
-        assert (cell["status"], cell["cached"], cell["attempts"]) == ("flaky", False, 2)
+        assert (cell["status"], cell["cached"], len(cell["attempts"])) == ("flaky", False, 2)
         assert cell["reason"].startswith("passed at attempt 2, after: buildkitd ended during the test")
 
 
@@ -161,7 +161,7 @@ def test_it(sandbox, tmp_path):
     said = run.communicate(timeout=120)[0]
     assert run.returncode == 0, said
     found = report(tools.root, "small")["cells"]
-    assert {(cell["status"], cell["attempts"]) for cell in found} == {("flaky", 2)}
+    assert {(cell["status"], len(cell["attempts"])) for cell in found} == {("flaky", 2)}
     assert all("after: the mirror's registry ended" in cell["reason"] for cell in found)
     assert leftovers(tools.cache) == before
 

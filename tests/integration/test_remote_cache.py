@@ -163,12 +163,13 @@ def test_a_second_machine_runs_nothing(machine: Machine, start: Start, report: R
 
     done = build(first, server.url, target=SMALL)
     assert warnings(done) == []
-    assert "(0 from the disk cache, 0 from the remote cache, 2 not)" in done.stdout
+    assert "(0 cached, 2 not)" in done.stdout
     again = build(second, server.url, target=SMALL)
 
     assert warnings(again) == []
-    assert "2 cells: 2 passed (0 from the disk cache, 2 from the remote cache, 0 not)" in again.stdout
-    assert "actions: 0 ran, 0 from the disk cache" in again.stdout
+    assert "2 cells: 2 passed (2 cached, 0 not)" in again.stdout
+    assert "\nhit local 0, " in again.stdout
+    assert ", ran 0, skipped 0; " in again.stdout
     cells = report(second.root, "small")["cells"]
     assert [(cell["cached"], cell["cache"]) for cell in cells] == [(True, "remote")] * 2
     assert all((second.root / cell["log"]).exists() for cell in cells)
@@ -177,14 +178,14 @@ def test_a_second_machine_runs_nothing(machine: Machine, start: Start, report: R
     assert not (second.cache / "run").exists()
 
     third = build(second, server.url, target=SMALL)
-    assert "2 cells: 2 passed (2 from the disk cache, 0 from the remote cache, 0 not)" in third.stdout
+    assert ", hit remote 0, ran 0, skipped 0; " in third.stdout
     assert [cell["cache"] for cell in report(second.root, "small")["cells"]] == ["disk"] * 2
 
     second.write("t/test_small.py", TEST.replace("assert sandbox.worker", "assert sandbox.address"))
     edited = build(second, server.url, target=SMALL)
 
     assert warnings(edited) == []
-    assert "2 cells: 2 passed (1 from the disk cache, 0 from the remote cache, 1 not)" in edited.stdout
+    assert "2 cells: 2 passed (1 cached, 1 not)" in edited.stdout
     assert "actions: 0 ran" in edited.stdout, "a tool was built although its bytes are in the remote cache"
     assert (second.cache / "cas").is_dir()
 
@@ -197,7 +198,7 @@ def test_a_build_of_hits_in_the_disk_cache_asks_nobody(machine: Machine) -> None
         assert before > 0
         done = build(one, server.address)
         assert len(server.requests) == before
-    assert "3 actions: 0 ran, 3 from the disk cache, 0 from the remote cache" in done.stdout
+    assert "hit local 3, hit remote 0, ran 0, " in done.stdout
 
 
 @pytest.mark.parametrize("mode", ["zstd", "uncompressed"])
@@ -228,7 +229,7 @@ def test_a_blob_that_the_server_lost_is_noticed_and_healed(
     assert "the build goes on" in warnings(done)[0]
     healed = build(machine("third"), server.url)
     assert warnings(healed) == []
-    assert "3 actions: 0 ran, 0 from the disk cache, 3 from the remote cache" in healed.stdout
+    assert "hit local 0, hit remote 3, ran 0, " in healed.stdout
 
 
 def test_what_a_later_action_reads_is_made_again_when_the_server_lost_it(machine: Machine, start: Start) -> None:
@@ -333,7 +334,7 @@ def test_a_reader_changes_nothing_on_the_server(machine: Machine, start: Start) 
     build(second, server.url, "--remote-upload-local-results", "yes")
     assert server.blobs() != []
     third = build(machine("third"), server.url, "--remote_upload_local_results=no")
-    assert "3 actions: 0 ran, 0 from the disk cache, 3 from the remote cache" in third.stdout
+    assert "hit local 0, hit remote 3, ran 0, " in third.stdout
 
 
 @pytest.mark.parametrize("way", ["header", "environment", "url", "netrc"])
@@ -358,7 +359,7 @@ def test_credentials_are_used_and_are_nowhere(machine: Machine, start: Start, wa
         else:
             Path(environment["HOME"], ".netrc").write_text(f"machine 127.0.0.1 login me password {SECRET}\n")
         said.append(build(dataclasses.replace(space, environment=environment), url, *words))
-    assert "3 actions: 0 ran, 0 from the disk cache, 3 from the remote cache" in said[1].stdout
+    assert "hit local 0, hit remote 3, ran 0, " in said[1].stdout
     assert [warnings(done) for done in said] == [[], []]
 
     said.append(build(spaces[2], server.url.replace("//", f"//me:not-{SECRET}@")))
@@ -422,7 +423,7 @@ def test_tls_with_an_authority_of_ones_own(machine: Machine, start: Start, autho
     assert server.blobs() == []
     assert warnings(build(machine("first"), server.url, trust)) == []
     second = build(machine("second"), server.url, trust)
-    assert "3 actions: 0 ran, 0 from the disk cache, 3 from the remote cache" in second.stdout
+    assert "hit local 0, hit remote 3, ran 0, " in second.stdout
     plain = build(machine("plain"), server.url.replace("https", "http"))
     assert len(warnings(plain)) == 1
 

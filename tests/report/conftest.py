@@ -25,8 +25,10 @@ def cell() -> Callable[..., Result]:
         failure: str = "",
         reason: str = "",
         ran: CellReport | None = None,
+        run: int = 0,
+        runs: int = 0,
     ) -> Result:
-        point = Cell(MATRIX, "test_it", worker, (("compression", "gzip"),))
+        point = Cell(MATRIX, "test_it", worker, (("compression", "gzip"),), run, runs)
         action = Action(f"{MATRIX} {point.name}", MATRIX, "TestCell", ("{}",), (), ("test.log",), cell=point)
         return Result(action, status, cached, 1.5, reason=reason, failure=failure, ran=ran)
 

@@ -6,9 +6,13 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from bkrules.execution.result import CellReport, Result
+import pytest
+
+from bkrules.execution.result import Attempt, CellReport, Result
 from bkrules.report.build_result import BuildResult
 from bkrules.report.summary import grid, summarize
+
+TWICE = (Attempt("failed", 1.0, "attempt_1/test.log"), Attempt("passed", 2.0, "test.log"))
 
 
 def test_the_grid_has_a_row_for_a_point_and_a_column_for_a_worker(cell: Callable[..., Result]) -> None:
@@ -25,11 +29,10 @@ def test_hits_are_counted_by_the_cache_they_are_from(cell: Callable[..., Result]
     remote = dataclasses.replace(cell("passed", "c", cached=True), remote=True)
     results = (cell("passed"), cell("passed", "rootless", cached=True), remote)
 
-    with_one = summarize(BuildResult(results, 1.0, remote=True), tmp_path)
-    without = summarize(BuildResult(results[:2], 1.0), tmp_path)
+    lines = summarize(BuildResult((*results, cell("skipped", "d")), 1.0), tmp_path).splitlines()
 
-    assert "3 cells: 3 passed (1 from the disk cache, 1 from the remote cache, 1 not); 0 actions" in with_one
-    assert "2 cells: 2 passed (1 cached, 1 not); 0 actions: 0 ran, 0 cached;" in without
+    assert lines[-2] == "4 cells: 3 passed, 1 skipped (2 cached, 2 not); 0 actions: 0 ran, 0 cached"
+    assert lines[-1] == "hit local 1, hit remote 1, ran 1, skipped 1; 3.0 s saved, 1.00 s taken"
     assert [result.cache for result in results] == [None, "disk", "remote"]
 
 
@@ -50,7 +53,7 @@ def test_a_reason_is_said_once_for_all_its_cells(cell: Callable[..., Result], tm
 
 def test_a_flaky_cell_is_named_with_its_reason(cell: Callable[..., Result], tmp_path: Path) -> None:
     reason = "passed at attempt 2, after: buildkitd ended"
-    flaky = cell("flaky", failure="infrastructure", reason=reason, ran=CellReport(attempts=2))
+    flaky = cell("flaky", failure="infrastructure", reason=reason, ran=CellReport(TWICE))
 
     text = summarize(BuildResult((flaky, cell("passed", "c", ran=CellReport())), 1.0), tmp_path)
 
@@ -78,7 +81,7 @@ def test_who_tried_to_leave_is_said_once_for_all_cells_that_passed(cell: Callabl
 
 
 def test_what_a_failed_cell_tried_is_said_beside_its_failure(cell: Callable[..., Result], tmp_path: Path) -> None:
-    ran = CellReport(2, (("wget", "example.com"),), ("pids",))
+    ran = CellReport(TWICE, (("wget", "example.com"),), ("pids",))
     failed = cell("failed", failure="infrastructure", reason="buildkitd ended", ran=ran)
 
     blocks = summarize(BuildResult((failed,), 1.0), tmp_path).split("\n\n")
@@ -102,3 +105,30 @@ def test_what_is_not_kept_in_the_cache_is_said(cell: Callable[..., Result], tmp_
         "1 cell passed without a limit of memory, which this machine cannot give: not kept in the cache",
         "2 cells passed without a limit of pids, which this machine cannot give: not kept in the cache",
     ]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "mark"),
+    [
+        (["passed", "failed", "passed", "timed out", "passed"], "FAILED in 2 out of 5"),
+        (["passed", "timed out"], "TIMED OUT in 1 out of 2"),
+        (["passed", "passed", "passed"], "passed in 3 runs"),
+        (["skipped", "skipped"], "skipped in 2 runs"),
+        (["passed", "flaky", "passed"], "2 passed, 1 flaky"),
+        (["passed", "not run"], "1 passed, 1 not run"),
+    ],
+)
+def test_the_runs_of_a_cell_are_one_entry_of_the_grid(
+    cell: Callable[..., Result], tmp_path: Path, statuses: list[str], mark: str
+) -> None:
+    results = tuple(cell(status, run=number, runs=len(statuses)) for number, status in enumerate(statuses, 1))
+
+    text = summarize(BuildResult(results, 1.0), tmp_path)
+
+    assert grid(results).splitlines()[-1].split("  ")[1] == mark
+    assert f"{len(statuses)} runs of 1 cell: " in text
+
+
+def test_runs_that_were_all_cached_say_so(cell: Callable[..., Result]) -> None:
+    results = [cell("passed", cached=True, run=number, runs=2) for number in (1, 2)]
+    assert grid(results).splitlines()[-1].endswith("passed in 2 runs (cached)")
