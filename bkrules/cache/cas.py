@@ -44,13 +44,6 @@ class Cas:
         self._digests.forget(self.path(name))
         return False
 
-    def intact_at(self, path: str) -> bool:
-        """The same for the blob at `path`, whose name says what its bytes must be."""
-        try:
-            return self.intact(Digest(os.path.basename(path), os.stat(path).st_size))
-        except FileNotFoundError:
-            return False
-
     def read(self, name: Digest) -> bytes | None:
         """The blob's bytes, or None when it is missing or damaged."""
         try:

@@ -101,7 +101,6 @@ class Executor:
         began = time.monotonic()
         try:
             self._make_readable(action)
-            self._verify(inputs)
             outcome = RUNNERS[action.mnemonic](action, inputs, self._workshop())
             return self._settle(action, key, outcome, time.monotonic() - began)
         except BkError as error:
@@ -136,30 +135,46 @@ class Executor:
         return Result(action, "passed", False, seconds, key, outputs, outcome.reason, ran=outcome.ran)
 
     def _gather(self, action: Action) -> None:
-        """Bring the bytes of inputs that are in the remote cache alone. What is not there any more is made again.
+        """Bring the bytes of inputs that are in the remote cache alone, and read again those that the disk cache has.
 
-        Then the bytes may be others, so the key of `action` is computed afterwards. Raises ActionFailed or MachineLacks.
+        What is lost or damaged is made again. Then the bytes may be others, so the key of `action` is computed afterwards.
+        Raises ActionFailed or MachineLacks.
         """
-        away = {name: made for name in action.dependencies if (made := self.results[name]).remote}
-        if not away:
-            return
-        lost = self._actions.fetch(found for made in away.values() for found in made.outputs.values())
-        for name, made in away.items():
-            result = ActionResult(made.outputs, made.seconds)
-            assert made.key is not None
-            if not lost.intersection(file.digest for file in result.files()):
-                self._actions.bring(made.key.digest, result)
+        made = {name: self.results[name] for name in action.dependencies}
+        away = {name: one for name, one in made.items() if one.remote}
+        lost = self._actions.fetch(found for one in away.values() for found in one.outputs.values()) if away else set()
+        for name, one in made.items():
+            if name not in away:
+                if not self._intact(one):
+                    self._make_again(name, "the cache's copy of what it made was damaged")
                 continue
-            self._say(f"  {made.action.mnemonic} {made.action.title} once more: the remote cache lost what it made")
-            again = self.run(made.action)
-            if again.status != "passed":
-                raise ActionFailed("remade", f"{made.action.title}: {again.reason}", hint=again.hint, log=again.log)
-            if self.results[name].remote:  # another thread may have been here meanwhile
-                self.results[name] = again
+            result = ActionResult(one.outputs, one.seconds)
+            assert one.key is not None
+            if lost.intersection(file.digest for file in result.files()):
+                self._make_again(name, "the remote cache lost what it made")
+            else:
+                self._actions.bring(one.key.digest, result)
+
+    def _make_again(self, name: str, why: str) -> None:
+        before = self.results[name]
+        action = before.action
+        self._say(f"  {action.mnemonic} {action.title} once more: {why}")
+        again = self.run(action)
+        if again.status != "passed":
+            raise ActionFailed("remade", f"{action.title}: {again.reason}", hint=again.hint, log=again.log)
+        if self.results[name] is before:  # another thread may have been here meanwhile
+            self.results[name] = again
+
+    def _intact(self, result: Result) -> bool:
+        """Whether the disk cache has what an action made with the right bytes. Whatever is damaged is removed."""
+        files = ActionResult(result.outputs, result.seconds).files()
+        damaged = [file for file in files if not self._actions.cas.intact(file.digest)]
+        return not damaged
 
     def _cached(self, action: Action, key: Key) -> Result | None:
-        """The result from the disk cache, when one from there will do."""
-        return self._hit(action, key, self._actions.get(key.digest)) if self._may_be_cached(action) else None
+        """The result from the disk cache, when one from there will do. What is shown to the user is read again."""
+        found = self._hit(action, key, self._actions.get(key.digest)) if self._may_be_cached(action) else None
+        return None if found and self._whole(action) and not self._intact(found) else found
 
     def _hit(self, action: Action, key: Key, found: ActionResult | None) -> Result | None:
         """A result that the cache had; none when it is not of what the action makes."""
@@ -186,22 +201,12 @@ class Executor:
             raise ActionFailed("missing-file", f"{action.label}: cannot read {item.path}: {error.strerror}") from error
 
     def _make_readable(self, action: Action) -> None:
+        """Give texts the files that the action will read. One that is there already may be damaged."""
         for _, item in action.inputs:
             if isinstance(item, Text):
-                self._actions.cas.put(item.data)
-                self._actions.cas.put(item.data if item.shown is None else item.shown)
-
-    def _verify(self, inputs: Mapping[str, Node]) -> None:
-        """Read what the cache holds of the inputs again: a tool or an image with a flipped bit must not be used."""
-        root = self._actions.cas.root
-        for path, node in inputs.items():
-            for file in [node] if isinstance(node, FileNode) else node.files.values():
-                if file.path.startswith(root) and not self._actions.cas.intact_at(file.path):
-                    raise ActionFailed(
-                        "damaged",
-                        f"the cache's copy of {path} was damaged and has been removed",
-                        hint="run the build again",
-                    )
+                for data in {item.data, item.data if item.shown is None else item.shown}:
+                    self._actions.cas.intact(digest.of_bytes(data))
+                    self._actions.cas.put(data)
 
     def _store(self, path: str, action: Action) -> Node:
         if not os.path.exists(path):

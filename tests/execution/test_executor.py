@@ -12,7 +12,8 @@ from typing import cast
 
 import pytest
 
-from bkrules.action import Action, Node, Text
+from bkrules import digest
+from bkrules.action import Action, FileNode, Node, Text
 from bkrules.cache.action_cache import ActionCache
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
@@ -33,10 +34,15 @@ def executor(tmp_path: Path) -> Executor:
     return at(tmp_path / "cache", tmp_path)
 
 
-def at(cache: Path, root: Path, may_be_cached: Callable[[Action], bool] = lambda _: True) -> Executor:
+def at(
+    cache: Path,
+    root: Path,
+    may_be_cached: Callable[[Action], bool] = lambda _: True,
+    whole: Callable[[Action], bool] = lambda _: True,
+) -> Executor:
     digests = FileDigests(str(root / "digests"))
     actions = ActionCache(str(cache / "ac"), Cas(str(cache / "cas"), digests))
-    return Executor(str(root), actions, digests, lambda: cast(Workshop, None), may_be_cached=may_be_cached)
+    return Executor(str(root), actions, digests, lambda: cast(Workshop, None), whole=whole, may_be_cached=may_be_cached)
 
 
 @pytest.fixture
@@ -275,3 +281,64 @@ def test_what_fails_anew_is_proven_no_more(
     assert at(tmp_path / "cache", tmp_path, may_be_cached=lambda _: False).run(action).status == status
 
     assert (at(tmp_path / "cache", tmp_path).look_up(action) is not None) is stays
+
+
+@pytest.mark.parametrize("damage", ["altered", "truncated", "deleted"])
+def test_what_is_damaged_on_the_disk_is_made_again_before_it_is_read(
+    tmp_path: Path, runs: Runs, make_action: MakeAction, out: str, damage: str
+) -> None:
+    """The reader is new, so it was not read when the build began; what it reads was a hit."""
+    made, reader = make_action("a"), make_action("b", "a")
+    runs(lambda: Outcome("passed", {"out": out}))
+    at(tmp_path / "cache", tmp_path).run(made)
+    executor = at(tmp_path / "cache", tmp_path, whole=lambda one: one is reader)
+    found = executor.look_up(made)
+    assert found is not None
+    executor.results["a"] = found
+    assert executor.look_up(reader) is None
+    blob = found.outputs["out"]
+    assert isinstance(blob, FileNode)
+    spoil(Path(blob.path), damage)
+    ran: list[str] = []
+
+    def runner(action: Action, inputs: Mapping[str, Node], _workshop: Workshop) -> Outcome:
+        ran.append(action.id)
+        assert [Path(node.path).read_text() for node in inputs.values() if isinstance(node, FileNode)] in ([], ["made"])
+        return Outcome("passed", {"out": out})
+
+    RUNNERS["Test"] = runner
+    assert executor.run(reader).status == "passed"
+    assert ran == ["a", "b"]
+
+
+@pytest.mark.parametrize("damage", ["altered", "truncated", "deleted"])
+def test_what_is_damaged_on_the_disk_is_not_shown(
+    tmp_path: Path, runs: Runs, make_action: MakeAction, out: str, damage: str
+) -> None:
+    runs(lambda: Outcome("passed", {"out": out}))
+    blob = at(tmp_path / "cache", tmp_path).run(make_action("a")).outputs["out"]
+    assert isinstance(blob, FileNode)
+    spoil(Path(blob.path), damage)
+
+    assert at(tmp_path / "cache", tmp_path).look_up(make_action("a")) is None
+
+
+def test_a_text_that_is_damaged_on_the_disk_is_written_again(
+    tmp_path: Path, runs: Runs, make_action: MakeAction, out: str
+) -> None:
+    executor = at(tmp_path / "cache", tmp_path)
+    action = replace(make_action("a"), inputs=(("text", Text(b"a text")),))
+    place = Path(Cas(str(tmp_path / "cache/cas"), FileDigests("")).path(digest.of_bytes(b"a text")))
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"a test")
+    runs(lambda: Outcome("passed", {"out": out}) if place.read_bytes() == b"a text" else pytest.fail("it was read"))
+
+    assert executor.run(action).status == "passed"
+
+
+def spoil(blob: Path, damage: str) -> None:
+    """Do to a blob what a disk may do."""
+    data = blob.read_bytes()
+    blob.unlink()
+    if damage != "deleted":
+        blob.write_bytes(data[:-1] + (b"" if damage == "truncated" else b"!"))

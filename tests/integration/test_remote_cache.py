@@ -178,7 +178,7 @@ def test_a_second_machine_runs_nothing(machine: Machine, start: Start, report: R
     assert not (second.cache / "run").exists()
 
     third = build(second, server.url, target=SMALL)
-    assert ", hit remote 0, ran 0, skipped 0; " in third.stdout
+    assert "\nhit local 2, hit remote 11, ran 0, skipped 0; " in third.stdout  # the tools' bytes are still not here
     assert [cell["cache"] for cell in report(second.root, "small")["cells"]] == ["disk"] * 2
 
     second.write("t/test_small.py", TEST.replace("assert sandbox.worker", "assert sandbox.address"))
