@@ -6,12 +6,13 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from bkrules import __version__, errors
-from bkrules.commands import build, cache, query, why, workers
+from bkrules.commands import build, cache, query, rc, why, workers
 from bkrules.commands.arguments import Parser, spelled_out
-from bkrules.errors import BkError
+from bkrules.errors import BkError, UsageError
+from bkrules.loading.workspace import root_of
 from bkrules.report.summary import error_text
 
 EPILOG = """exit codes:
@@ -24,7 +25,7 @@ COMMANDS = (build, query, workers, why, cache)
 def main(argv: Sequence[str]) -> int:
     """Run one command; its exit code. Prints errors that a user can act on, and a traceback for a bug."""
     try:
-        arguments = _parser().parse_args([spelled_out(word) for word in argv])
+        arguments = _parse(argv)
         arguments.argv = list(argv)
         command: Callable[[argparse.Namespace], int] = arguments.command
         return command(arguments)
@@ -47,8 +48,50 @@ def main(argv: Sequence[str]) -> int:
         return errors.BUG
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments, with what the rc files say. Raises UsageError."""
+    parser, commands = _parser()
+    first, command, words = rc.split(parser, [spelled_out(word) for word in argv])
+    if command not in commands:
+        return parser.parse_args([*first, *([command] if command else []), *words])
+    files = _startup().parse_known_args(first)[0]
+    lines = rc.read(
+        None if files.norc or files.noworkspace_rc else root_of("."),
+        None if files.norc or files.nohome_rc else os.environ.get("HOME"),
+        () if files.norc else files.bkrc,
+    )
+    options, rest = rc.RcFiles(commands, lines).applied(command, words)
+    try:
+        return parser.parse_args([*first, command, *_words(options), *rest])
+    except UsageError as error:
+        own = [*_words(line for line in options if not line.where), *rest]
+        parser.parse_args([command, *own])  # what is wrong with these is not the files' fault
+        for line in options:
+            try:
+                parser.parse_args([command, *line.words, *own])
+            except UsageError as fault:
+                raise UsageError(fault.reason, fault.message, where=line.where, hint=fault.hint) from error
+        raise
+
+
+def _words(lines: Iterable[rc.Line]) -> list[str]:
+    return [word for line in lines for word in line.words]
+
+
+def _startup() -> Parser:
+    """The options that stand before the command."""
+    parser = Parser(prog="bk", add_help=False)
+    parser.add_argument("--norc", "--ignore_all_rc_files", action="store_true", help="read no .bkrc")
+    parser.add_argument("--noworkspace_rc", action="store_true", help="leave out the .bkrc beside WORKSPACE.py")
+    parser.add_argument("--nohome_rc", action="store_true", help="leave out ~/.bkrc")
+    parser.add_argument("--bkrc", action="append", default=[], metavar="FILE", help="one more .bkrc, after the others")
+    return parser
+
+
+def _parser() -> tuple[Parser, dict[str, Parser]]:
+    """The parser of the whole command line, and those of the commands."""
     parser = Parser(
+        parents=[_startup()],
         prog="bk",
         description="Tests container builds on every BuildKit worker.",
         epilog=EPILOG,
@@ -58,4 +101,4 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
     for module in COMMANDS:
         module.add(commands)
-    return parser
+    return parser, dict(commands.choices)

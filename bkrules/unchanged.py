@@ -16,6 +16,8 @@ import time
 
 FORMAT = 1
 COMMANDS = ("build", "test")
+RACY_NS = 2_000_000_000
+"""How young a file may be for `stat` to tell nothing: it can change once more without its time changing."""
 SECONDS = "\0"
 _FOLDER = "bk-out/.state/answers"
 _MARKER = "WORKSPACE.py"
@@ -24,7 +26,6 @@ _PREFIX = "BK_"
 _SECRET = "BK_REMOTE_HEADER"
 _FACTS = ("/proc/filesystems", "/proc/sys/user/max_user_namespaces", "/proc/self/uid_map")
 _MOUNTS = "/proc/self/mountinfo"
-_RACY_NS = 2_000_000_000
 _KEPT = 64
 
 Stamp = tuple[int, int, int] | None
@@ -33,7 +34,7 @@ Stamp = tuple[int, int, int] | None
 def answer(argv: list[str], began: float) -> int | None:
     """Print the kept answer to this command line; the exit code, or None when it has to be worked out."""
     root = _root()
-    if root is None or argv[0] not in COMMANDS:
+    if root is None or next((word for word in argv if word[:1] != "-"), "") not in COMMANDS:
         return None
     try:
         with open(_place(root, argv), "rb") as file:
@@ -62,7 +63,7 @@ def keep(argv: list[str], root: str, paths: list[str], text: str) -> None:
     stamps = [(path, _stamp(path)) for path in paths]
     now = time.time_ns()
     if any(
-        stamp and path.startswith(f"{root}/") and now - stamp[0] < _RACY_NS
+        stamp and path.startswith(f"{root}/") and now - stamp[0] < RACY_NS
         for path, stamp in stamps
         if not _is_output(path, root)
     ):

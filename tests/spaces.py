@@ -40,9 +40,10 @@ class Space:
         return file
 
     def command(self, *arguments: str) -> list[str]:
-        """The command line of bk."""
+        """The command line of bk, which is not to be changed by whose home folder it is."""
         cached = arguments and arguments[0] in ("build", "test", "aquery", "reap")
-        return [self.python, "-I", "-m", "bkrules", *arguments, *(["--disk_cache", str(self.cache)] if cached else [])]
+        disk_cache = ["--disk_cache", str(self.cache)] if cached else []
+        return [self.python, "-I", "-m", "bkrules", "--nohome_rc", *arguments, *disk_cache]
 
     def bk(self, *arguments: str, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
         """Run bk to its end in this workspace; `prefix` is a command that runs it, such as unshare."""

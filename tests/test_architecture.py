@@ -54,7 +54,7 @@ MAY_IMPORT = {
         "query",
         "report",
     },
-    "cli": {"commands", "errors", "report"},
+    "cli": {"commands", "errors", "loading", "report"},
     "__main__": {"cli", "unchanged"},
     "__init__": {"rules"},
 }

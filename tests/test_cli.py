@@ -514,3 +514,37 @@ def test_a_build_of_no_target_is_no_success(space: Space) -> None:
     assert done.returncode == 4
     assert "no target is left of //... -//p:a" in done.stderr
     assert "'manual'" in done.stderr
+
+
+def test_a_bad_value_in_an_rc_file_is_said_with_its_line(space: Space) -> None:
+    space.write(".bkrc", "test -k\nbuild --jobs=many\n")
+    space.write("p/BUILD.py", "from bkrules import image\nimage(name = 'a')\n")
+    done = space.bk("build", "//...")
+    assert done.returncode == 2
+    assert "must be a positive number, but was 'many'" in done.stderr
+    assert f"{space.root}/.bkrc:2" in done.stderr
+    assert space.bk("query", "//...").returncode == 0  # which takes nothing from that line
+    assert "must be a positive number, but was 'few'" in space.bk("build", "--jobs=few", "//...").stderr
+
+
+def test_rc_files_can_be_left_out(space: Space, tmp_path: Path) -> None:
+    space.write(".bkrc", "build --nonsense\n")
+    space.write("p/BUILD.py", "from bkrules import image\nimage(name = 'a')\n")
+    other = tmp_path / "other"
+    other.write_text("build --rubbish\n")
+
+    assert "no option --nonsense" in space.bk("query", "//...").stderr
+    for switch in ("--norc", "--noworkspace_rc", "--ignore_all_rc_files"):
+        done = subprocess.run([*space.command()[:4], switch, "query", "//..."], cwd=space.root, check=False)
+        assert done.returncode == 0
+    command = [*space.command()[:4], "--noworkspace_rc", f"--bkrc={other}", "query", "//..."]
+    done_with = subprocess.run(command, cwd=space.root, capture_output=True, text=True, check=False)
+    assert done_with.returncode == 2
+    assert f"bk build has no option --rubbish\n  {other}:1" in done_with.stderr
+
+
+def test_patterns_and_options_in_any_order(space: Space) -> None:
+    space.write("p/BUILD.py", "from bkrules import image\nimage(name = 'a')\nimage(name = 'b')\n")
+    done = space.bk("build", "//p:a", "-j", "1", "//p:b", "-k")
+    assert done.returncode == 0, done.stderr
+    assert "2 actions: " in done.stdout

@@ -24,6 +24,7 @@ image(name = "small", files = {"text": "//p:text.txt"})
 def settled(space: Space) -> Space:
     """A workspace whose targets are all built, and an answer that is kept."""
     space.write("WORKSPACE.py", RULES.replace("genrule(name", "# genrule(name"))
+    space.write(".bkrc", "try-import %workspace%/more.rc\n")
     space.write("p/text.txt", "one\n")
     space.write("p/BUILD.py", 'from bkrules import filegroup\nfilegroup(name = "all", srcs = ["text.txt"])\n')
     for path in space.root.rglob("*"):
@@ -64,6 +65,8 @@ def test_the_same_words_are_said(settled: Space) -> None:
         lambda space: space.write("q/BUILD.py", ""),
         lambda space: (space.root / "bk-out/small/layout/index.json").unlink(),
         lambda space: os.utime(space.root / "p/text.txt", (2, 2)),
+        lambda space: space.write(".bkrc", "build --jobs=1\n"),
+        lambda space: space.write("more.rc", "build --jobs=1\n"),
         lambda space: [path.unlink() for path in (space.cache / "ac").glob("*/*")],
         lambda space: next(path for path in (space.cache / "cas").glob("*/*")).unlink(),
         lambda space: [path.write_bytes(b"garbage") for path in (space.root / "bk-out/.state/answers").iterdir()],
@@ -82,6 +85,7 @@ def test_what_is_asked_for_is_part_of_the_question(settled: Space, tmp_path: Pat
     assert not at_once(replace(settled, environment={"HOME": str(tmp_path)}))
     assert not at_once(replace(settled, environment={"BK_ANYTHING": "1"}))
     assert not at_once(replace(settled, cache=tmp_path / "other"))
+    assert not at_once(settled, "//...", "--test_env=LEVEL=1")
     assert not at_once(settled)  # the other build has put its own outputs in their place
     os.utime(settled.root, (1, 1))
     assert at_once(settled)
@@ -93,6 +97,41 @@ def test_what_is_too_young_to_trust_is_looked_at_again(settled: Space) -> None:
     os.utime(settled.root / "p/text.txt", ns=(time.time_ns(), time.time_ns()))
 
     assert [at_once(settled) for _ in range(3)] == [False, False, False]
+
+
+def test_the_home_folders_options_are_looked_at(settled: Space, tmp_path: Path) -> None:
+    """Its file is no part of the workspace, and may have just been written all the same."""
+    place = tmp_path / "home/.bkrc"
+    place.parent.mkdir()
+
+    def again() -> bool:
+        command = [word for word in settled.command("build", "//...") if word != "--nohome_rc"]
+        environment = {**os.environ, "HOME": str(place.parent)}
+        done = subprocess.run(
+            [command[0], "-Ximporttime", *command[1:]],
+            cwd=settled.root,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        os.utime(settled.root, (1, 1))
+        return "bkrules.cli" not in done.stderr
+
+    assert [again() for _ in range(3)] == [False, True, True]
+    place.write_text("build --jobs=1\n")
+    assert [again() for _ in range(2)] == [False, False]
+    os.utime(place, (1, 1))
+    assert [again() for _ in range(2)] == [False, True]
+    place.write_text("build --jobs=2\n")
+    os.utime(place, (2, 2))
+    assert not again()
+
+
+def test_a_value_of_the_environment_is_looked_at(settled: Space) -> None:
+    with_value = ("//...", "--test_env=LEVEL")
+    assert [at_once(settled, *with_value) for _ in range(2)] == [False, False]
 
 
 def test_a_failure_is_no_answer_to_keep(settled: Space) -> None:

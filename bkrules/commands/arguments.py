@@ -27,6 +27,14 @@ class Parser(argparse.ArgumentParser):
         message = re.sub(r"(--?remote[^=\s]*[= ]).*", r"\1...", message)
         raise UsageError("usage", f"{self.prog}: {message}", hint=f"see `{self.prog} --help`")
 
+    def options(self) -> dict[str, argparse.Action]:
+        """Its options by each of their spellings."""
+        return self._option_string_actions  # argparse has no public list of them
+
+    def option(self, name: str) -> argparse.Action | None:
+        """The option of that name, when there is one."""
+        return self.options().get(name)
+
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[Parser]  # argparse has no public name for what add_subparsers returns
@@ -47,6 +55,7 @@ def command(commands: Commands, name: str, run: Callable[[argparse.Namespace], i
     """A new command, which `run` carries out."""
     parser = commands.add_parser(name, help=text, description=text)
     parser.set_defaults(command=run)
+    parser.add_argument("--config", metavar="NAME", help="take the lines of .bkrc files that are for COMMAND:NAME too")
     return parser
 
 
