@@ -24,9 +24,11 @@ RULE_NAMES = (
         "go_binary",
         "go_toolchain",
         "host_binary",
+        "http_file",
         "image",
         "image_mirror",
         "test_matrix",
+        "test_suite",
         "worker",
     ),
 )

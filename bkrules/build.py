@@ -35,11 +35,11 @@ from bkrules.execution.executor import Executor
 from bkrules.execution.result import Result
 from bkrules.execution.runner import Workshop
 from bkrules.execution.scheduler import Scheduler
-from bkrules.label import parse_pattern
+from bkrules.label import Label, parse_pattern
 from bkrules.loading.glob import OUTPUT
 from bkrules.loading.graph import TargetGraph, close
 from bkrules.loading.sources import MARKER
-from bkrules.loading.workspace import STATE, Workspace, find_root
+from bkrules.loading.workspace import STATE, Workspace, check_labels, find_root
 from bkrules.plugin.manager import Plugins, load
 from bkrules.report import artifacts
 from bkrules.report.build_result import BuildResult, by_matrix
@@ -119,8 +119,22 @@ def analyze_patterns(folder: str, patterns: Sequence[str], *, kind: str = "", ru
     package = package_of(workspace, folder)
     targets = workspace.match([parse_pattern(text, package) for text in patterns], manual=False)
     if kind:
-        targets = [target for target in targets if target.rule.name == kind]
+        targets = [target for target in _unfolded(workspace, targets) if target.rule.name == kind]
     return analyze_targets(workspace, targets, runs)
+
+
+def _unfolded(workspace: Workspace, targets: Iterable[Target]) -> list[Target]:
+    """The targets, with those of a test_suite in its place. Raises LoadError for a label of a suite that names nothing."""
+    found: dict[Label, Target] = {}
+    waiting = list(reversed(list(targets)))
+    while waiting:
+        target = waiting.pop()
+        if target.label in found:
+            continue
+        found[target.label] = target
+        if target.rule.name == "test_suite":
+            waiting += reversed(check_labels(workspace, target))
+    return list(found.values())
 
 
 def package_of(workspace: Workspace, folder: str) -> str:

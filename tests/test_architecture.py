@@ -50,6 +50,7 @@ MAY_IMPORT = {
         "cache",
         "execution",
         "loading",
+        "machine",
         "plugin",
         "query",
         "report",

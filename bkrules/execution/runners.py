@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bkrules.execution.build_go import fetch_wheel, go_build
+from bkrules.execution.fetch_file import fetch_file
 from bkrules.execution.genrule import run_genrule
 from bkrules.execution.make_image import convert_to_estargz, make_image
 from bkrules.execution.runner import Runner
@@ -10,6 +11,7 @@ from bkrules.execution.test_cell import run_test_cell
 
 RUNNERS: dict[str, Runner] = {
     "EstargzImage": convert_to_estargz,
+    "FetchFile": fetch_file,
     "FetchWheel": fetch_wheel,
     "Genrule": run_genrule,
     "GoBuild": go_build,

@@ -16,7 +16,10 @@ FUSE_DEVICE = os.makedev(10, 229)
 
 @dataclass(frozen=True)
 class Lack:
-    """Something that this machine lacks: what, why it is needed, and what to do about it."""
+    """Something that this machine lacks: what, why it is needed, and what to do about it.
+
+    A remedy that ends in a command has two spaces before it: `load it:  modprobe fuse`.
+    """
 
     what: str
     why: str
@@ -24,6 +27,16 @@ class Lack:
 
     def __str__(self) -> str:
         return f"{self.what}: {self.why}; {self.remedy}"
+
+    @property
+    def command(self) -> str:
+        """The command of the remedy, or nothing."""
+        return command_of(self.remedy)
+
+
+def command_of(remedy: str) -> str:
+    """The command in which a remedy ends, or nothing."""
+    return remedy.partition(":  ")[2]
 
 
 @dataclass(frozen=True)

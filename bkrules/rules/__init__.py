@@ -6,9 +6,11 @@ from bkrules.rule import Rule
 from bkrules.rules.genrule import FILEGROUP, GENRULE
 from bkrules.rules.go import GO_BINARY, GO_TOOLCHAIN
 from bkrules.rules.host_binary import HOST_BINARY
+from bkrules.rules.http_file import HTTP_FILE
 from bkrules.rules.image import ESTARGZ_IMAGE, IMAGE
 from bkrules.rules.image_mirror import IMAGE_MIRROR
 from bkrules.rules.test_matrix import TEST_MATRIX
+from bkrules.rules.test_suite import TEST_SUITE
 from bkrules.rules.worker import WORKER
 
 _ALL = (
@@ -17,10 +19,12 @@ _ALL = (
     GO_TOOLCHAIN,
     GO_BINARY,
     HOST_BINARY,
+    HTTP_FILE,
     IMAGE,
     ESTARGZ_IMAGE,
     IMAGE_MIRROR,
     WORKER,
     TEST_MATRIX,
+    TEST_SUITE,
 )
 RULES: dict[str, Rule] = {rule.name: rule for rule in _ALL}

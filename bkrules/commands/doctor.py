@@ -1,0 +1,124 @@
+"""`bk doctor`: what this machine lacks, and what to do about it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bkrules import errors
+from bkrules.commands.arguments import add_cache, command
+from bkrules.errors import MachineLacks, UsageError
+
+if TYPE_CHECKING:
+    from bkrules.commands.arguments import Commands
+    from bkrules.plugin.host import Lack
+
+ROOM = 4 << 30
+"""Bytes that the tools of a workspace and their build caches take at most, as measured for this one."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: which one, what is wrong with it if anything, and the command that mends it, if one does."""
+
+    what: str
+    problem: str = ""
+    remedy: str = ""
+    command: str = ""
+
+
+def add(commands: Commands) -> None:
+    """Add the commands of this module to the parser."""
+    doctor = command(commands, "doctor", _doctor, "say what this machine lacks for cells, workers and tools")
+    doctor.add_argument("--fix", action="store_true", help="run the commands that mend it; each is shown first")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    add_cache(doctor)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    cache = os.path.abspath(arguments.disk_cache)
+    found = list(_look(cache))
+    if arguments.fix:
+        for mend in dict.fromkeys(finding.command for finding in found if finding.command):
+            print(f"$ {mend}", file=sys.stderr, flush=True)
+            subprocess.run(["sh", "-c", mend], stdout=2, check=False)  # what is left is found again
+        found = list(_look(cache))
+    if arguments.json:
+        print(json.dumps([vars(finding) for finding in found], indent=1))
+    else:
+        for finding in found:
+            print(f"{finding.what}: {finding.problem or 'ok'}")
+            if finding.remedy:
+                print(f"  {finding.remedy}")
+    return errors.MACHINE_LACKS if any(finding.problem for finding in found) else errors.SUCCESS
+
+
+def _look(cache: str) -> Iterator[Finding]:
+    from bkrules.plugin.host import probe
+    from bkrules.plugin.manager import load
+
+    host = probe()
+    yield from _findings("cells", host.lacks())
+    missing = " and ".join(host.unlimited())
+    if missing:
+        remedy = f"give bk a cgroup with the controllers {missing}"
+        yield Finding("limits of cells", f"no limit of {missing}: results of cells are not kept", remedy)
+    else:
+        yield Finding("limits of cells")
+    for name, kind in sorted(load().workers.items()):
+        yield from _findings(f"worker {name}", kind.from_settings({}).preflight(host))
+    yield from _commands()
+    yield _disk_cache(cache)
+
+
+def _findings(what: str, lacks: Sequence[Lack]) -> Iterator[Finding]:
+    for lack in lacks:
+        yield Finding(what, f"{lack.what}: {lack.why}", lack.remedy, lack.command)
+    if not lacks:
+        yield Finding(what)
+
+
+def _commands() -> Iterator[Finding]:
+    """The host_binary targets of the workspace; none outside of one, or in an empty one."""
+    from bkrules.build import open_workspace
+    from bkrules.label import parse_pattern
+    from bkrules.machine import find
+    from bkrules.plugin.host import command_of
+
+    try:
+        targets = open_workspace(".").match([parse_pattern("//...", "")], manual=True)
+    except UsageError:
+        return
+    for target in targets:
+        if target.rule.name != "host_binary":
+            continue
+        try:
+            find(target.attributes["binary"] or target.label.name)
+        except MachineLacks as lack:
+            yield Finding(str(target.label), lack.message, lack.hint, command_of(lack.hint))
+        else:
+            yield Finding(str(target.label))
+
+
+def _disk_cache(cache: str) -> Finding:
+    what = f"disk cache {cache}"
+    above = cache
+    while not os.path.isdir(above):
+        above = os.path.dirname(above)
+    if not os.access(above, os.W_OK):
+        return Finding(
+            what, f"{above} cannot be written", "make it writable, or choose another place with --disk_cache"
+        )
+    room = shutil.disk_usage(above).free
+    if room < ROOM:
+        return Finding(
+            what, f"{room >> 20} MiB are free of {ROOM >> 20} that tools may take", "bk cache gc --max_size 2G"
+        )
+    return Finding(what)
