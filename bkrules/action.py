@@ -64,7 +64,7 @@ class Cell:
     """A point of a matrix, as it is reported: `test_pull/worker=oci/compression=estargz`.
 
     A cell that runs several times in a build is one for each run, `run` of `runs`, counted from 1. `flaky` is what its matrix says
-    of itself.
+    of itself, `skip` is why it does not run, as far as that is known before anything starts.
     """
 
     matrix: Label
@@ -74,6 +74,7 @@ class Cell:
     run: int = 0
     runs: int = 0
     flaky: bool = False
+    skip: str = ""
 
     @property
     def point(self) -> str:
@@ -82,8 +83,13 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """The same with the run, where there are several; also its folder below the matrix's outputs."""
+        """The same with the run, where there are several."""
         return f"{self.point}/run_{self.run}_of_{self.runs}" if self.runs else self.point
+
+    @property
+    def folder(self) -> str:
+        """Its folder below the matrix's outputs; without `::`, which some stores of CI artifacts refuse."""
+        return self.name.replace("::", ".")
 
     @property
     def label(self) -> str:
@@ -93,7 +99,10 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One step of a build. `id` is unique in a build and not part of the key, and neither are label and cell."""
+    """One step of a build. `id` is unique in a build and not part of the key, and neither are label, cell and `exclusive`.
+
+    An exclusive action is one beside which nothing else runs.
+    """
 
     id: str
     label: Label
@@ -105,6 +114,7 @@ class Action:
     platform: tuple[tuple[str, str], ...] = ()
     timeout: int = 0
     cell: Cell | None = None
+    exclusive: bool = False
 
     @property
     def title(self) -> str:

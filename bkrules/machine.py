@@ -35,6 +35,7 @@ IN_CELLS = (
     "messages",
     "mirror_door",
     "shared_cell",
+    "update",
     "zygote",
 )
 PACKAGES = {"newuidmap": "uidmap", "newgidmap": "uidmap", "gcc": "gcc", "ldd": "libc-bin", "pkg-config": "pkg-config"}

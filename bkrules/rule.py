@@ -172,6 +172,14 @@ def _label_dict(value: Any, package: str) -> dict[str, Label]:
     return {key: _label(item, package) for key, item in _string_dict(value, package).items()}
 
 
+def _dicts(value: Any, _package: str) -> tuple[dict[str, str], ...]:
+    if not isinstance(value, list | tuple) or not all(
+        isinstance(one, dict) and all(isinstance(word, str) for pair in one.items() for word in pair) for one in value
+    ):
+        raise TypeError(f"must be a list of dictionaries of strings, but was {value!r}")
+    return tuple(dict(one) for one in value)
+
+
 def _count(value: Any, package: str) -> int:
     number: int = _expect(int, "a whole number")(value, package)
     if number <= 0:
@@ -187,5 +195,6 @@ KINDS: Mapping[str, Callable[[Any, str], Any]] = {
     "label": _label,
     "labels": _labels,
     "dict": _string_dict,
+    "dicts": _dicts,
     "label_dict": _label_dict,
 }

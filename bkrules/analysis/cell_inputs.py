@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import tomli_w
 
-from bkrules.action import Artifact, HostFile, Output, Text, parameters
+from bkrules.action import Artifact, HostFile, Output, Source, Text, parameters
 from bkrules.analysis.context import Context
+from bkrules.analysis.updaters import Update, merged
 from bkrules.errors import MachineLacks
 from bkrules.images.reference import Reference
 from bkrules.machine import Machine
@@ -38,14 +39,21 @@ class Limits:
     disk: int = 4096
 
 
+class SandboxInputs(NamedTuple):
+    """What a cell with one worker and one mirror is made of, whichever test it runs."""
+
+    inputs: dict[str, Artifact]
+    environment: dict[str, str]
+    platform: dict[str, str]
+    parameters: dict[str, Any]
+
+
 def sandbox_inputs(
     context: Context, info: WorkerInfo, images: Mapping[Reference, Output], limits: Limits
-) -> tuple[dict[str, Artifact], dict[str, str], dict[str, str], dict[str, Any]]:
+) -> SandboxInputs:
     """The inputs, environment, platform and parameters of a cell with this worker and these images in its mirror."""
     inputs: dict[str, Artifact] = {f"tools/{name}": tool for name, tool in info.tools.items()}
-    mirror = Mirror(MIRROR_ADDRESS, tuple(sorted({reference.host for reference in images})))
-    for name, document in info.worker.configuration(mirror).items():
-        inputs[f"config/{name}"] = Text(tomli_w.dumps(dict(document)).encode())
+    inputs |= _files(configuration(info, images))
     for reference, layout in images.items():
         inputs[f"mirror/{reference.host}/{reference.repository}/{reference.tag}"] = layout
     inputs |= {f"plugin/{name}": HostFile(path) for name, path in plugin_files(info.worker).items()}
@@ -62,7 +70,35 @@ def sandbox_inputs(
         "mirror": [str(one) for one in sorted(images)],
         "limits": {"memory": limits.memory << 20, "pids": limits.pids, "disk": limits.disk << 20},
     }
-    return inputs, dict(ENVIRONMENT), machine.host.features, spec
+    return SandboxInputs(inputs, dict(ENVIRONMENT), machine.host.features, spec)
+
+
+def configuration(info: WorkerInfo, images: Iterable[Reference]) -> Mapping[str, Mapping[str, Any]]:
+    """The configuration files of a worker's daemons, by name, when these images are in the mirror."""
+    mirror = Mirror(MIRROR_ADDRESS, tuple(sorted({reference.host for reference in images})))
+    return info.worker.configuration(mirror)
+
+
+def _files(documents: Mapping[str, Mapping[str, Any]]) -> dict[str, Artifact]:
+    return {f"config/{name}": Text(tomli_w.dumps(dict(one)).encode()) for name, one in documents.items()}
+
+
+def updated(
+    context: Context,
+    sandbox: SandboxInputs,
+    info: WorkerInfo,
+    images: Iterable[Reference],
+    update: Update,
+    code: Iterable[str],
+) -> SandboxInputs:
+    """The same with what the axis values of a cell change; `code` are the files with functions for that. Raises LoadError."""
+    if not update:
+        return sandbox
+    documents = merged(configuration(info, images), update, info.id, context.error)
+    inputs = {**sandbox.inputs, **_files(documents)}
+    if update.functions:
+        inputs |= {f"updaters/{path}": Source(path) for path in code}
+    return sandbox._replace(inputs=inputs, parameters={**sandbox.parameters, "update": update.parameters})
 
 
 def plugin_files(worker: Worker) -> dict[str, str]:

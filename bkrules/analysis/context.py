@@ -75,6 +75,7 @@ class Context:
         platform: Mapping[str, str] | None = None,
         timeout: int = 0,
         cell: Cell | None = None,
+        exclusive: bool = False,
     ) -> Action:
         """Declare an action of this target."""
         suffix = cell.name if cell else mnemonic
@@ -89,6 +90,7 @@ class Context:
             platform=tuple(sorted((platform or {}).items())),
             timeout=timeout,
             cell=cell,
+            exclusive=exclusive,
         )
         self.actions.append(action)
         return action

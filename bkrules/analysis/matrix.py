@@ -10,7 +10,9 @@ import ast
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+
+from bkrules.analysis.test_marks import nodes, only_sets
 
 
 def choices(axes: Mapping[str, Iterable[str]]) -> list[tuple[tuple[str, str], ...]]:
@@ -21,24 +23,22 @@ def choices(axes: Mapping[str, Iterable[str]]) -> list[tuple[tuple[str, str], ..
     ]
 
 
-def test_functions(source: str) -> list[str]:
-    """The test functions of a module's source, in its order. Raises SyntaxError."""
-    return [node.name for node in _tests(ast.parse(source))]
-
-
-def only_test(source: str, keep: str) -> str:
+def only_test(source: str, keep: str, sets: Sequence[int] = ()) -> str:
     """The module with the body of every other test function taken out, its lines kept in place.
+
+    With `sets`, the test keeps of each `parametrize` only the set of that number.
 
     A cell reads only this, so that an edit of one test leaves the others as they were. A test that the rest of the
     module speaks of stays whole.
     """
     tree = ast.parse(source)
-    others = {node.name: node for node in _tests(tree) if node.name != keep}
-    rest = [node for node in tree.body if getattr(node, "name", None) not in others]
-    used = _words(rest)
-    while called := [name for name in others if name in used]:
-        for name in called:
-            used |= _words([others.pop(name)])
+    found = nodes(tree)
+    kept = {id(node) for name, node, _ in found if name == keep}
+    others = {id(node): node for _, node, _ in found if id(node) not in kept}
+    used = _words([tree], others)
+    while called := [key for key, node in others.items() if node.name in used]:
+        for key in called:
+            used |= _words([others.pop(key)])
     # As Python counts lines: str.splitlines would also split at form feeds and the like.
     lines = re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+", source)
     for node in others.values():
@@ -49,7 +49,8 @@ def only_test(source: str, keep: str) -> str:
             continue  # the body begins on a line of the signature
         indent = " " * first.col_offset
         lines[start - 1 : last.end_lineno] = [f"{indent}...\n", *["\n"] * (last.end_lineno - start)]
-    return "".join(lines)
+    text = "".join(lines)
+    return only_sets(text, keep, sets) if sets else text
 
 
 def meaning(source: str) -> str:
@@ -57,21 +58,22 @@ def meaning(source: str) -> str:
     return ast.unparse(ast.parse(source))
 
 
-def _words(nodes: Sequence[ast.AST]) -> set[str]:
+def _words(waiting: Sequence[ast.AST], without: Container[int] = ()) -> set[str]:
+    """The names and texts in these nodes and all below them, but for the nodes with the ids in `without`."""
     found: set[str] = set()
-    for top in nodes:
-        for node in ast.walk(top):
-            if isinstance(node, ast.Name):
-                found.add(node.id)
-            elif isinstance(node, ast.Attribute):
-                found.add(node.attr)
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found.add(node.value)
+    stack = list(waiting)
+    while stack:
+        node = stack.pop()
+        if id(node) in without:
+            continue
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(node.value)
+        stack += ast.iter_child_nodes(node)
     return found
-
-
-def _tests(module: ast.Module) -> list[ast.FunctionDef]:
-    return [node for node in module.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test")]
 
 
 def imported_files(source: str, path: str, roots: Sequence[str], exists: Callable[[str], bool]) -> Iterator[str]:

@@ -6,6 +6,7 @@ import argparse
 import functools
 import json
 import os
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from bkrules.commands.arguments import Commands
 
 
+_PATTERN_OF_CELL = re.compile(r"((?://|:)[^\[]*)\[(.*)\]")  # //pkg:matrix[test_x[a]/worker=oci]
+
+
 def add(commands: Commands) -> None:
     """Add the commands of this module to the parser."""
     why = command(commands, "why", _why, "say in one line why an action would run, or ran")
@@ -47,8 +51,9 @@ def _why(arguments: argparse.Namespace) -> int:
     from bkrules.why import compare, explain, read_key
 
     named = [text for text in patterns_of(arguments) if "[" in text or "/worker=" in text]
-    cells = {text.partition("[")[2].rstrip("]") or text for text in named}
-    patterns = [text.partition("[")[0] if "[" in text else "//..." for text in named]
+    parts = [_PATTERN_OF_CELL.fullmatch(text) for text in named]
+    cells = {part[2] if part else text for part, text in zip(parts, named, strict=True)}
+    patterns = [part[1] if part else "//..." for part in parts]
     analysis = analyze_patterns(
         ".", [text for text in patterns_of(arguments) if text not in named] + patterns, runs=runs_of(arguments)
     )
@@ -63,7 +68,9 @@ def _why(arguments: argparse.Namespace) -> int:
         waits = next((name for name in action.dependencies if name not in execution.executor.results), "")
         folder = os.path.relpath(action_folder(action, analysis.out), analysis.out)
         read = functools.partial(read_key, f"{against}/{folder}")
-        if "error" in leaves:
+        if action.cell is not None and action.cell.skip:
+            why = f"skipped: {action.cell.skip}"
+        elif "error" in leaves:
             why = leaves["error"]
         elif arguments.against:
             why = compare(key, leaves, read, waits_for=waits)

@@ -26,6 +26,7 @@ from bkrules.execution import linux
 from bkrules.execution.audit import fuse_connections
 from bkrules.execution.messages import receive, send
 from bkrules.execution.shared_cell import run_tests
+from bkrules.execution.update import UpdateError, check, updated
 from bkrules.plugin.daemon import DaemonError, Daemons
 from bkrules.plugin.worker import Backend, Worker
 
@@ -62,6 +63,7 @@ Program = Callable[[Backend, Mapping[str, Any], Daemons], dict[str, Any]]
 def first_process(spec: Mapping[str, Any], channel: socket.socket, worker: Worker, began: float) -> None:
     """PID 1 of the cell. Never returns; its end ends the cell. `began` is when the cell did, on the monotonic clock."""
     phase = "set up"
+    result: dict[str, Any] = {}
     try:
         linux.set_name("cell")
         if _is_closed(channel):
@@ -76,8 +78,11 @@ def first_process(spec: Mapping[str, Any], channel: socket.socket, worker: Worke
         receive(channel)  # from here on the limits hold
         made = time.monotonic()
         phase = "started"
-        with worker.start(daemons) as backend:
+        with updated(spec.get("update", {}), daemons, spec["timeout"]), worker.start(daemons) as backend:
             phase = "torn down"
+            check(daemons)
+            if backend.rootless != worker.rootless:  # else a test marked no_rootless would run where it must not
+                raise DaemonError(f"the worker says rootless = {worker.rootless}, and its backend {backend.rootless}")
             booted = time.monotonic()
             if spec["program"] == "tests":
                 result = run_tests(backend, spec, daemons, channel, worker, run_test)
@@ -86,6 +91,8 @@ def first_process(spec: Mapping[str, Any], channel: socket.socket, worker: Worke
             result["seconds"] = {"setup": made - began, "boot": booted - made, "run": time.monotonic() - booted}
     except DaemonError as error:
         result = {"status": "failed", "class": "infrastructure", "reason": str(error)}
+    except UpdateError as error:
+        result = {**result, "status": "failed", "class": "test", "reason": str(error)}
     except BaseException:
         detail = traceback.format_exc()
         reason = f"the cell could not be {phase}: {detail.splitlines()[-1]}"

@@ -55,7 +55,9 @@ class Executor:
         return key_of(action, self._resolve(action))
 
     def look_up(self, action: Action) -> Result | None:
-        """The result from the disk cache, a failure that needs no run, or None."""
+        """The result from the disk cache, a failure or a skip that needs no run, or None."""
+        if action.cell is not None and action.cell.skip:
+            return Result(action, "skipped", reason=action.cell.skip, failure="skip")
         try:
             key = self.key(action)
         except BkError as error:

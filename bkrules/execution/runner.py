@@ -78,7 +78,7 @@ class Workshop:
     def cell_folder(self, action: Action) -> Path:
         """Where the logs of a cell are kept."""
         assert action.cell is not None
-        return self.out / action.label.package / action.label.name / action.cell.name
+        return self.out / action.label.package / action.label.name / action.cell.folder
 
 
 Runner = Callable[[Action, Mapping[str, Node], Workshop], Outcome]

@@ -95,7 +95,7 @@ def open_cell(
             tools[rest] = node
         elif top == "config":
             copies.append((node.path, f"/etc/bk/{rest}"))
-        elif top == "src":
+        elif top in ("src", "updaters"):
             copies.append((node.path, f"/{path}"))
         elif top == "plugin" and isinstance(source, HostFile):
             plugin_folders.append(node.path.removesuffix(f"/{rest}"))

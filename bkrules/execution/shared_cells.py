@@ -99,12 +99,15 @@ def _sources(inputs: Mapping[str, Node], folder: Path) -> Path:
 
 def _ask(shared: _Shared, action: Action, sources: Path, folder: Path) -> dict[str, Any]:
     assert action.cell is not None
-    own = {name: action.parameters[name] for name in _OWN}
+    own = {
+        name: action.parameters.get(name) for name in _OWN
+    }  # a name that is missing would be that of the test before
+    own |= {"name": action.cell.name, "timeout": action.timeout}
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     descriptors = [os.open(sources, flags), os.open(folder, flags)]
     try:
         with suppress(OSError):  # it has ended, and says why
-            shared.cell.ask({"event": "test", "spec": {**own, "name": action.cell.name}}, *descriptors)
+            shared.cell.ask({"event": "test", "spec": own}, *descriptors)
     finally:
         for descriptor in descriptors:
             os.close(descriptor)

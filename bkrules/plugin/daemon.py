@@ -49,6 +49,8 @@ class Daemons:
         self.environment = dict(environment)
         self.patience = patience
         self.running: list[Daemon] = []
+        self.more_flags: Mapping[str, Sequence[str]] = {}
+        self.more_environment: Mapping[str, Mapping[str, str]] = {}
 
     def start(
         self,
@@ -77,12 +79,18 @@ class Daemons:
         user: User | None = None,
         listener: socket.socket | None = None,
     ) -> Daemon:
-        """Start `arguments` without waiting; `wait_ready` does."""
+        """Start `arguments` without waiting; `wait_ready` does. Flags and variables that the cell has for `name` are added."""
+        arguments = [*arguments, *self.more_flags.get(name, ())]
         ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         address = str(self.run / f"notify-{name}")
         ready.bind(address)
         Path(address).chmod(0o777)  # a daemon under another user writes to it
-        variables = {**self.environment, "NOTIFY_SOCKET": address, **(environment or {})}
+        variables = {
+            **self.environment,
+            "NOTIFY_SOCKET": address,
+            **(environment or {}),
+            **self.more_environment.get(name, {}),
+        }
         log = os.open(self.logs / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         pid = os.fork()
         if pid == 0:

@@ -64,6 +64,9 @@ class Worker(ABC):
     name: ClassVar[str]
     """The name by which a BUILD.py chooses this worker."""
 
+    rootless: ClassVar[bool] = False
+    """Whether its backend runs without privileges; tests marked `no_rootless` are skipped on it, before anything starts."""
+
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
         """The worker with these settings. Raises SettingsError."""

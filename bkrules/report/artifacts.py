@@ -43,7 +43,7 @@ def outputs(build: BuildResult, wanted: Collection[Label], out: Path) -> list[st
     for result in build.results:
         folder = out / result.action.label.package / result.action.label.name
         if result.action.cell is not None:
-            found += [str(folder / result.action.cell.name / name) for name in (KEY, *result.outputs)]
+            found += [str(folder / result.action.cell.folder / name) for name in (KEY, *result.outputs)]
         elif result.action.label in wanted:
             found += [str(folder / name) for name in result.outputs]
     return found
@@ -52,7 +52,7 @@ def outputs(build: BuildResult, wanted: Collection[Label], out: Path) -> list[st
 def _cell(result: Result, folder: Path, root: Path) -> dict[str, Any]:
     cell = result.action.cell
     assert cell is not None
-    place = folder / cell.name
+    place = folder / cell.folder
     if result.key is not None:
         _keep_key(result, place)
     log = place / "test.log"
@@ -125,7 +125,7 @@ def action_folder(action: Action, out: Path) -> Path:
     """Where the keys of an action are kept; for a cell it is the cell's own folder."""
     folder = out / action.label.package / action.label.name
     return (
-        folder / action.cell.name
+        folder / action.cell.folder
         if action.cell
         else out / ".state/keys" / action.label.package / action.id.rpartition(":")[2]
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,8 @@ from bkrules.label import Label
 def junit(label: Label, results: Sequence[Result], folder: Path) -> str:
     """The results of a matrix as JUnit XML; `folder` is that of its outputs.
 
-    Attempts before the last have the elements of Surefire's rerunFailingTestsCount, which CI servers know.
+    Where several parameter sets ran in one cell, its properties say what became of each. Attempts before the last have the
+    elements of Surefire's rerunFailingTestsCount, which CI servers know.
     """
     failures = sum(result.status in ("failed", "timed out") for result in results)
     skipped = sum(result.status in ("skipped", "not run") for result in results)
@@ -28,7 +30,8 @@ def junit(label: Label, results: Sequence[Result], folder: Path) -> str:
         lines.append(
             f'<testcase classname={_quoted(str(label))} name={_quoted(cell.name)} time="{result.seconds:.3f}">'
         )
-        axes = {"worker": cell.worker, **dict(cell.axes), "cached": str(result.cached).lower()}
+        place = folder / cell.folder
+        axes = {"worker": cell.worker, **dict(cell.axes), "cached": str(result.cached).lower(), **_items(place)}
         properties = "".join(f"<property name={_quoted(name)} value={_quoted(value)}/>" for name, value in axes.items())
         lines.append(f"<properties>{properties}</properties>")
         if result.status in ("failed", "timed out"):
@@ -36,13 +39,20 @@ def junit(label: Label, results: Sequence[Result], folder: Path) -> str:
             lines.append(f"<failure {head}>{html.escape(_printable(_log(Path(result.log))))}</failure>")
         elif result.status in ("skipped", "not run"):
             lines.append(f"<skipped message={_quoted(result.reason)}/>")
-        lines += _attempts_before(result, folder / cell.name)
+        lines += _attempts_before(result, place)
         lines.append("</testcase>")
     return "\n".join([*lines, "</testsuite></testsuites>", ""])
 
 
 def _quoted(text: str) -> str:
     return f'"{html.escape(_printable(text))}"'
+
+
+def _items(folder: Path) -> dict[str, str]:
+    """The status of each parameter set of a cell, when it ran several."""
+    text = _log(folder / "result.json")
+    items = json.loads(text).get("items", []) if text else []
+    return {one["name"].rpartition("::")[2]: one["status"] for one in items}
 
 
 def _attempts_before(result: Result, folder: Path) -> list[str]:

@@ -81,7 +81,7 @@ def _failure(result: Result, out: Path) -> str:
     lines = [f"{result.status.upper()}{kind}: {action.cell.name}: {result.reason}"]
     lines += [f"  {line}" for line in result.hint.splitlines()]
     lines += [f"  {who} tried to reach {what}" for who, what in (result.ran.egress if result.ran else ())]
-    folder = out / action.label.package / action.label.name / action.cell.name
+    folder = out / action.label.package / action.label.name / action.cell.folder
     logs = sorted(folder.glob("*.log"), key=lambda path: (path.name != "test.log", path.name))
     for log in logs:
         count = TAIL_LINES if log.name == "test.log" else DAEMON_LINES

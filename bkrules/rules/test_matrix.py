@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable
 
-from bkrules.action import Action, Cell, Source, Text, parameters
-from bkrules.analysis.cell_inputs import Limits, sandbox_inputs
+from bkrules.action import Action, Artifact, Cell, Source, Text, parameters
+from bkrules.analysis.cell_inputs import Limits, SandboxInputs, sandbox_inputs, updated
+from bkrules.analysis.cell_rules import is_exclusive, skip_reason, time_factor
 from bkrules.analysis.context import Context
-from bkrules.analysis.matrix import choices, imported_files, meaning, only_test, test_functions
-from bkrules.errors import LoadError, did_you_mean
-from bkrules.observed import note
+from bkrules.analysis.matrix import choices, meaning, only_test
+from bkrules.analysis.points import Points
+from bkrules.analysis.test_files import needed_files, read_modules, read_updaters
+from bkrules.analysis.test_marks import Test
+from bkrules.analysis.updaters import told
+from bkrules.errors import did_you_mean
 from bkrules.providers import MatrixInfo, MirrorInfo, WorkerInfo
 from bkrules.rule import Attr, Rule
 
@@ -19,55 +22,66 @@ OUTPUTS = ("test.log", "result.json")
 
 
 def _analyze(context: Context) -> tuple[object, ...]:
-    axes = _axes(context)
-    workers = _workers(context)
+    axes, workers, modules = _axes(context), _workers(context), read_modules(context)
+    if not modules or not workers:
+        what = "workers" if modules else "tests"
+        raise context.error("empty-matrix", "the matrix has no cell: it needs a test and a worker", what)
     mirror = context.provider("mirror", context.attribute("mirror"), MirrorInfo, "an image_mirror")
-    isolation = _isolation(context)
     limits = Limits(**{name: context.attribute(name) for name in ("memory", "pids", "disk")})
-    shared = [(worker, sandbox_inputs(context, worker, mirror.images, limits)) for worker in workers]
+    sandboxes = [(one, sandbox_inputs(context, one, mirror.images, limits)) for one in workers]
+    points = Points(
+        context.attribute("exclude"),
+        context.attribute("include"),
+        tests=[test for module in modules for test in module.tests],
+        workers=[one.id for one in workers],
+        axes=axes,
+        error=context.error,
+    )
+    updaters, code = read_updaters(context)
+    isolation = _isolation(context)
     cells: list[Action] = []
-    seen: dict[str, str] = {}
-    for label in context.attribute("tests"):
-        source = context.source("tests", label)
-        text = _read(context, source.path)
-        functions = _functions(context, source.path, text)
-        staged = {f"src/{file}": Source(file) for file in _closure(context, source.path)}
-        for function in functions:
-            if function in seen:
-                raise context.error(
-                    "duplicate-name", f"{source.path} and {seen[function]} both have a test {function!r}", "tests"
-                )
-            seen[function] = source.path
-            shown = only_test(text, function)
-            own = Text(meaning(shown).encode(), shown.encode())
-            for worker, (common, environment, platform, base) in shared:
-                inputs = {**common, **staged, f"src/{source.path}": own}
+    for module in modules:
+        staged = {f"src/{file}": Source(file) for file in needed_files(context, module.path)}
+        for test in module.tests:
+            shown = only_test(module.text, test.callable, test.sets)
+            own: dict[str, Artifact] = {**staged, f"src/{module.path}": Text(meaning(shown).encode(), shown.encode())}
+            spec: dict[str, object] = {"isolation": isolation, "test": f"{module.path}::{test.callable}"}
+            for worker, sandbox in sandboxes:
                 for point in choices(axes):
-                    values = {axis: {"choice": choice, "value": axes[axis][choice]} for axis, choice in point}
-                    spec = {
-                        **base,
-                        "isolation": isolation,
-                        "axes": values,
-                        "worker": worker.id,
-                        "test": f"{source.path}::{function}",
-                    }
-                    cells.append(
-                        context.declare(
-                            "TestCell",
-                            [parameters(spec)],
-                            inputs,
-                            OUTPUTS,
-                            environment=environment,
-                            platform=platform,
-                            timeout=context.attribute("timeout"),
-                            cell=Cell(context.label, function, worker.id, point, flaky=context.attribute("flaky")),
-                        )
+                    if not points.has(test, worker.id, point):
+                        continue
+                    values = [(axis, choice, axes[axis][choice]) for axis, choice in point]
+                    changed = updated(context, sandbox, worker, mirror.images, updaters.read(values), code)
+                    parts = changed._replace(
+                        inputs={**changed.inputs, **own},
+                        parameters={**changed.parameters, **spec, "worker": worker.id, "axes": _told(values)},
                     )
+                    cells.append(_declare(context, test, worker, point, parts))
     if not cells:
-        raise context.error(
-            "empty-matrix", "the matrix has no cell: it needs a test and a worker", "tests" if not seen else "workers"
-        )
+        raise context.error("empty-matrix", "the matrix has no cell, since 'exclude' leaves none", "exclude")
     return (MatrixInfo(tuple(action.id for action in cells)),)
+
+
+def _told(values: Iterable[tuple[str, str, object]]) -> dict[str, dict[str, object]]:
+    return {axis: {"choice": choice, "value": told(value)} for axis, choice, value in values}
+
+
+def _declare(
+    context: Context, test: Test, worker: WorkerInfo, point: tuple[tuple[str, str], ...], parts: SandboxInputs
+) -> Action:
+    """The action of one cell. One that is skipped has no inputs, so that nothing is built for it."""
+    skip = skip_reason(test, worker.worker)
+    return context.declare(
+        "TestCell",
+        [parameters(parts.parameters)],
+        {} if skip else parts.inputs,
+        OUTPUTS,
+        environment=parts.environment,
+        platform=parts.platform,
+        timeout=context.attribute("timeout") * time_factor(test),
+        cell=Cell(context.label, test.name, worker.id, point, flaky=context.attribute("flaky"), skip=skip),
+        exclusive=is_exclusive(test),
+    )
 
 
 def _isolation(context: Context) -> str:
@@ -112,60 +126,6 @@ def _axes(context: Context) -> dict[str, dict[str, object]]:
     return dict(axes)
 
 
-def _functions(context: Context, path: str, text: str) -> list[str]:
-    try:
-        functions = test_functions(text)
-    except SyntaxError as error:
-        raise LoadError(
-            "syntax-error", f"{context.label}: {path}: {error.msg}", where=f"{path}:{error.lineno}"
-        ) from error
-    if not functions:
-        raise context.error("empty-test", f"{path} has no test function", "tests", "name one test_something")
-    for name in functions:
-        if functions.count(name) > 1:
-            raise context.error("duplicate-name", f"{path} has two tests {name!r}", "tests")
-    return functions
-
-
-def _closure(context: Context, test: str) -> list[str]:
-    """The files of the workspace that a test needs: conftests of its package, what it imports, and `data`; sorted."""
-
-    def exists(path: str) -> bool:
-        return os.path.isfile(note(f"{context.workspace.root}/{path}"))
-
-    found = {context.source("data", label).path for label in context.attribute("data")}
-    waiting = [test, *(path for path in conftests(context, test) if exists(path))]
-    while waiting:
-        path = waiting.pop()
-        if path in found:
-            continue
-        found.add(path)
-        roots = [os.path.dirname(path), os.path.dirname(test), ""]
-        try:
-            imported = list(imported_files(_read(context, path), path, roots, exists))
-        except SyntaxError as error:
-            raise LoadError(
-                "syntax-error", f"{context.label}: {path}: {error.msg}", where=f"{path}:{error.lineno}"
-            ) from error
-        waiting += [file for file in imported if not file.startswith("bkrules/")]
-    return sorted(found - {test})
-
-
-def conftests(context: Context, test: str) -> Iterator[str]:
-    """The places of conftest.py from a test's folder up to that of its package, which bounds what it may share."""
-    folder = os.path.dirname(test)
-    while True:
-        yield f"{folder}/conftest.py".lstrip("/")
-        if not folder or context.workspace.package(folder) is not None:
-            return
-        folder = os.path.dirname(folder)
-
-
-def _read(context: Context, path: str) -> str:
-    with open(note(f"{context.workspace.root}/{path}"), encoding="utf-8") as file:
-        return file.read()
-
-
 TEST_MATRIX = Rule(
     "test_matrix",
     "Tests, crossed with workers and axes. Each cell runs in a sandbox of its own and is cached by itself.",
@@ -173,7 +133,22 @@ TEST_MATRIX = Rule(
         "tests": Attr("labels", "Python files with pytest functions.", required=True),
         "workers": Attr("labels", "The workers to run them on.", required=True),
         "mirror": Attr("label", "The image_mirror that answers in every cell.", required=True),
-        "axes": Attr("dict", "Axis to its values by name: {'compression': {'gzip': ..., 'estargz': ...}}.", default={}),
+        "axes": Attr(
+            "dict",
+            "Axis to its values by name: {'compression': {'gzip': ..., 'estargz': ...}}. A value with a key such as "
+            "'buildkitd.toml', 'flags', 'environment' or 'updater' changes the worker.",
+            default={},
+        ),
+        "updaters": Attr(
+            "labels", "Python files with functions that edit the daemons' configuration, for axis values.", default=()
+        ),
+        "exclude": Attr(
+            "dicts",
+            "Cells to leave out: {'worker': 'slow', 'compression': 'estargz'} names all that have these values; 'test' "
+            "may be a pattern with `*`.",
+            default=(),
+        ),
+        "include": Attr("dicts", "Cells to keep although 'exclude' names them, written in the same way.", default=()),
         "data": Attr("labels", "Files that the tests read, found at the same path below the test root.", default=()),
         "timeout": Attr("count", "Seconds that a cell may take.", default=300),
         "flaky": Attr(

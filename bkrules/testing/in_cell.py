@@ -25,32 +25,50 @@ class _Recorder:
     """Collects what became of each test item."""
 
     def __init__(self) -> None:
-        self.passed = 0
+        self.items: dict[str, dict[str, Any]] = {}
         self.failures: list[str] = []
-        self.skips: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        item = self.items.setdefault(report.nodeid, {"name": report.nodeid, "status": "not run", "seconds": 0.0})
+        item["seconds"] = round(item["seconds"] + report.duration, 3)
+        expected = getattr(report, "wasxfail", None)
         if report.failed:
-            self.failures.append(f"{report.nodeid}: {_last_line(report)}")
+            item |= {"status": "failed", "reason": _last_line(report)}
+            self.failures.append(f"{report.nodeid}: {item['reason']}")
+        elif item["status"] == "failed":
+            return
+        elif report.skipped and expected is None:
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+            item |= {"status": "skipped", "reason": str(reason).removeprefix("Skipped: ")}
         elif report.skipped:
-            self.skips.append(str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else str(report.longrepr))
+            item |= {"status": "passed", "reason": f"it failed, as expected: {expected}".removesuffix(": ")}
         elif report.when == "call":
-            self.passed += 1
+            item["status"] = "passed"
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
             self.failures.append(f"{report.nodeid}: {str(report.longrepr).strip().splitlines()[-1]}")
 
     def outcome(self, exit_code: int) -> dict[str, Any]:
-        """The cell's status. A test that did not run has not passed."""
+        """The cell's status. A test that did not run has not passed. With several parameter sets in a cell, each is in `items`."""
+        several = {"items": list(self.items.values())} if len(self.items) > 1 else {}
+        return {**self._status(exit_code), **several}
+
+    def _status(self, exit_code: int) -> dict[str, Any]:
+        by_status: dict[str, list[str]] = {}
+        for item in self.items.values():
+            by_status.setdefault(item["status"], []).append(item.get("reason", ""))
         if self.failures:
-            return {"status": "failed", "class": "test", "reason": self.failures[0]}
+            more = len(by_status.get("failed", ())) - 1
+            also = f" (and {more} more of {len(self.items)})" if more > 0 else ""
+            return {"status": "failed", "class": "test", "reason": self.failures[0] + also}
         if exit_code not in (0, pytest.ExitCode.NO_TESTS_COLLECTED):
             return {"status": "failed", "class": "test", "reason": f"pytest ended with exit status {exit_code}"}
-        if self.passed:
-            return {"status": "passed"}
-        if self.skips:
-            return {"status": "skipped", "class": "skip", "reason": self.skips[0].removeprefix("Skipped: ")}
+        if "passed" in by_status:
+            reason = next(filter(None, by_status["passed"]), "")
+            return {"status": "passed", **({"reason": reason} if reason else {})}
+        if "skipped" in by_status:
+            return {"status": "skipped", "class": "skip", "reason": by_status["skipped"][0]}
         return {"status": "failed", "class": "test", "reason": "the test was not collected, so nothing ran"}
 
 

@@ -7,6 +7,14 @@ import pytest
 from bkrules.testing.sandbox import Sandbox
 
 CURRENT: list[Sandbox] = []
+MARKS = ("no_rootless", "no_parallel", "extra_timeout")
+"""Marks that decide about cells before anything runs."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marks known, so that pytest does not warn of them."""
+    for name in MARKS:
+        config.addinivalue_line("markers", f"{name}: see bk's README")
 
 
 @pytest.fixture

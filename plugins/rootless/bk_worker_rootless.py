@@ -36,6 +36,7 @@ class RootlessWorker(Worker):
     """buildkitd with its OCI worker, as a user without privileges."""
 
     name = "rootless"
+    rootless = True
 
     user: str = setting(
         "",

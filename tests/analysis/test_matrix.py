@@ -7,7 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bkrules.analysis import matrix
+from bkrules.analysis import matrix, test_marks
+
+
+def names(source: str) -> list[str]:
+    return [test.callable for test in test_marks.read_tests(source)]
 
 
 def test_every_combination_of_the_axes_in_order() -> None:
@@ -42,12 +46,12 @@ def test_test_functions_are_those_of_the_module_in_its_order() -> None:
         "def test_a(sandbox):\n"
         "    def test_inner(): pass\n"
     )
-    assert matrix.test_functions(source) == ["test_b", "test_a"]
+    assert names(source) == ["test_b", "TestClass::test_method", "test_a"]
 
 
 def test_a_module_that_is_not_python() -> None:
     with pytest.raises(SyntaxError):
-        matrix.test_functions("def test_a(:")
+        names("def test_a(:")
 
 
 SOURCE = '''\
@@ -117,7 +121,7 @@ def lines_of(source: str, *names: str) -> set[int]:
 def test_what_is_kept_stays_on_its_line(keep: str) -> None:
     kept = matrix.only_test(SOURCE, keep)
     ast.parse(kept)
-    emptied = {"test_first", "test_second"} - {keep}
+    emptied = {"test_first", "test_second", "test_method"} - {keep}
     same = set(kept_lines(kept, SOURCE))
     everything = set(range(1, len(SOURCE.split("\n")) + 1))
     assert everything - lines_of(SOURCE, *emptied) <= same
@@ -130,7 +134,7 @@ def test_the_bodies_of_the_others_are_gone() -> None:
     assert "its comment" not in kept
     assert "n < value" not in kept
     assert "value == LIMIT" not in kept
-    assert matrix.test_functions(kept) == matrix.test_functions(SOURCE)
+    assert names(kept) == names(SOURCE)
 
 
 def test_decorators_and_signatures_of_the_others_stay() -> None:
@@ -145,9 +149,20 @@ def test_decorators_and_signatures_of_the_others_stay() -> None:
     assert len(first.body) == 1
 
 
-def test_classes_and_async_tests_stay_whole() -> None:
+def test_methods_are_tests_of_their_own_and_async_ones_stay() -> None:
     kept = matrix.only_test(SOURCE, "test_second")
+    assert kept.endswith(
+        "    def test_method(self) -> None:\n        ...\n\n\nasync def test_async() -> None:\n    assert LIMIT\n"
+    )
+    kept = matrix.only_test(SOURCE, "TestClass::test_method")
     assert kept[kept.index("class TestClass") :] == SOURCE[SOURCE.index("class TestClass") :]
+    assert "n < value" not in kept
+
+
+def test_a_method_that_another_class_inherits_is_one_test_in_each() -> None:
+    source = "class Base:\n    def test_a(self):\n        assert 1\nclass TestX(Base): pass\nclass TestY(Base): pass\n"
+    assert names(source) == ["TestX::test_a", "TestY::test_a"]
+    assert matrix.only_test(source, "TestY::test_a") == source
 
 
 def test_an_edit_of_one_test_leaves_the_others_as_they_were() -> None:
@@ -208,7 +223,7 @@ def test_what_is_left_is_python_with_the_same_lines(other: str, after: str) -> N
     kept = matrix.only_test(source, "test_kept")
     ast.parse(kept)
     assert len(kept.rstrip("\n").split("\n")) <= len(source.split("\n"))
-    assert matrix.test_functions(kept) == matrix.test_functions(source)
+    assert names(kept) == names(source)
     assert kept.startswith("def test_kept():\n    assert 'first'\n")
     if after:
         assert kept.endswith(after)

@@ -1,0 +1,42 @@
+"""What the marks and the name of a test say about its cells, as in BuildKit's harness, and settled before anything starts.
+
+A mark has a spelling for names too, which is BuildKit's own, so that tests that come from there keep theirs.
+"""
+
+from __future__ import annotations
+
+from bkrules.analysis.test_marks import Mark, Test
+from bkrules.plugin.worker import Worker
+
+MARKS = {
+    "no_rootless": "the test is skipped on workers without privileges; also: its name contains NoRootless",
+    "no_parallel": "no other cell runs beside it; also: its name ends with NoParallel",
+    "extra_timeout": "it may take three times as long; also: its name contains ExtraTimeout",
+}
+EXTRA = 3
+
+
+def skip_reason(test: Test, worker: Worker) -> str:
+    """Why a test does not run on a worker; empty when it does, or when only the cell can tell."""
+    if worker.rootless and (test.mark("no_rootless") or "NoRootless" in test.callable):
+        return "the worker has no privileges"
+    mark = test.mark("skip")
+    return _reason(mark) if mark else ""
+
+
+def is_exclusive(test: Test) -> bool:
+    """Whether nothing else may run beside the test."""
+    return test.mark("no_parallel") is not None or test.callable.endswith("NoParallel")
+
+
+def time_factor(test: Test) -> int:
+    """By how much the matrix's timeout is multiplied."""
+    return EXTRA if test.mark("extra_timeout") or "ExtraTimeout" in test.callable else 1
+
+
+def _reason(skip: Mark) -> str:
+    """The reason of a `skip`, in pytest's words when it has none; empty when it is worked out in the cell."""
+    if skip.arguments is None or skip.keywords is None:
+        return ""
+    given = skip.keywords.get("reason", skip.arguments[0] if skip.arguments else "")
+    return str(given) or "unconditional skip"

@@ -1,0 +1,174 @@
+"""Axis values that change the worker: edits of its daemons' configuration, flags, environment, and a function in the cell.
+
+Such a value is a dictionary with at least one of these keys; any other value is only told to the test.
+
+    {"buildkitd.toml": {"registry": {"localhost:1": {"http": True}}}}  a configuration file, merged table by table
+    {"buildkitd.toml": "[registry.'localhost:1']\\nhttp = true"}       the same as text
+    {"flags": {"buildkitd": ["--oci-worker-gc=true"]}}                 more arguments of a daemon
+    {"environment": {"buildkitd": {"BUILDKIT_STEP_LOG_MAX_SIZE": "1"}}}
+    {"updater": "function"}                                            a function in one of the matrix's `updaters`
+    {..., "value": 3}                                                  what `sandbox.value` gives, instead of all this
+"""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import tomli_w
+
+from bkrules.analysis.points import Error
+from bkrules.errors import LoadError, did_you_mean
+
+SUFFIX = ".toml"
+FLAGS, ENVIRONMENT, UPDATER, VALUE = "flags", "environment", "updater", "value"
+_KEYS = (FLAGS, ENVIRONMENT, UPDATER)
+Documents = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Update:
+    """What the axis values of one cell change of its worker.
+
+    `documents` are merged into the configuration files of these names, one after the other; `functions` are called with all files,
+    in the cell, before the daemons start, and end after the test: `path::name`.
+    """
+
+    documents: tuple[tuple[str, Documents], ...] = ()
+    flags: Mapping[str, list[str]] = field(default_factory=dict)
+    environment: Mapping[str, dict[str, str]] = field(default_factory=dict)
+    functions: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to change."""
+        return bool(self.documents or self.parameters)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What the cell is told, but for the configuration files."""
+        found = {"flags": dict(self.flags), "environment": dict(self.environment), "functions": list(self.functions)}
+        return {name: value for name, value in found.items() if value}
+
+
+def told(value: object) -> object:
+    """What a test sees of an axis value."""
+    return value[VALUE] if isinstance(value, dict) and _is_update(value) and VALUE in value else value
+
+
+def _is_update(value: Mapping[str, object]) -> bool:
+    return any(key in _KEYS or (isinstance(key, str) and key.endswith(SUFFIX)) for key in value)
+
+
+class Updaters:
+    """Reads the updates in axis values. `sources` are the texts of the files with functions, by their paths.
+
+    Raises LoadError, made by `error`, and SyntaxError.
+    """
+
+    def __init__(self, sources: Mapping[str, str], error: Error) -> None:
+        self._error = error
+        self._functions: dict[str, str] = {}
+        for path, text in sources.items():
+            for node in ast.parse(text, path).body:
+                if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                    if node.name in self._functions:
+                        raise error(
+                            "duplicate-name",
+                            f"{path}:{node.lineno} and {self._functions[node.name]} both have {node.name!r}",
+                            "updaters",
+                            "",
+                        )
+                    self._functions[node.name] = f"{path}::{node.name}"
+
+    def read(self, values: Sequence[tuple[str, str, object]]) -> Update:
+        """The update that the values of a cell make, given as axis, choice, value."""
+        documents: list[tuple[str, Documents]] = []
+        flags: dict[str, list[str]] = {}
+        environment: dict[str, dict[str, str]] = {}
+        functions: list[str] = []
+        for axis, choice, value in values:
+            if not isinstance(value, dict) or not _is_update(value):
+                continue
+            place = f"{axis}={choice}"
+            for key, part in value.items():
+                if key.endswith(SUFFIX):
+                    documents.append((place, {key: self._document(place, key, part)}))
+                elif key == FLAGS:
+                    for daemon, words in self._table(place, key, part).items():
+                        flags.setdefault(daemon, []).extend(self._strings(place, key, words))
+                elif key == ENVIRONMENT:
+                    for daemon, variables in self._table(place, key, part).items():
+                        environment.setdefault(daemon, {}).update(self._variables(place, key, variables))
+                elif key == UPDATER:
+                    functions.append(self._function(place, part))
+                elif key != VALUE:
+                    hint = did_you_mean(key, [*_KEYS, VALUE, "buildkitd.toml"], "keys")
+                    raise self._bad(place, f"has no key {key!r}", hint)
+        return Update(tuple(documents), flags, environment, tuple(functions))
+
+    def _bad(self, place: str, what: str, hint: str = "") -> LoadError:
+        return self._error("bad-axis", f"the value {place} {what}", "axes", hint)
+
+    def _document(self, place: str, name: str, given: object) -> Mapping[str, Any]:
+        if isinstance(given, str):
+            try:
+                return tomllib.loads(given)
+            except tomllib.TOMLDecodeError as error:
+                raise self._bad(place, f"has a {name!r} that is not TOML: {error}") from error
+        table = self._table(place, name, given)
+        try:
+            tomli_w.dumps(table)
+        except TypeError as error:
+            raise self._bad(place, f"has something in {name!r} that TOML cannot say: {error}") from error
+        return table
+
+    def _table(self, place: str, name: str, given: object) -> Mapping[str, Any]:
+        if not isinstance(given, dict) or not all(isinstance(key, str) for key in given):
+            raise self._bad(place, f"needs a dictionary as {name!r}, but it was {given!r}")
+        return given
+
+    def _strings(self, place: str, name: str, given: object) -> list[str]:
+        if not isinstance(given, list | tuple) or not all(isinstance(one, str) for one in given):
+            raise self._bad(place, f"needs lists of strings in {name!r}, but there was {given!r}")
+        return list(given)
+
+    def _variables(self, place: str, name: str, given: object) -> dict[str, str]:
+        table = self._table(place, name, given)
+        self._strings(place, name, list(table.values()))
+        return dict(table)
+
+    def _function(self, place: str, name: object) -> str:
+        if name not in self._functions:
+            hint = did_you_mean(str(name), self._functions, "functions in 'updaters'")
+            raise self._bad(place, f"names no function {name!r}", hint)
+        return self._functions[str(name)]
+
+
+def merged(files: Documents, update: Update, worker: str, error: Error) -> Documents:
+    """The worker's configuration files with the update's documents in them. Raises LoadError for a file that it does not have."""
+    result: dict[str, Mapping[str, Any]] = dict(files)
+    for place, documents in update.documents:
+        for name, document in documents.items():
+            if name not in result:
+                axis, _, choice = place.partition("=")
+                hint = f"{did_you_mean(name, result, 'its files')}\nor leave these cells out:"
+                raise error(
+                    "unknown-file",
+                    f"the value {place} changes {name!r}, which the worker {worker} does not have",
+                    "axes",
+                    f"{hint}  exclude = [{{'worker': {worker!r}, {axis!r}: {choice!r}}}]",
+                )
+            result[name] = _merge(result[name], document)
+    return result
+
+
+def _merge(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables are merged; whatever else both have is the other's."""
+    result = dict(one)
+    for key, value in other.items():
+        mine = result.get(key)
+        result[key] = _merge(mine if isinstance(mine, dict) else {}, value) if isinstance(value, dict) else value
+    return result

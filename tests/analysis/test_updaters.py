@@ -1,0 +1,110 @@
+"""Axis values that change the worker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bkrules.analysis.updaters import Update, Updaters, merged, told
+from bkrules.errors import LoadError
+
+SOURCES = {"t/daemons.py": "def offline(configuration): pass\ndef _own(): pass\n", "u/more.py": "def slow(c): yield\n"}
+FILES = {"buildkitd.toml": {"root": "/r", "worker": {"oci": {"gc": False, "platforms": ["a"]}}}, "other.toml": {}}
+
+
+def error(reason: str, message: str, attribute: str, hint: str) -> LoadError:
+    return LoadError(reason, message, where=attribute, hint=hint)
+
+
+def read(*values: object) -> Update:
+    return Updaters(SOURCES, error).read([("axis", str(number), value) for number, value in enumerate(values)])
+
+
+@pytest.mark.parametrize("value", ["esgz", 3, None, [1], {"host": 1}, {"value": 1}, {}])
+def test_other_values_change_nothing(value: object) -> None:
+    assert not read(value)
+    assert told(value) == value
+
+
+def test_a_test_sees_the_value_that_is_meant_for_it() -> None:
+    value = {"buildkitd.toml": {"debug": True}, "value": 3}
+    assert told(value) == 3
+    del value["value"]
+    assert told(value) == value
+
+
+@pytest.mark.parametrize("document", [{"worker": {"oci": {"gc": True}}}, "[worker.oci]\ngc = true\n"])
+def test_tables_are_merged_and_the_rest_is_replaced(document: object) -> None:
+    update = read(
+        {"buildkitd.toml": document}, {"buildkitd.toml": {"worker": {"oci": {"platforms": ["b"]}, "x": {"y": 1}}}}
+    )
+    assert merged(FILES, update, "oci", error) == {
+        "buildkitd.toml": {"root": "/r", "worker": {"oci": {"gc": True, "platforms": ["b"]}, "x": {"y": 1}}},
+        "other.toml": {},
+    }
+    assert FILES["buildkitd.toml"]["worker"] == {"oci": {"gc": False, "platforms": ["a"]}}
+    assert update.parameters == {}
+
+
+def test_flags_variables_and_functions_of_all_axes_are_taken_together() -> None:
+    update = read(
+        {"flags": {"buildkitd": ["--a"]}, "environment": {"buildkitd": {"A": "1"}}, "updater": "slow"},
+        {
+            "flags": {"buildkitd": ["--b"], "other": ["-c"]},
+            "environment": {"buildkitd": {"B": "2"}},
+            "updater": "offline",
+        },
+    )
+    assert update.parameters == {
+        "flags": {"buildkitd": ["--a", "--b"], "other": ["-c"]},
+        "environment": {"buildkitd": {"A": "1", "B": "2"}},
+        "functions": ["u/more.py::slow", "t/daemons.py::offline"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "message", "hint"),
+    [
+        ({"buildkitd.toml": "a = "}, "axis=0 has a 'buildkitd.toml' that is not TOML", ""),
+        ({"buildkitd.toml": 3}, "needs a dictionary as 'buildkitd.toml'", ""),
+        ({"buildkitd.toml": {"a": None}}, "that TOML cannot say", ""),
+        ({"buildkitd.toml": {}, "flag": {}}, "has no key 'flag'", "did you mean 'flags'?"),
+        ({"flags": {"buildkitd": "--a"}}, "needs lists of strings in 'flags'", ""),
+        ({"flags": ["--a"]}, "needs a dictionary as 'flags'", ""),
+        ({"environment": {"buildkitd": {"A": 1}}}, "needs lists of strings in 'environment'", ""),
+        ({"updater": "ofline"}, "names no function 'ofline'", "did you mean 'offline'?"),
+        ({"updater": "_own"}, "names no function '_own'", "offline, slow"),
+    ],
+)
+def test_what_cannot_be_meant_is_an_error(value: object, message: str, hint: str) -> None:
+    with pytest.raises(LoadError) as caught:
+        read(value)
+    assert (caught.value.reason, caught.value.where) == ("bad-axis", "axes")
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_a_file_that_the_worker_does_not_have() -> None:
+    update = read({"containerd.toml": {"a": 1}})
+    with pytest.raises(LoadError) as caught:
+        merged(FILES, update, "oci", error)
+    assert caught.value.reason == "unknown-file"
+    assert "exclude = [{'worker': 'oci', 'axis': '0'}]" in caught.value.hint
+
+
+def test_two_functions_of_one_name() -> None:
+    with pytest.raises(LoadError) as caught:
+        Updaters({"a.py": "def f(c): pass\n", "b.py": "\ndef f(c): pass\n"}, error)
+    assert caught.value.message == "b.py:2 and a.py::f both have 'f'"
+
+
+def test_a_file_that_is_not_python() -> None:
+    with pytest.raises(SyntaxError) as caught:
+        Updaters({"a.py": "def f("}, error)
+    assert caught.value.filename == "a.py"
+
+
+def test_the_documents_may_hold_what_toml_can() -> None:
+    document: dict[str, Any] = {"a": [{"b": 1.5}], "c": {"d": True}}
+    assert merged({"x.toml": {}}, read({"x.toml": document}), "oci", error) == {"x.toml": document}

@@ -1,0 +1,154 @@
+"""What a test_matrix declares, from its build file to its actions; nothing runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bkrules.action import Action
+from bkrules.build import analyze_patterns
+from bkrules.errors import LoadError
+
+TOOLS = ("buildkitd", "buildctl", "registry", "runc", "rootlesskit")
+WORKSPACE = "from bkrules import host_binary, workspace\nworkspace(name = 'test')\n" + "".join(
+    f"host_binary(name = {name!r}, binary = 'cat')\n" for name in TOOLS
+)
+BUILD = """from bkrules import image, image_mirror, test_matrix, worker
+image(name = "small", files = {{}})
+image_mirror(name = "mirror", images = {{"docker.io/library/small:latest": ":small"}})
+worker(name = "oci", plugin = "oci")
+worker(name = "rootless", plugin = "rootless")
+test_matrix(name = "m", tests = ["test_it.py"], workers = [":oci", ":rootless"], mirror = ":mirror", {more})
+"""
+AXES = 'axes = {"kind": {"plain": 1, "debug": {"buildkitd.toml": {"trace": True}, "value": 2}}}'
+Analyzed = Callable[..., dict[str, Action]]
+
+
+@pytest.fixture
+def analyzed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Analyzed:
+    """The cells of a matrix with this test file and these further attributes, by their names."""
+
+    def analyze(test: str, more: str = "", **files: str) -> dict[str, Action]:
+        (tmp_path / "WORKSPACE.py").write_text(WORKSPACE)
+        (tmp_path / "p").mkdir(exist_ok=True)
+        (tmp_path / "p/BUILD.py").write_text(BUILD.format(more=more))
+        (tmp_path / "p/test_it.py").write_text(test)
+        for name, text in files.items():
+            (tmp_path / "p" / f"{name}.py").write_text(text)
+        monkeypatch.chdir(tmp_path)
+        actions = analyze_patterns(".", ["//p:m"]).wanted().values()
+        return {action.cell.name: action for action in actions if action.cell}
+
+    return analyze
+
+
+def inputs(action: Action, start: str) -> list[str]:
+    return [path for path, _ in action.inputs if path.startswith(start)]
+
+
+def test_exclude_and_include_decide_what_is_a_cell(analyzed: Analyzed) -> None:
+    entries = 'exclude = [{"kind": "debug"}], include = [{"kind": "debug", "worker": "oci", "test": "test_a"}]'
+    cells = analyzed("def test_a(sandbox): pass\ndef test_b(sandbox): pass\n", f"{AXES}, {entries}")
+    assert list(cells) == [
+        "test_a/worker=oci/kind=debug",
+        "test_a/worker=oci/kind=plain",
+        "test_a/worker=rootless/kind=plain",
+        "test_b/worker=oci/kind=plain",
+        "test_b/worker=rootless/kind=plain",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("test", "more", "reason", "where"),
+    [
+        ("def test_a(): pass", 'exclude = [{"test": "test_*"}]', "empty-matrix", "attribute 'exclude'"),
+        ("def test_a(): pass", 'exclude = [{"wroker": "oci"}]', "unknown-axis", "attribute 'exclude'"),
+        ("def test_a(): pass", 'exclude = {"worker": "oci"}', "bad-attribute", "attribute 'exclude'"),
+        ("def test_a(): pass", 'exclude = [{"worker": 1}]', "bad-attribute", "attribute 'exclude'"),
+        ("def test_a(): pass", 'include = [{"worker": "oci"}]', "bad-entry", "attribute 'include'"),
+        ("def test_a(): pass\ndef test_a(): pass", "", "duplicate-name", "attribute 'tests'"),
+        ("class TestX(Other):\n    def test_a(self): pass", "", "unseen-tests", "p/test_it.py:1"),
+        ("def test_a(: pass", "", "syntax-error", "p/test_it.py:1"),
+        ("def helper(): pass", "", "empty-test", "attribute 'tests'"),
+        (
+            "def test_a(): pass",
+            'axes = {"a": {"b": {"buildkitd.tml": 1, "flags": {}}}}',
+            "bad-axis",
+            "attribute 'axes'",
+        ),
+        ("def test_a(): pass", 'axes = {"a": {"b": {"other.toml": {}}}}', "unknown-file", "attribute 'axes'"),
+        ("def test_a(): pass", 'updaters = ["daemons.py"]', "syntax-error", "p/daemons.py:1"),
+    ],
+)
+def test_what_is_refused(analyzed: Analyzed, test: str, more: str, reason: str, where: str) -> None:
+    with pytest.raises(LoadError) as caught:
+        analyzed(test, more, daemons="def edit(:")
+    assert caught.value.reason == reason
+    assert where in caught.value.where
+
+
+def test_both_places_of_a_duplicate_are_named(analyzed: Analyzed) -> None:
+    with pytest.raises(LoadError, match=r"p/test_it\.py:1 and p/test_it\.py:3 both have a test 'test_a'"):
+        analyzed("def test_a(): pass\n\ndef test_a(): pass\n")
+
+
+def test_marks_decide_before_anything_starts(analyzed: Analyzed) -> None:
+    cells = analyzed(
+        "import pytest\n@pytest.mark.no_rootless\n@pytest.mark.no_parallel\n@pytest.mark.extra_timeout\n"
+        "def test_a(sandbox): pass\ndef test_b(sandbox): pass\n",
+        "timeout = 50",
+    )
+    on_oci, on_rootless = cells["test_a/worker=oci"], cells["test_a/worker=rootless"]
+    assert on_oci.cell is not None
+    assert on_rootless.cell is not None
+    assert (on_oci.cell.skip, on_oci.exclusive, on_oci.timeout) == ("", True, 150)
+    assert on_rootless.cell.skip == "the worker has no privileges"
+    assert on_rootless.dependencies == ()
+    other = cells["test_b/worker=oci"]
+    assert (other.exclusive, other.timeout) == (False, 50)
+
+
+def test_parameters_and_methods_are_cells(analyzed: Analyzed) -> None:
+    cells = analyzed(
+        "import pytest\n@pytest.mark.parametrize('n', [1, 2])\ndef test_a(sandbox, n): pass\n"
+        "class TestX:\n    def test_b(self, sandbox): pass\n",
+    )
+    assert [name for name in cells if name.endswith("oci")] == [
+        "test_a[1]/worker=oci",
+        "test_a[2]/worker=oci",
+        "TestX::test_b/worker=oci",
+    ]
+    method = cells["TestX::test_b/worker=oci"]
+    assert method.cell is not None
+    assert method.cell.folder == "TestX.test_b/worker=oci"
+    assert method.parameters["test"] == "p/test_it.py::TestX::test_b"
+
+
+def test_an_update_is_in_the_inputs_of_its_cells_alone(analyzed: Analyzed) -> None:
+    test = "def test_a(sandbox): pass\n"
+    plain = analyzed(test)["test_a/worker=oci"]
+    cells = analyzed(test, AXES)
+    same, changed = cells["test_a/worker=oci/kind=plain"], cells["test_a/worker=oci/kind=debug"]
+    assert dict(same.inputs) == dict(plain.inputs)
+    assert "update" not in same.parameters
+    different = {path for path, one in changed.inputs if dict(plain.inputs).get(path) != one}
+    assert different == {"config/buildkitd.toml"}
+    assert changed.parameters["axes"] == {"kind": {"choice": "debug", "value": 2}}
+
+
+def test_functions_and_what_they_import_are_inputs(analyzed: Analyzed) -> None:
+    axes = 'axes = {"kind": {"plain": 1, "edited": {"updater": "edit"}}}, updaters = ["daemons.py"]'
+    cells = analyzed(
+        "def test_a(sandbox): pass\n",
+        axes,
+        daemons="from p.helper import VALUE\ndef edit(configuration): pass\n",
+        helper="VALUE = 1\n",
+    )
+    assert inputs(cells["test_a/worker=rootless/kind=edited"], "updaters/") == [
+        "updaters/p/daemons.py",
+        "updaters/p/helper.py",
+    ]
+    assert inputs(cells["test_a/worker=rootless/kind=plain"], "updaters/") == []
+    assert cells["test_a/worker=rootless/kind=edited"].parameters["update"] == {"functions": ["p/daemons.py::edit"]}
