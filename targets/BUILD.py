@@ -65,7 +65,7 @@ test_matrix(
 # What a test is promised of its sandbox, on every worker.
 test_matrix(
     name = "sandbox_matrix",
-    tests = ["//tests/matrix:test_sandbox.py"],
+    tests = ["//tests/matrix:test_backend.py", "//tests/matrix:test_sandbox.py"],
     workers = [":oci", ":oci_stargz", ":containerd", ":containerd_stargz", ":rootless"],
     mirror = ":mirror",
 )

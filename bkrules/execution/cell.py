@@ -19,6 +19,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ FOLDERS = (
     "dev/shm",
     "dev/net",
     "tmp",
-    "run/bk",
+    "run/bk/cdi",
     "var/tmp",
     "var/lib/bk",
     "root",
@@ -78,9 +79,10 @@ def first_process(spec: Mapping[str, Any], channel: socket.socket, worker: Worke
         receive(channel)  # from here on the limits hold
         made = time.monotonic()
         phase = "started"
-        with updated(spec.get("update", {}), daemons, spec["timeout"]), worker.start(daemons) as backend:
+        with updated(spec.get("update", {}), daemons, spec["timeout"]), worker.start(daemons) as started:
             phase = "torn down"
             check(daemons)
+            backend = replace(started, unsupported=frozenset(spec["unsupported"]))
             if backend.rootless != worker.rootless:  # else a test marked no_rootless would run where it must not
                 raise DaemonError(f"the worker says rootless = {worker.rootless}, and its backend {backend.rootless}")
             booted = time.monotonic()

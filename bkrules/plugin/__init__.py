@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from bkrules.plugin import buildkitd
 from bkrules.plugin.daemon import Daemon, DaemonError, Daemons, User
+from bkrules.plugin.features import FEATURES
 from bkrules.plugin.host import Host, Lack, subordinate_range
 from bkrules.plugin.spec import Register, hookimpl
 from bkrules.plugin.worker import Backend, Mirror, SettingsError, Worker, setting
 
 __all__ = [
+    "FEATURES",
     "Backend",
     "Daemon",
     "DaemonError",

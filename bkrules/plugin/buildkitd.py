@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from bkrules.plugin.daemon import Daemons
-from bkrules.plugin.worker import Mirror
+from bkrules.plugin.worker import Backend, Mirror
 
 CONFIGURATION = "buildkitd.toml"
+CDI_SPEC_DIR = Daemons.run / "cdi"
 
 
 def configuration(mirror: Mirror) -> dict[str, Any]:
@@ -21,16 +22,46 @@ def configuration(mirror: Mirror) -> dict[str, Any]:
     because it would fill in public ones for a loopback resolver.
     """
     goarch = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-    platforms = {"platforms": [f"linux/{goarch}"]}
+    worker = {"platforms": [f"linux/{goarch}"], "labels": {"org.mobyproject.buildkit.worker.sandbox": "true"}}
     return {
         "root": str(Daemons.state / "buildkit"),
+        "cdi": {"specDirs": [str(CDI_SPEC_DIR)]},
         "dns": {"nameservers": ["127.0.0.1"]},
-        "worker": {"oci": dict(platforms), "containerd": dict(platforms)},
+        "worker": {"oci": dict(worker), "containerd": dict(worker)},
         "registry": {
             **{host: {"mirrors": [mirror.address]} for host in mirror.hosts},
             mirror.address: {"http": True},
         },
     }
+
+
+def environment(run: Path, snapshotter: str) -> dict[str, str]:
+    """The variables of a buildkitd under test: those of BuildKit's own harness, and where it serves stacks and metrics.
+
+    The debug address is a variable and no flag, so that releases which do not know it go on.
+    """
+    return {
+        "BUILDKITD_DEBUGADDR": f"unix://{run}/buildkitd-debug.sock",
+        "BUILDKIT_DEBUG_EXEC_OUTPUT": "1",
+        "BUILDKIT_DEBUG_PANIC_ON_ERROR": "1",
+        **_extra(snapshotter),
+    }
+
+
+def backend(address: str, snapshotter: str, run: Path = Daemons.run, **more: Any) -> Backend:
+    """The backend of a buildkitd with that `environment`; `more` are fields of it that only the worker knows."""
+    debug = f"unix://{run}/buildkitd-debug.sock"
+    common: dict[str, Any] = {
+        "debug_address": debug,
+        "extra_env": _extra(snapshotter),
+        "cdi_spec_dir": str(CDI_SPEC_DIR),
+    }
+    return Backend(address=address, snapshotter=snapshotter, **{**common, **more})
+
+
+def _extra(snapshotter: str) -> dict[str, str]:
+    """Only snapshotters whose layers are overlays can be told to compare them as such, and to fail where they cannot."""
+    return {"BUILDKIT_DEBUG_FORCE_OVERLAY_DIFF": "true"} if snapshotter in ("overlayfs", "stargz") else {}
 
 
 def start(daemons: Daemons, flags: Sequence[str], *, environment: Mapping[str, str] | None = None) -> str:
@@ -48,7 +79,7 @@ def arguments(address: str, run: Path, flags: Sequence[str]) -> list[str]:
     """The command line of a buildkitd that keeps to its cell. `run` is a folder it may write sockets to."""
     return [
         *("buildkitd", "--debug", "--config", str(Daemons.configuration / CONFIGURATION), "--addr", address),
-        *("--otel-socket-path", str(run / "otel.sock"), "--cdi-disabled", *flags),
+        *("--otel-socket-path", str(run / "otel.sock"), *flags),
     ]
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import select
+import shlex
 import signal
 import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from bkrules.plugin.cell_log import note
 
 
 class DaemonError(Exception):
@@ -28,12 +31,13 @@ class User:
 
 @dataclass
 class Daemon:
-    """A started daemon. `ready` is the socket on which it says so."""
+    """A started daemon. `ready` is the socket on which it says so, `began` when it was started, on the monotonic clock."""
 
     name: str
     pid: int
     pidfd: int
     ready: socket.socket
+    began: float
 
 
 class Daemons:
@@ -92,12 +96,14 @@ class Daemons:
             **self.more_environment.get(name, {}),
         }
         log = os.open(self.logs / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        began = time.monotonic()
         pid = os.fork()
         if pid == 0:
             _become(arguments, variables, log, user, listener)
         os.close(log)
-        daemon = Daemon(name, pid, os.pidfd_open(pid), ready)
+        daemon = Daemon(name, pid, os.pidfd_open(pid), ready, began)
         self.running.append(daemon)
+        note(self.logs, f"{name} started as process {pid}: {shlex.join(arguments)}")
         return daemon
 
     def wait_ready(self, daemon: Daemon, timeout: float = 20) -> None:
@@ -110,6 +116,7 @@ class Daemons:
             if not found:
                 raise DaemonError(f"{daemon.name} was not ready within {timeout:g} s")
             if daemon.ready.fileno() in found and b"READY=1" in daemon.ready.recv(4096):
+                note(self.logs, f"{daemon.name} ready after {time.monotonic() - daemon.began:.3f} s")
                 return
             for other in self.running:
                 if other.pidfd in found:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 
 from bkrules.errors import did_you_mean
 from bkrules.plugin.daemon import Daemons
+from bkrules.plugin.features import FEATURES, known
 from bkrules.plugin.host import Host, Lack
 
 MIRROR_PORT = 5000
@@ -30,7 +31,11 @@ class Mirror:
 
 @dataclass(frozen=True)
 class Backend:
-    """A running buildkitd. An empty string means that there is no such thing here."""
+    """A running buildkitd. An empty string means that there is no such thing here.
+
+    `debug_address` is where buildkitd serves its stacks and metrics, `extra_env` what commands that talk to it need beside
+    BUILDKIT_HOST, `cdi_spec_dir` the folder in which it looks for CDI devices. bk itself says what is `unsupported`.
+    """
 
     address: str
     snapshotter: str
@@ -40,6 +45,12 @@ class Backend:
     debug_address: str = ""
     netns_detached: bool = False
     extra_env: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    cdi_spec_dir: str = ""
+    unsupported: frozenset[str] = frozenset()
+
+    def supports(self, feature: str) -> bool:
+        """Whether this backend can do something, by BuildKit's name of it. Raises UnknownFeature."""
+        return not known({feature}) & self.unsupported
 
 
 class SettingsError(ValueError):
@@ -113,6 +124,13 @@ class Worker(ABC):
     def preflight(self, host: Host) -> tuple[Lack, ...]:
         """What this machine lacks for this worker. A lack makes its cells skipped, with that reason."""
         return ()
+
+    def features(self) -> frozenset[str]:
+        """What its BuildKit can do, some of `bkrules.plugin.FEATURES`. Tests that require another feature are skipped.
+
+        A test that needs CNI networks is skipped by default: their plugins are no part of a cell.
+        """
+        return FEATURES - {"cni_network"}
 
     def cache_key(self) -> Mapping[str, str]:
         """Whatever else of this worker can change a result. Its settings, tools, configuration and code are covered."""

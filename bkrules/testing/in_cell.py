@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,9 @@ def preload() -> None:
 
 def main(backend: Backend, spec: Mapping[str, Any], outcome: str) -> int:
     """Run the test that `spec` names and write what came of it to the file `outcome`; pytest's exit code."""
-    pytest_plugin.CURRENT[:] = [Sandbox(spec["name"], spec["worker"], backend, spec["axes"], seen=spec.get("seen", {}))]
+    deadline = time.monotonic() + spec["timeout"]
+    sandbox = Sandbox(spec["name"], spec["worker"], backend, spec["axes"], deadline, seen=spec.get("seen", {}))
+    pytest_plugin.CURRENT[:] = [sandbox]
     sys.path.insert(0, ROOT)
     sys.dont_write_bytecode = True
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"

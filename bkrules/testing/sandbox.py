@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import re
+import select
 import shlex
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +20,15 @@ from typing import Any
 import requests
 
 from bkrules.execution.mirror_door import MirrorRequest
+from bkrules.plugin.cell_log import NAME as CELL_LOG
 from bkrules.plugin.worker import MIRROR_ADDRESS, Backend
+from bkrules.testing import debug
+from bkrules.testing.command import Command, CommandFailed
+
+__all__ = ["CommandFailed", "Sandbox", "mirror_requests"]
 
 _WAIT = 10.0
+_POLL = 0.005
 
 
 def mirror_requests() -> list[MirrorRequest]:
@@ -29,30 +38,28 @@ def mirror_requests() -> list[MirrorRequest]:
     return [MirrorRequest(**item) for item in answer.json()]
 
 
-class CommandFailed(AssertionError):
-    """A command that a test ran ended with another status than 0. Its message holds all that it printed."""
-
-    def __init__(self, arguments: list[str], completed: subprocess.CompletedProcess[str]) -> None:
-        super().__init__(
-            f"{shlex.join(arguments)}: exit status {completed.returncode}\n{completed.stdout}{completed.stderr}"
-        )
-        self.completed = completed
-
-
 @dataclass(frozen=True)
 class Sandbox:
     """What the `sandbox` fixture gives to a test.
 
-    `name` is the cell's name; `worker` the worker's; the addresses are empty where a backend has no such thing.
+    `name` is the cell's name; `worker` the worker's; the addresses are empty where a backend has no such thing. `deadline` is
+    when the cell's time is over, on the monotonic clock. `done` is set when it is, or the test has ended: threads of a test wait
+    on it.
     """
 
     name: str
     worker: str
     backend: Backend
     axes: Mapping[str, Mapping[str, Any]]
+    deadline: float = math.inf
     log_folder: Path = field(default=Path("/out"))
     seen: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    _serial: Any = field(default_factory=itertools.count, repr=False)
+    done: threading.Event = field(default_factory=threading.Event, repr=False)
+    _serial: Iterator[int] = field(default_factory=itertools.count, repr=False)
+    _begins: dict[str, int] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self._begins.update(self.seen.get("logs", {}))
 
     @property
     def address(self) -> str:
@@ -75,6 +82,35 @@ class Sandbox:
         return self.backend.containerd_address
 
     @property
+    def docker_address(self) -> str:
+        """The address of dockerd, or nothing."""
+        return self.backend.docker_address
+
+    @property
+    def debug_address(self) -> str:
+        """The address at which buildkitd serves stacks and metrics over HTTP, or nothing."""
+        return self.backend.debug_address
+
+    @property
+    def netns_detached(self) -> bool:
+        """Whether a rootless buildkitd stays in the cell's network while its containers have another."""
+        return self.backend.netns_detached
+
+    @property
+    def extra_env(self) -> Mapping[str, str]:
+        """The variables beside BUILDKIT_HOST that this backend was started with and a command may have to share."""
+        return self.backend.extra_env
+
+    @property
+    def cdi_spec_dir(self) -> Path:
+        """The folder in which buildkitd looks for specifications of CDI devices; empty at first."""
+        return Path(self.backend.cdi_spec_dir)
+
+    def supports(self, feature: str) -> bool:
+        """Whether the backend can do something, by BuildKit's name of it. Raises UnknownFeature."""
+        return self.backend.supports(feature)
+
+    @property
     def mirror(self) -> str:
         """Where the mirror answers, as `host:port`."""
         return MIRROR_ADDRESS
@@ -92,36 +128,56 @@ class Sandbox:
             raise KeyError(f"no axis {axis!r}; this matrix has: {', '.join(sorted(self.axes)) or 'none'}")
         return self.axes[axis]
 
+    def cmd(self, arguments: str | list[str]) -> Command:
+        """buildctl with these arguments and this backend as its BUILDKIT_HOST; a string is split as a shell would."""
+        words = shlex.split(arguments) if isinstance(arguments, str) else arguments
+        return Command(("buildctl", *words), self.environment, self.log_folder)
+
     def run(self, arguments: str | list[str], *, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
         """Run buildctl with these arguments against this backend; a string is split as a shell would.
 
         Raises CommandFailed, with all that it printed, when its status is not 0, and TimeoutExpired after `timeout` seconds.
         """
-        words = shlex.split(arguments) if isinstance(arguments, str) else list(arguments)
-        command = ["buildctl", *words]
-        completed = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
-        )
-        print(f"$ {shlex.join(command)}\n{completed.stdout}{completed.stderr}", end="")
-        if completed.returncode:
-            raise CommandFailed(command, completed)
-        return completed
+        return self.cmd(arguments).run(timeout=timeout)
 
     @property
     def environment(self) -> dict[str, str]:
         """The environment of commands that talk to this backend."""
         return {**os.environ, "BUILDKIT_HOST": self.address, **self.backend.extra_env}
 
+    def remaining(self) -> float:
+        """The seconds that are left of the cell's time; never less than 0."""
+        return max(0.0, self.deadline - time.monotonic())
+
     @property
     def logs(self) -> dict[str, str]:
-        """What each daemon has logged so far, by its name."""
-        before = self.seen.get("logs", {})
-        files = sorted(self.log_folder.glob("*.log"))
+        """What each daemon has logged so far, by its name; since `clear_logs` when that was called."""
         return {
-            file.stem: file.read_bytes()[before.get(file.name, 0) :].decode(errors="replace")
-            for file in files
-            if file.name != "test.log"
+            path.stem: path.read_bytes()[self._begins.get(path.name, 0) :].decode(errors="replace")
+            for path in self._log_files()
         }
+
+    def print_logs(self) -> None:
+        """Print the logs of all daemons, each line whole, under the names of the daemons."""
+        for name, text in self.logs.items():
+            print(f"--- {name}\n{text}", end="" if text.endswith("\n") else "\n")
+
+    def clear_logs(self) -> None:
+        """Let `logs` begin anew. What is kept of the cell's logs stays whole."""
+        self._begins.update({path.name: path.stat().st_size for path in self._log_files()})
+
+    def _log_files(self) -> list[Path]:
+        return [path for path in sorted(self.log_folder.glob("*.log")) if path.name not in ("test.log", CELL_LOG)]
+
+    def debug(self, path: str) -> str:
+        """What buildkitd answers on its debug address: `/metrics`, `/debug/pprof/goroutine?debug=2`. Raises OSError."""
+        return debug.get(self.debug_address, path, _WAIT)
+
+    def check_released(self) -> None:
+        """Prune, and fail unless the backend then holds nothing more: no record, blob, snapshot, lease or mount."""
+        from bkrules.testing.released import check_released
+
+        check_released(self)
 
     def mirror_requests(self) -> list[MirrorRequest]:
         """The requests that this cell's daemons have made to the mirror so far, in their order."""
@@ -148,10 +204,13 @@ class Sandbox:
         config.write_text(f"version: 0.1\nlog: {{level: info}}\n{storage}\nhttp: {{addr: '127.0.0.1:0'}}\n")
         with log.open("w") as output:
             process = subprocess.Popen(["registry", "serve", str(config)], stdout=output, stderr=output)
+        ended = os.pidfd_open(process.pid)
         deadline = time.monotonic() + _WAIT
-        while time.monotonic() < deadline and process.poll() is None:
+        while time.monotonic() < deadline:
             found = re.search(r"listening on (127\.0\.0\.1:\d+)", log.read_text())
             if found:
+                os.close(ended)
                 return found[1]
-            time.sleep(0.005)
+            if select.select([ended], [], [], _POLL)[0]:  # it says its address in its log alone
+                break
         raise RuntimeError(f"the registry did not start: {log.read_text()}")

@@ -58,8 +58,9 @@ def start(daemons: Daemons, snapshotter: str) -> Iterator[Backend]:
     """Start containerd and a buildkitd on it that uses `snapshotter`. Other plugins may call this."""
     daemons.start("containerd", ["containerd", "--config", str(daemons.configuration / CONFIGURATION)])
     flags = ["--containerd-worker-addr", socket(), "--containerd-worker-snapshotter", snapshotter]
-    address = buildkitd.start(daemons, [*buildkitd.CONTAINERD_FLAGS, *flags])
-    yield Backend(address=address, snapshotter=snapshotter, containerd_address=socket())
+    environment = buildkitd.environment(daemons.run, snapshotter)
+    address = buildkitd.start(daemons, [*buildkitd.CONTAINERD_FLAGS, *flags], environment=environment)
+    yield buildkitd.backend(address, snapshotter, containerd_address=socket())
 
 
 def state() -> dict[str, list[str]]:

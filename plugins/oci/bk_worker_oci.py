@@ -73,7 +73,8 @@ class OciWorker(Worker):
         flags = [*buildkitd.OCI_FLAGS, "--oci-worker-snapshotter", self.snapshotter]
         if self.proxy:
             flags += ["--oci-worker-proxy-snapshotter-path", _stargz().start(daemons)]
-        yield Backend(address=buildkitd.start(daemons, flags), snapshotter=self.snapshotter)
+        environment = buildkitd.environment(daemons.run, self.snapshotter)
+        yield buildkitd.backend(buildkitd.start(daemons, flags, environment=environment), self.snapshotter)
 
 
 def _stargz() -> Any:

@@ -101,10 +101,10 @@ class RootlessWorker(Worker):
         daemons.start(
             "buildkitd",
             ["rootlesskit", "--net=host", f"--state-dir={run}/rootlesskit", *buildkitd.arguments(address, run, flags)],
-            environment={"XDG_RUNTIME_DIR": str(run)},
+            environment={"XDG_RUNTIME_DIR": str(run), **buildkitd.environment(run, "overlayfs")},
             user=user,
         )
-        yield Backend(address=address, snapshotter="overlayfs", rootless=True)
+        yield buildkitd.backend(address, "overlayfs", run, rootless=True)
 
 
 def _read(path: str) -> str:

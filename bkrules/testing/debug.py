@@ -1,0 +1,36 @@
+"""What a daemon tells on its debug socket: its stacks, its metrics."""
+
+from __future__ import annotations
+
+import socket
+from http.client import HTTPConnection
+
+
+class _UnixConnection(HTTPConnection):
+    """HTTP on a unix socket."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("debug", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def get(address: str, path: str, timeout: float) -> str:
+    """The answer to GET of `path` at `address`, which is `unix://` and the path of a socket.
+
+    Raises OSError, also when the status is not 200.
+    """
+    connection = _UnixConnection(address.removeprefix("unix://"), timeout)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        text = answer.read().decode(errors="replace")
+        if answer.status != 200:
+            raise OSError(f"GET {path} at {address}: status {answer.status}: {text.strip()}")
+        return text
+    finally:
+        connection.close()

@@ -1,0 +1,82 @@
+"""Whether a backend has let go of all that it held, once it was told to."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bkrules.plugin.daemon import Daemons
+
+if TYPE_CHECKING:
+    from bkrules.testing.sandbox import Sandbox
+
+_PATIENCE = 10.0
+_PAUSE = 0.1
+_CONTAINERD = {
+    "content of containerd": ("content", "ls", "-q"),
+    "images of containerd": ("images", "ls", "-q"),
+    "leases of containerd": ("leases", "ls", "-q"),
+    "containers of containerd": ("containers", "ls", "-q"),
+}
+
+
+def check_released(sandbox: Sandbox) -> None:
+    """Empty the history and the build cache, and raise AssertionError with all that a backend still holds after 10 seconds."""
+    sandbox.run("prune-histories")
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        sandbox.run("prune --all")
+        held = {name: found for name, found in holdings(sandbox).items() if found}
+        if not held:
+            return
+        if time.monotonic() > deadline:
+            lines = "\n".join(f"{name}: {', '.join(found)}" for name, found in held.items())
+            raise AssertionError(f"the backend still holds\n{lines}")
+        time.sleep(_PAUSE)  # what was let go of is collected in the background, and nobody says when that is done
+
+
+def holdings(sandbox: Sandbox) -> dict[str, list[str]]:
+    """What a backend holds, by its kind: records, blobs, snapshots and mounts of BuildKit; images, leases of its containerd."""
+    records = json.loads(sandbox.run(["du", "--format={{json .}}"]).stdout or "[]") or []
+    found = {
+        "records": [one["id"] for one in records],
+        **_stored(),
+        "mounts": _mounts(),
+    }
+    if sandbox.containerd_address:
+        ctr = ["ctr", "--address", sandbox.containerd_address, "--namespace", "buildkit"]
+        snapshots = ("snapshots", "--snapshotter", sandbox.snapshotter, "ls")
+        for name, words in {**_CONTAINERD, "snapshots of containerd": snapshots}.items():
+            lines = subprocess.run([*ctr, *words], capture_output=True, text=True, check=True).stdout.splitlines()
+            found[name] = [line.split()[0] for line in lines if not line.startswith("KEY")]
+    return found
+
+
+def _stored() -> dict[str, list[str]]:
+    """The blobs and snapshots in the daemons' state. Their own content is not looked at."""
+    found: dict[str, list[str]] = {"blobs": [], "snapshots": []}
+    for folder, folders, files in os.walk(Daemons.state):
+        place = os.path.relpath(folder, Daemons.state)
+        if place.endswith("/blobs/sha256"):
+            found["blobs"] += [f"{place}/{name}" for name in files]
+        if place.endswith("/snapshots"):
+            numbers = [name for name in folders if name.isdigit()]
+            found["snapshots"] += [f"{place}/{name}" for name in numbers]
+            folders[:] = [name for name in folders if name not in numbers]
+    return found
+
+
+def _mounts() -> list[str]:
+    """What is mounted below the daemons' state, in the mount namespace of any process of the cell."""
+    found: set[str] = set()
+    for table in Path("/proc").glob("[0-9]*/mountinfo"):
+        try:
+            lines = table.read_text().splitlines()
+        except OSError:
+            continue  # it has ended
+        found.update(line.split()[4] for line in lines if line.split()[4].startswith(f"{Daemons.state}/"))
+    return sorted(found)
