@@ -5,23 +5,50 @@ A mark has a spelling for names too, which is BuildKit's own, so that tests that
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from bkrules.analysis.test_marks import Mark, Test
-from bkrules.plugin.worker import Worker
+from bkrules.errors import LoadError
+from bkrules.plugin.features import UnknownFeature, known
 
 MARKS = {
     "no_rootless": "the test is skipped on workers without privileges; also: its name contains NoRootless",
     "no_parallel": "no other cell runs beside it; also: its name ends with NoParallel",
+    "requires": "the test is skipped on workers that cannot do all that it names, as `requires('cdi', 'merge_diff')`",
     "extra_timeout": "it may take three times as long; also: its name contains ExtraTimeout",
 }
 EXTRA = 3
 
 
-def skip_reason(test: Test, worker: Worker) -> str:
-    """Why a test does not run on a worker; empty when it does, or when only the cell can tell."""
-    if worker.rootless and (test.mark("no_rootless") or "NoRootless" in test.callable):
+def skip_reason(test: Test, *, rootless: bool, unsupported: Collection[str]) -> str:
+    """Why a test does not run on a worker; empty when it does, or when only the cell can tell.
+
+    `unsupported` are the features that the worker does not have.
+    """
+    if rootless and (test.mark("no_rootless") or "NoRootless" in test.callable):
         return "the worker has no privileges"
+    if missing := sorted(required(test).intersection(unsupported)):
+        return f"the worker does not support {', '.join(missing)}"
     mark = test.mark("skip")
     return _reason(mark) if mark else ""
+
+
+def required(test: Test) -> frozenset[str]:
+    """The features that a test requires by its marks. Raises LoadError, with a line as its place, for a name that is none."""
+    found: frozenset[str] = frozenset()
+    for mark in test.marks:
+        if mark.name != "requires":
+            continue
+        names = mark.arguments
+        if not names or mark.keywords or not all(isinstance(name, str) for name in names):
+            hint = "write them as @pytest.mark.requires('cdi', 'merge_diff')"
+            message = f"'requires' of {test.name} must name features, as literals"
+            raise LoadError("bad-mark", message, where=str(mark.line), hint=hint)
+        try:
+            found |= known(names)
+        except UnknownFeature as error:
+            raise LoadError("unknown-feature", f"{test.name}: {error}", where=str(mark.line)) from error
+    return found
 
 
 def is_exclusive(test: Test) -> bool:

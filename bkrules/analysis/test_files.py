@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from bkrules.analysis.cell_rules import required
 from bkrules.analysis.context import Context
 from bkrules.analysis.matrix import imported_files
 from bkrules.analysis.test_marks import Test, read_tests
@@ -32,6 +33,8 @@ def read_modules(context: Context) -> list[Module]:
         text = _read(context, path)
         try:
             own = read_tests(text)
+            for test in own:
+                required(test)
         except SyntaxError as error:
             raise _not_python(context, path, error) from error
         except LoadError as error:

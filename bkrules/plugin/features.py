@@ -27,5 +27,5 @@ def known(names: Iterable[str]) -> frozenset[str]:
     """The names as a set. Raises UnknownFeature for one that no feature has."""
     found = frozenset(names)
     for name in sorted(found - FEATURES):
-        raise UnknownFeature(f"there is no feature {name!r}: {did_you_mean(name, FEATURES, 'features')}")
+        raise UnknownFeature(f"there is no feature {name!r}; {did_you_mean(name, FEATURES, 'features')}")
     return found

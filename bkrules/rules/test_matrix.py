@@ -70,7 +70,7 @@ def _declare(
     context: Context, test: Test, worker: WorkerInfo, point: tuple[tuple[str, str], ...], parts: SandboxInputs
 ) -> Action:
     """The action of one cell. One that is skipped has no inputs, so that nothing is built for it."""
-    skip = skip_reason(test, worker.worker)
+    skip = skip_reason(test, rootless=worker.worker.rootless, unsupported=parts.parameters["unsupported"])
     return context.declare(
         "TestCell",
         [parameters(parts.parameters)],

@@ -7,7 +7,7 @@ import pytest
 from bkrules.testing.sandbox import Sandbox
 
 CURRENT: list[Sandbox] = []
-MARKS = ("no_rootless", "no_parallel", "extra_timeout")
+MARKS = ("no_rootless", "no_parallel", "extra_timeout", "requires")
 """Marks that decide about cells before anything runs."""
 
 

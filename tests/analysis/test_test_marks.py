@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from contextlib import AbstractContextManager
@@ -13,7 +14,7 @@ import pytest
 from bkrules.analysis import cell_rules, matrix, test_marks
 from bkrules.analysis.test_marks import read_tests
 from bkrules.errors import LoadError
-from bkrules.plugin import Backend, Daemons, Mirror, Worker
+from bkrules.plugin import FEATURES, Backend, Daemons, Mirror, Worker
 
 SOURCE = """
 import pytest
@@ -206,6 +207,9 @@ class Rootful(Worker):
 class Rootless(Rootful):
     rootless = True
 
+    def features(self) -> frozenset[str]:
+        return super().features() - {"cdi", "sbom"}
+
 
 def one(source: str) -> test_marks.Test:
     [test] = read_tests(source)
@@ -225,12 +229,44 @@ def one(source: str) -> test_marks.Test:
         ("@pytest.mark.skip(reason='why')\ndef test_a(): pass", "why", "why"),
         ("@pytest.mark.skip(reason=WHY)\ndef test_a(): pass", "", ""),
         ("@pytest.mark.skipif(True, reason='why')\ndef test_a(): pass", "", ""),
+        ("@pytest.mark.requires('cdi')\ndef test_a(): pass", "", "the worker does not support cdi"),
+        (
+            "@pytest.mark.requires('info', 'sbom', 'cdi')\ndef test_a(): pass",
+            "",
+            "the worker does not support cdi, sbom",
+        ),
+        ("pytestmark = pytest.mark.requires('sbom')\ndef test_a(): pass", "", "the worker does not support sbom"),
+        ("@pytest.mark.requires('info')\ndef test_a(): pass", "", ""),
     ],
 )
 def test_why_a_test_is_skipped(source: str, rootful: str, rootless: str) -> None:
     test = one(source)
-    reasons = [cell_rules.skip_reason(test, worker) for worker in (Rootful(), Rootless())]
+    reasons = [
+        cell_rules.skip_reason(test, rootless=worker.rootless, unsupported=FEATURES - worker.features())
+        for worker in (Rootful(), Rootless())
+    ]
     assert reasons == [rootful, rootless]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason", "message"),
+    [
+        ("('cdl')", "unknown-feature", "test_a: there is no feature 'cdl'; did you mean 'cdi'?"),
+        ("()", "bad-mark", "'requires' of test_a must name features"),
+        ("", "bad-mark", "'requires' of test_a must name features"),
+        ("(NAME)", "bad-mark", "'requires' of test_a must name features"),
+        ("(feature='cdi')", "bad-mark", "'requires' of test_a must name features"),
+    ],
+)
+def test_a_requirement_that_is_none(arguments: str, reason: str, message: str) -> None:
+    test = one(f"\n@pytest.mark.requires{arguments}\ndef test_a(): pass\n")
+    with pytest.raises(LoadError, match=re.escape(message)) as caught:
+        cell_rules.required(test)
+    assert (caught.value.reason, caught.value.where) == (reason, "2")
+
+
+def test_the_features_are_those_of_buildkits_harness() -> None:
+    assert len(FEATURES) == 25
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def environment_of(name: str) -> dict[str, str]:
 def test_supports_what_the_worker_says(sandbox: Sandbox) -> None:
     assert sandbox.supports("cdi")
     assert not sandbox.supports("cni_network")
-    with pytest.raises(UnknownFeature, match="no feature 'merge_dif': did you mean 'merge_diff'"):
+    with pytest.raises(UnknownFeature, match="no feature 'merge_dif'; did you mean 'merge_diff'"):
         sandbox.supports("merge_dif")
 
 
@@ -109,6 +109,12 @@ def test_cleared_logs_begin_anew(sandbox: Sandbox, tmp_path: Path) -> None:
     assert "found worker" in Path("/out/buildkitd.log").read_text()
 
 
+@pytest.mark.requires("cni_network")
+def test_what_no_worker_supports_is_skipped(sandbox: Sandbox) -> None:
+    raise AssertionError("this cell must not start")
+
+
+@pytest.mark.requires("cdi")
 def test_a_cdi_device_is_found(sandbox: Sandbox, tmp_path: Path) -> None:
     edits = {"env": ["FROM_A_DEVICE=injected"]}
     devices = [{"name": "one", "containerEdits": edits}]
