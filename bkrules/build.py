@@ -271,15 +271,17 @@ class Execution:
         self.history.save()
 
 
-def execute(analysis: Analysis, options: Options) -> BuildResult:
-    """Execute what was analysed, report it, and write its outputs."""
+def execute(analysis: Analysis, options: Options, told: Callable[[Result], None] = lambda _: None) -> BuildResult:
+    """Execute what was analysed, report it, and write its outputs. Each result is `told` as it comes, in this thread."""
     began = time.monotonic()
     actions = analysis.wanted()
     with in_use(options.disk_cache):
-        return _execute(analysis, options, actions, began)
+        return _execute(analysis, options, actions, began, told)
 
 
-def _execute(analysis: Analysis, options: Options, actions: Mapping[str, Action], began: float) -> BuildResult:
+def _execute(
+    analysis: Analysis, options: Options, actions: Mapping[str, Action], began: float, told: Callable[[Result], None]
+) -> BuildResult:
     progress = Progress(sys.stderr, len(actions), live=wants_live(sys.stderr))
     execution = Execution(analysis, options, progress.say)
     results = execution.executor.results
@@ -293,6 +295,7 @@ def _execute(analysis: Analysis, options: Options, actions: Mapping[str, Action]
         if result.has_run:
             execution.history.note(result.action.id, result.seconds, failed=result.status in ("failed", "timed out"))
         progress.end(result)
+        told(result)
 
     scheduler = Scheduler(
         execution.executor.look_up,
@@ -320,13 +323,11 @@ def _execute(analysis: Analysis, options: Options, actions: Mapping[str, Action]
         execution.interrupt()
         progress.close()
         execution.close()
+    why = ("the build was interrupted", "interrupted") if interrupted else ("an earlier action failed", "")
     for name, action in actions.items():
-        results.setdefault(
-            name,
-            Result(
-                action, "not run", reason="the build was interrupted" if interrupted else "an earlier action failed"
-            ),
-        )
+        if name not in results:
+            results[name] = Result(action, "not run", reason=why[0], failure=why[1])
+            told(results[name])
     build = BuildResult(
         tuple(results[name] for name in actions),
         time.monotonic() - began,

@@ -104,6 +104,15 @@ def of_machine(error: OSError) -> MachineLacks | None:
     return MachineLacks("machine", f"{where}{error.strerror or error}", hint=remedy)
 
 
+def exit_code_of(error: BaseException) -> int:
+    """The exit code of a bk that ends with this error."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    lack = of_machine(error) if isinstance(error, OSError) else None
+    known = error if isinstance(error, BkError) else lack
+    return known.exit_code if known is not None else BUG
+
+
 def did_you_mean(word: str, known: Iterable[str], what: str = "known") -> str:
     """A hint that names the nearest of `known`, and then all of it, in order."""
     choices = sorted(known)

@@ -54,7 +54,7 @@ def spelled_out(word: str) -> str:
 def command(commands: Commands, name: str, run: Callable[[argparse.Namespace], int], text: str) -> Parser:
     """A new command, which `run` carries out."""
     parser = commands.add_parser(name, help=text, description=text)
-    parser.set_defaults(command=run)
+    parser.set_defaults(command=run, name=name)
     parser.add_argument("--config", metavar="NAME", help="take the lines of .bkrc files that are for COMMAND:NAME too")
     return parser
 
@@ -91,6 +91,13 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     )
     add_tests(parser)
     add_cells(parser)
+    parser.add_argument(
+        "--build_event_json_file",
+        "--build-event-json-file",
+        default="",
+        metavar="FILE",
+        help="write what happens, as it happens, as JSON lines of Bazel's Build Event Protocol",
+    )
     add_cache(parser)
     add_remote(parser)
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 import sysconfig
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from bkrules import errors, observed, unchanged
+from bkrules import __version__, errors, observed, unchanged
 from bkrules.build import Analysis, Options, analyze_patterns, execute
 from bkrules.commands.arguments import add_execution, add_patterns, command, nothing, options_of, patterns_of, runs_of
+from bkrules.loading.workspace import root_of
 from bkrules.report import artifacts
 from bkrules.report.build_result import BuildResult
+from bkrules.report.events import Events
 from bkrules.report.summary import summarize
 
 if TYPE_CHECKING:
@@ -33,28 +36,47 @@ def add(commands: Commands) -> None:
 
 def _build(arguments: argparse.Namespace) -> int:
     options = options_of(arguments)
-    analysis = analyze_patterns(".", patterns_of(arguments), runs=runs_of(arguments))
-    if not analysis.targets.wanted:
-        raise nothing(f"no target is left of {' '.join(patterns_of(arguments))}", MANUAL_HINT)
-    return _finish(analysis, options, arguments.argv)
+    with _recorded(arguments) as events:
+        analysis = analyze_patterns(".", patterns_of(arguments), runs=runs_of(arguments))
+        if not analysis.targets.wanted:
+            raise nothing(f"no target is left of {' '.join(patterns_of(arguments))}", MANUAL_HINT)
+        return _finish(analysis, options, arguments, events)
 
 
 def _test(arguments: argparse.Namespace) -> int:
     options = options_of(arguments)
-    analysis = analyze_patterns(".", patterns_of(arguments), kind="test_matrix", runs=runs_of(arguments))
-    if not analysis.targets.wanted:
-        raise nothing(
-            f"no test_matrix among {' '.join(patterns_of(arguments))}", f"see `bk query //...`; {MANUAL_HINT}"
-        )
-    return _finish(analysis, options, arguments.argv)
+    with _recorded(arguments) as events:
+        analysis = analyze_patterns(".", patterns_of(arguments), kind="test_matrix", runs=runs_of(arguments))
+        if not analysis.targets.wanted:
+            raise nothing(
+                f"no test_matrix among {' '.join(patterns_of(arguments))}", f"see `bk query //...`; {MANUAL_HINT}"
+            )
+        return _finish(analysis, options, arguments, events)
 
 
-def _finish(analysis: Analysis, options: Options, argv: list[str]) -> int:
-    result = execute(analysis, options)
+@contextmanager
+def _recorded(arguments: argparse.Namespace) -> Iterator[Events]:
+    """The events of a build, which are complete however it ends."""
+    events = Events(arguments.build_event_json_file)
+    events.started(arguments.name, patterns_of(arguments), root_of(".") or "", __version__)
+    try:
+        yield events
+    except BaseException as error:
+        events.finished(errors.exit_code_of(error), str(error))
+        raise
+
+
+def _finish(analysis: Analysis, options: Options, arguments: argparse.Namespace, events: Events) -> int:
+    wanted = set(analysis.targets.wanted)
+    targets = [target for target in analysis.targets.targets if target.label in wanted]
+    events.configured(patterns_of(arguments), targets, analysis.wanted(), analysis.out)
+    result = execute(analysis, options, events.result)
     text = summarize(result, analysis.out)
     print(text, flush=True)
-    if result.exit_code == errors.SUCCESS and all(one.cached for one in result.results) and options.remote is None:
-        _keep(text, analysis, result, argv)
+    events.finished(result.exit_code)
+    has_all = result.exit_code == errors.SUCCESS and all(one.cached for one in result.results)
+    if has_all and options.remote is None and not arguments.build_event_json_file:
+        _keep(text, analysis, result, arguments.argv)
     return result.exit_code
 
 
