@@ -35,6 +35,7 @@ IN_CELLS = (
     "messages",
     "mirror_door",
     "shared_cell",
+    "stacks",
     "update",
     "zygote",
 )

@@ -27,7 +27,9 @@ from bkrules.execution import linux
 from bkrules.execution.audit import fuse_connections
 from bkrules.execution.messages import receive, send
 from bkrules.execution.shared_cell import run_tests
+from bkrules.execution.stacks import write_stacks
 from bkrules.execution.update import UpdateError, check, updated
+from bkrules.plugin.cell_log import note
 from bkrules.plugin.daemon import DaemonError, Daemons
 from bkrules.plugin.worker import Backend, Worker
 
@@ -58,6 +60,7 @@ ETC = {
     "nsswitch.conf": "hosts: files dns\npasswd: files\ngroup: files\n",
 }
 _FULL = 1 << 20
+_LAST_WORDS = 2.0
 Program = Callable[[Backend, Mapping[str, Any], Daemons], dict[str, Any]]
 
 
@@ -101,7 +104,8 @@ def first_process(spec: Mapping[str, Any], channel: socket.socket, worker: Worke
         result = {"status": "failed", "class": "infrastructure", "reason": reason, "detail": detail}
     try:
         processes = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-        send(channel, {"event": "result", "fuse": fuse_connections(processes), **result})
+        age = time.monotonic() - began
+        send(channel, {"event": "result", "fuse": fuse_connections(processes), "began": time.time() - age, **result})
     finally:
         os._exit(0)
 
@@ -172,9 +176,10 @@ def _attended(daemons: Daemons, timeout: float, program: Callable[[], int]) -> d
     ended = os.pidfd_open(pid)
     found, _, _ = select.select([ended], [], [], timeout)
     if not found:
-        os.kill(pid, signal.SIGKILL)
         stopped = [f"{daemon.name} is stopped" for daemon in daemons.running if daemons.is_stopped(daemon)]
         reason = "; ".join([f"it took more than {timeout:g} s", *stopped])
+        note(daemons.logs, reason)
+        _end_in_time(daemons, pid, ended)
         return {"status": "timed out", "class": "timeout", "reason": reason}
     _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
@@ -185,6 +190,16 @@ def _attended(daemons: Daemons, timeout: float, program: Callable[[], int]) -> d
         return {"status": "passed"}
     reason = f"exit status {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
     return {"status": "failed", "class": "test", "reason": reason}
+
+
+def _end_in_time(daemons: Daemons, pid: int, ended: int) -> None:
+    """End what has taken too long: it stands still while the daemons write their stacks, and then may say where it was."""
+    os.kill(pid, signal.SIGSTOP)
+    write_stacks(daemons)
+    for number in (signal.SIGALRM, signal.SIGCONT):
+        os.kill(pid, number)
+    select.select([ended], [], [], _LAST_WORDS)
+    os.kill(pid, signal.SIGKILL)
 
 
 def exhausted(logs: Path, root: str = "/") -> str:

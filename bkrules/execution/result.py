@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from bkrules.action import Action, Key, Node
 
+TIMELINE = "timeline.log"
+"""All logs of a cell as one, in its folder, where that was made."""
+
 
 @dataclass(frozen=True)
 class Attempt:

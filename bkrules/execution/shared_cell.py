@@ -11,6 +11,7 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,9 @@ def run_tests(
         shutil.copytree(sources, SOURCES, dirs_exist_ok=True)
         begins = {path.name: path.stat().st_size for path in daemons.logs.glob("*.log")}
         seen = {"logs": begins, "requests": len(mirror_requests())}
+        began = time.time()
         result = run_test(backend, {**spec, **message["spec"], "seen": seen}, daemons)
-        for path in daemons.logs.glob("*.log"):
+        for path in [*daemons.logs.glob("*.log"), *daemons.logs.glob("*.stacks")]:
             with path.open("rb") as source, open(f"{out}/{path.name}", "wb") as target:
                 source.seek(begins.get(path.name, 0))
                 shutil.copyfileobj(source, target)
@@ -61,7 +63,7 @@ def run_tests(
             reset(backend)
             now = state(backend, daemons, worker)
             tainted = sorted(name for name in {*first, *now} if first.get(name) != now.get(name))
-        send(channel, {"event": "cell", **result, "tainted": tainted})
+        send(channel, {"event": "cell", "began": began, **result, "tainted": tainted})
 
 
 def reset(backend: Backend) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from bkrules.action import Action, Node
 from bkrules.errors import MachineLacks
+from bkrules.execution import timeline
 from bkrules.execution.result import Attempt, CellReport, Outcome
 from bkrules.execution.runner import Workshop
 from bkrules.execution.sandbox import run_in_cell
@@ -79,7 +80,9 @@ def _run(action: Action, inputs: Mapping[str, Node], workshop: Workshop, folder:
         result = run_in_cell(action, inputs, workshop, str(folder), program="test", name=action.title)
     if not (folder / "test.log").exists():
         (folder / "test.log").write_text(result.get("detail") or result.get("reason") or "")
-    (folder / "result.json").write_text(json.dumps(result, sort_keys=True))
+    (folder / timeline.RESULT).write_text(json.dumps(result, sort_keys=True))
+    if result["status"] not in ("passed", "skipped"):
+        timeline.write(folder)
     return result
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bkrules import errors
-from bkrules.execution.result import Result
+from bkrules.execution.result import TIMELINE, Result
 from bkrules.report.build_result import BuildResult, by_matrix, by_status
 
 TAIL_LINES = 20
@@ -83,6 +83,7 @@ def _failure(result: Result, out: Path) -> str:
     lines += [f"  {who} tried to reach {what}" for who, what in (result.ran.egress if result.ran else ())]
     folder = out / action.label.package / action.label.name / action.cell.folder
     logs = sorted(folder.glob("*.log"), key=lambda path: (path.name != "test.log", path.name))
+    logs = [path for path in logs if path.name != TIMELINE]
     for log in logs:
         count = TAIL_LINES if log.name == "test.log" else DAEMON_LINES
         lines += [f"  {log}", *_tail(log.read_text(errors="replace"), count)]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -16,7 +19,7 @@ from _pytest.config import default_plugins
 
 from bkrules.plugin.worker import Backend
 from bkrules.testing import pytest_plugin
-from bkrules.testing.sandbox import Sandbox
+from bkrules.testing.sandbox import OutOfTime, Sandbox
 
 ROOT = "/src"
 UNUSED = ("cacheprovider", "debugging", "doctest", "junitxml", "pastebin", "setuponly", "setupplan", "stepwise")
@@ -85,11 +88,17 @@ def preload() -> None:
         importlib.import_module(f"_pytest.{name}")
 
 
+def _out_of_time(sandbox: Sandbox, _number: int, _frame: FrameType | None) -> None:
+    sandbox.done.set()
+    raise OutOfTime("the cell's time is over")
+
+
 def main(backend: Backend, spec: Mapping[str, Any], outcome: str) -> int:
     """Run the test that `spec` names and write what came of it to the file `outcome`; pytest's exit code."""
     deadline = time.monotonic() + spec["timeout"]
     sandbox = Sandbox(spec["name"], spec["worker"], backend, spec["axes"], deadline, seen=spec.get("seen", {}))
     pytest_plugin.CURRENT[:] = [sandbox]
+    signal.signal(signal.SIGALRM, functools.partial(_out_of_time, sandbox))
     sys.path.insert(0, ROOT)
     sys.dont_write_bytecode = True
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
@@ -101,6 +110,7 @@ def main(backend: Backend, spec: Mapping[str, Any], outcome: str) -> int:
         *("-rA", "--color=no", "--basetemp=/tmp/pytest", spec["test"]),
     ]
     code = int(pytest.main(arguments, plugins=[pytest_plugin, recorder]))
+    sandbox.done.set()
     result = recorder.outcome(code)
     Path(outcome).write_text(json.dumps(result))
     return 0 if result["status"] in ("passed", "skipped") else 1

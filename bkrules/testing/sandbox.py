@@ -25,10 +25,17 @@ from bkrules.plugin.worker import MIRROR_ADDRESS, Backend
 from bkrules.testing import debug
 from bkrules.testing.command import Command, CommandFailed
 
-__all__ = ["CommandFailed", "Sandbox", "mirror_requests"]
+__all__ = ["CommandFailed", "OutOfTime", "Sandbox", "mirror_requests"]
 
 _WAIT = 10.0
 _POLL = 0.005
+
+
+class OutOfTime(BaseException):
+    """The cell's time is over. Raised in the test, wherever it is, so that its report says where that was.
+
+    No Exception, so that a test which tries again after each error ends all the same.
+    """
 
 
 def mirror_requests() -> list[MirrorRequest]:

@@ -111,9 +111,9 @@ def test_the_other_matrices_pass(clone: Space, report: Report) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     for package, matrix, count in (
         ("targets", "stargz_proxy_matrix", 6),
-        ("targets", "sandbox_matrix", 40),
+        ("targets", "sandbox_matrix", 110),
         ("tests/matrix/client", "client_matrix", 225),
     ):
-        cells = report(clone.root, matrix, package)["cells"]
+        cells = [cell for cell in report(clone.root, matrix, package)["cells"] if cell["class"] != "skip"]
         assert len(cells) == count
         assert {cell["status"] for cell in cells} == {"passed"}

@@ -1,0 +1,64 @@
+"""What each daemon of a cell was doing when its time was over: the stacks of its goroutines.
+
+A program in Go that gets SIGQUIT writes the stacks of all its goroutines to its log and ends. That needs no socket of it, and no
+lock that may be what it hangs in. The stacks are moved from `buildkitd.log` to `buildkitd.stacks`, so that the last lines of the
+log stay the last that the daemon had to say.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from bkrules.plugin.cell_log import note
+from bkrules.plugin.daemon import Daemons
+
+TOOLS = "/opt/bk/bin/"
+PATIENCE = 2.0
+"""The longest in seconds that all of it may take."""
+
+
+def write_stacks(daemons: Daemons) -> None:
+    """Write the stacks of all daemons and of what they run as `NAME.stacks` beside their logs. Ends them."""
+    deadline = time.monotonic() + PATIENCE
+    for daemon in daemons.running:
+        log = daemons.logs / f"{daemon.name}.log"
+        if not log.exists():
+            continue
+        size = log.stat().st_size
+        # From the last process to the first: what rootlesskit runs before rootlesskit, which ends with it.
+        for pid in sorted(_writers(log), reverse=True):
+            _quit(pid, deadline)
+        with log.open("r+b") as file:
+            file.seek(size)
+            stacks = file.read()
+            file.truncate(size)
+        (daemons.logs / f"{daemon.name}.stacks").write_bytes(stacks)
+        note(daemons.logs, f"{daemon.name} was asked for its stacks: {len(stacks)} bytes in {daemon.name}.stacks")
+
+
+def _writers(log: Path) -> Iterable[int]:
+    """The processes of tools whose standard error is this log."""
+    own = os.stat(log)
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):  # it has ended
+            is_tool = os.readlink(f"/proc/{name}/exe").startswith(TOOLS)
+            if is_tool and os.path.samestat(os.stat(f"/proc/{name}/fd/2"), own):
+                yield int(name)
+
+
+def _quit(pid: int, deadline: float) -> None:
+    """Have a process write its stacks; return when it has ended, or time is over."""
+    with suppress(ProcessLookupError):  # it has ended with another
+        descriptor = os.pidfd_open(pid)
+        try:
+            for number in (signal.SIGQUIT, signal.SIGCONT):
+                signal.pidfd_send_signal(descriptor, number)
+            select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+        finally:
+            os.close(descriptor)

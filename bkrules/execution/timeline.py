@@ -1,0 +1,65 @@
+"""The logs of a cell as one: what all daemons said and what the test ran, in the order of time."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bkrules.execution.result import TIMELINE
+
+RESULT = "result.json"
+_TIME = re.compile(r'(?:time="|.*?"time":")(\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d))"')
+Entry = tuple[float, str, str]
+
+
+def write(folder: Path) -> None:
+    """Write the timeline of the cell whose logs are in `folder` beside them."""
+    with open(folder / TIMELINE, "w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines(folder))
+
+
+def lines(folder: Path) -> Iterator[str]:
+    """The lines of all logs but the test's own, whole, each after the seconds since the cell began and the name of its log.
+
+    A line without a time belongs to the one before it. Where a daemon writes whole seconds, as buildkitd does, its lines come
+    first in their second.
+    """
+    logs = [path for path in sorted(folder.glob("*.log")) if path.name not in (TIMELINE, "test.log")]
+    entries = list(heapq.merge(*(_entries(path) for path in logs), key=lambda entry: entry[0]))
+    began = _began(folder)
+    if began is None:
+        began = next((time for time, _, _ in entries if time), 0.0)
+    width = max((len(path.stem) for path in logs), default=0)
+    for time, name, text in entries:
+        yield f"{max(0.0, time - began):9.3f}  {name:{width}}  {text}"
+
+
+def _entries(log: Path) -> Iterator[Entry]:
+    """The lines of a log with their times, which never go back."""
+    last = 0.0
+    for line in _lines(log):
+        found = _TIME.match(line)
+        if found:
+            time = datetime.fromisoformat(found[1])
+            last = max(last, (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
+        yield last, log.stem, line
+
+
+def _lines(log: Path) -> Iterable[str]:
+    """The lines as their writers ended them, and not at every character that Unicode has for that."""
+    with open(log, encoding="utf-8", errors="replace", newline="\n") as file:
+        yield from (line.rstrip("\r\n") for line in file)
+
+
+def _began(folder: Path) -> float | None:
+    """When the cell began, in seconds since the epoch, as its result says."""
+    try:
+        document = json.loads((folder / RESULT).read_text())
+    except FileNotFoundError:
+        return None
+    began = document.get("began")
+    return float(began) if began is not None else None
