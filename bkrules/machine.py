@@ -29,6 +29,7 @@ IN_CELLS = (
     "audit",
     "cell",
     "cgroups",
+    "devices",
     "egress",
     "janitor",
     "linux",

@@ -11,11 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from bkrules.execution import cgroups
+from bkrules.execution.linux import FUSE_CONNECTIONS
 
 NAMESPACES = ("mnt", "pid", "net", "ipc", "uts")
 SUBORDINATE = ("/etc/subuid", "/etc/subgid")
 _LOOP_GET_STATUS64, _LOOP_CLR_FD = 0x4C05, 0x4C01
-FUSE_CONNECTIONS = "/sys/fs/fuse/connections"
 
 
 class Belongings:

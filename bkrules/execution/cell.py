@@ -14,17 +14,17 @@ import os
 import select
 import signal
 import socket
-import stat
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bkrules.execution import linux
 from bkrules.execution.audit import fuse_connections
+from bkrules.execution.devices import DEVICES, make_devices
 from bkrules.execution.messages import receive, send
 from bkrules.execution.shared_cell import run_tests
 from bkrules.execution.stacks import write_stacks
@@ -33,10 +33,6 @@ from bkrules.plugin.cell_log import note
 from bkrules.plugin.daemon import DaemonError, Daemons
 from bkrules.plugin.worker import Backend, Worker
 
-DEVICES = {
-    **{"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9)},
-    **{"tty": (5, 0), "fuse": (10, 229), "net/tun": (10, 200)},
-}
 FOLDERS = (
     "proc",
     "sys",
@@ -153,17 +149,6 @@ def build_root(spec: Mapping[str, Any]) -> None:
     # A bind of the cell's own folder, not a new mount: runc finds cgroup2 there, and nothing of the host's other groups.
     linux.mount(spec["cgroup"], f"{root}/sys/fs/cgroup", flags=linux.MS_BIND)
     linux.pivot_root(root)
-
-
-def make_devices(root: str, names: Iterable[str]) -> None:
-    """Device nodes of these names, usable by everyone, and the links that belong beside them."""
-    umask = os.umask(0)
-    for name in names:
-        major, minor = DEVICES[name]
-        os.mknod(f"{root}/dev/{name}", 0o666 | stat.S_IFCHR, os.makedev(major, minor))
-    os.umask(umask)
-    for name, target in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
-        os.symlink(f"/proc/self/fd{target}", f"{root}/dev/{name}")
 
 
 def _attended(daemons: Daemons, timeout: float, program: Callable[[], int]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The inside of a command: an ordinary action, or a registry of a run.
 
-    bk -- zygote -- init of a PID namespace -- the command
+    bk -- zygote -- first process of a PID namespace -- the command
 
 Whatever the command starts ends with it. With a sandbox it sees a root of its own, which holds what was declared and nothing else,
 and a network without a way out.
@@ -8,83 +8,114 @@ and a network without a way out.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from bkrules.execution import linux
-from bkrules.execution.cell import make_devices
+from bkrules.execution.devices import make_devices
 from bkrules.execution.messages import send
 
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _NOT_STARTED = 127
+_MANY = 4096
+_PYTHONS = (signal.SIGPIPE, signal.SIGXFSZ)
+"""The signals that Python ignores, and a program expects not to be ignored."""
 
 
-def starter(spec: Mapping[str, Any], log: int) -> Callable[[socket.socket, int], None]:
-    """The function that runs a command to its end, in a process that was forked for it; its output goes to `log`."""
+def begin(spec: Mapping[str, Any], channel: socket.socket, death: int, log: int, prepare: Callable[[], None]) -> None:
+    """Start a command in namespaces of its own, its output to `log`. Its end, or that of `death`, ends all that it started.
 
-    def start(channel: socket.socket, death: int) -> None:
-        flags = linux.CLONE_NEWPID
-        if spec["sandbox"]:
-            flags |= linux.CLONE_NEWNS | linux.CLONE_NEWNET | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
-        pid = linux.clone3(flags)
-        if pid == 0:
-            linux.die_with_parent()
-            os.close(death)
-            _init(spec, log)
-        status = _keep_until_end(pid, death)
-        if status is not None:
-            send(channel, {"event": "result", "exit_code": os.waitstatus_to_exitcode(status)})
-
-    return start
+    The process in which this is called has one thread and goes on at once. The new one calls `prepare` first.
+    """
+    flags = linux.CLONE_NEWPID
+    if spec["sandbox"]:
+        flags |= linux.CLONE_NEWNS | linux.CLONE_NEWNET | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
+    if linux.clone3(flags) == 0:
+        _first_process(spec, channel, death, log, prepare)
 
 
-def _keep_until_end(pid: int, death: int) -> int | None:
-    """Wait for a child; its wait status. When bk is gone, or wants it to end, the child is killed, and there is none."""
-    ended = os.pidfd_open(pid)
-    found, _, _ = select.select([death, ended], [], [])
-    if ended not in found:
-        os.kill(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
-    os.close(ended)
-    return status if ended in found else None
-
-
-def _init(spec: Mapping[str, Any], log: int) -> None:
-    """The first process of the namespace: starts the command, reaps, and ends with its exit status. Never returns."""
-    code = _NOT_STARTED
+def _first_process(
+    spec: Mapping[str, Any], channel: socket.socket, death: int, log: int, prepare: Callable[[], None]
+) -> None:
+    """The first process of the namespace: starts the command, reaps, says how it ended. Never returns."""
     try:
-        if spec["sandbox"]:
-            _enter(spec["sandbox"])
-        child = os.fork()
-        if child == 0:
-            _become(spec, log)
-        while True:
-            pid, status = os.wait()
-            if pid == child:
-                code = os.waitstatus_to_exitcode(status)
-                code = code if code >= 0 else 128 - code
-                return
+        prepare()
+        code = _code(spec, death, log)
+        if code is not None:
+            send(channel, {"event": "result", "exit_code": code})
     except OSError as error:
         os.write(log, f"bk: the sandbox cannot be made: {error}\n".encode())
+        send(channel, {"event": "result", "exit_code": _NOT_STARTED})
     finally:
-        os._exit(code)
+        os._exit(0)
 
 
-def _become(spec: Mapping[str, Any], log: int) -> None:
+def _code(spec: Mapping[str, Any], death: int, log: int) -> int | None:
+    """Run the command; its exit code once nothing of it is left, or none when bk is gone, or wants it to end."""
+    wake, waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    if spec["sandbox"]:
+        _enter(spec["sandbox"])
     try:
-        os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
         os.chdir(spec["directory"])
-        os.execvpe(spec["arguments"][0], spec["arguments"], spec["environment"])
+        child = _spawn(spec["arguments"], spec["environment"], log)
     except OSError as error:
-        os.write(2, f"{spec['arguments'][0]}: {error.strerror}\n".encode())
-    finally:
-        os._exit(_NOT_STARTED)
+        os.write(log, f"{spec['arguments'][0]}: {error.strerror}\n".encode())
+        return _NOT_STARTED
+    code = None
+    while code is None:
+        ready, _, _ = select.select([death, wake], [], [])
+        if death in ready:
+            break
+        os.read(wake, _MANY)
+        code = _reap(child)
+    _end_all()
+    return code
+
+
+def _spawn(arguments: list[str], environment: Mapping[str, str], log: int) -> int:
+    """Start a program, looked for in its own PATH. Not by fork, which would copy the tables of Python's memory."""
+    name = arguments[0]
+    folders = [""] if "/" in name else [f"{folder}/" for folder in environment.get("PATH", os.defpath).split(":")]
+    files = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0), *((os.POSIX_SPAWN_DUP2, log, fd) for fd in (1, 2))]
+    failure: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    for folder in folders:
+        try:
+            return os.posix_spawn(folder + name, arguments, environment, file_actions=files, setsigdef=_PYTHONS)
+        except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+            failure = error
+    raise failure
+
+
+def _reap(child: int) -> int | None:
+    """Take note of whatever has ended; the exit code of `child` when that has, 128 + n for signal n."""
+    code = None
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return code
+        if pid == 0:
+            return code
+        if pid == child:
+            code = os.waitstatus_to_exitcode(status)
+            code = code if code >= 0 else 128 - code
+
+
+def _end_all() -> None:
+    """Kill every other process of the namespace, and wait until all are gone."""
+    with suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)
+    with suppress(ChildProcessError):
+        while True:
+            os.wait()
 
 
 def _enter(sandbox: Mapping[str, Any]) -> None:

@@ -16,12 +16,13 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 from bkrules.execution import command, linux
-from bkrules.execution.audit import FUSE_CONNECTIONS
-from bkrules.execution.janitor import janitor
 from bkrules.execution.messages import receive, send
+
+_MOST_DESCRIPTORS = 1 << 30
 
 
 def main(descriptor: int, *, for_tests: bool = False) -> None:
@@ -32,6 +33,7 @@ def main(descriptor: int, *, for_tests: bool = False) -> None:
     _see_fuse()
     if for_tests:
         _preload()
+    _settle()
     while True:
         request, descriptors = receive(control)
         if request is None:
@@ -40,44 +42,53 @@ def main(descriptor: int, *, for_tests: bool = False) -> None:
         with open(spec_fd, "rb") as file:
             spec = json.load(file)
         channel = socket.socket(fileno=channel_fd)
-        keep = {0, 1, 2, channel_fd, *descriptors[2:]}
-        try:
-            start = _cell(spec) if spec["kind"] == "cell" else command.starter(spec, descriptors[3])
-        except Exception as error:  # of a plugin's module: its cell fails, and others go on
-            reason = f"the worker cannot be made: {error}"
-            send(channel, {"event": "result", "status": "failed", "class": "infrastructure", "reason": reason})
+        alone = functools.partial(_leave, {0, 1, 2, channel_fd, *descriptors[2:]})
+        if spec["kind"] == "cell":
+            _fork_janitor(spec, channel, death, alone)
         else:
-            if os.fork() == 0:
-                _in_child(keep, functools.partial(start, channel, death))
+            command.begin(spec, channel, death, descriptors[3], alone)
         channel.close()
         for other in descriptors[2:]:
             os.close(other)
 
 
-def _in_child(keep: set[int], work: Callable[[], None]) -> None:
-    """Become a janitor. Only its own descriptors stay open: another cell's pipe would keep that cell alive."""
+def _fork_janitor(spec: Mapping[str, Any], channel: socket.socket, death: int, alone: Callable[[], None]) -> None:
     try:
-        os.setsid()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        for name in os.listdir("/proc/self/fd"):
-            if int(name) not in keep:
-                try:
-                    os.close(int(name))
-                except OSError:
-                    continue  # the descriptor of the listing itself
-        work()
-    except BaseException as error:
-        os.write(2, f"bk: janitor: {error!r}\n".encode())
-    finally:
-        os._exit(0)
+        start = _cell(spec)
+    except Exception as error:  # of a plugin's module: its cell fails, and others go on
+        reason = f"the worker cannot be made: {error}"
+        send(channel, {"event": "result", "status": "failed", "class": "infrastructure", "reason": reason})
+        return
+    if os.fork() == 0:
+        try:
+            alone()
+            start(channel, death)
+        except BaseException as error:
+            os.write(2, f"bk: janitor: {error!r}\n".encode())
+        finally:
+            os._exit(0)
+
+
+def _leave(keep: set[int]) -> None:
+    """Become a process of its own. Only these descriptors stay open: another cell's pipe would keep that cell alive."""
+    os.setsid()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for before, after in pairwise([*sorted(keep), _MOST_DESCRIPTORS]):
+        os.closerange(before + 1, after)
 
 
 def _see_fuse() -> None:
     """Mount the kernel's list of FUSE connections in a namespace of the zygote's own, where janitors look for their cells'."""
     with suppress(OSError):  # not root, or no FUSE: then there is nothing to look for
         linux.own_mounts()
-        linux.mount("bk", FUSE_CONNECTIONS, "fusectl")
+        linux.mount("bk", linux.FUSE_CONNECTIONS, "fusectl")
+
+
+def _settle() -> None:
+    """What is here now stays: a collection in a fork need not look at it, and does not copy its pages."""
+    gc.collect()
+    gc.freeze()
 
 
 def _preload() -> None:
@@ -87,6 +98,8 @@ def _preload() -> None:
 def _cell(spec: Mapping[str, Any]) -> Callable[[socket.socket, int], None]:
     """Import what the cell will run, so that every later cell has it already."""
     known = len(sys.modules)
+    from bkrules.execution.janitor import janitor
+
     for path in spec["python_path"]:
         if path not in sys.path:
             sys.path.append(path)
@@ -95,9 +108,7 @@ def _cell(spec: Mapping[str, Any]) -> Callable[[socket.socket, int], None]:
     for module in spec["modules"]:
         importlib.import_module(module)
     if len(sys.modules) > known:
-        # What is here now stays: a collection in a fork need not look at it, and does not copy its pages.
-        gc.collect()
-        gc.freeze()
+        _settle()
     module, _, name = spec["worker_class"].partition(":")
     worker = getattr(importlib.import_module(module), name).from_settings(spec["settings"])
     return lambda channel, death: janitor(spec, channel, death, worker)
