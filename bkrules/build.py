@@ -13,13 +13,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from bkrules import machine
-from bkrules.action import Action, DirectoryNode, FileNode
+from bkrules.action import Action, Cell, DirectoryNode, FileNode
 from bkrules.analysis.analyze import ActionGraph, analyze
 from bkrules.analysis.runs import Runs
 from bkrules.cache import atomic
@@ -40,12 +40,14 @@ from bkrules.loading.glob import OUTPUT
 from bkrules.loading.graph import TargetGraph, close
 from bkrules.loading.sources import MARKER
 from bkrules.loading.workspace import STATE, Workspace, check_labels, find_root
+from bkrules.observed import note
 from bkrules.plugin.manager import Plugins, load
 from bkrules.report import artifacts
 from bkrules.report.build_result import BuildResult, by_matrix
 from bkrules.report.progress import Progress, wants_live
 from bkrules.rule import Target
 from bkrules.rules import RULES
+from bkrules.selection import Selected, Selection, select
 
 if TYPE_CHECKING:
     from bkrules.cache.remote import Remote
@@ -77,25 +79,46 @@ class Analysis:
     machine: functools._lru_cache_wrapper[machine.Machine]
     out: Path
     runs: Runs
+    selected: Selected | None = None
 
-    def wanted(self) -> dict[str, Action]:
-        """The actions of the targets asked for and all that they depend on, in the order of execution; a cell for each run."""
+    def cells(self) -> dict[str, Cell]:
+        """The cells of the targets asked for, by their ids, whether they are selected or not."""
+        own = self._own()
+        return {name: action.cell for name, action in self.actions.actions.items() if name in own and action.cell}
+
+    def _own(self) -> set[str]:
+        """The ids of the actions of the targets asked for; a worker or a mirror is as good as what it is made of."""
         labels = list(self.targets.wanted)
         ids: set[str] = set()
         while labels:
             label = labels.pop()
             own = self.actions.of_target[label]
             ids.update(own)
-            if not own:  # a worker or a mirror is as good as what it is made of
+            if not own:
                 labels += self.targets.edges[label]
-        todo = list(ids)
+        return ids
+
+    def wanted(self) -> dict[str, Action]:
+        """The actions of the targets asked for and all that they depend on, in the order of execution; a cell for each run."""
+        actions = {name: self._selected(self.actions.actions[name]) for name in self._own()}
+        found = {name: action for name, action in actions.items() if action is not None}
+        todo = list(found.values())
         while todo:
-            for name in self.actions.actions[todo.pop()].dependencies:
-                if name not in ids:
-                    ids.add(name)
-                    todo.append(name)
-        chosen = (action for name, action in self.actions.actions.items() if name in ids)
+            for name in todo.pop().dependencies:
+                if name not in found:
+                    found[name] = self.actions.actions[name]
+                    todo.append(found[name])
+        chosen = (found[name] for name in self.actions.actions if name in found)
         return {one.id: one for action in chosen for one in self.runs.of(action)}
+
+    def _selected(self, action: Action) -> Action | None:
+        """The action, unless it is a cell that is not selected; one that is skipped needs no inputs."""
+        if action.cell is None or self.selected is None:
+            return action
+        if action.id not in self.selected.ids:
+            return None
+        skip = self.selected.skip
+        return replace(action, inputs=(), cell=replace(action.cell, skip=skip)) if skip else action
 
 
 def open_workspace(folder: str) -> Workspace:
@@ -152,6 +175,14 @@ def analyze_targets(workspace: Workspace, targets: Iterable[Target], runs: Runs 
     actions = analyze(graph, workspace, plugins, here)
     workspace.save()
     return Analysis(workspace, plugins, graph, actions, here, out, runs)
+
+
+def selected(analysis: Analysis, selection: Selection) -> Analysis:
+    """The analysis with only those cells that are selected. Raises BkError with exit code 4 when none is left."""
+    if not selection.words and not selection.skip:
+        return analysis
+    store = note(f"{analysis.out}/{STATE}/{HISTORY}") if selection.shard else ""
+    return replace(analysis, selected=select(analysis.cells(), selection, History(store).seconds))
 
 
 def history(out: Path) -> History:
@@ -334,6 +365,7 @@ def _execute(
         interrupted,
         leaks,
         fault,
+        analysis.selected,
     )
     _write_outputs(analysis, build)
     return build

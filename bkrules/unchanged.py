@@ -22,7 +22,7 @@ SECONDS = "\0"
 _FOLDER = "bk-out/.state/answers"
 _MARKER = "WORKSPACE.py"
 _VARIABLES = ("PATH", "HOME", "XDG_CACHE_HOME")
-_PREFIX = "BK_"
+_PREFIXES = ("BK_", "BUILDKIT_", "SKIP_INTEGRATION_TESTS")
 _SECRET = "BK_REMOTE_HEADER"
 _FACTS = ("/proc/filesystems", "/proc/sys/user/max_user_namespaces", "/proc/self/uid_map")
 _MOUNTS = "/proc/self/mountinfo"
@@ -111,7 +111,9 @@ def _place(root: str, argv: list[str]) -> str:
 
 
 def _asked(argv: list[str]) -> tuple[tuple[str, ...], str, tuple[tuple[str, str], ...], int, str, str]:
-    environment = {name: value for name, value in os.environ.items() if name in _VARIABLES or name.startswith(_PREFIX)}
+    environment = {
+        name: value for name, value in os.environ.items() if name in _VARIABLES or name.startswith(_PREFIXES)
+    }
     environment.pop(_SECRET, None)  # of a remote cache, and no answer of a build with one is kept
     return tuple(argv), os.getcwd(), tuple(sorted(environment.items())), os.geteuid(), sys.executable, sys.version
 

@@ -10,8 +10,10 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from bkrules import __version__, errors, observed, unchanged
-from bkrules.build import Analysis, Options, analyze_patterns, execute
+from bkrules.build import Analysis, Options, analyze_patterns, execute, selected
 from bkrules.commands.arguments import add_execution, add_patterns, command, nothing, options_of, patterns_of, runs_of
+from bkrules.commands.harness import add_selection, selection_of
+from bkrules.execution.result import Result
 from bkrules.loading.workspace import root_of
 from bkrules.report import artifacts
 from bkrules.report.build_result import BuildResult
@@ -28,30 +30,34 @@ def add(commands: Commands) -> None:
     """Add the commands of this module to the parser."""
     build = command(commands, "build", _build, "build targets; a matrix runs the cells that have no proven answer")
     add_patterns(build)
+    add_selection(build)
     add_execution(build)
     test = command(commands, "test", _test, "the same for the matrices among the targets")
     add_patterns(test)
+    add_selection(test)
     add_execution(test)
 
 
 def _build(arguments: argparse.Namespace) -> int:
     options = options_of(arguments)
+    selection = selection_of(arguments)
     with _recorded(arguments) as events:
         analysis = analyze_patterns(".", patterns_of(arguments), runs=runs_of(arguments))
         if not analysis.targets.wanted:
             raise nothing(f"no target is left of {' '.join(patterns_of(arguments))}", MANUAL_HINT)
-        return _finish(analysis, options, arguments, events)
+        return _finish(selected(analysis, selection), options, arguments, events)
 
 
 def _test(arguments: argparse.Namespace) -> int:
     options = options_of(arguments)
+    selection = selection_of(arguments)
     with _recorded(arguments) as events:
         analysis = analyze_patterns(".", patterns_of(arguments), kind="test_matrix", runs=runs_of(arguments))
         if not analysis.targets.wanted:
             raise nothing(
                 f"no test_matrix among {' '.join(patterns_of(arguments))}", f"see `bk query //...`; {MANUAL_HINT}"
             )
-        return _finish(analysis, options, arguments, events)
+        return _finish(selected(analysis, selection), options, arguments, events)
 
 
 @contextmanager
@@ -67,6 +73,8 @@ def _recorded(arguments: argparse.Namespace) -> Iterator[Events]:
 
 
 def _finish(analysis: Analysis, options: Options, arguments: argparse.Namespace, events: Events) -> int:
+    for remark in analysis.selected.remarks if analysis.selected else ():
+        print(remark, file=sys.stderr, flush=True)
     wanted = set(analysis.targets.wanted)
     targets = [target for target in analysis.targets.targets if target.label in wanted]
     events.configured(patterns_of(arguments), targets, analysis.wanted(), analysis.out)
@@ -74,10 +82,15 @@ def _finish(analysis: Analysis, options: Options, arguments: argparse.Namespace,
     text = summarize(result, analysis.out)
     print(text, flush=True)
     events.finished(result.exit_code)
-    has_all = result.exit_code == errors.SUCCESS and all(one.cached for one in result.results)
+    has_all = result.exit_code == errors.SUCCESS and all(map(_is_known, result.results))
     if has_all and options.remote is None and not arguments.build_event_json_file:
         _keep(text, analysis, result, arguments.argv)
     return result.exit_code
+
+
+def _is_known(result: Result) -> bool:
+    """Whether a result follows from what is on the disk: a cached one, or a skip that was known before anything started."""
+    return result.cached or (result.action.cell is not None and bool(result.action.cell.skip))
 
 
 def _keep(text: str, analysis: Analysis, result: BuildResult, argv: list[str]) -> None:

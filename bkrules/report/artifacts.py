@@ -24,22 +24,34 @@ def write_matrix(label: Label, results: Sequence[Result], build: BuildResult, ou
     """Write report.json and test.xml of a matrix, and key.json of every cell."""
     folder = out / label.package / label.name
     cells = [_cell(result, folder, out.parent) for result in results]
+    points = len({result.action.cell.point for result in results if result.action.cell})
     document = {
         "schema": SCHEMA,
         "label": str(label),
         "exit_code": build.exit_code,
+        "selection": {
+            "declared": build.selected.declared[label] if build.selected else points,
+            "selected": points,
+            "by": list(build.selected.by) if build.selected else [],
+            "partition": build.selected.partition or None if build.selected else None,
+        },
         "summary": {**by_status(results), "cached": sum(result.cached for result in results), "total": len(results)},
         "cells": cells,
     }
-    atomic.write(str(folder / REPORT), json.dumps(document, indent=1).encode())
-    atomic.write(str(folder / JUNIT), junit(label, results, folder).encode())
+    place = reports(label, build, out)
+    atomic.write(str(place / REPORT), json.dumps(document, indent=1).encode())
+    atomic.write(str(place / JUNIT), junit(label, results, folder).encode())
+
+
+def reports(label: Label, build: BuildResult, out: Path) -> Path:
+    """Where the reports of a matrix are; those of a shard are beside those of other shards, and never in their place."""
+    folder = out / label.package / label.name
+    return folder / build.selected.folder if build.selected else folder
 
 
 def outputs(build: BuildResult, wanted: Collection[Label], out: Path) -> list[str]:
     """The files that a build shows in `bk-out`."""
-    found = [
-        str(out / label.package / label.name / name) for label in by_matrix(build.results) for name in (REPORT, JUNIT)
-    ]
+    found = [str(reports(label, build, out) / name) for label in by_matrix(build.results) for name in (REPORT, JUNIT)]
     for result in build.results:
         folder = out / result.action.label.package / result.action.label.name
         if result.action.cell is not None:

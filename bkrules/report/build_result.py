@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from bkrules import errors
 from bkrules.execution.result import Result
 from bkrules.label import Label
+from bkrules.selection import Selected
 
 
 @dataclass(frozen=True)
 class BuildResult:
     """The results of a build, in the order of its plan, and what they come to.
 
-    `fault` is why a remote cache that is required could not be given the results.
+    `fault` is why a remote cache that is required could not be given the results; `selected` says which cells were to run, when
+    that were not all.
     """
 
     results: tuple[Result, ...]
@@ -22,6 +24,7 @@ class BuildResult:
     interrupted: bool = False
     leaks: tuple[str, ...] = ()
     fault: str = ""
+    selected: Selected | None = None
 
     @property
     def cells(self) -> list[Result]:

@@ -24,6 +24,7 @@ def summarize(build: BuildResult, out: Path) -> str:
     parts += [f"error: {build.fault}"] if build.fault else []
     parts += _remarks(build.results)
     parts += _reasons(build.results)
+    parts += _selection(build)
     parts.append(_counts(build))
     return "\n\n".join(parts)
 
@@ -46,6 +47,18 @@ def grid(cells: Sequence[Result]) -> str:
     return "\n".join(
         "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in table
     )
+
+
+def _selection(build: BuildResult) -> list[str]:
+    """How many of the declared cells ran, when these were not all."""
+    if build.selected is None or not build.selected.by:
+        return []
+    points = {(cell.matrix, cell.point) for cell in (result.action.cell for result in build.results) if cell}
+    declared = _count(sum(build.selected.declared.values()), "declared cell")
+    same = (
+        f"; shards that belong to this one say partition {build.selected.partition} too" if build.selected.shard else ""
+    )
+    return [f"{len(points)} of {declared} selected by {' '.join(build.selected.by)}{same}"]
 
 
 def _mark(runs: Sequence[Result]) -> str:

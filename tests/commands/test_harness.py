@@ -1,0 +1,72 @@
+"""The environment variables of BuildKit's harness become options."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from bkrules import observed
+from bkrules.commands.harness import add_selection, selection_of
+from bkrules.selection import Selection
+
+
+@pytest.fixture(autouse=True)
+def doubts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was noted as a reason not to keep the answer."""
+    found: list[str] = []
+    monkeypatch.setattr(observed, "_doubts", found)
+    return found
+
+
+def selection(*words: str, **environment: str) -> Selection:
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    add_selection(parser)
+    return selection_of(parser.parse_args(words), environment)
+
+
+def test_without_anything_all_cells_run(doubts: list[str]) -> None:
+    assert selection() == Selection()
+    assert selection().words == ()
+    assert doubts == []
+
+
+@pytest.mark.parametrize("value", ["0", "", "true", "2"])
+def test_only_the_value_1_counts(value: str) -> None:
+    assert selection(SKIP_INTEGRATION_TESTS=value, BUILDKIT_WORKER_RANDOM=value) == Selection()
+
+
+def test_integration_tests_can_be_skipped() -> None:
+    assert selection(SKIP_INTEGRATION_TESTS="1").skip == "skipping integration tests, since SKIP_INTEGRATION_TESTS=1"
+
+
+def test_a_worker_by_chance_has_a_seed_that_can_be_given_back(doubts: list[str]) -> None:
+    first, second = (selection(BUILDKIT_WORKER_RANDOM="1").random_worker for _ in range(2))
+    assert first is not None
+    assert first != second
+    assert len(doubts) == 2
+    assert selection("--random_worker=any").random_worker not in (None, first, second)
+    doubts.clear()
+    assert selection(f"--random_worker={first}", BUILDKIT_WORKER_RANDOM="1").random_worker == first
+    assert doubts == []
+
+
+@pytest.mark.parametrize("option", ["--shard=2/5", "--slice=2-5", "--shard=2-5"])
+def test_a_shard(option: str) -> None:
+    assert selection(option).shard == (2, 5)
+    assert selection(option).words == ("--shard=2/5",)
+
+
+@pytest.mark.parametrize("option", ["--shard=0/5", "--shard=6/5", "--shard=1", "--shard=a/b", "--shard=1/2/3"])
+def test_what_is_no_shard(option: str) -> None:
+    with pytest.raises(argparse.ArgumentError, match="must be I/N with 1 <= I <= N"):
+        selection(option)
+
+
+def test_filters_are_kept_in_their_order() -> None:
+    assert selection("--test_filter=b", "--test-filter=-a").filters == ("b", "-a")
+
+
+def test_a_seed_is_a_number() -> None:
+    with pytest.raises(argparse.ArgumentError, match="must be a whole number or 'any'"):
+        selection("--random_worker=oci")
