@@ -1,0 +1,73 @@
+"""Keys that are broken on purpose: `python tests/mutations.py NAME PYTEST-ARGUMENTS` runs pytest with one of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import pytest
+
+from bkrules.action import Action, Key, Node, key_of, parameters
+from bkrules.analysis import test_files
+from bkrules.analysis.matrix import imported_files
+from bkrules.execution import executor
+
+Inputs = Mapping[str, Node]
+Change = Callable[[Action, Inputs], tuple[Action, Inputs]]
+
+
+def _changed(change: Change) -> Callable[[], None]:
+    """Makes every key that of what `change` leaves of an action."""
+
+    def apply() -> None:
+        true_key = key_of
+
+        def broken(one: Action, inputs: Inputs) -> Key:
+            return true_key(*change(one, inputs))
+
+        setattr(executor, "key_of", broken)  # noqa: B010 - a name that the module only imports
+
+    return apply
+
+
+def _without(*starts: str) -> Callable[[], None]:
+    def change(one: Action, inputs: Inputs) -> tuple[Action, Inputs]:
+        return one, {name: node for name, node in inputs.items() if not name.startswith(starts)}
+
+    return _changed(change)
+
+
+def _without_values_of_axes(one: Action, inputs: Inputs) -> tuple[Action, Inputs]:
+    told = {**json.loads(one.arguments[-1]), "axes": {}}
+    return replace(one, arguments=(*one.arguments[:-1], parameters(told))), inputs
+
+
+def _direct_imports_alone() -> None:
+    every = imported_files
+
+    def broken(source: str, path: str, roots: Sequence[str], exists: Callable[[str], bool]) -> Iterator[str]:
+        return every(source, path, roots, exists) if "test_" in path else iter(())
+
+    setattr(test_files, "imported_files", broken)  # noqa: B010
+
+
+MUTATIONS: dict[str, Callable[[], None]] = {
+    "nothing": lambda: None,
+    "environment": _changed(lambda one, inputs: (replace(one, environment=()), inputs)),
+    "platform": _changed(lambda one, inputs: (replace(one, platform=()), inputs)),
+    "timeout": _changed(lambda one, inputs: (replace(one, timeout=0), inputs)),
+    "toolchain digest": _without("tools/"),
+    "configuration": _without("config/"),
+    "plugin's word": _without("plugin/cache_key"),
+    "packages": _without("python/"),
+    "axis value": _changed(_without_values_of_axes),
+    "transitive import": _direct_imports_alone,
+}
+
+
+if __name__ == "__main__":
+    MUTATIONS[sys.argv[1]]()
+    # What is broken is imported already, which pytest would warn of.
+    sys.exit(pytest.main(["-W", "ignore::pytest.PytestAssertRewriteWarning", *sys.argv[2:]]))

@@ -1,0 +1,44 @@
+"""A key without something that belongs into it makes a test fail, and it is the test of that very thing."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mutations import MUTATIONS
+
+CAUGHT_BY = {
+    "environment": {"test_the_environment"},
+    "platform": {"test_the_platform"},
+    "timeout": {"test_the_timeout"},
+    "toolchain digest": {"test_the_digest_of_each_tool"},
+    "configuration": {"test_the_configuration_of_the_daemons"},
+    "plugin's word": {"test_the_plugins_own_word"},
+    "packages": {"test_the_installed_packages"},
+    "axis value": {"test_the_value_on_an_axis"},
+    "transitive import": {"test_a_transitive_import"},
+    "nothing": set[str](),
+}
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_a_broken_key_is_caught(repository: Path, mutation: str) -> None:
+    command = [
+        sys.executable,
+        "tests/mutations.py",
+        mutation,
+        "-q",
+        "-rf",
+        "-p",
+        "no:cacheprovider",
+        "tests/test_keys.py",
+    ]
+
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
+
+    failed = set(re.findall(r"^FAILED tests/test_keys\.py::(\w+)", done.stdout, re.MULTILINE))
+    assert done.returncode == (1 if CAUGHT_BY[mutation] else 0), done.stdout + done.stderr
+    assert failed == CAUGHT_BY[mutation]
