@@ -1,0 +1,5 @@
+"""The package //tests/stubs: messages as the authors of their protocols encode them, to compare with."""
+
+from bkrules import go_binary
+
+go_binary(name = "reapi", srcs = ["reapi/main.go"], mod = "reapi/go.mod")
