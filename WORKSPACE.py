@@ -84,3 +84,18 @@ go_binary(
     srcs = ["//targets/tools/box:main.go"],
     mod = "//targets/tools/box:go.mod",
 )
+
+# What fuse-overlayfs needs beside itself: a mount helper, and the daemon by which containerd uses it as a snapshotter.
+go_binary(
+    name = "mount.fuse3",
+    srcs = ["//targets/tools/mount.fuse3:main.go"],
+    mod = "//targets/tools/mount.fuse3:go.mod",
+)
+
+go_binary(
+    name = "containerd-fuse-overlayfs-grpc",
+    module = "github.com/containerd/fuse-overlayfs-snapshotter/v2",
+    version = "v2.1.7",
+    package = "cmd/containerd-fuse-overlayfs-grpc",
+    mod = "//targets/tools/fuse-overlayfs-snapshotter:go.mod",
+)

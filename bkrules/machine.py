@@ -40,7 +40,11 @@ IN_CELLS = (
     "update",
     "zygote",
 )
-PACKAGES = {"newuidmap": "uidmap", "newgidmap": "uidmap", "gcc": "gcc", "ldd": "libc-bin", "pkg-config": "pkg-config"}
+PACKAGES = {
+    **{"newuidmap": "uidmap", "newgidmap": "uidmap", "gcc": "gcc", "ldd": "libc-bin", "pkg-config": "pkg-config"},
+    **{"fuse-overlayfs": "fuse-overlayfs", "slirp4netns": "slirp4netns", "ip": "iproute2"},
+    **{"mount": "mount", "nsenter": "util-linux", "unshare": "util-linux"},
+}
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,34 @@ worker(name = "containerd", plugin = "containerd")
 worker(name = "containerd_stargz", plugin = "containerd+stargz")
 worker(name = "rootless", plugin = "rootless")
 
+# The same plugins with other settings, and with other releases of their tools.
+worker(name = "oci_native", plugin = "oci", snapshotter = "native")
+worker(name = "containerd_native", plugin = "containerd", snapshotter = "native")
+worker(name = "rootless_native", plugin = "rootless", snapshotter = "native")
+worker(name = "containerd_rootless", plugin = "rootless", containerd = True)
+worker(
+    name = "oci_buildkit_0_17",
+    plugin = "oci",
+    id = "oci-buildkit-0.17",
+    tools = {"buildkitd": "//targets/tools/buildkit-0.17:buildkitd"},
+)
+worker(
+    name = "containerd_1_7",
+    plugin = "containerd",
+    id = "containerd-1.7",
+    tools = {
+        command: "//targets/tools/containerd-1.7:" + command
+        for command in ["containerd", "containerd-shim-runc-v2", "ctr"]
+    },
+)
+
+# These need commands of the machine that cannot be pinned: fuse-overlayfs, or ip and nsenter.
+worker(name = "oci_fuse_overlayfs", plugin = "oci", snapshotter = "fuse-overlayfs")
+worker(name = "containerd_fuse_overlayfs", plugin = "containerd", snapshotter = "fuse-overlayfs")
+worker(name = "rootless_fuse_overlayfs", plugin = "rootless", snapshotter = "fuse-overlayfs")
+worker(name = "rootless_gvisor", plugin = "rootless", net = "gvisor-tap-vsock", detach_netns = True)
+worker(name = "rootless_slirp4netns", plugin = "rootless", net = "slirp4netns", detach_netns = True)
+
 estargz_image(name = "busybox_esgz", image = ":busybox")
 estargz_image(name = "bulk_esgz", image = ":bulk")
 
@@ -68,4 +96,41 @@ test_matrix(
     tests = ["//tests/matrix:test_backend.py", "//tests/matrix:test_sandbox.py"],
     workers = [":oci", ":oci_stargz", ":containerd", ":containerd_stargz", ":rootless"],
     mirror = ":mirror",
+)
+
+OTHER = ["//tests/matrix:test_stargz.py", "//tests/matrix:test_sandbox.py", "//tests/matrix:test_workers.py"]
+
+# What the workers above do, on the same plugins with other settings and other releases.
+test_matrix(
+    name = "worker_matrix",
+    tests = OTHER,
+    workers = [
+        ":oci_native",
+        ":oci_buildkit_0_17",
+        ":containerd_native",
+        ":containerd_1_7",
+        ":containerd_rootless",
+        ":rootless_native",
+    ],
+    mirror = ":mirror",
+    axes = {"compression": {"gzip": "latest"}},
+)
+
+# By name only: a machine without one of these commands would end `bk test //...` with 36.
+test_matrix(
+    name = "fuse_overlayfs_matrix",
+    tests = OTHER,
+    workers = [":oci_fuse_overlayfs", ":containerd_fuse_overlayfs", ":rootless_fuse_overlayfs"],
+    mirror = ":mirror",
+    axes = {"compression": {"gzip": "latest"}},
+    tags = ["manual"],
+)
+
+test_matrix(
+    name = "detached_matrix",
+    tests = [*OTHER, "//tests/matrix:test_detached.py"],
+    workers = [":rootless_gvisor", ":rootless_slirp4netns"],
+    mirror = ":mirror",
+    axes = {"compression": {"gzip": "latest"}},
+    tags = ["manual"],
 )

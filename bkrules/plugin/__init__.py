@@ -5,12 +5,12 @@ A plugin is a distribution with an entry point in the group `bk`, whose module i
 
 from __future__ import annotations
 
-from bkrules.plugin import buildkitd
+from bkrules.plugin import buildkitd, snapshotters
 from bkrules.plugin.daemon import Daemon, DaemonError, Daemons, User
 from bkrules.plugin.features import FEATURES
 from bkrules.plugin.host import Host, Lack, subordinate_range
 from bkrules.plugin.spec import Register, hookimpl
-from bkrules.plugin.worker import Backend, Mirror, SettingsError, Worker, setting
+from bkrules.plugin.worker import Backend, Mirror, SettingsError, Worker, one_of, setting
 
 __all__ = [
     "FEATURES",
@@ -27,6 +27,8 @@ __all__ = [
     "Worker",
     "buildkitd",
     "hookimpl",
+    "one_of",
     "setting",
+    "snapshotters",
     "subordinate_range",
 ]

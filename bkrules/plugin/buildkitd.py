@@ -15,19 +15,24 @@ CONFIGURATION = "buildkitd.toml"
 CDI_SPEC_DIR = Daemons.run / "cdi"
 
 
-def configuration(mirror: Mirror) -> dict[str, Any]:
-    """The part of buildkitd.toml that does not depend on the worker.
+def configuration(mirror: Mirror, built_in: str = "") -> dict[str, Any]:
+    """The part of buildkitd.toml that all workers share. `built_in` is the snapshotter inside of buildkitd, where that is used.
 
     The platform is said here because buildkitd otherwise runs a probe for each that QEMU knows; name servers are,
-    because it would fill in public ones for a loopback resolver.
+    because it would fill in public ones for a loopback resolver. What only newer releases know is said in here and not by flags:
+    an older one ignores a key that it does not know, and ends at such a flag.
     """
     goarch = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     worker = {"platforms": [f"linux/{goarch}"], "labels": {"org.mobyproject.buildkit.worker.sandbox": "true"}}
+    oci: dict[str, Any] = dict(worker)
+    if built_in == "stargz":
+        # Without these, a background fetch would spoil what a test measures at the mirror.
+        oci["stargzSnapshotter"] = {"no_background_fetch": True, "noprefetch": True}
     return {
         "root": str(Daemons.state / "buildkit"),
         "cdi": {"specDirs": [str(CDI_SPEC_DIR)]},
         "dns": {"nameservers": ["127.0.0.1"]},
-        "worker": {"oci": dict(worker), "containerd": dict(worker)},
+        "worker": {"oci": oci, "containerd": dict(worker)},
         "registry": {
             **{host: {"mirrors": [mirror.address]} for host in mirror.hosts},
             mirror.address: {"http": True},

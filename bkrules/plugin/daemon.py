@@ -14,6 +14,8 @@ from pathlib import Path
 
 from bkrules.plugin.cell_log import note
 
+_CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
+
 
 class DaemonError(Exception):
     """A daemon died, or was not ready in time."""
@@ -63,14 +65,16 @@ class Daemons:
         *,
         environment: Mapping[str, str] | None = None,
         user: User | None = None,
+        inside: int | None = None,
         listener: socket.socket | None = None,
         timeout: float = 20,
     ) -> Daemon:
         """Start `arguments` and return once it has sent READY=1 (sd_notify). `listener` is handed over as LISTEN_FDS.
 
-        `timeout` is in seconds. Raises DaemonError when the daemon dies before or is not ready by then.
+        `inside` is the id of a process: the daemon enters its user and mount namespaces, and is root in the first. `timeout`
+        is in seconds. Raises DaemonError when the daemon dies before or is not ready by then.
         """
-        daemon = self.spawn(name, arguments, environment=environment, user=user, listener=listener)
+        daemon = self.spawn(name, arguments, environment=environment, user=user, inside=inside, listener=listener)
         self.wait_ready(daemon, timeout)
         return daemon
 
@@ -81,6 +85,7 @@ class Daemons:
         *,
         environment: Mapping[str, str] | None = None,
         user: User | None = None,
+        inside: int | None = None,
         listener: socket.socket | None = None,
     ) -> Daemon:
         """Start `arguments` without waiting; `wait_ready` does. Flags and variables that the cell has for `name` are added."""
@@ -99,7 +104,7 @@ class Daemons:
         began = time.monotonic()
         pid = os.fork()
         if pid == 0:
-            _become(arguments, variables, log, user, listener)
+            _become(arguments, variables, log, user, inside, listener)
         os.close(log)
         daemon = Daemon(name, pid, os.pidfd_open(pid), ready, began)
         self.running.append(daemon)
@@ -142,7 +147,12 @@ class Daemons:
 
 
 def _become(
-    arguments: Sequence[str], variables: dict[str, str], log: int, user: User | None, listener: socket.socket | None
+    arguments: Sequence[str],
+    variables: dict[str, str],
+    log: int,
+    user: User | None,
+    inside: int | None,
+    listener: socket.socket | None,
 ) -> None:
     """Turn this forked process into the daemon. Never returns."""
     try:
@@ -156,6 +166,8 @@ def _become(
             else:
                 os.dup2(listener.fileno(), 3)
             variables |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+        if inside is not None:
+            _enter(inside)
         if user is not None:
             os.setgroups([])
             os.setgid(user.gid)
@@ -167,3 +179,15 @@ def _become(
         os.write(2, f"cannot start {arguments[0]}: {error}\n".encode())
     finally:
         os._exit(127)
+
+
+def _enter(pid: int) -> None:
+    """Enter the user and mount namespaces of a process, as root of the first. Raises OSError."""
+    import ctypes  # the core imports this module too, and has no use for it
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(os.pidfd_open(pid), _CLONE_NEWUSER | _CLONE_NEWNS):
+        raise OSError(ctypes.get_errno(), f"cannot enter the namespaces of process {pid}")
+    os.setgroups([])
+    os.setgid(0)
+    os.setuid(0)

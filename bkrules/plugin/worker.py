@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import ModuleType
@@ -59,6 +59,12 @@ class SettingsError(ValueError):
     def __init__(self, name: str, message: str, hint: str = "", *, unknown: bool = False) -> None:
         super().__init__(message)
         self.name, self.hint, self.unknown = name, hint, unknown
+
+
+def one_of(name: str, value: str, known: Sequence[str]) -> None:
+    """Raise SettingsError unless the setting `name` has one of the values that are known."""
+    if value not in known:
+        raise SettingsError(name, f"{name!r} must be one of {', '.join(known)}, but was {value!r}")
 
 
 def setting(default: Any, help: str) -> Any:  # noqa: A002 - the word that argparse and dataclasses users look for

@@ -6,12 +6,28 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from bkrules.plugin import Backend, Daemons, Mirror, Register, Worker, buildkitd, hookimpl, setting
+from bkrules.plugin import (
+    Backend,
+    Daemons,
+    Host,
+    Lack,
+    Mirror,
+    Register,
+    Worker,
+    buildkitd,
+    hookimpl,
+    one_of,
+    setting,
+    snapshotters,
+)
 
 CONFIGURATION = "containerd.toml"
 NAMESPACE = "buildkit"
+SNAPSHOTTERS = ("overlayfs", "native", "fuse-overlayfs")
+FUSE_OVERLAYFS = "containerd-fuse-overlayfs-grpc"
 TOOLS = ("buildkitd", "containerd", "containerd-shim-runc-v2", "ctr", "runc")
 
 # What BuildKit does not use and what costs time at start or touches devices. Without the introspection service, which
@@ -35,36 +51,54 @@ DISABLED = (
 )
 
 
-def configuration() -> dict[str, Any]:
-    """containerd.toml, to which a worker may add proxy plugins."""
+def configuration(run: Path = Daemons.run) -> dict[str, Any]:
+    """containerd.toml, to which a worker may add proxy plugins; sockets are in the folder `run`.
+
+    In version 2 of its format, which releases before 2.0 read too. What of DISABLED a release does not have, it ignores.
+    """
     return {
-        "version": 3,
+        "version": 2,
         "root": str(Daemons.state / "containerd"),
-        "state": str(Daemons.run / "containerd"),
+        "state": str(run / "containerd"),
         "disabled_plugins": list(DISABLED),
-        "grpc": {"address": socket()},
-        "ttrpc": {"address": f"{socket()}.ttrpc"},
-        "debug": {"address": str(Daemons.run / "containerd-debug.sock"), "level": "debug"},
+        "grpc": {"address": socket(run)},
+        "ttrpc": {"address": f"{socket(run)}.ttrpc"},
+        "debug": {"address": str(run / "containerd-debug.sock"), "level": "debug"},
     }
 
 
-def socket() -> str:
+def proxy(snapshotter: str, address: str) -> dict[str, Any]:
+    """The part of containerd.toml that makes a daemon, which serves on `address`, a snapshotter of that name."""
+    return {"proxy_plugins": {snapshotter: {"type": "snapshot", "address": address}}}
+
+
+def socket(run: Path = Daemons.run) -> str:
     """The path of containerd's socket in a cell."""
-    return str(Daemons.run / "containerd.sock")
+    return str(run / "containerd.sock")
+
+
+def arguments() -> list[str]:
+    """The command line of containerd."""
+    return ["containerd", "--config", str(Daemons.configuration / CONFIGURATION)]
+
+
+def flags(snapshotter: str, run: Path = Daemons.run) -> list[str]:
+    """The flags of a buildkitd that uses containerd."""
+    address = ("--containerd-worker-addr", socket(run))
+    return [*buildkitd.CONTAINERD_FLAGS, *address, "--containerd-worker-snapshotter", snapshotter]
 
 
 @contextmanager
 def start(daemons: Daemons, snapshotter: str) -> Iterator[Backend]:
     """Start containerd and a buildkitd on it that uses `snapshotter`. Other plugins may call this."""
-    daemons.start("containerd", ["containerd", "--config", str(daemons.configuration / CONFIGURATION)])
-    flags = ["--containerd-worker-addr", socket(), "--containerd-worker-snapshotter", snapshotter]
+    daemons.start("containerd", arguments())
     environment = buildkitd.environment(daemons.run, snapshotter)
-    address = buildkitd.start(daemons, [*buildkitd.CONTAINERD_FLAGS, *flags], environment=environment)
+    address = buildkitd.start(daemons, flags(snapshotter), environment=environment)
     yield buildkitd.backend(address, snapshotter, containerd_address=socket())
 
 
-def state() -> dict[str, list[str]]:
-    """What containerd has of BuildKit's, beside its content and snapshots, which go when its collector comes round."""
+def state(address: str) -> dict[str, list[str]]:
+    """What the containerd at a socket has of BuildKit's, beside content and snapshots, which go when its collector comes round."""
     lists = {
         "images": ("images", "ls", "-q"),
         "containers": ("containers", "ls", "-q"),
@@ -72,7 +106,7 @@ def state() -> dict[str, list[str]]:
     }
     found = {}
     for name, words in lists.items():
-        command = ["ctr", "--address", socket(), "--namespace", NAMESPACE, *words]
+        command = ["ctr", "--address", address, "--namespace", NAMESPACE, *words]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         found[f"containerd's {name}"] = sorted(done.stdout.split())
     return found
@@ -84,24 +118,44 @@ class ContainerdWorker(Worker):
 
     name = "containerd"
 
-    snapshotter: str = setting("overlayfs", "a snapshotter of containerd: overlayfs or native")
+    snapshotter: str = setting("overlayfs", "overlayfs, native or fuse-overlayfs")
+
+    def check(self) -> None:
+        one_of("snapshotter", self.snapshotter, SNAPSHOTTERS)
 
     def id(self) -> str:
         return self.name if self.snapshotter == "overlayfs" else f"{self.name}+{self.snapshotter}"
 
     def tools(self) -> tuple[str, ...]:
-        return TOOLS
+        return (*TOOLS, *((FUSE_OVERLAYFS,) if self._fuse else ()), *snapshotters.tools(self.snapshotter))
+
+    def host_tools(self) -> tuple[str, ...]:
+        return snapshotters.host_tools(self.snapshotter)
+
+    def preflight(self, host: Host) -> tuple[Lack, ...]:
+        return snapshotters.lacks(self.snapshotter, host)
 
     def configuration(self, mirror: Mirror) -> Mapping[str, Mapping[str, Any]]:
-        return {buildkitd.CONFIGURATION: buildkitd.configuration(mirror), CONFIGURATION: configuration()}
+        daemon = proxy(self.snapshotter, _fuse_socket()) if self._fuse else {}
+        return {buildkitd.CONFIGURATION: buildkitd.configuration(mirror), CONFIGURATION: {**configuration(), **daemon}}
 
     def state(self, daemons: Daemons) -> Mapping[str, list[str]]:
-        return state()
+        return state(socket())
 
     @contextmanager
     def start(self, daemons: Daemons) -> Iterator[Backend]:
+        if self._fuse:  # containerd has none of its own
+            daemons.start("fuse-overlayfs", [FUSE_OVERLAYFS, _fuse_socket(), str(daemons.state / "fuse-overlayfs")])
         with start(daemons, self.snapshotter) as backend:
             yield backend
+
+    @property
+    def _fuse(self) -> bool:
+        return self.snapshotter == snapshotters.FUSE_OVERLAYFS
+
+
+def _fuse_socket() -> str:
+    return str(Daemons.run / "fuse-overlayfs.sock")
 
 
 @hookimpl

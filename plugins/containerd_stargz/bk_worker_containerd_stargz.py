@@ -9,7 +9,7 @@ from typing import Any
 
 import bk_worker_containerd as containerd
 
-from bkrules.plugin import Backend, Daemons, Host, Lack, Mirror, Register, Worker, buildkitd, hookimpl
+from bkrules.plugin import Backend, Daemons, Host, Lack, Mirror, Register, Worker, buildkitd, hookimpl, snapshotters
 
 CONFIGURATION = "stargz.toml"
 TOOL = "containerd-stargz-grpc"
@@ -48,20 +48,17 @@ class ContainerdStargzWorker(Worker):
         return (*containerd.TOOLS, TOOL)
 
     def preflight(self, host: Host) -> tuple[Lack, ...]:
-        if host.fuse:
-            return ()
-        return (Lack("no /dev/fuse", "the stargz snapshotter mounts layers through it", "load it:  modprobe fuse"),)
+        return snapshotters.lacks("stargz", host)
 
     def configuration(self, mirror: Mirror) -> Mapping[str, Mapping[str, Any]]:
-        proxy = {"proxy_plugins": {"stargz": {"type": "snapshot", "address": socket()}}}
         return {
             buildkitd.CONFIGURATION: buildkitd.configuration(mirror),
-            containerd.CONFIGURATION: {**containerd.configuration(), **proxy},
+            containerd.CONFIGURATION: {**containerd.configuration(), **containerd.proxy("stargz", socket())},
             CONFIGURATION: configuration(mirror),
         }
 
     def state(self, daemons: Daemons) -> Mapping[str, list[str]]:
-        return containerd.state()
+        return containerd.state(containerd.socket())
 
     @contextmanager
     def start(self, daemons: Daemons) -> Iterator[Backend]:

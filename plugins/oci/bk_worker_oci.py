@@ -20,26 +20,25 @@ from bkrules.plugin import (
     Worker,
     buildkitd,
     hookimpl,
+    one_of,
     setting,
+    snapshotters,
 )
 
-SNAPSHOTTERS = ("overlayfs", "native", "stargz")
+SNAPSHOTTERS = ("overlayfs", "native", "fuse-overlayfs", "stargz")
 
 
 @dataclass(frozen=True)
 class OciWorker(Worker):
-    """buildkitd with its OCI worker, on overlayfs, native or stargz."""
+    """buildkitd with its OCI worker, on one of the snapshotters that it has built in."""
 
     name = "oci"
 
-    snapshotter: str = setting("overlayfs", "overlayfs, native or stargz")
+    snapshotter: str = setting("overlayfs", "overlayfs, native, fuse-overlayfs or stargz")
     proxy: bool = setting(False, "with stargz: use the snapshotter daemon instead of the one inside buildkitd")
 
     def check(self) -> None:
-        if self.snapshotter not in SNAPSHOTTERS:
-            raise SettingsError(
-                "snapshotter", f"'snapshotter' must be one of {', '.join(SNAPSHOTTERS)}, but was {self.snapshotter!r}"
-            )
+        one_of("snapshotter", self.snapshotter, SNAPSHOTTERS)
         if self.proxy and self.snapshotter != "stargz":
             raise SettingsError("proxy", f"'proxy' needs snapshotter 'stargz', but it is {self.snapshotter!r}")
 
@@ -48,24 +47,23 @@ class OciWorker(Worker):
         return self.name + suffix + ("-proxy" if self.proxy else "")
 
     def tools(self) -> tuple[str, ...]:
-        return ("buildkitd", "runc", *(("containerd-stargz-grpc",) if self.proxy else ()))
+        proxy = ("containerd-stargz-grpc",) if self.proxy else ()
+        return ("buildkitd", "runc", *proxy, *snapshotters.tools(self.snapshotter))
+
+    def host_tools(self) -> tuple[str, ...]:
+        return snapshotters.host_tools(self.snapshotter)
 
     def preflight(self, host: Host) -> tuple[Lack, ...]:
-        if self.snapshotter == "stargz" and not host.fuse:
-            return (Lack("no /dev/fuse", "the stargz snapshotter mounts layers through it", "load it:  modprobe fuse"),)
-        return ()
+        return snapshotters.lacks(self.snapshotter, host)
 
     def modules(self) -> tuple[ModuleType, ...]:
         return (*super().modules(), *((_stargz(),) if self.proxy else ()))
 
     def configuration(self, mirror: Mirror) -> Mapping[str, Mapping[str, Any]]:
-        config = buildkitd.configuration(mirror)
-        files = {buildkitd.CONFIGURATION: config}
+        built_in = "" if self.proxy else self.snapshotter
+        files = {buildkitd.CONFIGURATION: buildkitd.configuration(mirror, built_in)}
         if self.proxy:
             files[_stargz().CONFIGURATION] = _stargz().configuration(mirror)
-        elif self.snapshotter == "stargz":
-            # Without these, a background fetch would spoil what a test measures at the mirror.
-            config["worker"]["oci"]["stargzSnapshotter"] = {"no_background_fetch": True, "noprefetch": True}
         return files
 
     @contextmanager

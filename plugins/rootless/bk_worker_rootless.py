@@ -1,4 +1,7 @@
-"""The rootless worker: buildkitd under an unprivileged user, in a user namespace that rootlesskit makes."""
+"""The rootless worker: buildkitd under an unprivileged user, in a user namespace that rootlesskit makes.
+
+With `containerd`, rootlesskit runs a containerd, and buildkitd joins its namespaces.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from bkrules.plugin import (
@@ -17,11 +22,14 @@ from bkrules.plugin import (
     Lack,
     Mirror,
     Register,
+    SettingsError,
     User,
     Worker,
     buildkitd,
     hookimpl,
+    one_of,
     setting,
+    snapshotters,
     subordinate_range,
 )
 
@@ -29,11 +37,20 @@ RANGES = "ranges.toml"
 HELPERS = ("newuidmap", "newgidmap")
 FIRST_ID, IDS = 100_000, 65_536
 UID = 51_000
+USER = User("bk", UID, UID, "/home/bk")
+RUN = Daemons.run / "user"
+KIT = RUN / "rootlesskit"
+ADDRESS = f"unix://{RUN}/buildkitd.sock"
+# The commands of the machine by which rootlesskit makes each kind of network.
+DETACHED = ("ip", "mount", "nsenter", "unshare")
+NETWORKS = {"host": (), "gvisor-tap-vsock": DETACHED, "slirp4netns": (*DETACHED, "slirp4netns")}
+SNAPSHOTTERS = ("overlayfs", "native", "fuse-overlayfs", "stargz")
+SNAPSHOTTERS_OF_CONTAINERD = ("overlayfs", "native")
 
 
 @dataclass(frozen=True)
 class RootlessWorker(Worker):
-    """buildkitd with its OCI worker, as a user without privileges."""
+    """buildkitd with its OCI or containerd worker, as a user without privileges."""
 
     name = "rootless"
     rootless = True
@@ -42,15 +59,41 @@ class RootlessWorker(Worker):
         "",
         "a user of this machine whose ranges in /etc/subuid and /etc/subgid are used; by default each cell makes its own",
     )
+    snapshotter: str = setting(
+        "overlayfs", "overlayfs, native, fuse-overlayfs or stargz; with containerd the first two"
+    )
+    net: str = setting("host", "rootlesskit's network: host, gvisor-tap-vsock or slirp4netns")
+    detach_netns: bool = setting(False, "buildkitd stays in the cell's network, beside rootlesskit's")
+    containerd: bool = setting(False, "buildkitd uses a containerd in the same user namespace")
+
+    def check(self) -> None:
+        known = SNAPSHOTTERS_OF_CONTAINERD if self.containerd else SNAPSHOTTERS
+        one_of("snapshotter", self.snapshotter, known)
+        one_of("net", self.net, ("host",) if self.containerd else tuple(NETWORKS))
+        if self.net != "host" and not self.detach_netns:
+            raise SettingsError(
+                "net", f"'net' {self.net!r} needs 'detach_netns': the mirror answers in the cell's own network alone"
+            )
+        if self.net == "host" and self.detach_netns:
+            raise SettingsError("detach_netns", "'detach_netns' needs another 'net' than 'host', to detach from")
+
+    def id(self) -> str:
+        name = "containerd-rootless" if self.containerd else self.name
+        snapshotter = "" if self.snapshotter == "overlayfs" else f"+{self.snapshotter}"
+        return name + snapshotter + (f"-{self.net}-detachnetns" if self.detach_netns else "")
 
     def tools(self) -> tuple[str, ...]:
-        return ("buildkitd", "rootlesskit", "runc")
+        more = _containerd().TOOLS if self.containerd else ()
+        return tuple(dict.fromkeys(("buildkitd", "rootlesskit", "runc", *more, *snapshotters.tools(self.snapshotter))))
 
     def host_tools(self) -> tuple[str, ...]:
-        return HELPERS
+        return (*HELPERS, *NETWORKS[self.net], *snapshotters.host_tools(self.snapshotter))
+
+    def modules(self) -> tuple[ModuleType, ...]:
+        return (*super().modules(), *((_containerd(),) if self.containerd else ()))
 
     def preflight(self, host: Host) -> tuple[Lack, ...]:
-        lacks = []
+        lacks = [*snapshotters.lacks(self.snapshotter, host)]
         if not host.user_namespaces:
             lacks.append(
                 Lack(
@@ -81,30 +124,66 @@ class RootlessWorker(Worker):
             found = subordinate_range(_read(f"/etc/{name}"), self.user) if self.user else None
             start, count = found or (FIRST_ID, IDS)
             ranges[name] = f"{start}:{count}"
-        return {buildkitd.CONFIGURATION: buildkitd.configuration(mirror), RANGES: ranges}
+        files = {buildkitd.CONFIGURATION: buildkitd.configuration(mirror, self.snapshotter), RANGES: ranges}
+        if self.containerd:
+            files[_containerd().CONFIGURATION] = _containerd().configuration(RUN)
+        return files
+
+    def state(self, daemons: Daemons) -> Mapping[str, list[str]]:
+        found: dict[str, list[str]] = _containerd().state(_containerd().socket(RUN)) if self.containerd else {}
+        return found
 
     @contextmanager
     def start(self, daemons: Daemons) -> Iterator[Backend]:
-        user = User("bk", UID, UID, "/home/bk")
-        run, state = daemons.run / "user", daemons.state / "buildkit"
-        Path("/etc/passwd").write_text(
-            f"{Path('/etc/passwd').read_text()}{user.name}:x:{UID}:{UID}::{user.home}:/bin/sh\n"
-        )
-        Path("/etc/group").write_text(f"{Path('/etc/group').read_text()}{user.name}:x:{UID}:\n")
-        for name, ids in tomllib.loads((daemons.configuration / RANGES).read_text()).items():
-            Path(f"/etc/{name}").write_text(f"{user.name}:{ids}\n")
-        for folder in (Path(user.home), run, state):
-            folder.mkdir(parents=True)
-            os.chown(folder, UID, UID)
-        address = f"unix://{run}/buildkitd.sock"
-        flags = [*buildkitd.OCI_FLAGS, "--root", str(state)]
-        daemons.start(
-            "buildkitd",
-            ["rootlesskit", "--net=host", f"--state-dir={run}/rootlesskit", *buildkitd.arguments(address, run, flags)],
-            environment={"XDG_RUNTIME_DIR": str(run), **buildkitd.environment(run, "overlayfs")},
-            user=user,
-        )
-        yield buildkitd.backend(address, "overlayfs", run, rootless=True)
+        make_user(daemons)
+        rootlesskit = ["rootlesskit", f"--net={self.net}", f"--state-dir={KIT}"]
+        environment = {"XDG_RUNTIME_DIR": str(RUN), **buildkitd.environment(RUN, self.snapshotter)}
+        state = ["--root", str(daemons.state / "buildkit")]
+        more: dict[str, Any] = {"rootless": True, "netns_detached": self.detach_netns}
+        if self.containerd:
+            containerd = _containerd()
+            daemons.start("containerd", [*rootlesskit, *containerd.arguments()], environment=environment, user=USER)
+            command = buildkitd.arguments(ADDRESS, RUN, [*containerd.flags(self.snapshotter, RUN), *state])
+            environment |= {"HOME": USER.home, "USER": USER.name}
+            child = int((KIT / "child_pid").read_text())
+            daemons.start("buildkitd", command, environment=environment, inside=child)
+            more["containerd_address"] = containerd.socket(RUN)
+        else:
+            if self.detach_netns:
+                rootlesskit += ["--detach-netns", "--disable-host-loopback"]
+            flags = [*buildkitd.OCI_FLAGS, "--oci-worker-snapshotter", self.snapshotter, *state]
+            command = [*rootlesskit, *buildkitd.arguments(ADDRESS, RUN, flags)]
+            daemons.start("buildkitd", command, environment=environment, user=USER)
+        yield buildkitd.backend(ADDRESS, self.snapshotter, RUN, **more)
+
+
+def make_user(daemons: Daemons) -> None:
+    """Make the cell's user, with ranges of ids and with folders for state and sockets."""
+    for name, line in (("passwd", f":{UID}:{UID}::{USER.home}:/bin/sh"), ("group", f":{UID}:")):
+        file = Path("/etc", name)
+        file.write_text(f"{file.read_text()}{USER.name}:x{line}\n")
+    for name, ids in tomllib.loads((daemons.configuration / RANGES).read_text()).items():
+        Path(f"/etc/{name}").write_text(f"{USER.name}:{ids}\n")
+    # The last is where containerd's shims have their sockets, wherever its own state is.
+    for folder in (
+        Path(USER.home),
+        RUN,
+        daemons.state / "buildkit",
+        daemons.state / "containerd",
+        Path("/run/containerd"),
+    ):
+        folder.mkdir(parents=True)
+        os.chown(folder, UID, UID)
+
+
+def _containerd() -> Any:
+    """The plugin that knows containerd; only `containerd` needs it."""
+    try:
+        return import_module("bk_worker_containerd")
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            "containerd", "'containerd' needs its own plugin", "pip install bk-worker-containerd"
+        ) from error
 
 
 def _read(path: str) -> str:

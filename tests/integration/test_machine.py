@@ -80,3 +80,21 @@ def test_without_the_helpers_of_rootless(small: Space) -> None:
     assert done.returncode == 36, done.stdout + done.stderr
     assert "this machine has no newuidmap" in done.stdout
     assert "apt-get install uidmap" in done.stdout
+
+
+def test_without_fuse_overlayfs(tools: Space) -> None:
+    build = tools.root / "targets/BUILD.py"
+    build.write_text(
+        build.read_text().replace(", worker", ", test_matrix, worker", 1)
+        + 'test_matrix(name = "m", tests = ["//t:test_it.py"], workers = [":oci_fuse_overlayfs"], mirror = ":mirror")\n'
+    )
+    tools.write("t/BUILD.py", "")
+    tools.write("t/test_it.py", "def test_it(sandbox): pass\n")
+    file = "/usr/bin/fuse-overlayfs"
+    script = f'if [ -e {file} ]; then mount --bind /dev/null {file}; fi; exec "$@"'
+
+    done = tools.bk("build", "//targets:m", prefix=("unshare", "--mount", "sh", "-c", script, "sh"))
+
+    assert done.returncode == 36, done.stdout + done.stderr
+    assert "1 cell skipped: this machine has no fuse-overlayfs" in done.stdout
+    assert "apt-get install fuse-overlayfs" in done.stdout

@@ -112,6 +112,7 @@ def test_the_other_matrices_pass(clone: Space, report: Report) -> None:
     for package, matrix, count in (
         ("targets", "stargz_proxy_matrix", 6),
         ("targets", "sandbox_matrix", 110),
+        ("targets", "worker_matrix", 84),
         ("tests/matrix/client", "client_matrix", 225),
     ):
         cells = [cell for cell in report(clone.root, matrix, package)["cells"] if cell["class"] != "skip"]

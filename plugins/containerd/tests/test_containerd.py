@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import pytest
 from bk_worker_containerd import CONFIGURATION, ContainerdWorker, configuration
 
-from bkrules.plugin import Mirror
+from bkrules.plugin import Mirror, SettingsError
+from bkrules.plugin.host import probe
 
 
 def test_containerd_keeps_to_its_cell() -> None:
@@ -25,3 +27,30 @@ def test_both_daemons_are_configured() -> None:
 def test_ids() -> None:
     assert ContainerdWorker().id() == "containerd"
     assert ContainerdWorker(snapshotter="native").id() == "containerd+native"
+    assert ContainerdWorker(snapshotter="fuse-overlayfs").id() == "containerd+fuse-overlayfs"
+
+
+def test_a_snapshotter_that_is_not_there() -> None:
+    with pytest.raises(SettingsError, match="one of overlayfs, native, fuse-overlayfs") as caught:
+        ContainerdWorker.from_settings({"snapshotter": "zfs"})
+
+    assert caught.value.name == "snapshotter"
+
+
+def test_every_release_reads_the_configuration() -> None:
+    """Those before 2.0 know version 2 of the format at most."""
+    assert configuration()["version"] == 2
+
+
+def test_fuse_overlayfs_is_a_daemon_that_containerd_knows() -> None:
+    worker = ContainerdWorker(snapshotter="fuse-overlayfs")
+
+    document = worker.configuration(Mirror("127.0.0.1:5000", ()))[CONFIGURATION]
+
+    assert document["proxy_plugins"] == {
+        "fuse-overlayfs": {"type": "snapshot", "address": "/run/bk/fuse-overlayfs.sock"}
+    }
+    assert {"containerd-fuse-overlayfs-grpc", "mount.fuse3"} <= set(worker.tools())
+    assert worker.host_tools() == ("fuse-overlayfs",)
+    assert [lack.what for lack in worker.preflight(probe("/nowhere/"))] == ["no /dev/fuse"]
+    assert "proxy_plugins" not in ContainerdWorker().configuration(Mirror("127.0.0.1:5000", ()))[CONFIGURATION]

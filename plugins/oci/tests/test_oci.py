@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from bk_worker_oci import OciWorker
 
@@ -13,13 +15,14 @@ def test_ids_differ_where_results_may() -> None:
     settings: list[dict[str, object]] = [
         {},
         {"snapshotter": "native"},
+        {"snapshotter": "fuse-overlayfs"},
         {"snapshotter": "stargz"},
         {"snapshotter": "stargz", "proxy": True},
     ]
 
     ids = [OciWorker.from_settings(one).id() for one in settings]
 
-    assert ids == ["oci", "oci+native", "oci+stargz", "oci+stargz-proxy"]
+    assert ids == ["oci", "oci+native", "oci+fuse-overlayfs", "oci+stargz", "oci+stargz-proxy"]
 
 
 @pytest.mark.parametrize(
@@ -56,8 +59,28 @@ def test_the_proxy_brings_its_tool_its_file_and_its_code() -> None:
     assert "containerd-stargz-grpc" not in OciWorker(snapshotter="stargz").tools()
 
 
-def test_only_stargz_needs_fuse() -> None:
+def test_background_fetch_is_off_where_stargz_is_built_in() -> None:
+    def section(**settings: object) -> dict[str, Any]:
+        document = OciWorker.from_settings(settings).configuration(MIRROR)[buildkitd.CONFIGURATION]
+        found: dict[str, Any] = document["worker"]["oci"]
+        return found
+
+    assert section(snapshotter="stargz")["stargzSnapshotter"] == {"no_background_fetch": True, "noprefetch": True}
+    assert "stargzSnapshotter" not in section(snapshotter="stargz", proxy=True)
+    assert "stargzSnapshotter" not in section()
+
+
+def test_fuse_overlayfs_brings_its_mount_helper_and_asks_for_the_machines_command() -> None:
+    worker = OciWorker(snapshotter="fuse-overlayfs")
+
+    assert "mount.fuse3" in worker.tools()
+    assert worker.host_tools() == ("fuse-overlayfs",)
+    assert OciWorker().host_tools() == ()
+
+
+@pytest.mark.parametrize("snapshotter", ["fuse-overlayfs", "stargz"])
+def test_what_mounts_by_fuse_needs_it(snapshotter: str) -> None:
     machine = probe("/nowhere/")
 
     assert OciWorker().preflight(machine) == ()
-    assert [lack.what for lack in OciWorker(snapshotter="stargz").preflight(machine)] == ["no /dev/fuse"]
+    assert [lack.what for lack in OciWorker(snapshotter=snapshotter).preflight(machine)] == ["no /dev/fuse"]

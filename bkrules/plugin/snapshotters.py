@@ -1,0 +1,25 @@
+"""Snapshotters that need more than buildkitd itself: what they bring along, and what to say where it is missing."""
+
+from __future__ import annotations
+
+from bkrules.plugin.host import Host, Lack
+
+FUSE_OVERLAYFS, STARGZ = "fuse-overlayfs", "stargz"
+
+
+def tools(snapshotter: str) -> tuple[str, ...]:
+    """The pinned binaries that a snapshotter runs. containerd mounts fuse-overlayfs by a helper of that name."""
+    return ("mount.fuse3",) if snapshotter == FUSE_OVERLAYFS else ()
+
+
+def host_tools(snapshotter: str) -> tuple[str, ...]:
+    """The commands of the machine that a snapshotter runs: fuse-overlayfs is C, and is linked with the machine's libfuse3."""
+    return (FUSE_OVERLAYFS,) if snapshotter == FUSE_OVERLAYFS else ()
+
+
+def lacks(snapshotter: str, host: Host) -> tuple[Lack, ...]:
+    """What this machine lacks for a snapshotter, beside the commands of `host_tools`."""
+    if host.fuse or snapshotter not in (FUSE_OVERLAYFS, STARGZ):
+        return ()
+    why = f"the {snapshotter} snapshotter mounts layers through it"
+    return (Lack("no /dev/fuse", why, "load it:  modprobe fuse"),)
