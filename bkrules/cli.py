@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 
 from bkrules import __version__, errors
-from bkrules.commands import build, cache, doctor, query, rc, why, workers
+from bkrules.commands import build, cache, doctor, plugin, query, rc, why, workers
 from bkrules.commands.arguments import Parser, spelled_out
 from bkrules.errors import BkError, UsageError
 from bkrules.loading.workspace import root_of
@@ -19,7 +19,7 @@ EPILOG = """exit codes:
   0 success   1 build failed   2 wrong usage   3 tests failed   4 nothing ran
   8 interrupted   36 this machine lacks something   37 a bug of bk"""
 
-COMMANDS = (build, query, workers, why, cache, doctor)
+COMMANDS = (build, query, workers, plugin, why, cache, doctor)
 
 
 def main(argv: Sequence[str]) -> int:

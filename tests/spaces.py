@@ -86,3 +86,9 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"it did not happen in {seconds:g} s"
         time.sleep(0.05)
+
+
+def pip(python: str, *arguments: str) -> None:
+    """Run pip with that interpreter."""
+    done = subprocess.run([python, "-m", "pip", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

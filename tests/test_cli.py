@@ -56,7 +56,7 @@ BAD_BUILD_FILES = {
     "bad value of a setting": (
         "worker(name = 'w', plugin = 'oci', snapshotter = 'zfs')",
         1,
-        ["'snapshotter' must be one of overlayfs, native, stargz, but was 'zfs'", "p/BUILD.py:2"],
+        ["'snapshotter' must be one of overlayfs, native, fuse-overlayfs, stargz, but was 'zfs'", "p/BUILD.py:2"],
     ),
     "a worker without its tool": (
         "worker(name = 'w', plugin = 'rootless')",

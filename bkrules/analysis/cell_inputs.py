@@ -110,7 +110,7 @@ def plugin_files(worker: Worker) -> dict[str, str]:
     waiting = list(worker.modules())
     while waiting:
         module = waiting.pop()
-        file = module.__file__
+        file = getattr(module, "__file__", None)  # modules inside of the interpreter have none
         top = module.__name__.partition(".")[0]
         if file is None or module.__name__ in seen or top == "bkrules" or top in sys.stdlib_module_names:
             continue

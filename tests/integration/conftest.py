@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
+import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,3 +92,21 @@ def leftovers() -> Callable[[Path], dict[str, list[str]]]:
         }
 
     return look
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> str:
+    """The interpreter of a copy of this environment, in which a test may install and uninstall."""
+    folder = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    packages = folder / "lib" / version / "site-packages"
+    shutil.copytree(sysconfig.get_path("purelib"), packages, dirs_exist_ok=True, copy_function=_link)
+    return str(folder / "bin/python")
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -3,42 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 import subprocess
-import sys
-import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-from spaces import Space
+from spaces import Space, pip
 
 STRANGER = Path(__file__).parents[1] / "plugins/stranger"
-
-
-@pytest.fixture
-def environment(tmp_path: Path) -> str:
-    """The interpreter of a copy of this environment, in which a test may install and uninstall."""
-    folder = tmp_path / "environment"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    packages = folder / "lib" / version / "site-packages"
-    shutil.copytree(sysconfig.get_path("purelib"), packages, dirs_exist_ok=True, copy_function=_link)
-    return str(folder / "bin/python")
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-
-
-def pip(python: str, *arguments: str) -> None:
-    done = subprocess.run([python, "-m", "pip", *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_an_uninstalled_worker_is_unknown(tools: Space, environment: str) -> None:
@@ -102,3 +75,50 @@ def test_two_workers_of_one_name_are_refused(tools: Space, environment: str, tmp
 
     assert done.returncode == 1
     assert "two plugins have a worker 'oci': bk-worker-oci 0.1.0 and bk-worker-strange" in done.stderr
+
+
+def test_a_plugin_that_is_begun_passes_the_check(tools: Space, environment: str) -> None:
+    space = dataclasses.replace(tools, python=environment)
+    assert space.bk("plugin", "new", "narrow", "--folder", "mine").returncode == 0
+    pip(environment, "install", "--no-index", "--no-deps", "--no-build-isolation", str(space.root / "mine/narrow"))
+
+    done = space.bk("plugin", "check", "//mine/narrow:narrow", "--disk_cache", str(space.cache))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("//mine/narrow:narrow: narrow, by the plugin narrow\n")
+    assert done.stdout.count("\n  ok      ") == 4
+    assert "10 cells: 10 passed" in done.stdout
+    own = [environment, "-m", "pytest", "-q", "--import-mode=importlib", "mine/narrow/tests"]
+    done = subprocess.run(own, cwd=space.root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_a_worker_does_wrong_is_found(tools: Space, environment: str) -> None:
+    """Its key has the host's name, and it says another snapshotter than it starts."""
+    space = dataclasses.replace(tools, python=environment)
+    assert space.bk("plugin", "new", "narrow", "--folder", "mine").returncode == 0
+    module = space.root / "mine/narrow/bk_worker_narrow.py"
+    text = module.read_text().replace(
+        "environment=environment), self.snapshotter)", 'environment=environment), "native")'
+    )
+    text = text.replace(
+        "    def tools(self)",
+        "    def cache_key(self):\n        return {'host': socket.gethostname()}\n\n    def tools(self)",
+    )
+    module.write_text(text.replace("from typing import Any", "import socket\nimport sys\nfrom typing import Any"))
+    pip(environment, "install", "--no-index", "--no-deps", "--no-build-isolation", str(space.root / "mine/narrow"))
+
+    done = space.bk("plugin", "check", "//mine/narrow:narrow", "--disk_cache", str(space.cache))
+
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "FAILED  what goes into keys is the same everywhere: cache_key() differ" in done.stdout
+    failed = {line.split("/")[0] for line in done.stdout.splitlines() if line.startswith("FAILED: test_")}
+    assert failed == {"FAILED: test_boots_as_it_says"}
+
+
+def test_only_workers_are_checked(tools: Space) -> None:
+    done = tools.bk("plugin", "check", "//targets:busybox", "--disk_cache", str(tools.cache))
+
+    assert done.returncode == 4
+    assert "no worker among //targets:busybox" in done.stderr
+    assert tools.bk("plugin", "check", "//targets:oci", "--image", "docker.io/library/none:1").returncode == 2

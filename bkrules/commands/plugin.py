@@ -1,0 +1,133 @@
+"""`bk plugin list`, `check` and `new`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bkrules import errors
+from bkrules.commands.arguments import add_execution, command, nothing, options_of
+from bkrules.errors import UsageError
+
+if TYPE_CHECKING:
+    from bkrules.commands.arguments import Commands
+    from bkrules.label import Label
+    from bkrules.loading.workspace import Workspace
+    from bkrules.rule import Target
+
+USUAL = "docker.io/library/busybox:latest"
+
+
+def add(commands: Commands) -> None:
+    """Add the commands of this module to the parser."""
+    plugin = command(commands, "plugin", _plugin, "look after plugins: list, check, new")
+    plugin.add_argument(
+        "what",
+        choices=("list", "check", "new"),
+        help="print what is installed; see whether workers do what every worker must; begin a plugin",
+    )
+    plugin.add_argument(
+        "names", nargs="*", metavar="NAME", help="for check: patterns of workers; for new: the worker, as in my_worker"
+    )
+    plugin.add_argument("--json", action="store_true", help="for list: print JSON")
+    plugin.add_argument("--folder", default="plugins", help="for new: where its folder is made (default: %(default)s)")
+    plugin.add_argument("--mirror", metavar="LABEL", help="for check: the image_mirror; by default the only one")
+    plugin.add_argument("--image", metavar="REFERENCE", help=f"for check: one of its images, with a shell ({USUAL})")
+    add_execution(plugin)
+
+
+def _plugin(arguments: argparse.Namespace) -> int:
+    what, names = arguments.what, arguments.names
+    if (what == "list" and names) or (what == "check" and not names) or (what == "new" and len(names) != 1):
+        wants = {"list": "no name", "check": "patterns of workers", "new": "one name"}[what]
+        raise UsageError("usage", f"plugin {what}: it takes {wants}", hint="see `bk plugin --help`")
+    commands = {"list": _list, "check": _check, "new": _new}
+    return commands[what](arguments)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from bkrules.plugin.manager import load
+
+    plugins: dict[str, list[str]] = {}
+    for worker, distribution in sorted(load().distributions.items()):
+        plugins.setdefault(distribution, []).append(worker)
+    if arguments.json:
+        print(
+            json.dumps(
+                [{"distribution": name, "workers": workers} for name, workers in sorted(plugins.items())], indent=1
+            )
+        )
+        return errors.SUCCESS
+    for name, workers in sorted(plugins.items()):
+        print(f"{name}: {', '.join(workers)}")
+    return errors.SUCCESS
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from bkrules.build import analyze_targets, execute, open_workspace, package_of
+    from bkrules.conformance.checks import CHECKS, of_cells
+    from bkrules.conformance.declare import conformance
+    from bkrules.label import parse_pattern
+    from bkrules.providers import WorkerInfo
+    from bkrules.report.summary import summarize
+
+    options = options_of(arguments)
+    patterns = [text.strip() for text in arguments.names]
+    workspace = open_workspace(".")
+    package = package_of(workspace, ".")
+    named = workspace.match([parse_pattern(text, package) for text in patterns])
+    workers = [target for target in named if target.rule.name == "worker"]
+    if not workers:
+        raise nothing(f"no worker among {' '.join(patterns)}", "see `bk query 'kind(worker, //...)'`")
+    mirror = _mirror(workspace, arguments.mirror)
+    target = conformance([one.label for one in workers], mirror.label, _image(mirror, arguments.image))
+    analysis = analyze_targets(workspace, [target])
+    wrong = 0
+    for label in (one.label for one in workers):
+        (info,) = analysis.actions.providers[label]
+        assert isinstance(info, WorkerInfo)
+        print(f"{label}: {info.id}, by the plugin {info.worker.name}")
+        for promise, check in CHECKS:
+            problem = check(info.worker)
+            wrong += bool(problem)
+            print(f"  FAILED  {promise}: {problem}" if problem else f"  ok      {promise}", flush=True)
+    result = execute(analysis, options)
+    print(summarize(result, analysis.out))
+    for problem in of_cells(result.cells, analysis.out / target.label.name):
+        wrong += 1
+        print(f"FAILED: {problem}")
+    if wrong and result.exit_code in (errors.SUCCESS, errors.MACHINE_LACKS):
+        return errors.TESTS_FAILED
+    return result.exit_code
+
+
+def _mirror(workspace: Workspace, label: str | None) -> Target:
+    from bkrules.label import parse_pattern
+
+    found = [one for one in workspace.match([parse_pattern(label or "//...", "")]) if one.rule.name == "image_mirror"]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(str(one.label) for one in found) or "none"
+    raise UsageError(
+        "mirror", f"plugin check: which image_mirror? There is: {names}", hint="name one with --mirror=LABEL"
+    )
+
+
+def _image(mirror: Target, wanted: str | None) -> str:
+    images: dict[str, Label] = mirror.attributes["images"]
+    if wanted is None:
+        return USUAL if USUAL in images else next(iter(images))
+    if wanted not in images:
+        raise UsageError("image", f"plugin check: {mirror.label} has no {wanted}", hint=f"it has: {', '.join(images)}")
+    return wanted
+
+
+def _new(arguments: argparse.Namespace) -> int:
+    from bkrules.commands.skeleton import write
+
+    folder = write(arguments.names[0], Path(arguments.folder))
+    print(f"{folder} has a plugin with one worker, {folder.name}; the next ./bk installs it. Check it with:")
+    print(f"  ./bk plugin check //{folder}:{folder.name}")
+    return errors.SUCCESS

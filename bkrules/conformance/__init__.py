@@ -1,0 +1,1 @@
+"""What every worker must do, whoever wrote it: `bk plugin check`."""

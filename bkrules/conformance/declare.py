@@ -1,0 +1,70 @@
+"""The cells of `bk plugin check`: the tests of `cells.py` on some workers, with a fresh sandbox each and on a shared one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bkrules.action import Cell, Text, parameters
+from bkrules.analysis.cell_inputs import Limits, sandbox_inputs
+from bkrules.analysis.context import Context
+from bkrules.analysis.matrix import meaning, only_test
+from bkrules.analysis.test_marks import read_tests
+from bkrules.label import Label
+from bkrules.providers import MatrixInfo, MirrorInfo, WorkerInfo
+from bkrules.rule import Attr, Location, Rule, Target
+from bkrules.rules.test_matrix import ISOLATION, OUTPUTS
+
+TIMEOUT = 120
+STAGED = "conformance/test_worker.py"
+
+
+def _analyze(context: Context) -> tuple[object, ...]:
+    text = Path(__file__).with_name("cells.py").read_text()
+    mirror = context.provider("mirror", context.attribute("mirror"), MirrorInfo, "an image_mirror")
+    image = context.attribute("image")
+    for label in context.attribute("workers"):
+        worker = context.provider("workers", label, WorkerInfo, "a worker")
+        sandbox = sandbox_inputs(context, worker, mirror.images, Limits())
+        for test in read_tests(text):
+            shown = only_test(text, test.callable)
+            own = Text(meaning(shown).encode(), shown.encode())
+            for isolation in ISOLATION:
+                axes = {"isolation": isolation, "image": image}
+                spec = {
+                    **sandbox.parameters,
+                    "isolation": isolation,
+                    "axes": {axis: {"choice": value, "value": value} for axis, value in axes.items()},
+                    "worker": worker.id,
+                    "test": f"{STAGED}::{test.callable}",
+                }
+                context.declare(
+                    "TestCell",
+                    [parameters(spec)],
+                    {**sandbox.inputs, f"src/{STAGED}": own},
+                    OUTPUTS,
+                    environment=sandbox.environment,
+                    platform=sandbox.platform,
+                    timeout=TIMEOUT,
+                    cell=Cell(context.label, test.name, worker.id, (("isolation", isolation),)),
+                )
+    return (MatrixInfo(tuple(action.id for action in context.actions)),)
+
+
+_RULE = Rule(
+    "worker_conformance",
+    "What every worker must do. No build file can use it.",
+    {
+        "workers": Attr("labels", "The workers.", required=True),
+        "mirror": Attr("label", "The image_mirror that answers in every cell.", required=True),
+        "image": Attr("string", "The image to build from; it has a shell.", required=True),
+    },
+    _analyze,
+)
+
+
+def conformance(workers: Sequence[Label], mirror: Label, image: str) -> Target:
+    """The target whose cells say whether these workers do what every worker must."""
+    name = "plugin_check"
+    attributes = {"name": name, "tags": (), "workers": tuple(workers), "mirror": mirror, "image": image}
+    return Target(Label("", name), _RULE, attributes, {}, Location("bk plugin check", 1))

@@ -1,0 +1,67 @@
+"""What of a worker goes into keys, told by a process of its own.
+
+It must be the same wherever it is asked: in another folder, with another environment, on a host of another name, and whatever
+order Python gives to sets. `differences` asks in such surroundings, twice.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import socket
+import subprocess
+import sys
+from typing import Any
+
+from bkrules.analysis.cell_inputs import plugin_files
+from bkrules.plugin.manager import load
+from bkrules.plugin.worker import MIRROR_ADDRESS, Mirror, Worker
+
+_CLONE_NEWUTS = 0x04000000
+_HOSTS = ("docker.io", "registry.example.com")
+_SURROUNDINGS = (
+    {"PYTHONHASHSEED": "1", "HOME": "/root", "TZ": "UTC", "LANG": "C.UTF-8", "USER": "root"},
+    {"PYTHONHASHSEED": "4711", "HOME": "/nowhere", "TZ": "Asia/Tokyo", "LANG": "C", "USER": "somebody"},
+)
+
+
+def facts(worker: Worker) -> dict[str, Any]:
+    """What of a worker goes into keys, by name."""
+    return {
+        "id()": worker.id(),
+        "settings()": worker.settings(),
+        "tools()": list(worker.tools()),
+        "host_tools()": list(worker.host_tools()),
+        "features()": sorted(worker.features()),
+        "cache_key()": dict(worker.cache_key()),
+        "configuration()": {
+            name: dict(one) for name, one in worker.configuration(Mirror(MIRROR_ADDRESS, _HOSTS)).items()
+        },
+        "modules()": sorted(plugin_files(worker)),
+    }
+
+
+def differences(worker: Worker) -> list[str]:
+    """The names of the facts that are not the same everywhere. Raises CalledProcessError when they cannot be told."""
+    here = json.loads(json.dumps(facts(worker)))
+    differ = set()
+    for number, surroundings in enumerate(_SURROUNDINGS):
+        command = [sys.executable, "-P", "-m", __name__, f"host{number}", worker.name, json.dumps(worker.settings())]
+        environment = {"PATH": os.environ.get("PATH", ""), **surroundings}
+        folder = ("/", os.path.expanduser("~"))[number]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+        there = json.loads(done.stdout)
+        differ |= {name for name in here if here[name] != there[name]}
+    return sorted(differ)
+
+
+def main(host: str, name: str, settings: str) -> None:
+    """Print the facts of the worker of that name."""
+    if ctypes.CDLL(None).unshare(_CLONE_NEWUTS) == 0:
+        socket.sethostname(host)
+    print(json.dumps(facts(load().workers[name].from_settings(json.loads(settings)))))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
