@@ -44,6 +44,7 @@ from bkrules.observed import note
 from bkrules.plugin.manager import Plugins, load
 from bkrules.report import artifacts
 from bkrules.report.build_result import BuildResult, by_matrix
+from bkrules.report.output import LOG, Follower, block, folder_of
 from bkrules.report.progress import Progress, wants_live
 from bkrules.rule import Target
 from bkrules.rules import RULES
@@ -66,6 +67,7 @@ class Options:
     remote: RemoteOptions | None = None
     cache_test_results: str = "auto"
     test_attempts: int | None = None
+    test_output: str = "errors"
 
 
 @dataclass(frozen=True)
@@ -316,16 +318,23 @@ def _execute(
     progress = Progress(sys.stderr, len(actions), live=wants_live(sys.stderr))
     execution = Execution(analysis, options, progress.say)
     results = execution.executor.results
+    followers: dict[str, Follower] = {}
 
     def on_start(action: Action) -> None:
         execution.prepare(tests=any(one.cell for one in actions.values()))
         progress.start(action.title, action.mnemonic)
+        if action.cell is not None and options.test_output == "streamed":
+            followers[action.id] = Follower(analysis.out / folder_of(action.cell) / LOG, progress.say)
 
     def on_result(result: Result) -> None:
         results[result.action.id] = result
         if result.has_run:
             execution.history.note(result.action.id, result.seconds, failed=result.status in ("failed", "timed out"))
+        if result.action.id in followers:
+            followers.pop(result.action.id).stop()
         progress.end(result)
+        if result.action.cell is not None and options.test_output == "all" and (text := block(result, analysis.out)):
+            progress.say(text)
         told(result)
 
     scheduler = Scheduler(
@@ -352,6 +361,8 @@ def _execute(
             scheduler.join()
     finally:
         execution.interrupt()
+        for follower in followers.values():
+            follower.stop()
         progress.close()
         execution.close()
     why = ("the build was interrupted", "interrupted") if interrupted else ("an earlier action failed", "")

@@ -15,6 +15,7 @@ from bkrules.build import Options
 from bkrules.cache.remote_options import RemoteOptions
 from bkrules.errors import BkError, UsageError
 from bkrules.observed import doubt
+from bkrules.report.output import CHOICES as OUTPUTS
 
 HEADERS = "BK_REMOTE_HEADER"
 
@@ -125,6 +126,14 @@ def add_tests(parser: argparse.ArgumentParser) -> None:
         type=_attempts,
         metavar="N",
         help="how often a test that fails may run; default: 3 times in a matrix with flaky = True, else once",
+    )
+    group.add_argument(
+        "--test_output",
+        "--test-output",
+        choices=OUTPUTS,
+        default="errors",
+        help="of tests: nothing; the ends of the logs of those that fail (the default); each log when its test ends; "
+        "each line when it is written, one test at a time",
     )
 
 
@@ -252,12 +261,13 @@ def _positive(text: str) -> int:
 def options_of(arguments: argparse.Namespace) -> Options:
     """How to build, as the command line says it. Raises UsageError."""
     return Options(
-        arguments.jobs,
+        1 if arguments.test_output == "streamed" else arguments.jobs,
         os.path.abspath(arguments.disk_cache),
         arguments.keep_going,
         remote=remote_of(arguments),
         cache_test_results=arguments.cache_test_results,
         test_attempts=arguments.flaky_test_attempts,
+        test_output=arguments.test_output,
     )
 
 

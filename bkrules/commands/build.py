@@ -79,11 +79,12 @@ def _finish(analysis: Analysis, options: Options, arguments: argparse.Namespace,
     targets = [target for target in analysis.targets.targets if target.label in wanted]
     events.configured(patterns_of(arguments), targets, analysis.wanted(), analysis.out)
     result = execute(analysis, options, events.result)
-    text = summarize(result, analysis.out)
+    text = summarize(result, analysis.out, tails=options.test_output in ("errors", "all"))
     print(text, flush=True)
     events.finished(result.exit_code)
     has_all = result.exit_code == errors.SUCCESS and all(map(_is_known, result.results))
-    if has_all and options.remote is None and not arguments.build_event_json_file:
+    said_more = arguments.build_event_json_file or options.test_output in ("all", "streamed")
+    if has_all and options.remote is None and not said_more:
         _keep(text, analysis, result, arguments.argv)
     return result.exit_code
 

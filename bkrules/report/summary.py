@@ -14,12 +14,12 @@ DAEMON_LINES = 8
 TAIL_WIDTH = 240
 
 
-def summarize(build: BuildResult, out: Path) -> str:
-    """All that is printed when a build is over."""
+def summarize(build: BuildResult, out: Path, *, tails: bool = True) -> str:
+    """All that is printed when a build is over; with `tails`, the ends of the logs of what failed too."""
     parts = []
     for label, cells in by_matrix(build.results).items():
         parts.append(f"{label}\n{grid(cells)}")
-    parts += [_failure(result, out) for result in build.results if result.status in ("failed", "timed out")]
+    parts += [_failure(result, out, tails) for result in build.results if result.status in ("failed", "timed out")]
     parts += [f"error: a worker that cells shared: {leak}" for leak in build.leaks]
     parts += [f"error: {build.fault}"] if build.fault else []
     parts += _remarks(build.results)
@@ -81,12 +81,12 @@ def _mark_of_runs(runs: Sequence[Result]) -> str:
     return f"{runs[0].status} in {len(runs)} runs{cached}"
 
 
-def _failure(result: Result, out: Path) -> str:
+def _failure(result: Result, out: Path, tails: bool) -> str:
     action = result.action
     if action.cell is None:
         lines = [f"error: {result.reason}"]
         lines += [f"  {line}" for line in result.hint.splitlines()]
-        return "\n".join([*lines, *_tail(result.log)])
+        return "\n".join([*lines, *(_tail(result.log) if tails else ())])
     kinds = [result.failure] if result.failure not in ("", "test") else []
     attempts = len(result.ran.attempts) if result.ran else 0
     kinds += [_count(attempts, "attempt")] if attempts > 1 else []
@@ -99,7 +99,7 @@ def _failure(result: Result, out: Path) -> str:
     logs = [path for path in logs if path.name != TIMELINE]
     for log in logs:
         count = TAIL_LINES if log.name == "test.log" else DAEMON_LINES
-        lines += [f"  {log}", *_tail(log.read_text(errors="replace"), count)]
+        lines += [f"  {log}", *(_tail(log.read_text(errors="replace"), count) if tails else ())]
     return "\n".join(lines)
 
 

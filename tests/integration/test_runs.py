@@ -76,3 +76,19 @@ def test_a_flaky_matrix(tools: Space, report: Report) -> None:
     assert "FAILED (2 attempts): " in done.stdout
     document = json.loads((tools.root / "bk-out/targets/small/report.json").read_text())
     assert len(document["cells"][0]["attempts"]) == 2
+
+
+def test_what_tests_print(tools: Space) -> None:
+    matrix(tools, "def test_it(sandbox):\n    print('a word')\n    assert False, 'and no more'\n", "oci", "oci_stargz")
+
+    said = {wish: tools.bk("test", "//targets:small", f"--test_output={wish}") for wish in ("summary", "errors", "all")}
+    streamed = tools.bk("test", "//targets:small", "--test_output=streamed")
+
+    assert {done.returncode for done in (*said.values(), streamed)} == {3}
+    assert "    | a word" not in said["summary"].stdout
+    assert "test.log" in said["summary"].stdout
+    assert said["errors"].stdout.count("    | a word") == 2
+    assert "a word" not in said["errors"].stderr
+    assert said["all"].stderr.count("==================== Test output for //targets:small[test_it/worker=oci") == 2
+    assert streamed.stderr.splitlines().count("a word") == 2
+    assert "    | a word" not in streamed.stdout

@@ -1,0 +1,95 @@
+"""What tests print, beyond the ends of the logs of those that failed: each log as a block, or line by line while a test runs."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from bkrules.action import Cell, FileNode
+from bkrules.execution.result import Result
+
+CHOICES = ("summary", "errors", "all", "streamed")
+LOG = "test.log"
+_PERIOD = 0.1
+_RULE = "=" * 80
+
+
+def block(result: Result, out: Path) -> str:
+    """All that the test of a cell printed, between two rules as Bazel draws them; empty when there is no log."""
+    cell = result.action.cell
+    assert cell is not None
+    kept = result.outputs.get(LOG)
+    path = Path(kept.path) if isinstance(kept, FileNode) else out / folder_of(cell) / LOG
+    if not path.is_file():
+        return ""
+    head = f"==================== Test output for {cell.label}:"
+    return f"{head}\n{path.read_text(errors='replace').rstrip()}\n{_RULE}"
+
+
+def folder_of(cell: Cell) -> Path:
+    """Where the logs of a cell are below `bk-out`."""
+    return Path(cell.matrix.package, cell.matrix.name, cell.name)
+
+
+class Follower:
+    """Says each line that is written to a log from now on, until `stop`. What is there already is of another run.
+
+    The log may be replaced by a new one meanwhile, as it is for each attempt.
+    """
+
+    def __init__(self, path: Path, say: Callable[[str], None]) -> None:
+        self._path, self._say = path, say
+        self._over = threading.Event()
+        self._file = self._opened()
+        self._rest = b""
+        if self._file is not None:
+            self._file.seek(0, os.SEEK_END)
+        self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Say what is left, and end."""
+        self._over.set()
+        self._thread.join()
+        if self._file is not None:
+            self._file.close()
+
+    def _follow(self) -> None:
+        over = False
+        while not over:
+            over = self._over.wait(_PERIOD)  # what has been written before is read once more after it
+            newer = self._opened()
+            self._read()
+            if newer is not None and (self._file is None or not _is_same(newer, self._file)):
+                self._end()
+                self._file, newer = newer, self._file
+                self._read()
+            if newer is not None:
+                newer.close()
+        self._end()
+
+    def _opened(self) -> BinaryIO | None:
+        try:
+            return self._path.open("rb")
+        except FileNotFoundError:
+            return None
+
+    def _read(self) -> None:
+        if self._file is not None:
+            *lines, self._rest = (self._rest + self._file.read()).split(b"\n")
+            for line in lines:
+                self._say(line.decode(errors="replace"))
+
+    def _end(self) -> None:
+        """Say the last line, which lacks its end."""
+        if self._rest:
+            self._say(self._rest.decode(errors="replace"))
+        self._rest = b""
+
+
+def _is_same(one: BinaryIO, other: BinaryIO) -> bool:
+    """Whether two open files are one. While one of them is open, no new file gets its number."""
+    return os.path.samestat(os.fstat(one.fileno()), os.fstat(other.fileno()))
