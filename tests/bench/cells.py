@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import shutil
 import signal
 import subprocess
@@ -21,9 +20,9 @@ from bench import floor, go_side
 from bench.bk_side import PHASES, BkSide
 from bench.floor import Floor
 from bench.kinds import CELLS, COPIES, KINDS, Failed, Run
+from bench.shared import machine, numbers, positive, say, table
 from spaces import Space
 
-from bkrules import __version__
 from bkrules.action import DirectoryNode, FileNode
 from bkrules.cache.atomic import place
 from bkrules.digest import of_file
@@ -58,21 +57,11 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Compare cells of bk with BuildKit's own integration harness.")
-    parser.add_argument("--rounds", type=_positive, default=5, help="how often each is timed")
+    parser.add_argument("--rounds", type=positive, default=5, help="how often each is timed")
     parser.add_argument(
-        "--parallel", type=_numbers, default=[1, 2, 4], metavar="N,...", help="how many cells run at a time"
+        "--parallel", type=numbers, default=[1, 2, 4], metavar="N,...", help="how many cells run at a time"
     )
     return parser.parse_args()
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive number, but was {text!r}")
-    return int(text)
-
-
-def _numbers(text: str) -> list[int]:
-    return [_positive(word) for word in text.split(",")]
 
 
 def _lacks() -> list[str]:
@@ -108,7 +97,7 @@ def _bench(folder: Path, rounds: int, parallel: Sequence[int]) -> None:
     plugins = manager.load()
     bk = BkSide(REPOSITORY, _disk_cache(), folder)
     cells = bk.cells()
-    _say("warm-up")
+    say("warm-up")
     for side in _SIDES:
         _run(side, bk, assets, max(parallel))
     runs: dict[tuple[int, str], list[Run]] = {(number, side): [] for number in parallel for side in _SIDES}
@@ -117,29 +106,25 @@ def _bench(folder: Path, rounds: int, parallel: Sequence[int]) -> None:
     for turn in range(1, rounds + 1):
         for (number, side), found in runs.items():
             found.append(_run(side, bk, assets, number))
-            _say(f"round {turn} of {rounds}: {side}, {number} at a time: {found[-1].seconds:.2f} s")
+            say(f"round {turn} of {rounds}: {side}, {number} at a time: {found[-1].seconds:.2f} s")
         for cell in cells:
             floors[cell["worker"]].append(floor.measure(assets, plugins, cell))
         loads.append(os.getloadavg()[0])
     alone = min(parallel)
     print(f"\n{CELLS} cells, {COPIES} of each worker; wall seconds of {rounds} rounds\n")
-    print(_table(_wall(runs)))
+    print(table(_wall(runs)))
     print(f"\nOne cell, median milliseconds; {alone} at a time\n")
-    print(_table(_by_kind({side: runs[alone, side] for side in _SIDES}, floors)))
-    print(f"\n{_machine(assets, loads)}")
+    print(table(_by_kind({side: runs[alone, side] for side in _SIDES}, floors)))
+    print("\n".join(["", *machine(loads), *_versions(assets)]))
 
 
 def _run(side: str, bk: BkSide, assets: Path, parallel: int) -> Run:
     return bk.run(parallel) if side == "bk" else go_side.run(assets, parallel, tuned=side == "go tuned")
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 def _build_tools() -> None:
     """Have bk build its tools, the image and the Go harness. Raises Failed."""
-    _say("building the tools and the Go harness")
+    say("building the tools and the Go harness")
     space = Space(REPOSITORY, _disk_cache())
     done = space.bk("build", "//:all", "//targets:busybox", "//tests/bench:go_harness")
     if done.returncode:
@@ -184,30 +169,8 @@ def _by_kind(runs: Mapping[str, Sequence[Run]], floors: Mapping[str, Sequence[Fl
     return rows
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            text.rjust(width) if text[:1].isdigit() or text == "-" else text.ljust(width)
-            for text, width in zip(row, widths, strict=True)
-        )
-        for row in rows
-    )
-
-
-def _machine(assets: Path, loads: Sequence[float]) -> str:
-    """What was measured on, and with what."""
-    model = next(
-        (line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ""
-    )
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 30
-    lines = [
-        f"machine: {os.cpu_count()} x {model or platform.machine()}, {memory} GiB, {platform.system()} {platform.release()}",
-        f"bk {__version__}, Python {platform.python_version()}",
-        *(_version(assets / "bin" / tool) for tool in ("buildkitd", "containerd", "runc", "rootlesskit", "registry")),
-        f"load average: {loads[0]:.2f} before, {min(loads[1:]):.2f} to {max(loads[1:]):.2f} after each round",
-    ]
-    return "\n".join(lines)
+def _versions(assets: Path) -> list[str]:
+    return [_version(assets / "bin" / tool) for tool in ("buildkitd", "containerd", "runc", "rootlesskit", "registry")]
 
 
 def _version(binary: Path) -> str:

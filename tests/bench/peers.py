@@ -1,0 +1,56 @@
+"""Which tools this machine has: those of the Python registry are installed for the bench alone, Bazel when that is asked for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from bench.tools import REPOSITORY, Bazel, Bk, Doit, Ninja, Scons, Tool
+
+TOOLS: tuple[type[Tool], ...] = (Bk, Ninja, Doit, Scons, Bazel)
+_PINNED = ("ninja==1.13.2", "doit==0.37.0", "SCons==4.11.1")
+_BAZEL = "bazel-bootstrap"
+
+
+class Missing(Exception):
+    """Why a tool cannot take part, and what to do."""
+
+
+def find(kind: type[Tool], *, install: bool) -> Tool:
+    """The tool; with `install`, what it takes may be installed as a package of the machine. Raises Missing."""
+    if kind is Bk:
+        return Bk(str(REPOSITORY / "bk"))
+    if kind is Bazel:
+        return Bazel(_bazel(install=install))
+    return kind(str(_environment() / "bin" / kind.name.lower()))
+
+
+def _bazel(*, install: bool) -> str:
+    program = shutil.which("bazel")
+    if program is None and install and os.geteuid() == 0:
+        _run(["apt-get", "install", "--yes", "--no-install-recommends", _BAZEL])
+        program = shutil.which("bazel")
+    if program is None:
+        raise Missing(f"no bazel; on Debian, as root: apt-get install {_BAZEL}, or --install")
+    return program
+
+
+def _environment() -> Path:
+    """A Python environment with the pinned peers, kept between runs."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "bk-bench", "peers")
+    made = cache / "made"
+    if not made.is_file() or made.read_text() != repr(_PINNED):
+        _run([sys.executable, "-m", "venv", "--clear", str(cache)])
+        _run([str(cache / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *_PINNED])
+        made.write_text(repr(_PINNED))
+    return cache
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr or done.stdout).strip().splitlines()[-1:]
+        raise Missing(f"{' '.join(command[:4])} ... failed: {' '.join(last)}")

@@ -1,0 +1,54 @@
+"""What the benches share: tables, the machine in words, what a run says while it goes on."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bkrules import __version__
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as aligned columns, numbers to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            text.rjust(width) if text[:1].isdigit() or text == "-" else text.ljust(width)
+            for text, width in zip(row, widths, strict=True)
+        )
+        for row in rows
+    )
+
+
+def machine(loads: Sequence[float]) -> list[str]:
+    """What was measured on: processors, memory, kernel, bk, Python, and the load before and after each round."""
+    model = next(
+        (line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ""
+    )
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 30
+    return [
+        f"machine: {os.cpu_count()} x {model or platform.machine()}, {memory} GiB, {platform.system()} {platform.release()}",
+        f"bk {__version__}, Python {platform.python_version()}",
+        f"load average: {loads[0]:.2f} before, {min(loads[1:]):.2f} to {max(loads[1:]):.2f} after each round",
+    ]
+
+
+def say(line: str) -> None:
+    """Tell what goes on."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def positive(text: str) -> int:
+    """A number of the command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a positive number, but was {text!r}")
+    return int(text)
+
+
+def numbers(text: str) -> list[int]:
+    """Numbers of the command line, with commas between them."""
+    return [positive(word) for word in text.split(",")]
