@@ -7,9 +7,10 @@ only what the key covers: the arguments and the resolved inputs.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -175,23 +176,35 @@ def merkle(nodes: Mapping[str, Node]) -> tuple[Digest, dict[Digest, bytes]]:
 
 
 def _directory(folder: Mapping[str, Any], blobs: dict[Digest, bytes]) -> Digest:
-    files: list[reapi.Message] = []
-    directories: list[reapi.Message] = []
+    files: list[bytes] = []
+    directories: list[bytes] = []
     for name in sorted(folder):
         node = folder[name]
         if isinstance(node, FileNode):
-            files.append({"name": name, "digest": to_message(node.digest), "is_executable": node.executable})
+            files.append(_file_message(name, node.digest.hash, node.digest.size, node.executable))
             continue
         if isinstance(node, DirectoryNode):
             found, inner = node.tree
             blobs.update(inner)
         else:
             found = _directory(node, blobs)
-        directories.append({"name": name, "digest": to_message(found)})
-    data = reapi.encode("Directory", {"files": files, "directories": directories})
-    own = digest.of_bytes(data)
+        directories.append(reapi.encode("DirectoryNode", {"name": name, "digest": to_message(found)}))
+    own, data = _directory_message(tuple(files), tuple(directories))
     blobs[own] = data
     return own
+
+
+# The same tools and libraries are inputs of many actions, so what is encoded once is kept for a while.
+@functools.lru_cache(maxsize=1 << 14)
+def _file_message(name: str, content: str, size: int, executable: bool) -> bytes:
+    message = {"name": name, "digest": {"hash": content, "size_bytes": size}, "is_executable": executable}
+    return reapi.encode("FileNode", message)
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _directory_message(files: tuple[bytes, ...], directories: tuple[bytes, ...]) -> tuple[Digest, bytes]:
+    data = reapi.encode("Directory", {"files": files, "directories": directories})
+    return digest.of_bytes(data), data
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,8 +246,9 @@ def _leaf(node: Node) -> str:
     return f"{node.digest} executable" if isinstance(node, FileNode) and node.executable else str(node.digest)
 
 
-def _properties(pairs: Iterable[tuple[str, str]]) -> list[reapi.Message]:
-    return [{"name": name, "value": value} for name, value in sorted(pairs)]
+@functools.lru_cache(maxsize=1 << 10)
+def _properties(pairs: tuple[tuple[str, str], ...]) -> tuple[bytes, ...]:
+    return tuple(reapi.encode("Property", {"name": name, "value": value}) for name, value in sorted(pairs))
 
 
 def to_message(value: Digest) -> reapi.Message:

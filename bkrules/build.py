@@ -222,7 +222,7 @@ class Execution:
 
     def _is_wanted(self, action: Action) -> bool:
         """Whether the bytes that an action makes are to be shown in `bk-out`."""
-        return self._show and (action.cell is not None or action.label in self.analysis.targets.wanted)
+        return self._show and (action.cell is not None or action.label in self.analysis.targets.asked)
 
     def _may_be_cached(self, action: Action) -> bool:
         """Whether a result from before will do. Bazel's rule for `auto`: who asks for several runs wants them to run."""
@@ -399,7 +399,7 @@ def _stop_signals() -> Iterator[None]:
 def _write_outputs(analysis: Analysis, build: BuildResult) -> None:
     for label, cells in by_matrix(build.results).items():
         artifacts.write_matrix(label, cells, build, analysis.out)
-    wanted = set(analysis.targets.wanted)
+    wanted = analysis.targets.asked
     for result in build.results:
         if result.action.cell is None:
             artifacts.keep_key_of_action(result, analysis.out)

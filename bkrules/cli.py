@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 import traceback
@@ -21,9 +22,13 @@ EPILOG = """exit codes:
 
 COMMANDS = (build, query, workers, plugin, why, cache, doctor)
 
+# What loading and analysis make lives to the end, so looking through it for garbage again and again finds none.
+_MANY_OBJECTS = 100_000
+
 
 def main(argv: Sequence[str]) -> int:
     """Run one command; its exit code. Prints errors that a user can act on, and a traceback for a bug."""
+    gc.set_threshold(_MANY_OBJECTS)
     try:
         arguments = _parse(argv)
         arguments.argv = list(argv)

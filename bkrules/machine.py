@@ -62,7 +62,7 @@ class Machine:
     def helpers(self, commands: Iterable[str]) -> dict[str, str]:
         """The files of commands of this machine and of the libraries they load, by their names in a key. Raises MachineLacks."""
         paths = [find(command) for command in commands]
-        return {os.path.basename(path): path for path in [*paths, *_closure(paths, self.store)]}
+        return {os.path.basename(path): path for path in [*paths, *_closure(tuple(paths), self.store)]}
 
 
 @functools.cache
@@ -99,7 +99,7 @@ def load(store: str) -> Machine:
         host=probe(),
         interpreter=interpreter,
         binds=tuple(sorted({stdlib, sys.prefix, package})),
-        libraries=_closure([interpreter, *extensions], store),
+        libraries=_closure((interpreter, *extensions), store),
         packages=_packages(),
         runtime=tuple(runtime),
         store=store,
@@ -113,13 +113,14 @@ def _packages() -> str:
     return "".join(f"{name}\n" for name in sorted(names))
 
 
-def _closure(binaries: list[str], store: str) -> tuple[str, ...]:
+@functools.cache
+def _closure(binaries: tuple[str, ...], store: str) -> tuple[str, ...]:
     """The shared libraries that the dynamic linker would load for `binaries`, sorted."""
     if not binaries:
         return ()
     memory = f"{store}/libraries-{os.path.basename(binaries[0])}.json"
     known = _remembered(memory)
-    if known is not None and known["for"] == binaries:
+    if known is not None and known["for"] == list(binaries):
         return tuple(known["libraries"])
     libraries = _ask_linker(binaries)
     stamps = {path: _stamp(path) for path in [*binaries, *libraries]}
@@ -144,7 +145,7 @@ def _stamp(path: str) -> list[int]:
     return [found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino]
 
 
-def _ask_linker(binaries: list[str]) -> list[str]:
+def _ask_linker(binaries: Iterable[str]) -> list[str]:
     environment = {"PATH": SEARCH_PATH, "LC_ALL": "C"}
     answer = subprocess.run([find("ldd"), *binaries], env=environment, capture_output=True, text=True, check=False)
     if "not found" in answer.stdout:

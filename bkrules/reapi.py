@@ -50,12 +50,22 @@ SCHEMA: dict[str, dict[int, tuple[str, str]]] = {
 
 
 def encode(name: str, message: Message) -> bytes:
-    """The canonical bytes of a message. Raises KeyError for a field that the message does not have."""
-    schema = SCHEMA[name]
-    unknown = message.keys() - {field for field, _ in schema.values()}
-    if unknown:
-        raise KeyError(f"{name} has no field {sorted(unknown)}")
-    return b"".join(_field(tag, kind, message.get(field)) for tag, (field, kind) in sorted(schema.items()))
+    """The canonical bytes of a message. Raises KeyError for a field that the message does not have.
+
+    A message within it may be given as its bytes, when those are known already.
+    """
+    known, fields = _FIELDS[name]
+    if not message.keys() <= known:
+        raise KeyError(f"{name} has no field {sorted(message.keys() - known)}")
+    parts: list[bytes] = []
+    for field, kind, repeats, start in fields:
+        value = message.get(field)
+        if repeats:
+            for item in value or ():
+                _add(parts, kind, start, item)
+        elif value if kind in SCALARS else value is not None:
+            _add(parts, kind, start, value)
+    return b"".join(parts)
 
 
 def decode(name: str, data: bytes) -> Message:
@@ -76,25 +86,20 @@ def decode(name: str, data: bytes) -> Message:
     return message
 
 
-def _field(tag: int, kind: str, value: Any) -> bytes:
-    if kind[0] == "*":
-        return b"".join(_entry(tag, kind[1:], item) for item in value or ())
-    if value is None or (kind in SCALARS and not value):
-        return b""
-    return _entry(tag, kind, value)
-
-
-SCALARS = ("s", "y", "i", "b")
-
-
-def _entry(tag: int, kind: str, value: Any) -> bytes:
+def _add(parts: list[bytes], kind: str, start: bytes, value: Any) -> None:
+    """Add a field's tag and value."""
     if kind in "ib":
-        return _varint(tag << 3) + _varint(int(value))
-    body = value.encode() if kind == "s" else bytes(value) if kind == "y" else encode(kind, value)
-    return _varint(tag << 3 | 2) + _varint(len(body)) + body
+        parts += (start, _varint(int(value)))
+        return
+    body = (
+        value.encode() if kind == "s" else bytes(value) if kind == "y" or type(value) is bytes else encode(kind, value)
+    )
+    parts += (start, _varint(len(body)), body)
 
 
 def _varint(number: int) -> bytes:
+    if 0 <= number < len(_SHORT):
+        return _SHORT[number]
     number &= (1 << 64) - 1
     out = bytearray()
     while number > 0x7F:
@@ -102,6 +107,23 @@ def _varint(number: int) -> bytes:
         number >>= 7
     out.append(number)
     return bytes(out)
+
+
+SCALARS = ("s", "y", "i", "b")
+_SHORT = [bytes([number]) for number in range(128)]
+_Field = tuple[str, str, bool, bytes]
+
+
+def _compiled(schema: dict[int, tuple[str, str]]) -> tuple[set[str], list[_Field]]:
+    """The names of a message's fields, and each with its kind, whether it repeats, and the bytes it starts with."""
+    fields = []
+    for tag, (field, kind) in sorted(schema.items()):
+        plain = kind.removeprefix("*")
+        fields.append((field, plain, kind != plain, _varint(tag << 3 | (0 if plain in "ib" else 2))))
+    return {field for field, _ in schema.values()}, fields
+
+
+_FIELDS = {name: _compiled(schema) for name, schema in SCHEMA.items()}
 
 
 def _default(kind: str) -> Any:

@@ -103,7 +103,7 @@ def _keep(text: str, analysis: Analysis, result: BuildResult, argv: list[str]) -
         sysconfig.get_path("purelib"),
         "/dev/fuse",
         *filter(None, modules),
-        *artifacts.outputs(result, analysis.targets.wanted, analysis.out),
+        *artifacts.outputs(result, analysis.targets.asked, analysis.out),
     ]
     before, after = text.rsplit(f"{result.seconds:.2f}", 1)
     with suppress(OSError):  # where it cannot be kept, the next build works it out again

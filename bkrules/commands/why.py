@@ -91,4 +91,4 @@ def _why(arguments: argparse.Namespace) -> int:
 def _is_asked_for(action: Action, analysis: Analysis, cells: set[str]) -> bool:
     if cells:
         return action.cell is not None and action.cell.name in cells
-    return action.label in analysis.targets.wanted
+    return action.label in analysis.targets.asked

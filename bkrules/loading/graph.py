@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 from bkrules.errors import LoadError
@@ -20,6 +21,11 @@ class TargetGraph:
     targets: tuple[Target, ...]
     wanted: tuple[Label, ...]
     edges: dict[Label, tuple[Label, ...]]
+
+    @cached_property
+    def asked(self) -> frozenset[Label]:
+        """Those that were asked for, to be looked up."""
+        return frozenset(self.wanted)
 
 
 def close(

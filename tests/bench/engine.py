@@ -161,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     tools, missing = _tools(options.tools, install=options.install)
     loads = [os.getloadavg()[0]]
     try:
-        with _scratch() as folder, _group() as group:
+        with _scratch() as folder, cgroup() as group:
             bench = Bench(folder, group, tools, options.sizes, options.clean)
             try:
                 bench.prepare()
@@ -223,7 +223,7 @@ def _scratch() -> Iterator[Path]:
 
 
 @contextmanager
-def _group() -> Iterator[str]:
+def cgroup() -> Iterator[str]:
     """A cgroup in which the kernel counts the time of a command and all that it starts."""
     group = f"{host.probe().cgroup}/bk-bench-{os.getpid()}"
     os.mkdir(group)
