@@ -4,7 +4,7 @@ from bkrules import glob, test_matrix
 
 test_matrix(
     name = "client_matrix",
-    tests = glob(["test_*.py"]),
+    tests = glob(["test_*.py"], exclude = ["test_lazy.py"]),
     workers = [
         "//targets:oci",
         "//targets:oci_stargz",
@@ -13,4 +13,26 @@ test_matrix(
         "//targets:rootless",
     ],
     mirror = "//targets:mirror",
+)
+
+# Each way to pull lazily, and two workers that do not.
+test_matrix(
+    name = "lazy_matrix",
+    tests = ["test_lazy.py"],
+    workers = [
+        "//targets:oci",
+        "//targets:oci_stargz",
+        "//targets:oci_stargz_proxy",
+        "//targets:containerd",
+        "//targets:containerd_stargz",
+        "//targets:rootless_stargz",
+    ],
+    mirror = "//targets:mirror",
+    axes = {"compression": {"gzip": "latest", "estargz": "esgz"}},
+    # these make their own images, of both kinds
+    exclude = [
+        {"test": "test_the_tree_*", "compression": "gzip"},
+        {"test": "test_layers_made_*", "compression": "gzip"},
+        {"test": "test_another_table_*", "compression": "gzip"},
+    ],
 )
