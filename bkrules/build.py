@@ -266,21 +266,22 @@ class Execution:
             test_attempts=self.options.test_attempts,
         )
 
-    def look_up(self, action: Action) -> tuple[str | None, dict[str, str], bool]:
-        """The key of an action, its leaves, and whether its result is cached. No key when what it depends on has no result."""
+    def look_up(self, action: Action) -> tuple[str | None, dict[str, str], str | None]:
+        """The key of an action, its leaves, and in which cache its result is. No key when what it depends on has no result."""
         executor = self.executor
         if not all(name in executor.results for name in action.dependencies):
-            return None, {}, False
+            return None, {}, None
         try:
             whole = executor.key(action)
         except BkError as error:
-            return None, {"error": error.message}, False
+            return None, {"error": error.message}, None
         found = executor.look_up(action)
         if found is None and self.remote is not None:
             found = executor.ask(action)
         if found is not None and found.status == "passed":
             executor.results[action.id] = found
-        return whole.digest.hash, dict(whole.leaves), action.id in executor.results
+        kept = executor.results.get(action.id)
+        return whole.digest.hash, dict(whole.leaves), kept.cache if kept else None
 
     def interrupt(self) -> None:
         """End whatever runs, and what waits for another run of bk."""

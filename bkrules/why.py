@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
-from bkrules.errors import MachineLacks
+from bkrules.errors import MachineLacks, UsageError
 
 _PATIENCE = 30.0
 KEY, PREVIOUS = "key.json", "previous_key.json"
@@ -82,38 +85,105 @@ def _short(text: str | None) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-def read_key(place: str, name: str) -> dict[str, Any] | None:
-    """The key that a run kept in a folder or at a URL; nothing when it kept none. Raises MachineLacks when neither can be told."""
-    try:
+@contextmanager
+def opened(place: str, *, must_exist: bool) -> Iterator[Read]:
+    """What reads the keys that a run kept, by their paths in its `bk-out`: a folder, the URL of one, or an archive with one.
+
+    A key that is not there is nothing. Raises UsageError when there is no run at `place`, unless it need not exist, and
+    MachineLacks when it cannot be read.
+    """
+    with ExitStack() as stack:
         if place.startswith(("http://", "https://")):
-            import requests
-
-            answer = requests.get(f"{place}/{name}", timeout=_PATIENCE)
-            if answer.status_code == requests.codes.not_found:
-                return None
-            answer.raise_for_status()
-            document: dict[str, Any] = answer.json()
+            fetch = _from_server(place)
+        elif os.path.isfile(place):
+            fetch = _from_archive(place, stack)
+        elif must_exist and not os.path.isdir(place):
+            hint = "name a bk-out folder, the URL of one, or an archive with one in it"
+            raise UsageError("against", f"--against: there is nothing at {place}", hint=hint)
         else:
-            with open(f"{place}/{name}", "rb") as file:
-                document = json.load(file)
-        return document
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise MachineLacks("against", f"cannot read {place}/{name}: {error}", hint="see --against") from error
+            fetch = _from_folder(place)
+
+        def read(path: str) -> Mapping[str, Any] | None:
+            try:
+                data = fetch(path)
+                return None if data is None else _document(data)
+            except FileNotFoundError:
+                return None
+            except (OSError, ValueError) as error:
+                raise MachineLacks("against", f"cannot read {place}/{path}: {error}", hint="see --against") from error
+
+        yield read
 
 
-def explain(key: str | None, leaves: Mapping[str, str], read: Read, *, cached: bool, waits_for: str) -> str:
-    """One line. `read` gives what the last build kept: its key, or that which it found when it ran the action anew."""
+def _document(data: bytes) -> dict[str, Any]:
+    document = json.loads(data)
+    if not isinstance(document, dict) or not {"key", "leaves"} <= document.keys():
+        raise ValueError("it holds no key")
+    return document
+
+
+def _from_folder(place: str) -> Callable[[str], bytes | None]:
+    return lambda path: Path(place, path).read_bytes()
+
+
+def _from_server(place: str) -> Callable[[str], bytes | None]:
+    def fetch(path: str) -> bytes | None:
+        import requests
+
+        answer = requests.get(f"{place}/{path}", timeout=_PATIENCE)
+        if answer.status_code == requests.codes.not_found:
+            return None
+        answer.raise_for_status()
+        return answer.content
+
+    return fetch
+
+
+def _from_archive(place: str, stack: ExitStack) -> Callable[[str], bytes | None]:
+    """Of a zip or a tar, compressed or not, as CI keeps them: `bk-out` may lie at its top or in a folder."""
+    import tarfile
+    import zipfile
+
+    names: Collection[str]
+    take: Callable[[str], bytes]
+    if zipfile.is_zipfile(place):
+        zipped = stack.enter_context(zipfile.ZipFile(place))
+        names, take = zipped.namelist(), lambda name: zipped.read(name)
+    elif tarfile.is_tarfile(place):
+        tar = stack.enter_context(tarfile.TarFile.open(place))
+        members = {member.name: member for member in tar if member.isfile()}
+        names, take = members, lambda name: _whole(tar.extractfile(members[name]))
+    else:
+        hint = "name a bk-out folder, the URL of one, or an archive with one in it"
+        raise UsageError("against", f"--against: {place} is neither a zip nor a tar", hint=hint)
+
+    def fetch(path: str) -> bytes | None:
+        found = [name for name in names if name == path or name.endswith(f"/{path}")]
+        return take(min(found, key=len)) if found else None
+
+    return fetch
+
+
+def _whole(file: IO[bytes] | None) -> bytes:
+    assert file is not None  # of a regular file there is always one
+    return file.read()
+
+
+def explain(key: str | None, leaves: Mapping[str, str], read: Read, *, cache: str | None, waits_for: str) -> str:
+    """One line. `read` gives what the last build kept: its key, or that which it found when it ran the action anew.
+
+    `cache` is where the result is: disk, remote, or nowhere.
+    """
     if key is None:
         return f"would run: {waits_for} would run first"
     last = read(KEY)
-    if cached:
+    if cache:
+        where = "cached" if cache == "disk" else "cached in the remote cache"
         previous = read(PREVIOUS)
         if last is None or previous is None or last["key"] != key:
-            return "cached"
+            return where
         changed = difference(previous["leaves"], last["leaves"])
-        return f"cached; it ran in the last build: {changed or 'its result before was no passed one'}"
+        return f"{where}; it ran in the last build: {changed or 'its result before was no passed one'}"
     if last is None:
         return "would run: nothing is known of an earlier run"
     changed = difference(last["leaves"], leaves)

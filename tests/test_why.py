@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Mapping
 from functools import partial
@@ -11,8 +12,8 @@ from typing import Any
 import pytest
 
 from bkrules.action import parameters
-from bkrules.errors import MachineLacks
-from bkrules.why import KEY, PREVIOUS, compare, difference, explain, read_key
+from bkrules.errors import MachineLacks, UsageError
+from bkrules.why import KEY, PREVIOUS, compare, difference, explain, opened
 
 LEAVES = {
     "argument/0": parameters({"axes": {"a": 1}, "test": "t"}),
@@ -53,16 +54,17 @@ def test_what_is_said_of_an_action() -> None:
     say = partial(explain, "k1", LEAVES, waits_for="//:go FetchWheel")
 
     assert (
-        explain(None, {}, kept(), cached=False, waits_for="//:go FetchWheel")
+        explain(None, {}, kept(), cache=None, waits_for="//:go FetchWheel")
         == "would run: //:go FetchWheel would run first"
     )
-    assert say(kept(), cached=False) == "would run: nothing is known of an earlier run"
-    assert say(kept(key=("k0", other)), cached=False) == "would run: input/x was sha256:0 and is sha256:1"
-    assert say(kept(key=("k1", LEAVES)), cached=False).startswith("would run: its last result is not in the cache")
-    assert say(kept(), cached=True) == "cached"
-    assert say(kept(key=("k1", LEAVES)), cached=True) == "cached"
+    assert say(kept(), cache=None) == "would run: nothing is known of an earlier run"
+    assert say(kept(key=("k0", other)), cache=None) == "would run: input/x was sha256:0 and is sha256:1"
+    assert say(kept(key=("k1", LEAVES)), cache=None).startswith("would run: its last result is not in the cache")
+    assert say(kept(), cache="disk") == "cached"
+    assert say(kept(key=("k1", LEAVES)), cache="disk") == "cached"
+    assert say(kept(key=("k1", LEAVES)), cache="remote") == "cached in the remote cache"
     ran = kept(key=("k1", LEAVES), previous_key=("k0", other))
-    assert say(ran, cached=True) == "cached; it ran in the last build: input/x was sha256:0 and is sha256:1"
+    assert say(ran, cache="disk") == "cached; it ran in the last build: input/x was sha256:0 and is sha256:1"
     assert (KEY, PREVIOUS) == ("key.json", "previous_key.json")
 
 
@@ -74,18 +76,56 @@ def test_comparing_with_another_run() -> None:
     assert say(kept()) == "that run kept no key of it"
 
 
-def test_keys_are_read_from_a_folder_and_from_a_server(tmp_path: Path) -> None:
-    (tmp_path / "cell").mkdir()
-    (tmp_path / "cell/key.json").write_text(json.dumps({"key": "k", "leaves": LEAVES}))
-    (tmp_path / "cell/previous_key.json").write_text("{")
-    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The bk-out of a run, with a key, and one that is cut short."""
+    folder = tmp_path / "run/bk-out/t/cell"
+    folder.mkdir(parents=True)
+    (folder / "key.json").write_text(json.dumps({"key": "k", "leaves": LEAVES}))
+    (folder / "previous_key.json").write_text("{")
+    return tmp_path / "run/bk-out"
+
+
+def read_from(place: str) -> None:
+    with opened(place, must_exist=True) as read:
+        found = read("t/cell/key.json")
+        assert found is not None
+        assert (found["key"], found["leaves"]) == ("k", LEAVES)
+        assert read("t/none/key.json") is None
+        assert read("cel/key.json") is None
+        with pytest.raises(MachineLacks, match="cannot read"):
+            read("t/cell/previous_key.json")
+
+
+def test_keys_are_read_from_a_folder_and_from_a_server(run: Path) -> None:
+    handler = partial(SimpleHTTPRequestHandler, directory=str(run))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever).start()
-        for place in (str(tmp_path), f"http://127.0.0.1:{server.server_port}"):
-            found = read_key(f"{place}/cell", KEY)
-            assert found is not None
-            assert found["key"] == "k"
-            assert read_key(f"{place}/none", KEY) is None
-            with pytest.raises(MachineLacks, match="cannot read"):
-                read_key(f"{place}/cell", PREVIOUS)
+        for place in (str(run), f"http://127.0.0.1:{server.server_port}"):
+            read_from(place)
         server.shutdown()
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "gztar"])
+@pytest.mark.parametrize("top", ["bk-out", "."])
+def test_keys_are_read_from_an_archive(run: Path, tmp_path: Path, kind: str, top: str) -> None:
+    """With the folder in it, or only what is in the folder, as different CI servers pack it."""
+    if top == "bk-out":
+        read_from(shutil.make_archive(str(tmp_path / "run"), kind, run.parent, "bk-out"))
+    else:
+        read_from(shutil.make_archive(str(tmp_path / "run"), kind, run))
+
+
+def test_where_no_run_is(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no archive")
+    for place, words in (("none", "there is nothing at"), ("text", "neither a zip nor a tar")):
+        with pytest.raises(UsageError, match=words), opened(str(tmp_path / place), must_exist=True):
+            pass
+    with opened(str(tmp_path / "none"), must_exist=False) as read:
+        assert read("t/cell/key.json") is None
+
+
+def test_a_file_that_is_no_key(run: Path) -> None:
+    (run / "t/cell/key.json").write_text("[]")
+    with opened(str(run), must_exist=True) as read, pytest.raises(MachineLacks, match="it holds no key"):
+        read("t/cell/key.json")

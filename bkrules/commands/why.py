@@ -8,7 +8,8 @@ import json
 import os
 import re
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from bkrules import errors
 from bkrules.action import Action
@@ -27,6 +28,7 @@ from bkrules.report.artifacts import action_folder
 
 if TYPE_CHECKING:
     from bkrules.commands.arguments import Commands
+    from bkrules.why import Read
 
 
 _PATTERN_OF_CELL = re.compile(r"((?://|:)[^\[]*)\[(.*)\]")  # //pkg:matrix[test_x[a]/worker=oci]
@@ -39,7 +41,9 @@ def add(commands: Commands) -> None:
         "patterns", nargs="+", metavar="CELL-or-PATTERN", help="test_x/worker=oci, //pkg:matrix[CELL], //pkg:name"
     )
     why.add_argument(
-        "--against", metavar="RUN", help="compare with the keys of another run: a bk-out folder, or its URL"
+        "--against",
+        metavar="RUN",
+        help="compare with the keys of another run: a bk-out folder, its URL, or a zip or tar of it",
     )
     why.add_argument("--json", action="store_true", help="print JSON")
     add_cells(why)
@@ -48,7 +52,7 @@ def add(commands: Commands) -> None:
 
 
 def _why(arguments: argparse.Namespace) -> int:
-    from bkrules.why import compare, explain, read_key
+    from bkrules.why import compare, explain, opened
 
     named = [text for text in patterns_of(arguments) if "[" in text or "/worker=" in text]
     parts = [_PATTERN_OF_CELL.fullmatch(text) for text in named]
@@ -61,22 +65,32 @@ def _why(arguments: argparse.Namespace) -> int:
     execution = Execution(analysis, options, lambda line: print(line, file=sys.stderr), show=False)
     against = (arguments.against or str(analysis.out)).rstrip("/")
     documents = []
-    for action in analysis.wanted().values():
-        key, leaves, cached = execution.look_up(action)
-        if not _is_asked_for(action, analysis, cells if len(named) == len(arguments.patterns) else set()):
-            continue
-        waits = next((name for name in action.dependencies if name not in execution.executor.results), "")
-        folder = os.path.relpath(action_folder(action, analysis.out), analysis.out)
-        read = functools.partial(read_key, f"{against}/{folder}")
-        if action.cell is not None and action.cell.skip:
-            why = f"skipped: {action.cell.skip}"
-        elif "error" in leaves:
-            why = leaves["error"]
-        elif arguments.against:
-            why = compare(key, leaves, read, waits_for=waits)
-        else:
-            why = explain(key, leaves, read, cached=cached, waits_for=waits)
-        documents.append({"action": action.id, "name": action.title, "cached": cached, "key": key, "why": why})
+    with opened(against, must_exist=bool(arguments.against)) as run:
+        for action in analysis.wanted().values():
+            key, leaves, cache = execution.look_up(action)
+            if not _is_asked_for(action, analysis, cells if len(named) == len(arguments.patterns) else set()):
+                continue
+            waits = next((name for name in action.dependencies if name not in execution.executor.results), "")
+            folder = os.path.relpath(action_folder(action, analysis.out), analysis.out)
+            read = functools.partial(_in, run, folder)
+            if action.cell is not None and action.cell.skip:
+                why = f"skipped: {action.cell.skip}"
+            elif "error" in leaves:
+                why = leaves["error"]
+            elif arguments.against:
+                why = compare(key, leaves, read, waits_for=waits)
+            else:
+                why = explain(key, leaves, read, cache=cache, waits_for=waits)
+            documents.append(
+                {
+                    "action": action.id,
+                    "name": action.title,
+                    "cached": cache is not None,
+                    "cache": cache,
+                    "key": key,
+                    "why": why,
+                }
+            )
     execution.digests.save()
     if not documents:
         raise nothing(f"no cell or action is called {' or '.join(arguments.patterns)}", "see `bk aquery //...`")
@@ -86,6 +100,10 @@ def _why(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(documents, indent=1))
     return errors.SUCCESS
+
+
+def _in(run: Read, folder: str, name: str) -> Mapping[str, Any] | None:
+    return run(f"{folder}/{name}")
 
 
 def _is_asked_for(action: Action, analysis: Analysis, cells: set[str]) -> bool:

@@ -201,6 +201,24 @@ def test_a_build_of_hits_in_the_disk_cache_asks_nobody(machine: Machine) -> None
     assert "hit local 3, hit remote 0, ran 0, " in done.stdout
 
 
+def test_why_knows_of_results_in_the_remote_cache(machine: Machine, start: Start) -> None:
+    server = start()
+    first, second = machine("first"), machine("second")
+    build(first, server.url)
+    other = str(first.root / "bk-out")
+
+    said = [
+        second.bk("why", "//images:third", *words, "--disk_cache", str(second.cache))
+        for words in ((), (f"--remote_cache={server.url}",), (f"--remote_cache={server.url}", "--against", other))
+    ]
+
+    assert [done.stdout for done in said] == [
+        "//images:third: would run: //images:second Image would run first\n",
+        "//images:third: cached in the remote cache\n",
+        "//images:third: the same key\n",
+    ]
+
+
 @pytest.mark.parametrize("mode", ["zstd", "uncompressed"])
 @pytest.mark.parametrize("damage", ["deleted", "truncated", "altered"])
 def test_a_blob_that_the_server_lost_is_noticed_and_healed(
