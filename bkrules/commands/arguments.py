@@ -90,6 +90,9 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-k", "--keep_going", "--keep-going", action="store_true", help="go on with what does not depend on a failure"
     )
+    parser.add_argument(
+        "--nokeep_going", "--nokeep-going", dest="keep_going", action="store_false", help="what a .bkrc may have undone"
+    )
     add_tests(parser)
     add_cells(parser)
     parser.add_argument(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import time
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,6 +59,10 @@ class Events:
 
     def started(self, command: str, patterns: Sequence[str], workspace: str, version: str) -> None:
         """The build has begun."""
+        if self._file is None:
+            return
+        import uuid
+
         self._post(
             {"started": {}},
             [self._progress_id(), {"pattern": {"pattern": list(patterns)}}, _FINISHED],

@@ -150,3 +150,10 @@ def test_more_files_are_read_after_the_others(tmp_path: Path) -> None:
 )
 def test_a_command_line_has_three_parts(words: list[str], parts: tuple[list[str], str, list[str]]) -> None:
     assert rc.split(cli._parser()[0], words) == parts
+
+
+def test_what_a_file_switches_on_the_command_line_switches_off() -> None:
+    parser = cli._parser()[0]
+    assert parser.parse_args(["build", "-k", "--nokeep_going", "//a"]).keep_going is False
+    assert parser.parse_args(["build", "--nokeep_going", "--keep_going", "//a"]).keep_going is True
+    assert parser.parse_args(["build", "//a"]).keep_going is False
