@@ -136,6 +136,7 @@ BAD_COMMAND_LINES = {
     "no command": ([], ["the following arguments are required: COMMAND"]),
     "unknown command": (["bild", "//..."], ["invalid choice: 'bild'"]),
     "unknown flag": (["build", "--jbos=2", "//..."], ["--jbos=2"]),
+    "a shortened option": (["build", "--job=4", "//..."], ["unrecognized arguments: --job=4"]),
     "bad runs": (["test", "--runs_per_test=0", "//..."], ["--runs_per_test", "positive number, but was '0'"]),
     "bad attempts": (["test", "--flaky_test_attempts=many", "//..."], ["--flaky_test_attempts", "but was 'many'"]),
     "bad wish": (["test", "--cache_test_results=maybe", "//..."], ["'maybe'", "auto"]),

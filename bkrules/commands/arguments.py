@@ -21,7 +21,12 @@ HEADERS = "BK_REMOTE_HEADER"
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are bk's own."""
+    """A parser whose errors are bk's own. Options are not to be shortened, as with Bazel: a new one must not change what old words
+    mean.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{**settings, "allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
         # what is misspelt may be a secret all the same
