@@ -49,6 +49,7 @@ from bkrules.report.progress import Progress, wants_live
 from bkrules.rule import Target
 from bkrules.rules import RULES
 from bkrules.selection import Selected, Selection, select
+from bkrules.wishes import NONE, Wishes, granted
 
 if TYPE_CHECKING:
     from bkrules.cache.remote import Remote
@@ -138,14 +139,16 @@ def open_workspace(folder: str) -> Workspace:
     return workspace
 
 
-def analyze_patterns(folder: str, patterns: Sequence[str], *, kind: str = "", runs: Runs = ONCE) -> Analysis:
+def analyze_patterns(
+    folder: str, patterns: Sequence[str], *, kind: str = "", runs: Runs = ONCE, wishes: Wishes = NONE
+) -> Analysis:
     """Load and analyse what the patterns name; with `kind`, only the targets of that rule. Raises BkError."""
     workspace = open_workspace(folder)
     package = package_of(workspace, folder)
     targets = workspace.match([parse_pattern(text, package) for text in patterns], manual=False)
     if kind:
         targets = [target for target in _unfolded(workspace, targets) if target.rule.name == kind]
-    return analyze_targets(workspace, targets, runs)
+    return analyze_targets(workspace, targets, runs, wishes)
 
 
 def _unfolded(workspace: Workspace, targets: Iterable[Target]) -> list[Target]:
@@ -168,13 +171,15 @@ def package_of(workspace: Workspace, folder: str) -> str:
     return "" if package == "." else package
 
 
-def analyze_targets(workspace: Workspace, targets: Iterable[Target], runs: Runs = ONCE) -> Analysis:
+def analyze_targets(
+    workspace: Workspace, targets: Iterable[Target], runs: Runs = ONCE, wishes: Wishes = NONE
+) -> Analysis:
     """Analyse these targets and all that they depend on. Raises BkError."""
     plugins = load()
     out = Path(workspace.root, OUTPUT)
     here = functools.lru_cache(maxsize=1)(lambda: machine.load(str(out / STATE)))
-    graph = close(workspace, targets, plugins)
-    actions = analyze(graph, workspace, plugins, here)
+    graph = granted(close(workspace, targets, plugins), workspace, plugins, wishes)
+    actions = analyze(graph, workspace, plugins, here, wishes.unsupported)
     workspace.save()
     return Analysis(workspace, plugins, graph, actions, here, out, runs)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bkrules.action import Action
-from bkrules.analysis.context import Context
+from bkrules.analysis.context import Context, Unsupported, missing
 from bkrules.label import Label
 from bkrules.loading.graph import TargetGraph
 from bkrules.loading.workspace import Workspace
@@ -23,11 +23,17 @@ class ActionGraph:
     providers: dict[Label, tuple[object, ...]]
 
 
-def analyze(graph: TargetGraph, workspace: Workspace, plugins: Plugins, machine: Callable[[], Machine]) -> ActionGraph:
+def analyze(
+    graph: TargetGraph,
+    workspace: Workspace,
+    plugins: Plugins,
+    machine: Callable[[], Machine],
+    unsupported: Unsupported = missing,
+) -> ActionGraph:
     """The actions of every target of the graph. Raises LoadError for what a rule refuses."""
     result = ActionGraph({}, {}, {})
     for target in graph.targets:
-        context = Context(target, workspace, plugins, machine, result.providers)
+        context = Context(target, workspace, plugins, machine, result.providers, unsupported)
         result.providers[target.label] = target.rule.analyze(context)
         result.of_target[target.label] = tuple(action.id for action in context.actions)
         for action in context.actions:

@@ -17,7 +17,6 @@ from bkrules.analysis.updaters import Update, merged
 from bkrules.errors import MachineLacks
 from bkrules.images.reference import Reference
 from bkrules.machine import Machine
-from bkrules.plugin.features import FEATURES
 from bkrules.plugin.worker import MIRROR_ADDRESS, Mirror, Worker
 from bkrules.providers import WorkerInfo
 
@@ -69,7 +68,7 @@ def sandbox_inputs(
         "plugin": info.worker.name,
         "settings": info.worker.settings(),
         "mirror": [str(one) for one in sorted(images)],
-        "unsupported": sorted(FEATURES - info.worker.features()),
+        "unsupported": sorted(context.unsupported(info.worker.features())),
         "limits": {"memory": limits.memory << 20, "pids": limits.pids, "disk": limits.disk << 20},
     }
     return SandboxInputs(inputs, dict(ENVIRONMENT), machine.host.features, spec)

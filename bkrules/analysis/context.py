@@ -10,10 +10,19 @@ from bkrules.errors import LoadError
 from bkrules.label import Label
 from bkrules.loading.workspace import Workspace
 from bkrules.machine import Machine
+from bkrules.plugin.features import FEATURES
 from bkrules.plugin.manager import Plugins
 from bkrules.rule import Target
 
 Provider = TypeVar("Provider")
+
+
+Unsupported = Callable[[frozenset[str]], frozenset[str]]
+
+
+def missing(features: frozenset[str]) -> frozenset[str]:
+    """What a worker with these features cannot do."""
+    return FEATURES - features
 
 
 class Context:
@@ -26,6 +35,7 @@ class Context:
         plugins: Plugins,
         machine: Callable[[], Machine],
         providers: Mapping[Label, tuple[object, ...]],
+        unsupported: Unsupported = missing,
     ) -> None:
         self.target = target
         self.label = target.label
@@ -34,6 +44,7 @@ class Context:
         self.actions: list[Action] = []
         self._machine = machine
         self._providers = providers
+        self.unsupported = unsupported
 
     @property
     def machine(self) -> Machine:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bkrules import __version__, errors, observed, unchanged
 from bkrules.build import Analysis, Options, analyze_patterns, execute, selected
 from bkrules.commands.arguments import add_execution, add_patterns, command, nothing, options_of, patterns_of, runs_of
-from bkrules.commands.harness import add_selection, selection_of
+from bkrules.commands.harness import add_selection, add_wishes, selection_of, wishes_of
 from bkrules.execution.result import Result
 from bkrules.loading.workspace import root_of
 from bkrules.report import artifacts
@@ -31,10 +31,12 @@ def add(commands: Commands) -> None:
     build = command(commands, "build", _build, "build targets; a matrix runs the cells that have no proven answer")
     add_patterns(build)
     add_selection(build)
+    add_wishes(build)
     add_execution(build)
     test = command(commands, "test", _test, "the same for the matrices among the targets")
     add_patterns(test)
     add_selection(test)
+    add_wishes(test)
     add_execution(test)
 
 
@@ -42,7 +44,7 @@ def _build(arguments: argparse.Namespace) -> int:
     options = options_of(arguments)
     selection = selection_of(arguments)
     with _recorded(arguments) as events:
-        analysis = analyze_patterns(".", patterns_of(arguments), runs=runs_of(arguments))
+        analysis = analyze_patterns(".", patterns_of(arguments), runs=runs_of(arguments), wishes=wishes_of(arguments))
         if not analysis.targets.wanted:
             raise nothing(f"no target is left of {' '.join(patterns_of(arguments))}", MANUAL_HINT)
         return _finish(selected(analysis, selection), options, arguments, events)
@@ -52,7 +54,9 @@ def _test(arguments: argparse.Namespace) -> int:
     options = options_of(arguments)
     selection = selection_of(arguments)
     with _recorded(arguments) as events:
-        analysis = analyze_patterns(".", patterns_of(arguments), kind="test_matrix", runs=runs_of(arguments))
+        analysis = analyze_patterns(
+            ".", patterns_of(arguments), kind="test_matrix", runs=runs_of(arguments), wishes=wishes_of(arguments)
+        )
         if not analysis.targets.wanted:
             raise nothing(
                 f"no test_matrix among {' '.join(patterns_of(arguments))}", f"see `bk query //...`; {MANUAL_HINT}"

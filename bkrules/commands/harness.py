@@ -8,13 +8,22 @@ from __future__ import annotations
 
 import argparse
 import os
+import pwd
 import re
 import secrets
 from collections.abc import Mapping
+from typing import Any
 
-from bkrules.observed import doubt
+from bkrules.errors import UsageError
+from bkrules.observed import doubt, note
+from bkrules.plugin.features import UnknownFeature, known
 from bkrules.selection import Selection
+from bkrules.wishes import Wishes
 
+ENABLE, DISABLE = "BUILDKIT_TEST_ENABLE_FEATURES", "BUILDKIT_TEST_DISABLE_FEATURES"
+BINARIES = "BUILDKIT_INTEGRATION_CONTAINERD_EXTRA"
+SNAPSHOTTER = "BUILDKIT_INTEGRATION_SNAPSHOTTER"
+USER = "BUILDKIT_INTEGRATION_ROOTLESS_IDPAIR"
 SKIP = "SKIP_INTEGRATION_TESTS"
 RANDOM = "BUILDKIT_WORKER_RANDOM"
 _SEEDS = 1 << 32
@@ -57,6 +66,73 @@ def selection_of(arguments: argparse.Namespace, environment: Mapping[str, str] =
         seed = str(secrets.randbelow(_SEEDS))
     skip = f"skipping integration tests, since {SKIP}=1" if environment.get(SKIP) == "1" else ""
     return Selection(tuple(arguments.test_filter), arguments.shard, None if seed is None else int(seed), skip)
+
+
+def add_wishes(parser: argparse.ArgumentParser) -> None:
+    """Let a command take what changes the workers, and so the keys of their cells."""
+    group = parser.add_argument_group("workers")
+
+    def add(name: str, metavar: str, text: str, **settings: Any) -> None:
+        group.add_argument(f"--{name}", f"--{name.replace('_', '-')}", metavar=metavar, help=text, **settings)
+
+    add("enable_features", "A,B", f"features that workers are said to have; or {ENABLE}", type=_features)
+    add("disable_features", "A,B", f"features that they are said not to have; or {DISABLE}", type=_features)
+    add("extra_snapshotter", "NAME", f"one more worker of each kind, on this snapshotter; or {SNAPSHOTTER}")
+    text = f"one more worker ID, whose tools are those of this machine in DIR as far as it has them; or {BINARIES}"
+    add("extra_binaries", "ID=DIR", text, type=_binaries, action="append", default=[])
+    add(
+        "rootless_user",
+        "USER",
+        f"the user of this machine whose ranges of ids rootless workers have; or {USER}=UID:GID",
+    )
+
+
+def wishes_of(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Wishes:
+    """What is changed about workers. An option counts more than the variable. Raises UsageError."""
+    try:
+        enabled, disabled = (
+            _features(environment.get(name, "")) if given is None else given
+            for name, given in ((ENABLE, arguments.enable_features), (DISABLE, arguments.disable_features))
+        )
+        binaries = arguments.extra_binaries or [_binaries(one) for one in _list(environment.get(BINARIES, ""))]
+        user = arguments.rootless_user or _user(environment.get(USER, ""))
+    except argparse.ArgumentTypeError as error:
+        raise UsageError("usage", f"a variable of BuildKit's harness: {error}") from error
+    snapshotter = arguments.extra_snapshotter or environment.get(SNAPSHOTTER, "")
+    return Wishes(enabled, disabled, snapshotter, tuple(binaries), user)
+
+
+def _list(text: str) -> list[str]:
+    return [part for part in (one.strip() for one in text.split(",")) if part]
+
+
+def _features(text: str) -> frozenset[str]:
+    try:
+        return known(_list(text))
+    except UnknownFeature as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _binaries(text: str) -> tuple[str, str]:
+    name, _, folder = text.partition("=")
+    if not re.fullmatch(r"[\w.+-]+", name) or not os.path.isdir(note(os.path.abspath(folder))) or not folder:
+        raise argparse.ArgumentTypeError(f"must be ID=DIR, with a folder that is there, but was {text!r}")
+    return name, os.path.abspath(folder)
+
+
+def _user(pair: str) -> str:
+    """The name of the user in `UID:GID`, as BuildKit checks it: only root may have the group of root."""
+    if not pair:
+        return ""
+    found = re.fullmatch(r"(\d+):(\d+)", pair)
+    if found is None or (int(found[1]) and not int(found[2])):
+        raise argparse.ArgumentTypeError(
+            f"{USER} must be UID:GID, and no user but root may have the group 0, but it was {pair!r}"
+        )
+    try:
+        return pwd.getpwuid(int(found[1])).pw_name
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"{USER}: this machine has no user with the id {found[1]}") from None
 
 
 def _shard(text: str) -> tuple[int, int]:

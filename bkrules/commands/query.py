@@ -12,6 +12,7 @@ from bkrules import errors
 from bkrules.action import Action
 from bkrules.build import Execution, Options, analyze_targets, open_workspace, package_of
 from bkrules.commands.arguments import add_cache, add_cells, add_remote, command, remote_of, runs_of
+from bkrules.commands.harness import add_wishes, wishes_of
 
 if TYPE_CHECKING:
     from bkrules.commands.arguments import Commands
@@ -29,6 +30,7 @@ def add(commands: Commands) -> None:
     )
     aquery.add_argument("--json", action="store_true", help="print JSON")
     add_cells(aquery)
+    add_wishes(aquery)
     add_cache(aquery)
     add_remote(aquery)
 
@@ -80,7 +82,9 @@ def _aquery(arguments: argparse.Namespace) -> int:
     filters, expression = parse_actions([text.strip() for text in arguments.expressions])
     workspace = open_workspace(".")
     graph = WorkspaceGraph(workspace, package_of(workspace, "."), files=False)
-    analysis = analyze_targets(workspace, graph.targets(evaluate(expression, graph)), runs_of(arguments))
+    analysis = analyze_targets(
+        workspace, graph.targets(evaluate(expression, graph)), runs_of(arguments), wishes_of(arguments)
+    )
     execution = Execution(analysis, options, lambda line: print(line, file=sys.stderr), show=False)
     documents = [_describe(action, execution) for action in analysis.wanted().values()]
     execution.digests.save()

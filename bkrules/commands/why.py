@@ -24,6 +24,7 @@ from bkrules.commands.arguments import (
     remote_of,
     runs_of,
 )
+from bkrules.commands.harness import add_wishes, wishes_of
 from bkrules.report.artifacts import action_folder
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def add(commands: Commands) -> None:
     )
     why.add_argument("--json", action="store_true", help="print JSON")
     add_cells(why)
+    add_wishes(why)
     add_cache(why)
     add_remote(why)
 
@@ -59,7 +61,10 @@ def _why(arguments: argparse.Namespace) -> int:
     cells = {part[2] if part else text for part, text in zip(parts, named, strict=True)}
     patterns = [part[1] if part else "//..." for part in parts]
     analysis = analyze_patterns(
-        ".", [text for text in patterns_of(arguments) if text not in named] + patterns, runs=runs_of(arguments)
+        ".",
+        [text for text in patterns_of(arguments) if text not in named] + patterns,
+        runs=runs_of(arguments),
+        wishes=wishes_of(arguments),
     )
     options = Options(1, os.path.abspath(arguments.disk_cache), remote=remote_of(arguments))
     execution = Execution(analysis, options, lambda line: print(line, file=sys.stderr), show=False)

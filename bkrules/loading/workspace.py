@@ -109,6 +109,12 @@ class Workspace:
         package = self.package(label.package)
         return package.targets.get(label.name) if package else None
 
+    def put(self, target: Target) -> None:
+        """Add a target to its package, or put it in the place of the one of its label, for this build alone."""
+        package = self.package(target.label.package)
+        assert package is not None
+        package.targets[target.label.name] = target
+
     def is_file(self, label: Label) -> bool:
         """Whether the label names a source file of the workspace."""
         return os.path.isfile(note(f"{self.root}/{label.path}"))

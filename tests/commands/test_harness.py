@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import pytest
 
 from bkrules import observed
-from bkrules.commands.harness import add_selection, selection_of
+from bkrules.commands.harness import add_selection, add_wishes, selection_of, wishes_of
+from bkrules.errors import UsageError
 from bkrules.selection import Selection
+from bkrules.wishes import NONE, Wishes
 
 
 @pytest.fixture(autouse=True)
@@ -70,3 +73,52 @@ def test_filters_are_kept_in_their_order() -> None:
 def test_a_seed_is_a_number() -> None:
     with pytest.raises(argparse.ArgumentError, match="must be a whole number or 'any'"):
         selection("--random_worker=oci")
+
+
+def wishes(*words: str, **environment: str) -> Wishes:
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    add_wishes(parser)
+    return wishes_of(parser.parse_args(words), environment)
+
+
+def test_without_anything_no_worker_is_changed() -> None:
+    assert wishes() == NONE
+
+
+def test_each_variable_is_an_option(tmp_path: Path) -> None:
+    pairs = {
+        "BUILDKIT_TEST_ENABLE_FEATURES": ("cdi,info", "--enable_features=cdi, info"),
+        "BUILDKIT_TEST_DISABLE_FEATURES": ("sbom", "--disable-features=sbom"),
+        "BUILDKIT_INTEGRATION_SNAPSHOTTER": ("native", "--extra_snapshotter=native"),
+        "BUILDKIT_INTEGRATION_CONTAINERD_EXTRA": (f"old={tmp_path}", f"--extra_binaries=old={tmp_path}"),
+        "BUILDKIT_INTEGRATION_ROOTLESS_IDPAIR": ("0:0", "--rootless_user=root"),
+    }
+    for name, (value, option) in pairs.items():
+        assert wishes(**{name: value}) == wishes(option) != NONE
+        assert wishes(option, **{name: value}) == wishes(option)
+    everything = wishes(**{name: value for name, (value, _) in pairs.items()})
+    assert everything == Wishes(
+        frozenset({"cdi", "info"}), frozenset({"sbom"}), "native", (("old", str(tmp_path)),), "root"
+    )
+
+
+def test_several_folders_of_binaries(tmp_path: Path) -> None:
+    found = wishes(BUILDKIT_INTEGRATION_CONTAINERD_EXTRA=f"a={tmp_path},b={tmp_path}").binaries
+    assert found == (("a", str(tmp_path)), ("b", str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("BUILDKIT_TEST_ENABLE_FEATURES", "cdi,cdx", "there is no feature 'cdx'"),
+        ("BUILDKIT_INTEGRATION_CONTAINERD_EXTRA", "old", "must be ID=DIR"),
+        ("BUILDKIT_INTEGRATION_CONTAINERD_EXTRA", "old=/nonexistent", "must be ID=DIR"),
+        ("BUILDKIT_INTEGRATION_ROOTLESS_IDPAIR", "1000", "must be UID:GID"),
+        ("BUILDKIT_INTEGRATION_ROOTLESS_IDPAIR", "1000:0", "no user but root may have the group 0"),
+        ("BUILDKIT_INTEGRATION_ROOTLESS_IDPAIR", "4123456789:1", "this machine has no user with the id 4123456789"),
+    ],
+)
+def test_what_a_variable_cannot_mean_is_an_error_of_usage(name: str, value: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        wishes(**{name: value})
+    assert message in caught.value.message
