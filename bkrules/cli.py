@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 
 from bkrules import __version__, errors
-from bkrules.commands import build, cache, doctor, plugin, query, rc, why, workers
+from bkrules.commands import build, cache, ci, doctor, plugin, query, rc, why, workers
 from bkrules.commands.arguments import Parser, spelled_out
 from bkrules.errors import BkError, UsageError
 from bkrules.loading.workspace import root_of
@@ -20,7 +20,7 @@ EPILOG = """exit codes:
   0 success   1 build failed   2 wrong usage   3 tests failed   4 nothing ran
   8 interrupted   36 this machine lacks something   37 a bug of bk"""
 
-COMMANDS = (build, query, workers, plugin, why, cache, doctor)
+COMMANDS = (build, query, workers, plugin, why, cache, doctor, ci)
 
 # What loading and analysis make lives to the end, so looking through it for garbage again and again finds none.
 _MANY_OBJECTS = 100_000

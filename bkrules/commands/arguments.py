@@ -87,7 +87,7 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-j",
         "--jobs",
-        type=_positive,
+        type=positive,
         default=os.cpu_count() or 1,
         metavar="N",
         help="how many actions run at once (default: the cores)",
@@ -151,7 +151,7 @@ def add_cells(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--runs_per_test",
         "--runs-per-test",
-        type=_positive,
+        type=positive,
         default=1,
         metavar="N",
         help="run each cell so often, each time with another TEST_RUN_NUMBER",
@@ -189,7 +189,7 @@ def _variable(text: str) -> tuple[str, str | None]:
 
 
 def _attempts(text: str) -> int | None:
-    return None if text == "default" else _positive(text)
+    return None if text == "default" else positive(text)
 
 
 def add_remote(parser: argparse.ArgumentParser) -> None:
@@ -260,7 +260,8 @@ def remote_of(arguments: argparse.Namespace) -> RemoteOptions | None:
     return options
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number from 1 on, of an option."""
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a positive number, but was {text!r}")
     return int(text)

@@ -23,7 +23,7 @@ from bkrules.unchanged import RACY_NS
 
 NAME = ".bkrc"
 COMMON = "common"
-INHERITS = {"test": ("build",), "aquery": ("build",), "why": ("build", "test")}
+INHERITS = {"test": ("build",), "aquery": ("build",), "why": ("build", "test"), "ci": ("build", "test")}
 """Whose lines a command takes besides its own, from the least specific on. A key follows from what `test` was told, and `why`
 tells of keys."""
 _CONFIG = "--config"

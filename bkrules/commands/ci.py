@@ -1,0 +1,114 @@
+"""`bk ci plan` and `bk ci merge`: the cells that must run, divided among the jobs of a CI, and their reports put together."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bkrules import errors
+from bkrules.build import Execution, Options, analyze_patterns, history, selected
+from bkrules.cache import atomic
+from bkrules.commands.arguments import (
+    add_cache,
+    add_cells,
+    add_remote,
+    command,
+    nothing,
+    patterns_of,
+    positive,
+    remote_of,
+    runs_of,
+)
+from bkrules.commands.harness import add_selection, add_wishes, selection_of, wishes_of
+from bkrules.errors import UsageError
+from bkrules.report.artifacts import JUNIT, REPORT
+from bkrules.report.merge import merged, merged_junit
+from bkrules.selection import divide
+
+if TYPE_CHECKING:
+    from bkrules.commands.arguments import Commands
+
+
+def add(commands: Commands) -> None:
+    """Add the commands of this module to the parser."""
+    ci = command(commands, "ci", _ci, "divide the cells that must run among the jobs of a CI; merge reports of shards")
+    ci.add_argument("what", choices=("plan", "merge"), help="print jobs as JSON; put reports together")
+    help_text = f"for plan: //pkg:name and the like; for merge: the {REPORT} of each shard, with its {JUNIT} beside it"
+    ci.add_argument("patterns", nargs="+", metavar="PATTERN-or-REPORT", help=help_text)
+    ci.add_argument("--max_jobs", "--max-jobs", type=positive, default=4, metavar="N", help="for plan: at most so many")
+    ci.add_argument("--out", metavar="DIR", help=f"for merge: where {REPORT} and {JUNIT} are written")
+    add_selection(ci)
+    add_wishes(ci)
+    add_cells(ci)
+    add_cache(ci)
+    add_remote(ci)
+
+
+def _ci(arguments: argparse.Namespace) -> int:
+    return _plan(arguments) if arguments.what == "plan" else _merge(arguments)
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    patterns = patterns_of(arguments)
+    analysis = analyze_patterns(".", patterns, kind="test_matrix", runs=runs_of(arguments), wishes=wishes_of(arguments))
+    if not analysis.targets.wanted:
+        raise nothing(f"no test_matrix among {' '.join(patterns)}", "see `bk query //...`")
+    analysis = selected(analysis, selection_of(arguments))
+    options = Options(1, os.path.abspath(arguments.disk_cache), remote=remote_of(arguments))
+    execution = Execution(analysis, options, lambda line: print(line, file=sys.stderr), show=False)
+    seconds = history(analysis.out).seconds
+    dirty: dict[str, float | None] = {}
+    labels: dict[str, str] = {}
+    cells = cached = 0
+    for action in analysis.wanted().values():
+        _, _, proven = execution.look_up(action)
+        if action.cell is not None:
+            cells += 1
+            cached += proven
+            if not proven and not action.cell.skip:
+                dirty[action.id], labels[action.id] = seconds(action.id), f"{action.cell.matrix}[{action.cell.point}]"
+    execution.digests.save()
+    shards = divide(dirty.items(), min(arguments.max_jobs, len(dirty))) if dirty else []
+    jobs = [
+        {
+            "job": f"{number} of {len(shards)}",
+            "cells": len(shard),
+            "seconds": round(sum(dirty[name] or 0 for name in shard), 1),
+            "arguments": shlex.join([*patterns, *(f"--test_filter={labels[name]}" for name in shard)]),
+        }
+        for number, shard in enumerate(shards, 1)
+    ]
+    print(json.dumps({"include": jobs}))
+    print(f"{cells} cells: {cached} cached, {len(dirty)} to run in {len(jobs)} jobs", file=sys.stderr)
+    return errors.SUCCESS
+
+
+def _merge(arguments: argparse.Namespace) -> int:
+    if not arguments.out:
+        raise UsageError("usage", "bk ci merge: there is no --out", hint="see `bk ci --help`")
+    paths = [Path(text) for text in patterns_of(arguments)]
+    report = merged([_read(path) for path in paths])
+    texts = [path.with_name(JUNIT).read_text() for path in paths if path.with_name(JUNIT).is_file()]
+    atomic.write(str(Path(arguments.out, REPORT)), json.dumps(report, indent=1).encode())
+    atomic.write(str(Path(arguments.out, JUNIT)), merged_junit(texts).encode())
+    words = ", ".join(f"{count} {word}" for word, count in report["summary"].items() if word not in ("total", "cached"))
+    print(f"{report['label']}: {report['summary']['total']} cells: {words}")
+    code: int = report["exit_code"]
+    return code
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            "no-report", f"{path} cannot be read: {error}", hint=f"name the {REPORT} of each shard"
+        ) from error
+    if not isinstance(document, dict) or "selection" not in document:
+        raise UsageError("no-report", f"{path} is no report of a matrix", hint=f"name the {REPORT} of each shard")
+    return document

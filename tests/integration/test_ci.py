@@ -1,0 +1,53 @@
+"""The jobs of a CI: planned from what is not proven, and shards whose reports are put together."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from typing import Any
+
+from spaces import Space, matrix
+
+TEST = "def test_one(sandbox): pass\ndef test_two(sandbox): pass\n"
+
+
+def plan(space: Space, *more: str) -> list[dict[str, Any]]:
+    done = space.bk("ci", "plan", "//targets:small", *more, "--disk_cache", str(space.cache))
+    assert done.returncode == 0, done.stderr
+    jobs: list[dict[str, Any]] = json.loads(done.stdout)["include"]
+    return jobs
+
+
+def test_jobs_have_what_is_not_proven_and_nothing_else(tools: Space) -> None:
+    matrix(tools, TEST, "oci", "rootless")
+    jobs = plan(tools, "--max_jobs=3")
+    assert sorted(job["cells"] for job in jobs) == [1, 1, 2]
+
+    for job in jobs[:2]:
+        done: subprocess.CompletedProcess[str] = tools.bk("test", *shlex.split(job["arguments"]))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"{job['cells']} of 4 declared cells selected" in done.stdout
+    [last] = plan(tools, "--max_jobs=1")
+    assert last["cells"] == 4 - jobs[0]["cells"] - jobs[1]["cells"]
+    assert tools.bk("test", *shlex.split(last["arguments"])).returncode == 0
+    assert plan(tools) == []
+
+
+def test_the_reports_of_shards_are_merged(tools: Space) -> None:
+    matrix(tools, f"{TEST}def test_three(sandbox): assert sandbox.rootless\n", "oci", "rootless")
+    codes = [tools.bk("test", "//targets:small", f"--shard={number}/2").returncode for number in (1, 2)]
+    assert sorted(codes) == [0, 3]
+    reports = [f"bk-out/targets/small/shard_{number}_of_2/report.json" for number in (1, 2)]
+
+    done = tools.bk("ci", "merge", *reports, "--out", "merged")
+
+    assert done.returncode == 3, done.stderr
+    assert done.stdout.startswith("//targets:small: 6 cells: ")
+    assert "5 passed" in done.stdout
+    assert "1 failed" in done.stdout
+    document = json.loads((tools.root / "merged/report.json").read_text())
+    assert len(document["cells"]) == 6
+    assert (tools.root / "merged/test.xml").read_text().count("<testcase ") == 6
+    assert tools.bk("ci", "merge", reports[0], "--out", "merged").returncode == 4
+    assert tools.bk("ci", "merge", "bk-out/none.json", "--out", "merged").returncode == 2
