@@ -63,15 +63,14 @@ def _plan(arguments: argparse.Namespace) -> int:
     execution = Execution(analysis, options, lambda line: print(line, file=sys.stderr), show=False)
     seconds = history(analysis.out).seconds
     dirty: dict[str, float | None] = {}
-    labels: dict[str, str] = {}
     cells = cached = 0
     for action in analysis.wanted().values():
-        _, _, proven = execution.look_up(action)
+        _, _, cache = execution.look_up(action)
         if action.cell is not None:
             cells += 1
-            cached += proven
-            if not proven and not action.cell.skip:
-                dirty[action.id], labels[action.id] = seconds(action.id), f"{action.cell.matrix}[{action.cell.point}]"
+            cached += cache is not None
+            if cache is None and not action.cell.skip:  # a cell that runs several times does so in one job
+                dirty[f"{action.cell.matrix}[{action.cell.point}]"] = seconds(action.id)
     execution.digests.save()
     shards = divide(dirty.items(), min(arguments.max_jobs, len(dirty))) if dirty else []
     jobs = [
@@ -79,7 +78,7 @@ def _plan(arguments: argparse.Namespace) -> int:
             "job": f"{number} of {len(shards)}",
             "cells": len(shard),
             "seconds": round(sum(dirty[name] or 0 for name in shard), 1),
-            "arguments": shlex.join([*patterns, *(f"--test_filter={labels[name]}" for name in shard)]),
+            "arguments": shlex.join([*patterns, *(f"--test_filter={name}" for name in shard)]),
         }
         for number, shard in enumerate(shards, 1)
     ]
