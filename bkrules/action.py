@@ -18,6 +18,7 @@ from typing import Any
 from bkrules import digest, reapi
 from bkrules.digest import Digest
 from bkrules.label import Label
+from bkrules.resources import UNASKED, Request
 
 SALT = b"bk/1"
 _HASH = re.compile("[0-9a-f]{64}").fullmatch
@@ -76,6 +77,7 @@ class Cell:
     runs: int = 0
     flaky: bool = False
     skip: str = ""
+    size: str = "medium"
 
     @property
     def point(self) -> str:
@@ -100,10 +102,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One step of a build. `id` is unique in a build and not part of the key, and neither are label, cell and `exclusive`.
-
-    An exclusive action is one beside which nothing else runs.
-    """
+    """One step of a build. `id` is unique in a build and not part of the key, and neither are label, cell and request."""
 
     id: str
     label: Label
@@ -115,7 +114,7 @@ class Action:
     platform: tuple[tuple[str, str], ...] = ()
     timeout: int = 0
     cell: Cell | None = None
-    exclusive: bool = False
+    request: Request = UNASKED
 
     @property
     def title(self) -> str:

@@ -7,22 +7,17 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from bkrules import machine
-from bkrules.action import Action, Cell, DirectoryNode, FileNode
+from bkrules.action import Action, Cell
 from bkrules.analysis.analyze import ActionGraph, analyze
 from bkrules.analysis.runs import Runs
-from bkrules.cache import atomic
 from bkrules.cache.action_cache import ActionCache
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
@@ -32,9 +27,12 @@ from bkrules.cache.maintenance import in_use
 from bkrules.cache.remote_options import RemoteOptions
 from bkrules.errors import BkError, LoadError
 from bkrules.execution.executor import Executor
+from bkrules.execution.pools import Pools
+from bkrules.execution.profile import NoProfile, Profile
 from bkrules.execution.result import Result
 from bkrules.execution.runner import Workshop
-from bkrules.execution.scheduler import Scheduler
+from bkrules.execution.scheduler import Policy, Scheduler
+from bkrules.execution.signals import StopSignals, go_on, leave
 from bkrules.label import Label, parse_pattern
 from bkrules.loading.glob import OUTPUT
 from bkrules.loading.graph import TargetGraph, close
@@ -43,9 +41,10 @@ from bkrules.loading.workspace import STATE, Workspace, check_labels, find_root
 from bkrules.observed import note
 from bkrules.plugin.manager import Plugins, load
 from bkrules.report import artifacts
-from bkrules.report.build_result import BuildResult, by_matrix
-from bkrules.report.output import LOG, Follower, block, folder_of
+from bkrules.report.build_result import BuildResult
+from bkrules.report.output import Display
 from bkrules.report.progress import Progress, wants_live
+from bkrules.resources import pool_sizes
 from bkrules.rule import Target
 from bkrules.rules import RULES
 from bkrules.selection import Selected, Selection, select
@@ -60,11 +59,17 @@ ONCE = Runs()
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says about how to build."""
+    """What the command line says about how to build. `resources` are sizes of pools, `test_timeouts` seconds by size of test, and
+    `profile` is the file for a profile, if there is to be one.
+    """
 
     jobs: int
     disk_cache: str
     keep_going: bool = False
+    test_keep_going: bool = True
+    resources: tuple[tuple[str, float], ...] = ()
+    test_timeouts: Mapping[str, int] = field(default_factory=dict)
+    profile: str = ""
     remote: RemoteOptions | None = None
     cache_test_results: str = "auto"
     test_attempts: int | None = None
@@ -202,6 +207,7 @@ class Execution:
 
     def __init__(self, analysis: Analysis, options: Options, say: Callable[[str], None], *, show: bool = True) -> None:
         self._show = show
+        self.profile = Profile() if options.profile else NoProfile()
         self.analysis = analysis
         self.options = options
         self.digests = FileDigests(str(analysis.out / STATE / "digests"))
@@ -223,6 +229,7 @@ class Execution:
             whole=self._is_wanted,
             may_be_cached=self._may_be_cached,
             say=say,
+            profile=self.profile,
         )
 
     def _is_wanted(self, action: Action) -> bool:
@@ -268,6 +275,7 @@ class Execution:
             plugins=self.analysis.plugins,
             jobs=self.options.jobs,
             shared=SharedCells(),
+            test_timeouts=self.options.test_timeouts,
             test_attempts=self.options.test_attempts,
         )
 
@@ -324,54 +332,32 @@ def _execute(
     progress = Progress(sys.stderr, len(actions), live=wants_live(sys.stderr))
     execution = Execution(analysis, options, progress.say)
     results = execution.executor.results
-    followers: dict[str, Follower] = {}
-
-    def on_start(action: Action) -> None:
-        execution.prepare(tests=any(one.cell for one in actions.values()))
-        progress.start(action.title, action.mnemonic)
-        if action.cell is not None and options.test_output == "streamed":
-            followers[action.id] = Follower(analysis.out / folder_of(action.cell) / LOG, progress.say)
-
-    def on_result(result: Result) -> None:
-        results[result.action.id] = result
-        if result.has_run:
-            execution.history.note(result.action.id, result.seconds, failed=result.status in ("failed", "timed out"))
-        if result.action.id in followers:
-            followers.pop(result.action.id).stop()
-        progress.end(result)
-        if result.action.cell is not None and options.test_output == "all" and (text := block(result, analysis.out)):
-            progress.say(text)
-        told(result)
-
-    scheduler = Scheduler(
-        execution.executor.look_up,
-        execution.executor.run,
-        on_start,
-        on_result,
-        jobs=options.jobs,
-        keep_going=options.keep_going,
-        ask=execution.executor.ask if execution.remote else None,
-    )
+    display = Display(progress, analysis.out, options.test_output)
+    scheduler = _scheduler(execution, actions, display, told)
     interrupted = False
     leaks: tuple[str, ...] = ()
     fault = ""
-    try:
-        with _stop_signals():
-            try:
-                scheduler.execute(actions)
-                leaks = execution.end_shared()
-                fault = execution.remote.flush() if execution.remote else ""
-            except KeyboardInterrupt:
-                interrupted = True
-                execution.interrupt()
+    with StopSignals(scheduler.interrupt) as signals:
+        try:
+            scheduler.execute(actions)
+            signals.reaction = leave
+            if scheduler.interrupted:
+                leave()
+            leaks = execution.end_shared()
+            fault = execution.remote.flush() if execution.remote else ""
+        except KeyboardInterrupt:
+            interrupted = True
+            display.close()
+            progress.say("interrupted: what runs is ended (Ctrl-C again: at once)")
+            execution.interrupt()
+        finally:
+            signals.reaction = go_on
+            execution.interrupt()
             scheduler.join()
-    finally:
-        execution.interrupt()
-        for follower in followers.values():
-            follower.stop()
-        progress.close()
-        execution.close()
-    why = ("the build was interrupted", "interrupted") if interrupted else ("an earlier action failed", "")
+            display.close()
+            execution.close()
+            execution.profile.write(options.profile)
+    why = ("the build was interrupted", "interrupted") if interrupted else (scheduler.stopped_by, "")
     for name, action in actions.items():
         if name not in results:
             results[name] = Result(action, "not run", reason=why[0], failure=why[1])
@@ -384,42 +370,36 @@ def _execute(
         fault,
         analysis.selected,
     )
-    _write_outputs(analysis, build)
+    artifacts.write(build, analysis.targets.asked, analysis.out)
     return build
 
 
-@contextmanager
-def _stop_signals() -> Iterator[None]:
-    """SIGTERM stops a build as Ctrl-C does."""
+def _scheduler(
+    execution: Execution, actions: Mapping[str, Action], display: Display, told: Callable[[Result], None]
+) -> Scheduler:
+    executor, options, profile = execution.executor, execution.options, execution.profile
+    tests = any(one.cell for one in actions.values())
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+    def on_start(action: Action) -> None:
+        execution.prepare(tests=tests)
+        display.start(action)
 
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    def on_result(result: Result) -> None:
+        executor.results[result.action.id] = result
+        if result.has_run:
+            execution.history.note(result.action.id, result.seconds, failed=result.status in ("failed", "timed out"))
+        display.end(result)
+        told(result)
 
-
-def _write_outputs(analysis: Analysis, build: BuildResult) -> None:
-    for label, cells in by_matrix(build.results).items():
-        artifacts.write_matrix(label, cells, build, analysis.out)
-    wanted = analysis.targets.asked
-    for result in build.results:
-        if result.action.cell is None:
-            artifacts.keep_key_of_action(result, analysis.out)
-        if result.action.cell is None and result.action.label in wanted and result.status == "passed":
-            _show(result, analysis.out)
-
-
-def _show(result: Result, out: Path) -> None:
-    """Put the outputs of a target that was asked for where a user finds them, as links to the cache."""
-    folder = out / result.action.label.package / result.action.label.name
-    for name, node in result.outputs.items():
-        if isinstance(node, FileNode):
-            atomic.place(node.path, folder / name)
-        elif isinstance(node, DirectoryNode):
-            shutil.rmtree(folder / name, ignore_errors=True)
-            for path, file in node.files.items():
-                atomic.place(file.path, folder / name / path)
+    return Scheduler(
+        profile.traced(executor.look_up, "disk cache"),
+        executor.run,
+        on_start,
+        on_result,
+        pools=Pools(options.jobs, pool_sizes(options.jobs, options.resources)),
+        policy=Policy(options.keep_going, options.test_keep_going),
+        ask=profile.traced(executor.ask, "remote cache") if execution.remote else None,
+        history=execution.history,
+        cancel=execution.interrupt,
+        profile=profile,
+    )

@@ -88,7 +88,9 @@ COMMON = {
     "tags": Attr(
         "strings",
         "Words to query by. With 'manual' among them, `bk build` and `bk test` leave the target out of patterns such as "
-        "//... and :all, and take it when it is named.",
+        "//... and :all, and take it when it is named. 'exclusive': what the target runs, runs alone. 'cpu:N' and "
+        "'resources:NAME:N': what each of its actions takes while it runs, such as 'resources:memory:2000' (MiB) or "
+        "'resources:gpu:1'; see --local_resources.",
         default=(),
     ),
 }

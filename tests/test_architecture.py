@@ -17,7 +17,7 @@ PACKAGE = Path(bkrules.__file__).parent
 
 # A part, and what it may import besides the values at the bottom. `analysis.context` and `rules` are one layer: a rule is a
 # schema and a function of a context.
-VALUES = {"observed", "errors", "digest", "label", "reapi", "action", "rule"}
+VALUES = {"resources", "observed", "errors", "digest", "label", "reapi", "action", "rule"}
 MAY_IMPORT = {
     "errors": set(),
     "observed": set(),
@@ -25,7 +25,8 @@ MAY_IMPORT = {
     "digest": set(),
     "label": {"errors"},
     "reapi": set(),
-    "action": {"digest", "label", "reapi"},
+    "resources": set(),
+    "action": {"resources", "digest", "label", "reapi"},
     "rule": {"errors", "label"},
     "cache": {*VALUES},
     "images": {*VALUES, "cache"},

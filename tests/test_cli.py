@@ -139,6 +139,12 @@ BAD_COMMAND_LINES = {
     "a shortened option": (["build", "--job=4", "//..."], ["unrecognized arguments: --job=4"]),
     "bad runs": (["test", "--runs_per_test=0", "//..."], ["--runs_per_test", "positive number, but was '0'"]),
     "bad attempts": (["test", "--flaky_test_attempts=many", "//..."], ["--flaky_test_attempts", "but was 'many'"]),
+    "bad pool": (["build", "--local_resources=gpu", "//..."], ["--local_resources", "must be NAME=N", "was 'gpu'"]),
+    "bad timeout": (["build", "--test_timeout=1,2", "//..."], ["--test_timeout", "four numbers for small", "'1,2'"]),
+    "bad profile": (
+        ["build", "--profile=no/such/p.json", "//p:a"],
+        ["--profile: cannot write the file", "such/p.json"],
+    ),
     "bad wish": (["test", "--cache_test_results=maybe", "//..."], ["'maybe'", "auto"]),
     "bad variable": (["test", "--test_env==x", "//..."], ["--test_env", "NAME=VALUE or NAME", "'=x'"]),
     "a variable of bk's own": (["test", "--test_env=PATH=/bin", "//..."], ["PATH is bk's own in a cell", "GOMAXPROCS"]),

@@ -58,6 +58,14 @@ def test_every_option_of_tests_is_in_the_readme(readme: str) -> None:
     assert [name for name in options if not re.search(rf"[| ]`{name}[=`]", readme)] == []
 
 
+def test_every_option_of_scheduling_is_in_the_readme(readme: str) -> None:
+    parser = argparse.ArgumentParser()
+    arguments.add_scheduling(parser)
+    options = [action.option_strings[0] for action in parser._actions if action.dest != "help"]
+    assert len(options) == 5
+    assert [name for name in options if name != "--test_keep_going" and f"| `{name}" not in readme] == []
+
+
 def test_every_exit_code_is_in_the_readme(readme: str) -> None:
     codes = [value for name, value in vars(errors).items() if name.isupper() and isinstance(value, int)]
     assert len(codes) == 8

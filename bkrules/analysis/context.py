@@ -12,8 +12,10 @@ from bkrules.loading.workspace import Workspace
 from bkrules.machine import Machine
 from bkrules.plugin.features import FEATURES
 from bkrules.plugin.manager import Plugins
+from bkrules.resources import EXCLUSIVE, MEMORY, UNASKED, Request, request_of
 from bkrules.rule import Target
 
+DEFAULT_MEMORY = dict(UNASKED.resources)[MEMORY]
 Provider = TypeVar("Provider")
 
 
@@ -87,8 +89,12 @@ class Context:
         timeout: int = 0,
         cell: Cell | None = None,
         exclusive: bool = False,
+        memory: float = DEFAULT_MEMORY,
     ) -> Action:
-        """Declare an action of this target."""
+        """Declare an action of this target.
+
+        It is expected to take `memory` MiB unless a tag says otherwise, and an `exclusive` one runs alone.
+        """
         suffix = cell.name if cell else mnemonic
         action = Action(
             id=f"{self.label} {suffix}",
@@ -101,10 +107,19 @@ class Context:
             platform=tuple(sorted((platform or {}).items())),
             timeout=timeout,
             cell=cell,
-            exclusive=exclusive,
+            request=self._request(memory, exclusive=exclusive),
         )
         self.actions.append(action)
         return action
+
+    def _request(self, memory: float, *, exclusive: bool) -> Request:
+        tags = [*self.target.attributes["tags"], *([EXCLUSIVE] if exclusive else [])]
+        if not tags and memory == DEFAULT_MEMORY:
+            return UNASKED
+        try:
+            return request_of(tags, memory)
+        except ValueError as error:
+            raise self.error("bad-tag", str(error), "tags") from error
 
     def output(self, action: Action, path: str) -> Output:
         """One of the outputs of an action of this target."""

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from bkrules import errors
 from bkrules.analysis.runs import FIXED, Runs
@@ -16,7 +16,9 @@ from bkrules.cache.remote_options import RemoteOptions
 from bkrules.errors import BkError, UsageError
 from bkrules.observed import doubt
 from bkrules.report.output import CHOICES as OUTPUTS
+from bkrules.resources import pool_size, timeouts
 
+Value = TypeVar("Value")
 HEADERS = "BK_REMOTE_HEADER"
 
 
@@ -98,6 +100,7 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--nokeep_going", "--nokeep-going", dest="keep_going", action="store_false", help="what a .bkrc may have undone"
     )
+    add_scheduling(parser)
     add_tests(parser)
     add_cells(parser)
     parser.add_argument(
@@ -109,6 +112,46 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     )
     add_cache(parser)
     add_remote(parser)
+
+
+def add_scheduling(parser: argparse.ArgumentParser) -> None:
+    """Let a command take what says when actions run, for how long, and what is shown of it; none of it is in a key."""
+    group = parser.add_argument_group("scheduling")
+    group.add_argument(
+        "--local_resources",
+        "--local-resources",
+        action="append",
+        default=[],
+        type=_as_argument(pool_size),
+        metavar="NAME=N",
+        help="how much of a resource this machine has: cpu (default: --jobs), memory in MiB (default: HOST_RAM*.67), or what tags "
+        "such as resources:gpu:1 name",
+    )
+    group.add_argument(
+        "--test_keep_going",
+        "--test-keep-going",
+        action="store_true",
+        default=True,
+        help="go on after a failed cell (the default)",
+    )
+    group.add_argument(
+        "--notest_keep_going",
+        "--notest-keep-going",
+        dest="test_keep_going",
+        action="store_false",
+        help="end the build at the first failed cell",
+    )
+    group.add_argument(
+        "--test_timeout",
+        "--test-timeout",
+        type=_as_argument(timeouts),
+        default={},
+        metavar="N[,N,N,N]",
+        help="seconds that a cell may take, for all or by size, whatever its matrix says",
+    )
+    group.add_argument(
+        "--profile", default="", metavar="FILE", help="write a Chrome trace of the build; FILE.gz is compressed"
+    )
 
 
 def add_tests(parser: argparse.ArgumentParser) -> None:
@@ -224,6 +267,18 @@ def _header(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _as_argument(parse: Callable[[str], Value]) -> Callable[[str], Value]:
+    """A function whose ValueErrors argparse prints."""
+
+    def call(text: str) -> Value:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return call
+
+
 def _yes(text: str) -> bool:
     words = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
     if text not in words:
@@ -273,11 +328,25 @@ def options_of(arguments: argparse.Namespace) -> Options:
         1 if arguments.test_output == "streamed" else arguments.jobs,
         os.path.abspath(arguments.disk_cache),
         arguments.keep_going,
+        arguments.test_keep_going,
+        tuple(arguments.local_resources),
+        arguments.test_timeout,
+        _writable(arguments.profile),
         remote=remote_of(arguments),
         cache_test_results=arguments.cache_test_results,
         test_attempts=arguments.flaky_test_attempts,
         test_output=arguments.test_output,
     )
+
+
+def _writable(path: str) -> str:
+    """The whole path of a file that is to be written at the end of a build. Raises UsageError at its begin."""
+    if not path:
+        return ""
+    path = os.path.abspath(path)
+    if os.path.isdir(path) or not os.access(os.path.dirname(path), os.W_OK):
+        raise UsageError("usage", f"--profile: cannot write the file {path}")
+    return path
 
 
 def patterns_of(arguments: argparse.Namespace) -> list[str]:

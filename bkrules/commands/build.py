@@ -87,7 +87,7 @@ def _finish(analysis: Analysis, options: Options, arguments: argparse.Namespace,
     print(text, flush=True)
     events.finished(result.exit_code)
     has_all = result.exit_code == errors.SUCCESS and all(map(_is_known, result.results))
-    said_more = arguments.build_event_json_file or options.test_output in ("all", "streamed")
+    said_more = arguments.build_event_json_file or options.profile or options.test_output in ("all", "streamed")
     if has_all and options.remote is None and not said_more:
         _keep(text, analysis, result, arguments.argv)
     return result.exit_code

@@ -7,19 +7,27 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bkrules import digest
 from bkrules.action import Action, DirectoryNode, FileNode, HostFile, Key, Node, Output, Source, Text, key_of
 from bkrules.cache.action_cache import ActionCache, ActionResult
 from bkrules.cache.file_digests import FileDigests
 from bkrules.digest import Digest
-from bkrules.errors import ActionFailed, BkError, Interrupted, MachineLacks, of_machine
-from bkrules.execution.result import Outcome, Result
+from bkrules.errors import ActionFailed, BkError, Interrupted, of_machine
+from bkrules.execution.profile import NoProfile
+from bkrules.execution.result import Outcome, Result, failed
 from bkrules.execution.runner import Workshop
+from bkrules.execution.turn import Turn, Unscheduled
 from bkrules.machine import find
 
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+NO_PROFILE = NoProfile()
 CONTRADICTIONS = ("test", "timeout")
 """Failures of what the key covers: a result from before, which says that it passes, is then no proof any more."""
 
@@ -41,12 +49,13 @@ class Executor:
         whole: Callable[[Action], bool] = lambda _action: True,
         may_be_cached: Callable[[Action], bool] = lambda _action: True,
         say: Callable[[str], None] = print,
+        profile: NoProfile = NO_PROFILE,
     ) -> None:
         self._root = root
         self._actions = actions
         self._digests = digests
         self._workshop = workshop
-        self._whole, self._may_be_cached, self._say = whole, may_be_cached, say
+        self._whole, self._may_be_cached, self._say, self._profile = whole, may_be_cached, say, profile
         self.results: dict[str, Result] = {}
         self.stopped = threading.Event()
 
@@ -75,27 +84,49 @@ class Executor:
             self._actions.disbelieve(key.digest, f"its outputs are not those of {action.mnemonic}")
         return found and replace(found, remote=True)
 
-    def run(self, action: Action) -> Result:
-        """The result by running; or from the cache, when another process of bk has just stored it."""
-        from filelock import FileLock, Timeout
+    def run(self, action: Action, turn: Turn | None = None) -> Result:
+        """The result by running; or from the cache, when another process of bk has just stored it.
+
+        While that process works on it, the turn is left to others.
+        """
+        turn = turn or Unscheduled(action.id)
+        with self._profile.action(action):
+            return self._run_in_turn(action, turn)
+
+    def _run_in_turn(self, action: Action, turn: Turn) -> Result:
+        from filelock import FileLock
 
         try:
-            self._gather(action)
+            with self._profile.span("gather inputs", "cache"):
+                self._gather(action, turn)
+            inputs = self._resolve(action)
+            key = key_of(action, inputs)
+            locks = Path(self._actions.root).parent / "locks"
+            locks.mkdir(parents=True, exist_ok=True)
+            with self._acquired(FileLock(locks / key.digest.hash), turn):
+                found = self._cached(action, key)
+                if found is not None:
+                    return found
+                if turn.is_left:
+                    with self._profile.span("wait for a turn", "wait"):
+                        turn.take_again()
+                return self._run(action, key, inputs)
         except BkError as error:
             return failed(action, error)
-        inputs = self._resolve(action)
-        key = key_of(action, inputs)
-        locks = Path(self._actions.root).parent / "locks"
-        locks.mkdir(parents=True, exist_ok=True)
+
+    def _acquired(self, lock: FileLock, turn: Turn) -> AbstractContextManager[object]:
+        """The lock, held. Raises Interrupted when the build ends before another process has given it up."""
+        from filelock import Timeout
+
         try:
-            lock = FileLock(locks / key.digest.hash).acquire(cancel_check=self.stopped.is_set)
+            return lock.acquire(timeout=0)
         except Timeout:
-            return failed(action, Interrupted("interrupted", "another run of bk had not finished it"))
-        with lock:
-            found = self._cached(action, key)
-            if found is not None:
-                return found
-            return self._run(action, key, inputs)
+            turn.leave()
+        try:
+            with self._profile.span("wait for another bk", "wait"):
+                return lock.acquire(cancel_check=lambda: self.stopped.is_set() or turn.over.is_set())
+        except Timeout:
+            raise Interrupted("interrupted", "another run of bk had not finished it") from None
 
     def _run(self, action: Action, key: Key, inputs: Mapping[str, Node]) -> Result:
         from bkrules.execution.runners import RUNNERS
@@ -103,8 +134,11 @@ class Executor:
         began = time.monotonic()
         try:
             self._make_readable(action)
-            outcome = RUNNERS[action.mnemonic](action, inputs, self._workshop())
-            return self._settle(action, key, outcome, time.monotonic() - began)
+            with self._profile.span("run", "run"):
+                outcome = RUNNERS[action.mnemonic](action, inputs, self._workshop())
+                self._profile.phases(outcome.outputs)
+            with self._profile.span("store outputs", "cache"):
+                return self._settle(action, key, outcome, time.monotonic() - began)
         except BkError as error:
             return replace(failed(action, error), key=key, seconds=time.monotonic() - began)
         except OSError as error:
@@ -136,7 +170,7 @@ class Executor:
             self._actions.put(key.digest, ActionResult(outputs, seconds))
         return Result(action, "passed", False, seconds, key, outputs, outcome.reason, ran=outcome.ran)
 
-    def _gather(self, action: Action) -> None:
+    def _gather(self, action: Action, turn: Turn) -> None:
         """Bring the bytes of inputs that are in the remote cache alone, and read again those that the disk cache has.
 
         What is lost or damaged is made again. Then the bytes may be others, so the key of `action` is computed afterwards.
@@ -148,20 +182,20 @@ class Executor:
         for name, one in made.items():
             if name not in away:
                 if not self._intact(one):
-                    self._make_again(name, "the cache's copy of what it made was damaged")
+                    self._make_again(name, turn, "the cache's copy of what it made was damaged")
                 continue
             result = ActionResult(one.outputs, one.seconds)
             assert one.key is not None
             if lost.intersection(file.digest for file in result.files()):
-                self._make_again(name, "the remote cache lost what it made")
+                self._make_again(name, turn, "the remote cache lost what it made")
             else:
                 self._actions.bring(one.key.digest, result)
 
-    def _make_again(self, name: str, why: str) -> None:
+    def _make_again(self, name: str, turn: Turn, why: str) -> None:
         before = self.results[name]
         action = before.action
         self._say(f"  {action.mnemonic} {action.title} once more: {why}")
-        again = self.run(action)
+        again = self.run(action, turn)
         if again.status != "passed":
             raise ActionFailed("remade", f"{action.title}: {again.reason}", hint=again.hint, log=again.log)
         if self.results[name] is before:  # another thread may have been here meanwhile
@@ -231,14 +265,3 @@ class Executor:
 
 def _is_executable(path: str) -> bool:
     return bool(os.stat(path).st_mode & stat.S_IXUSR)
-
-
-def failed(action: Action, error: BkError) -> Result:
-    """The result of an action that could not run, or that raised."""
-    if error.reason == "interrupted":
-        return Result(action, "not run", reason="the build was interrupted", failure="interrupted")
-    if isinstance(error, MachineLacks) and action.cell is not None:
-        return Result(action, "skipped", reason=error.message, failure="machine", hint=error.hint)
-    failure = "machine" if isinstance(error, MachineLacks) else "build"
-    log = error.log if isinstance(error, ActionFailed) else ""
-    return Result(action, "failed", reason=error.message, failure=failure, hint=error.hint, log=log)

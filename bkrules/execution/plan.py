@@ -1,45 +1,131 @@
-"""The plan: which actions may run now. Pure; it knows neither threads nor caches."""
+"""The plan: what may be looked up and what may run now, the most urgent first. Pure; it knows neither threads nor caches."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+
+from bkrules.execution.pools import Pools
+from bkrules.resources import UNASKED, Request
+
+Rank = tuple[bool, float, int]
 
 
 class Plan:
-    """Hands out ids whose dependencies have succeeded, in the order in which they were given."""
+    """Hands out ids whose dependencies have succeeded: to be looked up, and when no cache has them, to run.
 
-    def __init__(self, dependencies: Mapping[str, Collection[str]]) -> None:
-        self._order = {name: number for number, name in enumerate(dependencies)}
+    The order is that in which they were given, until `prioritize` says what is urgent. That costs time, so it is for when there is
+    something to choose: until then nothing starts while there is something to look up, which may be urgent too. `requests` says
+    what an id takes of `pools` while it runs.
+    """
+
+    def __init__(
+        self,
+        dependencies: Mapping[str, Collection[str]],
+        requests: Mapping[str, Request] | None = None,
+        pools: Pools | None = None,
+    ) -> None:
+        self._ranks: dict[str, Rank] = {name: (False, 0.0, number) for number, name in enumerate(dependencies)}
         self._waiting = {name: set(needs) for name, needs in dependencies.items()}
         self._dependents: dict[str, list[str]] = {name: [] for name in dependencies}
         for name, needs in dependencies.items():
             for need in needs:
                 self._dependents[need].append(name)
-        self._ready = [(self._order[name], name) for name, needs in self._waiting.items() if not needs]
+        self._ready = [(self._ranks[name], name) for name, needs in self._waiting.items() if not needs]
         heapq.heapify(self._ready)
         self._open = set(dependencies)
+        self._requests = requests or {}
+        self._pools = pools or Pools(1)
+        self._missed: dict[Request, list[tuple[Rank, str]]] = {}
+        self._running: set[str] = set()
+        self._is_ordered = False
 
     @property
     def finished(self) -> bool:
         """Whether every id has succeeded, failed, or been given up."""
         return not self._open
 
+    @property
+    def unfinished(self) -> Collection[str]:
+        """The ids that have not ended."""
+        return self._open
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a job slot is free."""
+        return self._pools.running < self._pools.jobs
+
+    @property
+    def has_to_choose(self) -> bool:
+        """Whether more wait to run than there is room for, in an order that means nothing."""
+        if self._is_ordered:
+            return False
+        waiting = sum(map(len, self._missed.values()))
+        fit = all(self._pools.fits(request) for request, heap in self._missed.items() if heap)
+        return waiting > self._pools.jobs - self._pools.running or not fit
+
+    def prioritize(self, seconds: Callable[[str], float], failed: Callable[[str], bool]) -> None:
+        """From now on, what leads to an id that `failed` comes first, then what keeps others waiting for longest.
+
+        That is the expected `seconds` of the longest chain that begins with it.
+        """
+        self._is_ordered = True
+        behind = {name: [one for one in self._dependents[name] if one in self._open] for name in self._open}
+        left = {name: len(dependents) for name, dependents in behind.items()}
+        done = [name for name, count in left.items() if not count]
+        for name in done:  # it grows while it is walked: an id comes after all that depend on it
+            ranks = [self._ranks[one] for one in behind[name]]
+            calm = not failed(name) and all(rank[0] for rank in ranks)
+            chain = min((rank[1] for rank in ranks), default=0.0) - seconds(name)
+            self._ranks[name] = (calm, chain, self._ranks[name][2])
+            for need in self._waiting[name]:
+                left[need] -= 1
+                if not left[need]:
+                    done.append(need)
+        for heap in (self._ready, *self._missed.values()):
+            heap[:] = [(self._ranks[name], name) for _, name in heap]
+            heapq.heapify(heap)
+
     def take(self) -> str | None:
-        """The next id that may run, or None when all of those left wait for others."""
+        """The most urgent id that is to be looked up, or None when all of those left wait for others."""
         return heapq.heappop(self._ready)[1] if self._ready else None
+
+    def miss(self, name: str) -> None:
+        """Record that an id has to run, or to go on after a pause; `start` hands it out when there is room for it."""
+        heapq.heappush(self._missed.setdefault(self._request(name), []), (self._ranks[name], name))
+
+    def start(self) -> str | None:
+        """The most urgent id that may run now, which takes its share of the pools.
+
+        None when there is none, or when one that has still to be looked up is more urgent. One that must run alone waits until
+        there is nothing else to do.
+        """
+        best = self._best(exclusive=False) or (None if self._ready else self._best(exclusive=True))
+        if best is None or (self._ready and (not self._is_ordered or self._ready[0] < best)):
+            return None
+        request = self._request(best[1])
+        heapq.heappop(self._missed[request])
+        self._pools.take(request)
+        self._running.add(best[1])
+        return best[1]
+
+    def pause(self, name: str) -> None:
+        """Record that an id that runs waits for somebody else: what it has of the pools is for others until `miss` and `start`."""
+        self._running.remove(name)
+        self._pools.release(self._request(name))
 
     def succeed(self, name: str) -> None:
         """Record that an id is done; what waited for it alone becomes ready."""
-        self._open.discard(name)
+        self._end(name)
         for other in self._dependents[name]:
             needs = self._waiting[other]
             needs.discard(name)
             if not needs and other in self._open:
-                heapq.heappush(self._ready, (self._order[other], other))
+                heapq.heappush(self._ready, (self._ranks[other], other))
 
     def fail(self, name: str) -> list[str]:
-        """Record that an id failed; the ids that can never run because of it, in order."""
+        """Record that an id failed; the ids that can never run because of it, in the order given."""
+        self._end(name)
         given_up: set[str] = set()
         stack = [name]
         while stack:
@@ -47,5 +133,28 @@ class Plan:
                 if other in self._open and other not in given_up:
                     given_up.add(other)
                     stack.append(other)
-        self._open -= given_up | {name}
-        return sorted(given_up, key=self._order.__getitem__)
+        self._open -= given_up
+        return sorted(given_up, key=lambda other: self._ranks[other][2])
+
+    def _request(self, name: str) -> Request:
+        return self._requests.get(name, UNASKED)
+
+    def _end(self, name: str) -> None:
+        self._open.discard(name)
+        if name in self._running:
+            self.pause(name)
+
+    def _best(self, *, exclusive: bool) -> tuple[Rank, str] | None:
+        """The most urgent of those that fit. Ids with equal requests share a heap, so that few are looked at."""
+        best = None
+        for request, heap in self._missed.items():
+            while heap and heap[0][1] not in self._open:  # it ended while it waited to go on
+                heapq.heappop(heap)
+            if (
+                heap
+                and request.exclusive == exclusive
+                and (best is None or heap[0] < best)
+                and self._pools.fits(request)
+            ):
+                best = heap[0]
+        return best

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bkrules.action import Action, Key, Node
+from bkrules.errors import ActionFailed, BkError, MachineLacks
 
 TIMELINE = "timeline.log"
 """All logs of a cell as one, in its folder, where that was made."""
@@ -83,3 +84,14 @@ class Outcome:
     reason: str = ""
     failure: str = ""
     ran: CellReport | None = None
+
+
+def failed(action: Action, error: BkError) -> Result:
+    """The result of an action that could not run, or that raised."""
+    if error.reason == "interrupted":
+        return Result(action, "not run", reason="the build was interrupted", failure="interrupted")
+    if isinstance(error, MachineLacks) and action.cell is not None:
+        return Result(action, "skipped", reason=error.message, failure="machine", hint=error.hint)
+    failure = "machine" if isinstance(error, MachineLacks) else "build"
+    log = error.log if isinstance(error, ActionFailed) else ""
+    return Result(action, "failed", reason=error.message, failure=failure, hint=error.hint, log=log)

@@ -32,7 +32,8 @@ NETWORK_PREFIXES = ("GOPROXY", "GONOPROXY", "GOSUMDB", "GONOSUMDB", "GOINSECURE"
 @dataclass
 class Workshop:
     """Everything that a runner may use. `cache` is the disk cache's folder; `out` is `bk-out`. `test_attempts` is how
-    often a test that fails may run, unless its matrix says so itself.
+    often a test that fails may run, unless its matrix says so itself. `test_timeouts` are seconds by size that hold instead of a
+    matrix's own.
     """
 
     cache: Path
@@ -46,9 +47,14 @@ class Workshop:
     plugins: Plugins
     jobs: int
     shared: SharedCells
+    test_timeouts: Mapping[str, int] = field(default_factory=dict)
     test_attempts: int | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _tool_folders: dict[tuple[tuple[str, Digest], ...], str] = field(default_factory=dict)
+
+    def timeout(self, action: Action) -> int:
+        """How many seconds an action may take; 0 for those that may take any time."""
+        return self.test_timeouts.get(action.cell.size, action.timeout) if action.cell else action.timeout
 
     def scratch(self, action: Action) -> Path:
         """A folder of this action alone, gone after the run."""

@@ -28,7 +28,7 @@ def run_in_cell(
 ) -> dict[str, Any]:
     """Run the program of an action in a cell of its own; what the cell says of its end. `out` gets its logs and outputs."""
     with open_cell(action, inputs, workshop, out, program=program, name=name) as cell:
-        return cell.result(action.timeout)
+        return cell.result(workshop.timeout(action))
 
 
 @dataclass
@@ -117,7 +117,7 @@ def open_cell(
         "python_path": sorted(set(plugin_folders)),
         "modules": modules,
         "environment": {**dict(action.environment), "GOMAXPROCS": str(_go_threads(workshop.jobs))},
-        "timeout": action.timeout,
+        "timeout": workshop.timeout(action),
         "root": str(workshop.folder.root),
         "out": out,
         "cgroup": groups.path,

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bkrules.action import Action
+from bkrules.cache.history import History
+from bkrules.errors import MachineLacks
+from bkrules.execution.expected import expected_seconds
 from bkrules.execution.plan import Plan
-from bkrules.execution.result import Result
+from bkrules.execution.pools import Pools
+from bkrules.execution.profile import NoProfile
+from bkrules.execution.result import Result, failed
+from bkrules.execution.turn import Paused, Turn
 
 ASKERS = 16
+NO_PROFILE = NoProfile()
 
 
 @dataclass(frozen=True)
@@ -26,74 +32,78 @@ class _Unknown:
     action: Action
 
 
-class Scheduler:
-    """Executes actions. `look_up` answers from the cache or returns None; `run` does the work, in one of `jobs` threads.
+@dataclass(frozen=True)
+class Policy:
+    """When a failure ends the build: that of an ordinary action unless `keep_going`, that of a cell unless `test_keep_going`."""
 
-    What `look_up` does not know, `ask` may know, which takes its time: it is called in threads, for many actions at once.
+    keep_going: bool = False
+    test_keep_going: bool = True
+
+
+class Scheduler:
+    """Executes actions, once. `look_up` answers from the cache or returns None; `run` does the work, in a thread for each job.
+
+    What `look_up` does not know, `ask` may know, which takes its time: it is called in threads, for many actions at once. `history`
+    says what takes long and what failed, and so comes first. `cancel` ends what runs; it is called when a cell's failure ends the
+    build.
     """
 
     def __init__(
         self,
         look_up: Callable[[Action], Result | None],
-        run: Callable[[Action], Result],
+        run: Callable[[Action, Turn], Result],
         on_start: Callable[[Action], None],
         on_result: Callable[[Result], None],
         *,
-        jobs: int,
-        keep_going: bool,
+        pools: Pools,
+        policy: Policy,
         ask: Callable[[Action], Result | None] | None = None,
+        history: History | None = None,
+        cancel: Callable[[], None] = lambda: None,
+        profile: NoProfile = NO_PROFILE,
     ) -> None:
         self._look_up, self._run, self._ask = look_up, run, ask
-        self._on_start, self._on_result = on_start, on_result
-        self._jobs, self._keep_going = jobs, keep_going
-        self._done: queue.SimpleQueue[Result | _Unknown | BaseException] = queue.SimpleQueue()
-        self._work: queue.SimpleQueue[Action | None] = queue.SimpleQueue()
+        self._on_start, self._on_result, self._cancel = on_start, on_result, cancel
+        self._pools, self._policy, self._history, self._profile = pools, policy, history, profile
+        self._plan, self._actions = Plan({}), dict[str, Action]()
+        self._done: queue.SimpleQueue[Result | _Unknown | Paused | BaseException] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[tuple[Action, Turn] | None] = queue.SimpleQueue()
         self._questions: queue.SimpleQueue[Action | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._askers: list[threading.Thread] = []
+        self._turns: dict[str, Turn] = {}  # of the actions that were started and have no result yet
+        self._asked = 0
+        self._over = threading.Event()
+        self.stopped_by = ""
+        self.interrupted = False
 
     def execute(self, actions: Mapping[str, Action]) -> None:
-        """Execute every action. Test cells never stop others; another failure does, unless `keep_going`."""
-        plan = Plan({name: action.dependencies for name, action in actions.items()})
-        missed: deque[Action] = deque()
-        running = asked = 0
-        stopping = False
+        """Execute every action. After a failure that ends the build nothing starts; `stopped_by` says which one it was.
+
+        Raises KeyboardInterrupt after `interrupt`, and what a callback raises.
+        """
+        self._actions = dict(actions)
+        requests = {name: action.request for name, action in actions.items()}
+        self._plan = Plan({name: action.dependencies for name, action in actions.items()}, requests, self._pools)
         try:
-            while not plan.finished:
-                while not stopping:
-                    if missed and running < self._jobs:
-                        self._submit(missed.popleft())
-                        running += 1
-                    elif (running < self._jobs or self._ask) and (name := plan.take()) is not None:
-                        result = self._look_up(actions[name])
-                        if result is not None:
-                            stopping |= self._settle(result, plan, actions)
-                        elif self._ask is not None:
-                            self._question(actions[name])
-                            asked += 1
-                        else:
-                            missed.append(actions[name])
-                    else:
-                        break
-                if not running and not asked:
+            while not self._plan.finished:
+                self._advance()
+                if not self._turns and not self._asked and self._done.empty():
                     return
-                outcome = self._done.get()
-                if isinstance(outcome, BaseException):
-                    raise outcome
-                if isinstance(outcome, _Unknown):
-                    asked -= 1
-                    missed.append(outcome.action)
-                    continue
-                if outcome.remote:
-                    asked -= 1
-                else:
-                    running -= 1
-                stopping |= self._settle(outcome, plan, actions)
+                self._receive(self._done.get())
         finally:
+            self._end_turns()
             for _ in self._threads:
                 self._work.put(None)
             for _ in self._askers:
                 self._questions.put(None)
+
+    def interrupt(self) -> None:
+        """Have `execute` start nothing more and raise KeyboardInterrupt. May be called by a signal handler."""
+        self.interrupted = True
+        self._done.put(
+            KeyboardInterrupt()
+        )  # an Event would not do: its lock may be held by the thread that the signal stops
 
     def join(self) -> None:
         """Wait for the threads that run actions; results that arrive meanwhile are reported."""
@@ -102,19 +112,91 @@ class Scheduler:
         while not self._done.empty():
             outcome = self._done.get()
             if isinstance(outcome, Result):
-                self._on_result(outcome)
+                self._report(outcome)
 
-    def _settle(self, result: Result, plan: Plan, actions: Mapping[str, Action]) -> bool:
-        """Take a result into the plan; whether nothing more should start."""
-        self._on_result(result)
+    def _advance(self) -> None:
+        """Start and look up all that may be, the most urgent first."""
+        while not self.stopped_by and not self.interrupted:
+            if self._history is not None and self._plan.has_to_choose:
+                expected = expected_seconds([self._actions[name] for name in self._plan.unfinished], self._history)
+                self._plan.prioritize(expected.__getitem__, self._history.failed_last)
+            name = self._plan.start()
+            if name is not None:
+                self._submit(self._actions[name])
+            elif (self._plan.has_room or self._ask) and (name := self._plan.take()) is not None:
+                self._find(self._actions[name])
+            else:
+                return
+
+    def _receive(self, outcome: Result | _Unknown | Paused | BaseException) -> None:
+        if isinstance(outcome, BaseException):
+            raise outcome
+        if isinstance(outcome, _Unknown):
+            self._asked -= 1
+            self._miss(outcome.action)
+        elif isinstance(outcome, Paused):
+            if outcome.back:
+                self._plan.miss(outcome.name)
+            else:
+                self._plan.pause(outcome.name)
+        else:
+            if self._turns.pop(outcome.action.id, None) is None:
+                self._asked -= 1
+            self._settle(outcome)
+
+    def _find(self, action: Action) -> None:
+        result = self._look_up(action)
+        if result is not None:
+            self._settle(result)
+        elif self._ask is not None:
+            self._asked += 1
+            self._question(action)
+        else:
+            self._miss(action)
+
+    def _miss(self, action: Action) -> None:
+        """Let an action wait for its turn. One that wants more than this machine has can never have one."""
+        lack = self._pools.lack(action.request)
+        if lack is not None:
+            name, wanted, there = lack
+            reason = f"{action.label} takes {wanted:g} of the resource {name!r}, of which this machine has {there:g}"
+            hint = f"--local_resources={name}={wanted:g} says that it has as much"
+            self._settle(failed(action, MachineLacks("resources", reason, hint=hint)))
+            return
+        self._profile.begin_wait(action)
+        self._plan.miss(action.id)
+
+    def _settle(self, result: Result) -> None:
+        """Take a result into the plan."""
+        self._report(result)
         if result.status == "passed":
-            plan.succeed(result.action.id)
-            return False
-        for name in plan.fail(result.action.id):
-            self._on_result(
-                Result(actions[name], "not run", reason=f"{result.action.id} {result.status}", failure=result.failure)
-            )
-        return result.action.cell is None and not self._keep_going
+            self._plan.succeed(result.action.id)
+            return
+        for name in self._plan.fail(result.action.id):
+            reason = f"{result.action.id} {result.status}"
+            self._on_result(Result(self._actions[name], "not run", reason=reason, failure=result.failure))
+        is_cell = result.action.cell is not None
+        if not is_cell and not self._policy.keep_going:
+            self._stop(result)
+        elif is_cell and not self._policy.test_keep_going and result.status in ("failed", "timed out"):
+            self._stop(result)
+            self._cancel()
+
+    def _report(self, result: Result) -> None:
+        if result.failure == "interrupted" and self.stopped_by:
+            result = replace(result, reason=self.stopped_by)
+        self._on_result(result)
+
+    def _stop(self, result: Result) -> None:
+        """Start nothing more. What runs goes on; what waits for its turn to go on ends."""
+        if not self.stopped_by:
+            self.stopped_by = f"{result.action.title} {result.status}"
+            self._end_turns()
+
+    def _end_turns(self) -> None:
+        self._over.set()
+        for turn in self._turns.values():
+            turn.grant(granted=False)
 
     def _question(self, action: Action) -> None:
         if len(self._askers) < ASKERS:
@@ -132,16 +214,22 @@ class Scheduler:
                 self._done.put(error)
 
     def _submit(self, action: Action) -> None:
-        if len(self._threads) < self._jobs:
+        """Run an action, or let it go on when it was paused."""
+        if action.id in self._turns:
+            self._turns[action.id].grant()
+            return
+        turn = self._turns[action.id] = Turn(action.id, self._done.put, self._over)
+        if len(self._threads) < len(self._turns):
             thread = threading.Thread(target=self._serve, name=f"job-{len(self._threads)}", daemon=True)
             self._threads.append(thread)
             thread.start()
+        self._profile.end_wait(action)
         self._on_start(action)
-        self._work.put(action)
+        self._work.put((action, turn))
 
     def _serve(self) -> None:
-        while (action := self._work.get()) is not None:
+        while (work := self._work.get()) is not None:
             try:
-                self._done.put(self._run(action))
+                self._done.put(self._run(*work))
             except BaseException as error:  # carried to the main thread, which raises it
                 self._done.put(error)

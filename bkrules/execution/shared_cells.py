@@ -111,7 +111,7 @@ def _ask(shared: _Shared, action: Action, sources: Path, folder: Path) -> dict[s
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
-    result = shared.cell.result(action.timeout)
+    result = shared.cell.result(shared.cell.workshop.timeout(action))
     shutil.rmtree(sources)
     return {"tainted": [], "event": "result", **result}
 

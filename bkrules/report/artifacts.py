@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bkrules.action import Action
+from bkrules.action import Action, DirectoryNode, FileNode
 from bkrules.cache import atomic
 from bkrules.execution.result import Attempt, Result
 from bkrules.label import Label
@@ -18,6 +18,29 @@ from bkrules.why import KEY, PREVIOUS
 
 SCHEMA = 2
 REPORT, JUNIT = "report.json", "test.xml"
+
+
+def write(build: BuildResult, wanted: Collection[Label], out: Path) -> None:
+    """Write all files of a build below `out`; of the `wanted` targets, the outputs too."""
+    for label, cells in by_matrix(build.results).items():
+        write_matrix(label, cells, build, out)
+    for result in build.results:
+        if result.action.cell is None:
+            keep_key_of_action(result, out)
+        if result.action.cell is None and result.action.label in wanted and result.status == "passed":
+            _show(result, out)
+
+
+def _show(result: Result, out: Path) -> None:
+    """Put the outputs of a target that was asked for where a user finds them, as links to the cache."""
+    folder = out / result.action.label.package / result.action.label.name
+    for name, node in result.outputs.items():
+        if isinstance(node, FileNode):
+            atomic.place(node.path, folder / name)
+        elif isinstance(node, DirectoryNode):
+            shutil.rmtree(folder / name, ignore_errors=True)
+            for path, file in node.files.items():
+                atomic.place(file.path, folder / name / path)
 
 
 def write_matrix(label: Label, results: Sequence[Result], build: BuildResult, out: Path) -> None:

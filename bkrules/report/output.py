@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from bkrules.action import Cell, FileNode
+from bkrules.action import Action, Cell, FileNode
 from bkrules.execution.result import Result
+from bkrules.report.progress import Progress
 
 CHOICES = ("summary", "errors", "all", "streamed")
 LOG = "test.log"
@@ -88,6 +89,34 @@ class Follower:
         if self._rest:
             self._say(self._rest.decode(errors="replace"))
         self._rest = b""
+
+
+class Display:
+    """What is seen while a build runs: its progress, and of what its tests print as much as `choice`, one of CHOICES, says."""
+
+    def __init__(self, progress: Progress, out: Path, choice: str) -> None:
+        self._progress, self._out, self._choice = progress, out, choice
+        self._followers: dict[str, Follower] = {}
+
+    def start(self, action: Action) -> None:
+        """An action begins to run."""
+        self._progress.start(action.title, action.mnemonic)
+        if action.cell is not None and self._choice == "streamed":
+            self._followers[action.id] = Follower(self._out / folder_of(action.cell) / LOG, self._progress.say)
+
+    def end(self, result: Result) -> None:
+        """An action has a result."""
+        if result.action.id in self._followers:
+            self._followers.pop(result.action.id).stop()
+        self._progress.end(result)
+        if result.action.cell is not None and self._choice == "all" and (text := block(result, self._out)):
+            self._progress.say(text)
+
+    def close(self) -> None:
+        """Nothing runs any more, or what runs is of no interest."""
+        while self._followers:
+            self._followers.popitem()[1].stop()
+        self._progress.close()
 
 
 def _is_same(one: BinaryIO, other: BinaryIO) -> bool:

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bkrules import errors
+from bkrules.execution.critical_path import critical_path
 from bkrules.execution.result import TIMELINE, Result
 from bkrules.report.build_result import BuildResult, by_matrix, by_status
 
 TAIL_LINES = 20
 DAEMON_LINES = 8
 TAIL_WIDTH = 240
+STEPS = 4
 
 
 def summarize(build: BuildResult, out: Path, *, tails: bool = True) -> str:
@@ -25,7 +27,7 @@ def summarize(build: BuildResult, out: Path, *, tails: bool = True) -> str:
     parts += _remarks(build.results)
     parts += _reasons(build.results)
     parts += _selection(build)
-    parts.append(_counts(build))
+    parts.append("\n".join([*_critical_path(build.results), _counts(build)]))
     return "\n\n".join(parts)
 
 
@@ -142,6 +144,17 @@ def _reasons(results: Iterable[Result]) -> list[str]:
         remedies = "".join(f"\n  {line}" for line in hint.splitlines())
         blocks.append(f"{_count(count, 'cell')} {status}: {reason}{remedies}")
     return blocks
+
+
+def _critical_path(results: Iterable[Result]) -> list[str]:
+    """What the build could not have gone below with more jobs, in Bazel's words; nothing when nothing ran."""
+    chain = critical_path(results)
+    if not chain:
+        return []
+    shown = [f"{one.action.mnemonic} {one.action.title} {one.seconds:.2f}s" for one in chain]
+    if len(shown) > STEPS:
+        shown[1 : 1 - STEPS] = [f"{len(shown) - STEPS + 1} more"]
+    return [f"Critical Path: {sum(one.seconds for one in chain):.2f}s: {' -> '.join(shown)}"]
 
 
 def _counts(build: BuildResult) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from bkrules.action import Action, Artifact, Cell, Source, Text, parameters
 from bkrules.analysis.cell_inputs import Limits, SandboxInputs, sandbox_inputs, updated
@@ -15,6 +15,7 @@ from bkrules.analysis.test_marks import Test
 from bkrules.analysis.updaters import told
 from bkrules.errors import did_you_mean
 from bkrules.providers import MatrixInfo, MirrorInfo, WorkerInfo
+from bkrules.resources import SIZES
 from bkrules.rule import Attr, Rule
 
 ISOLATION = ("cell", "worker")
@@ -38,7 +39,7 @@ def _analyze(context: Context) -> tuple[object, ...]:
         error=context.error,
     )
     updaters, code = read_updaters(context)
-    isolation = _isolation(context)
+    isolation, size = _one_of(context, "isolation", ISOLATION), _one_of(context, "size", SIZES)
     cells: list[Action] = []
     for module in modules:
         staged = {f"src/{file}": Source(file) for file in needed_files(context, module.path)}
@@ -56,7 +57,7 @@ def _analyze(context: Context) -> tuple[object, ...]:
                         inputs={**changed.inputs, **own},
                         parameters={**changed.parameters, **spec, "worker": worker.id, "axes": _told(values)},
                     )
-                    cells.append(_declare(context, test, worker, point, parts))
+                    cells.append(_declare(context, test, worker, point, size, parts))
     if not cells:
         raise context.error("empty-matrix", "the matrix has no cell, since 'exclude' leaves none", "exclude")
     return (MatrixInfo(tuple(action.id for action in cells)),)
@@ -67,7 +68,12 @@ def _told(values: Iterable[tuple[str, str, object]]) -> dict[str, dict[str, obje
 
 
 def _declare(
-    context: Context, test: Test, worker: WorkerInfo, point: tuple[tuple[str, str], ...], parts: SandboxInputs
+    context: Context,
+    test: Test,
+    worker: WorkerInfo,
+    point: tuple[tuple[str, str], ...],
+    size: str,
+    parts: SandboxInputs,
 ) -> Action:
     """The action of one cell. One that is skipped has no inputs, so that nothing is built for it."""
     skip = skip_reason(test, rootless=worker.worker.rootless, unsupported=parts.parameters["unsupported"])
@@ -78,18 +84,19 @@ def _declare(
         OUTPUTS,
         environment=parts.environment,
         platform=parts.platform,
-        timeout=context.attribute("timeout") * time_factor(test),
-        cell=Cell(context.label, test.name, worker.id, point, flaky=context.attribute("flaky"), skip=skip),
+        timeout=(context.attribute("timeout") or SIZES[size].timeout) * time_factor(test),
+        cell=Cell(context.label, test.name, worker.id, point, flaky=context.attribute("flaky"), skip=skip, size=size),
         exclusive=is_exclusive(test),
+        memory=min(SIZES[size].memory, context.attribute("memory")),
     )
 
 
-def _isolation(context: Context) -> str:
-    isolation: str = context.attribute("isolation")
-    if isolation not in ISOLATION:
-        hint = did_you_mean(isolation, ISOLATION)
-        raise context.error("bad-attribute", f"'isolation' cannot be {isolation!r}", "isolation", hint)
-    return isolation
+def _one_of(context: Context, attribute: str, allowed: Collection[str]) -> str:
+    value: str = context.attribute(attribute)
+    if value not in allowed:
+        hint = did_you_mean(value, allowed)
+        raise context.error("bad-attribute", f"{attribute!r} cannot be {value!r}", attribute, hint)
+    return value
 
 
 def _workers(context: Context) -> list[WorkerInfo]:
@@ -150,12 +157,18 @@ TEST_MATRIX = Rule(
         ),
         "include": Attr("dicts", "Cells to keep although 'exclude' names them, written in the same way.", default=()),
         "data": Attr("labels", "Files that the tests read, found at the same path below the test root.", default=()),
-        "timeout": Attr("count", "Seconds that a cell may take.", default=300),
         "flaky": Attr(
             "bool",
             "Whether a test that fails runs up to three times; what passes at a later attempt is flaky and not kept.",
             default=False,
         ),
+        "size": Attr(
+            "string",
+            "As in Bazel: 'small', 'medium', 'large' or 'enormous'. It is a cell's timeout, 60, 300, 900 or 3600 seconds, and "
+            "what the scheduler reckons with, 20, 100, 300 or 800 MiB of memory.",
+            default="medium",
+        ),
+        "timeout": Attr("count", "Seconds that a cell may take, instead of those of its size."),
         "isolation": Attr(
             "string",
             "'cell': a sandbox of its own for each cell. 'worker': cells share a worker that is put back after each, and "

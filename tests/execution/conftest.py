@@ -6,11 +6,12 @@ import pytest
 
 from bkrules.action import Action, Cell, Output
 from bkrules.label import Label
+from bkrules.resources import UNASKED, Request
 
 
 @pytest.fixture
 def make_action() -> Callable[..., Action]:
-    def make(name: str, *needs: str, cell: bool = False) -> Action:
+    def make(name: str, *needs: str, cell: bool = False, request: Request = UNASKED) -> Action:
         label = Label("p", name)
         return Action(
             id=name,
@@ -20,6 +21,7 @@ def make_action() -> Callable[..., Action]:
             inputs=tuple((need, Output(need, "out")) for need in needs),
             outputs=("out",),
             cell=Cell(label, "test_x", "oci", ()) if cell else None,
+            request=request,
         )
 
     return make

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bkrules.execution.plan import Plan
+from bkrules.execution.pools import Pools
+from bkrules.resources import Request
 
 
 def drain(plan: Plan) -> list[str]:
@@ -82,37 +86,190 @@ def graphs(draw: st.DrawFn) -> dict[str, list[str]]:
     return {name: edges[name] for name in draw(st.permutations(list(edges)))}
 
 
-@settings(deadline=None)
-@given(graph=graphs(), data=st.data())
-def test_every_id_ends_exactly_once_and_never_before_its_dependencies(
-    graph: dict[str, list[str]], data: st.DataObject
-) -> None:
-    plan = Plan(graph)
-    running: list[str] = []
-    succeeded: list[str] = []
-    failed: list[str] = []
-    given_up: list[str] = []
+def run_all(plan: Plan) -> list[str]:
+    """What a plan lets run, one after the other, when no cache has anything and everything succeeds."""
+    order = []
     while not plan.finished:
-        if data.draw(st.booleans()) and (name := plan.take()) is not None:
-            assert set(graph[name]) <= set(succeeded)
-            running.append(name)
-        elif running:
-            name = running.pop(data.draw(st.integers(0, len(running) - 1)))
-            if data.draw(st.booleans()):
-                plan.succeed(name)
-                succeeded.append(name)
+        while (name := plan.take()) is not None:
+            plan.miss(name)
+        started = plan.start()
+        assert started is not None
+        order.append(started)
+        plan.succeed(started)
+    return order
+
+
+def test_what_keeps_others_waiting_for_longest_comes_first() -> None:
+    plan = Plan({"short": [], "long": [], "first": [], "last": ["first"]})
+    plan.prioritize({"short": 1, "long": 4, "first": 1, "last": 5}.__getitem__, lambda _name: False)
+    assert run_all(plan) == ["first", "last", "long", "short"]
+
+
+def test_what_failed_last_time_comes_first_and_so_does_what_it_needs() -> None:
+    plan = Plan({"long": [], "need": [], "failed": ["need"]})
+    plan.prioritize({"long": 100, "need": 1, "failed": 1}.__getitem__, lambda name: name == "failed")
+    assert run_all(plan) == ["need", "failed", "long"]
+
+
+def test_a_new_order_holds_for_what_waits_already() -> None:
+    plan = Plan({"a": [], "b": [], "c": [], "d": []})
+    for name in ("a", "b"):
+        assert plan.take() == name
+        plan.miss(name)
+    plan.prioritize({"a": 1, "b": 2, "c": 3, "d": 0}.__getitem__, lambda _name: False)
+    assert plan.start() is None, "c has still to be looked up and is more urgent"
+    assert plan.take() == "c"
+    assert plan.start() == "b"
+
+
+def test_what_fits_does_not_wait_for_what_does_not() -> None:
+    gpu = Request((("gpu", 1.0),))
+    plan = Plan({"a": [], "b": [], "c": []}, {"a": gpu, "b": gpu}, Pools(2, {"gpu": 1}))
+    for name in drain(plan):
+        plan.miss(name)
+    assert [plan.start(), plan.start(), plan.start()] == ["a", "c", None]
+    plan.succeed("a")
+    assert plan.start() == "b"
+
+
+def test_what_must_run_alone_comes_last() -> None:
+    plan = Plan({"alone": [], "a": [], "b": ["a"]}, {"alone": Request((), exclusive=True)}, Pools(4))
+    for name in drain(plan):
+        plan.miss(name)
+    assert [plan.start(), plan.start()] == ["a", None]
+    plan.succeed("a")
+    assert plan.start() is None, "b has still to be looked up"
+    assert plan.take() == "b"
+    plan.miss("b")
+    assert [plan.start(), plan.start()] == ["b", None]
+    plan.succeed("b")
+    assert plan.start() == "alone"
+
+
+def test_what_pauses_leaves_its_slot_to_another() -> None:
+    plan = Plan({"a": [], "b": []}, {}, Pools(1))
+    for name in drain(plan):
+        plan.miss(name)
+    assert [plan.start(), plan.start()] == ["a", None]
+    plan.pause("a")
+    assert [plan.start(), plan.start()] == ["b", None]
+    plan.miss("a")
+    assert plan.start() is None
+    plan.succeed("b")
+    assert plan.start() == "a"
+    plan.succeed("a")
+    assert plan.finished
+
+
+SIZES = {"cpu": 3.0, "memory": 1000.0, "gpu": 2.0}
+REQUESTS = st.builds(
+    lambda amounts, exclusive: Request(tuple(sorted(amounts.items())), exclusive),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "cpu": st.floats(0.1, 5),
+            "memory": st.floats(1, 2000),
+            "gpu": st.integers(1, 2).map(float),
+            "unlimited": st.just(0.0),
+        },
+    ),
+    st.integers(0, 4).map(lambda number: number == 0),
+)
+
+
+@dataclass
+class Machine:
+    """Plays a build on a plan: what it lets start, runs, pauses and ends, as `data` has it; and checks each of its steps."""
+
+    graph: dict[str, list[str]]
+    requests: dict[str, Request]
+    jobs: int
+    data: st.DataObject
+    running: list[str] = field(default_factory=list)
+    paused: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+    succeeded: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    given_up: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.plan = Plan(self.graph, self.requests, Pools(self.jobs, SIZES))
+
+    def play(self) -> None:
+        while not self.plan.finished:
+            if self.data.draw(st.integers(0, 9)) == 0:
+                seconds = {name: self.data.draw(st.floats(0, 100)) for name in self.graph}
+                self.plan.prioritize(seconds.__getitem__, lambda name: int(name) % 3 == 0)
+            if not self.begin():
+                self.go_on()
+        assert self.plan.take() is None
+        assert self.plan.start() is None
+        assert self.running == self.paused == self.waiting == []
+
+    def begin(self) -> bool:
+        """Start or look up what may be; whether there was anything."""
+        if (name := self.plan.start()) is not None:
+            self.running.append(name)
+            if name in self.waiting:
+                self.waiting.remove(name)
+            self.check_pools()
+            return True
+        if (name := self.plan.take()) is not None:
+            assert set(self.graph[name]) <= set(self.succeeded)
+            if self.data.draw(st.booleans()):
+                self.plan.miss(name)
             else:
-                failed.append(name)
-                given_up += plan.fail(name)
+                self.end(name)
+            return True
+        return False
+
+    def go_on(self) -> None:
+        """Let something that is under way pause, go on, or end."""
+        under_way = self.running + self.paused + self.waiting
+        assert under_way, "nothing runs, nothing may start, and yet the plan is not finished"
+        name = self.data.draw(st.sampled_from(under_way))
+        if name in self.running:
+            self.running.remove(name)
+            if self.data.draw(st.booleans()):
+                self.plan.pause(name)
+                self.paused.append(name)
+                return
+        elif name in self.paused:
+            self.paused.remove(name)
+            if self.data.draw(st.booleans()):
+                self.plan.miss(name)
+                self.waiting.append(name)
+                return
         else:
-            taken = plan.take()
-            assert taken is not None, "nothing runs, nothing is ready, and yet the plan is not finished"
-            assert set(graph[taken]) <= set(succeeded)
-            running.append(taken)
-    assert plan.take() is None
-    assert running == []
-    assert sorted(succeeded + failed + given_up) == sorted(graph)
-    lost = set(failed)
+            self.waiting.remove(name)
+        self.end(name)
+
+    def end(self, name: str) -> None:
+        if self.data.draw(st.booleans()):
+            self.plan.succeed(name)
+            self.succeeded.append(name)
+        else:
+            self.failed.append(name)
+            self.given_up += self.plan.fail(name)
+
+    def check_pools(self) -> None:
+        assert len(self.running) <= self.jobs
+        assert len(self.running) == 1 or not any(self.requests[name].exclusive for name in self.running)
+        for pool, size in SIZES.items():
+            taken = sum(min(dict(self.requests[name].resources).get(pool, 0.0), size) for name in self.running)
+            assert taken <= size + 0.01, pool
+
+
+@settings(deadline=None, max_examples=300)
+@given(graph=graphs(), jobs=st.integers(1, 4), data=st.data())
+def test_every_id_ends_exactly_once_and_no_pool_is_ever_exceeded(
+    graph: dict[str, list[str]], jobs: int, data: st.DataObject
+) -> None:
+    requests = {name: data.draw(REQUESTS) for name in graph}
+    machine = Machine(graph, requests, jobs, data)
+    machine.play()
+    assert sorted(machine.succeeded + machine.failed + machine.given_up) == sorted(graph)
+    lost = set(machine.failed)
     for name in sorted(graph, key=int):
         lost |= {name} if lost & set(graph[name]) else set()
-    assert set(given_up) == lost - set(failed)
+    assert set(machine.given_up) == lost - set(machine.failed)

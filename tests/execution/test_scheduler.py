@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import pytest
 
 from bkrules.action import Action
+from bkrules.cache.history import History
+from bkrules.execution.pools import Pools
 from bkrules.execution.result import Result
-from bkrules.execution.scheduler import Scheduler
+from bkrules.execution.scheduler import Policy, Scheduler
+from bkrules.execution.turn import Turn
 
 MakeAction = Callable[..., Action]
+STRICT = Policy()
 SOON = 20  # seconds; only a broken scheduler waits for so long
 
 
@@ -26,11 +30,29 @@ class Build:
     callback_threads: set[threading.Thread] = field(default_factory=set)
     run_threads: set[threading.Thread] = field(default_factory=set)
 
-    def scheduler(self, *, jobs: int = 1, keep_going: bool = False) -> Scheduler:
-        return Scheduler(self.look_up, self.run, self.on_start, self.on_result, jobs=jobs, keep_going=keep_going)
+    def scheduler(
+        self,
+        *,
+        jobs: int = 1,
+        policy: Policy = STRICT,
+        ask: Callable[[Action], Result | None] | None = None,
+        sizes: Mapping[str, float] | None = None,
+        history: History | None = None,
+    ) -> Scheduler:
+        return Scheduler(
+            self.look_up,
+            self.run,
+            self.on_start,
+            self.on_result,
+            pools=Pools(jobs, sizes),
+            policy=policy,
+            ask=ask,
+            history=history,
+            cancel=lambda: self.events.append("cancel"),
+        )
 
-    def execute(self, actions: Iterable[Action], *, jobs: int = 1, keep_going: bool = False) -> None:
-        scheduler = self.scheduler(jobs=jobs, keep_going=keep_going)
+    def execute(self, actions: Iterable[Action], *, jobs: int = 1, policy: Policy = STRICT) -> None:
+        scheduler = self.scheduler(jobs=jobs, policy=policy)
         try:
             scheduler.execute({action.id: action for action in actions})
         finally:
@@ -42,7 +64,7 @@ class Build:
             return None
         return Result(action, "failed" if action.id in self.failures else "passed", cached=True)
 
-    def run(self, action: Action) -> Result:
+    def run(self, action: Action, _turn: Turn) -> Result:
         self.run_threads.add(threading.current_thread())
         self.body(action)
         return Result(action, "failed" if action.id in self.failures else "passed")
@@ -152,7 +174,8 @@ def test_what_runs_already_ends_when_another_action_fails(make_action: MakeActio
 def test_keep_going_runs_what_does_not_depend_on_the_failure(make_action: MakeAction) -> None:
     build = Build(failures={"a"})
     build.execute(
-        [make_action("a"), make_action("b", "a"), make_action("c", "b"), make_action("other")], keep_going=True
+        [make_action("a"), make_action("b", "a"), make_action("c", "b"), make_action("other")],
+        policy=Policy(keep_going=True),
     )
     assert build.statuses == {"a": "failed", "b": "not run", "c": "not run", "other": "passed"}
     reasons = {result.action.id: result.reason for result in build.results}
@@ -161,7 +184,7 @@ def test_keep_going_runs_what_does_not_depend_on_the_failure(make_action: MakeAc
 
 def test_what_two_failures_prevent_is_reported_once(make_action: MakeAction) -> None:
     build = Build(failures={"a", "b"})
-    build.execute([make_action("a"), make_action("b"), make_action("c", "a", "b")], keep_going=True)
+    build.execute([make_action("a"), make_action("b"), make_action("c", "a", "b")], policy=Policy(keep_going=True))
     assert build.statuses == {"a": "failed", "b": "failed", "c": "not run"}
 
 
@@ -203,7 +226,7 @@ def test_what_a_look_up_raises_ends_the_threads_too(make_action: MakeAction) -> 
 
     build = Failing()
     with pytest.raises(ZeroDivisionError):
-        build.execute([make_action("a"), make_action("b")], jobs=2)
+        build.execute([make_action("a"), make_action("b", "a")], jobs=2)
     assert build.statuses == {"a": "passed"}
     assert not any(thread.is_alive() for thread in build.run_threads)
 
@@ -245,7 +268,7 @@ def test_a_second_cache_is_asked_about_all_that_is_ready_at_once(make_action: Ma
 
     build = Build()
     actions = {str(number): make_action(str(number)) for number in range(count)}
-    scheduler = Scheduler(build.look_up, build.run, build.on_start, build.on_result, jobs=1, keep_going=False, ask=ask)
+    scheduler = build.scheduler(jobs=1, ask=ask)
     scheduler.execute(actions)
     scheduler.join()
 
@@ -265,7 +288,7 @@ def test_what_no_cache_has_runs_and_what_follows_is_asked_about_later(make_actio
         return Result(action, "passed", cached=True, remote=True) if action.id == "c" else None
 
     actions = [make_action("a"), make_action("b", "a"), make_action("c", "b"), make_action("d", "c")]
-    scheduler = Scheduler(build.look_up, build.run, build.on_start, build.on_result, jobs=2, keep_going=False, ask=ask)
+    scheduler = build.scheduler(jobs=2, ask=ask)
     scheduler.execute({action.id: action for action in actions})
     scheduler.join()
 
@@ -278,7 +301,7 @@ def test_an_error_of_a_second_cache_ends_the_build(make_action: MakeAction) -> N
         raise RuntimeError("as it may be required")
 
     build = Build()
-    scheduler = Scheduler(build.look_up, build.run, build.on_start, build.on_result, jobs=2, keep_going=False, ask=ask)
+    scheduler = build.scheduler(jobs=2, ask=ask)
     with pytest.raises(RuntimeError, match="required"):
         scheduler.execute({"a": make_action("a")})
     scheduler.join()

@@ -103,11 +103,11 @@ def test_marks_decide_before_anything_starts(analyzed: Analyzed) -> None:
     on_oci, on_rootless = cells["test_a/worker=oci"], cells["test_a/worker=rootless"]
     assert on_oci.cell is not None
     assert on_rootless.cell is not None
-    assert (on_oci.cell.skip, on_oci.exclusive, on_oci.timeout) == ("", True, 150)
+    assert (on_oci.cell.skip, on_oci.request.exclusive, on_oci.timeout) == ("", True, 150)
     assert on_rootless.cell.skip == "the worker has no privileges"
     assert on_rootless.dependencies == ()
     other = cells["test_b/worker=oci"]
-    assert (other.exclusive, other.timeout) == (False, 50)
+    assert (other.request.exclusive, other.timeout) == (False, 50)
 
 
 def test_parameters_and_methods_are_cells(analyzed: Analyzed) -> None:

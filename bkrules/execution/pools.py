@@ -1,0 +1,74 @@
+"""Pools: what of this machine the actions that run may use at once. Pure; it knows neither threads nor actions.
+
+As in Bazel there are job slots, the pools `cpu` and `memory`, and named ones that a user declares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bkrules.resources import CPU, MEMORY, Request
+
+_UNIT = 1000  # amounts are kept as whole thousandths, so that what is taken and given back comes out even
+
+
+class Pools:
+    """`jobs` slots, and named `sizes`: cores of `cpu`, MiB of `memory`, numbers of whatever else. A size that is missing is
+    unlimited for `cpu` and `memory`, and 0 for any other name.
+
+    A request for cores or memory is an estimate: one larger than the pool counts as the whole pool, so it runs when nobody else has
+    any of it, as in Bazel. A named resource is counted, so what asks for more than there is can never run: see `lack`.
+    """
+
+    def __init__(self, jobs: int, sizes: Mapping[str, float] | None = None) -> None:
+        self.jobs = jobs
+        self.running = 0
+        self._sizes = {name: _amount(size) for name, size in (sizes or {}).items()}
+        self._used = dict.fromkeys(self._sizes, 0)
+        self._alone = False
+        self._shares: dict[Request, dict[str, int]] = {}
+
+    def lack(self, request: Request) -> tuple[str, float, float] | None:
+        """The first named resource of which a request wants more than there is: its name, what is wanted, what there is."""
+        for name, wanted in request.resources:
+            there = self._sizes.get(name, 0)
+            if name not in (CPU, MEMORY) and _amount(wanted) > there:
+                return name, wanted, there / _UNIT
+        return None
+
+    def fits(self, request: Request) -> bool:
+        """Whether an action with this request may start now."""
+        if self.running >= self.jobs or self._alone:
+            return False
+        if request.exclusive:
+            return not self.running
+        return all(self._used[name] + amount <= self._sizes[name] for name, amount in self._share(request).items())
+
+    def take(self, request: Request) -> None:
+        """Give an action what it asks for, until `release`. It must fit."""
+        assert self.fits(request)
+        self.running += 1
+        self._alone = request.exclusive
+        for name, amount in self._share(request).items():
+            self._used[name] += amount
+
+    def release(self, request: Request) -> None:
+        """Take back what an action was given."""
+        self.running -= 1
+        self._alone = False
+        for name, amount in self._share(request).items():
+            self._used[name] -= amount
+
+    def _share(self, request: Request) -> dict[str, int]:
+        """What is taken from each pool; requests are few and used often."""
+        if request not in self._shares:
+            self._shares[request] = {
+                name: min(_amount(wanted), self._sizes[name])
+                for name, wanted in request.resources
+                if name in self._sizes
+            }
+        return self._shares[request]
+
+
+def _amount(value: float) -> int:
+    return round(value * _UNIT)

@@ -1,0 +1,163 @@
+"""What a build spent its time on, as a Chrome trace: open it with chrome://tracing or https://ui.perfetto.dev.
+
+The format is that of `bazel build --profile`: the JSON object format of the Trace Event Format. A row is a thread; what waits for
+its turn has no thread yet and is drawn as an asynchronous event.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, TypeVar
+
+from bkrules.action import Action
+from bkrules.cache import atomic
+
+Answer = TypeVar("Answer")
+CELL_RESULT = "result.json"
+_PROCESS = 1
+_PHASES = ("setup", "boot", "run", "teardown")  # of a cell, in their order, as its result says
+_SHOWN = {"setup": "set up", "boot": "boot", "run": "test", "teardown": "tear down"}
+
+
+class NoProfile:
+    """Takes no notice of anything: the profile of a build that nobody wants to see."""
+
+    def span(self, _name: str, _category: str) -> AbstractContextManager[None]:
+        """A context that is shown as a span of the thread it is in."""
+        return nullcontext()
+
+    def traced(self, function: Callable[[Action], Answer], _category: str) -> Callable[[Action], Answer]:
+        """A function of an action, each call of which is a span; as long as nobody looks, the function itself."""
+        return function
+
+    def action(self, _action: Action) -> AbstractContextManager[None]:
+        """A context in which an action runs."""
+        return nullcontext()
+
+    def begin_wait(self, action: Action) -> None:
+        """Note that an action has to run, and that its turn has not come."""
+
+    def end_wait(self, action: Action) -> None:
+        """Note that the turn of an action has come."""
+
+    def phases(self, outputs: Mapping[str, str]) -> None:
+        """Show the phases of a cell that has just ended and made these files; nothing for what is no cell."""
+
+    def write(self, path: str) -> None:
+        """Write the file that was asked for."""
+
+
+class Profile(NoProfile):
+    """Collects the spans of a build from all of its threads; `write` makes them a file."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._started = time.time()
+        self._events: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
+        self._rows: dict[int, str] = {}
+
+    @contextmanager
+    def span(self, name: str, category: str) -> Iterator[None]:
+        """A context that is shown as a span of the thread it is in, however it ends."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._add(name, category, began, time.monotonic())
+
+    def traced(self, function: Callable[[Action], Answer], category: str) -> Callable[[Action], Answer]:
+        """A function of an action, each call of which is a span."""
+
+        def call(action: Action) -> Answer:
+            with self.span(action.title, category):
+                return function(action)
+
+        return call
+
+    @contextmanager
+    def action(self, action: Action) -> Iterator[None]:
+        """A context in which an action runs."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            details = {"mnemonic": action.mnemonic, "label": str(action.label), "id": action.id}
+            self._add(f"{action.mnemonic} {action.title}", "action processing", began, time.monotonic(), details)
+
+    def begin_wait(self, action: Action) -> None:
+        """Begin the asynchronous span of an action that has to run."""
+        self._wait("b", action)
+
+    def end_wait(self, action: Action) -> None:
+        """End that span."""
+        self._wait("e", action)
+
+    def phases(self, outputs: Mapping[str, str]) -> None:
+        """Show the phases of a cell that has just ended: how long each took is known, and that the last ended now."""
+        if CELL_RESULT not in outputs:
+            return
+        with open(outputs[CELL_RESULT], encoding="utf-8") as file:
+            seconds: Mapping[str, float] = json.load(file).get("seconds", {})
+        end = time.monotonic()
+        for phase in reversed(_PHASES):
+            if phase in seconds:
+                self._add(_SHOWN[phase], "cell", end - seconds[phase], end)
+                end -= seconds[phase]
+
+    def write(self, path: str) -> None:
+        """Write the trace, compressed when the name ends in `.gz`, as Bazel does.
+
+        When that fails there is a warning: the build is worth more than its profile.
+        """
+        names = [
+            {"name": "thread_name", "ph": "M", "pid": _PROCESS, "tid": row, "args": {"name": name}}
+            for row, name in self._rows.items()
+        ]
+        document = {
+            "otherData": {"build": "bk", "start": self._started, "cores": os.cpu_count()},
+            "traceEvents": [*names, *self._events],
+        }
+        data = json.dumps(document).encode()
+        if path.endswith(".gz"):
+            import gzip
+
+            data = gzip.compress(data)
+        try:
+            atomic.write(path, data)
+        except OSError as error:
+            print(f"warning: cannot write the profile {path}: {error.strerror}", file=sys.stderr)
+
+    def _wait(self, phase: str, action: Action) -> None:
+        event = {
+            "name": action.title,
+            "cat": "wait for a turn",
+            "ph": phase,
+            "id": action.id,
+            "ts": self._time(time.monotonic()),
+        }
+        self._events.append({**event, "pid": _PROCESS, "tid": self._row()})
+
+    def _add(
+        self, name: str, category: str, began: float, ended: float, details: Mapping[str, str] | None = None
+    ) -> None:
+        event = {"name": name, "cat": category, "ph": "X", "ts": self._time(began), "dur": round((ended - began) * 1e6)}
+        self._events.append({**event, "pid": _PROCESS, "tid": self._row(), "args": dict(details or {})})
+
+    def _time(self, moment: float) -> int:
+        """Microseconds since the profile began."""
+        return round((moment - self._began) * 1e6)
+
+    def _row(self) -> int:
+        thread = threading.current_thread()
+        row = threading.get_native_id()
+        if row not in self._rows:
+            with self._lock:
+                self._rows[row] = "main" if thread is threading.main_thread() else thread.name
+        return row

@@ -1,0 +1,111 @@
+"""What actions ask of the machine while they run, in Bazel's words: tags of targets, sizes of tests, `--local_resources`.
+
+None of this is in any key: it changes when an action runs, and not what it makes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+CPU, MEMORY = "cpu", "memory"
+EXCLUSIVE = "exclusive"
+_TAG = re.compile(r"(?:(cpu)|resources:([\w.-]+)):(\d+(?:\.\d+)?)").fullmatch
+_SIZE = re.compile(r"(?:(HOST_CPUS|HOST_RAM)(?:([*-])(\d*\.?\d+))?|(\d*\.?\d+))").fullmatch
+_OF_MEMORY = "HOST_RAM*.67"  # Bazel's default: the rest is for who works on the machine, and for the kernel's caches
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an action takes while it runs: cores of `cpu`, MiB of `memory`, numbers of named resources. With `exclusive`, all of
+    the machine. The default is what Bazel reckons with for an action that says nothing.
+    """
+
+    resources: tuple[tuple[str, float], ...] = ((CPU, 1.0), (MEMORY, 250.0))
+    exclusive: bool = False
+
+
+UNASKED = Request()
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What a test of a size may take: seconds, and MiB of memory as an estimate. The numbers are Bazel's; a cell with its daemons
+    that builds small images was seen to take 40 to 100 MiB.
+    """
+
+    timeout: int
+    memory: float
+
+
+SIZES: Mapping[str, Size] = {
+    "small": Size(60, 20.0),
+    "medium": Size(300, 100.0),
+    "large": Size(900, 300.0),
+    "enormous": Size(3600, 800.0),
+}
+
+
+def request_of(tags: Iterable[str], memory: float) -> Request:
+    """The request of an action whose target has these tags: `cpu:N`, `resources:NAME:N` and `exclusive`; all others mean nothing.
+
+    `memory` is what it takes in MiB unless a tag says otherwise. Raises ValueError for a tag that is nearly one of these.
+    """
+    asked: dict[str, float] = {CPU: 1.0, MEMORY: memory}
+    exclusive = False
+    for tag in tags:
+        if tag == EXCLUSIVE:
+            exclusive = True
+        elif tag.partition(":")[0] in (CPU, "resources"):
+            found = _TAG(tag)
+            if found is None or float(found[3]) <= 0:
+                raise ValueError(f"the tag {tag!r} must be cpu:N or resources:NAME:N, with a positive number N")
+            asked[found[1] or found[2]] = float(found[3])
+    return Request(tuple(sorted(asked.items())), exclusive)
+
+
+def pool_size(text: str) -> tuple[str, float]:
+    """Name and size of a pool from `NAME=N`. Raises ValueError.
+
+    N is a number, or HOST_CPUS or HOST_RAM (MiB), perhaps with `*N` or `-N` behind it.
+    """
+    name, _, value = text.partition("=")
+    found = _SIZE(value)
+    if not re.fullmatch(r"[\w.-]+", name) or found is None:
+        raise ValueError(f"must be NAME=N, such as memory=8000, memory=HOST_RAM*.5 or gpu=1, but was {text!r}")
+    size = float(found[4] or (host_memory() if found[1] == "HOST_RAM" else os.cpu_count() or 1))
+    if found[2]:
+        size = size * float(found[3]) if found[2] == "*" else size - float(found[3])
+    if size < 0:
+        raise ValueError(f"must not be less than nothing, but {value} is {size:g}")
+    return name, size
+
+
+def pool_sizes(jobs: int, declared: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """The sizes of all pools: a core for each job and two thirds of the memory, unless they are declared, and what else is."""
+    return {CPU: float(jobs), **dict([pool_size(f"{MEMORY}={_OF_MEMORY}")]), **dict(declared)}
+
+
+def host_memory() -> float:
+    """The memory of this machine in MiB, or what the container that bk runs in may use of it."""
+    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for path in _LIMITS:
+        with suppress(OSError, ValueError), open(path) as file:
+            found.append(int(file.read()))
+    return min(found) / (1 << 20)
+
+
+def timeouts(text: str) -> dict[str, int]:
+    """Seconds by size of test from `N`, or from `N,N,N,N` for small, medium, large and enormous; -1 stands for the size's own.
+
+    Raises ValueError.
+    """
+    words = text.split(",")
+    if len(words) not in (1, len(SIZES)) or not all(re.fullmatch(r"-1|[1-9]\d*", word) for word in words):
+        raise ValueError(f"must be seconds for all tests, or four numbers for {', '.join(SIZES)}, but was {text!r}")
+    given = words * len(SIZES) if len(words) == 1 else words
+    return {name: int(word) for name, word in zip(SIZES, given, strict=True) if word != "-1"}

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bkrules import digest
+from bkrules.action import Action, Key
+from bkrules.execution.critical_path import critical_path
+from bkrules.execution.result import Result
+
+MakeAction = Callable[..., Action]
+KEY = Key(digest.of_bytes(b""), {})
+
+
+def ids(results: list[Result]) -> list[str]:
+    return [result.action.id for result in results]
+
+
+def test_the_longest_chain_and_not_the_longest_action(make_action: MakeAction) -> None:
+    results = [
+        Result(make_action("a"), "passed", seconds=2, key=KEY),
+        Result(make_action("alone"), "passed", seconds=3, key=KEY),
+        Result(make_action("b", "a"), "passed", seconds=2, key=KEY),
+    ]
+    assert ids(critical_path(results)) == ["a", "b"]
+
+
+def test_what_was_cached_takes_no_time_and_is_not_shown(make_action: MakeAction) -> None:
+    results = [
+        Result(make_action("a"), "passed", seconds=1, key=KEY),
+        Result(make_action("b", "a"), "passed", cached=True, seconds=100, key=KEY),
+        Result(make_action("c", "b"), "failed", seconds=1, key=KEY),
+        Result(make_action("d"), "passed", seconds=1.5, key=KEY),
+        Result(make_action("e", "c"), "not run"),
+    ]
+    assert ids(critical_path(results)) == ["a", "c"]
+
+
+def test_there_is_none_when_nothing_ran(make_action: MakeAction) -> None:
+    assert critical_path([Result(make_action("a"), "passed", cached=True, seconds=1, key=KEY)]) == []
+    assert critical_path([]) == []
