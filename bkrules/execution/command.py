@@ -2,7 +2,7 @@
 
     bk -- zygote -- first process of a PID namespace -- the command
 
-Whatever the command starts ends with it. With a sandbox it sees a root of its own, which holds what was declared and nothing else,
+Whatever the command starts ends with it. In a sandbox it sees a root of its own, which holds what was declared and nothing else,
 and a network without a way out.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 from bkrules.execution import linux
 from bkrules.execution.devices import make_devices
-from bkrules.execution.messages import send
+from bkrules.execution.messages import receive, send
 
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _NOT_STARTED = 127
@@ -29,40 +29,72 @@ _PYTHONS = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
 def begin(spec: Mapping[str, Any], channel: socket.socket, death: int, log: int, prepare: Callable[[], None]) -> None:
-    """Start a command in namespaces of its own, its output to `log`. Its end, or that of `death`, ends all that it started.
+    """Start a command in a PID namespace of its own, its output to `log`. Its end, or that of `death`, ends all that it started.
 
     The process in which this is called has one thread and goes on at once. The new one calls `prepare` first.
     """
-    flags = linux.CLONE_NEWPID
-    if spec["sandbox"]:
-        flags |= linux.CLONE_NEWNS | linux.CLONE_NEWNET | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
-    if linux.clone3(flags) == 0:
-        _first_process(spec, channel, death, log, prepare)
+    if linux.clone3(linux.CLONE_NEWPID) == 0:
+        _first_process(lambda: _say(channel, _code(spec, [death], log, _wake_on_end())), prepare)
 
 
-def _first_process(
-    spec: Mapping[str, Any], channel: socket.socket, death: int, log: int, prepare: Callable[[], None]
-) -> None:
-    """The first process of the namespace: starts the command, reaps, says how it ended. Never returns."""
+def begin_sandboxes(channel: socket.socket, death: int, prepare: Callable[[], None]) -> None:
+    """Start a process that runs commands in sandboxes, one after the other, as `channel` asks, until `death` or `channel` ends.
+
+    A fork of Python costs more than the namespaces of a sandbox, so there is one for many commands. They share a PID namespace, in
+    which nothing is left when the next one starts, and nothing else.
+    """
+    if linux.clone3(linux.CLONE_NEWPID) == 0:
+        _first_process(lambda: _serve(channel, death), prepare)
+
+
+def _first_process(work: Callable[[], None], prepare: Callable[[], None]) -> None:
+    """The first process of a PID namespace, with which the namespace ends. Never returns."""
     try:
         prepare()
-        code = _code(spec, death, log)
-        if code is not None:
-            send(channel, {"event": "result", "exit_code": code})
-    except OSError as error:
-        os.write(log, f"bk: the sandbox cannot be made: {error}\n".encode())
-        send(channel, {"event": "result", "exit_code": _NOT_STARTED})
+        work()
+    except BaseException as error:
+        os.write(2, f"bk: command: {error!r}\n".encode())
     finally:
         os._exit(0)
 
 
-def _code(spec: Mapping[str, Any], death: int, log: int) -> int | None:
-    """Run the command; its exit code once nothing of it is left, or none when bk is gone, or wants it to end."""
+def _serve(channel: socket.socket, death: int) -> None:
+    wake = _wake_on_end()
+    home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    while True:
+        ready, _, _ = select.select([channel.fileno(), death], [], [])
+        spec, descriptors = (None, []) if death in ready else receive(channel)
+        if spec is None:
+            return
+        code: int | None = _NOT_STARTED
+        try:
+            linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWNET | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS)
+            _enter(spec["sandbox"])
+            code = _code(spec, [death, channel.fileno()], descriptors[0], wake)
+        except OSError as error:
+            os.write(descriptors[0], f"bk: the sandbox cannot be made: {error}\n".encode())
+        linux.enter_mounts(home)
+        os.close(descriptors[0])
+        if code is None:
+            return
+        _say(channel, code)
+
+
+def _say(channel: socket.socket, code: int | None) -> None:
+    if code is not None:
+        send(channel, {"event": "result", "exit_code": code})
+
+
+def _wake_on_end() -> int:
+    """A descriptor that becomes readable when a child ends."""
     wake, waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
-    if spec["sandbox"]:
-        _enter(spec["sandbox"])
+    return wake
+
+
+def _code(spec: Mapping[str, Any], ends: list[int], log: int, wake: int) -> int | None:
+    """Run the command; its exit code once nothing of it is left, or none when one of `ends` says that it shall end."""
     try:
         os.chdir(spec["directory"])
         child = _spawn(spec["arguments"], spec["environment"], log)
@@ -71,8 +103,8 @@ def _code(spec: Mapping[str, Any], death: int, log: int) -> int | None:
         return _NOT_STARTED
     code = None
     while code is None:
-        ready, _, _ = select.select([death, wake], [], [])
-        if death in ready:
+        ready, _, _ = select.select([*ends, wake], [], [])
+        if ready != [wake]:
             break
         os.read(wake, _MANY)
         code = _reap(child)

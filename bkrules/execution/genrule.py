@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 
 from bkrules.action import Action, FileNode, HostFile, Node
@@ -28,9 +27,9 @@ def run_genrule(action: Action, inputs: Mapping[str, Node], workshop: Workshop) 
         source = declared[path]
         assert isinstance(node, FileNode)
         if path.startswith("host/") and isinstance(source, HostFile):
-            binds.append((os.path.realpath(node.path), source.path, False))
+            binds.append((node.path, source.path, False))
         else:
-            binds.append((os.path.realpath(node.path), f"{_WORK}/{path}", False))
+            binds.append((node.path, f"{_WORK}/{path}", False))
     log = folder / "log"
     sandbox = CommandSandbox(str(workshop.folder.root), tuple(binds))
     code = workshop.processes.run(action.arguments, _WORK, dict(action.environment), str(log), sandbox)

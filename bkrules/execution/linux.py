@@ -84,13 +84,23 @@ def set_name(name: str) -> None:
 
 def leave_network() -> None:
     """Move this process to a new network namespace, whose loopback is up."""
-    _check(_libc.unshare(CLONE_NEWNET), "unshare")
+    unshare(CLONE_NEWNET)
     loopback_up()
+
+
+def unshare(flags: int) -> None:
+    """Move this process to new namespaces."""
+    _check(_libc.unshare(flags), "unshare")
+
+
+def enter_mounts(namespace: int) -> None:
+    """Move this process, which has one thread, to the mount namespace of a descriptor, and to its root."""
+    _check(_libc.setns(namespace, CLONE_NEWNS), "setns")
 
 
 def own_mounts() -> None:
     """Move this process to a mount namespace of its own, which still sees what is mounted outside later."""
-    _check(_libc.unshare(CLONE_NEWNS), "unshare")
+    unshare(CLONE_NEWNS)
     mount("", "/", flags=MS_REC | MS_SLAVE)
 
 

@@ -10,8 +10,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from bkrules.errors import ActionFailed, Interrupted
@@ -63,6 +63,7 @@ class Processes:
         self._control: socket.socket | None = None
         self._zygote: subprocess.Popen[bytes] | None = None
         self._started: dict[int, Started] = {}
+        self._idle: list[Started] = []
         self._interrupted = False
 
     def begin(self) -> None:
@@ -79,8 +80,11 @@ class Processes:
         sandbox: CommandSandbox | None = None,
     ) -> int:
         """Run a command to its end, its output in the file `log`; its exit code, 128 + n for signal n. Raises Interrupted."""
-        with self.command(arguments, directory, environment, log, sandbox) as started:
-            message, _ = receive(started.channel)
+        if sandbox is not None:
+            message = self._run_in_sandbox(arguments, directory, environment, log, sandbox)
+        else:
+            with self.command(arguments, directory, environment, log) as started:
+                message, _ = receive(started.channel)
         if message is None and not self._interrupted:
             raise ActionFailed("killed", f"{arguments[0]} was killed from outside of bk", hint="run the build again")
         if message is None:
@@ -94,23 +98,39 @@ class Processes:
         directory: str,
         environment: Mapping[str, str],
         log: str,
-        sandbox: CommandSandbox | None = None,
     ) -> Iterator[Started]:
-        """Run a command for as long as the context lasts."""
-        spec = {
-            "kind": "command",
-            "arguments": list(arguments),
-            "directory": directory,
-            "environment": dict(environment),
-            "sandbox": asdict(sandbox) if sandbox else None,
-        }
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        try:
+        """Run a command, without a sandbox, for as long as the context lasts."""
+        spec = {**_command(arguments, directory, environment), "kind": "command"}
+        with _opened(log) as output:
             started = self._start(spec, (output,))
-        finally:
-            os.close(output)
         with self._until_end(started):
             yield started
+
+    def _run_in_sandbox(
+        self,
+        arguments: Sequence[str],
+        directory: str,
+        environment: Mapping[str, str],
+        log: str,
+        sandbox: CommandSandbox,
+    ) -> dict[str, Any] | None:
+        """What a process that runs sandboxes says of a command; nothing when it ended meanwhile."""
+        spec = {**_command(arguments, directory, environment), "sandbox": vars(sandbox)}
+        with self._lock:
+            started = self._idle.pop() if self._idle and not self._interrupted else None
+        started = started or self._start({"kind": "sandboxes"}, ())
+        message = None
+        try:
+            with _opened(log) as output, suppress(BrokenPipeError, ConnectionResetError):
+                send(started.channel, spec, (output,))
+                message, _ = receive(started.channel)
+        finally:
+            if message is None:
+                self._end(started)
+            else:
+                with self._lock:
+                    self._idle.append(started)
+        return message
 
     @contextmanager
     def cell(self, spec: Mapping[str, Any]) -> Iterator[Started]:
@@ -131,7 +151,9 @@ class Processes:
                 started.kill()
 
     def close(self) -> None:
-        """End the zygote and wait until it is gone."""
+        """End the zygote and what runs sandboxes, and wait until they are gone."""
+        while self._idle:
+            self._end(self._idle.pop())
         with self._lock:
             self._end_zygote()
 
@@ -161,13 +183,18 @@ class Processes:
         try:
             yield started
         finally:
-            with self._lock:
-                started.kill()
-                self._started.pop(id(started), None)
-            started.channel.settimeout(None)
+            self._end(started)
+
+    def _end(self, started: Started) -> None:
+        """End what was started, and wait until it is gone."""
+        with self._lock:
+            started.kill()
+            self._started.pop(id(started), None)
+        started.channel.settimeout(None)
+        with suppress(ConnectionResetError):  # it ended before it read what was sent
             while receive(started.channel)[0] is not None:
                 continue
-            started.channel.close()
+        started.channel.close()
 
     def _ask(self, descriptors: tuple[int, ...]) -> None:
         """Hand a request to the zygote; to a new one when it has ended, as by the kernel when memory ran out."""
@@ -195,3 +222,17 @@ class Processes:
             far.close()
             self._control = near
         return self._control
+
+
+def _command(arguments: Sequence[str], directory: str, environment: Mapping[str, str]) -> dict[str, Any]:
+    return {"arguments": list(arguments), "directory": directory, "environment": dict(environment)}
+
+
+@contextmanager
+def _opened(log: str) -> Iterator[int]:
+    """A descriptor that adds to a file, which is made when it is missing."""
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    try:
+        yield output
+    finally:
+        os.close(output)

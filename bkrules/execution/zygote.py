@@ -45,6 +45,8 @@ def main(descriptor: int, *, for_tests: bool = False) -> None:
         alone = functools.partial(_leave, {0, 1, 2, channel_fd, *descriptors[2:]})
         if spec["kind"] == "cell":
             _fork_janitor(spec, channel, death, alone)
+        elif spec["kind"] == "sandboxes":
+            command.begin_sandboxes(channel, death, alone)
         else:
             command.begin(spec, channel, death, descriptors[3], alone)
         channel.close()

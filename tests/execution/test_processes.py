@@ -12,7 +12,7 @@ import pytest
 from spaces import wait_for
 
 from bkrules.errors import ActionFailed, Interrupted
-from bkrules.execution.processes import Processes
+from bkrules.execution.processes import CommandSandbox, Processes
 
 SOON = 20
 
@@ -140,3 +140,75 @@ def test_after_an_interrupt_nothing_is_started(processes: Processes, log: Path) 
     assert processes.interrupted
     with pytest.raises(Interrupted):
         shell(processes, "true", log)
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> CommandSandbox:
+    (tmp_path / "root").mkdir()
+    folders = [folder for folder in ("/bin", "/usr", "/lib", "/lib64") if os.path.isdir(folder)]
+    return CommandSandbox(str(tmp_path / "root"), tuple((folder, folder, False) for folder in folders))
+
+
+def in_sandbox(processes: Processes, script: str, log: Path, sandbox: CommandSandbox) -> list[str]:
+    log.write_text("")
+    assert processes.run(["sh", "-c", script], "/", {"PATH": "/bin"}, str(log), sandbox) == 0, log.read_text()
+    return log.read_text().split()
+
+
+def test_commands_in_sandboxes_share_nothing(processes: Processes, log: Path, sandbox: CommandSandbox) -> None:
+    """One process runs them all, so what one leaves must be gone when the next one starts."""
+    look = "ls / /tmp; hostname; cat /proc/[0-9]*/comm; tail -n +2 /proc/sysvipc/shm; readlink /proc/self/ns/pid"
+    leave = "sleep 1000 & echo x > /tmp/left; echo x > /left; ipcmk -M 64 > /dev/null; hostname other; "
+
+    first = in_sandbox(processes, leave + look, log, sandbox)
+    second = in_sandbox(processes, look, log, sandbox)
+
+    assert first[-1] == second[-1]
+    assert {"left", "other", "sleep", "64"} <= set(first)
+    assert not {"left", "other", "sleep", "64"}.intersection(second)
+    assert os.listdir(sandbox.root) == []
+    assert holders(log) == []
+
+
+def test_commands_in_sandboxes_run_side_by_side(
+    processes: Processes, log: Path, tmp_path: Path, sandbox: CommandSandbox
+) -> None:
+    (tmp_path / "shared").mkdir()
+    os.mkfifo(tmp_path / "shared/fifo")
+    both = CommandSandbox(sandbox.root, (*sandbox.binds, (str(tmp_path / "shared"), "/shared", True)))
+    writer = threading.Thread(target=in_sandbox, args=(processes, "echo met > /shared/fifo", tmp_path / "other", both))
+    writer.start()
+
+    assert in_sandbox(processes, "cat /shared/fifo", log, both) == ["met"]
+    writer.join()
+
+
+def test_an_interrupt_ends_commands_in_sandboxes(processes: Processes, log: Path, sandbox: CommandSandbox) -> None:
+    in_sandbox(processes, "true", log, sandbox)
+    timer = threading.Timer(0.5, processes.interrupt)
+    timer.start()
+
+    with pytest.raises(Interrupted):
+        in_sandbox(processes, "sleep 1000 & sleep 1000", log, sandbox)
+    timer.join()
+
+    assert holders(log) == []
+    with pytest.raises(Interrupted):
+        in_sandbox(processes, "true", log, sandbox)
+
+
+def test_a_sandbox_that_cannot_be_made_says_so(processes: Processes, log: Path, sandbox: CommandSandbox) -> None:
+    broken = CommandSandbox(sandbox.root, (*sandbox.binds, ("/nowhere", "/nowhere", False)))
+
+    assert processes.run(["sh", "-c", "true"], "/", {"PATH": "/bin"}, str(log), broken) == 127
+
+    assert "the sandbox cannot be made" in log.read_text()
+    assert in_sandbox(processes, "echo again", log, sandbox) == ["again"]
+
+
+def test_nothing_is_left_of_sandboxes(processes: Processes, log: Path, sandbox: CommandSandbox) -> None:
+    [namespace] = in_sandbox(processes, "readlink /proc/self/ns/pid", log, sandbox)
+
+    processes.close()
+
+    assert namespace not in {os.readlink(found) for found in Path("/proc").glob("[0-9]*/ns/pid") if found.is_symlink()}
