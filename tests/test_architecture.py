@@ -55,6 +55,7 @@ MAY_IMPORT = {
         "report",
         "rules",
     },
+    "session": {*VALUES, "build", "cache", "execution", "report"},
     "query": {*VALUES, "loading", "plugin"},
     "conformance": {*VALUES, "analysis", "execution", "plugin", "providers", "rules", "testing"},
     "commands": {
@@ -65,6 +66,7 @@ MAY_IMPORT = {
         "build",
         "cache",
         "conformance",
+        "session",
         "execution",
         "loading",
         "machine",

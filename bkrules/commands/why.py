@@ -6,7 +6,6 @@ import argparse
 import functools
 import json
 import os
-import re
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -24,15 +23,13 @@ from bkrules.commands.arguments import (
     remote_of,
     runs_of,
 )
+from bkrules.commands.cells import divided
 from bkrules.commands.harness import add_wishes, wishes_of
 from bkrules.report.artifacts import action_folder
 
 if TYPE_CHECKING:
     from bkrules.commands.arguments import Commands
     from bkrules.why import Read
-
-
-_PATTERN_OF_CELL = re.compile(r"((?://|:)[^\[]*)\[(.*)\]")  # //pkg:matrix[test_x[a]/worker=oci]
 
 
 def add(commands: Commands) -> None:
@@ -56,16 +53,11 @@ def add(commands: Commands) -> None:
 def _why(arguments: argparse.Namespace) -> int:
     from bkrules.why import compare, explain, opened
 
-    named = [text for text in patterns_of(arguments) if "[" in text or "/worker=" in text]
-    parts = [_PATTERN_OF_CELL.fullmatch(text) for text in named]
-    cells = {part[2] if part else text for part, text in zip(parts, named, strict=True)}
-    patterns = [part[1] if part else "//..." for part in parts]
-    analysis = analyze_patterns(
-        ".",
-        [text for text in patterns_of(arguments) if text not in named] + patterns,
-        runs=runs_of(arguments),
-        wishes=wishes_of(arguments),
-    )
+    parts = {text: divided(text) for text in patterns_of(arguments)}
+    named = [part for part in parts.values() if part is not None]
+    cells = {cell for _, cell in named}
+    patterns = [text for text, part in parts.items() if part is None] + [pattern for pattern, _ in named]
+    analysis = analyze_patterns(".", patterns, runs=runs_of(arguments), wishes=wishes_of(arguments))
     options = Options(1, os.path.abspath(arguments.disk_cache), remote=remote_of(arguments))
     execution = Execution(analysis, options, lambda line: print(line, file=sys.stderr), show=False)
     against = (arguments.against or str(analysis.out)).rstrip("/")
@@ -73,7 +65,7 @@ def _why(arguments: argparse.Namespace) -> int:
     with opened(against, must_exist=bool(arguments.against)) as run:
         for action in analysis.wanted().values():
             key, leaves, cache = execution.look_up(action)
-            if not _is_asked_for(action, analysis, cells if len(named) == len(arguments.patterns) else set()):
+            if not _is_asked_for(action, analysis, cells if len(named) == len(parts) else set()):
                 continue
             waits = next((name for name in action.dependencies if name not in execution.executor.results), "")
             folder = os.path.relpath(action_folder(action, analysis.out), analysis.out)

@@ -87,6 +87,8 @@ def first_process(spec: Mapping[str, Any], channel: socket.socket, worker: Worke
             booted = time.monotonic()
             if spec["program"] == "tests":
                 result = run_tests(backend, spec, daemons, channel, worker, run_test)
+            elif spec["program"] == "session":
+                result = _session(backend, daemons, channel)
             else:
                 result = PROGRAMS[spec["program"]](backend, spec, daemons)
             result["seconds"] = {"setup": made - began, "boot": booted - made, "run": time.monotonic() - booted}
@@ -246,6 +248,13 @@ def run_test(backend: Backend, spec: Mapping[str, Any], daemons: Daemons) -> dic
     if result.get("class") == "test" and (lack := exhausted(daemons.logs)):
         result |= {"class": "resources", "reason": f"{lack}; {result['reason']}"}
     return result
+
+
+def _session(backend: Backend, daemons: Daemons, channel: socket.socket) -> dict[str, Any]:
+    """The program of a cell that a user has for a while. No test runs it, so it is no part of what tests run in."""
+    from bkrules.execution.session_cell import serve
+
+    return serve(backend, daemons, channel)
 
 
 PROGRAMS: dict[str, Program] = {"commands": run_commands, "test": run_test}

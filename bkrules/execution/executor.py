@@ -128,6 +128,12 @@ class Executor:
         except Timeout:
             raise Interrupted("interrupted", "another run of bk had not finished it") from None
 
+    def stage(self, action: Action) -> dict[str, Node]:
+        """The inputs of an action whose dependencies have results, with their bytes on the disk. Raises BkError."""
+        self._gather(action, Unscheduled(action.id))
+        self._make_readable(action)
+        return self._resolve(action)
+
     def _run(self, action: Action, key: Key, inputs: Mapping[str, Node]) -> Result:
         from bkrules.execution.runners import RUNNERS
 

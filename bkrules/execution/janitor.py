@@ -119,6 +119,8 @@ class _Cell:
                     answered = answered or result
                 elif message["event"] == "root":
                     belongings.device = message["device"]
+                elif message["event"] == "ready":
+                    send(self.channel, {**message, "pid": self.pid})
                 elif message["event"] == "cell":
                     send(self.channel, self.judged(message, []))
                 else:

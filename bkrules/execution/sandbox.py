@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -44,13 +44,15 @@ class OpenCell:
         """Tell something to the cell's first process. Raises OSError when the cell has ended."""
         send(self.started.channel, message, descriptors)
 
+    def message(self, timeout: float) -> dict[str, Any]:
+        """What the cell next says, or that it failed to. Raises Interrupted."""
+        reason = "the cell ended without a result"
+        lost = {"event": "result", "status": "failed", "class": "infrastructure", "reason": reason}
+        return self._next(time.monotonic() + timeout + _GRACE) or lost
+
     def result(self, timeout: float) -> dict[str, Any]:
         """What the cell next says of a result, or what became of it. Raises Interrupted."""
-        result = self._next(time.monotonic() + timeout + _GRACE) or {
-            "status": "failed",
-            "class": "infrastructure",
-            "reason": "the cell ended without a result",
-        }
+        result = self.message(timeout)
         if result["status"] == "failed" and self.registry.has_ended(_NOTICE):
             result |= {"class": "infrastructure", "reason": f"the mirror's registry ended; {result['reason']}"}
         return {**result, "unlimited": self.workshop.machine().host.unlimited()}
@@ -71,9 +73,16 @@ class OpenCell:
 
 @contextmanager
 def open_cell(
-    action: Action, inputs: Mapping[str, Node], workshop: Workshop, out: str, *, program: str, name: str
+    action: Action,
+    inputs: Mapping[str, Node],
+    workshop: Workshop,
+    out: str,
+    *,
+    program: str,
+    name: str,
+    folders: Sequence[str] = (),
 ) -> Iterator[OpenCell]:
-    """A cell for as long as the context lasts."""
+    """A cell for as long as the context lasts. It sees `folders` of the machine too, which hide its own."""
     parameters = action.parameters
     machine = workshop.machine()
     kind = workshop.plugins.workers[parameters["plugin"]]
@@ -102,7 +111,7 @@ def open_cell(
             modules.append(rest.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
         elif top == "host" and isinstance(source, HostFile):
             binds.append((node.path, source.path))
-    binds += [(folder, folder) for folder in set(plugin_folders)]
+    binds += [(folder, folder) for folder in {*plugin_folders, *folders}]
     binds.append((workshop.tool_folder(tools), "/opt/bk/bin"))
     own = workshop.folder.new_name()
     groups = Cgroups(
@@ -124,7 +133,7 @@ def open_cell(
         "limited": groups.limited,
         "binds": _outermost(binds),
         "copies": copies,
-        "links": _interpreter_links(machine.binds),
+        "links": _interpreter_links((*machine.binds, *folders)),
     }
     handles: list[int] = []
     try:
@@ -159,7 +168,6 @@ def _interpreter_links(binds: tuple[str, ...]) -> list[tuple[str, str]]:
     path = sys.executable
     while os.path.islink(path):
         link = os.readlink(path)
-        if not any(path.startswith(f"{folder}/") for folder in binds):
-            links.append((path, link))
+        links.append((path, link))
         path = os.path.join(os.path.dirname(path), link)
-    return links
+    return [(path, link) for path, link in links if not any(path.startswith(f"{folder}/") for folder in binds)]

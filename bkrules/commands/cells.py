@@ -1,0 +1,40 @@
+"""Cells as they are named on a command line: `test_x/worker=oci`, or `//pkg:matrix[test_x/worker=oci]`."""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+from bkrules.action import Action
+from bkrules.analysis.runs import Runs
+from bkrules.build import Analysis, analyze_patterns
+from bkrules.commands.arguments import nothing
+from bkrules.errors import UsageError
+from bkrules.wishes import Wishes
+
+_PATTERN_OF_CELL = re.compile(r"((?://|:)[^\[]*)\[(.*)\]")  # //pkg:matrix[test_x[a]/worker=oci]
+
+
+def divided(text: str) -> tuple[str, str] | None:
+    """The pattern of the matrix and the name of the cell that a word names; None for one that names no cell."""
+    if "[" not in text and "/worker=" not in text:
+        return None
+    found = _PATTERN_OF_CELL.fullmatch(text)
+    return (found[1], found[2]) if found else ("//...", text)
+
+
+def one_cell(text: str, runs: Runs, wishes: Wishes) -> tuple[Analysis, Action]:
+    """The one cell that a word names. Raises BkError for no cell, and UsageError for several."""
+    pattern, name = divided(text) or ("//...", text)
+    analysis = analyze_patterns(".", [pattern], kind="test_matrix", runs=runs, wishes=wishes)
+    cells = [action for action in analysis.wanted().values() if action.cell is not None]
+    found = [action for action in cells if action.cell is not None and name in (action.cell.name, action.cell.point)]
+    if not found:
+        near = difflib.get_close_matches(name, [action.title for action in cells], n=3)
+        raise nothing(
+            f"no cell is called {text}", f"did you mean {' or '.join(near)}?" if near else "see `bk aquery //...`"
+        )
+    if len(found) > 1:
+        labels = ", ".join(action.cell.label for action in found if action.cell is not None)
+        raise UsageError("several-cells", f"{len(found)} cells are called {text}", hint=f"say which one: {labels}")
+    return analysis, found[0]

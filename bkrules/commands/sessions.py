@@ -1,0 +1,177 @@
+"""`bk run` and `bk shell`: a worker, or the sandbox of a cell, for as long as somebody wants it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+from bkrules import errors
+from bkrules.action import Action
+from bkrules.analysis.context import Context
+from bkrules.analysis.runs import Runs
+from bkrules.build import Analysis, Options, analyze_targets, open_workspace, package_of
+from bkrules.commands.arguments import add_cache, add_cells, add_remote, command, nothing, remote_of, runs_of
+from bkrules.commands.cells import one_cell
+from bkrules.commands.harness import add_wishes, wishes_of
+from bkrules.errors import UsageError, did_you_mean
+from bkrules.label import parse_pattern
+from bkrules.loading.workspace import Workspace
+from bkrules.report.summary import summarize
+from bkrules.rule import Target
+
+if TYPE_CHECKING:
+    from bkrules.commands.arguments import Commands
+    from bkrules.session import Session
+
+NAMES = ("run", "shell")
+"""The commands that take another command behind `--`."""
+
+
+def add(commands: Commands) -> None:
+    """Add the commands of this module to the parser."""
+    run = command(commands, "run", _run, "boot a worker with a mirror, and run a command with BUILDKIT_HOST")
+    run.usage = "bk run [--mirror LABEL] WORKER [-- COMMAND...]"
+    run.add_argument("worker", metavar="WORKER", help="the label of a worker, or its name; without a COMMAND, a shell")
+    run.add_argument(
+        "--mirror", default="", metavar="LABEL", help="an image_mirror (default: the one beside the worker)"
+    )
+    shell = command(commands, "shell", _shell, "boot the sandbox of a cell, and run a shell or a command in it")
+    shell.usage = "bk shell CELL [-- COMMAND...]"
+    shell.add_argument("cell", metavar="CELL", help="test_x/worker=oci, or //pkg:matrix[CELL]")
+    add_cells(shell)
+    add_wishes(shell)
+    for parser in (run, shell):
+        add_cache(parser)
+        add_remote(parser)
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    return Options(os.cpu_count() or 1, os.path.abspath(arguments.disk_cache), remote=remote_of(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from bkrules.analysis.session import declare_session
+
+    workspace = open_workspace(".")
+    worker = _target(workspace, arguments.worker, "worker")
+    mirror = _target(workspace, arguments.mirror, "image_mirror") if arguments.mirror else _mirror(workspace, worker)
+    analysis = analyze_targets(workspace, [worker, mirror], Runs())
+    own, other = (
+        Context(target, workspace, analysis.plugins, analysis.machine, analysis.actions.providers)
+        for target in (worker, mirror)
+    )
+    shell = os.environ.get("SHELL", "/bin/sh")
+    return _with_session(
+        analysis, declare_session(own, other), _options(arguments), arguments.after or [shell], _beside
+    )
+
+
+def _shell(arguments: argparse.Namespace) -> int:
+    analysis, action = one_cell(arguments.cell, runs_of(arguments), wishes_of(arguments))
+    assert action.cell is not None
+    if action.cell.skip:
+        raise nothing(f"{action.title} has no sandbox: {action.cell.skip}", "choose a cell that is not skipped")
+    shell = [shutil.which("bash", path="/usr/bin") or "/bin/sh"]
+    return _with_session(analysis, action, _options(arguments), arguments.after or shell, _inside)
+
+
+def _with_session(analysis: Analysis, action: Action, options: Options, words: list[str], use: Any) -> int:
+    """Boot the cell, use it for a command, and end it; the command's exit code. Says it when a daemon ended meanwhile."""
+    from bkrules.session import NotBuilt, session
+
+    try:
+        with session(analysis, action, options, machine=use is _inside) as opened:
+            code, last = use(opened, words)
+            if last["status"] != "passed" or last["reason"]:
+                print(f"bk: {last['reason']}", file=sys.stderr)
+            return code or (errors.SUCCESS if last["status"] == "passed" else errors.BUILD_FAILED)
+    except NotBuilt as error:
+        print(summarize(error.result, analysis.out), file=sys.stderr)
+        return error.exit_code
+
+
+def _beside(opened: Session, words: list[str]) -> tuple[int, dict[str, Any]]:
+    """Run a command of the machine, where the user is, with the cell's buildkitd as its BUILDKIT_HOST."""
+    # Through its first process, since the cell has a root of its own.
+    path = opened.ready["address"].removeprefix("unix://")
+    environment = {
+        **os.environ,
+        **opened.ready["environment"],
+        "BUILDKIT_HOST": f"unix:///proc/{opened.ready['pid']}/root{path}",
+        "PATH": f"{opened.buildctl}:{os.environ.get('PATH', os.defpath)}",
+    }
+    command = [sys.executable, "-I", "-m", "bkrules.execution.dependent", *words]
+    with subprocess.Popen(command, env=environment) as process:
+        # Ctrl-C goes to the command too, which knows what it means.
+        before = signal.signal(signal.SIGINT, lambda *_: None), signal.signal(signal.SIGTERM, _ending(process))
+        try:
+            code = process.wait()
+        finally:
+            signal.signal(signal.SIGINT, before[0])
+            signal.signal(signal.SIGTERM, before[1])
+    return code if code >= 0 else 128 - code, opened.end()
+
+
+def _ending(process: subprocess.Popen[bytes]) -> Any:
+    return lambda *_: process.terminate()
+
+
+def _inside(opened: Session, words: list[str]) -> tuple[int, dict[str, Any]]:
+    """Run a command in the cell: on a terminal of its own when there is one here, else on what bk itself reads and writes."""
+    from bkrules.session import FOREVER
+
+    told: dict[str, Any] = {"event": "command", "arguments": words, "directory": "/src", "environment": {}}
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        opened.cell.ask(told, 0, 1, 2)
+    else:
+        from bkrules.execution.terminal import relay, size_of
+
+        near, far = socket.socketpair()
+        with near:
+            with far:
+                told["environment"] = {"TERM": os.environ.get("TERM", "dumb"), "PS1": f"({opened.name}) \\w # "}
+                opened.cell.ask({**told, "size": size_of(0)}, far.fileno())
+            _, (terminal,), _, _ = socket.recv_fds(near, 64, 1)
+        relay(0, terminal)
+        os.close(terminal)
+    last = opened.cell.result(FOREVER)
+    return int(last.get("exit_code", errors.BUILD_FAILED)), last
+
+
+def _target(workspace: Workspace, text: str, rule: str) -> Target:
+    """The target of a rule that a label names, or the only one of that name. Raises UsageError."""
+    if text.startswith(("//", ":")):
+        target, *_ = workspace.match([parse_pattern(text, package_of(workspace, "."))])
+        if target.rule.name != rule:
+            hint = f"it must be a {rule}: {', '.join(str(one.label) for one in _all(workspace, '//...', rule))}"
+            raise UsageError("wrong-kind", f"{target.label} is a {target.rule.name}", hint=hint)
+        return target
+    known = _all(workspace, "//...", rule)
+    found = [target for target in known if target.label.name == text]
+    if len(found) != 1:
+        hint = did_you_mean(text, [target.label.name for target in known], f"{rule} targets")
+        if found:
+            hint = f"say which one: {', '.join(str(target.label) for target in found)}"
+        raise UsageError("unknown-target", f"{len(found) or 'no'} {rule} targets are called {text!r}", hint=hint)
+    return found[0]
+
+
+def _all(workspace: Workspace, pattern: str, rule: str) -> list[Target]:
+    return [target for target in workspace.match([parse_pattern(pattern)]) if target.rule.name == rule]
+
+
+def _mirror(workspace: Workspace, worker: Target) -> Target:
+    """The image_mirror beside a worker, or else the only one of the workspace. Raises UsageError."""
+    beside = _all(workspace, f"//{worker.label.package}:all", "image_mirror")
+    found = beside or _all(workspace, "//...", "image_mirror")
+    if len(found) != 1:
+        names = ", ".join(str(target.label) for target in found)
+        hint = f"say --mirror LABEL: {names}" if found else "declare one:  image_mirror(name = ..., images = {...})"
+        raise UsageError("which-mirror", f"there are {len(found)} mirrors for {worker.label}", hint=hint)
+    return found[0]
