@@ -5,27 +5,21 @@ Loading: files become targets. Analysis: targets become actions. Execution: acti
 
 from __future__ import annotations
 
-import functools
-import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bkrules import machine
-from bkrules.action import Action, Cell
-from bkrules.analysis.analyze import ActionGraph, analyze
-from bkrules.analysis.runs import Runs
+from bkrules.action import Action
+from bkrules.analyzed import Analysis, history
 from bkrules.cache.action_cache import ActionCache
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
-from bkrules.cache.history import NAME as HISTORY
-from bkrules.cache.history import History
 from bkrules.cache.maintenance import in_use
 from bkrules.cache.remote_options import RemoteOptions
-from bkrules.errors import BkError, LoadError
+from bkrules.errors import BkError
 from bkrules.execution.executor import Executor
 from bkrules.execution.pools import Pools
 from bkrules.execution.profile import NoProfile, Profile
@@ -33,28 +27,15 @@ from bkrules.execution.result import Result
 from bkrules.execution.runner import Workshop
 from bkrules.execution.scheduler import Policy, Scheduler
 from bkrules.execution.signals import StopSignals, go_on, leave
-from bkrules.label import Label, parse_pattern
-from bkrules.loading.glob import OUTPUT
-from bkrules.loading.graph import TargetGraph, close
-from bkrules.loading.sources import MARKER
-from bkrules.loading.workspace import STATE, Workspace, check_labels, find_root
-from bkrules.observed import note
-from bkrules.plugin.manager import Plugins, load
+from bkrules.loading.workspace import STATE
 from bkrules.report import artifacts
 from bkrules.report.build_result import BuildResult
 from bkrules.report.output import Display
 from bkrules.report.progress import Progress, wants_live
 from bkrules.resources import pool_sizes
-from bkrules.rule import Target
-from bkrules.rules import RULES
-from bkrules.selection import Selected, Selection, select
-from bkrules.wishes import NONE, Wishes, granted
 
 if TYPE_CHECKING:
     from bkrules.cache.remote import Remote
-
-
-ONCE = Runs()
 
 
 @dataclass(frozen=True)
@@ -74,132 +55,6 @@ class Options:
     cache_test_results: str = "auto"
     test_attempts: int | None = None
     test_output: str = "errors"
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """A build that has been loaded and analysed."""
-
-    workspace: Workspace
-    plugins: Plugins
-    targets: TargetGraph
-    actions: ActionGraph
-    machine: functools._lru_cache_wrapper[machine.Machine]
-    out: Path
-    runs: Runs
-    selected: Selected | None = None
-
-    def cells(self) -> dict[str, Cell]:
-        """The cells of the targets asked for, by their ids, whether they are selected or not."""
-        own = self._own()
-        return {name: action.cell for name, action in self.actions.actions.items() if name in own and action.cell}
-
-    def _own(self) -> set[str]:
-        """The ids of the actions of the targets asked for; a worker or a mirror is as good as what it is made of."""
-        labels = list(self.targets.wanted)
-        ids: set[str] = set()
-        while labels:
-            label = labels.pop()
-            own = self.actions.of_target[label]
-            ids.update(own)
-            if not own:
-                labels += self.targets.edges[label]
-        return ids
-
-    def wanted(self) -> dict[str, Action]:
-        """The actions of the targets asked for and all that they depend on, in the order of execution; a cell for each run."""
-        actions = {name: self._selected(self.actions.actions[name]) for name in self._own()}
-        found = {name: action for name, action in actions.items() if action is not None}
-        todo = list(found.values())
-        while todo:
-            for name in todo.pop().dependencies:
-                if name not in found:
-                    found[name] = self.actions.actions[name]
-                    todo.append(found[name])
-        chosen = (found[name] for name in self.actions.actions if name in found)
-        return {one.id: one for action in chosen for one in self.runs.of(action)}
-
-    def _selected(self, action: Action) -> Action | None:
-        """The action, unless it is a cell that is not selected; one that is skipped needs no inputs."""
-        if action.cell is None or self.selected is None:
-            return action
-        if action.id not in self.selected.ids:
-            return None
-        skip = self.selected.skip
-        return replace(action, inputs=(), cell=replace(action.cell, skip=skip)) if skip else action
-
-
-def open_workspace(folder: str) -> Workspace:
-    """The workspace around a folder. Raises UsageError or LoadError."""
-    root = find_root(folder)
-    workspace = Workspace(root, RULES, f"{root}/{OUTPUT}/{STATE}")
-    top = workspace.package("")
-    if top is None or not top.workspace:
-        raise LoadError(
-            "no-workspace-name",
-            f"{MARKER} does not name the workspace",
-            where=f"{MARKER}:1",
-            hint="call workspace(name = ...) in it",
-        )
-    return workspace
-
-
-def analyze_patterns(
-    folder: str, patterns: Sequence[str], *, kind: str = "", runs: Runs = ONCE, wishes: Wishes = NONE
-) -> Analysis:
-    """Load and analyse what the patterns name; with `kind`, only the targets of that rule. Raises BkError."""
-    workspace = open_workspace(folder)
-    package = package_of(workspace, folder)
-    targets = workspace.match([parse_pattern(text, package) for text in patterns], manual=False)
-    if kind:
-        targets = [target for target in _unfolded(workspace, targets) if target.rule.name == kind]
-    return analyze_targets(workspace, targets, runs, wishes)
-
-
-def _unfolded(workspace: Workspace, targets: Iterable[Target]) -> list[Target]:
-    """The targets, with those of a test_suite in its place. Raises LoadError for a label of a suite that names nothing."""
-    found: dict[Label, Target] = {}
-    waiting = list(reversed(list(targets)))
-    while waiting:
-        target = waiting.pop()
-        if target.label in found:
-            continue
-        found[target.label] = target
-        if target.rule.name == "test_suite":
-            waiting += reversed(check_labels(workspace, target))
-    return list(found.values())
-
-
-def package_of(workspace: Workspace, folder: str) -> str:
-    """The package that a folder of the workspace would be: what `:name` on a command line given there means."""
-    package = os.path.relpath(os.path.realpath(folder), workspace.root)
-    return "" if package == "." else package
-
-
-def analyze_targets(
-    workspace: Workspace, targets: Iterable[Target], runs: Runs = ONCE, wishes: Wishes = NONE
-) -> Analysis:
-    """Analyse these targets and all that they depend on. Raises BkError."""
-    plugins = load()
-    out = Path(workspace.root, OUTPUT)
-    here = functools.lru_cache(maxsize=1)(lambda: machine.load(str(out / STATE)))
-    graph = granted(close(workspace, targets, plugins), workspace, plugins, wishes)
-    actions = analyze(graph, workspace, plugins, here, wishes.unsupported)
-    workspace.save()
-    return Analysis(workspace, plugins, graph, actions, here, out, runs)
-
-
-def selected(analysis: Analysis, selection: Selection) -> Analysis:
-    """The analysis with only those cells that are selected. Raises BkError with exit code 4 when none is left."""
-    if not selection.words and not selection.skip:
-        return analysis
-    store = note(f"{analysis.out}/{STATE}/{HISTORY}") if selection.shard else ""
-    return replace(analysis, selected=select(analysis.cells(), selection, History(store).seconds))
-
-
-def history(out: Path) -> History:
-    """What each action of a workspace took when it last ran; `out` is its `bk-out`."""
-    return History(str(out / STATE / HISTORY))
 
 
 class Execution:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bkrules.action import Action, FileNode, Node
-from bkrules.build import Analysis, Execution, Options, analyze_targets, execute
+from bkrules.analyzed import Analysis, analyze_targets
+from bkrules.build import Execution, Options, execute
 from bkrules.cache.maintenance import in_use
 from bkrules.errors import ActionFailed
 from bkrules.execution.sandbox import OpenCell, open_cell

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from bkrules.analysis.runs import Runs
-from bkrules.build import Execution, Options, analyze_patterns
+from bkrules.analyzed import analyze_patterns
+from bkrules.build import Execution, Options
 from bkrules.plugin.host import Host
 
 TOOLS = ("buildctl", "buildkitd", "registry", "runc")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bkrules.action import Action, HostFile
-from bkrules.build import analyze_patterns
+from bkrules.analyzed import analyze_patterns
 from bkrules.errors import UsageError
 from bkrules.wishes import NONE, Wishes
 

@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from bkrules import __version__, errors, observed, unchanged
-from bkrules.build import Analysis, Options, analyze_patterns, execute, selected
+from bkrules.analyzed import Analysis, analyze_patterns, selected
+from bkrules.build import Options, execute
 from bkrules.commands.arguments import add_execution, add_patterns, command, nothing, options_of, patterns_of, runs_of
 from bkrules.commands.harness import add_selection, add_wishes, selection_of, wishes_of
 from bkrules.execution.result import Result

@@ -7,7 +7,7 @@ import re
 
 from bkrules.action import Action
 from bkrules.analysis.runs import Runs
-from bkrules.build import Analysis, analyze_patterns
+from bkrules.analyzed import Analysis, analyze_patterns
 from bkrules.commands.arguments import nothing
 from bkrules.errors import UsageError
 from bkrules.wishes import Wishes

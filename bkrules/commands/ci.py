@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bkrules import errors
-from bkrules.build import Execution, Options, analyze_patterns, history, selected
+from bkrules.analyzed import analyze_patterns, history, selected
+from bkrules.build import Execution, Options
 from bkrules.cache import atomic
 from bkrules.commands.arguments import (
     add_cache,

@@ -87,7 +87,7 @@ def _findings(what: str, lacks: Sequence[Lack]) -> Iterator[Finding]:
 
 def _commands() -> Iterator[Finding]:
     """The host_binary targets of the workspace; none outside of one, or in an empty one."""
-    from bkrules.build import open_workspace
+    from bkrules.analyzed import open_workspace
     from bkrules.label import parse_pattern
     from bkrules.machine import find
     from bkrules.plugin.host import command_of

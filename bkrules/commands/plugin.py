@@ -66,7 +66,8 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from bkrules.build import analyze_targets, execute, open_workspace, package_of
+    from bkrules.analyzed import analyze_targets, open_workspace, package_of
+    from bkrules.build import execute
     from bkrules.conformance.checks import CHECKS, of_cells
     from bkrules.conformance.declare import conformance
     from bkrules.label import parse_pattern

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from bkrules import errors
 from bkrules.action import Action
-from bkrules.build import Execution, Options, analyze_targets, open_workspace, package_of
+from bkrules.analyzed import analyze_targets, open_workspace, package_of
+from bkrules.build import Execution, Options
 from bkrules.commands.arguments import add_cache, add_cells, add_remote, command, remote_of, runs_of
 from bkrules.commands.harness import add_wishes, wishes_of
 

@@ -15,7 +15,8 @@ from bkrules import errors
 from bkrules.action import Action
 from bkrules.analysis.context import Context
 from bkrules.analysis.runs import Runs
-from bkrules.build import Analysis, Options, analyze_targets, open_workspace, package_of
+from bkrules.analyzed import Analysis, analyze_targets, open_workspace, package_of
+from bkrules.build import Options
 from bkrules.commands.arguments import add_cache, add_cells, add_remote, command, nothing, remote_of, runs_of
 from bkrules.commands.cells import one_cell
 from bkrules.commands.harness import add_wishes, wishes_of

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from bkrules import errors
 from bkrules.action import Action
-from bkrules.build import Analysis, Execution, Options, analyze_patterns
+from bkrules.analyzed import Analysis, analyze_patterns
+from bkrules.build import Execution, Options
 from bkrules.commands.arguments import (
     add_cache,
     add_cells,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bkrules.action import Action
-from bkrules.build import analyze_patterns
+from bkrules.analyzed import analyze_patterns
 from bkrules.errors import LoadError
 
 TOOLS = ("buildkitd", "buildctl", "registry", "runc", "rootlesskit")
