@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import pytest
 
 from bkrules.testing.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from bkrules.testing.servers import HttpServer
 
 CURRENT: list[Sandbox] = []
 MARKS = ("no_rootless", "no_parallel", "extra_timeout", "requires")
@@ -15,6 +21,24 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the marks known, so that pytest does not warn of them."""
     for name in MARKS:
         config.addinivalue_line("markers", f"{name}: see bk's README")
+
+
+@pytest.fixture
+def http_server() -> Iterator[HttpServer]:
+    """An HTTP server in this cell: give it `files`, ask it for `requests`."""
+    from bkrules.testing import servers
+
+    with servers.http_server() as server:
+        yield server
+
+
+@pytest.fixture
+def echo_server() -> Iterator[str]:
+    """The `host:port` of a TCP server in this cell that sends back what it gets."""
+    from bkrules.testing import servers
+
+    with servers.echo_server() as address:
+        yield address
 
 
 @pytest.fixture

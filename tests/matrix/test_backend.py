@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from bkrules.plugin.features import UnknownFeature
 from bkrules.testing import released
 from bkrules.testing.sandbox import CommandFailed, Sandbox
+from bkrules.testing.servers import HttpServer
 
 BUSYBOX = "FROM docker.io/library/busybox:latest\n"
 LONG = 150_000
@@ -172,3 +174,23 @@ def test_a_mount_that_only_a_daemon_sees_is_not_released(
             sandbox.check_released()
         process.communicate()
     sandbox.check_released()
+
+
+def test_a_side_server_says_what_a_build_fetched(
+    sandbox: Sandbox, tmp_path: Path, http_server: HttpServer, echo_server: str
+) -> None:
+    http_server.files["/a.txt"] = b"from the side\n"
+    dockerfile = f"FROM scratch\nADD {http_server.url('/a.txt')} /\n"
+    build(sandbox, tmp_path, dockerfile, f"--output=type=local,dest={tmp_path}/out")
+    assert (tmp_path / "out/a.txt").read_text() == "from the side\n"
+    assert ("/a.txt", 200) in {(one.path, one.status) for one in http_server.requests}
+    asked = len(http_server.requests)
+    build(sandbox, tmp_path, dockerfile)
+    assert {one.status for one in http_server.requests[asked:]} <= {304}, "it is asked with the tag it had"
+    with pytest.raises(CommandFailed, match="404"):
+        build(sandbox, tmp_path, f"FROM scratch\nADD {http_server.url('/b.txt')} /\n")
+
+    host, port = echo_server.split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(b"hello")
+        assert connection.recv(5) == b"hello"
