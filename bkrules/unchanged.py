@@ -2,7 +2,8 @@
 
 Only a build in which every result came from the cache leaves such an answer. It holds for the same command line in the same folder,
 as long as `stat` says the same of every file and folder that the build looked at: build files, sources, tools, interpreter and
-libraries, bk's own code, cache entries with their blobs, and the outputs in `bk-out`.
+libraries, bk's own code, cache entries with their blobs, and the outputs in `bk-out`. Entries and blobs are never written to, so a
+folder of the cache in which nothing came or went vouches for those in it.
 
 This module is imported before anything else, so it imports next to nothing.
 """
@@ -14,11 +15,13 @@ import os
 import sys
 import time
 
-FORMAT = 1
+FORMAT = 2
 COMMANDS = ("build", "test")
 RACY_NS = 2_000_000_000
 """How young a file may be for `stat` to tell nothing: it can change once more without its time changing."""
 SECONDS = "\0"
+_BETWEEN = "\0"
+_MOST = (1 << 63) - 1
 _FOLDER = "bk-out/.state/answers"
 _MARKER = "WORKSPACE.py"
 _VARIABLES = ("PATH", "HOME", "XDG_CACHE_HOME")
@@ -38,18 +41,11 @@ def answer(argv: list[str], began: float) -> int | None:
         return None
     try:
         with open(_place(root, argv), "rb") as file:
-            form, asked, facts, stamps, text = marshal.load(file)
+            form, asked, facts, folders, text = marshal.load(file)
         if form != FORMAT or asked != _asked(argv) or facts != _facts():
             return None
-        stat = os.stat
-        for path, stamp in stamps:
-            try:
-                found = stat(path)
-            except OSError:
-                if stamp is not None:
-                    return None
-                continue
-            if stamp != (found.st_mtime_ns, found.st_size, found.st_ino):
+        for folder, vouched, names, stamps in folders:
+            if (vouched is None or _stamp(folder) != vouched) and not _as_before(folder, names, stamps):
                 return None
     except (OSError, ValueError, EOFError, TypeError):
         return None
@@ -58,21 +54,52 @@ def answer(argv: list[str], began: float) -> int | None:
     return 0
 
 
-def keep(argv: list[str], root: str, paths: list[str], text: str) -> None:
-    """Keep an answer for the next time. One that rests on files of the workspace which are too young to trust is not kept."""
-    stamps = [(path, _stamp(path)) for path in paths]
+def _as_before(folder: str, names: str, stamps: bytes) -> bool:
+    """Whether `stat` says the same of what has these names in a folder."""
+    stat = os.stat
+    numbers = iter(memoryview(stamps).cast("q"))
+    for name, *stamp in zip(names.split(_BETWEEN), numbers, numbers, numbers, strict=True):
+        try:
+            found = stat(folder + name)
+        except OSError:
+            if stamp != [-1, -1, -1]:
+                return False
+            continue
+        if stamp != [found.st_mtime_ns, found.st_size, found.st_ino & _MOST]:
+            return False
+    return True
+
+
+def keep(argv: list[str], root: str, paths: list[str], text: str, cache: str) -> None:
+    """Keep an answer for the next time. One that rests on files of the workspace which are too young to trust is not kept.
+
+    `cache` is the folder of the disk cache.
+    """
+    names: dict[str, list[str]] = {}
+    for path in paths:
+        folder = path[: path.rindex("/") + 1] if path.startswith((f"{cache}/ac/", f"{cache}/cas/")) else ""
+        names.setdefault(folder, []).append(path[len(folder) :])
     now = time.time_ns()
-    if any(
-        stamp and path.startswith(f"{root}/") and now - stamp[0] < RACY_NS
-        for path, stamp in stamps
-        if not _is_output(path, root)
-    ):
-        return
+    folders = []
+    for folder, found in names.items():
+        own = _stamp(folder) if folder else None
+        vouched = own if own and now - own[0] > RACY_NS else None  # looked at before what is in it
+        stamps = [_stamp(folder + name) for name in found]
+        if any(
+            stamp and now - stamp[0] < RACY_NS
+            for name, stamp in zip(found, stamps, strict=True)
+            if (folder + name).startswith(f"{root}/") and not _is_output(folder + name, root)
+        ):
+            return
+        packed = b"".join(
+            number.to_bytes(8, sys.byteorder, signed=True) for stamp in stamps for number in stamp or (-1, -1, -1)
+        )
+        folders.append((folder, vouched, _BETWEEN.join(found), packed))
     place = _place(root, argv)
     os.makedirs(os.path.dirname(place), exist_ok=True)
     scratch = f"{place}.{os.getpid()}.tmp"
     with open(scratch, "wb") as file:
-        marshal.dump((FORMAT, _asked(argv), _facts(), stamps, text), file)
+        marshal.dump((FORMAT, _asked(argv), _facts(), folders, text), file)
     os.rename(scratch, place)
     kept = sorted(os.scandir(os.path.dirname(place)), key=lambda entry: entry.stat().st_mtime_ns)
     for entry in kept[:-_KEPT]:
@@ -88,7 +115,7 @@ def _stamp(path: str) -> Stamp:
         found = os.stat(path)
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return found.st_mtime_ns, found.st_size, found.st_ino & _MOST
 
 
 def _root() -> str | None:

@@ -79,6 +79,29 @@ def test_a_change_is_seen(settled: Space, change: Callable[[Space], object]) -> 
     assert not at_once(settled)
 
 
+def test_a_cache_that_others_write_to_is_looked_at_again(settled: Space) -> None:
+    """What came into a folder of the cache says nothing of the entries that the answer rests on; what went does."""
+    entries = [*(settled.cache / "ac").glob("*/*"), *(settled.cache / "cas").glob("*/*")]
+    for entry in entries:
+        (entry.parent / "other").write_text("")
+    assert at_once(settled)
+
+    next(settled.cache.glob("cas/*/[0-9a-f]*")).unlink()
+
+    assert not at_once(settled)
+
+
+def test_a_blob_that_is_shown_and_was_written_to_is_seen(settled: Space) -> None:
+    for folder in (settled.cache / "cas").iterdir():
+        os.utime(folder, (1, 1))
+    settled.write("bk-out/.state/answers/none", "")
+    shown = next(path for path in (settled.root / "bk-out/small/layout").rglob("*") if path.is_file())
+    shown.chmod(0o755)
+    shown.write_bytes(b"damaged")
+
+    assert not at_once(settled)
+
+
 def test_what_is_asked_for_is_part_of_the_question(settled: Space, tmp_path: Path) -> None:
     assert not at_once(settled, "//:small")
     assert not at_once(settled, "//...", "-k")

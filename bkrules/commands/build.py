@@ -90,7 +90,7 @@ def _finish(analysis: Analysis, options: Options, arguments: argparse.Namespace,
     has_all = result.exit_code == errors.SUCCESS and all(map(_is_known, result.results))
     said_more = arguments.build_event_json_file or options.profile or options.test_output in ("all", "streamed")
     if has_all and options.remote is None and not said_more:
-        _keep(text, analysis, result, arguments.argv)
+        _keep(text, analysis, options, result, arguments.argv)
     return result.exit_code
 
 
@@ -99,7 +99,7 @@ def _is_known(result: Result) -> bool:
     return result.cached or (result.action.cell is not None and bool(result.action.cell.skip))
 
 
-def _keep(text: str, analysis: Analysis, result: BuildResult, argv: list[str]) -> None:
+def _keep(text: str, analysis: Analysis, options: Options, result: BuildResult, argv: list[str]) -> None:
     """Keep the answer of a build that found everything cached, with all that it rests on."""
     if observed.is_in_doubt():
         return
@@ -113,5 +113,9 @@ def _keep(text: str, analysis: Analysis, result: BuildResult, argv: list[str]) -
     before, after = text.rsplit(f"{result.seconds:.2f}", 1)
     with suppress(OSError):  # where it cannot be kept, the next build works it out again
         unchanged.keep(
-            argv, analysis.workspace.root, [*observed.noted(), *others], f"{before}{unchanged.SECONDS}{after}\n"
+            argv,
+            analysis.workspace.root,
+            [*observed.noted(), *others],
+            f"{before}{unchanged.SECONDS}{after}\n",
+            options.disk_cache,
         )
