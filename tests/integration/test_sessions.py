@@ -13,6 +13,7 @@ import pytest
 from spaces import Space, matrix, wait_for
 
 Leftovers = Callable[[Path], dict[str, list[str]]]
+Owned = Callable[[], dict[str, list[str]]]
 
 TEST = """
 def test_it(sandbox):
@@ -20,10 +21,23 @@ def test_it(sandbox):
     sandbox.run("debug workers")
 """
 CELL = "test_it/worker=oci"
+OWN = ("cgroups", "mounts", "run folders", "sockets")
+"""What a session is known by on a machine where others are at work: a group goes when its last process has ended."""
 
 
 def command(space: Space, name: str, *words: str) -> list[str]:
     return [*space.command(name), "--disk_cache", str(space.cache), *words]
+
+
+@pytest.fixture
+def owned(tools: Space, leftovers: Leftovers) -> Owned:
+    """What there is on this machine of sessions in the workspace."""
+
+    def look() -> dict[str, list[str]]:
+        found = leftovers(tools.cache)
+        return {kind: found[kind] for kind in OWN}
+
+    return look
 
 
 def run(space: Space, name: str, *words: str, typed: str = "") -> subprocess.CompletedProcess[str]:
@@ -33,12 +47,12 @@ def run(space: Space, name: str, *words: str, typed: str = "") -> subprocess.Com
 
 
 @pytest.mark.parametrize("worker", ["oci", "//targets:containerd_stargz", "rootless"])
-def test_run_gives_a_command_a_buildkit(tools: Space, leftovers: Leftovers, worker: str) -> None:
-    before = leftovers(tools.cache)
+def test_run_gives_a_command_a_buildkit(tools: Space, owned: Owned, worker: str) -> None:
+    before = owned()
     done = run(tools, "run", worker, "--", "buildctl", "debug", "workers", "--format", "{{json .}}")
     assert done.returncode == 0, done.stderr
     assert "org.mobyproject.buildkit.worker.sandbox" in done.stdout
-    assert leftovers(tools.cache) == before
+    assert owned() == before
 
 
 def test_run_is_where_the_user_is_and_has_the_mirror(tools: Space) -> None:
@@ -81,8 +95,8 @@ def test_a_worker_that_does_not_boot(tools: Space) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_nothing_is_left_of_a_session_that_is_ended(tools: Space, leftovers: Leftovers, number: int) -> None:
-    before = leftovers(tools.cache)
+def test_nothing_is_left_of_a_session_that_is_ended(tools: Space, owned: Owned, number: int) -> None:
+    before = owned()
     started = tools.root / "started"
     words = command(tools, "run", "oci", "--", "sh", "-c", f"touch {started}; exec sleep 600")
     with subprocess.Popen(words, cwd=tools.root) as process:
@@ -92,14 +106,14 @@ def test_nothing_is_left_of_a_session_that_is_ended(tools: Space, leftovers: Lef
     tools.bk("reap")
 
     def as_before() -> bool:
-        return leftovers(tools.cache) == before
+        return owned() == before
 
     wait_for(as_before, 10)
 
 
-def test_shell_is_in_the_sandbox_of_the_cell(tools: Space, leftovers: Leftovers) -> None:
+def test_shell_is_in_the_sandbox_of_the_cell(tools: Space, owned: Owned) -> None:
     matrix(tools, TEST, "oci", "containerd")
-    before = leftovers(tools.cache)
+    before = owned()
     script = "pwd; hostname; ls t; buildctl debug workers; cat /proc/1/comm; ls /sys/class/net; exit 4"
     done = run(tools, "shell", f"//targets:small[{CELL}]", "--", "sh", "-c", script)
     assert done.returncode == 4, done.stderr
@@ -108,7 +122,7 @@ def test_shell_is_in_the_sandbox_of_the_cell(tools: Space, leftovers: Leftovers)
     assert "PLATFORMS" in words
     assert words[-2:] == ["cell", "lo"]
     assert run(tools, "shell", CELL, "--", "cat", typed="from here\n").stdout == "from here\n"
-    assert leftovers(tools.cache) == before
+    assert owned() == before
 
 
 def test_shell_has_a_terminal(tools: Space) -> None:
