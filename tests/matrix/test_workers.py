@@ -33,9 +33,12 @@ def test_its_snapshotter_makes_the_root_of_a_step(sandbox: Sandbox, tmp_path: Pa
     sandbox.run(["build", "--frontend=dockerfile.v0", *local, "--output", f"type=local,dest={tmp_path}/out"])
 
     lines = (tmp_path / "out/mounts").read_text().splitlines()
-    (root,) = (line.partition(" - ")[2].split()[0] for line in lines if line.split()[4] == "/")
+    (root, options), *_ = (
+        (line.partition(" - ")[2].split()[0], line.split()[5]) for line in lines if line.split()[4] == "/"
+    )
     kinds = {"overlayfs": "overlay", "native": "tmpfs", "fuse-overlayfs": "fuse.fuse-overlayfs"}
     assert root == kinds[sandbox.snapshotter]
+    assert not {"nosuid", "nodev"} & set(options.split(",")), "files of an image may be setuid, and devices"
 
 
 def test_a_rootless_daemon_has_no_privileges(sandbox: Sandbox) -> None:
