@@ -151,6 +151,9 @@ def selected(analysis: Analysis, selection: Selection) -> Analysis:
     return replace(analysis, selected=select(analysis.cells(), selection, History(store).seconds))
 
 
-def history(out: Path) -> History:
-    """What each action of a workspace took when it last ran; `out` is its `bk-out`."""
-    return History(str(out / STATE / HISTORY))
+def history(out: Path, *, of_shards: bool = False) -> History:
+    """What each action of a workspace took when it last ran; `out` is its `bk-out`.
+
+    Builds of one shard have a history of their own: the other shards must find the seconds that divided the cells as they were.
+    """
+    return History(str(out / STATE / (f"{HISTORY}-of-shards" if of_shards else HISTORY)))

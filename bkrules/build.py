@@ -66,7 +66,7 @@ class Execution:
         self.analysis = analysis
         self.options = options
         self.digests = FileDigests(str(analysis.out / STATE / "digests"))
-        self.history = history(analysis.out)
+        self.history = history(analysis.out, of_shards=bool(analysis.selected and analysis.selected.shard))
         cache = options.disk_cache
         self.cas = Cas(f"{cache}/cas", self.digests)
         self.workshop: Workshop | None = None

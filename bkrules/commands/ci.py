@@ -27,6 +27,8 @@ from bkrules.commands.arguments import (
 )
 from bkrules.commands.harness import add_selection, add_wishes, selection_of, wishes_of
 from bkrules.errors import UsageError
+from bkrules.loading.glob import OUTPUT
+from bkrules.loading.workspace import root_of
 from bkrules.report.artifacts import JUNIT, REPORT
 from bkrules.report.merge import merged, merged_junit
 from bkrules.selection import divide
@@ -96,10 +98,23 @@ def _merge(arguments: argparse.Namespace) -> int:
     texts = [path.with_name(JUNIT).read_text() for path in paths if path.with_name(JUNIT).is_file()]
     atomic.write(str(Path(arguments.out, REPORT)), json.dumps(report, indent=1).encode())
     atomic.write(str(Path(arguments.out, JUNIT)), merged_junit(texts).encode())
+    _remember(report)
     words = ", ".join(f"{count} {word}" for word, count in report["summary"].items() if word not in ("total", "cached"))
     print(f"{report['label']}: {report['summary']['total']} cells: {words}")
     code: int = report["exit_code"]
     return code
+
+
+def _remember(report: dict[str, Any]) -> None:
+    """Let the next shards be balanced by what these cells took."""
+    root = root_of(".")
+    if root is None:
+        return
+    known = history(Path(root, OUTPUT))
+    for cell in report["cells"]:
+        if cell["status"] == "passed" and not cell["cached"]:
+            known.note(f"{report['label']} {cell['name']}", cell["seconds"], failed=False)
+    known.save()
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import marshal
 import shlex
 import subprocess
 from typing import Any
@@ -48,6 +49,12 @@ def test_the_reports_of_shards_are_merged(tools: Space) -> None:
     assert "1 failed" in done.stdout
     document = json.loads((tools.root / "merged/report.json").read_text())
     assert len(document["cells"]) == 6
+    state = tools.root / "bk-out/.state"
+    merged, own = (marshal.loads((state / name).read_bytes()) for name in ("history", "history-of-shards"))
+    assert {name for name in merged if "worker=" in name} == {
+        f"//targets:small {cell['name']}" for cell in document["cells"] if cell["status"] == "passed"
+    }
+    assert len([name for name in own if "worker=" in name]) == 6
     assert (tools.root / "merged/test.xml").read_text().count("<testcase ") == 6
     assert tools.bk("ci", "merge", reports[0], "--out", "merged").returncode == 4
     assert tools.bk("ci", "merge", "bk-out/none.json", "--out", "merged").returncode == 2
