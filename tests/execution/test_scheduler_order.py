@@ -35,6 +35,7 @@ class Build:
     """A build in which nothing is cached. `body` runs an action and says its status."""
 
     body: Body = passes
+    look_up: Callable[[Action], Result | None] = lambda _action: None
     jobs: int = 1
     sizes: Mapping[str, float] = field(default_factory=dict)
     policy: Policy = KEEP_GOING
@@ -47,7 +48,7 @@ class Build:
     def execute(self, actions: Iterable[Action]) -> dict[str, str]:
         """The statuses by id."""
         self.scheduler = Scheduler(
-            lambda _action: None,
+            self.look_up,
             self.run,
             lambda action: self.started.append(action.id),
             self.on_result,
@@ -236,6 +237,20 @@ def test_an_interrupt_starts_nothing_more_and_is_raised(make_action: MakeAction)
         build.execute([make_action("a"), make_action("b")])
     assert build.started == ["a"]
     assert build.results["a"].status == "passed", "a result that came meanwhile is not lost"
+
+
+def test_an_interrupt_ends_the_look_ups_too(make_action: MakeAction) -> None:
+    looked_up = []
+
+    def look_up(action: Action) -> None:
+        looked_up.append(action.id)
+        build.scheduler.interrupt()
+
+    build = Build(look_up=look_up)
+    with pytest.raises(KeyboardInterrupt):
+        build.execute([make_action("a"), make_action("b")])
+    assert looked_up == ["a"]
+    assert build.started == []
 
 
 @st.composite
