@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from bkrules.action import Action
@@ -22,6 +23,7 @@ from bkrules.execution.result import Result, failed
 from bkrules.execution.turn import Paused, Turn
 
 ASKERS = 16
+_LONGEST_WAIT = 0.2
 NO_PROFILE = NoProfile()
 
 
@@ -90,13 +92,22 @@ class Scheduler:
                 self._advance()
                 if not self._turns and not self._asked and self._done.empty():
                     return
-                self._receive(self._done.get())
+                self._receive(self._next())
         finally:
             self._end_turns()
             for _ in self._threads:
                 self._work.put(None)
             for _ in self._askers:
                 self._questions.put(None)
+
+    def _next(self) -> Result | _Unknown | Paused | BaseException:
+        """What is done next.
+
+        A signal that comes just before a wait of CPython begins is handled only when that wait is over, so no wait is long.
+        """
+        while True:
+            with suppress(queue.Empty):
+                return self._done.get(timeout=_LONGEST_WAIT)
 
     def interrupt(self) -> None:
         """Have `execute` start nothing more and raise KeyboardInterrupt. May be called by a signal handler."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from report.bep import check, payloads
-from spaces import Space, wait_for
+from spaces import Space
 
 from bkrules.errors import MachineLacks
 from bkrules.execution.result import Attempt, CellReport, Result
@@ -185,24 +185,19 @@ def test_a_build_file_that_is_wrong(space: Space) -> None:
     assert payloads(events, "aborted")[0][1]["reason"] == "LOADING_FAILURE"
 
 
-def _command(process: Path) -> bytes:
-    try:
-        return (process / "cmdline").read_bytes()
-    except OSError:
-        return b""  # it has ended
-
-
 def test_a_build_that_is_interrupted(space: Space) -> None:
     rules = (
         "from bkrules import genrule, host_binary, workspace\nworkspace(name = 'test')\nhost_binary(name = 'sleep')\n"
     )
-    cmd = "genrule(name = 'long', outs = ['x'], tools = [':sleep'], cmd = ['$(location :sleep)', '61.25'])\n"
+    cmd = "genrule(name = 'long', outs = ['x'], tools = [':sleep'], cmd = ['$(location :sleep)', '60'])\n"
     space.write("WORKSPACE.py", rules + cmd)
     command = space.command("build", "//:long", "--build_event_json_file=events")
-    with subprocess.Popen(command, cwd=space.root, stderr=subprocess.DEVNULL) as process:
-        wait_for(lambda: any(b"\0" + b"61.25" in _command(folder) for folder in Path("/proc").glob("[0-9]*")))
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=30)
+    with subprocess.Popen(command, cwd=space.root, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "Genrule //:long" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)  # at once, when the build is just about to wait
+        process.communicate(timeout=30)
 
     events = check((space.root / "events").read_text())
     assert process.returncode == payloads(events, "finished")[0][1]["exitCode"]["code"] == 8
