@@ -23,6 +23,7 @@ from bench.peers import TOOLS, Missing, find
 from bench.shared import machine, numbers, positive, say, table
 from bench.tools import Bk, Tool
 
+from bkrules.execution import cgroups
 from bkrules.plugin import host
 
 _TIMED = Path(__file__).with_name("timed.py")
@@ -85,16 +86,13 @@ class Bench:
             self._from_nothing(tool)
         self._settle()
 
-    def close(self) -> None:
-        """End the servers, having asked for their memory."""
+    def ask_servers(self) -> None:
+        """Note the memory of servers."""
         for tool in self._tools:
-            for (name, size), graph in self._graphs.items():
-                if name == tool.name:
-                    memory = tool.server_memory(graph) if (graph.folder / "cache").exists() else 0
-                    self.races.memory[f"null build, {size:,}"] = max(
-                        memory, self.races.memory.get(f"null build, {size:,}", 0)
-                    )
-                    tool.close(graph)
+            for size in self._sizes:
+                memory = tool.server_memory(self._graphs[tool.name, size])
+                if memory:
+                    self.races.memory[f"null build, {size:,}"] = memory
 
     def _settle(self) -> None:
         """Let every file be old enough, and every tool see that there is nothing to do."""
@@ -163,14 +161,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _scratch() as folder, cgroup() as group:
             bench = Bench(folder, group, tools, options.sizes, options.clean)
-            try:
-                bench.prepare()
-                for turn in range(1, options.rounds + 1):
-                    bench.round()
-                    loads.append(os.getloadavg()[0])
-                    say(f"round {turn} of {options.rounds} done")
-            finally:
-                bench.close()
+            bench.prepare()
+            for turn in range(1, options.rounds + 1):
+                bench.round()
+                loads.append(os.getloadavg()[0])
+                say(f"round {turn} of {options.rounds} done")
+            bench.ask_servers()
     except Failed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -224,13 +220,13 @@ def _scratch() -> Iterator[Path]:
 
 @contextmanager
 def cgroup() -> Iterator[str]:
-    """A cgroup in which the kernel counts the time of a command and all that it starts."""
+    """A cgroup in which the kernel counts the time of a command and all that it starts; what still runs at the end is killed."""
     group = f"{host.probe().cgroup}/bk-bench-{os.getpid()}"
     os.mkdir(group)
     try:
         yield group
     finally:
-        os.rmdir(group)
+        cgroups.remove(group)
 
 
 def report(races: Races, tools: Sequence[str], rounds: int) -> str:

@@ -59,9 +59,6 @@ class Tool:
         """The highest memory of its server, in KiB; 0 without one."""
         return 0
 
-    def close(self, _graph: Graph) -> None:
-        """End what outlives a build."""
-
 
 class Bk(Tool):
     """bk, with each action in its sandbox."""
@@ -209,10 +206,6 @@ class Bazel(Tool):
         status = Path("/proc", done.stdout.strip(), "status").read_text()
         found = re.search(r"VmHWM:\s+(\d+)", status)
         return int(found[1]) if found else 0
-
-    def close(self, graph: Graph) -> None:
-        """End the server."""
-        subprocess.run([*self._bazel(graph), "shutdown"], cwd=graph.folder, capture_output=True, check=False)
 
     def _bazel(self, graph: Graph) -> list[str]:
         return [self.program, f"--output_user_root={graph.folder}.server", "--nohome_rc"]
