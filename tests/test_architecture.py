@@ -66,6 +66,7 @@ MAY_IMPORT = {
         "report",
         "selection",
         "wishes",
+        "images",
     },
     "cli": {"commands", "errors", "loading", "report"},
     "__main__": {"cli", "unchanged"},

@@ -12,7 +12,8 @@ import pytest
 IDS = [
     *(f"S{number}" for number in range(1, 42)),
     *(f"A{number}" for number in range(1, 35)),
-    *(f"D{n}" for n in range(1, 12)),
+    *(f"D{number}" for number in range(1, 12)),
+    *(f"L{number}" for number in range(1, 13)),
 ]
 NO_PROOF = "not there"
 
@@ -21,14 +22,14 @@ NO_PROOF = "not there"
 def rows(repository: Path) -> dict[str, list[str]]:
     """The cells of each row, by its id."""
     text = (repository / "bkrules/testing/README.md").read_text()
-    found = re.findall(r"^\| ([SAD]\d+) \| (.+) \|$", text, re.MULTILINE)
+    found = re.findall(r"^\| ([SADL]\d+) \| (.+) \|$", text, re.MULTILINE)
     assert len({name for name, _ in found}) == len(found)
     return {name: rest.split(" | ") for name, rest in found}
 
 
 @functools.cache
-def tests_of(path: Path) -> set[str]:
-    """The names of the tests in a file."""
+def names_in(path: Path) -> set[str]:
+    """The names of the functions in a file."""
     return {
         node.name
         for node in ast.walk(ast.parse(path.read_text()))
@@ -50,4 +51,4 @@ def test_every_proof_exists(repository: Path, rows: dict[str, list[str]], name: 
         assert proof == "-"
         assert own.startswith(NO_PROOF), f"{name} names no test"
     for path, test in named:
-        assert test in tests_of(repository / path), f"{path} has no {test}"
+        assert test in names_in(repository / path), f"{path} has no {test}"

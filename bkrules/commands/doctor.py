@@ -86,14 +86,13 @@ def _findings(what: str, lacks: Sequence[Lack]) -> Iterator[Finding]:
 
 
 def _commands() -> Iterator[Finding]:
-    """The host_binary targets of the workspace; none outside of one, or in an empty one."""
+    """The host_binary targets of the workspace; none outside of one."""
     from bkrules.analyzed import open_workspace
-    from bkrules.label import parse_pattern
     from bkrules.machine import find
     from bkrules.plugin.host import command_of
 
     try:
-        targets = open_workspace(".").match([parse_pattern("//...", "")], manual=True)
+        targets = open_workspace(".").every()
     except UsageError:
         return
     for target in targets:

@@ -13,7 +13,7 @@ from bkrules.execution.runner import Workshop
 from bkrules.execution.sandbox import run_in_cell
 from bkrules.images import layout
 from bkrules.images.layout import Entry
-from bkrules.rules.image import LAYOUT
+from bkrules.rules.pulled_image import LAYOUT
 
 
 def make_image(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:

@@ -94,8 +94,12 @@ def write_image(
     if env:
         config["config"]["Env"] = list(env)
     described = {"mediaType": CONFIG, **_put(folder, _json(config))}
-    manifest_bytes = _json({"schemaVersion": 2, "mediaType": MANIFEST, "config": described, "layers": layers})
-    write_index(folder, {"mediaType": MANIFEST, **_put(folder, manifest_bytes)})
+    write_manifest(folder, {"schemaVersion": 2, "mediaType": MANIFEST, "config": described, "layers": layers})
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Make `folder`, which has the blobs, a layout with this manifest as its one image."""
+    write_index(folder, {"mediaType": MANIFEST, **_put(folder, _json(manifest))})
 
 
 def write_index(folder: Path, manifest: Mapping[str, Any]) -> None:
@@ -111,18 +115,19 @@ def unpack_archive(archive: Path, folder: Path) -> None:
     Raises ValueError when the archive holds none or several.
     """
     with tarfile.open(archive) as tar:
-        stream = tar.extractfile("index.json")
+        members = {member.name.removeprefix("./"): member for member in tar if member.isfile()}
+        stream = tar.extractfile(members["index.json"])
         assert stream is not None
         manifests = json.load(stream)["manifests"]
         if len(manifests) != 1:
             raise ValueError(f"{archive.name} holds {len(manifests)} images, not one")
-        for member in tar:
-            if member.isfile() and member.name.startswith("blobs/sha256/"):
+        for name, member in members.items():
+            if name.startswith("blobs/sha256/"):
                 content = tar.extractfile(member)
                 assert content is not None
                 found = _put(folder, content.read())["digest"]
-                if found.removeprefix("sha256:") != Path(member.name).name:
-                    raise ValueError(f"{member.name} in {archive.name} has the digest {found}")
+                if found.removeprefix("sha256:") != Path(name).name:
+                    raise ValueError(f"{name} in {archive.name} has the digest {found}")
     write_index(folder, manifests[0])
 
 

@@ -1,4 +1,4 @@
-"""A registry's storage tree, written without the registry: blobs are hard links of the CAS.
+"""A registry's storage tree, written without the registry.
 
 The layout is that of the distribution registry's filesystem driver. Written this way, a mirror costs no upload, and the
 registry that serves it can be read-only.
@@ -7,51 +7,124 @@ registry that serves it can be read-only.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from bkrules.action import DirectoryNode, FileNode
-from bkrules.cache.atomic import place
+from bkrules.cache import atomic
 from bkrules.images.reference import Reference
+
+_BLOB_MODE = 0o644
+
+
+class Tree:
+    """A storage tree below a folder. Each file appears whole, so a registry may serve it meanwhile."""
+
+    def __init__(self, root: Path) -> None:
+        self._base = f"{root}/docker/registry/v2"
+
+    def path(self, digest: str) -> str:
+        """Where a blob is, or would be."""
+        name = digest.removeprefix("sha256:")
+        return f"{self._base}/blobs/sha256/{name[:2]}/{name}/data"
+
+    def has(self, digest: str, size: int) -> bool:
+        """Whether a blob of that size is there."""
+        try:
+            return os.stat(self.path(digest)).st_size == size
+        except OSError:
+            return False
+
+    def put(self, digest: str, chunks: Iterable[bytes]) -> None:
+        """Keep a blob. What `chunks` raises leaves nothing."""
+        os.makedirs(os.path.dirname(self.path(digest)), exist_ok=True)
+        atomic.write_chunks(self.path(digest), chunks, _BLOB_MODE)
+
+    def adopt(self, digest: str, source: FileNode) -> None:
+        """Keep a blob as a hard link of a stored file."""
+        if not os.path.exists(self.path(digest)):  # two images may share it
+            atomic.place(source.path, Path(self.path(digest)))
+
+    def read(self, digest: str) -> bytes | None:
+        """A blob's bytes, or None when it is not there."""
+        try:
+            return Path(self.path(digest)).read_bytes()
+        except OSError:
+            return None
+
+    def tagged(self, reference: Reference) -> str:
+        """The digest that a tag has in the tree, or nothing."""
+        try:
+            return Path(self._tag(reference), "current/link").read_text()
+        except OSError:
+            return ""
+
+    def references(self) -> Iterator[tuple[str, str]]:
+        """The repositories and tags of the tree."""
+        for link in sorted(Path(self._base, "repositories").glob("**/_manifests/tags/*/current/link")):
+            tags = link.parents[2]
+            yield str(tags.parents[1].relative_to(f"{self._base}/repositories")), link.parents[1].name
+
+    def add(self, reference: Reference, manifest: str) -> None:
+        """Give an image whose blobs are there its name; the tag comes last."""
+        repository = f"{self._base}/repositories/{reference.repository}"
+        for digest, is_manifest in self.blobs(manifest):
+            folder = "_manifests/revisions" if is_manifest else "_layers"
+            _write(f"{repository}/{folder}/{digest.replace(':', '/')}/link", digest)
+        _write(f"{self._tag(reference)}/index/{manifest.replace(':', '/')}/link", manifest)
+        _write(f"{self._tag(reference)}/current/link", manifest)
+
+    def blobs(self, manifest: str) -> Iterator[tuple[str, bool]]:
+        """The digests of an image, and whether each is one of a manifest. Raises ValueError when a manifest is missing."""
+        data = self.read(manifest)
+        if data is None:
+            raise ValueError(f"there is no manifest {manifest}")
+        document = json.loads(data)
+        for entry in document.get("manifests", []):
+            yield from self.blobs(entry["digest"])
+        for entry in (document["config"], *document["layers"]) if "layers" in document else ():
+            yield entry["digest"], False
+        yield manifest, True
+
+    def _tag(self, reference: Reference) -> str:
+        return f"{self._base}/repositories/{reference.repository}/_manifests/tags/{reference.tag}"
 
 
 def write_tree(root: Path, images: Mapping[Reference, DirectoryNode]) -> None:
-    """Fill the empty folder `root` with these images, each given as an OCI layout. Raises ValueError for a layout that is none."""
-    base = root / "docker/registry/v2"
+    """Fill the folder `root` with these images, each given as an OCI layout. Raises ValueError for a layout that is none."""
+    tree = Tree(root)
     for reference, layout in images.items():
-        repository = base / "repositories" / reference.repository
         manifest = _manifest(layout)
-        for name in _blobs(layout, manifest):
-            source = layout.files.get(f"blobs/sha256/{name}")
-            if source is None:
-                raise ValueError(f"{reference}: the layout lacks the blob sha256:{name}")
-            _link(source, base / "blobs/sha256" / name[:2] / name / "data")
-            _write(repository / "_layers/sha256" / name / "link", name)
-        _write(repository / "_manifests/revisions/sha256" / manifest / "link", manifest)
-        for tag in ("current", f"index/sha256/{manifest}"):
-            _write(repository / "_manifests/tags" / reference.tag / tag / "link", manifest)
+        for digest in _blobs(layout, manifest):
+            tree.adopt(digest, _file(layout, digest))
+        tree.add(reference, manifest)
 
 
 def _manifest(layout: DirectoryNode) -> str:
     try:
         index = json.loads(Path(layout.files["index.json"].path).read_text())
-        return str(index["manifests"][0]["digest"]).removeprefix("sha256:")
+        return str(index["manifests"][0]["digest"])
     except (LookupError, TypeError) as error:
         raise ValueError("the folder is not an OCI layout with one image") from error
 
 
 def _blobs(layout: DirectoryNode, manifest: str) -> Iterator[str]:
     yield manifest
-    document = json.loads(Path(layout.files[f"blobs/sha256/{manifest}"].path).read_text())
-    for item in (document["config"], *document["layers"]):
-        yield str(item["digest"]).removeprefix("sha256:")
+    document = json.loads(Path(_file(layout, manifest).path).read_text())
+    for entry in document.get("manifests", []):
+        yield from _blobs(layout, entry["digest"])
+    for entry in (document["config"], *document["layers"]) if "layers" in document else ():
+        yield entry["digest"]
 
 
-def _link(source: FileNode, target: Path) -> None:
-    if not target.exists():  # two images may share the blob
-        place(source.path, target)
+def _file(layout: DirectoryNode, digest: str) -> FileNode:
+    try:
+        return layout.files[f"blobs/{digest.replace(':', '/')}"]
+    except KeyError:
+        raise ValueError(f"the layout lacks the blob {digest}") from None
 
 
-def _write(path: Path, name: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"sha256:{name}")
+def _write(path: str, digest: str) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    atomic.write(path, digest.encode())

@@ -158,6 +158,12 @@ class Workspace:
                 raise self._nothing(pattern)
         return [chosen[label] for label in sorted(chosen)]
 
+    def every(self) -> list[Target]:
+        """All targets of the workspace, sorted by label."""
+        packages = (self.package(name) for name in self.packages())
+        found = {target.label: target for package in packages if package for target in package.targets.values()}
+        return [found[label] for label in sorted(found)]
+
     def _matches(self, pattern: Pattern) -> Iterator[Target]:
         for name in self.packages(pattern.package) if pattern.recursive else [pattern.package]:
             package = self.package(name)

@@ -10,11 +10,16 @@ from bkrules.analysis.context import Context
 from bkrules.images.reference import Reference
 from bkrules.providers import BinaryInfo, ImageInfo, WorkerInfo
 from bkrules.rule import Attr, Rule
-
-LAYOUT = "layout"
+from bkrules.rules import pulled_image
+from bkrules.rules.pulled_image import LAYOUT
 
 
 def _analyze_image(context: Context) -> tuple[object, ...]:
+    if context.attribute("reference") or context.attribute("archive"):
+        return pulled_image.analyze(context)
+    for name in ("digest", "platform"):
+        if context.attribute(name):
+            raise context.error("bad-attribute", f"{name!r} goes with 'reference' alone", name)
     inputs: dict[str, Artifact] = {}
     for number, (path, label) in enumerate(sorted(context.attribute("files").items())):
         inputs[f"files/{number}"] = _file(context, label)
@@ -58,7 +63,8 @@ def _check_path(context: Context, attribute: str, path: str) -> None:
 
 IMAGE = Rule(
     "image",
-    "An image of one gzip layer, or of a base and one more, with nothing in it that a clock or a machine decides.",
+    "An image of one gzip layer, or of a base and one more, with nothing in it that a clock or a machine decides; or one that a "
+    "registry or an archive has.",
     {
         "base": Attr("label", "An image to add a layer to."),
         "files": Attr("label_dict", "Files by their paths in the image, without the leading '/'.", default={}),
@@ -68,6 +74,7 @@ IMAGE = Rule(
         ),
         "cmd": Attr("strings", "The command that a container runs.", default=()),
         "env": Attr("strings", "Environment variables, 'NAME=value'.", default=()),
+        **pulled_image.ATTRIBUTES,
     },
     _analyze_image,
 )

@@ -411,25 +411,6 @@ def test_a_usage_error_shows_no_secret(space: Space, words: list[str]) -> None:
     assert SECRET not in done.stdout + done.stderr
 
 
-@pytest.fixture
-def authority(tmp_path: Path) -> Path:
-    """A private authority, and a certificate of it for 127.0.0.1."""
-    folder = tmp_path / "tls"
-    folder.mkdir()
-
-    def openssl(*words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=folder, capture_output=True, check=True)
-
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    usage = ("-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign")
-    openssl("req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=tests", "-days", "2", *usage)
-    openssl("req", *curve, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=server")
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
-    signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names")
-    openssl("x509", "-req", "-in", "server.csr", "-out", "server.pem", *signing)
-    return folder
-
-
 def test_tls_with_an_authority_of_ones_own(machine: Machine, start: Start, authority: Path) -> None:
     files = ("--tls_cert_file", f"{authority}/server.pem", "--tls_key_file", f"{authority}/server.key")
     server = start(*files, scheme="https")

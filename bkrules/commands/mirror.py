@@ -1,0 +1,311 @@
+"""`bk mirror`: pins of references, and mirrors that outlive a build."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bkrules import errors
+from bkrules.commands.arguments import add_execution, command, nothing, options_of
+from bkrules.errors import BkError, UsageError
+from bkrules.images.reference import Reference, parse_reference
+
+if TYPE_CHECKING:
+    from bkrules.action import DirectoryNode
+    from bkrules.analyzed import Analysis
+    from bkrules.commands.arguments import Commands
+    from bkrules.images.copy import Copier
+    from bkrules.images.lock import Pin
+    from bkrules.images.registry_client import RegistryClient
+    from bkrules.images.storage import Tree
+    from bkrules.loading.workspace import Workspace
+
+FOLDER = "BUILDKIT_REGISTRY_MIRROR_DIR"
+_REGISTRY = "//:registry"
+_IMAGES_AT_ONCE = 4
+
+
+def add(commands: Commands) -> None:
+    """Add the commands of this module to the parser."""
+    parser = command(commands, "mirror", _mirror, "pin images, and fill, check or serve a mirror: sync, verify, serve")
+    parser.add_argument(
+        "what",
+        choices=("sync", "verify", "serve"),
+        help="pin and copy what is missing; compare pins with registries and blobs with digests; run a registry",
+    )
+    parser.add_argument(
+        "sources",
+        nargs="*",
+        metavar="PATTERN-or-REFERENCE",
+        help="image_mirror targets (default: //...), or for sync references such as host/repository:tag",
+    )
+    parser.add_argument(
+        "--to",
+        default=os.environ.get(FOLDER, ""),
+        metavar="DIR",
+        help=f"the mirror's folder, as BuildKit's harness uses it (default: ${FOLDER})",
+    )
+    parser.add_argument("--update", action="store_true", help="for sync: pin what tags are now")
+    parser.add_argument("--platform", default="all", help="for references: linux/amd64, or all (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=5000, help="for serve: on 127.0.0.1 (default: %(default)s)")
+    add_execution(parser)
+
+
+def _mirror(arguments: argparse.Namespace) -> int:
+    references = [text for text in arguments.sources if not text.startswith(("//", ":", "-//", "..."))]
+    if references and (arguments.what != "sync" or len(references) < len(arguments.sources)):
+        raise UsageError("usage", f"bk mirror {arguments.what}: {references[0]!r} is no target pattern")
+    if references:
+        return _copy([_reference(text) for text in references], arguments)
+    return {"sync": _sync, "verify": _verify, "serve": _serve}[arguments.what](arguments)
+
+
+def _reference(text: str) -> Reference:
+    try:
+        return parse_reference(text)
+    except ValueError as error:
+        raise UsageError("usage", f"bk mirror: {error}") from error
+
+
+def _copy(references: Sequence[Reference], arguments: argparse.Namespace) -> int:
+    """Copy references to a mirror's folder, without a workspace."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from bkrules.images.copy import Copier
+    from bkrules.images.registry_client import RegistryClient
+
+    if not arguments.to:
+        raise UsageError("usage", "bk mirror sync: --to says where references are copied to")
+    clients = {host: RegistryClient(host) for host in {reference.host for reference in references}}
+    try:
+        with _tree(arguments.to) as tree, Copier(tree) as copier, ThreadPoolExecutor(_IMAGES_AT_ONCE) as pool:
+
+            def copy(reference: Reference) -> str:
+                return _copy_one(reference, clients[reference.host], tree, copier, arguments.platform)
+
+            for reference, digest in zip(references, pool.map(copy, references), strict=True):
+                print(f"{reference} {digest}")
+        print(f"{len(references)} images, {copier.copied >> 20} MiB copied to {arguments.to}")
+    finally:
+        for client in clients.values():
+            client.close()
+    return errors.SUCCESS
+
+
+def _copy_one(reference: Reference, client: RegistryClient, tree: Tree, copier: Copier, platform: str) -> str:
+    """Copy an image unless the mirror has it as the registry does now; its digest."""
+    from bkrules.images.copy import ALL
+
+    if platform == ALL:
+        now = client.digest(reference.repository, reference.tag)
+        if tree.tagged(reference) == now and _is_whole(tree, now):
+            return now
+    manifest = copier.image(client, reference.repository, reference.tag, platform)
+    tree.add(reference, manifest.digest)
+    return manifest.digest
+
+
+def _is_whole(tree: Tree, manifest: str) -> bool:
+    try:
+        return all(os.path.exists(tree.path(digest)) for digest, _ in tree.blobs(manifest))
+    except ValueError:
+        return False
+
+
+def _sync(arguments: argparse.Namespace) -> int:
+    """Pin what no pin says, build the mirrors, and show them in a folder when there is one."""
+    from bkrules.analyzed import open_workspace
+    from bkrules.images import lock
+
+    workspace = open_workspace(".")
+    path = f"{workspace.root}/{lock.NAME}"
+    before = lock.read(path)
+    wanted = {reference for _, reference, digest in _pulled(workspace) if not digest}
+    pins = {name: pin for name, pin in before.items() if name in wanted}
+    moved = []
+    for name in sorted(wanted):
+        now = _look(_reference(name))
+        if name in before and before[name].digest != now.digest and not arguments.update:
+            moved.append(f"{name} was {before[name].digest} and is {now.digest}")
+        elif pins.get(name) != now:
+            print(f"pinned {name} {now.digest}")
+            pins[name] = now
+    if moved:
+        raise BkError("moved", "\n".join(moved), hint="to take what they are now:  bk mirror sync --update")
+    if pins != before:
+        lock.write(path, pins)
+    if not arguments.to:
+        return errors.SUCCESS
+    images = _build(arguments)[1]
+    from bkrules.images.storage import write_tree
+
+    with _tree(arguments.to):
+        write_tree(Path(arguments.to, "data"), images)
+    print(f"{len(images)} images in {arguments.to}")
+    return errors.SUCCESS
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    """Compare pins with registries, and the blobs of a mirror's folder with their digests."""
+    from bkrules.analyzed import open_workspace
+    from bkrules.images import lock
+
+    workspace = open_workspace(".")
+    pins = lock.read(f"{workspace.root}/{lock.NAME}")
+    problems = []
+    pulled = [
+        (label, name, digest or (pins[name].digest if name in pins else ""))
+        for label, name, digest in _pulled(workspace)
+    ]
+    for label, name, digest in pulled:
+        try:
+            now = _look(_reference(name)).digest
+        except BkError as error:
+            problems.append(f"{label}: {error.message}")
+            continue
+        if not digest:
+            problems.append(f"{label}: {name} has no pin; it is {now}")
+        elif now != digest:
+            problems.append(f"{label}: {name} was {digest} and is {now}")
+    blobs = 0
+    if arguments.to:
+        with _tree(arguments.to) as tree:
+            for repository, tag in tree.references():
+                found, broken = _check(tree, Reference("mirror", repository, tag))
+                blobs += found
+                problems += broken
+    for problem in problems:
+        print(problem)
+    print(f"{len(pulled)} references, {blobs} blobs, {len(problems)} problems")
+    return errors.BUILD_FAILED if problems else errors.SUCCESS
+
+
+def _check(tree: Tree, reference: Reference) -> tuple[int, list[str]]:
+    """How many blobs an image of a mirror has, and what is wrong with them."""
+    name = f"{reference.repository}:{reference.tag}"
+    problems = []
+    try:
+        digests = [digest for digest, _ in tree.blobs(tree.tagged(reference))]
+    except (ValueError, LookupError) as error:
+        return 0, [f"{name}: {error}"]
+    for digest in digests:
+        try:
+            with open(tree.path(digest), "rb") as file:
+                found = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        except FileNotFoundError:
+            problems.append(f"{name}: blob {digest} is missing")
+            continue
+        if found != digest:
+            problems.append(f"{name}: blob {digest} has the digest {found}")
+    return len(digests), problems
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    """Run a registry on a mirror until it is interrupted. With a folder, what that has; else what the targets have."""
+    from bkrules.images.storage import write_tree
+
+    tool, images = _build(arguments, _REGISTRY)
+    with tempfile.TemporaryDirectory(prefix="bk-mirror-") as folder:
+        data = Path(arguments.to, "data") if arguments.to else Path(folder, "data")
+        if not arguments.to:
+            write_tree(data, images)
+        configuration = {
+            "version": "0.1",
+            "log": {"level": "warn"},
+            "storage": {
+                "filesystem": {"rootdirectory": str(data.absolute())},
+                "maintenance": {"readonly": {"enabled": True}},
+            },
+            "http": {"addr": f"127.0.0.1:{arguments.port}"},
+        }
+        file = Path(folder, "config.json")
+        file.write_text(json.dumps(configuration))
+        print(f"serving {data} at 127.0.0.1:{arguments.port}; Ctrl-C ends it", flush=True)
+        environment = {**os.environ, "OTEL_TRACES_EXPORTER": "none"}
+        with subprocess.Popen([tool, "serve", str(file)], env=environment) as process:
+            try:
+                return errors.SUCCESS if process.wait() == 0 else errors.BUILD_FAILED
+            except KeyboardInterrupt:
+                process.terminate()
+                return errors.SUCCESS
+
+
+def _build(arguments: argparse.Namespace, *more: str) -> tuple[str, dict[Reference, DirectoryNode]]:
+    """Build the mirrors, and `more`; the path of the one file of `more`, and the images. Raises BkError when it fails."""
+    from bkrules.action import DirectoryNode, FileNode
+    from bkrules.analyzed import analyze_patterns
+    from bkrules.build import execute
+    from bkrules.providers import MirrorInfo
+    from bkrules.report.summary import summarize
+
+    patterns = [*(arguments.sources or ["//..."]), *more]
+    analysis = _mirrors(analyze_patterns(".", patterns), more)
+    result = execute(analysis, options_of(arguments))
+    if result.exit_code:
+        print(summarize(result, analysis.out))
+        raise BkError("not-built", "the mirror's images could not be built", hint="what failed is above")
+    made = {one.action.id: one for one in result.results}
+    images = {}
+    for label in analysis.targets.wanted:
+        for provider in analysis.actions.providers[label]:
+            if isinstance(provider, MirrorInfo):
+                for reference, output in provider.images.items():
+                    node = made[output.producer].outputs[output.path]
+                    assert isinstance(node, DirectoryNode)
+                    images[reference] = node
+    files = [node for one in result.results if str(one.action.label) in more for node in one.outputs.values()]
+    return next((node.path for node in files if isinstance(node, FileNode)), ""), images
+
+
+def _mirrors(analysis: Analysis, more: Sequence[str]) -> Analysis:
+    """The same build of the image_mirrors among the targets alone. Raises BkError when there is none."""
+    from dataclasses import replace
+
+    kinds = {target.label: target.rule.name for target in analysis.targets.targets}
+    wanted = tuple(label for label in analysis.targets.wanted if kinds[label] == "image_mirror" or str(label) in more)
+    if not any(kinds[label] == "image_mirror" for label in wanted):
+        raise nothing("there is no image_mirror among the targets", "name one, as in //targets:mirror")
+    return replace(analysis, targets=replace(analysis.targets, wanted=wanted))
+
+
+def _pulled(workspace: Workspace) -> Iterator[tuple[str, str, str]]:
+    """The images of the workspace that come from registries: label, reference, and the digest that the target says."""
+    for target in workspace.every():
+        if target.rule.name == "image" and target.attributes["reference"]:
+            yield str(target.label), target.attributes["reference"], target.attributes["digest"] or ""
+
+
+def _look(reference: Reference) -> Pin:
+    """What a reference is now. Raises ActionFailed."""
+    from bkrules.images.copy import platforms
+    from bkrules.images.lock import Pin
+    from bkrules.images.registry_client import INDEXES, RegistryClient
+
+    with closing(RegistryClient(reference.host)) as client:
+        manifest = client.manifest(reference.repository, reference.tag)
+    return Pin(manifest.digest, platforms(json.loads(manifest.data)) if manifest.media_type in INDEXES else {})
+
+
+@contextmanager
+def _tree(folder: str) -> Iterator[Tree]:
+    """The tree of a mirror's folder, locked as BuildKit's harness locks it."""
+    from bkrules.images.storage import Tree
+
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    with open(f"{folder}/lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another user of {folder}", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield Tree(Path(folder, "data"))

@@ -1,0 +1,76 @@
+"""The runners of PullImage and ImportImage: images from registries and archives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import closing, suppress
+from pathlib import Path
+
+from bkrules.action import Action, FileNode, Node
+from bkrules.cache import atomic
+from bkrules.cache.cas import Cas
+from bkrules.digest import Digest
+from bkrules.errors import ActionFailed
+from bkrules.execution.result import Outcome
+from bkrules.execution.runner import Workshop
+from bkrules.images import layout
+from bkrules.images.archive import unpack
+from bkrules.images.reference import parse_reference
+from bkrules.rules.pulled_image import LAYOUT
+
+
+class _LayoutPlace:
+    """A layout whose blobs are taken from the cache where that has them."""
+
+    def __init__(self, folder: Path, cas: Cas) -> None:
+        self._folder, self._cas = folder, cas
+
+    def has(self, digest: str, size: int) -> bool:
+        path = self._path(digest)
+        stored = Digest(digest.removeprefix("sha256:"), size)
+        if not path.exists() and self._cas.intact(stored):
+            atomic.place(self._cas.path(stored), path)
+        return path.exists()
+
+    def put(self, digest: str, chunks: Iterable[bytes]) -> None:
+        atomic.write_chunks(str(self._path(digest)), chunks, 0o644)
+
+    def _path(self, digest: str) -> Path:
+        return self._folder / "blobs" / digest.replace(":", "/")
+
+
+def pull_image(action: Action, _inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
+    """Pull an image by its digest. Raises ActionFailed, with the tag's digest of today when the registry lost the pinned one."""
+    from bkrules.images.copy import Copier
+    from bkrules.images.registry_client import RegistryClient
+
+    spec = action.parameters
+    reference = parse_reference(spec["reference"])
+    folder = workshop.scratch(action) / LAYOUT
+    with closing(RegistryClient(reference.host)) as client, Copier(_LayoutPlace(folder, workshop.cas)) as copier:
+        try:
+            manifest = copier.image(client, reference.repository, spec["digest"], spec["platform"])
+        except ActionFailed as error:
+            problem, hint = f"{action.label}: {error.message}", error.hint
+            with suppress(ActionFailed):  # perhaps the registry has only what the tag is now
+                now = client.digest(reference.repository, reference.tag)
+                if now != spec["digest"]:
+                    problem += f"; {reference} is {now} now, and {spec['digest']} is pinned"
+                    hint = "to take the new one:  bk mirror sync --update"
+            raise ActionFailed(error.reason, problem, hint=hint) from error
+    described = {"mediaType": manifest.media_type, "digest": manifest.digest, "size": len(manifest.data)}
+    layout.write_index(folder, described)
+    return Outcome("passed", {LAYOUT: str(folder)})
+
+
+def import_image(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
+    """Unpack an archive of one image. Raises ActionFailed when it is none."""
+    folder = workshop.scratch(action) / LAYOUT
+    archive = inputs["archive"]
+    assert isinstance(archive, FileNode)
+    try:
+        unpack(Path(archive.path), folder)
+    except (OSError, ValueError, LookupError, json.JSONDecodeError) as error:
+        raise ActionFailed("bad-archive", f"{action.label}: the archive holds no image: {error}") from error
+    return Outcome("passed", {LAYOUT: str(folder)})

@@ -1,0 +1,226 @@
+"""The pulling half of the OCI distribution protocol: manifests and blobs by their digests.
+
+https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
+
+from bkrules.errors import ActionFailed
+from bkrules.images.docker_auth import HUB, Credentials, credentials
+
+INDEXES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+MANIFESTS = (
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+_HUB_HOST = "registry-1.docker.io"
+_ACCEPT = ", ".join((*INDEXES, *MANIFESTS))
+_AGAIN = (408, 429, 500, 502, 503, 504)
+_TRIES = 5
+_FIRST_WAIT = 0.1
+_LONGEST_WAIT = 30.0
+_TIMEOUT = (10.0, 60.0)  # to connect, and between two pieces of a body
+_PIECE = 1 << 20
+_LOOPBACK = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest or an index: its digest `sha256:...`, its media type, and its bytes."""
+
+    digest: str
+    media_type: str
+    data: bytes
+
+
+class RegistryClient:
+    """One registry. Safe for several threads.
+
+    A registry on the loopback may speak plain HTTP, as with Docker. Authorities to trust are those of REQUESTS_CA_BUNDLE or
+    SSL_CERT_FILE, or the public ones. What is asked for is retried when the registry is busy or a connection ends.
+    """
+
+    def __init__(self, host: str, find: Callable[[str], Credentials | None] = credentials) -> None:
+        self.host = host
+        self._find = find
+        self._session = requests.Session()
+        # said with each request, or CURL_CA_BUNDLE would go before it
+        self._verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or True
+        self._session.auth = _as_it_is  # or requests would take credentials from ~/.netrc
+        self._session.mount("http://", HTTPAdapter(pool_maxsize=16))
+        self._session.mount("https://", HTTPAdapter(pool_maxsize=16))
+        self._base = "" if _LOOPBACK.fullmatch(host) else f"https://{_HUB_HOST if host == HUB else host}"
+        self._tokens: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._session.close()
+
+    def digest(self, repository: str, tag: str) -> str:
+        """The digest that a tag has now. Raises ActionFailed."""
+        answer = self._ask("HEAD", repository, f"manifests/{tag}", {"Accept": _ACCEPT})
+        return answer.headers.get("Docker-Content-Digest") or self.manifest(repository, tag).digest
+
+    def manifest(self, repository: str, reference: str) -> Manifest:
+        """The manifest of a tag or a digest. Raises ActionFailed when there is none, or when its bytes are others."""
+        answer = self._ask("GET", repository, f"manifests/{reference}", {"Accept": _ACCEPT})
+        found = f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
+        expected = reference if ":" in reference else answer.headers.get("Docker-Content-Digest", found)
+        if found != expected:
+            raise self._error(repository, f"the manifest {reference} has the digest {found} and not {expected}")
+        return Manifest(found, answer.headers.get("Content-Type", "").partition(";")[0], answer.content)
+
+    def blob(self, repository: str, digest: str, size: int) -> Iterator[bytes]:
+        """The bytes of a blob, piece by piece. A connection that ends is taken up again where it ended.
+
+        Raises ActionFailed, at the end when the bytes are not those of the digest.
+        """
+        found, at, tries = hashlib.sha256(), 0, 0
+        while at < size or not tries:
+            tries += 1
+            headers = (
+                {"Range": f"bytes={at}-", "Accept-Encoding": "identity"} if at else {"Accept-Encoding": "identity"}
+            )
+            with self._ask("GET", repository, f"blobs/{digest}", headers, stream=True) as answer:
+                skip = at if answer.status_code != 206 else 0  # a registry may not know ranges
+                try:
+                    while piece := answer.raw.read(_PIECE):
+                        piece, skip = piece[skip:], max(0, skip - len(piece))
+                        at += len(piece)
+                        found.update(piece)
+                        if at > size:
+                            break
+                        yield piece
+                except (HTTPError, OSError) as error:
+                    if tries >= _TRIES:
+                        raise self._error(
+                            repository, f"blob {digest} ended after {at} of {size} bytes: {error}"
+                        ) from error
+            if at < size and tries >= _TRIES:
+                raise self._error(repository, f"blob {digest} ended after {at} of {size} bytes, {tries} times")
+            if at < size:
+                time.sleep(_FIRST_WAIT * 2 ** (tries - 1))
+        if at != size or f"sha256:{found.hexdigest()}" != digest:
+            raise self._error(repository, f"blob {digest} has {at} bytes with the digest sha256:{found.hexdigest()}")
+
+    def _ask(
+        self, method: str, repository: str, path: str, headers: Mapping[str, str], *, stream: bool = False
+    ) -> requests.Response:
+        url = f"{self._base or self._find_base()}/v2/{repository}/{path}"
+        problem = ""
+        authorized = False
+        for attempt in range(_TRIES):
+            token = self._tokens.get(repository)
+            sent = {**headers, **({"Authorization": token} if token else {})}
+            try:
+                answer = self._session.request(
+                    method, url, headers=sent, stream=stream, timeout=_TIMEOUT, verify=self._verify
+                )
+            except requests.exceptions.SSLError as error:
+                hint = "name its authority in SSL_CERT_FILE"
+                raise self._error(repository, f"its certificate is not trusted: {error}", hint) from error
+            except (requests.RequestException, OSError) as error:
+                problem = str(error)
+                time.sleep(_FIRST_WAIT * 2**attempt)
+                continue
+            if answer.status_code < 300:
+                return answer
+            answer.close()
+            if answer.status_code == 401 and not authorized:
+                authorized = True
+                self._authorize(repository, answer.headers.get("WWW-Authenticate", ""))
+                continue
+            problem = f"{answer.status_code} {answer.reason}"
+            if answer.status_code not in _AGAIN:
+                raise self._error(repository, f"{path}: {problem}", _hint(answer.status_code))
+            time.sleep(self._wait(repository, answer, attempt))
+        raise self._error(repository, f"{path}: {problem}, {_TRIES} times")
+
+    def _wait(self, repository: str, answer: requests.Response, attempt: int) -> float:
+        """How long to wait before the next try, which the registry may say itself, in seconds."""
+        said = answer.headers.get("Retry-After", "")
+        wait = float(said) if said.isdecimal() else _FIRST_WAIT * 2**attempt
+        if wait > _LONGEST_WAIT:
+            raise self._error(
+                repository, f"it is busy ({answer.status_code}) and asks to wait {wait:.0f} s", "try later"
+            )
+        return wait
+
+    def _find_base(self) -> str:
+        """Whether a registry on the loopback speaks HTTP or HTTPS. A server of HTTPS answers 400 to HTTP."""
+        try:
+            answer = self._session.get(
+                f"http://{self.host}/v2/", timeout=_TIMEOUT, verify=self._verify, allow_redirects=False
+            )
+            scheme = "https" if answer.status_code == 400 else "http"
+        except requests.RequestException:
+            scheme = "http"
+        self._base = f"{scheme}://{self.host}"
+        return self._base
+
+    def _authorize(self, repository: str, challenge: str) -> None:
+        """Do what a 401 asks for. Raises ActionFailed when there is no way to."""
+        kind, _, rest = challenge.partition(" ")
+        values = dict(re.findall(r'(\w+)="([^"]*)"', rest))
+        known = self._find(self.host)
+        if kind.lower() == "basic" and known is not None:
+            request = requests.Request("GET", self._base)
+            self._tokens[repository] = str(
+                requests.auth.HTTPBasicAuth(*known)(request.prepare()).headers["Authorization"]
+            )
+        elif kind.lower() == "bearer" and "realm" in values:
+            with self._lock:
+                self._tokens[repository] = f"Bearer {self._token(repository, values, known)}"
+        else:
+            raise self._error(repository, "it wants credentials, and there are none", f"docker login {self.host}")
+
+    def _token(self, repository: str, values: Mapping[str, str], known: Credentials | None) -> str:
+        scope = values.get("scope") or f"repository:{repository}:pull"
+        query = {"scope": scope, **({"service": values["service"]} if "service" in values else {})}
+        try:
+            if known is not None and not known.user:
+                form = {**query, "grant_type": "refresh_token", "refresh_token": known.password, "client_id": "bk"}
+                answer = self._session.post(values["realm"], data=form, timeout=_TIMEOUT, verify=self._verify)
+            else:
+                auth = requests.auth.HTTPBasicAuth(*known) if known else _as_it_is
+                answer = self._session.get(
+                    values["realm"], params=query, auth=auth, timeout=_TIMEOUT, verify=self._verify
+                )
+            answer.raise_for_status()
+            document: dict[str, Any] = answer.json()
+            return str(document.get("token") or document["access_token"])
+        except (requests.RequestException, LookupError, AttributeError) as error:
+            problem = f"no token from {values['realm']}: {error}"
+            raise self._error(repository, problem, f"docker login {self.host}") from error
+
+    def _error(self, repository: str, problem: str, hint: str = "") -> ActionFailed:
+        return ActionFailed("registry", f"{self.host}/{repository}: {problem}", hint=hint)
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+def _hint(status: int) -> str:
+    return {
+        401: "log in, as with docker login",
+        403: "log in as somebody who may pull it",
+        404: "is it spelt right, and may you see it?",
+    }.get(status, "")

@@ -1,0 +1,85 @@
+"""An `image` that somebody else has made: in a registry, by its digest, or in an archive."""
+
+from __future__ import annotations
+
+import platform
+import re
+
+from bkrules.action import Artifact, parameters
+from bkrules.analysis.context import Context
+from bkrules.images import lock
+from bkrules.images.reference import parse_reference
+from bkrules.observed import note
+from bkrules.providers import FilesInfo, ImageInfo
+from bkrules.rule import Attr
+
+LAYOUT = "layout"
+ALL = "all"
+MADE = ("base", "cmd", "env", "files", "noise", "symlinks")
+ATTRIBUTES = {
+    "reference": Attr("string", "Where the image is, 'host/repository:tag', for one that a registry has."),
+    "digest": Attr("string", "Its digest, 'sha256:...'; without one, `bk.lock` says it."),
+    "platform": Attr(
+        "string", f"Which image of an index: 'linux/arm64', or '{ALL}' for the whole index; by default this machine's."
+    ),
+    "archive": Attr("label", "An OCI or docker archive of one image: a file, an http_file or a genrule."),
+}
+
+
+def analyze(context: Context) -> tuple[object, ...]:
+    """The providers of an image with `reference` or `archive`. Raises LoadError."""
+    reference, archive = context.attribute("reference"), context.attribute("archive")
+    for name in MADE:
+        if context.attribute(name):
+            other = "reference" if reference else "archive"
+            raise context.error("bad-attribute", f"{name!r} does not go with {other!r}", name)
+    if archive is not None:
+        if reference:
+            raise context.error("bad-attribute", "'archive' does not go with 'reference'", "archive")
+        action = context.declare("ImportImage", [], {"archive": _archive(context)}, [LAYOUT])
+        return (ImageInfo(context.output(action, LAYOUT)),)
+    try:
+        parse_reference(reference)
+    except ValueError as error:
+        raise context.error("bad-reference", f"'reference' {error}", "reference") from error
+    spec = {"reference": reference, "digest": _digest(context, reference), "platform": _platform(context)}
+    action = context.declare("PullImage", [parameters(spec)], {}, [LAYOUT])
+    return (ImageInfo(context.output(action, LAYOUT)),)
+
+
+def _digest(context: Context, reference: str) -> str:
+    digest: str = context.attribute("digest")
+    if not digest:
+        pin = lock.read(note(f"{context.workspace.root}/{lock.NAME}")).get(reference)
+        if pin is None:
+            hint = (
+                f"`bk mirror sync` writes the digest that it has now to {lock.NAME}; or say it:  digest = 'sha256:...'"
+            )
+            raise context.error("unpinned", f"nothing says which digest {reference} has", "reference", hint)
+        digest = pin.digest
+    if not re.fullmatch("sha256:[0-9a-f]{64}", digest):
+        raise context.error(
+            "bad-pin", f"'digest' must be 'sha256:' and 64 hexadecimal digits, but was {digest!r}", "digest"
+        )
+    return digest
+
+
+def _platform(context: Context) -> str:
+    wanted: str = context.attribute("platform")
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    if wanted and wanted != ALL and not re.fullmatch(r"[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)?", wanted):
+        raise context.error(
+            "bad-platform", f"{wanted!r} is no platform", "platform", f"as in 'linux/arm64', or '{ALL}'"
+        )
+    return wanted or f"linux/{machine}"
+
+
+def _archive(context: Context) -> Artifact:
+    label = context.attribute("archive")
+    if context.workspace.target(label) is None:
+        return context.source("archive", label)
+    files = context.provider("archive", label, FilesInfo, "a file").files
+    if len(files) != 1:
+        raise context.error("wrong-kind", f"{label} has {len(files)} files; an archive is one", "archive")
+    (file,) = files.values()
+    return file
