@@ -26,10 +26,10 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 
 
 @contextmanager
-def registry(binary: Path, folder: Path, **more: Any) -> Iterator[str]:
+def registry(binary: Path, folder: Path, *, readonly: bool = True, **more: Any) -> Iterator[str]:
     """A registry of the storage tree in `folder`; where it answers. `more` are sections of its configuration."""
     http = {"addr": "127.0.0.1:0", **more.pop("http", {})}
-    storage = {"filesystem": {"rootdirectory": str(folder)}, "maintenance": {"readonly": {"enabled": True}}}
+    storage = {"filesystem": {"rootdirectory": str(folder)}, "maintenance": {"readonly": {"enabled": readonly}}}
     config = folder.parent / f"{folder.name}.json"
     config.write_text(json.dumps({"version": "0.1", "storage": storage, "http": http, **more}))
     log = folder.parent / f"{folder.name}.log"
@@ -47,10 +47,12 @@ def registry(binary: Path, folder: Path, **more: Any) -> Iterator[str]:
         process.wait()
 
 
-def image(folder: Path, files: Mapping[str, bytes], architecture: str = "amd64") -> DirectoryNode:
-    """A small image."""
+def image(
+    folder: Path, files: Mapping[str, bytes], architecture: str = "amd64", base: Path | None = None
+) -> DirectoryNode:
+    """An image of one layer, or of one more than its base."""
     tar = layout.layer({path: Entry(data) for path, data in files.items()})
-    layout.write_image(folder, tar, architecture=architecture, cmd=(), env=(), base=None)
+    layout.write_image(folder, tar, architecture=architecture, cmd=(), env=(), base=base)
     found = [path for path in folder.rglob("*") if path.is_file()]
     return DirectoryNode({str(path.relative_to(folder)): FileNode(digest.of_file(path), str(path)) for path in found})
 

@@ -40,13 +40,15 @@ class _LayoutPlace:
         return self._folder / "blobs" / digest.replace(":", "/")
 
 
-def pull_image(action: Action, _inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
+def pull_image(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
     """Pull an image by its digest. Raises ActionFailed, with the tag's digest of today when the registry lost the pinned one."""
     from bkrules.images.copy import Copier
     from bkrules.images.registry_client import RegistryClient
 
     spec = action.parameters
-    reference = parse_reference(spec["reference"])
+    place = inputs["reference"]
+    assert isinstance(place, FileNode)
+    reference = parse_reference(Path(place.path).read_text())
     folder = workshop.scratch(action) / LAYOUT
     with closing(RegistryClient(reference.host)) as client, Copier(_LayoutPlace(folder, workshop.cas)) as copier:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import re
 
-from bkrules.action import Artifact, parameters
+from bkrules.action import Artifact, Text, parameters
 from bkrules.analysis.context import Context
 from bkrules.images import lock
 from bkrules.images.reference import parse_reference
@@ -42,8 +42,11 @@ def analyze(context: Context) -> tuple[object, ...]:
         parse_reference(reference)
     except ValueError as error:
         raise context.error("bad-reference", f"'reference' {error}", "reference") from error
-    spec = {"reference": reference, "digest": _digest(context, reference), "platform": _platform(context)}
-    action = context.declare("PullImage", [parameters(spec)], {}, [LAYOUT])
+    digest = _digest(context, reference)
+    # Where it is pulled from is not in the key: the digest says what it is.
+    place = Text(digest.encode(), shown=reference.encode())
+    spec = {"digest": digest, "platform": _platform(context)}
+    action = context.declare("PullImage", [parameters(spec)], {"reference": place}, [LAYOUT])
     return (ImageInfo(context.output(action, LAYOUT)),)
 
 

@@ -7,3 +7,13 @@ go_binary(
     srcs = ["//tests/bench/go_harness:main.go"],
     mod = "//tests/bench/go_harness:go.mod",
 )
+
+# What mirror.py races; by name only, since nothing else needs it.
+go_binary(
+    name = "crane",
+    module = "github.com/google/go-containerregistry",
+    version = "v0.22.1",
+    package = "cmd/crane",
+    mod = "//tests/bench/crane:go.mod",
+    tags = ["manual"],
+)

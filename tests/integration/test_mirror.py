@@ -377,6 +377,16 @@ def test_a_reference_is_pinned_pulled_and_kept(proxy: Proxy, space: Space, tmp_p
     again = space.bk("build", "//:mirror")
     assert "1 cached" in again.stdout
     assert len(proxy.asked) == before, "what is pinned and cached is not asked for"
+    with registries.proxy(proxy.target) as elsewhere:
+        other = json.loads((space.root / "bk.lock").read_text())
+        other["images"] = {f"{elsewhere.address}/{NAME}:1": pins[f"{proxy.address}/{NAME}:1"]}
+        (space.root / "bk.lock").write_text(json.dumps(other))
+        targets(space, elsewhere.address)
+        moved = space.bk("build", "//:mirror")
+        assert "1 cached" in moved.stdout, "the same digest elsewhere is the same image"
+        assert elsewhere.asked == []
+    (space.root / "bk.lock").write_text(json.dumps({"version": 1, "images": pins}))
+    targets(space, proxy.address)
     shutil.rmtree(space.root / "bk-out")
     (space.cache / "ac").rename(space.cache / "ac-away")
     assert space.bk("build", "//:sample").returncode == 0
