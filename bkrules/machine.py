@@ -35,6 +35,7 @@ IN_CELLS = (
     "linux",
     "messages",
     "mirror_door",
+    "mirror_traffic",
     "shared_cell",
     "stacks",
     "update",
@@ -92,7 +93,13 @@ def load(store: str) -> Machine:
     package = os.path.dirname(bkrules.__file__)
     runtime = [
         (f"bkrules/{path.relative_to(package)}", str(path))
-        for pattern in ("errors.py", *(f"execution/{name}.py" for name in IN_CELLS), "plugin/*.py", "testing/*.py")
+        for pattern in (
+            "errors.py",
+            "mirror_faults.py",
+            *(f"execution/{name}.py" for name in IN_CELLS),
+            "plugin/*.py",
+            "testing/*.py",
+        )
         for path in sorted(Path(package).glob(pattern))
     ]
     return Machine(

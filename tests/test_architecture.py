@@ -17,7 +17,7 @@ PACKAGE = Path(bkrules.__file__).parent
 
 # A part, and what it may import besides the values at the bottom. `analysis.context` and `rules` are one layer: a rule is a
 # schema and a function of a context.
-VALUES = {"resources", "observed", "errors", "digest", "label", "reapi", "action", "rule"}
+VALUES = {"mirror_faults", "resources", "observed", "errors", "digest", "label", "reapi", "action", "rule"}
 MAY_IMPORT = {
     "errors": set(),
     "observed": set(),
@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "label": {"errors"},
     "reapi": set(),
     "resources": set(),
+    "mirror_faults": {"errors"},
     "action": {"resources", "digest", "label", "reapi"},
     "rule": {"errors", "label"},
     "cache": {*VALUES},

@@ -7,6 +7,7 @@ Such a value is a dictionary with at least one of these keys; any other value is
     {"flags": {"buildkitd": ["--oci-worker-gc=true"]}}                 more arguments of a daemon
     {"environment": {"buildkitd": {"BUILDKIT_STEP_LOG_MAX_SIZE": "1"}}}
     {"updater": "function"}                                            a function in one of the matrix's `updaters`
+    {"mirror": {"status": 429, "times": 2}}                            what the cell's mirror does wrong: `MirrorFaults`
     {..., "value": 3}                                                  what `sandbox.value` gives, instead of all this
 """
 
@@ -22,10 +23,11 @@ import tomli_w
 
 from bkrules.analysis.points import Error
 from bkrules.errors import LoadError, did_you_mean
+from bkrules.mirror_faults import MirrorFaults
 
 SUFFIX = ".toml"
-FLAGS, ENVIRONMENT, UPDATER, VALUE = "flags", "environment", "updater", "value"
-_KEYS = (FLAGS, ENVIRONMENT, UPDATER)
+FLAGS, ENVIRONMENT, UPDATER, MIRROR, VALUE = "flags", "environment", "updater", "mirror", "value"
+_KEYS = (FLAGS, ENVIRONMENT, UPDATER, MIRROR)
 Documents = Mapping[str, Mapping[str, Any]]
 
 
@@ -34,13 +36,14 @@ class Update:
     """What the axis values of one cell change of its worker.
 
     `documents` are merged into the configuration files of these names, one after the other; `functions` are called with all files,
-    in the cell, before the daemons start, and end after the test: `path::name`.
+    in the cell, before the daemons start, and end after the test: `path::name`. `mirror` is what its mirror does wrong.
     """
 
     documents: tuple[tuple[str, Documents], ...] = ()
     flags: Mapping[str, list[str]] = field(default_factory=dict)
     environment: Mapping[str, dict[str, str]] = field(default_factory=dict)
     functions: tuple[str, ...] = ()
+    mirror: Mapping[str, Any] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         """Whether there is anything to change."""
@@ -49,7 +52,12 @@ class Update:
     @property
     def parameters(self) -> dict[str, Any]:
         """What the cell is told, but for the configuration files."""
-        found = {"flags": dict(self.flags), "environment": dict(self.environment), "functions": list(self.functions)}
+        found = {
+            "flags": dict(self.flags),
+            "environment": dict(self.environment),
+            "functions": list(self.functions),
+            "mirror": dict(self.mirror),
+        }
         return {name: value for name, value in found.items() if value}
 
 
@@ -89,6 +97,7 @@ class Updaters:
         flags: dict[str, list[str]] = {}
         environment: dict[str, dict[str, str]] = {}
         functions: list[str] = []
+        mirror: Mapping[str, Any] = {}
         for axis, choice, value in values:
             if not isinstance(value, dict) or not _is_update(value):
                 continue
@@ -104,13 +113,26 @@ class Updaters:
                         environment.setdefault(daemon, {}).update(self._variables(place, key, variables))
                 elif key == UPDATER:
                     functions.append(self._function(place, part))
+                elif key == MIRROR and mirror:
+                    raise self._bad(place, "has a 'mirror', and so has the value of another axis in the same cell")
+                elif key == MIRROR:
+                    mirror = self._faults(place, part)
                 elif key != VALUE:
                     hint = did_you_mean(key, [*_KEYS, VALUE, "buildkitd.toml"], "keys")
                     raise self._bad(place, f"has no key {key!r}", hint)
-        return Update(tuple(documents), flags, environment, tuple(functions))
+        return Update(tuple(documents), flags, environment, tuple(functions), mirror)
 
     def _bad(self, place: str, what: str, hint: str = "") -> LoadError:
         return self._error("bad-axis", f"the value {place} {what}", "axes", hint)
+
+    def _faults(self, place: str, given: object) -> Mapping[str, Any]:
+        table = self._table(place, MIRROR, given)
+        try:
+            MirrorFaults.read(table)
+        except ValueError as error:
+            message, _, hint = str(error).partition("\n")
+            raise self._bad(place, f"has a 'mirror' {message}", hint) from error
+        return table
 
     def _document(self, place: str, name: str, given: object) -> Mapping[str, Any]:
         if isinstance(given, str):

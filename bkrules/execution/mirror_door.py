@@ -2,102 +2,43 @@
 
 One thread serves all cells. It waits on listening sockets that live in the cells' network namespaces; bytes are passed on as they
 come, and the heads of requests and answers are read on the way, so that what a cell fetched can be proven by numbers. A cell reads
-its own count at `GET /_bk/requests`.
+its own count at `GET /_bk/requests`. Requests of a cell whose axis values say so meet faults.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import json
 import os
 import select
 import socket
+import struct
 import threading
+import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from http import HTTPStatus
 
-HEAD_END = b"\r\n\r\n"
-COUNTS = "/_bk/requests"
+from bkrules.execution.mirror_traffic import (
+    BEGIN_FAULTS,
+    COUNTS,
+    END_FAULTS,
+    OWN,
+    Answers,
+    Asked,
+    Heads,
+    MirrorRequest,
+    Room,
+)
+from bkrules.mirror_faults import NEVER, MirrorFaults
+
 _CHUNK = 1 << 18
-
-
-@dataclass(frozen=True)
-class MirrorRequest:
-    """One request that a cell made to its mirror; `path` is without its query, `body_bytes` the length of the answer's body."""
-
-    method: str
-    path: str
-    status: int
-    body_bytes: int
-
-
-@dataclass
-class _Room:
-    """What the door keeps for one cell."""
-
-    target: str
-    listener: socket.socket
-    requests: list[MirrorRequest] = field(default_factory=list)
-
-
-class _Heads:
-    """Finds the heads in one direction of an HTTP/1.1 connection, and counts the bytes of the bodies between them."""
-
-    def __init__(self) -> None:
-        self.head = b""
-        self.body_left = 0
-        self.opaque = False
-
-    def feed(self, data: bytes) -> list[list[str]]:
-        """The lines of each head that ends in `data`; the caller sets `body_left` through `expect`."""
-        heads = []
-        view = data
-        while view and not self.opaque:
-            if self.body_left:
-                taken = min(self.body_left, len(view))
-                self.body_left -= taken
-                view = view[taken:]
-                continue
-            self.head += view
-            end = self.head.find(HEAD_END)
-            if end < 0:
-                break
-            text, view = self.head[:end], self.head[end + len(HEAD_END) :]
-            self.head = b""
-            lines = text.decode("latin-1").split("\r\n")
-            self.body_left = self.expect(lines)
-            heads.append(lines)
-        return heads
-
-    def expect(self, lines: list[str]) -> int:
-        """How many bytes of body follow a head."""
-        fields = _fields(lines)
-        if "chunked" in fields.get("transfer-encoding", ""):
-            self.opaque = True
-        return int(fields.get("content-length", "0"))
-
-
-class _Answers(_Heads):
-    """Answers, whose bodies depend on the requests that they answer."""
-
-    def __init__(self, asked: deque[tuple[str, str]], room: _Room) -> None:
-        super().__init__()
-        self.asked = asked
-        self.room = room
-
-    def expect(self, lines: list[str]) -> int:
-        status = int(lines[0].split()[1])
-        if status == 100:
-            return 0
-        method, path = self.asked.popleft() if self.asked else ("?", "?")
-        size = 0 if method == "HEAD" or status in (204, 304) else super().expect(lines)
-        self.room.requests.append(MirrorRequest(method, path, status, size))
-        return size
-
-
-def _fields(lines: list[str]) -> dict[str, str]:
-    pairs = (line.partition(":") for line in lines[1:])
-    return {name.lower(): value.strip() for name, _, value in pairs}
+_SLICES = 20
+"""Into how many pieces a second of a slowed answer is cut at least."""
+_NO_LINGER = struct.pack("ii", 1, 0)
+"""With it a closed connection is reset."""
 
 
 @dataclass
@@ -105,12 +46,14 @@ class _End:
     """One end of a joined connection: what it reads goes to `peer`, what could not be written yet waits in `pending`."""
 
     socket: socket.socket
-    heads: _Heads
-    asked: deque[tuple[str, str]] | None
-    room: _Room
+    heads: Heads
+    asked: deque[Asked] | None
+    room: Room
     peer: _End | None = None
     pending: bytearray = field(default_factory=bytearray)
     finished: bool = False
+    reset: bool = False
+    held: bool = False
 
 
 class MirrorDoor(threading.Thread):
@@ -119,20 +62,22 @@ class MirrorDoor(threading.Thread):
     def __init__(self) -> None:
         super().__init__(name="mirror-door", daemon=True)
         self._poll = select.epoll()
-        self._rooms: dict[int, _Room] = {}
+        self._rooms: dict[int, Room] = {}
         self._ends: dict[int, _End] = {}
         self._buffer = memoryview(bytearray(_CHUNK))
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._calls: deque[tuple[str, int, _Room | None]] = deque()
+        self._calls: deque[tuple[str, int, Room | None]] = deque()
         self._poll.register(self._wake_read, select.EPOLLIN)
+        self._held: list[tuple[float, int, _End]] = []
+        self._serial = itertools.count()
         self._ended = False
         self._starting = threading.Lock()
 
-    def add(self, descriptor: int, target: str) -> int:
-        """Serve a listening socket from the registry at the unix socket `target`; a handle for `remove`."""
+    def add(self, descriptor: int, target: str, faults: MirrorFaults | None = None) -> int:
+        """Serve a listening socket from the registry at the unix socket `target`, with its faults; a handle for `remove`."""
         listener = socket.socket(fileno=descriptor)
         listener.setblocking(False)
-        self._call("add", descriptor, _Room(target, listener))
+        self._call("add", descriptor, Room(target, listener, faults, faulty=faults is not None and not faults.later))
         return descriptor
 
     def remove(self, handle: int) -> None:
@@ -147,7 +92,7 @@ class MirrorDoor(threading.Thread):
         os.close(self._wake_read)
         os.close(self._wake_write)
 
-    def _call(self, what: str, descriptor: int, room: _Room | None) -> None:
+    def _call(self, what: str, descriptor: int, room: Room | None) -> None:
         with self._starting:
             if not self.is_alive():
                 self.start()
@@ -157,7 +102,7 @@ class MirrorDoor(threading.Thread):
     def run(self) -> None:
         """The thread's loop."""
         while not self._ended:
-            for descriptor, events in self._poll.poll():
+            for descriptor, events in self._poll.poll(self._release()):
                 if descriptor == self._wake_read:
                     os.read(self._wake_read, 4096)
                     self._obey()
@@ -187,7 +132,7 @@ class MirrorDoor(threading.Thread):
         self._poll.unregister(descriptor)
         gone.listener.close()
 
-    def _accept(self, room: _Room) -> None:
+    def _accept(self, room: Room) -> None:
         try:
             client, _ = room.listener.accept()
         except OSError:
@@ -200,9 +145,9 @@ class MirrorDoor(threading.Thread):
             upstream.close()
             return
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        asked: deque[tuple[str, str]] = deque()
-        near = _End(client, _Heads(), asked, room)
-        far = _End(upstream, _Answers(asked, room), None, room)
+        asked: deque[Asked] = deque()
+        near = _End(client, Heads(), asked, room)
+        far = _End(upstream, Answers(asked, room), None, room)
         near.peer, far.peer = far, near
         for end in (near, far):
             end.socket.setblocking(False)
@@ -219,21 +164,88 @@ class MirrorDoor(threading.Thread):
             self._drop(end)  # a broken connection, or bytes that are not HTTP: nothing of it can go on
 
     def _read(self, end: _End) -> None:
+        if isinstance(end.heads, Answers):
+            self._read_answer(end, end.heads)
+            return
         size = end.socket.recv_into(self._buffer)
         if not size:
             self._end_of(end)
             return
         data = bytes(self._buffer[:size])
         for lines in end.heads.feed(data):
-            if end.asked is None:
-                continue
             method, path, _ = lines[0].split(" ", 2)
-            if path == COUNTS:
-                self._count(end)
+            if not self._admit(end, method, path.partition("?")[0]):
                 return
-            end.asked.append((method, path.partition("?")[0]))
         assert end.peer is not None
         self._write(end.peer, data)
+
+    def _admit(self, end: _End, method: str, path: str) -> bool:
+        """Whether a request goes on to the registry. What does not is answered here, as the last of its connection."""
+        if path.startswith(OWN):
+            self._own(end, path)
+            return False
+        faults = end.room.meets(path)
+        if faults is not None and faults.reset_after <= 0:  # one within a body is counted when it happens
+            end.room.met += 1
+        if faults is not None and (faults.status or faults.reset_after == 0):
+            end.room.requests.append(MirrorRequest(method, path, faults.status, 0))
+            if faults.status:
+                self._answer(end, faults.status, retry_after=faults.retry_after)
+            else:
+                self._reset(end, b"")
+            return False
+        assert end.asked is not None
+        assert end.peer is not None
+        end.asked.append(Asked(method, path, faults))
+        if faults and (faults.delay or faults.bytes_per_second):
+            self._hold(end.peer, max(time.monotonic() + faults.delay, end.room.busy_until))
+        return True
+
+    def _read_answer(self, end: _End, answers: Answers) -> None:
+        room, now, most = end.room, time.monotonic(), _CHUNK
+        if answers.rate and answers.body_left:
+            if now < room.busy_until:
+                self._hold(end, room.busy_until)
+                return
+            most = max(1, min(_CHUNK, answers.rate // _SLICES))
+        size = end.socket.recv_into(self._buffer, most)
+        if not size:
+            self._end_of(end)
+            return
+        data = bytes(self._buffer[:size])
+        answers.feed(data)
+        if answers.rate:
+            room.busy_until = max(now, room.busy_until) + size / answers.rate
+        assert end.peer is not None
+        excess = answers.excess()
+        if excess == NEVER:
+            self._write(end.peer, data)
+        else:
+            self._reset(end.peer, data[: size - excess])
+
+    def _hold(self, end: _End, until: float) -> None:
+        """Read nothing more from this end until then. It leaves the poll, since a hang-up would wake that all the time."""
+        if not end.held:
+            end.held = True
+            self._poll.unregister(end.socket.fileno())
+        heapq.heappush(self._held, (until, next(self._serial), end))
+
+    def _release(self) -> float | None:
+        """Let go of the ends whose time has come; the seconds until the next one's."""
+        while self._held:
+            left = self._held[0][0] - time.monotonic()
+            if left > 0:
+                return left
+            _, _, end = heapq.heappop(self._held)
+            if end.held and self._ends.get(end.socket.fileno()) is end:
+                end.held = False
+                wanted = (select.EPOLLOUT if end.pending else 0) | (0 if end.finished else select.EPOLLIN)
+                self._poll.register(end.socket.fileno(), wanted)
+        return None
+
+    def _watch(self, end: _End, events: int) -> None:
+        if not end.held:
+            self._poll.modify(end.socket.fileno(), events)
 
     def _end_of(self, end: _End) -> None:
         """One side has said all: what the other has not read yet is still owed to it."""
@@ -243,25 +255,55 @@ class MirrorDoor(threading.Thread):
             return
         peer.peer = end.peer = None
         peer.finished = True
-        self._poll.modify(peer.socket.fileno(), select.EPOLLOUT)
+        self._watch(peer, select.EPOLLOUT)
         self._drop(end)
 
-    def _count(self, end: _End) -> None:
-        body = json.dumps([asdict(one) for one in end.room.requests]).encode()
-        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        end.finished = True
-        self._poll.modify(end.socket.fileno(), 0)
-        self._write(end, head.encode() + body)
+    def _own(self, end: _End, path: str) -> None:
+        """Answer what is asked of the door itself."""
+        room = end.room
+        if path == COUNTS:
+            self._answer(end, 200, json.dumps([asdict(one) for one in room.requests]).encode())
+        elif path in (BEGIN_FAULTS, END_FAULTS) and room.faults is not None:
+            if path == BEGIN_FAULTS:
+                room.begin()
+            else:
+                room.faulty = False
+            self._answer(end, 200)
+        else:
+            self._answer(end, 404)
+
+    def _answer(self, end: _End, status: int, body: bytes = b"", *, retry_after: int = 0) -> None:
+        """Answer a request in the registry's stead, and end the connection."""
+        head = (
+            f"HTTP/1.1 {status} {_phrase(status)}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        )
+        head += f"Retry-After: {retry_after}\r\n" if retry_after else ""
+        self._part(end)
+        self._write(end, f"{head}Connection: close\r\n\r\n".encode() + body)
+
+    def _reset(self, end: _End, data: bytes) -> None:
+        """Reset the connection to a client after these bytes."""
+        end.reset = True
+        self._part(end)
+        self._write(end, data)
+
+    def _part(self, end: _End) -> None:
+        """Close the side of the registry: this end gets what is owed to it, and nothing is read from it."""
+        peer, end.peer, end.finished = end.peer, None, True
+        if peer is not None:
+            peer.peer = None
+            self._drop(peer)
+        self._watch(end, 0)
 
     def _write(self, end: _End, data: bytes) -> None:
         if not end.pending:
             with suppress(BlockingIOError):
                 data = data[end.socket.send(data) :]
-        if data:
+        if data or end.pending:
             end.pending += data
-            self._poll.modify(end.socket.fileno(), select.EPOLLOUT | (0 if end.finished else select.EPOLLIN))
+            self._watch(end, select.EPOLLOUT | (0 if end.finished else select.EPOLLIN))
             if end.peer is not None:
-                self._poll.modify(end.peer.socket.fileno(), select.EPOLLOUT if end.peer.pending else 0)
+                self._watch(end.peer, select.EPOLLOUT if end.peer.pending else 0)
         elif end.finished:
             self._drop(end)
 
@@ -273,12 +315,22 @@ class MirrorDoor(threading.Thread):
             self._drop(end)
             return
         assert end.peer is not None
-        self._poll.modify(end.socket.fileno(), select.EPOLLIN)
-        self._poll.modify(end.peer.socket.fileno(), select.EPOLLIN | (select.EPOLLOUT if end.peer.pending else 0))
+        self._watch(end, select.EPOLLIN)
+        self._watch(end.peer, select.EPOLLIN | (select.EPOLLOUT if end.peer.pending else 0))
 
     def _drop(self, end: _End) -> None:
         for one in (end, end.peer):
             if one is not None and self._ends.get(one.socket.fileno()) is one:
                 del self._ends[one.socket.fileno()]
-                self._poll.unregister(one.socket.fileno())
+                if not one.held:
+                    self._poll.unregister(one.socket.fileno())
+                if one.reset:
+                    one.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
                 one.socket.close()
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"

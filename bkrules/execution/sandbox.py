@@ -18,6 +18,7 @@ from bkrules.execution.processes import Started
 from bkrules.execution.registry import Registry
 from bkrules.execution.runner import Workshop
 from bkrules.images.reference import Reference
+from bkrules.mirror_faults import MirrorFaults
 
 _GRACE = 30.0
 _NOTICE = 0.1
@@ -39,6 +40,7 @@ class OpenCell:
     registry: Registry
     workshop: Workshop
     handles: list[int]
+    faults: MirrorFaults | None = None
 
     def ask(self, message: Mapping[str, Any], *descriptors: int) -> None:
         """Tell something to the cell's first process. Raises OSError when the cell has ended."""
@@ -68,7 +70,7 @@ class OpenCell:
                 raise Interrupted("interrupted", "the cell was ended")
             if message is None or message["event"] != "mirror":
                 return message
-            self.handles.append(self.workshop.door.add(descriptors[0], self.registry.target))
+            self.handles.append(self.workshop.door.add(descriptors[0], self.registry.target, self.faults))
 
 
 @contextmanager
@@ -136,9 +138,11 @@ def open_cell(
         "links": _interpreter_links((*machine.binds, *folders)),
     }
     handles: list[int] = []
+    wrong = parameters.get("update", {}).get("mirror")
+    faults = MirrorFaults.read(wrong) if wrong else None
     try:
         with workshop.folder.owned(own, groups.folders), workshop.processes.cell(spec) as started:
-            yield OpenCell(started, registry, workshop, handles)
+            yield OpenCell(started, registry, workshop, handles, faults)
     finally:
         for handle in handles:
             workshop.door.remove(handle)

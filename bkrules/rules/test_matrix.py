@@ -52,7 +52,13 @@ def _analyze(context: Context) -> tuple[object, ...]:
                     if not points.has(test, worker.id, point):
                         continue
                     values = [(axis, choice, axes[axis][choice]) for axis, choice in point]
-                    changed = updated(context, sandbox, worker, mirror.images, updaters.read(values), code)
+                    update = updaters.read(values)
+                    if update.mirror and isolation != "cell":
+                        what = f"a mirror with faults cannot be shared, but 'isolation' is {isolation!r}"
+                        raise context.error(
+                            "bad-attribute", what, "isolation", "give these tests a matrix of their own"
+                        )
+                    changed = updated(context, sandbox, worker, mirror.images, update, code)
                     parts = changed._replace(
                         inputs={**changed.inputs, **own},
                         parameters={**changed.parameters, **spec, "worker": worker.id, "axes": _told(values)},
@@ -143,7 +149,7 @@ TEST_MATRIX = Rule(
         "axes": Attr(
             "dict",
             "Axis to its values by name: {'compression': {'gzip': ..., 'estargz': ...}}. A value with a key such as "
-            "'buildkitd.toml', 'flags', 'environment' or 'updater' changes the worker.",
+            "'buildkitd.toml', 'flags', 'environment' or 'updater' changes the worker, one with 'mirror' what the mirror does.",
             default={},
         ),
         "updaters": Attr(

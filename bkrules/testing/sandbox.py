@@ -19,7 +19,7 @@ from typing import Any
 
 import requests
 
-from bkrules.execution.mirror_door import MirrorRequest
+from bkrules.execution.mirror_traffic import BEGIN_FAULTS, END_FAULTS, MirrorRequest
 from bkrules.plugin.cell_log import NAME as CELL_LOG
 from bkrules.plugin.worker import MIRROR_ADDRESS, Backend
 from bkrules.testing import debug
@@ -189,6 +189,20 @@ class Sandbox:
     def mirror_requests(self) -> list[MirrorRequest]:
         """The requests that this cell's daemons have made to the mirror so far, in their order."""
         return mirror_requests()[self.seen.get("requests", 0) :]
+
+    def begin_faults(self) -> None:
+        """Let the mirror do wrong what this cell's axis values say, from now on; `times` counts from here.
+
+        Raises HTTPError when they say nothing.
+        """
+        self._faults(BEGIN_FAULTS)
+
+    def end_faults(self) -> None:
+        """Let the mirror be as it should be from now on; requests that were met stay so. Raises HTTPError as `begin_faults`."""
+        self._faults(END_FAULTS)
+
+    def _faults(self, path: str) -> None:
+        requests.get(f"http://{MIRROR_ADDRESS}{path}", timeout=_WAIT).raise_for_status()
 
     def manifest(self, reference: str) -> dict[str, Any]:
         """The manifest that the mirror has for a reference such as `docker.io/library/busybox:latest`."""

@@ -73,6 +73,15 @@ def test_flags_variables_and_functions_of_all_axes_are_taken_together() -> None:
         ({"flags": {"buildkitd": "--a"}}, "needs lists of strings in 'flags'", ""),
         ({"flags": ["--a"]}, "needs a dictionary as 'flags'", ""),
         ({"environment": {"buildkitd": {"A": 1}}}, "needs lists of strings in 'environment'", ""),
+        ({"mirror": 429}, "needs a dictionary as 'mirror'", ""),
+        ({"mirror": {"stat": 429}}, "has a 'mirror' with the unknown key 'stat'", "did you mean 'status'?"),
+        ({"mirror": {"status": "429"}}, "'status' must be of the type int, but was '429'", ""),
+        ({"mirror": {"times": True, "delay": 1}}, "'times' must be of the type int, but was True", ""),
+        ({"mirror": {"status": 200}}, "'status' must be one of an error, 400 to 599, but was 200", ""),
+        ({"mirror": {"reset_after": -1}}, "'reset_after' must not be negative", ""),
+        ({"mirror": {"status": 500, "reset_after": 1}}, "with both 'status' and 'reset_after'", ""),
+        ({"mirror": {"delay": 1, "retry_after": 1}}, "with a 'retry_after' but no 'status'", ""),
+        ({"mirror": {"later": True}}, "has a 'mirror' without a fault", ""),
         ({"updater": "ofline"}, "names no function 'ofline'", "did you mean 'offline'?"),
         ({"updater": "_own"}, "names no function '_own'", "offline, slow"),
     ],
@@ -108,3 +117,14 @@ def test_a_file_that_is_not_python() -> None:
 def test_the_documents_may_hold_what_toml_can() -> None:
     document: dict[str, Any] = {"a": [{"b": 1.5}], "c": {"d": True}}
     assert merged({"x.toml": {}}, read({"x.toml": document}), "oci", error) == {"x.toml": document}
+
+
+def test_a_fault_of_the_mirror_is_told_as_it_was_written() -> None:
+    fault = {"status": 429, "times": 2}
+    assert read({"mirror": fault}).parameters == {"mirror": fault}
+    assert told({"mirror": fault, "value": 2}) == 2
+
+
+def test_one_axis_says_what_the_mirror_does_wrong() -> None:
+    with pytest.raises(LoadError, match="so has the value of another axis"):
+        read({"mirror": {"delay": 1}}, {"mirror": {"delay": 2}})

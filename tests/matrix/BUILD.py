@@ -36,3 +36,24 @@ test_matrix(
         },
     },
 )
+
+# A registry that misbehaves, on an eager worker and on each way to pull lazily.
+test_matrix(
+    name = "faults_matrix",
+    tests = ["test_registry_faults.py"],
+    workers = [
+        "//targets:" + name for name in ["oci", "oci_stargz", "oci_stargz_proxy", "containerd_stargz", "rootless_stargz"]
+    ],
+    mirror = "//targets:mirror",
+    axes = {
+        "mirror": {
+            "well": None,
+            "busy": {"mirror": {"status": 429, "retry_after": 1, "times": 2, "paths": "*/blobs/*", "later": True}},
+            "slow": {"mirror": {"delay": 0.02, "bytes_per_second": 10 << 20, "later": True}},
+            "cut": {"mirror": {"reset_after": 10000, "times": 2, "paths": "*/blobs/*", "later": True}},
+            "gone": {"mirror": {"reset_after": 0, "later": True}},
+        },
+    },
+    exclude = [{"test": "test_reads_*", "mirror": "slow"}],
+    size = "small",
+)

@@ -152,3 +152,16 @@ def test_functions_and_what_they_import_are_inputs(analyzed: Analyzed) -> None:
     ]
     assert inputs(cells["test_a/worker=rootless/kind=plain"], "updaters/") == []
     assert cells["test_a/worker=rootless/kind=edited"].parameters["update"] == {"functions": ["p/daemons.py::edit"]}
+
+
+def test_faults_of_the_mirror_are_told_to_their_cells_alone(analyzed: Analyzed) -> None:
+    axes = 'axes = {"kind": {"plain": 1, "busy": {"mirror": {"status": 429}}}}'
+    cells = analyzed("def test_a(sandbox): pass\n", axes)
+    told = {name.rpartition("=")[2]: cells[name].parameters.get("update") for name in cells}
+    assert told == {"plain": None, "busy": {"mirror": {"status": 429}}}
+
+
+def test_a_mirror_with_faults_cannot_be_shared(analyzed: Analyzed) -> None:
+    more = 'isolation = "worker", axes = {"kind": {"busy": {"mirror": {"status": 429}}}}'
+    with pytest.raises(LoadError, match="a mirror with faults cannot be shared"):
+        analyzed("def test_a(sandbox): pass\n", more)

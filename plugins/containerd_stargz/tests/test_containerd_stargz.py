@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from bk_worker_containerd_stargz import ContainerdStargzWorker, configuration, socket
+from pathlib import Path
+from unittest.mock import Mock
+
+from bk_worker_containerd_stargz import ContainerdStargzWorker, configuration, socket, start
 
 from bkrules.analysis.cell_inputs import plugin_files
 from bkrules.plugin import Mirror
@@ -27,3 +30,18 @@ def test_containerd_knows_the_snapshotter() -> None:
 
 def test_the_code_of_the_plugin_below_is_in_the_key_too() -> None:
     assert set(plugin_files(ContainerdStargzWorker())) == {"bk_worker_containerd.py", "bk_worker_containerd_stargz.py"}
+
+
+def test_the_snapshotter_is_told_of_the_registries_of_the_mirror_and_of_no_other() -> None:
+    files = ContainerdStargzWorker().configuration(Mirror("127.0.0.1:5000", ("docker.io", "ghcr.io")))
+
+    assert set(files["stargz.toml"]["resolver"]["host"]) == {"docker.io", "ghcr.io", "127.0.0.1:5000"}
+
+
+def test_the_snapshotter_starts_with_its_own_configuration() -> None:
+    started = Mock(configuration=Path("/etc/bk"), state=Path("/var/lib/bk"))
+    start(started)
+
+    name, arguments = started.start.call_args.args
+    assert name == "stargz"
+    assert arguments[arguments.index("--config") + 1] == "/etc/bk/stargz.toml"
