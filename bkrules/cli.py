@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 
 from bkrules import __version__, errors
-from bkrules.commands import build, cache, doctor, mirror, plugin, query, rc, why, workers
+from bkrules.commands import build, cache, ci, doctor, logs, mirror, plugin, query, rc, sessions, why, workers
 from bkrules.commands.arguments import Parser, spelled_out
 from bkrules.errors import BkError, UsageError
 from bkrules.loading.workspace import root_of
@@ -20,7 +20,7 @@ EPILOG = """exit codes:
   0 success   1 build failed   2 wrong usage   3 tests failed   4 nothing ran
   8 interrupted   36 this machine lacks something   37 a bug of bk"""
 
-COMMANDS = (build, query, workers, plugin, why, cache, doctor, mirror)
+COMMANDS = (build, query, workers, plugin, why, sessions, logs, cache, doctor, mirror, ci)
 
 # What loading and analysis make lives to the end, so looking through it for garbage again and again finds none.
 _MANY_OBJECTS = 100_000
@@ -54,8 +54,18 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The arguments, with what the rc files say. Raises UsageError."""
+    """The arguments, with what the rc files say; `after` is what stands behind `--` of a command that runs another."""
     parser, commands = _parser()
+    words = list(argv)
+    runs_another = "--" in words and rc.split(parser, words)[1] in sessions.NAMES
+    place = words.index("--") if runs_another else len(words)
+    arguments = _parsed(parser, commands, words[:place])
+    arguments.after = words[place + 1 :]
+    return arguments
+
+
+def _parsed(parser: Parser, commands: dict[str, Parser], argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments, with what the rc files say. Raises UsageError."""
     first, command, words = rc.split(parser, [spelled_out(word) for word in argv])
     if command not in commands:
         return parser.parse_args([*first, *([command] if command else []), *words])
