@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -237,7 +238,8 @@ def key_of(action: Action, inputs: Mapping[str, Node]) -> Key:
     leaves |= {f"platform/{name}": value for name, value in action.platform}
     leaves |= {f"output/{path}": "" for path in action.outputs}
     leaves |= {"timeout": str(action.timeout)} if action.timeout else {}
-    leaves |= {f"input/{path}": _leaf(node) for path, node in inputs.items()}
+    # Cells share most inputs, and each keeps its leaves to the end of the build.
+    leaves |= {sys.intern(f"input/{path}"): sys.intern(_leaf(node)) for path, node in inputs.items()}
     return Key(digest.of_bytes(reapi.encode("Action", message)), dict(sorted(leaves.items())))
 
 

@@ -5,6 +5,7 @@ Loading: files become targets. Analysis: targets become actions. Execution: acti
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -36,6 +37,10 @@ from bkrules.resources import pool_sizes
 
 if TYPE_CHECKING:
     from bkrules.cache.remote import Remote
+
+
+_OBJECTS = 700
+"""After how many new objects garbage is looked for while actions run, as by default."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,9 @@ class Execution:
         """Open what running needs. Called in the main thread, before the first action runs; `tests` says whether cells may."""
         if self.workshop is None:
             self.workshop = self._make()
+            # What is loaded and analysed stays; from here on there is garbage to be found.
+            gc.freeze()
+            gc.set_threshold(_OBJECTS)
             if tests:
                 self.workshop.processes.begin()
 
