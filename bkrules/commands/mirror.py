@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from bkrules import errors
 from bkrules.commands.arguments import add_execution, command, nothing, options_of
 from bkrules.errors import BkError, UsageError
-from bkrules.images.reference import Reference, parse_reference
+from bkrules.images.reference import ALL, Reference, parse_reference
 
 if TYPE_CHECKING:
     from bkrules.action import DirectoryNode
@@ -56,7 +56,7 @@ def add(commands: Commands) -> None:
         help=f"the mirror's folder, as BuildKit's harness uses it (default: ${FOLDER})",
     )
     parser.add_argument("--update", action="store_true", help="for sync: pin what tags are now")
-    parser.add_argument("--platform", default="all", help="for references: linux/amd64, or all (default: %(default)s)")
+    parser.add_argument("--platform", default=ALL, help="for references: linux/amd64, or all (default: %(default)s)")
     parser.add_argument("--port", type=int, default=5000, help="for serve: on 127.0.0.1 (default: %(default)s)")
     add_execution(parser)
 
@@ -104,8 +104,6 @@ def _copy(references: Sequence[Reference], arguments: argparse.Namespace) -> int
 
 def _copy_one(reference: Reference, client: RegistryClient, tree: Tree, copier: Copier, platform: str) -> str:
     """Copy an image unless the mirror has it as the registry does now; its digest."""
-    from bkrules.images.copy import ALL
-
     if platform == ALL:
         now = client.digest(reference.repository, reference.tag)
         if tree.tagged(reference) == now and _is_whole(tree, now):

@@ -9,9 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 from bkrules.errors import ActionFailed
+from bkrules.images.reference import ALL
 from bkrules.images.registry_client import INDEXES, Manifest, RegistryClient
 
-ALL = "all"
 JOBS = 4
 
 

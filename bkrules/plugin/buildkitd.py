@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import platform
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bkrules.plugin.daemon import Daemons
+from bkrules.plugin.host import goarch
 from bkrules.plugin.worker import Backend, Mirror
 
 CONFIGURATION = "buildkitd.toml"
@@ -22,8 +22,7 @@ def configuration(mirror: Mirror, built_in: str = "") -> dict[str, Any]:
     because it would fill in public ones for a loopback resolver. What only newer releases know is said in here and not by flags:
     an older one ignores a key that it does not know, and ends at such a flag.
     """
-    goarch = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-    worker = {"platforms": [f"linux/{goarch}"], "labels": {"org.mobyproject.buildkit.worker.sandbox": "true"}}
+    worker = {"platforms": [f"linux/{goarch()}"], "labels": {"org.mobyproject.buildkit.worker.sandbox": "true"}}
     oci: dict[str, Any] = dict(worker)
     if built_in == "stargz":
         # Without these, a background fetch would spoil what a test measures at the mirror.

@@ -96,6 +96,11 @@ class Host:
         return tuple(found)
 
 
+def goarch() -> str:
+    """Go's name of this machine's architecture, which images and BuildKit use too: `amd64`."""
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+
+
 def probe(root: str = "/") -> Host:
     """The facts of this machine, read below `root`."""
     mounts = _mounts(_read(f"{root}proc/self/mountinfo"))

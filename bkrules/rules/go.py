@@ -8,6 +8,7 @@ import re
 
 from bkrules.action import Artifact, HostFile, Output, parameters
 from bkrules.analysis.context import Context
+from bkrules.plugin.host import goarch
 from bkrules.providers import BinaryInfo, ToolchainInfo
 from bkrules.rule import Attr, Rule
 
@@ -65,7 +66,7 @@ def _analyze_binary(context: Context) -> tuple[object, ...]:
     environment = {
         "CGO_ENABLED": "0",
         "GOOS": "linux",
-        "GOARCH": _goarch(),
+        "GOARCH": goarch(),
         "GOFLAGS": "-mod=readonly",
         "GOTOOLCHAIN": "local",
     }
@@ -104,11 +105,6 @@ def _check_pin(context: Context, mod_path: str, module: str, version: str | None
 def _name(file: Artifact) -> str:
     assert isinstance(file, HostFile | Output)
     return os.path.basename(file.path)
-
-
-def _goarch() -> str:
-    machine = platform.machine()
-    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
 
 
 GO_BINARY = Rule(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import platform
-
 from bkrules.action import Artifact, Output, Source, Text, parameters
 from bkrules.analysis.cell_inputs import Limits, sandbox_inputs
 from bkrules.analysis.context import Context
 from bkrules.images.reference import Reference
+from bkrules.plugin.host import goarch
 from bkrules.providers import BinaryInfo, ImageInfo, WorkerInfo
 from bkrules.rule import Attr, Rule
 from bkrules.rules import pulled_image
@@ -29,7 +28,7 @@ def _analyze_image(context: Context) -> tuple[object, ...]:
     if context.attribute("base"):
         inputs["base"] = context.provider("base", context.attribute("base"), ImageInfo, "an image").layout
     spec = {
-        "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
+        "architecture": goarch(),
         "cmd": list(context.attribute("cmd")),
         "env": list(context.attribute("env")),
         "files": sorted(context.attribute("files")),

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import platform
 import re
 
 from bkrules.action import Artifact, Text, parameters
 from bkrules.analysis.context import Context
 from bkrules.images import lock
-from bkrules.images.reference import parse_reference
+from bkrules.images.reference import ALL, parse_reference
 from bkrules.observed import note
+from bkrules.plugin.host import goarch
 from bkrules.providers import FilesInfo, ImageInfo
 from bkrules.rule import Attr
 
 LAYOUT = "layout"
-ALL = "all"
 MADE = ("base", "cmd", "env", "files", "noise", "symlinks")
 ATTRIBUTES = {
     "reference": Attr("string", "Where the image is, 'host/repository:tag', for one that a registry has."),
@@ -69,12 +68,11 @@ def _digest(context: Context, reference: str) -> str:
 
 def _platform(context: Context) -> str:
     wanted: str = context.attribute("platform")
-    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     if wanted and wanted != ALL and not re.fullmatch(r"[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)?", wanted):
         raise context.error(
             "bad-platform", f"{wanted!r} is no platform", "platform", f"as in 'linux/arm64', or '{ALL}'"
         )
-    return wanted or f"linux/{machine}"
+    return wanted or f"linux/{goarch()}"
 
 
 def _archive(context: Context) -> Artifact:
