@@ -18,8 +18,8 @@ from bkrules.errors import LoadError
 from bkrules.label import Label, parse_pattern
 from bkrules.loading.glob import OUTPUT
 from bkrules.loading.graph import TargetGraph, close
-from bkrules.loading.sources import MARKER
-from bkrules.loading.workspace import STATE, Workspace, check_labels, find_root
+from bkrules.loading.root import MARKER, find_root
+from bkrules.loading.workspace import STATE, Workspace, check_labels
 from bkrules.observed import note
 from bkrules.plugin.manager import Plugins, load
 from bkrules.rule import Target

@@ -9,7 +9,6 @@ import gc
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,6 @@ from bkrules.cache.action_cache import ActionCache
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
 from bkrules.cache.maintenance import in_use
-from bkrules.cache.remote_options import RemoteOptions
 from bkrules.errors import BkError
 from bkrules.execution.executor import Executor
 from bkrules.execution.pools import Pools
@@ -29,6 +27,7 @@ from bkrules.execution.runner import Workshop
 from bkrules.execution.scheduler import Policy, Scheduler
 from bkrules.execution.signals import StopSignals, go_on, leave
 from bkrules.loading.workspace import STATE
+from bkrules.options import Options
 from bkrules.report import artifacts
 from bkrules.report.build_result import BuildResult
 from bkrules.report.output import Display
@@ -41,25 +40,6 @@ if TYPE_CHECKING:
 
 _OBJECTS = 700
 """After how many new objects garbage is looked for while actions run, as by default."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line says about how to build. `resources` are sizes of pools, `test_timeouts` seconds by size of test, and
-    `profile` is the file for a profile, if there is to be one.
-    """
-
-    jobs: int
-    disk_cache: str
-    keep_going: bool = False
-    test_keep_going: bool = True
-    resources: tuple[tuple[str, float], ...] = ()
-    test_timeouts: Mapping[str, int] = field(default_factory=dict)
-    profile: str = ""
-    remote: RemoteOptions | None = None
-    cache_test_results: str = "auto"
-    test_attempts: int | None = None
-    test_output: str = "errors"
 
 
 class Execution:

@@ -8,19 +8,35 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
 
 from bkrules import __version__, errors
-from bkrules.commands import build, cache, ci, doctor, logs, mirror, plugin, query, rc, sessions, why, workers
+from bkrules.commands import rc
 from bkrules.commands.arguments import Parser, spelled_out
-from bkrules.errors import BkError, UsageError
-from bkrules.loading.workspace import root_of
-from bkrules.report.summary import error_text
+from bkrules.errors import BkError, UsageError, error_text
+from bkrules.loading.root import root_of
 
 EPILOG = """exit codes:
   0 success   1 build failed   2 wrong usage   3 tests failed   4 nothing ran
   8 interrupted   36 this machine lacks something   37 a bug of bk"""
 
-COMMANDS = (build, query, workers, plugin, why, sessions, logs, cache, doctor, mirror, ci)
+MODULES = {
+    "build": ("build", "test"),
+    "query": ("query", "aquery"),
+    "workers": ("workers",),
+    "plugin": ("plugin",),
+    "why": ("why",),
+    "sessions": ("run", "shell"),
+    "logs": ("logs",),
+    "cache": ("cache", "clean", "reap"),
+    "doctor": ("doctor",),
+    "mirror": ("mirror",),
+    "ci": ("ci",),
+}
+"""The modules of `bkrules.commands` and the commands of each. A known command imports its own alone."""
+
+RUN_ANOTHER = ("run", "shell")
+"""Commands that take another's words behind `--`."""
 
 # What loading and analysis make lives to the end, so looking through it for garbage again and again finds none.
 _MANY_OBJECTS = 100_000
@@ -55,26 +71,28 @@ def main(argv: Sequence[str]) -> int:
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     """The arguments, with what the rc files say; `after` is what stands behind `--` of a command that runs another."""
-    parser, commands = _parser()
     words = list(argv)
-    runs_another = "--" in words and rc.split(parser, words)[1] in sessions.NAMES
+    runs_another = "--" in words and rc.split(_startup(), words)[1] in RUN_ANOTHER
     place = words.index("--") if runs_another else len(words)
-    arguments = _parsed(parser, commands, words[:place])
+    arguments = _parsed(words[:place])
     arguments.after = words[place + 1 :]
     return arguments
 
 
-def _parsed(parser: Parser, commands: dict[str, Parser], argv: Sequence[str]) -> argparse.Namespace:
+def _parsed(argv: Sequence[str]) -> argparse.Namespace:
     """The arguments, with what the rc files say. Raises UsageError."""
-    first, command, words = rc.split(parser, [spelled_out(word) for word in argv])
-    if command not in commands:
-        return parser.parse_args([*first, *([command] if command else []), *words])
-    files = _startup().parse_known_args(first)[0]
+    startup = _startup()
+    first, command, words = rc.split(startup, [spelled_out(word) for word in argv])
+    own = [module for module, commands in MODULES.items() if command in commands]
+    if not own:
+        return _parser(MODULES)[0].parse_args([*first, *([command] if command else []), *words])
+    files = startup.parse_known_args(first)[0]
     lines = rc.read(
         None if files.norc or files.noworkspace_rc else root_of("."),
         None if files.norc or files.nohome_rc else os.environ.get("HOME"),
         () if files.norc else files.bkrc,
     )
+    parser, commands = _parser(MODULES if lines else own)
     options, rest = rc.RcFiles(commands, lines).applied(command, words)
     try:
         return parser.parse_args([*first, command, *_words(options), *rest])
@@ -103,8 +121,8 @@ def _startup() -> Parser:
     return parser
 
 
-def _parser() -> tuple[Parser, dict[str, Parser]]:
-    """The parser of the whole command line, and those of the commands."""
+def _parser(modules: Iterable[str]) -> tuple[Parser, dict[str, Parser]]:
+    """The parser of the whole command line, and those of the commands of these modules."""
     parser = Parser(
         parents=[_startup()],
         prog="bk",
@@ -114,6 +132,6 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     )
     parser.add_argument("--version", action="version", version=f"bk {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
-    for module in COMMANDS:
-        module.add(commands)
+    for module in modules:
+        import_module(f"bkrules.commands.{module}").add(commands)
     return parser, dict(commands.choices)

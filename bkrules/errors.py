@@ -113,6 +113,11 @@ def exit_code_of(error: BaseException) -> int:
     return known.exit_code if known is not None else BUG
 
 
+def error_text(error: BkError) -> str:
+    """An error as it is printed."""
+    return f"error: {error}"
+
+
 def did_you_mean(word: str, known: Iterable[str], what: str = "known") -> str:
     """A hint that names the nearest of `known`, and then all of it, in order."""
     choices = sorted(known)

@@ -11,11 +11,12 @@ from typing import Any
 
 from bkrules.action import Action, FileNode, Node
 from bkrules.analyzed import Analysis, analyze_targets
-from bkrules.build import Execution, Options, execute
+from bkrules.build import Execution, execute
 from bkrules.cache.maintenance import in_use
 from bkrules.errors import ActionFailed
 from bkrules.execution.sandbox import OpenCell, open_cell
 from bkrules.execution.test_cell import check_machine
+from bkrules.options import Options
 from bkrules.report.build_result import BuildResult
 
 MACHINE = ("/usr", "/etc/alternatives")

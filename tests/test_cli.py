@@ -15,6 +15,7 @@ import pytest
 from spaces import Space
 
 import bkrules
+from bkrules import cli
 
 IMPORTS = (
     "from bkrules import workspace, go_binary, go_toolchain, host_binary, image, image_mirror, test_matrix, worker\n"
@@ -272,6 +273,21 @@ def test_a_build_does_not_import_what_only_cells_need(space: Space) -> None:
 
     assert "//p:a" in done.stdout
     assert {"pytest", "requests", "rich", "filelock"}.isdisjoint(done.stdout.split())
+
+
+def test_a_command_imports_its_own_module_alone() -> None:
+    code = "import sys, bkrules.cli as c; c.main(['cache', 'stats', '--disk_cache=/nowhere']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+
+    own = {"arguments", "cache", "rc"}
+    loaded = {name.removeprefix("bkrules.commands.") for name in done.stdout.split() if "bkrules.commands." in name}
+    assert loaded == own
+    assert "bkrules.analyzed" not in done.stdout.split()
+
+
+def test_every_command_is_found_in_its_module() -> None:
+    for module, names in cli.MODULES.items():
+        assert tuple(cli._parser([module])[1]) == names
 
 
 IMAGES = "from bkrules import image\nimage(name = 'a', files = {'x': 'motd'})\nimage(name = 'b', base = ':a')\n"

@@ -11,7 +11,8 @@ import pytest
 
 from bkrules.analysis.runs import Runs
 from bkrules.analyzed import analyze_patterns
-from bkrules.build import Execution, Options
+from bkrules.build import Execution
+from bkrules.options import Options
 from bkrules.plugin.host import Host
 
 TOOLS = ("buildctl", "buildkitd", "registry", "runc")

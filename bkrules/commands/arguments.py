@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from bkrules import errors
-from bkrules.analysis.runs import FIXED, Runs
-from bkrules.build import Options
 from bkrules.cache.remote_options import RemoteOptions
 from bkrules.errors import BkError, UsageError
 from bkrules.observed import doubt
-from bkrules.report.output import CHOICES as OUTPUTS
+from bkrules.options import TEST_OUTPUTS, Options
 from bkrules.resources import pool_size, timeouts
 
 Value = TypeVar("Value")
@@ -45,6 +43,8 @@ class Parser(argparse.ArgumentParser):
 
 
 if TYPE_CHECKING:
+    from bkrules.analysis.runs import Runs
+
     Commands = argparse._SubParsersAction[Parser]  # argparse has no public name for what add_subparsers returns
 
 
@@ -181,7 +181,7 @@ def add_tests(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--test_output",
         "--test-output",
-        choices=OUTPUTS,
+        choices=TEST_OUTPUTS,
         default="errors",
         help="of tests: nothing; the ends of the logs of those that fail (the default); each log when its test ends; "
         "each line when it is written, one test at a time",
@@ -212,6 +212,8 @@ def add_cells(parser: argparse.ArgumentParser) -> None:
 
 def runs_of(arguments: argparse.Namespace) -> Runs:
     """How often each cell runs and with what in its environment. Raises UsageError."""
+    from bkrules.analysis.runs import Runs
+
     environment = {}
     for name, value in arguments.test_env:
         if value is None:
@@ -223,6 +225,8 @@ def runs_of(arguments: argparse.Namespace) -> Runs:
 
 
 def _variable(text: str) -> tuple[str, str | None]:
+    from bkrules.analysis.runs import FIXED
+
     name, equals, value = text.partition("=")
     if not name.isidentifier() or not name.isascii():
         raise argparse.ArgumentTypeError(f"must be NAME=VALUE or NAME, but was {text!r}")

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from bkrules import __version__, errors, observed, unchanged
 from bkrules.analyzed import Analysis, analyze_patterns, selected
-from bkrules.build import Options, execute
+from bkrules.build import execute
 from bkrules.commands.arguments import add_execution, add_patterns, command, nothing, options_of, patterns_of, runs_of
 from bkrules.commands.harness import add_selection, add_wishes, selection_of, wishes_of
 from bkrules.execution.result import Result
-from bkrules.loading.workspace import root_of
+from bkrules.loading.root import root_of
+from bkrules.options import Options
 from bkrules.report import artifacts
 from bkrules.report.build_result import BuildResult
 from bkrules.report.events import Events

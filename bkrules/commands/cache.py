@@ -14,7 +14,7 @@ from bkrules import errors
 from bkrules.commands.arguments import add_cache, command
 from bkrules.errors import UsageError
 from bkrules.loading.glob import OUTPUT
-from bkrules.loading.workspace import find_root
+from bkrules.loading.root import find_root
 
 if TYPE_CHECKING:
     from bkrules.commands.arguments import Commands

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bkrules import errors
 from bkrules.analyzed import analyze_patterns, history, selected
-from bkrules.build import Execution, Options
+from bkrules.build import Execution
 from bkrules.cache import atomic
 from bkrules.commands.arguments import (
     add_cache,
@@ -28,7 +28,8 @@ from bkrules.commands.arguments import (
 from bkrules.commands.harness import add_selection, add_wishes, selection_of, wishes_of
 from bkrules.errors import UsageError
 from bkrules.loading.glob import OUTPUT
-from bkrules.loading.workspace import root_of
+from bkrules.loading.root import root_of
+from bkrules.options import Options
 from bkrules.report.artifacts import JUNIT, REPORT
 from bkrules.report.merge import merged, merged_junit
 from bkrules.selection import divide

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from bkrules import errors
 from bkrules.action import Action
 from bkrules.analyzed import analyze_targets, open_workspace, package_of
-from bkrules.build import Execution, Options
+from bkrules.build import Execution
 from bkrules.commands.arguments import add_cache, add_cells, add_remote, command, remote_of, runs_of
 from bkrules.commands.harness import add_wishes, wishes_of
+from bkrules.options import Options
 
 if TYPE_CHECKING:
     from bkrules.commands.arguments import Commands

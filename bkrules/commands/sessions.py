@@ -16,22 +16,19 @@ from bkrules.action import Action
 from bkrules.analysis.context import Context
 from bkrules.analysis.runs import Runs
 from bkrules.analyzed import Analysis, analyze_targets, open_workspace, package_of
-from bkrules.build import Options
 from bkrules.commands.arguments import add_cache, add_cells, add_remote, command, nothing, remote_of, runs_of
 from bkrules.commands.cells import one_cell
 from bkrules.commands.harness import add_wishes, wishes_of
 from bkrules.errors import UsageError, did_you_mean
 from bkrules.label import parse_pattern
 from bkrules.loading.workspace import Workspace
+from bkrules.options import Options
 from bkrules.report.summary import summarize
 from bkrules.rule import Target
 
 if TYPE_CHECKING:
     from bkrules.commands.arguments import Commands
     from bkrules.session import Session
-
-NAMES = ("run", "shell")
-"""The commands that take another command behind `--`."""
 
 
 def add(commands: Commands) -> None:

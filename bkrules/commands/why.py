@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bkrules import errors
 from bkrules.action import Action
 from bkrules.analyzed import Analysis, analyze_patterns
-from bkrules.build import Execution, Options
+from bkrules.build import Execution
 from bkrules.commands.arguments import (
     add_cache,
     add_cells,
@@ -26,6 +26,7 @@ from bkrules.commands.arguments import (
 )
 from bkrules.commands.cells import divided
 from bkrules.commands.harness import add_wishes, wishes_of
+from bkrules.options import Options
 from bkrules.report.artifacts import action_folder
 
 if TYPE_CHECKING:

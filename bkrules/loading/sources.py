@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from bkrules import digest
 from bkrules.digest import Digest
 from bkrules.loading.glob import BUILD_FILE, Glob, search
+from bkrules.loading.root import MARKER
 from bkrules.observed import note
 
-MARKER = "WORKSPACE.py"
 _NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 

@@ -11,34 +11,12 @@ from bkrules.label import Label, Pattern
 from bkrules.loading.cache import PackageCache
 from bkrules.loading.glob import BUILD_FILE, OUTPUT, Glob
 from bkrules.loading.package import Loader, Package
-from bkrules.loading.sources import MARKER, Record, Sources, build_file
+from bkrules.loading.root import MARKER
+from bkrules.loading.sources import Record, Sources, build_file
 from bkrules.observed import note
 from bkrules.rule import MANUAL, Rule, Target
 
 STATE = ".state"
-
-
-def find_root(start: str) -> str:
-    """The nearest folder at or above `start` that has a WORKSPACE.py. Raises UsageError."""
-    root = root_of(start)
-    if root is None:
-        raise UsageError(
-            "no-workspace",
-            f"{start} is not in a workspace: no {MARKER} here or in a folder above",
-            hint=f"run bk inside one, or begin one: a {MARKER} with  from bkrules import workspace; workspace(name = 'mine')",
-        )
-    return root
-
-
-def root_of(start: str) -> str | None:
-    """The same, or nothing."""
-    folder = os.path.realpath(start)
-    while not os.path.isfile(f"{folder}/{MARKER}"):
-        parent = os.path.dirname(folder)
-        if parent == folder:
-            return None
-        folder = parent
-    return folder
 
 
 class Workspace:

@@ -12,7 +12,6 @@ from bkrules.action import Action, Cell, FileNode
 from bkrules.execution.result import Result
 from bkrules.report.progress import Progress
 
-CHOICES = ("summary", "errors", "all", "streamed")
 LOG = "test.log"
 _PERIOD = 0.1
 _RULE = "=" * 80
@@ -92,7 +91,7 @@ class Follower:
 
 
 class Display:
-    """What is seen while a build runs: its progress, and of what its tests print as much as `choice`, one of CHOICES, says."""
+    """What is seen while a build runs: its progress, and of what its tests print as much as `choice`, one of TEST_OUTPUTS, says."""
 
     def __init__(self, progress: Progress, out: Path, choice: str) -> None:
         self._progress, self._out, self._choice = progress, out, choice

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from bkrules import errors
 from bkrules.execution.critical_path import critical_path
 from bkrules.execution.result import TIMELINE, Result
 from bkrules.report.build_result import BuildResult, by_matrix, by_status
@@ -191,8 +190,3 @@ def _truth(build: BuildResult) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def error_text(error: errors.BkError) -> str:
-    """An error as it is printed."""
-    return f"error: {error}"

@@ -23,7 +23,7 @@ def options(tmp_path: Path) -> Options:
         (tmp_path / "home").mkdir(exist_ok=True)
         (tmp_path / "root/.bkrc").write_text(text)
         (tmp_path / "home/.bkrc").write_text(home)
-        commands = cli._parser()[1]
+        commands = cli._parser(cli.MODULES)[1]
         lines = rc.read(str(tmp_path / "root"), str(tmp_path / "home"), ())
         found, rest = rc.RcFiles(commands, lines).applied(words[0], words[1:])
         return [*(word for line in found for word in line.words), *rest]
@@ -149,11 +149,11 @@ def test_more_files_are_read_after_the_others(tmp_path: Path) -> None:
     ],
 )
 def test_a_command_line_has_three_parts(words: list[str], parts: tuple[list[str], str, list[str]]) -> None:
-    assert rc.split(cli._parser()[0], words) == parts
+    assert rc.split(cli._parser(cli.MODULES)[0], words) == parts
 
 
 def test_what_a_file_switches_on_the_command_line_switches_off() -> None:
-    parser = cli._parser()[0]
+    parser = cli._parser(cli.MODULES)[0]
     assert parser.parse_args(["build", "-k", "--nokeep_going", "//a"]).keep_going is False
     assert parser.parse_args(["build", "--nokeep_going", "--keep_going", "//a"]).keep_going is True
     assert parser.parse_args(["build", "//a"]).keep_going is False

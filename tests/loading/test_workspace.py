@@ -8,7 +8,8 @@ import pytest
 
 from bkrules.errors import LoadError, UsageError
 from bkrules.label import Label, parse_pattern
-from bkrules.loading.workspace import Workspace, check_labels, find_root
+from bkrules.loading.root import find_root
+from bkrules.loading.workspace import Workspace, check_labels
 
 MakeWorkspace = Callable[[Mapping[str, str]], Workspace]
 

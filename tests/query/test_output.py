@@ -95,7 +95,7 @@ def test_the_rank_is_that_of_the_nearest_root(make_workspace: MakeWorkspace) -> 
 
 def test_every_format_is_a_choice_of_the_command() -> None:
     for output in FORMATS:
-        assert cli._parser()[0].parse_args(["query", f"--output={output}", "//..."]).output == output
+        assert cli._parser(cli.MODULES)[0].parse_args(["query", f"--output={output}", "//..."]).output == output
 
 
 THING = Rule(

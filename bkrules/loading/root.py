@@ -1,0 +1,32 @@
+"""Where a workspace begins."""
+
+from __future__ import annotations
+
+import os
+
+from bkrules.errors import UsageError
+
+MARKER = "WORKSPACE.py"
+
+
+def find_root(start: str) -> str:
+    """The nearest folder at or above `start` that has a WORKSPACE.py. Raises UsageError."""
+    root = root_of(start)
+    if root is None:
+        raise UsageError(
+            "no-workspace",
+            f"{start} is not in a workspace: no {MARKER} here or in a folder above",
+            hint=f"run bk inside one, or begin one: a {MARKER} with  from bkrules import workspace; workspace(name = 'mine')",
+        )
+    return root
+
+
+def root_of(start: str) -> str | None:
+    """The same, or nothing."""
+    folder = os.path.realpath(start)
+    while not os.path.isfile(f"{folder}/{MARKER}"):
+        parent = os.path.dirname(folder)
+        if parent == folder:
+            return None
+        folder = parent
+    return folder
