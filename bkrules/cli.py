@@ -6,7 +6,6 @@ import argparse
 import gc
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 
@@ -64,6 +63,8 @@ def main(argv: Sequence[str]) -> int:
         if lack is not None:
             print(error_text(lack), file=sys.stderr)
             return lack.exit_code
+        import traceback
+
         traceback.print_exc()
         print("error: this is a bug of bk; please report the lines above", file=sys.stderr)
         return errors.BUG

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import subprocess
 import threading
@@ -18,10 +19,19 @@ from typing import Any
 from bkrules import digest
 from bkrules.action import DirectoryNode, FileNode
 from bkrules.images import layout
+from bkrules.images.copy import Copier
+from bkrules.images.docker_auth import Credentials
 from bkrules.images.layout import Entry
 from bkrules.images.reference import Reference
+from bkrules.images.registry_client import RegistryClient
 from bkrules.images.storage import Tree, write_tree
 
+NAME = "library/sample"
+HASHED = (
+    "me:$2b$04$abcdefghijklmnopqrstuuPT0cs.zGMMB9aUG3xKmxLeI//6s0m5C"  # bcrypt of "letmein", all that a registry reads
+)
+ME = Credentials("me", "letmein")
+FILES = {"hello.txt": b"hello\n", "bulk": os.urandom(3 << 20)}
 INDEX = "application/vnd.oci.image.index.v1+json"
 
 
@@ -73,7 +83,7 @@ def fill(root: Path, name: str, *images: DirectoryNode, platforms: Sequence[str]
         entries.append({"mediaType": layout.MANIFEST, "digest": tree.tagged(part), "size": len(data), "platform": said})
     data = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).encode()
     name = f"sha256:{digest.of_bytes(data).hash}"
-    tree.put(name, [data])
+    tree.put(name, len(data), lambda: [data])
     tree.add(reference, name)
     return name
 
@@ -115,11 +125,22 @@ class Forwarder(BaseHTTPRequestHandler):
     def forward(self) -> tuple[int, bytes, dict[str, str]]:
         """What the registry answers."""
         connection = http.client.HTTPConnection(self.proxy.target, timeout=30)
-        connection.request(self.command, self.path, headers={k: v for k, v in self.headers.items() if k != "Host"})
+        sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        headers = {k: v for k, v in self.headers.items() if k != "Host"}
+        connection.request(self.command, self.path, sent, headers)
         answer = connection.getresponse()
         body = answer.read()
-        kept = ("Content-Type", "Docker-Content-Digest", "Content-Range", "Content-Length", "WWW-Authenticate")
+        kept = (
+            "Content-Type",
+            "Docker-Content-Digest",
+            "Content-Range",
+            "Content-Length",
+            "WWW-Authenticate",
+            "Location",
+        )
         found = {name: value for name in kept if (value := answer.getheader(name))}
+        if "Location" in found:
+            found["Location"] = found["Location"].replace(self.proxy.target, self.proxy.address)
         connection.close()
         return answer.status, body, found
 
@@ -128,7 +149,7 @@ class Forwarder(BaseHTTPRequestHandler):
         if not self.proxy.answer(self):
             self.reply(*self.forward())
 
-    do_HEAD = do_POST = do_GET  # noqa: N815 - the names are http.server's
+    do_HEAD = do_POST = do_PUT = do_GET  # noqa: N815 - the names are http.server's
 
 
 @contextmanager
@@ -145,3 +166,22 @@ def proxy(target: str) -> Iterator[Proxy]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def copy(address: str, folder: Path, find: Callable[[str], Credentials | None] = lambda _: None, **more: str) -> str:
+    """Copy the image to a storage tree; its digest."""
+    tree = Tree(folder)
+    client = RegistryClient(address, find)
+    with Copier() as copier:
+        manifest = copier.image(client, NAME, more.pop("reference", "1"), tree, **more)
+    client.close()
+    tree.add(Reference("x", NAME, "1"), manifest.digest)
+    return manifest.digest
+
+
+def whole(folder: Path) -> set[str]:
+    """The digests of the blobs of a storage tree, each of which has the right bytes."""
+    found = {f"sha256:{path.parent.name}": path for path in folder.rglob("data") if path.is_file()}
+    for name, path in found.items():
+        assert digest.of_file(path).hash == name.removeprefix("sha256:")
+    return set(found)

@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
-import hashlib
 import json
 import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bkrules import errors
 from bkrules.commands.arguments import add_execution, command, nothing, options_of
 from bkrules.errors import BkError, UsageError
+from bkrules.images.destination import REGISTRY, address
 from bkrules.images.reference import ALL, Reference, parse_reference
 
 if TYPE_CHECKING:
     from bkrules.action import DirectoryNode
     from bkrules.analyzed import Analysis
     from bkrules.commands.arguments import Commands
-    from bkrules.images.copy import Copier
     from bkrules.images.lock import Pin
-    from bkrules.images.registry_client import RegistryClient
     from bkrules.images.storage import Tree
     from bkrules.loading.workspace import Workspace
 
 FOLDER = "BUILDKIT_REGISTRY_MIRROR_DIR"
 _REGISTRY = "//:registry"
-_IMAGES_AT_ONCE = 4
 
 
 def add(commands: Commands) -> None:
@@ -53,7 +46,8 @@ def add(commands: Commands) -> None:
         "--to",
         default=os.environ.get(FOLDER, ""),
         metavar="DIR",
-        help=f"the mirror's folder, as BuildKit's harness uses it (default: ${FOLDER})",
+        help=f"the mirror's folder, as BuildKit's harness uses it (default: ${FOLDER}); for sync also a registry, "
+        f"{REGISTRY}HOST[/PREFIX]",
     )
     parser.add_argument("--update", action="store_true", help="for sync: pin what tags are now")
     parser.add_argument("--platform", default=ALL, help="for references: linux/amd64, or all (default: %(default)s)")
@@ -65,6 +59,8 @@ def _mirror(arguments: argparse.Namespace) -> int:
     references = [text for text in arguments.sources if not text.startswith(("//", ":", "-//", "..."))]
     if references and (arguments.what != "sync" or len(references) < len(arguments.sources)):
         raise UsageError("usage", f"bk mirror {arguments.what}: {references[0]!r} is no target pattern")
+    if address(arguments.to) and arguments.what != "sync":
+        raise UsageError("usage", f"bk mirror {arguments.what}: --to must be a folder, but is {arguments.to}")
     if references:
         return _copy([_reference(text) for text in references], arguments)
     return {"sync": _sync, "verify": _verify, "serve": _serve}[arguments.what](arguments)
@@ -78,46 +74,18 @@ def _reference(text: str) -> Reference:
 
 
 def _copy(references: Sequence[Reference], arguments: argparse.Namespace) -> int:
-    """Copy references to a mirror's folder, without a workspace."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from bkrules.images.copy import Copier
-    from bkrules.images.registry_client import RegistryClient
+    """Copy references, without a workspace."""
+    from bkrules.images.copy_all import copy_references
+    from bkrules.images.destination import opened
 
     if not arguments.to:
         raise UsageError("usage", "bk mirror sync: --to says where references are copied to")
-    clients = {host: RegistryClient(host) for host in {reference.host for reference in references}}
-    try:
-        with _tree(arguments.to) as tree, Copier(tree) as copier, ThreadPoolExecutor(_IMAGES_AT_ONCE) as pool:
-
-            def copy(reference: Reference) -> str:
-                return _copy_one(reference, clients[reference.host], tree, copier, arguments.platform)
-
-            for reference, digest in zip(references, pool.map(copy, references), strict=True):
-                print(f"{reference} {digest}")
-        print(f"{len(references)} images, {copier.copied >> 20} MiB copied to {arguments.to}")
-    finally:
-        for client in clients.values():
-            client.close()
+    with opened(arguments.to) as destination:
+        digests, copied = copy_references(references, destination, arguments.platform)
+    for reference in references:
+        print(f"{reference} {digests[reference]}")
+    print(f"{len(references)} images, {copied >> 20} MiB copied to {arguments.to}")
     return errors.SUCCESS
-
-
-def _copy_one(reference: Reference, client: RegistryClient, tree: Tree, copier: Copier, platform: str) -> str:
-    """Copy an image unless the mirror has it as the registry does now; its digest."""
-    if platform == ALL:
-        now = client.digest(reference.repository, reference.tag)
-        if tree.tagged(reference) == now and _is_whole(tree, now):
-            return now
-    manifest = copier.image(client, reference.repository, reference.tag, platform)
-    tree.add(reference, manifest.digest)
-    return manifest.digest
-
-
-def _is_whole(tree: Tree, manifest: str) -> bool:
-    try:
-        return all(os.path.exists(tree.path(digest)) for digest, _ in tree.blobs(manifest))
-    except ValueError:
-        return False
 
 
 def _sync(arguments: argparse.Namespace) -> int:
@@ -144,11 +112,17 @@ def _sync(arguments: argparse.Namespace) -> int:
         lock.write(path, pins)
     if not arguments.to:
         return errors.SUCCESS
-    images = _build(arguments)[1]
+    from bkrules.images.copy_all import copy_all
+    from bkrules.images.destination import Folder, opened
+    from bkrules.images.layout_source import LayoutSource
     from bkrules.images.storage import write_tree
 
-    with _tree(arguments.to):
-        write_tree(Path(arguments.to, "data"), images)
+    images = _build(arguments)[1]
+    with opened(arguments.to) as destination:
+        if isinstance(destination, Folder):
+            write_tree(Path(arguments.to, "data"), images)
+        else:
+            copy_all({name: (LayoutSource(layout), "", "") for name, layout in images.items()}, destination)
     print(f"{len(images)} images in {arguments.to}")
     return errors.SUCCESS
 
@@ -157,6 +131,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     """Compare pins with registries, and the blobs of a mirror's folder with their digests."""
     from bkrules.analyzed import open_workspace
     from bkrules.images import lock
+    from bkrules.images.destination import locked
 
     workspace = open_workspace(".")
     pins = lock.read(f"{workspace.root}/{lock.NAME}")
@@ -177,7 +152,7 @@ def _verify(arguments: argparse.Namespace) -> int:
             problems.append(f"{label}: {name} was {digest} and is {now}")
     blobs = 0
     if arguments.to:
-        with _tree(arguments.to) as tree:
+        with locked(arguments.to) as tree:
             for repository, tag in tree.references():
                 found, broken = _check(tree, Reference("mirror", repository, tag))
                 blobs += found
@@ -190,6 +165,8 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _check(tree: Tree, reference: Reference) -> tuple[int, list[str]]:
     """How many blobs an image of a mirror has, and what is wrong with them."""
+    import hashlib
+
     name = f"{reference.repository}:{reference.tag}"
     problems = []
     try:
@@ -210,6 +187,9 @@ def _check(tree: Tree, reference: Reference) -> tuple[int, list[str]]:
 
 def _serve(arguments: argparse.Namespace) -> int:
     """Run a registry on a mirror until it is interrupted. With a folder, what that has; else what the targets have."""
+    import subprocess
+    import tempfile
+
     from bkrules.images.storage import write_tree
 
     tool, images = _build(arguments, _REGISTRY)
@@ -287,23 +267,9 @@ def _look(reference: Reference) -> Pin:
     """What a reference is now. Raises ActionFailed."""
     from bkrules.images.copy import platforms
     from bkrules.images.lock import Pin
-    from bkrules.images.registry_client import INDEXES, RegistryClient
+    from bkrules.images.protocol import INDEXES
+    from bkrules.images.registry_client import RegistryClient
 
     with closing(RegistryClient(reference.host)) as client:
         manifest = client.manifest(reference.repository, reference.tag)
     return Pin(manifest.digest, platforms(json.loads(manifest.data)) if manifest.media_type in INDEXES else {})
-
-
-@contextmanager
-def _tree(folder: str) -> Iterator[Tree]:
-    """The tree of a mirror's folder, locked as BuildKit's harness locks it."""
-    from bkrules.images.storage import Tree
-
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    with open(f"{folder}/lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"waiting for another user of {folder}", file=sys.stderr)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield Tree(Path(folder, "data"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -16,11 +16,12 @@ from bkrules.execution.result import Outcome
 from bkrules.execution.runner import Workshop
 from bkrules.images import layout
 from bkrules.images.archive import unpack
+from bkrules.images.protocol import Place
 from bkrules.images.reference import parse_reference
 from bkrules.rules.pulled_image import LAYOUT
 
 
-class _LayoutPlace:
+class _LayoutPlace(Place):
     """A layout whose blobs are taken from the cache where that has them."""
 
     def __init__(self, folder: Path, cas: Cas) -> None:
@@ -33,8 +34,8 @@ class _LayoutPlace:
             atomic.place(self._cas.path(stored), path)
         return path.exists()
 
-    def put(self, digest: str, chunks: Iterable[bytes]) -> None:
-        atomic.write_chunks(str(self._path(digest)), chunks, 0o644)
+    def put(self, digest: str, size: int, chunks: Callable[[], Iterable[bytes]]) -> None:
+        atomic.write_chunks(str(self._path(digest)), chunks(), 0o644)
 
     def _path(self, digest: str) -> Path:
         return self._folder / "blobs" / digest.replace(":", "/")
@@ -50,9 +51,11 @@ def pull_image(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -
     assert isinstance(place, FileNode)
     reference = parse_reference(Path(place.path).read_text())
     folder = workshop.scratch(action) / LAYOUT
-    with closing(RegistryClient(reference.host)) as client, Copier(_LayoutPlace(folder, workshop.cas)) as copier:
+    with closing(RegistryClient(reference.host)) as client, Copier() as copier:
         try:
-            manifest = copier.image(client, reference.repository, spec["digest"], spec["platform"])
+            manifest = copier.image(
+                client, reference.repository, spec["digest"], _LayoutPlace(folder, workshop.cas), spec["platform"]
+            )
         except ActionFailed as error:
             problem, hint = f"{action.label}: {error.message}", error.hint
             with suppress(ActionFailed):  # perhaps the registry has only what the tag is now

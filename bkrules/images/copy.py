@@ -6,33 +6,22 @@ import json
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any
 
 from bkrules.errors import ActionFailed
+from bkrules.images.protocol import INDEXES, Manifest, Place, Source
 from bkrules.images.reference import ALL
-from bkrules.images.registry_client import INDEXES, Manifest, RegistryClient
 
 JOBS = 4
 
 
-class Place(Protocol):
-    """Where blobs go. A blob that is there has the right bytes."""
-
-    def has(self, digest: str, size: int) -> bool:
-        """Whether the blob is there."""
-
-    def put(self, digest: str, chunks: Iterable[bytes]) -> None:
-        """Keep a blob, which is there when all of its bytes are. What `chunks` raises leaves nothing."""
-
-
 class Copier:
-    """Copies images into a place. To be used as a context manager, whose end waits for what runs."""
+    """Copies images from sources to places. To be used as a context manager, whose end waits for what runs."""
 
-    def __init__(self, place: Place, jobs: int = JOBS) -> None:
-        self._place = place
+    def __init__(self, jobs: int = JOBS) -> None:
         self._pool = ThreadPoolExecutor(jobs)
         self._lock = threading.Lock()
-        self._blobs: dict[str, Future[None]] = {}
+        self._blobs: dict[tuple[Place, str], Future[None]] = {}
         self.copied = 0
         """The bytes that were copied."""
 
@@ -42,37 +31,42 @@ class Copier:
     def __exit__(self, *_error: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def image(self, client: RegistryClient, repository: str, reference: str, platform: str = ALL) -> Manifest:
+    def image(self, source: Source, repository: str, reference: str, place: Place, platform: str = ALL) -> Manifest:
         """Copy an image with all that belongs to it; its manifest. An index is narrowed to a platform, or kept whole with ALL.
 
-        Raises ActionFailed when the registry does not have it, or not for that platform.
+        Raises ActionFailed when the source does not have it, or not for that platform.
         """
-        top = client.manifest(repository, reference)
+        top = source.manifest(repository, reference)
         document = json.loads(top.data)
         if top.media_type in INDEXES and platform != ALL:
-            digest = narrowed(document, platform, f"{client.host}/{repository}:{reference}")
-            return self.image(client, repository, digest)
+            return self.image(
+                source, repository, narrowed(document, platform, f"{source.host}/{repository}:{reference}"), place
+            )
         for entry in document.get("manifests", []):
-            self.image(client, repository, entry["digest"])
+            self.image(source, repository, entry["digest"], place)
         described = [document["config"], *document["layers"]] if "layers" in document else []
-        for future in [self._blob(client, repository, one) for one in described]:
+        for future in [self._blob(source, repository, place, one) for one in described]:
             future.result()
-        if not self._place.has(top.digest, len(top.data)):
-            self._place.put(top.digest, [top.data])
+        place.put_manifest(top)
         return top
 
-    def _blob(self, client: RegistryClient, repository: str, described: Mapping[str, Any]) -> Future[None]:
-        digest = described["digest"]
+    def _blob(self, source: Source, repository: str, place: Place, described: Mapping[str, Any]) -> Future[None]:
+        digest, size = described["digest"], described["size"]
         with self._lock:
-            if digest not in self._blobs:
-                self._blobs[digest] = self._pool.submit(self._fetch, client, repository, digest, described["size"])
-            return self._blobs[digest]
+            if (place, digest) not in self._blobs:
+                copy = self._pool.submit(self._copy, source, repository, place, digest, size)
+                self._blobs[place, digest] = copy
+            return self._blobs[place, digest]
 
-    def _fetch(self, client: RegistryClient, repository: str, digest: str, size: int) -> None:
-        if not self._place.has(digest, size):
-            self._place.put(digest, client.blob(repository, digest, size))
-            with self._lock:
-                self.copied += size
+    def _copy(self, source: Source, repository: str, place: Place, digest: str, size: int) -> None:
+        def chunks() -> Iterable[bytes]:
+            for chunk in source.blob(repository, digest, size):
+                yield chunk
+                with self._lock:
+                    self.copied += len(chunk)
+
+        if not place.has(digest, size):
+            place.put(digest, size, chunks)
 
 
 def platforms(index: Mapping[str, Any]) -> dict[str, str]:

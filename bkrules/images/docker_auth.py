@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bkrules.errors import UsageError
+from bkrules.images.protocol import HUB
 
-HUB = "docker.io"
 _HUB_KEY = "https://index.docker.io/v1/"
 _TOKEN_USER = "<token>"
 

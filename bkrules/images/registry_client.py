@@ -1,4 +1,4 @@
-"""The pulling half of the OCI distribution protocol: manifests and blobs by their digests.
+"""A client of the OCI distribution protocol: manifests and blobs by their digests, there and back.
 
 https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md
 """
@@ -6,47 +6,42 @@ https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from bkrules.errors import ActionFailed
-from bkrules.images.docker_auth import HUB, Credentials, credentials
+from bkrules.images.docker_auth import Credentials, credentials
+from bkrules.images.protocol import ACCEPT, Manifest, authorities, is_loopback, server
 
-INDEXES = (
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-)
-MANIFESTS = (
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-)
-_HUB_HOST = "registry-1.docker.io"
-_ACCEPT = ", ".join((*INDEXES, *MANIFESTS))
 _AGAIN = (408, 429, 500, 502, 503, 504)
 _TRIES = 5
 _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 30.0
 _TIMEOUT = (10.0, 60.0)  # to connect, and between two pieces of a body
 _PIECE = 1 << 20
-_LOOPBACK = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?")
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """A manifest or an index: its digest `sha256:...`, its media type, and its bytes."""
+class _Body:
+    """What requests streams with a Content-Length."""
 
-    digest: str
-    media_type: str
-    data: bytes
+    size: int
+    chunks: Callable[[], Iterable[bytes]]
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.chunks())
 
 
 class RegistryClient:
@@ -61,11 +56,11 @@ class RegistryClient:
         self._find = find
         self._session = requests.Session()
         # said with each request, or CURL_CA_BUNDLE would go before it
-        self._verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or True
+        self._verify = authorities() or True
         self._session.auth = _as_it_is  # or requests would take credentials from ~/.netrc
         self._session.mount("http://", HTTPAdapter(pool_maxsize=16))
         self._session.mount("https://", HTTPAdapter(pool_maxsize=16))
-        self._base = "" if _LOOPBACK.fullmatch(host) else f"https://{_HUB_HOST if host == HUB else host}"
+        self._base = "" if is_loopback(host) else f"https://{server(host)}"
         self._tokens: dict[str, str] = {}
         self._lock = threading.Lock()
 
@@ -75,12 +70,17 @@ class RegistryClient:
 
     def digest(self, repository: str, tag: str) -> str:
         """The digest that a tag has now. Raises ActionFailed."""
-        answer = self._ask("HEAD", repository, f"manifests/{tag}", {"Accept": _ACCEPT})
+        answer = self._ask("HEAD", repository, f"manifests/{tag}", {"Accept": ACCEPT})
         return answer.headers.get("Docker-Content-Digest") or self.manifest(repository, tag).digest
+
+    def has(self, repository: str, path: str) -> str:
+        """The digest of `manifests/TAG` or `blobs/DIGEST` when the registry has it, or nothing. Raises ActionFailed."""
+        answer = self._ask("HEAD", repository, path, {"Accept": ACCEPT}, expected=(404,))
+        return answer.headers.get("Docker-Content-Digest", path) if answer.status_code != 404 else ""
 
     def manifest(self, repository: str, reference: str) -> Manifest:
         """The manifest of a tag or a digest. Raises ActionFailed when there is none, or when its bytes are others."""
-        answer = self._ask("GET", repository, f"manifests/{reference}", {"Accept": _ACCEPT})
+        answer = self._ask("GET", repository, f"manifests/{reference}", {"Accept": ACCEPT})
         found = f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
         expected = reference if ":" in reference else answer.headers.get("Docker-Content-Digest", found)
         if found != expected:
@@ -120,18 +120,59 @@ class RegistryClient:
         if at != size or f"sha256:{found.hexdigest()}" != digest:
             raise self._error(repository, f"blob {digest} has {at} bytes with the digest sha256:{found.hexdigest()}")
 
+    def upload(
+        self, repository: str, digest: str, size: int, chunks: Callable[[], Iterable[bytes]], origin: str = ""
+    ) -> None:
+        """Give the registry a blob, or let it take the blob from `origin`, another of its repositories. Raises ActionFailed."""
+        wish = urlencode({"mount": digest, "from": origin}) if origin else ""
+        begun = self._begin(repository, wish)
+        if not begun:
+            return
+        places = [begun]
+
+        def place() -> str:
+            found = places.pop() if places else self._begin(repository)  # what has failed is begun anew
+            return f"{found}{'&' if urlsplit(found).query else '?'}{urlencode({'digest': digest})}"
+
+        self._ask("PUT", repository, place, {"Content-Type": "application/octet-stream"}, body=_Body(size, chunks))
+
+    def _begin(self, repository: str, mount: str = "") -> str:
+        """Where the registry wants to have a blob, or nothing when it has mounted it."""
+        answer = self._ask("POST", repository, f"blobs/uploads/{'?' if mount else ''}{mount}", {})
+        if mount and answer.status_code == 201:
+            return ""
+        return urljoin(answer.url, answer.headers.get("Location", ""))
+
+    def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
+        """Give the registry a manifest under a tag or its digest. Raises ActionFailed."""
+        headers = {"Content-Type": manifest.media_type}
+        self._ask("PUT", repository, f"manifests/{reference}", headers, body=manifest.data)
+
     def _ask(
-        self, method: str, repository: str, path: str, headers: Mapping[str, str], *, stream: bool = False
+        self,
+        method: str,
+        repository: str,
+        path: str | Callable[[], str],
+        headers: Mapping[str, str],
+        *,
+        stream: bool = False,
+        body: bytes | _Body = b"",
+        expected: Collection[int] = (),
     ) -> requests.Response:
-        url = f"{self._base or self._find_base()}/v2/{repository}/{path}"
+        """The answer to a request, once the registry gives one; `expected` are bad ones that the caller knows what to do with.
+
+        A path may be a function, for an address that is good for one try.
+        """
         problem = ""
         authorized = False
+        name = path if isinstance(path, str) else "blobs/uploads/"
         for attempt in range(_TRIES):
-            token = self._tokens.get(repository)
+            url = f"{self._base or self._find_base()}/v2/{repository}/{path}" if isinstance(path, str) else path()
+            token = self._tokens.get(repository) if self._is_own(url) else None
             sent = {**headers, **({"Authorization": token} if token else {})}
             try:
                 answer = self._session.request(
-                    method, url, headers=sent, stream=stream, timeout=_TIMEOUT, verify=self._verify
+                    method, url, headers=sent, data=body, stream=stream, timeout=_TIMEOUT, verify=self._verify
                 )
             except requests.exceptions.SSLError as error:
                 hint = "name its authority in SSL_CERT_FILE"
@@ -140,7 +181,7 @@ class RegistryClient:
                 problem = str(error)
                 time.sleep(_FIRST_WAIT * 2**attempt)
                 continue
-            if answer.status_code < 300:
+            if answer.status_code < 300 or answer.status_code in expected:
                 return answer
             answer.close()
             if answer.status_code == 401 and not authorized:
@@ -149,9 +190,13 @@ class RegistryClient:
                 continue
             problem = f"{answer.status_code} {answer.reason}"
             if answer.status_code not in _AGAIN:
-                raise self._error(repository, f"{path}: {problem}", _hint(answer.status_code))
+                raise self._error(repository, f"{name}: {problem}", _hint(answer.status_code))
             time.sleep(self._wait(repository, answer, attempt))
-        raise self._error(repository, f"{path}: {problem}, {_TRIES} times")
+        raise self._error(repository, f"{name}: {problem}, {_TRIES} times")
+
+    def _is_own(self, url: str) -> bool:
+        """Whether credentials may be sent there: a registry may want blobs elsewhere."""
+        return urlsplit(url).netloc == urlsplit(self._base).netloc
 
     def _wait(self, repository: str, answer: requests.Response, attempt: int) -> float:
         """How long to wait before the next try, which the registry may say itself, in seconds."""
@@ -192,8 +237,8 @@ class RegistryClient:
             raise self._error(repository, "it wants credentials, and there are none", f"docker login {self.host}")
 
     def _token(self, repository: str, values: Mapping[str, str], known: Credentials | None) -> str:
-        scope = values.get("scope") or f"repository:{repository}:pull"
-        query = {"scope": scope, **({"service": values["service"]} if "service" in values else {})}
+        scopes = values.get("scope") or f"repository:{repository}:pull"
+        query = {"scope": scopes.split(), **({"service": values["service"]} if "service" in values else {})}
         try:
             if known is not None and not known.user:
                 form = {**query, "grant_type": "refresh_token", "refresh_token": known.password, "client_id": "bk"}

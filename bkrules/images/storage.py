@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bkrules.action import DirectoryNode, FileNode
 from bkrules.cache import atomic
+from bkrules.images.layout_source import LayoutSource
+from bkrules.images.protocol import Place
 from bkrules.images.reference import Reference
+
+if TYPE_CHECKING:
+    from bkrules.action import DirectoryNode, FileNode
 
 _BLOB_MODE = 0o644
 
 
-class Tree:
+class Tree(Place):
     """A storage tree below a folder. Each file appears whole, so a registry may serve it meanwhile."""
 
     def __init__(self, root: Path) -> None:
@@ -36,10 +41,10 @@ class Tree:
         except OSError:
             return False
 
-    def put(self, digest: str, chunks: Iterable[bytes]) -> None:
+    def put(self, digest: str, size: int, chunks: Callable[[], Iterable[bytes]]) -> None:
         """Keep a blob. What `chunks` raises leaves nothing."""
         os.makedirs(os.path.dirname(self.path(digest)), exist_ok=True)
-        atomic.write_chunks(self.path(digest), chunks, _BLOB_MODE)
+        atomic.write_chunks(self.path(digest), chunks(), _BLOB_MODE)
 
     def adopt(self, digest: str, source: FileNode) -> None:
         """Keep a blob as a hard link of a stored file."""
@@ -95,34 +100,11 @@ def write_tree(root: Path, images: Mapping[Reference, DirectoryNode]) -> None:
     """Fill the folder `root` with these images, each given as an OCI layout. Raises ValueError for a layout that is none."""
     tree = Tree(root)
     for reference, layout in images.items():
-        manifest = _manifest(layout)
-        for digest in _blobs(layout, manifest):
-            tree.adopt(digest, _file(layout, digest))
+        source = LayoutSource(layout)
+        manifest = source.top()
+        for digest in source.blobs(manifest):
+            tree.adopt(digest, source.file(digest))
         tree.add(reference, manifest)
-
-
-def _manifest(layout: DirectoryNode) -> str:
-    try:
-        index = json.loads(Path(layout.files["index.json"].path).read_text())
-        return str(index["manifests"][0]["digest"])
-    except (LookupError, TypeError) as error:
-        raise ValueError("the folder is not an OCI layout with one image") from error
-
-
-def _blobs(layout: DirectoryNode, manifest: str) -> Iterator[str]:
-    yield manifest
-    document = json.loads(Path(_file(layout, manifest).path).read_text())
-    for entry in document.get("manifests", []):
-        yield from _blobs(layout, entry["digest"])
-    for entry in (document["config"], *document["layers"]) if "layers" in document else ():
-        yield entry["digest"]
-
-
-def _file(layout: DirectoryNode, digest: str) -> FileNode:
-    try:
-        return layout.files[f"blobs/{digest.replace(':', '/')}"]
-    except KeyError:
-        raise ValueError(f"the layout lacks the blob {digest}") from None
 
 
 def _write(path: str, digest: str) -> None:

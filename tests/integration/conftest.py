@@ -8,11 +8,15 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import registries
+from registries import FILES, NAME, Proxy
+
+from bkrules.images import registry_client
 
 
 @pytest.fixture
@@ -129,3 +133,35 @@ def authority(tmp_path: Path) -> Path:
     signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names")
     openssl("x509", "-req", "-in", "server.csr", "-out", "server.pem", *signing)
     return folder
+
+
+@pytest.fixture(scope="session")
+def binary(built: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The registry of this repository."""
+    return repository / "bk-out/registry/registry"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A storage tree with the image library/sample:1."""
+    root = tmp_path / "storage"
+    registries.fill(root, f"{NAME}:1", registries.image(tmp_path / "layout", FILES))
+    return root
+
+
+@pytest.fixture
+def host(binary: Path, store: Path) -> Iterator[str]:
+    with registries.registry(binary, store) as address:
+        yield address
+
+
+@pytest.fixture
+def proxy(host: str) -> Iterator[Proxy]:
+    with registries.proxy(host) as found:
+        yield found
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits between tries are a hundredth."""
+    monkeypatch.setattr(registry_client, "_FIRST_WAIT", 0.001)

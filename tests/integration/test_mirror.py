@@ -2,349 +2,28 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import json
-import os
 import shutil
 import socket
 import subprocess
+import sys
 import tarfile
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import registries
-from registries import Forwarder, Proxy
+from registries import FILES, NAME, Proxy, whole
 from spaces import Space, wait_for
 
 from bkrules import digest
-from bkrules.errors import ActionFailed, UsageError
-from bkrules.images import layout, registry_client
-from bkrules.images.copy import Copier
-from bkrules.images.docker_auth import Credentials, credentials
+from bkrules.images import layout
 from bkrules.images.reference import Reference
-from bkrules.images.registry_client import RegistryClient
 from bkrules.images.storage import Tree
 
-NAME = "library/sample"
-HASHED = (
-    "me:$2b$04$abcdefghijklmnopqrstuuPT0cs.zGMMB9aUG3xKmxLeI//6s0m5C"  # bcrypt of "letmein", all that a registry reads
-)
-ME = Credentials("me", "letmein")
-FILES = {"hello.txt": b"hello\n", "bulk": os.urandom(3 << 20)}
 HEAD = "from bkrules import image, image_mirror, workspace\nworkspace(name = 'test')\n"
-
-
-@pytest.fixture(scope="session")
-def binary(built: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The registry of this repository."""
-    return repository / "bk-out/registry/registry"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    """A storage tree with the image library/sample:1."""
-    root = tmp_path / "storage"
-    registries.fill(root, f"{NAME}:1", registries.image(tmp_path / "layout", FILES))
-    return root
-
-
-@pytest.fixture
-def host(binary: Path, store: Path) -> Iterator[str]:
-    with registries.registry(binary, store) as address:
-        yield address
-
-
-@pytest.fixture
-def proxy(host: str) -> Iterator[Proxy]:
-    with registries.proxy(host) as found:
-        yield found
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits between tries are a hundredth."""
-    monkeypatch.setattr(registry_client, "_FIRST_WAIT", 0.001)
-
-
-def copy(address: str, folder: Path, find: Callable[[str], Credentials | None] = lambda _: None, **more: str) -> str:
-    """Copy the image to a storage tree; its digest."""
-    tree = Tree(folder)
-    client = RegistryClient(address, find)
-    with Copier(tree) as copier:
-        manifest = copier.image(client, NAME, more.pop("reference", "1"), **more)
-    client.close()
-    tree.add(Reference("x", NAME, "1"), manifest.digest)
-    return manifest.digest
-
-
-def whole(folder: Path) -> set[str]:
-    """The digests of the blobs of a storage tree, each of which has the right bytes."""
-    found = {f"sha256:{path.parent.name}": path for path in folder.rglob("data") if path.is_file()}
-    for name, path in found.items():
-        assert digest.of_file(path).hash == name.removeprefix("sha256:")
-    return set(found)
-
-
-def test_an_image_arrives_with_all_its_blobs(host: str, store: Path, tmp_path: Path) -> None:
-    assert copy(host, tmp_path / "mirror") == Tree(store).tagged(Reference("x", NAME, "1"))
-    assert whole(tmp_path / "mirror") == whole(store)
-
-
-def test_what_is_there_is_not_fetched_again(proxy: Proxy, tmp_path: Path) -> None:
-    copy(proxy.address, tmp_path / "mirror")
-    assert proxy.count("/blobs/") == 2
-    copy(proxy.address, tmp_path / "mirror")
-    assert proxy.count("/blobs/") == 2
-
-
-@pytest.mark.usefixtures("quick")
-def test_a_blob_that_ends_early_is_taken_up_where_it_ended(proxy: Proxy, tmp_path: Path) -> None:
-    ranges = []
-
-    def answer(request: Forwarder) -> bool:
-        if "/blobs/" not in request.path:
-            return False
-        status, body, headers = request.forward()
-        if len(body) < 1 << 20:
-            return request.reply(status, body, headers)
-        ranges.append(request.headers.get("Range", ""))
-        request.send_response(status)
-        for name, value in headers.items():
-            request.send_header(name, value)
-        request.end_headers()
-        request.wfile.write(body[: 1 << 20])
-        request.connection.shutdown(socket.SHUT_RDWR)
-        request.close_connection = True
-        return True
-
-    proxy.answer = answer
-    copy(proxy.address, tmp_path / "mirror")
-    assert len(whole(tmp_path / "mirror")) == 3
-    assert ranges[0] == ""
-    assert [int(one.removeprefix("bytes=").rstrip("-")) for one in ranges[1:]] == [1 << 20, 2 << 20]
-
-
-@pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("status", [429, 503])
-def test_a_busy_registry_is_asked_again_when_it_says(proxy: Proxy, tmp_path: Path, status: int) -> None:
-    times: list[float] = []
-
-    def answer(request: Forwarder) -> bool:
-        if request.path == "/v2/":
-            return False
-        times.append(time.monotonic())
-        return len(times) == 1 and request.reply(status, headers={"Retry-After": "1"})
-
-    proxy.answer = answer
-    copy(proxy.address, tmp_path / "mirror")
-    assert times[1] - times[0] >= 1
-
-
-@pytest.mark.parametrize(
-    ("part", "status", "headers", "said"),
-    [
-        ("/manifests/", 429, {"Retry-After": "3600"}, r"it is busy \(429\) and asks to wait 3600 s"),
-        ("/manifests/", 500, {}, r"manifests/1: 500 Internal Server Error, 5 times"),
-        ("/manifests/", 404, {}, r"manifests/1: 404 Not Found"),
-        ("/manifests/", 403, {}, r"manifests/1: 403 Forbidden"),
-        ("/blobs/", 404, {}, r"blobs/sha256:\w+: 404 Not Found"),
-        ("/manifests/", 401, {}, r"it wants credentials, and there are none"),
-    ],
-)
-@pytest.mark.usefixtures("quick")
-def test_what_goes_wrong_is_said(
-    proxy: Proxy, tmp_path: Path, part: str, status: int, headers: dict[str, str], said: str
-) -> None:
-    proxy.answer = lambda request: part in request.path and request.reply(status, headers=headers)
-    with pytest.raises(ActionFailed, match=rf"{proxy.address}/{NAME}: {said}"):
-        copy(proxy.address, tmp_path / "mirror")
-    assert not list((tmp_path / "mirror").rglob("link"))
-
-
-@pytest.mark.usefixtures("quick")
-def test_other_bytes_are_never_kept(proxy: Proxy, tmp_path: Path) -> None:
-    def answer(request: Forwarder) -> bool:
-        status, body, headers = request.forward()
-        return "/blobs/" in request.path and request.reply(status, body[:-1] + b"!", headers)
-
-    proxy.answer = answer
-    with pytest.raises(ActionFailed, match=r"blob sha256:\w+ has \d+ bytes with the digest"):
-        copy(proxy.address, tmp_path / "mirror")
-    assert not list((tmp_path / "mirror").rglob("data"))
-
-
-def test_another_manifest_than_its_digest_says(proxy: Proxy, tmp_path: Path, store: Path) -> None:
-    pinned = Tree(store).tagged(Reference("x", NAME, "1"))
-    proxy.answer = lambda request: "/manifests/" in request.path and request.reply(200, b"{}")
-    with pytest.raises(ActionFailed, match=f"the manifest {pinned} has the digest"):
-        copy(proxy.address, tmp_path / "mirror", reference=pinned)
-
-
-def test_a_password(binary: Path, store: Path, tmp_path: Path) -> None:
-    (tmp_path / "users").write_text(f"{HASHED}\n")
-    auth = {"htpasswd": {"realm": "tests", "path": str(tmp_path / "users")}}
-    with registries.registry(binary, store, auth=auth) as address:
-        copy(address, tmp_path / "mirror", lambda _: ME)
-        with pytest.raises(ActionFailed, match="it wants credentials, and there are none") as none:
-            copy(address, tmp_path / "none")
-        assert none.value.hint == f"docker login {address}"
-        with pytest.raises(ActionFailed, match="401") as wrong:
-            copy(address, tmp_path / "wrong", lambda _: Credentials("me", "a-wrong-one"))
-        assert "a-wrong-one" not in str(wrong.value)
-    assert len(whole(tmp_path / "mirror")) == 3
-
-
-@pytest.mark.parametrize("known", [ME, Credentials("", "an-identity"), None], ids=["password", "identity", "nobody"])
-def test_a_token(proxy: Proxy, tmp_path: Path, known: Credentials | None) -> None:
-    """The registry sends us to a token server with the scope that it wants; the token is asked for once."""
-    asked: list[tuple[str, str, str]] = []
-
-    def answer(request: Forwarder) -> bool:
-        if request.path.startswith("/token"):
-            body = request.rfile.read(int(request.headers.get("Content-Length", 0))).decode()
-            asked.append((request.path, request.headers.get("Authorization", ""), body))
-            return request.reply(200, b'{"token": "good"}')
-        if request.headers.get("Authorization") == "Bearer good":
-            return False
-        where = f'Bearer realm="http://{proxy.address}/token",service="tests",scope="repository:{NAME}:pull"'
-        return request.reply(401, headers={"WWW-Authenticate": where})
-
-    proxy.answer = answer
-    copy(proxy.address, tmp_path / "mirror", lambda _: known)
-    ((path, sent, body),) = asked
-    words = "scope=repository%3Alibrary%2Fsample%3Apull"
-    if known and not known.user:
-        assert (path, sent) == ("/token", "")
-        assert words in body
-        assert "refresh_token=an-identity" in body
-    else:
-        assert words in path
-        assert sent == (f"Basic {base64.b64encode(b'me:letmein').decode()}" if known else "")
-
-
-def test_credentials_do_not_follow_a_redirect_to_another_host(proxy: Proxy, tmp_path: Path) -> None:
-    """As hubs do, blobs are elsewhere."""
-    with registries.proxy(proxy.target) as elsewhere:
-
-        def answer(request: Forwarder) -> bool:
-            if not request.headers.get("Authorization"):
-                return request.reply(401, headers={"WWW-Authenticate": 'Basic realm="tests"'})
-            target = f"http://localhost:{elsewhere.address.rpartition(':')[2]}{request.path}"
-            return "/blobs/" in request.path and request.reply(307, headers={"Location": target})
-
-        proxy.answer = answer
-        copy(proxy.address, tmp_path / "mirror", lambda _: ME)
-        assert {sent for _, _, sent in elsewhere.asked} == {""}
-        assert elsewhere.count("/blobs/") == 2
-
-
-@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
-def test_tls_with_an_authority_of_ones_own(
-    binary: Path, store: Path, tmp_path: Path, authority: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
-    tls = {"certificate": f"{authority}/server.pem", "key": f"{authority}/server.key"}
-    with registries.registry(binary, store, http={"tls": tls}) as address:
-        with pytest.raises(ActionFailed, match="its certificate is not trusted"):
-            copy(address, tmp_path / "mirror")
-        monkeypatch.setenv(name, f"{authority}/ca.pem")
-        copy(address, tmp_path / "mirror")
-    assert len(whole(tmp_path / "mirror")) == 3
-
-
-@pytest.fixture
-def docker(tmp_path: Path) -> Callable[..., dict[str, str]]:
-    """Writes Docker's configuration; the environment that leads there."""
-
-    def make(config: object, helper: str = "") -> dict[str, str]:
-        folder = tmp_path / "docker"
-        folder.mkdir()
-        (folder / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
-        if helper:
-            (folder / "docker-credential-tests").write_text(f"#!/bin/sh\nread host\n{helper}\n")
-            (folder / "docker-credential-tests").chmod(0o755)
-        return {"DOCKER_CONFIG": str(folder), "PATH": f"{folder}:{os.environ['PATH']}"}
-
-    return make
-
-
-@pytest.mark.parametrize(
-    ("config", "host", "found"),
-    [
-        (
-            {"auths": {"a.example": {"auth": base64.b64encode(b"me:let:me").decode()}}},
-            "a.example",
-            Credentials("me", "let:me"),
-        ),
-        (
-            {"auths": {"https://index.docker.io/v1/": {"username": "me", "password": "x"}}},
-            "docker.io",
-            Credentials("me", "x"),
-        ),
-        ({"auths": {"https://a.example": {"identitytoken": "t"}}}, "a.example", Credentials("", "t")),
-        ({"auths": {"a.example": {}}}, "a.example", None),
-        ({"auths": {"b.example": {"username": "me", "password": "x"}}}, "a.example", None),
-        ({}, "a.example", None),
-    ],
-)
-def test_dockers_configuration(
-    docker: Callable[..., dict[str, str]], config: object, host: str, found: Credentials | None
-) -> None:
-    assert credentials(host, docker(config)) == found
-
-
-def test_a_credential_helper(docker: Callable[..., dict[str, str]]) -> None:
-    found = """[ "$1 $host" = "get a.example" ] && echo '{"Username": "me", "Secret": "x"}'"""
-    say = f"{found} || {{ echo credentials not found; exit 1; }}"
-    environment = docker({"credHelpers": {"a.example": "tests"}, "credsStore": "tests"}, say)
-    assert credentials("a.example", environment) == ("me", "x")
-    assert credentials("b.example", environment) is None
-    assert "x" not in repr(credentials("a.example", environment)).replace("example", "")
-
-
-@pytest.mark.parametrize(
-    ("config", "helper", "said"),
-    [
-        ("{", "", "cannot be read"),
-        ({"auths": {"a.example": {"auth": "?"}}}, "", "the entry of a.example makes no sense"),
-        ({"credsStore": "not-there"}, "", "docker-credential-not-there cannot be run"),
-        ({"credsStore": "tests"}, "echo locked; exit 1", "docker-credential-tests failed for a.example: locked"),
-        ({"credsStore": "tests"}, "echo {}", "docker-credential-tests gave no credentials for a.example"),
-    ],
-)
-def test_a_configuration_that_makes_no_sense(
-    docker: Callable[..., dict[str, str]], config: object, helper: str, said: str
-) -> None:
-    with pytest.raises(UsageError, match=said):
-        credentials("a.example", docker(config, helper))
-
-
-@pytest.fixture
-def many(binary: Path, tmp_path: Path) -> Iterator[tuple[str, str]]:
-    """A registry with an index of three platforms; its address, and the digest of the index."""
-    made = [registries.image(tmp_path / name, {"name": name.encode()}, name) for name in ("amd64", "arm64", "arm")]
-    root = tmp_path / "many"
-    index = registries.fill(root, f"{NAME}:1", *made, platforms=["linux/amd64", "linux/arm64/v8", "linux/arm/v7"])
-    with registries.registry(binary, root) as address:
-        yield address, index
-
-
-def test_an_index_is_narrowed_or_kept_whole(many: tuple[str, str], tmp_path: Path) -> None:
-    address, index = many
-    assert copy(address, tmp_path / "all") == index
-    assert len(whole(tmp_path / "all")) == 10
-    amd64 = copy(address, tmp_path / "one", platform="linux/amd64")
-    assert amd64 in whole(tmp_path / "all") - {index}
-    assert len(whole(tmp_path / "one")) == 3
-    assert copy(address, tmp_path / "arm", platform="linux/arm64") != amd64
-    with pytest.raises(ActionFailed, match="has no manifest for linux/riscv64") as caught:
-        copy(address, tmp_path / "none", platform="linux/riscv64")
-    assert caught.value.hint == "it has: linux/amd64, linux/arm/v7, linux/arm64/v8"
 
 
 def targets(space: Space, address: str, more: str = "") -> None:
@@ -446,6 +125,56 @@ def test_references_are_copied_side_by_side(host: str, store: Path, tmp_path: Pa
         .startswith("5 images, 0 MiB copied")
     )
     assert whole(tmp_path / "kept") == whole(store)
+
+
+def test_what_has_not_moved_is_asked_for_once(proxy: Proxy, store: Path, tmp_path: Path, space: Space) -> None:
+    """One HEAD says that all is there; what is lost, or has moved, is fetched."""
+    registries.fill(store, "other/image:2", registries.image(tmp_path / "i", {"n": b"2"}))
+    command = ["mirror", "sync", f"{proxy.address}/{NAME}:1", f"{proxy.address}/other/image:2", f"--to={tmp_path}/kept"]
+    first = space.bk(*command)
+
+    def again() -> tuple[str, list[tuple[str, str]]]:
+        before = len(proxy.asked)
+        done = space.bk(*command)
+        assert done.returncode == 0, done.stderr
+        return done.stdout, [(method, path.rpartition("/")[0]) for method, path, _ in proxy.asked[before:]]
+
+    said, asked = again()
+    assert said.splitlines()[:2] == first.stdout.splitlines()[:2]
+    assert sorted(asked) == [("HEAD", f"/v2/{NAME}/manifests"), ("HEAD", "/v2/other/image/manifests")]
+
+    lost = max(
+        (path for path in (tmp_path / "kept").rglob("data") if path.is_file()), key=lambda path: path.stat().st_size
+    )
+    lost.unlink()
+    said, asked = again()
+    assert "3 MiB copied" in said
+    assert [path for _, path in asked if "/blobs" in path] == [f"/v2/{NAME}/blobs"]
+
+    new = registries.fill(store, "other/image:2", registries.image(tmp_path / "j", {"n": b"3"}))
+    said, asked = again()
+    assert f"{proxy.address}/other/image:2 {new}" in said
+    assert {path for _, path in asked if "/blobs" in path} == {"/v2/other/image/blobs"}
+    assert whole(tmp_path / "kept") > {new}
+
+
+@pytest.mark.parametrize("status", [401, 500, 404])
+def test_what_is_not_plain_is_left_to_the_client(proxy: Proxy, tmp_path: Path, space: Space, status: int) -> None:
+    command = ["mirror", "sync", f"{proxy.address}/{NAME}:1", f"--to={tmp_path}/kept"]
+    assert space.bk(*command).returncode == 0
+    before = len(proxy.asked)
+    proxy.answer = lambda request: len(proxy.asked) == before + 1 and request.reply(status)
+    done = space.bk(*command)
+    assert done.stdout.splitlines()[-1].startswith("1 images, 0 MiB copied"), done.stderr
+    assert ("GET", f"/v2/{NAME}/manifests/1") in [(method, path) for method, path, _ in proxy.asked[before + 1 :]]
+
+
+def test_to_ask_imports_no_client(host: str, tmp_path: Path, space: Space) -> None:
+    command = ["mirror", "sync", f"{host}/{NAME}:1", f"--to={tmp_path}/kept"]
+    code = f"import sys, bkrules.cli as c; c.main({command}); print(*sys.modules)"
+    for cold in (True, False):
+        done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+        assert ("requests" in done.stdout.split()) == cold
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,64 @@
+"""Many images at once, from registries or layouts to a folder or a registry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
+
+from bkrules.images.destination import Destination
+from bkrules.images.protocol import Source
+from bkrules.images.reference import ALL, Reference
+
+_AT_ONCE = 4
+
+
+def copy_references(
+    references: Sequence[Reference], destination: Destination, platform: str
+) -> tuple[dict[Reference, str], int]:
+    """Copy what the destination does not have as the registries have it now; all digests, and how many bytes were copied.
+
+    Raises ActionFailed.
+    """
+    digests = _unmoved(references, destination) if platform == ALL else {}
+    missing = [reference for reference in references if reference not in digests]
+    if not missing:
+        return digests, 0
+    from bkrules.images.registry_client import RegistryClient
+
+    with ExitStack() as stack:
+        hosts = {reference.host for reference in missing}
+        clients = {host: stack.enter_context(closing(RegistryClient(host))) for host in hosts}
+        sources = {one: (clients[one.host], one.repository, one.tag) for one in missing}
+        copied, size = copy_all(sources, destination, platform)
+    return {**digests, **copied}, size
+
+
+def _unmoved(references: Sequence[Reference], destination: Destination) -> dict[Reference, str]:
+    """The references whose images are there as their registries have them now, by their digests."""
+    from bkrules.images.glance import glance
+
+    there = {reference: digest for reference in references if (digest := destination.tagged(reference))}
+    return {reference: digest for reference, digest in glance(there).items() if digest == there[reference]}
+
+
+def copy_all(
+    sources: Mapping[Reference, tuple[Source, str, str]], destination: Destination, platform: str = ALL
+) -> tuple[dict[Reference, str], int]:
+    """Copy images, each a tag or digest in a repository of a source; their digests, and how many bytes were copied.
+
+    Raises ActionFailed or ValueError.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    from bkrules.images.copy import Copier
+
+    with Copier() as copier, ThreadPoolExecutor(_AT_ONCE) as pool:
+
+        def one(reference: Reference) -> str:
+            source, repository, name = sources[reference]
+            manifest = copier.image(source, repository, name, destination.place(reference), platform)
+            if destination.tagged(reference) != manifest.digest:
+                destination.tag(reference, manifest)
+            return manifest.digest
+
+        return dict(zip(sources, pool.map(one, sources), strict=True)), copier.copied

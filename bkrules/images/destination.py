@@ -1,0 +1,100 @@
+"""Where a mirror is copied to: a folder, or a registry."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from bkrules.errors import UsageError
+from bkrules.images.protocol import Manifest, Place
+from bkrules.images.reference import Reference, parse_reference
+from bkrules.images.storage import Tree
+
+if TYPE_CHECKING:
+    from bkrules.images.push import Registry
+
+REGISTRY = "docker://"
+"""What a registry's name begins with, where a folder may stand too; as with skopeo and containers' other tools."""
+
+
+class Destination(Protocol):
+    """Images by their references."""
+
+    def tagged(self, reference: Reference) -> str:
+        """The digest that a reference has there, with all of its blobs, or nothing."""
+
+    def place(self, reference: Reference) -> Place:
+        """Where the blobs and manifests of a reference belong."""
+
+    def tag(self, reference: Reference, manifest: Manifest) -> None:
+        """Give an image whose blobs are there its name."""
+
+
+class Folder:
+    """A folder that a registry serves, laid out as `BUILDKIT_REGISTRY_MIRROR_DIR` of BuildKit's harness."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+
+    def tagged(self, reference: Reference) -> str:
+        """The digest that a reference has there, with all of its blobs, or nothing."""
+        digest = self._tree.tagged(reference)
+        try:
+            whole = bool(digest) and all(os.path.exists(self._tree.path(name)) for name, _ in self._tree.blobs(digest))
+        except ValueError:
+            return ""
+        return digest if whole else ""
+
+    def place(self, reference: Reference) -> Place:
+        """The tree, whose blobs are those of all repositories."""
+        return self._tree
+
+    def tag(self, reference: Reference, manifest: Manifest) -> None:
+        """Give an image whose blobs are there its name."""
+        self._tree.add(reference, manifest.digest)
+
+
+def address(to: str) -> tuple[str, str] | None:
+    """Host and prefix of a registry, or none for a folder. Raises UsageError."""
+    if not to.startswith(REGISTRY):
+        return None
+    host, _, prefix = to.removeprefix(REGISTRY).partition("/")
+    try:
+        parse_reference(f"{host}/{prefix or 'any'}:any")
+    except ValueError:
+        raise UsageError("usage", f"{to!r} is no registry", hint=f"as in {REGISTRY}host:5000/prefix") from None
+    return host, prefix
+
+
+@contextmanager
+def opened(to: str) -> Iterator[Folder | Registry]:
+    """The folder `to`, locked, or the registry `docker://HOST[/PREFIX]`. Raises UsageError."""
+    registry = address(to)
+    if registry is None:
+        with locked(to) as tree:
+            yield Folder(tree)
+        return
+    from bkrules.images.push import Registry
+    from bkrules.images.registry_client import RegistryClient
+
+    host, prefix = registry
+    with closing(RegistryClient(host)) as client:
+        yield Registry(client, prefix)
+
+
+@contextmanager
+def locked(folder: str) -> Iterator[Tree]:
+    """The tree of a mirror's folder, locked as BuildKit's harness locks it."""
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    with open(f"{folder}/lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another user of {folder}", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield Tree(Path(folder, "data"))

@@ -1,0 +1,73 @@
+"""A registry as the place to copy images to: what is there is not sent, and what another repository has is mounted."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+from bkrules.images.protocol import Manifest, Place
+from bkrules.images.reference import Reference
+from bkrules.images.registry_client import RegistryClient
+
+
+class Registry:
+    """A registry to which images are pushed, each below `prefix` under its own repository and tag."""
+
+    def __init__(self, client: RegistryClient, prefix: str = "") -> None:
+        self.client = client
+        self._prefix = prefix and f"{prefix}/"
+        self._homes: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    def tagged(self, reference: Reference) -> str:
+        """The digest that the tag of a reference has there, or nothing. Raises ActionFailed."""
+        return self.client.has(self._name(reference), f"manifests/{reference.tag}")
+
+    def place(self, reference: Reference) -> Place:
+        """The repository of a reference there. One that comes from the same registry is mounted from where it was."""
+        return _Repository(
+            self, self._name(reference), reference.repository if reference.host == self.client.host else ""
+        )
+
+    def tag(self, reference: Reference, manifest: Manifest) -> None:
+        """Give an image whose blobs are there its name. Raises ActionFailed."""
+        self.client.put_manifest(self._name(reference), reference.tag, manifest)
+
+    def home(self, digest: str) -> str:
+        """A repository there that is known to have a blob, or nothing."""
+        return self._homes.get(digest, "")
+
+    def found(self, digest: str, repository: str) -> None:
+        """Remember that a repository there has a blob."""
+        self._homes[digest] = repository
+
+    def turn(self, digest: str) -> threading.Lock:
+        """The lock of who sends a blob: who waits for it can mount it."""
+        with self._lock:
+            return self._turns[digest]
+
+    def _name(self, reference: Reference) -> str:
+        return f"{self._prefix}{reference.repository}"
+
+
+class _Repository(Place):
+    def __init__(self, registry: Registry, name: str, origin: str) -> None:
+        self._registry, self._name, self._origin = registry, name, origin
+
+    def has(self, digest: str, size: int) -> bool:
+        if not self._registry.client.has(self._name, f"blobs/{digest}"):
+            return False
+        self._registry.found(digest, self._name)
+        return True
+
+    def put(self, digest: str, size: int, chunks: Callable[[], Iterable[bytes]]) -> None:
+        with self._registry.turn(digest):
+            origin = self._registry.home(digest) or self._origin
+            self._registry.client.upload(self._name, digest, size, chunks, origin)
+            self._registry.found(digest, self._name)
+
+    def put_manifest(self, manifest: Manifest) -> None:
+        if not self._registry.client.has(self._name, f"manifests/{manifest.digest}"):
+            self._registry.client.put_manifest(self._name, manifest.digest, manifest)
