@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bkrules.cache.atomic import place
+
 MATRIX = """
 test_matrix(
     name = "small",
@@ -71,6 +73,14 @@ def copy_of_cache(built: Path, cache: Path) -> Path:
     for part in ("go", "toolchains"):
         (cache / part).symlink_to(built / part)
     return cache
+
+
+def place_tools(root: Path, folder: Path, *more: str) -> None:
+    """Put the tools that bk has built of //:all in a workspace into one folder, and more binaries by their paths in bk-out."""
+    out = root / "bk-out"
+    for binary in [*out.glob("*/*"), *(out / path for path in more)]:
+        if binary.name == binary.parent.name and binary.is_file():
+            place(str(binary), folder / binary.name)
 
 
 def _link(source: str, target: str) -> None:

@@ -52,7 +52,7 @@ def fetch_wheel(action: Action, _inputs: Mapping[str, Node], workshop: Workshop)
 
 
 def go_build(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
-    """Build one command. Go's own caches are kept beside the disk cache.
+    """Build one command, or the tests of a package. Go's own caches are kept beside the disk cache.
 
     First the modules are fetched, which go.sum names by digest; then the build runs in a sandbox, without a network.
     """
@@ -76,7 +76,8 @@ def go_build(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> 
     }
     tags = action.arguments.index("-tags") if "-tags" in action.arguments else 0
     tagged = action.arguments[tags : tags + 2] if tags else ()
-    fetch = [f"{go}/bin/go", "list", "-deps", "-f", "{{.Module}}", *tagged, action.arguments[-1]]
+    tests = ["-test"] if action.arguments[0] == "test" else []
+    fetch = [f"{go}/bin/go", "list", "-deps", *tests, "-f", "{{.Module}}", *tagged, action.arguments[-1]]
     _run(fetch, folder, {**environment, **network_environment()}, action, workshop)
     binds = [(str(folder), True), (str(built), True), (str(modules), False), (str(go), False)]
     links = []

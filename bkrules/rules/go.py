@@ -78,7 +78,8 @@ def _analyze_binary(context: Context) -> tuple[object, ...]:
         for file in (binary.file, *binary.also):
             inputs[f"host/{_name(file)}"] = file
     name = context.label.name
-    arguments = ["build", "-trimpath", "-buildvcs=false"]
+    command = ["test", "-c", "-vet=off"] if context.attribute("test") else ["build"]
+    arguments = [*command, "-trimpath", "-buildvcs=false"]
     if context.attribute("build_tags"):
         arguments += ["-tags", ",".join(context.attribute("build_tags"))]
     arguments += ["-ldflags", flags.strip(), "-o", name, target]
@@ -94,11 +95,12 @@ def _check_pin(context: Context, mod_path: str, module: str, version: str | None
     if pinned is None or pinned[1] != version:
         found = pinned[1] if pinned else "nothing"
         command = "/".join(filter(None, [module, context.attribute("package")]))
+        how = "-t" if context.attribute("test") else "-tool"
         raise context.error(
             "pin-mismatch",
             f"'version' says {module} {version}, but {mod_path} pins {found}",
             "version",
-            f"pin it there too:  go -C {os.path.dirname(mod_path)} get -tool {command}@{version}",
+            f"pin it there too:  go -C {os.path.dirname(mod_path)} get {how} {command}@{version}",
         )
 
 
@@ -116,6 +118,9 @@ GO_BINARY = Rule(
         "version": Attr("string", "Its version; go.mod must say the same."),
         "package": Attr("string", "The folder of the command in the module, as in 'cmd/buildkitd'."),
         "srcs": Attr("labels", "Go files of the workspace, instead of a module.", default=()),
+        "test": Attr(
+            "bool", "Build the tests of the package, as `go test -c` does, instead of its command.", default=False
+        ),
         "build_tags": Attr("strings", "Go build tags.", default=()),
         "ldflags": Attr("strings", "More flags for the linker.", default=()),
         "cc": Attr("label", "A host_binary: the C compiler, for a command that needs cgo."),

@@ -16,15 +16,15 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import enclosure
 from bench import floor, go_side
 from bench.bk_side import PHASES, BkSide
 from bench.floor import Floor
 from bench.kinds import CELLS, COPIES, KINDS, Failed, Run
 from bench.shared import machine, numbers, positive, say, table
-from spaces import Space
+from spaces import Space, place_tools
 
 from bkrules.action import DirectoryNode, FileNode
-from bkrules.cache.atomic import place
 from bkrules.digest import of_file
 from bkrules.images.reference import Reference
 from bkrules.images.storage import write_tree
@@ -49,7 +49,7 @@ def main() -> int:
     try:
         with _scratch() as folder:
             _bench(folder, options.rounds, options.parallel)
-    except Failed as error:
+    except (Failed, enclosure.Broken) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -133,11 +133,8 @@ def _build_tools() -> None:
 
 def _lay_out(assets: Path) -> None:
     """What programs in an enclosure find: the tools in one folder, and the mirror's storage."""
-    out = REPOSITORY / "bk-out"
-    for binary in [*out.glob("*/*"), out / "tests/bench/go_harness/go_harness"]:
-        if binary.name == binary.parent.name and binary.is_file():
-            place(str(binary), assets / "bin" / binary.name)
-    layout = out / "targets/busybox/layout"
+    place_tools(REPOSITORY, assets / "bin", "tests/bench/go_harness/go_harness")
+    layout = REPOSITORY / "bk-out/targets/busybox/layout"
     files = {
         str(path.relative_to(layout)): FileNode(of_file(path), str(path))
         for path in layout.rglob("*")

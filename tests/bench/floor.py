@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import enclosure
 import tomli_w
-from bench import enclosure
 from bench.matrix.test_hello import DOCKERFILE
 
 from bkrules.execution import linux
@@ -48,7 +48,7 @@ class _Daemons(Daemons):
 
 
 def measure(assets: Path, plugins: Plugins, cell: Mapping[str, Any]) -> Floor:
-    """The floor of one cell, given as bk declares it. Raises Failed."""
+    """The floor of one cell, given as bk declares it. Raises enclosure.Broken."""
     worker = plugins.workers[cell["plugin"]].from_settings(cell["settings"])
     return Floor(**enclosure.run(lambda: _measure(worker, cell["environment"]), assets))
 
@@ -85,7 +85,7 @@ def _configure(worker: Worker) -> None:
     """Lay out the folders that a worker finds in a cell."""
     for folder in (_Daemons.run, _Daemons.logs, _Daemons.configuration, _Daemons.state, Path("/etc/buildkit")):
         folder.mkdir(parents=True, exist_ok=True)
-    linux.mount("bench", str(_Daemons.state), "tmpfs", 0, "mode=755")
+    linux.mount("floor", str(_Daemons.state), "tmpfs", 0, "mode=755")
     for name, document in worker.configuration(Mirror(MIRROR_ADDRESS, ("docker.io",))).items():
         (_Daemons.configuration / name).write_text(tomli_w.dumps(dict(document)))
     default = Path("/etc/buildkit/buildkitd.toml")

@@ -10,13 +10,12 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import bk_worker_containerd_stargz as stargz
+import enclosure
 import tomli_w
-from bench import enclosure
 from bench.kinds import COPIES, KINDS, Cell, Failed, Run
 from bk_worker_rootless import FIRST_ID, IDS, UID
 
@@ -38,7 +37,7 @@ def run(assets: Path, parallel: int, *, tuned: bool) -> Run:
     """Run all cells, so many at a time. Raises Failed unless every one of them passed."""
     with tempfile.TemporaryDirectory(dir=assets.parent) as disk:
         Path(disk).chmod(0o1777)
-        answer = enclosure.run(lambda: _harness(parallel, tuned), assets, None if tuned else Path(disk))
+        answer = enclosure.run(lambda: _harness(parallel, tuned), assets, disk=None if tuned else Path(disk))
     passed = _PASSED.findall(answer["output"])
     cells = {kind: [Cell(float(seconds)) for worker, seconds in passed if worker == kind.go] for kind in KINDS}
     if answer["status"] or any(len(found) != COPIES for found in cells.values()):
@@ -54,7 +53,6 @@ def _harness(parallel: int, tuned: bool) -> dict[str, Any]:
     (mirror / "data").symlink_to(enclosure.ASSETS / "mirror")
     if tuned:
         _tell_of_mirror(mirror)
-    log = enclosure.SCRATCH / "harness.log"
     environment = {
         "PATH": f"{_OVERRIDES}:{_PATH}",
         "HOME": "/root",
@@ -66,22 +64,7 @@ def _harness(parallel: int, tuned: bool) -> dict[str, Any]:
         "BK_BENCH_ROOTLESS": f"{UID}:{UID}",
     }
     binary = str(enclosure.ASSETS / "bin/go_harness")
-    began = time.monotonic()
-    harness = os.posix_spawn(
-        binary,
-        [binary, "-test.v", f"-test.parallel={parallel}"],
-        environment,
-        file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT, 0o644),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-        ],
-    )
-    while True:
-        pid, status = os.wait()  # orphans of the daemons come here too
-        if pid == harness:
-            seconds = time.monotonic() - began
-            return {"seconds": seconds, "status": os.waitstatus_to_exitcode(status), "output": log.read_text()}
+    return enclosure.run_command([binary, "-test.v", f"-test.parallel={parallel}"], environment)
 
 
 def _tell_of_mirror(mirror: Path) -> None:

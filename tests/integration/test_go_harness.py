@@ -1,0 +1,102 @@
+"""BuildKit's own tests, unmodified and on their own harness in Go, on a mirror that bk filled, without a network."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import enclosure
+import pytest
+from spaces import Space, place_tools
+
+from bkrules import digest
+
+PACKAGE = "//targets/tools/buildkit-tests"
+TESTS = (
+    "TestBuildExportZstd",
+    "TestCachedMounts",
+    "TestOCIExporter",
+    "TestPushByDigest",
+    "TestRelativeMountpoint",
+    "TestRelativeWorkDir",
+    "TestSourceDateEpochTarExporter",
+    "TestZstdLocalCacheExport",
+)
+WORKERS = ("containerd", "oci")
+FOLDER = {"BUILDKIT_REGISTRY_MIRROR_DIR": str(enclosure.SHARED)}
+RESULT = re.compile(r"^ {4}--- (\w+): TestIntegration/(\w+)/worker=(\w+) ", re.MULTILINE)
+Harness = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def original(repository: Path, built: Path) -> Space:
+    """This repository, in which the binary of the tests is built."""
+    here = Space(repository, built)
+    done = here.bk("build", f"{PACKAGE}:client_test")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return here
+
+
+@pytest.fixture
+def mirror(original: Space, tmp_path: Path) -> Path:
+    """A folder that `bk mirror sync` filled for the tests."""
+    folder = tmp_path / "mirror"
+    done = original.bk("mirror", "sync", "--to", str(folder), f"{PACKAGE}:mirror")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture
+def harness(original: Space, mirror: Path, tmp_path: Path) -> Harness:
+    """Runs tests where there is no network but the loopback, with bk's tools on PATH; how they ended, and what they said."""
+    assets = tmp_path / "assets"
+    place_tools(original.root, assets / "bin", f"{PACKAGE.removeprefix('//')}/client_test/client_test")
+    binary = str(enclosure.ASSETS / "bin/client_test")
+    path = f"{enclosure.ASSETS}/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # those of the machine have iptables and mount
+
+    def run(environment: dict[str, str], *tests: str) -> dict[str, Any]:
+        chosen = f"^TestIntegration$/^({'|'.join(tests)})$/^worker=({'|'.join(WORKERS)})$"
+        arguments = [binary, "-test.v", "-test.parallel=2", "-test.timeout=120s", f"-test.run={chosen}"]
+        variables = {"PATH": path, "HOME": "/root", "TMPDIR": "/tmp", **environment}
+        return enclosure.run(lambda: enclosure.run_command(arguments, variables), assets, shared=mirror)
+
+    return run
+
+
+def files(folder: Path) -> dict[str, digest.Digest]:
+    """The files of a folder."""
+    return {str(path.relative_to(folder)): digest.of_file(path) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_buildkits_own_tests_pass_on_a_mirror_of_bk(harness: Harness, original: Space, mirror: Path) -> None:
+    before = files(mirror / "data")
+
+    done = harness(FOLDER, *TESTS)
+
+    assert done["status"] == 0, done["output"]
+    results = {(test, worker): status for status, test, worker in RESULT.findall(done["output"])}
+    assert results == {(test, worker): "PASS" for test in TESTS for worker in WORKERS}
+    assert "to local mirror" not in done["output"]  # the harness says so of each image that it copies
+    assert files(mirror / "data") == before
+    again = original.bk("mirror", "sync", "--to", str(mirror), f"{PACKAGE}:mirror")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert (mirror / "config.yaml").exists()  # the harness's own, of the registry that it ran on the folder
+
+
+@pytest.mark.parametrize("missing", ["library/busybox", "tonistiigi/test", "the variable"])
+def test_they_fail_without_the_images(harness: Harness, mirror: Path, missing: str) -> None:
+    """A control: nothing else on this machine serves what the mirror lacks, not even an image that the test does not use."""
+    environment = FOLDER
+    if missing == "the variable":
+        environment = {}
+    else:
+        shutil.rmtree(mirror / "data/docker/registry/v2/repositories" / missing)
+
+    done = harness(environment, "TestRelativeWorkDir")
+
+    assert done["status"] != 0
+    assert "--- PASS" not in done["output"]
+    assert "dial tcp: lookup registry-1.docker.io" in done["output"]

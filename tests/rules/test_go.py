@@ -1,0 +1,58 @@
+"""What go_binary declares; nothing is built."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bkrules.action import Action
+from bkrules.analyzed import analyze_patterns
+from bkrules.errors import LoadError
+
+WORKSPACE = f"""from bkrules import go_toolchain, workspace
+workspace(name = "test")
+go_toolchain(name = "go", version = "1.0.0", sha256 = {{"linux-{platform.machine()}": "{"0" * 64}"}})
+"""
+BUILD = """from bkrules import go_binary
+go_binary(name = "it", module = "example.test/it", version = "v1.0.0", package = "client", mod = "go.mod", {more})
+"""
+Declared = Callable[[str], Action]
+
+
+@pytest.fixture
+def declared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Declared:
+    """The action of a go_binary with these further attributes."""
+    (tmp_path / "WORKSPACE.py").write_text(WORKSPACE)
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p/go.mod").write_text("module p\n\nrequire example.test/it v1.0.0\n")
+    (tmp_path / "p/go.sum").write_text("")
+    monkeypatch.chdir(tmp_path)
+
+    def declare(more: str) -> Action:
+        (tmp_path / "p/BUILD.py").write_text(BUILD.format(more=more))
+        actions = analyze_patterns(".", ["//p:it"]).wanted().values()
+        return next(action for action in actions if action.mnemonic == "GoBuild")
+
+    return declare
+
+
+def test_a_command_is_built(declared: Declared) -> None:
+    arguments = ("build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", "it", "example.test/it/client")
+    assert declared("").arguments == arguments
+
+
+def test_the_tests_of_a_package_are_built_instead(declared: Declared) -> None:
+    command = declared("").arguments[1:]
+    assert declared("test = True").arguments == ("test", "-c", "-vet=off", *command)
+
+
+def test_another_pin_says_how_to_pin_the_tests_of_a_package(declared: Declared) -> None:
+    Path("p/go.mod").write_text("module p\n\nrequire example.test/it v1.0.1\n")
+
+    with pytest.raises(LoadError, match=r"pins v1\.0\.1") as error:
+        declared("test = True")
+
+    assert error.value.hint == "pin it there too:  go -C p get -t example.test/it/client@v1.0.0"
