@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from bkrules.errors import MachineLacks
 from bkrules.images.reference import Reference
 from bkrules.machine import Machine
 from bkrules.plugin.worker import MIRROR_ADDRESS, Mirror, Worker
-from bkrules.providers import WorkerInfo
+from bkrules.providers import BinaryInfo, WorkerInfo
 
 ENVIRONMENT = {
     "HOME": "/root",
@@ -63,7 +64,7 @@ def sandbox_inputs(
     inputs |= {f"host/lib/{path.rpartition('/')[2]}": HostFile(path) for path in machine.libraries}
     inputs["host/python"] = HostFile(machine.interpreter)
     inputs["python/packages"] = Text(machine.packages.encode())
-    inputs |= {f"host/helpers/{name}": HostFile(path) for name, path in _helpers(machine, info.worker).items()}
+    inputs |= _helpers(machine, info.worker.host_tools())
     spec = {
         "plugin": info.worker.name,
         "settings": info.worker.settings(),
@@ -72,6 +73,21 @@ def sandbox_inputs(
         "limits": {"memory": limits.memory << 20, "pids": limits.pids, "disk": limits.disk << 20},
     }
     return SandboxInputs(inputs, dict(ENVIRONMENT), machine.host.features, spec)
+
+
+def with_tools(context: Context, sandbox: SandboxInputs, worker: WorkerInfo) -> SandboxInputs:
+    """The same with the binaries in the attribute `tools`, which the tests find on PATH. Raises LoadError."""
+    more: dict[str, Artifact] = {}
+    for label in context.attribute("tools"):
+        file = context.provider("tools", label, BinaryInfo, "a binary").file
+        name = label.name.rpartition("/")[2]
+        if f"tools/{name}" in more or worker.tools.get(name, file) != file:
+            other = f"{worker.label} runs another" if name in worker.tools else "there are two tools called"
+            raise context.error("duplicate-name", f"{other} {name!r}", "tools", "give the tests' own another name")
+        more[f"tools/{name}"] = file
+        if isinstance(file, HostFile):
+            more |= _helpers(context.machine, [file.path])
+    return sandbox._replace(inputs={**sandbox.inputs, **more}) if more else sandbox
 
 
 def configuration(info: WorkerInfo, images: Iterable[Reference]) -> Mapping[str, Mapping[str, Any]]:
@@ -122,9 +138,11 @@ def plugin_files(worker: Worker) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _helpers(machine: Machine, worker: Worker) -> dict[str, str]:
-    """The files of the commands that the worker takes from this machine. A missing one is met when the key is asked for."""
+def _helpers(machine: Machine, commands: Iterable[str]) -> dict[str, Artifact]:
+    """The files of commands of this machine, as inputs. One that is missing is met when the key is asked for."""
+    names = tuple(commands)
     try:
-        return machine.helpers(worker.host_tools())
+        found = machine.helpers(names)
     except MachineLacks:
-        return {name: name for name in worker.host_tools()}
+        found = {os.path.basename(name): name for name in names}
+    return {f"host/helpers/{name}": HostFile(path) for name, path in found.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from bkrules.action import Action, Artifact, Cell, Source, Text, parameters
-from bkrules.analysis.cell_inputs import Limits, SandboxInputs, sandbox_inputs, updated
+from bkrules.analysis.cell_inputs import Limits, SandboxInputs, sandbox_inputs, updated, with_tools
 from bkrules.analysis.cell_rules import is_exclusive, skip_reason, time_factor
 from bkrules.analysis.context import Context
 from bkrules.analysis.matrix import choices, meaning, only_test
@@ -29,7 +29,9 @@ def _analyze(context: Context) -> tuple[object, ...]:
         raise context.error("empty-matrix", "the matrix has no cell: it needs a test and a worker", what)
     mirror = context.provider("mirror", context.attribute("mirror"), MirrorInfo, "an image_mirror")
     limits = Limits(**{name: context.attribute(name) for name in ("memory", "pids", "disk")})
-    sandboxes = [(one, sandbox_inputs(context, one, mirror.images, limits)) for one in workers]
+    sandboxes = [
+        (one, with_tools(context, sandbox_inputs(context, one, mirror.images, limits), one)) for one in workers
+    ]
     points = Points(
         context.attribute("exclude"),
         context.attribute("include"),
@@ -163,6 +165,11 @@ TEST_MATRIX = Rule(
         ),
         "include": Attr("dicts", "Cells to keep although 'exclude' names them, written in the same way.", default=()),
         "data": Attr("labels", "Files that the tests read, found at the same path below the test root.", default=()),
+        "tools": Attr(
+            "labels",
+            "Binaries that the tests run, on PATH in their cells: of go_binary, http_file, genrule or host_binary.",
+            default=(),
+        ),
         "flaky": Attr(
             "bool",
             "Whether a test that fails runs up to three times; what passes at a later attempt is flaky and not kept.",

@@ -10,6 +10,7 @@ import pytest
 from bkrules.testing.sandbox import Sandbox
 
 if TYPE_CHECKING:
+    from bkrules.testing.s3 import S3Server
     from bkrules.testing.servers import HttpServer
 
 CURRENT: list[Sandbox] = []
@@ -39,6 +40,15 @@ def echo_server() -> Iterator[str]:
 
     with servers.echo_server() as address:
         yield address
+
+
+@pytest.fixture
+def s3_server(sandbox: Sandbox) -> Iterator[S3Server]:
+    """An S3 server in this cell with an empty bucket; the matrix has versitygw in its `tools`."""
+    from bkrules.testing import s3
+
+    with s3.s3_server(sandbox.log_folder) as server:
+        yield server
 
 
 @pytest.fixture

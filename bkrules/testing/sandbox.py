@@ -6,7 +6,6 @@ import itertools
 import math
 import os
 import re
-import select
 import shlex
 import subprocess
 import tempfile
@@ -24,11 +23,11 @@ from bkrules.plugin.cell_log import NAME as CELL_LOG
 from bkrules.plugin.worker import MIRROR_ADDRESS, Backend
 from bkrules.testing import debug
 from bkrules.testing.command import Command, CommandFailed
+from bkrules.testing.started import wait_until_ready
 
 __all__ = ["CommandFailed", "OutOfTime", "Sandbox", "mirror_requests"]
 
 _WAIT = 10.0
-_POLL = 0.005
 
 
 class OutOfTime(BaseException):
@@ -225,13 +224,5 @@ class Sandbox:
         config.write_text(f"version: 0.1\nlog: {{level: info}}\n{storage}\nhttp: {{addr: '127.0.0.1:0'}}\n")
         with log.open("w") as output:
             process = subprocess.Popen(["registry", "serve", str(config)], stdout=output, stderr=output)
-        ended = os.pidfd_open(process.pid)
-        deadline = time.monotonic() + _WAIT
-        while time.monotonic() < deadline:
-            found = re.search(r"listening on (127\.0\.0\.1:\d+)", log.read_text())
-            if found:
-                os.close(ended)
-                return found[1]
-            if select.select([ended], [], [], _POLL)[0]:  # it says its address in its log alone
-                break
-        raise RuntimeError(f"the registry did not start: {log.read_text()}")
+        found = wait_until_ready(process, lambda: re.search(r"listening on (127\.0\.0\.1:\d+)", log.read_text()), log)
+        return found[1]

@@ -1,4 +1,4 @@
-"""Servers beside a backend, in the same cell: for what a build fetches, and for what it connects to."""
+"""HTTP and echo servers beside a backend, in the same cell: for what a build fetches, and for what it connects to."""
 
 from __future__ import annotations
 

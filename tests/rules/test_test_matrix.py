@@ -11,13 +11,15 @@ from bkrules.action import Action
 from bkrules.analyzed import analyze_patterns
 from bkrules.errors import LoadError
 
-TOOLS = ("buildkitd", "buildctl", "registry", "runc", "rootlesskit")
+TOOLS = {**dict.fromkeys(("buildkitd", "buildctl", "registry", "runc", "rootlesskit"), "cat"), "server": "ls"}
 WORKSPACE = "from bkrules import host_binary, workspace\nworkspace(name = 'test')\n" + "".join(
-    f"host_binary(name = {name!r}, binary = 'cat')\n" for name in TOOLS
+    f"host_binary(name = {name!r}, binary = {binary!r})\n" for name, binary in TOOLS.items()
 )
-BUILD = """from bkrules import image, image_mirror, test_matrix, worker
+BUILD = """from bkrules import host_binary, image, image_mirror, test_matrix, worker
 image(name = "small", files = {{}})
 image_mirror(name = "mirror", images = {{"docker.io/library/small:latest": ":small"}})
+host_binary(name = "server", binary = "ls")
+host_binary(name = "runc", binary = "ls")
 worker(name = "oci", plugin = "oci")
 worker(name = "rootless", plugin = "rootless")
 test_matrix(name = "m", tests = ["test_it.py"], workers = [":oci", ":rootless"], mirror = ":mirror", {more})
@@ -80,6 +82,9 @@ def test_exclude_and_include_decide_what_is_a_cell(analyzed: Analyzed) -> None:
         ),
         ("def test_a(): pass", 'axes = {"a": {"b": {"other.toml": {}}}}', "unknown-file", "attribute 'axes'"),
         ("def test_a(): pass", 'updaters = ["daemons.py"]', "syntax-error", "p/daemons.py:1"),
+        ("def test_a(): pass", 'tools = [":mirror"]', "wrong-kind", "attribute 'tools'"),
+        ("def test_a(): pass", 'tools = ["//:server", "//p:server"]', "duplicate-name", "attribute 'tools'"),
+        ("def test_a(): pass", 'tools = ["//p:runc"]', "duplicate-name", "attribute 'tools'"),
     ],
 )
 def test_what_is_refused(analyzed: Analyzed, test: str, more: str, reason: str, where: str) -> None:
@@ -136,6 +141,15 @@ def test_an_update_is_in_the_inputs_of_its_cells_alone(analyzed: Analyzed) -> No
     different = {path for path, one in changed.inputs if dict(plain.inputs).get(path) != one}
     assert different == {"config/buildkitd.toml"}
     assert changed.parameters["axes"] == {"kind": {"choice": "debug", "value": 2}}
+
+
+def test_tools_are_inputs_of_all_cells(analyzed: Analyzed) -> None:
+    without = analyzed("def test_a(sandbox): pass\n")
+    cells = analyzed("def test_a(sandbox): pass\n", 'tools = ["//:server", "//:runc"]')
+    for name, cell in cells.items():
+        assert set(inputs(cell, "tools/")) - set(inputs(without[name], "tools/")) == {"tools/server"}
+        helpers = {str(file) for path, file in cell.inputs if path.startswith("host/helpers/")}
+        assert any("ls" in one for one in helpers), "the binary of this machine with its libraries"
 
 
 def test_functions_and_what_they_import_are_inputs(analyzed: Analyzed) -> None:

@@ -2,17 +2,22 @@
 
 from bkrules import glob, test_matrix
 
+WORKERS = ["//targets:" + name for name in ["oci", "oci_stargz", "containerd", "containerd_stargz", "rootless"]]
+
 test_matrix(
     name = "client_matrix",
-    tests = glob(["test_*.py"], exclude = ["test_lazy.py"]),
-    workers = [
-        "//targets:oci",
-        "//targets:oci_stargz",
-        "//targets:containerd",
-        "//targets:containerd_stargz",
-        "//targets:rootless",
-    ],
+    tests = glob(["test_*.py"], exclude = ["test_lazy.py", "test_s3.py"]),
+    workers = WORKERS,
     mirror = "//targets:mirror",
+)
+
+# Build caches in a bucket. Apart from the others, which need not wait until the server is compiled.
+test_matrix(
+    name = "s3_matrix",
+    tests = ["test_s3.py"],
+    workers = WORKERS,
+    mirror = "//targets:mirror",
+    tools = ["//targets/tools/versitygw:versitygw"],
 )
 
 # Each way to pull lazily, and two workers that do not.

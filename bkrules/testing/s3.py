@@ -1,0 +1,89 @@
+"""An S3 server beside a backend, in the same cell: versitygw, on a folder of the cell."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import which
+
+from bkrules.testing.started import wait_until_ready
+
+TOOL = "versitygw"
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A server at `address` with one empty bucket, for whom its keys open it."""
+
+    address: str
+    folder: Path
+    bucket: str = "cache"
+    region: str = "us-east-1"
+    access_key_id: str = "bk"
+    secret_access_key: str = "a-secret-of-this-cell"
+
+    @property
+    def url(self) -> str:
+        """The URL of the server."""
+        return f"http://{self.address}"
+
+    def cache(self, **more: str) -> str:
+        """A cache in the bucket, as `--export-cache` and `--import-cache` want it; `more` adds attributes or replaces them."""
+        attributes = {
+            "type": "s3",
+            "endpoint_url": self.url,
+            "use_path_style": "true",
+            "bucket": self.bucket,
+            "region": self.region,
+            "access_key_id": self.access_key_id,
+            "secret_access_key": self.secret_access_key,
+            **more,
+        }
+        return ",".join(f"{name}={value}" for name, value in attributes.items())
+
+    def objects(self) -> dict[str, Path]:
+        """The objects of the bucket by their keys, each a file that a test may read, change or delete."""
+        bucket = self.folder / self.bucket
+        return {str(path.relative_to(bucket)): path for path in sorted(bucket.rglob("*")) if path.is_file()}
+
+
+@contextmanager
+def s3_server(log_folder: Path) -> Iterator[S3Server]:
+    """An S3 server of this cell, for as long as the context lasts; its log is in `log_folder`.
+
+    Raises RuntimeError when the cell has no versitygw, and when it does not start.
+    """
+    if which(TOOL) is None:
+        raise RuntimeError(f"this cell has no {TOOL}: the test_matrix needs a go_binary of it in 'tools'")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    folder = Path(tempfile.mkdtemp(prefix="s3-"))
+    served = S3Server(address, folder / "buckets")
+    (served.folder / served.bucket).mkdir(parents=True)
+    (folder / "metadata").mkdir()
+    keys = ["--access", served.access_key_id, "--secret", served.secret_access_key, "--region", served.region]
+    # Metadata in a folder of its own: not every file system of a cell has extended attributes.
+    backend = ["posix", "--sidecar", str(folder / "metadata"), str(served.folder)]
+    log = log_folder / f"{TOOL}.log"
+    with log.open("a") as output:
+        process = subprocess.Popen([TOOL, "--port", address, *keys, *backend], stdout=output, stderr=output)
+    try:
+        wait_until_ready(process, lambda: _answers(address), log)
+        yield served
+    finally:
+        process.kill()  # asked to end, it would wait 10 seconds for a connection that a client has left open
+        process.wait()
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.partition(":")
+    try:
+        socket.create_connection((host, int(port))).close()
+    except ConnectionRefusedError:
+        return False
+    return True
