@@ -85,6 +85,15 @@ go_binary(
     mod = "//targets/tools/box:go.mod",
 )
 
+# By which rootlesskit sets up a network of its own: u-root's, for what Linux has is linked against libraries of its machine.
+go_binary(
+    name = "ip",
+    module = "github.com/u-root/u-root",
+    version = "v0.16.0",
+    package = "cmds/core/ip",
+    mod = "//targets/tools/ip:go.mod",
+)
+
 # What fuse-overlayfs needs beside itself: a mount helper, and the daemon by which containerd uses it as a snapshotter.
 go_binary(
     name = "mount.fuse3",

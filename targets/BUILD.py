@@ -52,11 +52,12 @@ worker(
     },
 )
 
-# These need commands of the machine that cannot be pinned: fuse-overlayfs, or ip and nsenter.
+worker(name = "rootless_gvisor", plugin = "rootless", net = "gvisor-tap-vsock", detach_netns = True)
+
+# These need a command of the machine that cannot be pinned: fuse-overlayfs or slirp4netns.
 worker(name = "oci_fuse_overlayfs", plugin = "oci", snapshotter = "fuse-overlayfs")
 worker(name = "containerd_fuse_overlayfs", plugin = "containerd", snapshotter = "fuse-overlayfs")
 worker(name = "rootless_fuse_overlayfs", plugin = "rootless", snapshotter = "fuse-overlayfs")
-worker(name = "rootless_gvisor", plugin = "rootless", net = "gvisor-tap-vsock", detach_netns = True)
 worker(name = "rootless_slirp4netns", plugin = "rootless", net = "slirp4netns", detach_netns = True)
 
 estargz_image(name = "busybox_esgz", image = ":busybox")
@@ -117,6 +118,17 @@ test_matrix(
     axes = {"compression": {"gzip": "latest"}},
 )
 
+DETACHED = [*OTHER, "//tests/matrix:test_detached.py"]
+
+# A network of rootlesskit's own, beside the cell's.
+test_matrix(
+    name = "detached_matrix",
+    tests = DETACHED,
+    workers = [":rootless_gvisor"],
+    mirror = ":mirror",
+    axes = {"compression": {"gzip": "latest"}},
+)
+
 # By name only: a machine without one of these commands would end `bk test //...` with 36.
 test_matrix(
     name = "fuse_overlayfs_matrix",
@@ -128,9 +140,9 @@ test_matrix(
 )
 
 test_matrix(
-    name = "detached_matrix",
-    tests = [*OTHER, "//tests/matrix:test_detached.py"],
-    workers = [":rootless_gvisor", ":rootless_slirp4netns"],
+    name = "slirp4netns_matrix",
+    tests = DETACHED,
+    workers = [":rootless_slirp4netns"],
     mirror = ":mirror",
     axes = {"compression": {"gzip": "latest"}},
     tags = ["manual"],

@@ -11,7 +11,7 @@ from pathlib import Path
 
 CONTROLLERS = ("memory", "pids")
 SUBORDINATE_IDS = 65536
-FUSE_DEVICE = os.makedev(10, 229)
+FUSE_DEVICE, TUN_DEVICE = os.makedev(10, 229), os.makedev(10, 200)
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Host:
     cgroup: str
     namespaces: frozenset[str] = field(default=frozenset())
     machine: str = ""
+    tun: bool = False
     controllers: Mapping[str, str] = field(default_factory=dict)
     """The folder below which a cell's group gets a limit of `memory` or `pids`; the same as `cgroup` where cgroup2 has it."""
 
@@ -107,7 +108,7 @@ def probe(root: str = "/") -> Host:
     cgroup = next((mount.point for mount in mounts if mount.kind == "cgroup2"), "")
     return Host(
         root=os.geteuid() == 0 and _mapped(root) > 1,
-        fuse=_is_fuse(f"{root}dev/fuse"),
+        fuse=_is_device(f"{root}dev/fuse", FUSE_DEVICE),
         filesystems=frozenset(
             line.split()[-1] for line in _read(f"{root}proc/filesystems").splitlines() if line.strip()
         ),
@@ -116,6 +117,8 @@ def probe(root: str = "/") -> Host:
         cgroup=cgroup,
         namespaces=frozenset(_names(f"{root}proc/self/ns")),
         machine=platform.machine(),
+        # A node is enough, since the kernel loads the driver when it is opened; and the driver, since cells make nodes.
+        tun=_is_device(f"{root}dev/net/tun", TUN_DEVICE) or "tun" in _read(f"{root}proc/misc").split(),
         controllers=_controllers(root, cgroup, mounts),
     )
 
@@ -134,12 +137,12 @@ def _names(path: str) -> list[str]:
         return []
 
 
-def _is_fuse(path: str) -> bool:
+def _is_device(path: str, number: int) -> bool:
     try:
         found = os.stat(path)
     except OSError:
         return False
-    return stat.S_ISCHR(found.st_mode) and found.st_rdev == FUSE_DEVICE
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == number
 
 
 def _mapped(root: str) -> int:

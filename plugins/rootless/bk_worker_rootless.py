@@ -41,8 +41,9 @@ USER = User("bk", UID, UID, "/home/bk")
 RUN = Daemons.run / "user"
 KIT = RUN / "rootlesskit"
 ADDRESS = f"unix://{RUN}/buildkitd.sock"
-# The commands of the machine by which rootlesskit makes each kind of network.
-DETACHED = ("ip", "mount", "nsenter", "unshare")
+# The commands of the machine by which rootlesskit makes each kind of network, beside the tool `ip`. These are util-linux,
+# which no Debian is without.
+DETACHED = ("mount", "nsenter", "unshare")
 NETWORKS = {"host": (), "gvisor-tap-vsock": DETACHED, "slirp4netns": (*DETACHED, "slirp4netns")}
 SNAPSHOTTERS = ("overlayfs", "native", "fuse-overlayfs", "stargz")
 SNAPSHOTTERS_OF_CONTAINERD = ("overlayfs", "native")
@@ -84,6 +85,7 @@ class RootlessWorker(Worker):
 
     def tools(self) -> tuple[str, ...]:
         more = _containerd().TOOLS if self.containerd else ()
+        more += () if self.net == "host" else ("ip",)
         return tuple(dict.fromkeys(("buildkitd", "rootlesskit", "runc", *more, *snapshotters.tools(self.snapshotter))))
 
     def host_tools(self) -> tuple[str, ...]:
@@ -99,6 +101,10 @@ class RootlessWorker(Worker):
                 Lack(
                     "no user namespaces", "rootlesskit makes one", "allow them:  sysctl user.max_user_namespaces=15000"
                 )
+            )
+        if self.net != "host" and not host.tun:
+            lacks.append(
+                Lack("no /dev/net/tun", "rootlesskit's network begins at a tap device", "load it:  modprobe tun")
             )
         if self.user:
             files = [

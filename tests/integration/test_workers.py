@@ -15,12 +15,14 @@ NEEDS = {
     "oci+fuse-overlayfs": "fuse-overlayfs",
     "containerd+fuse-overlayfs": "fuse-overlayfs",
     "rootless+fuse-overlayfs": "fuse-overlayfs",
-    "rootless-gvisor-tap-vsock-detachnetns": "ip",
+    "rootless-gvisor-tap-vsock-detachnetns": "nsenter",
     "rootless-slirp4netns-detachnetns": "slirp4netns",
 }
 
 
-@pytest.mark.parametrize(("name", "tests"), [("fuse_overlayfs_matrix", 14), ("detached_matrix", 16)])
+@pytest.mark.parametrize(
+    ("name", "tests"), [("fuse_overlayfs_matrix", 14), ("detached_matrix", 16), ("slirp4netns_matrix", 16)]
+)
 def test_all_that_can_run_here_passes(name: str, tests: int, clone: Space, report: Report) -> None:
     done = clone.bk("test", f"//targets:{name}", "--nocache_test_results")
 

@@ -82,7 +82,7 @@ def test_only_what_was_declared_is_there(sandbox: Sandbox) -> None:
     commands = {path.name for path in Path("/usr/bin").iterdir() if not path.name.startswith("python")}
     expected = {"newuidmap", "newgidmap"} if sandbox.rootless else set()
     if sandbox.backend.netns_detached:
-        expected |= {"ip", "mount", "nsenter", "unshare", *re.findall("slirp4netns", sandbox.worker)}
+        expected |= {"mount", "nsenter", "unshare", *re.findall("slirp4netns", sandbox.worker)}
     expected |= {"fuse-overlayfs"} if sandbox.snapshotter == "fuse-overlayfs" else set()
     assert commands == expected
     for folder in ("/opt/bk/bin", str(Path(subprocess.__file__).parent)):

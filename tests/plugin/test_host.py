@@ -39,6 +39,12 @@ def test_a_hybrid_machine(machine: Path) -> None:
     assert host.lacks() == ()
 
 
+def test_a_driver_without_a_node_is_enough_for_tap_devices(machine: Path) -> None:
+    assert not probe(f"{machine}/").tun
+    (machine / "proc/misc").write_text("229 fuse\n200 tun\n")
+    assert probe(f"{machine}/").tun
+
+
 def test_in_a_user_namespace_root_is_not_root(machine: Path) -> None:
     (machine / "proc/self/uid_map").write_text("0 0 1\n")
 

@@ -10,6 +10,7 @@ from bkrules.plugin import Mirror, SettingsError
 from bkrules.plugin.host import probe
 
 HOST = dataclasses.replace(probe("/nowhere/"), user_namespaces=1000, mapped_ids=4294967295)
+GVISOR = RootlessWorker(net="gvisor-tap-vsock", detach_netns=True)
 
 
 def test_a_range_is_made_in_each_cell_by_default() -> None:
@@ -38,6 +39,11 @@ def test_a_user_without_ranges_is_named_with_what_to_do() -> None:
         f"no range for 'nobody-has-this' in /etc/{name}" for name in ("subuid", "subgid")
     ]
     assert all("usermod --add-subuids 100000-165535" in lack.remedy for lack in lacks)
+
+
+def test_a_kernel_without_tap_devices() -> None:
+    assert [lack.what for lack in GVISOR.preflight(HOST)] == ["no /dev/net/tun"]
+    assert GVISOR.preflight(dataclasses.replace(HOST, tun=True)) == ()
 
 
 def test_ids_differ_where_results_may() -> None:
@@ -78,10 +84,12 @@ def test_settings_that_do_not_fit_together(settings: dict[str, object], name: st
 
 def test_commands_of_the_machine_only_where_they_are_used() -> None:
     ids = {"newuidmap", "newgidmap"}
-    network = {"ip", "mount", "nsenter", "unshare"}
+    network = {"mount", "nsenter", "unshare"}
 
     assert set(RootlessWorker().host_tools()) == ids
-    assert set(RootlessWorker(net="gvisor-tap-vsock", detach_netns=True).host_tools()) == ids | network
+    assert set(GVISOR.host_tools()) == ids | network
+    assert "ip" in GVISOR.tools()
+    assert "ip" not in RootlessWorker().tools()
     assert set(RootlessWorker(net="slirp4netns", detach_netns=True).host_tools()) == ids | network | {"slirp4netns"}
     assert set(RootlessWorker(snapshotter="fuse-overlayfs").host_tools()) == ids | {"fuse-overlayfs"}
 

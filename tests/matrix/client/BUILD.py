@@ -2,7 +2,16 @@
 
 from bkrules import glob, test_matrix
 
-WORKERS = ["//targets:" + name for name in ["oci", "oci_stargz", "containerd", "containerd_stargz", "rootless"]]
+# Those of BuildKit's own harness, but for dockerd.
+WORKERS = [
+    "//targets:oci",
+    "//targets:oci_stargz",
+    "//targets:containerd",
+    "//targets:containerd_stargz",
+    "//targets:containerd_rootless",
+    "//targets:rootless",
+    "//targets:rootless_gvisor",
+]
 
 test_matrix(
     name = "client_matrix",
