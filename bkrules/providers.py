@@ -20,10 +20,11 @@ class ToolchainInfo:
 
 @dataclass(frozen=True)
 class BinaryInfo:
-    """An executable, and the files of this machine that it cannot do without."""
+    """An executable, and the files of this machine that it cannot do without. `covered`: it writes to GOCOVERDIR when it ends."""
 
     file: Artifact
     also: tuple[Artifact, ...] = ()
+    covered: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,16 @@ class MirrorInfo:
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """A worker: the plugin's object, its id in the names of cells, and the binaries it runs by their names."""
+    """A worker: the plugin's object, its id in the names of cells, and the binaries it runs by their names.
+
+    `covered`: some of them write to GOCOVERDIR when they end.
+    """
 
     label: Label
     id: str
     worker: Worker
     tools: Mapping[str, Artifact]
+    covered: bool = False
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ ENVIRONMENT = {
     "TZ": "UTC",
 }
 """What every cell finds in its environment."""
+COVERAGE = "coverage"
+"""The folder of a cell for what its tools write to GOCOVERDIR. Only those find that variable that have such a tool."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ def sandbox_inputs(
         "unsupported": sorted(context.unsupported(info.worker.features())),
         "limits": {"memory": limits.memory << 20, "pids": limits.pids, "disk": limits.disk << 20},
     }
-    return SandboxInputs(inputs, dict(ENVIRONMENT), machine.host.features, spec)
+    environment = {**ENVIRONMENT, "GOCOVERDIR": f"/out/{COVERAGE}"} if info.covered else dict(ENVIRONMENT)
+    return SandboxInputs(inputs, environment, machine.host.features, spec)
 
 
 def with_tools(context: Context, sandbox: SandboxInputs, worker: WorkerInfo) -> SandboxInputs:

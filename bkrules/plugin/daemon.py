@@ -127,6 +127,18 @@ class Daemons:
                 if other.pidfd in found:
                     raise DaemonError(f"{other.name} died before it was ready: {self.status(other)}")
 
+    def end(self, timeout: float = 20) -> list[str]:
+        """End the daemons by SIGTERM, the last one first; the names of those that were not ended within so many seconds."""
+        late = []
+        for daemon in reversed(self.running):
+            began = time.monotonic()
+            signal.pidfd_send_signal(daemon.pidfd, signal.SIGTERM)
+            ended, _, _ = select.select([daemon.pidfd], [], [], timeout)
+            if not ended:
+                late.append(daemon.name)
+            note(self.logs, f"{daemon.name} {self.status(daemon)} {time.monotonic() - began:.3f} s after SIGTERM")
+        return late
+
     def dead(self) -> list[Daemon]:
         """The daemons that have ended."""
         found, _, _ = select.select([daemon.pidfd for daemon in self.running], [], [], 0)

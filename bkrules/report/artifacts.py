@@ -169,4 +169,8 @@ def action_folder(action: Action, out: Path) -> Path:
 def _restore(outputs: Mapping[str, Any], place: Path) -> None:
     place.mkdir(parents=True, exist_ok=True)
     for name, node in outputs.items():
-        shutil.copyfile(node.path, place / name)
+        files = node.files if isinstance(node, DirectoryNode) else {"": node}
+        for path, file in files.items():
+            target = place / name / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file.path, target)

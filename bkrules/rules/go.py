@@ -82,9 +82,12 @@ def _analyze_binary(context: Context) -> tuple[object, ...]:
     arguments = [*command, "-trimpath", "-buildvcs=false"]
     if context.attribute("build_tags"):
         arguments += ["-tags", ",".join(context.attribute("build_tags"))]
+    covered = context.attribute("coverpkg")
+    if covered:
+        arguments += ["-cover", "-coverpkg", ",".join(covered)]
     arguments += ["-ldflags", flags.strip(), "-o", name, target]
     action = context.declare("GoBuild", arguments, inputs, [name], environment=environment)
-    return (BinaryInfo(context.output(action, name)),)
+    return (BinaryInfo(context.output(action, name), covered=bool(covered)),)
 
 
 def _check_pin(context: Context, mod_path: str, module: str, version: str | None) -> None:
@@ -123,6 +126,12 @@ GO_BINARY = Rule(
         ),
         "build_tags": Attr("strings", "Go build tags.", default=()),
         "ldflags": Attr("strings", "More flags for the linker.", default=()),
+        "coverpkg": Attr(
+            "strings",
+            "Packages of which it counts what runs, as in 'github.com/moby/buildkit/...': Go's -cover and -coverpkg. Cells of a "
+            "worker with such a tool keep what it wrote in their folder `coverage`.",
+            default=(),
+        ),
         "cc": Attr("label", "A host_binary: the C compiler, for a command that needs cgo."),
         "toolchain": Attr("label", "The go_toolchain.", default="//:go"),
     },

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from bkrules.action import Action, Artifact, Cell, Source, Text, parameters
-from bkrules.analysis.cell_inputs import Limits, SandboxInputs, sandbox_inputs, updated, with_tools
+from bkrules.analysis.cell_inputs import COVERAGE, Limits, SandboxInputs, sandbox_inputs, updated, with_tools
 from bkrules.analysis.cell_rules import is_exclusive, skip_reason, time_factor
 from bkrules.analysis.context import Context
 from bkrules.analysis.matrix import choices, meaning, only_test
@@ -42,6 +42,9 @@ def _analyze(context: Context) -> tuple[object, ...]:
     )
     updaters, code = read_updaters(context)
     isolation, size = _one_of(context, "isolation", ISOLATION), _one_of(context, "size", SIZES)
+    if isolation != "cell" and (covered := [worker.id for worker in workers if worker.covered]):
+        what = f"tools of {covered[0]!r} write their coverage when they end, but 'isolation' is {isolation!r}"
+        raise context.error("bad-attribute", what, "isolation", "give these workers a matrix of their own")
     cells: list[Action] = []
     for module in modules:
         staged = {f"src/{file}": Source(file) for file in needed_files(context, module.path)}
@@ -89,7 +92,7 @@ def _declare(
         "TestCell",
         [parameters(parts.parameters)],
         {} if skip else parts.inputs,
-        OUTPUTS,
+        (*OUTPUTS, COVERAGE) if worker.covered else OUTPUTS,
         environment=parts.environment,
         platform=parts.platform,
         timeout=(context.attribute("timeout") or SIZES[size].timeout) * time_factor(test),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bkrules.action import Artifact
 from bkrules.analysis.context import Context
 from bkrules.errors import did_you_mean
 from bkrules.label import Label
@@ -32,8 +31,10 @@ def _analyze(context: Context) -> tuple[object, ...]:
         raise context.error(
             "unknown-attribute" if error.unknown else "bad-attribute", str(error), error.name, error.hint
         ) from error
-    tools = _tools(context, (*BASE_TOOLS, *worker.tools()))
-    return (WorkerInfo(context.label, context.attribute("id") or worker.id(), worker, tools),)
+    found = _tools(context, (*BASE_TOOLS, *worker.tools()))
+    tools = {name: tool.file for name, tool in found.items()}
+    covered = any(tool.covered for tool in found.values())
+    return (WorkerInfo(context.label, context.attribute("id") or worker.id(), worker, tools, covered),)
 
 
 def _implicit(target: Target, plugins: Plugins) -> list[Label]:
@@ -48,14 +49,14 @@ def _implicit(target: Target, plugins: Plugins) -> list[Label]:
     return [Label("", name) for name in names if name not in target.attributes["tools"]]
 
 
-def _tools(context: Context, wanted: tuple[str, ...]) -> dict[str, Artifact]:
+def _tools(context: Context, wanted: tuple[str, ...]) -> dict[str, BinaryInfo]:
     given: dict[str, Label] = context.attribute("tools")
     for name in given:
         if name not in wanted:
             raise context.error(
                 "unknown-tool", f"the worker runs no {name!r}", "tools", did_you_mean(name, wanted, "its tools")
             )
-    found: dict[str, Artifact] = {}
+    found: dict[str, BinaryInfo] = {}
     for name in wanted:
         label = given.get(name, Label("", name))
         if context.workspace.target(label) is None:
@@ -65,7 +66,7 @@ def _tools(context: Context, wanted: tuple[str, ...]) -> dict[str, Artifact]:
                 "plugin",
                 f"declare it in WORKSPACE.py:  go_binary(name = {name!r}, ...)  or  host_binary(name = {name!r})",
             )
-        found[name] = context.provider("tools", label, BinaryInfo, "a binary").file
+        found[name] = context.provider("tools", label, BinaryInfo, "a binary")
     return found
 
 

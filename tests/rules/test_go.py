@@ -49,6 +49,14 @@ def test_the_tests_of_a_package_are_built_instead(declared: Declared) -> None:
     assert declared("test = True").arguments == ("test", "-c", "-vet=off", *command)
 
 
+def test_what_runs_is_counted_where_that_is_asked_for(declared: Declared) -> None:
+    plain, counted = (
+        declared("").arguments,
+        declared('coverpkg = ["example.test/it/...", "example.test/more"]').arguments,
+    )
+    assert counted == (*plain[:3], "-cover", "-coverpkg", "example.test/it/...,example.test/more", *plain[3:])
+
+
 def test_another_pin_says_how_to_pin_the_tests_of_a_package(declared: Declared) -> None:
     Path("p/go.mod").write_text("module p\n\nrequire example.test/it v1.0.1\n")
 
