@@ -80,6 +80,14 @@ go_binary(
 )
 
 go_binary(
+    name = "dockerd",
+    module = "github.com/moby/moby/v2",
+    version = "v2.0.0-beta.24",
+    package = "cmd/dockerd",
+    mod = "//targets/tools/dockerd:go.mod",
+)
+
+go_binary(
     name = "box",
     srcs = ["//targets/tools/box:main.go"],
     mod = "//targets/tools/box:go.mod",

@@ -29,6 +29,8 @@ worker(name = "oci_stargz_proxy", plugin = "oci", snapshotter = "stargz", proxy 
 worker(name = "containerd", plugin = "containerd")
 worker(name = "containerd_stargz", plugin = "containerd+stargz")
 worker(name = "rootless", plugin = "rootless")
+worker(name = "dockerd", plugin = "dockerd")
+worker(name = "dockerd_graphdriver", plugin = "dockerd", store = "graphdriver")
 worker(name = "rootless_stargz", plugin = "rootless", snapshotter = "stargz")
 
 # The same plugins with other settings, and with other releases of their tools.

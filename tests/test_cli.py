@@ -45,7 +45,7 @@ BAD_BUILD_FILES = {
         [
             "unknown worker 'containerd-stargz'",
             "p/BUILD.py:2, attribute 'plugin'",
-            "did you mean 'containerd+stargz'? installed: containerd, containerd+stargz, oci, rootless",
+            "did you mean 'containerd+stargz'? installed: containerd, containerd+stargz, dockerd, oci, rootless",
             "bk-worker-containerd-stargz",
         ],
     ),

@@ -14,7 +14,6 @@ from bkrules.errors import UsageError
 if TYPE_CHECKING:
     from bkrules.commands.arguments import Commands
     from bkrules.label import Label
-    from bkrules.loading.workspace import Workspace
     from bkrules.rule import Target
 
 USUAL = "docker.io/library/busybox:latest"
@@ -33,7 +32,9 @@ def add(commands: Commands) -> None:
     )
     plugin.add_argument("--json", action="store_true", help="for list: print JSON")
     plugin.add_argument("--folder", default="plugins", help="for new: where its folder is made (default: %(default)s)")
-    plugin.add_argument("--mirror", metavar="LABEL", help="for check: the image_mirror; by default the only one")
+    plugin.add_argument(
+        "--mirror", default="", metavar="LABEL", help="for check: an image_mirror (default: the one beside the worker)"
+    )
     plugin.add_argument("--image", metavar="REFERENCE", help=f"for check: one of its images, with a shell ({USUAL})")
     add_execution(plugin)
 
@@ -68,6 +69,7 @@ def _list(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from bkrules.analyzed import analyze_targets, open_workspace, package_of
     from bkrules.build import execute
+    from bkrules.commands.targets import mirror_of
     from bkrules.conformance.checks import CHECKS, of_cells
     from bkrules.conformance.declare import conformance
     from bkrules.label import parse_pattern
@@ -82,7 +84,7 @@ def _check(arguments: argparse.Namespace) -> int:
     workers = [target for target in named if target.rule.name == "worker"]
     if not workers:
         raise nothing(f"no worker among {' '.join(patterns)}", "see `bk query 'kind(worker, //...)'`")
-    mirror = _mirror(workspace, arguments.mirror)
+    mirror = mirror_of(workspace, workers[0], arguments.mirror)
     target = conformance([one.label for one in workers], mirror.label, _image(mirror, arguments.image))
     analysis = analyze_targets(workspace, [target])
     wrong = 0
@@ -102,18 +104,6 @@ def _check(arguments: argparse.Namespace) -> int:
     if wrong and result.exit_code in (errors.SUCCESS, errors.MACHINE_LACKS):
         return errors.TESTS_FAILED
     return result.exit_code
-
-
-def _mirror(workspace: Workspace, label: str | None) -> Target:
-    from bkrules.label import parse_pattern
-
-    found = [one for one in workspace.match([parse_pattern(label or "//...", "")]) if one.rule.name == "image_mirror"]
-    if len(found) == 1:
-        return found[0]
-    names = ", ".join(str(one.label) for one in found) or "none"
-    raise UsageError(
-        "mirror", f"plugin check: which image_mirror? There is: {names}", hint="name one with --mirror=LABEL"
-    )
 
 
 def _image(mirror: Target, wanted: str | None) -> str:

@@ -15,16 +15,13 @@ from bkrules import errors
 from bkrules.action import Action
 from bkrules.analysis.context import Context
 from bkrules.analysis.runs import Runs
-from bkrules.analyzed import Analysis, analyze_targets, open_workspace, package_of
+from bkrules.analyzed import Analysis, analyze_targets, open_workspace
 from bkrules.commands.arguments import add_cache, add_cells, add_remote, command, nothing, remote_of, runs_of
 from bkrules.commands.cells import one_cell
 from bkrules.commands.harness import add_wishes, wishes_of
-from bkrules.errors import UsageError, did_you_mean
-from bkrules.label import parse_pattern
-from bkrules.loading.workspace import Workspace
+from bkrules.commands.targets import mirror_of, target_of
 from bkrules.options import Options
 from bkrules.report.summary import summarize
-from bkrules.rule import Target
 
 if TYPE_CHECKING:
     from bkrules.commands.arguments import Commands
@@ -57,8 +54,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from bkrules.analysis.session import declare_session
 
     workspace = open_workspace(".")
-    worker = _target(workspace, arguments.worker, "worker")
-    mirror = _target(workspace, arguments.mirror, "image_mirror") if arguments.mirror else _mirror(workspace, worker)
+    worker = target_of(workspace, arguments.worker, "worker")
+    mirror = mirror_of(workspace, worker, arguments.mirror)
     analysis = analyze_targets(workspace, [worker, mirror], Runs())
     own, other = (
         Context(target, workspace, analysis.plugins, analysis.machine, analysis.actions.providers)
@@ -140,36 +137,3 @@ def _inside(opened: Session, words: list[str]) -> tuple[int, dict[str, Any]]:
         os.close(terminal)
     last = opened.cell.result(FOREVER)
     return int(last.get("exit_code", errors.BUILD_FAILED)), last
-
-
-def _target(workspace: Workspace, text: str, rule: str) -> Target:
-    """The target of a rule that a label names, or the only one of that name. Raises UsageError."""
-    if text.startswith(("//", ":")):
-        target, *_ = workspace.match([parse_pattern(text, package_of(workspace, "."))])
-        if target.rule.name != rule:
-            hint = f"it must be a {rule}: {', '.join(str(one.label) for one in _all(workspace, '//...', rule))}"
-            raise UsageError("wrong-kind", f"{target.label} is a {target.rule.name}", hint=hint)
-        return target
-    known = _all(workspace, "//...", rule)
-    found = [target for target in known if target.label.name == text]
-    if len(found) != 1:
-        hint = did_you_mean(text, [target.label.name for target in known], f"{rule} targets")
-        if found:
-            hint = f"say which one: {', '.join(str(target.label) for target in found)}"
-        raise UsageError("unknown-target", f"{len(found) or 'no'} {rule} targets are called {text!r}", hint=hint)
-    return found[0]
-
-
-def _all(workspace: Workspace, pattern: str, rule: str) -> list[Target]:
-    return [target for target in workspace.match([parse_pattern(pattern)]) if target.rule.name == rule]
-
-
-def _mirror(workspace: Workspace, worker: Target) -> Target:
-    """The image_mirror beside a worker, or else the only one of the workspace. Raises UsageError."""
-    beside = _all(workspace, f"//{worker.label.package}:all", "image_mirror")
-    found = beside or _all(workspace, "//...", "image_mirror")
-    if len(found) != 1:
-        names = ", ".join(str(target.label) for target in found)
-        hint = f"say --mirror LABEL: {names}" if found else "declare one:  image_mirror(name = ..., images = {...})"
-        raise UsageError("which-mirror", f"there are {len(found)} mirrors for {worker.label}", hint=hint)
-    return found[0]

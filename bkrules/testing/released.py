@@ -78,5 +78,7 @@ def _mounts() -> list[str]:
             lines = table.read_text().splitlines()
         except OSError:
             continue  # it has ended
-        found.update(line.split()[4] for line in lines if line.split()[4].startswith(f"{Daemons.state}/"))
+        places = [(parts[3], parts[4]) for line in lines if (parts := line.split())]
+        # A folder that is mounted on itself holds nothing: so dockerd changes what its root shares.
+        found.update(place for root, place in places if place.startswith(f"{Daemons.state}/") and root != place)
     return sorted(found)

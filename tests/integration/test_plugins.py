@@ -24,7 +24,7 @@ def test_an_uninstalled_worker_is_unknown(tools: Space, environment: str) -> Non
     assert done.returncode == 1
     assert "error: //targets:rootless: unknown worker 'rootless'" in done.stderr
     assert "attribute 'plugin'" in done.stderr
-    assert "installed: containerd, containerd+stargz, oci\n" in done.stderr
+    assert "installed: containerd, containerd+stargz, dockerd, oci\n" in done.stderr
     assert "bk-worker-rootless" in done.stderr
     assert space.bk("build", "//targets:oci").returncode == 0
 

@@ -14,7 +14,15 @@ from spaces import Space
 
 TOOLS = (
     *("//:box", "//:buildctl", "//:buildkitd", "//:containerd", "//:containerd-fuse-overlayfs-grpc"),
-    *("//:containerd-shim-runc-v2", "//:containerd-stargz-grpc", "//:ctr", "//:ip", "//:mount.fuse3", "//:registry"),
+    *(
+        "//:containerd-shim-runc-v2",
+        "//:containerd-stargz-grpc",
+        "//:ctr",
+        "//:dockerd",
+        "//:ip",
+        "//:mount.fuse3",
+        "//:registry",
+    ),
     *(
         "//:rootlesskit",
         "//:runc",

@@ -1,6 +1,6 @@
 """The package //tests/matrix: tests that run in cells. It bounds which conftest.py they share."""
 
-from bkrules import test_matrix
+from bkrules import image_mirror, test_matrix
 
 # What users of pytest expect of it, in cells.
 test_matrix(
@@ -56,4 +56,27 @@ test_matrix(
     },
     exclude = [{"test": "test_reads_*", "mirror": "slow"}],
     size = "small",
+)
+
+# Docker's daemon, whose BuildKit is a worker too.
+image_mirror(
+    name = "dockerd_mirror",
+    images = {
+        "docker.io/library/busybox:latest": "//targets:busybox",
+        "docker.io/library/bulk:latest": "//targets:bulk",
+        "other.example/team/sample:1": "//targets:busybox",
+    },
+)
+
+test_matrix(
+    name = "dockerd_matrix",
+    tests = ["test_dockerd.py", "test_sandbox.py", "test_stargz.py", "test_workers.py"],
+    workers = ["//targets:dockerd", "//targets:dockerd_graphdriver"],
+    mirror = ":dockerd_mirror",
+    axes = {
+        "compression": {"gzip": "latest"},
+        "daemon": {"plain": "", "granted": {"buildkitd.toml": {"insecure-entitlements": ["network.host"]}}},
+    },
+    exclude = [{"daemon": "granted"}],
+    include = [{"daemon": "granted", "test": "test_an_entitlement_*"}],
 )

@@ -36,7 +36,7 @@ def test_its_snapshotter_makes_the_root_of_a_step(sandbox: Sandbox, tmp_path: Pa
     (root, options), *_ = (
         (line.partition(" - ")[2].split()[0], line.split()[5]) for line in lines if line.split()[4] == "/"
     )
-    kinds = {"overlayfs": "overlay", "native": "tmpfs", "fuse-overlayfs": "fuse.fuse-overlayfs"}
+    kinds = {"": "overlay", "overlayfs": "overlay", "native": "tmpfs", "fuse-overlayfs": "fuse.fuse-overlayfs"}
     assert root == kinds[sandbox.snapshotter]
     assert not {"nosuid", "nodev"} & set(options.split(",")), "files of an image may be setuid, and devices"
 
@@ -44,7 +44,8 @@ def test_its_snapshotter_makes_the_root_of_a_step(sandbox: Sandbox, tmp_path: Pa
 def test_a_rootless_daemon_has_no_privileges(sandbox: Sandbox) -> None:
     """Seen from the cell: another user, in another user namespace, as are all that it starts."""
     own = Path("/proc/self/ns/user").readlink()
-    names = {"buildkitd\n", "containerd\n"} if sandbox.containerd_address else {"buildkitd\n"}
+    names = {"dockerd\n"} if sandbox.docker_address else {"buildkitd\n"}
+    names |= {"containerd\n"} if sandbox.containerd_address else set()
     found = {path.read_text(): path.parent for path in Path("/proc").glob("[0-9]*/comm")}
     assert names <= set(found)
     for name in names:

@@ -16,7 +16,7 @@ WORKERS = [
 test_matrix(
     name = "client_matrix",
     tests = glob(["test_*.py"], exclude = ["test_lazy.py", "test_s3.py"]),
-    workers = WORKERS,
+    workers = [*WORKERS, "//targets:dockerd", "//targets:dockerd_graphdriver"],
     mirror = "//targets:mirror",
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from builder import BUSYBOX, UNIQUE, Builder
 
 from bkrules.testing.sandbox import Sandbox
@@ -39,6 +40,7 @@ def test_pruned_steps_run_again(build: Builder, sandbox: Sandbox) -> None:
     assert unique(build) != before
 
 
+@pytest.mark.requires("cache_export", "cache_import", "cache_backend_registry")
 def test_cache_by_a_registry(build: Builder, sandbox: Sandbox) -> None:
     cache = f"type=registry,ref={sandbox.new_registry()}/cache:1,registry.insecure=true"
     before = unique(build, f"--export-cache={cache},mode=max")
@@ -46,12 +48,14 @@ def test_cache_by_a_registry(build: Builder, sandbox: Sandbox) -> None:
     assert unique(build, f"--import-cache={cache}") == before
 
 
+@pytest.mark.requires("cache_export", "cache_import", "cache_backend_local")
 def test_cache_by_a_folder(build: Builder, sandbox: Sandbox, tmp_path: Path) -> None:
     before = unique(build, f"--export-cache=type=local,dest={tmp_path}/cache,mode=max")
     sandbox.run("prune --all")
     assert unique(build, f"--import-cache=type=local,src={tmp_path}/cache") == before
 
 
+@pytest.mark.requires("cache_import", "direct_push")
 def test_cache_in_the_image(build: Builder, sandbox: Sandbox) -> None:
     name = f"{sandbox.new_registry()}/image:1"
     push = f"--output=type=image,name={name},push=true,registry.insecure=true"
@@ -61,6 +65,7 @@ def test_cache_in_the_image(build: Builder, sandbox: Sandbox) -> None:
     assert unique(build, f"--import-cache=type=registry,ref={name},registry.insecure=true") == before
 
 
+@pytest.mark.requires("cache_export", "cache_import")
 def test_cache_with_intermediate_stages(build: Builder, sandbox: Sandbox, tmp_path: Path) -> None:
     """`mode=max` keeps steps of stages that are not in the result, `mode=min` does not."""
     dockerfile = f"{BUSYBOX}{UNIQUE}{BUSYBOX}COPY --from=0 /unique /copy\nRUN cat /copy > /unique\n"

@@ -71,6 +71,7 @@ def test_a_heredoc(build: Builder) -> None:
     assert [(out / name).read_text() for name in ("here/one", "here/two", "a", "b")] == ["1\n", "2\n", "a\n", "b\n"]
 
 
+@pytest.mark.requires("oci_exporter")
 def test_owner_and_mode_of_a_copy(build: Builder) -> None:
     layout = build.layout(f"{BUSYBOX}COPY --chown=1000:2000 --chmod=0751 Dockerfile /d\n")
     with layout.layer(-1) as tar:
@@ -78,6 +79,7 @@ def test_owner_and_mode_of_a_copy(build: Builder) -> None:
     assert (member.uid, member.gid, stat.S_IMODE(member.mode)) == (1000, 2000, 0o751)
 
 
+@pytest.mark.requires("oci_exporter")
 def test_links_and_deletions(build: Builder) -> None:
     steps = ("mkdir /d && echo 1 > /d/a && echo 2 > /d/b", "rm /d/a", "rm -rf /d && mkdir /d && echo 3 > /d/c")
     dockerfile = BUSYBOX + "".join(f"RUN {step}\n" for step in steps)
@@ -88,6 +90,7 @@ def test_links_and_deletions(build: Builder) -> None:
         assert "d/.wh.a" in tar.getnames()
 
 
+@pytest.mark.requires("oci_exporter")
 def test_the_configuration_of_the_image(build: Builder) -> None:
     lines = (
         'ENV GREETING=hello\nWORKDIR /work\nUSER 1000\nEXPOSE 80\nLABEL a=b\nENTRYPOINT ["/bin/echo"]\nCMD ["hello"]\n'

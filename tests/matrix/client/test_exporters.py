@@ -8,6 +8,7 @@ import stat
 import tarfile
 from pathlib import Path
 
+import pytest
 from builder import BUSYBOX, Builder, Layout, read
 
 from bkrules.testing.sandbox import Sandbox
@@ -33,6 +34,7 @@ def test_tar_has_the_files(build: Builder, tmp_path: Path) -> None:
         assert read(tar, "hello.txt") == b"hello\n"
 
 
+@pytest.mark.requires("oci_exporter")
 def test_oci_is_a_layout_whose_digests_are_right(build: Builder) -> None:
     layout = build.layout(HELLO)
     for digest, data in layout.blobs.items():
@@ -45,6 +47,7 @@ def test_oci_is_a_layout_whose_digests_are_right(build: Builder) -> None:
         assert read(tar, "hello.txt") == b"hello\n"
 
 
+@pytest.mark.requires("oci_exporter")
 def test_docker_is_an_archive_with_its_name(build: Builder, tmp_path: Path) -> None:
     archive = tmp_path / "image.tar"
     build(HELLO, f"--output=type=docker,dest={archive},name=example.com/hello:1")
@@ -55,6 +58,7 @@ def test_docker_is_an_archive_with_its_name(build: Builder, tmp_path: Path) -> N
         assert all(name in tar.getnames() for name in image["Layers"])
 
 
+@pytest.mark.requires("oci_exporter")
 def test_layers_are_compressed_as_asked(build: Builder) -> None:
     for kind, magic in {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}.items():
         layout = build.layout(HELLO, attributes=f",compression={kind},force-compression=true,oci-mediatypes=true")
@@ -66,6 +70,7 @@ def test_layers_are_compressed_as_asked(build: Builder) -> None:
     assert digests == layout.config()["rootfs"]["diff_ids"]
 
 
+@pytest.mark.requires("oci_exporter")
 def test_several_exports_of_one_build(build: Builder, tmp_path: Path) -> None:
     local, archive = tmp_path / "out", tmp_path / "image.tar"
     build(HELLO, f"--output=type=local,dest={local}", f"--output=type=oci,dest={archive}")
@@ -73,6 +78,7 @@ def test_several_exports_of_one_build(build: Builder, tmp_path: Path) -> None:
     assert Layout.read(archive).manifest()["layers"]
 
 
+@pytest.mark.requires("direct_push")
 def test_what_was_pushed_can_be_built_upon(build: Builder, sandbox: Sandbox) -> None:
     name = f"{sandbox.new_registry()}/hello:1"
     build(HELLO, f"--output=type=image,name={name},push=true,registry.insecure=true")

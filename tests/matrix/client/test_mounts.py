@@ -49,6 +49,7 @@ def agent(tmp_path: Path) -> Iterator[Path]:
         thread.join()
 
 
+@pytest.mark.requires("oci_exporter")
 def test_a_secret_is_seen_by_its_step_and_kept_nowhere(build: Builder, token: Path) -> None:
     dockerfile = (
         f"{BUSYBOX}RUN --mount=type=secret,id=token,mode=0400 test -s /run/secrets/token\n"

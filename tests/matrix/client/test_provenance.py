@@ -25,6 +25,7 @@ def statement(layout: Layout) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.requires("oci_exporter", "provenance")
 def test_provenance_names_what_was_built_from_what(build: Builder, sandbox: Sandbox) -> None:
     layout = build.layout(f"{BUSYBOX}RUN echo hello > /hello.txt\n", "--opt=attest:provenance=mode=max")
     found = statement(layout)
@@ -36,11 +37,13 @@ def test_provenance_names_what_was_built_from_what(build: Builder, sandbox: Sand
     assert "echo hello > /hello.txt" in str(found["predicate"])
 
 
+@pytest.mark.requires("oci_exporter", "provenance")
 def test_no_provenance_when_it_is_not_wanted(build: Builder) -> None:
     layout = build.layout(BUSYBOX)
     assert "layers" in layout.document(layout.index["manifests"][0]["digest"])
 
 
+@pytest.mark.requires("oci_exporter")
 def test_the_same_image_at_any_time(build: Builder) -> None:
     dockerfile = f"{BUSYBOX}RUN echo hello > /hello.txt\n"
     options = (f"--opt=build-arg:SOURCE_DATE_EPOCH={EPOCH}", "--no-cache")
@@ -52,6 +55,7 @@ def test_the_same_image_at_any_time(build: Builder) -> None:
         assert max(member.mtime for member in tar) <= EPOCH
 
 
+@pytest.mark.requires("oci_exporter")
 def test_annotations(build: Builder) -> None:
     layout = build.layout(BUSYBOX, attributes=",annotation.org.opencontainers.image.title=hello")
     assert layout.manifest()["annotations"]["org.opencontainers.image.title"] == "hello"

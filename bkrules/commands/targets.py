@@ -1,0 +1,44 @@
+"""Targets as they are named on a command line, by a label or by their own name."""
+
+from __future__ import annotations
+
+from bkrules.analyzed import package_of
+from bkrules.errors import UsageError, did_you_mean
+from bkrules.label import parse_pattern
+from bkrules.loading.workspace import Workspace
+from bkrules.rule import Target
+
+
+def target_of(workspace: Workspace, text: str, rule: str) -> Target:
+    """The target of a rule that a label names, or the only one of that name. Raises UsageError."""
+    if text.startswith(("//", ":")):
+        target, *_ = workspace.match([parse_pattern(text, package_of(workspace, "."))])
+        if target.rule.name != rule:
+            hint = f"it must be a {rule}: {', '.join(str(one.label) for one in _all(workspace, '//...', rule))}"
+            raise UsageError("wrong-kind", f"{target.label} is a {target.rule.name}", hint=hint)
+        return target
+    known = _all(workspace, "//...", rule)
+    found = [target for target in known if target.label.name == text]
+    if len(found) != 1:
+        hint = did_you_mean(text, [target.label.name for target in known], f"{rule} targets")
+        if found:
+            hint = f"say which one: {', '.join(str(target.label) for target in found)}"
+        raise UsageError("unknown-target", f"{len(found) or 'no'} {rule} targets are called {text!r}", hint=hint)
+    return found[0]
+
+
+def _all(workspace: Workspace, pattern: str, rule: str) -> list[Target]:
+    return [target for target in workspace.match([parse_pattern(pattern)]) if target.rule.name == rule]
+
+
+def mirror_of(workspace: Workspace, worker: Target, text: str = "") -> Target:
+    """The image_mirror that is named, or else the one beside a worker, or the only one of the workspace. Raises UsageError."""
+    if text:
+        return target_of(workspace, text, "image_mirror")
+    beside = _all(workspace, f"//{worker.label.package}:all", "image_mirror")
+    found = beside or _all(workspace, "//...", "image_mirror")
+    if len(found) != 1:
+        names = ", ".join(str(target.label) for target in found)
+        hint = f"say --mirror LABEL: {names}" if found else "declare one:  image_mirror(name = ..., images = {...})"
+        raise UsageError("which-mirror", f"there are {len(found)} mirrors for {worker.label}", hint=hint)
+    return found[0]

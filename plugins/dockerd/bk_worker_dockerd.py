@@ -1,0 +1,125 @@
+"""The dockerd worker: the BuildKit inside of Docker's daemon, which is asked on the daemon's own socket."""
+
+from __future__ import annotations
+
+import json
+import socket
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bk_worker_containerd as containerd
+
+from bkrules.plugin import FEATURES, Backend, Daemons, Mirror, Register, Worker, buildkitd, hookimpl, one_of, setting
+
+STORES = {"containerd": "dockerd-containerd", "graphdriver": "dockerd"}
+"""Where images are kept, and the worker's name in BuildKit's harness."""
+
+HOSTS = Path("/etc/docker/certs.d")
+"""Where dockerd looks for the mirrors of a registry; no setting says otherwise."""
+
+# What the harness says that it cannot do; the second with images in a graph driver.
+_NOWHERE = frozenset({"cni_network", "security_mode"})
+_GRAPHDRIVER = frozenset(
+    {
+        *("cache_export", "cache_import", "multi_cache_export"),
+        *("cache_backend_azblob", "cache_backend_gha", "cache_backend_local"),
+        *("cache_backend_registry", "cache_backend_s3"),
+        *("image_exporter", "oci_exporter", "oci_layout", "direct_push"),
+        *("multi_platform", "provenance", "sbom"),
+    }
+)
+
+
+def daemon_json(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Docker's configuration that says what this buildkitd.toml says, as BuildKit's harness derives it too."""
+    granted = document.get("insecure-entitlements", [])
+    entitlements = {"network-host": "network.host" in granted, "security-insecure": "security.insecure" in granted}
+    return {
+        "builder": {"gc": {"enabled": False}, "entitlements": entitlements},
+        "data-root": str(Daemons.state / "docker"),
+        "exec-root": str(Daemons.run / "docker"),
+        "pidfile": str(Daemons.run / "docker.pid"),
+        "containerd": containerd.socket(),
+        "cdi-spec-dirs": list(document.get("cdi", {}).get("specDirs", [])),
+        "debug": True,
+        "dns": list(document.get("dns", {}).get("nameservers", [])),
+        # The cell's network is its own, and leads nowhere.
+        "iptables": False,
+        "ip6tables": False,
+        "ip-forward": False,
+        "userland-proxy": False,
+    }
+
+
+def hosts_toml(document: Mapping[str, Any]) -> dict[str, str]:
+    """The files of HOSTS for the mirrors of this buildkitd.toml, by registry."""
+    plain = {host for host, said in document["registry"].items() if said.get("http")}
+    found = {}
+    for host, said in document["registry"].items():
+        mirrors = [f"{'http' if mirror in plain else 'https'}://{mirror}" for mirror in said.get("mirrors", ())]
+        found[host] = "".join(f'[host."{mirror}"]\ncapabilities = ["pull", "resolve"]\n' for mirror in mirrors)
+    return {host: text for host, text in found.items() if text}
+
+
+@dataclass(frozen=True)
+class DockerdWorker(Worker):
+    """dockerd on a containerd of the cell's own."""
+
+    name = "dockerd"
+
+    store: str = setting("containerd", "where images are kept: containerd, or graphdriver, which Docker had before")
+
+    def check(self) -> None:
+        one_of("store", self.store, tuple(STORES))
+
+    def id(self) -> str:
+        return STORES[self.store]
+
+    def tools(self) -> tuple[str, ...]:
+        return ("dockerd", "containerd", "containerd-shim-runc-v2", "ctr", "runc")
+
+    def features(self) -> frozenset[str]:
+        return FEATURES - _NOWHERE - (_GRAPHDRIVER if self.store == "graphdriver" else frozenset())
+
+    def configuration(self, mirror: Mirror) -> Mapping[str, Mapping[str, Any]]:
+        return {
+            buildkitd.CONFIGURATION: buildkitd.configuration(mirror),
+            containerd.CONFIGURATION: containerd.configuration(),
+        }
+
+    @contextmanager
+    def start(self, daemons: Daemons) -> Iterator[Backend]:
+        document = tomllib.loads((daemons.configuration / buildkitd.CONFIGURATION).read_text())
+        settings = daemons.run / "daemon.json"
+        settings.write_text(json.dumps(daemon_json(document)))
+        for host, text in hosts_toml(document).items():
+            (HOSTS / host).mkdir(parents=True)
+            (HOSTS / host / "hosts.toml").write_text(text)
+        daemons.start("containerd", containerd.arguments())
+        path = daemons.run / "docker.sock"
+        flags = ["--config-file", str(settings), "--host", "fd://"]
+        flags += ["--feature", f"containerd-snapshotter={str(self.store == 'containerd').lower()}"]
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            path.chmod(0o666)
+            listener.listen(64)
+            daemons.start("dockerd", ["dockerd", *flags], listener=listener)
+        address = f"unix://{path}"
+        yield Backend(
+            address=address,
+            docker_address=address,
+            debug_address=address,
+            snapshotter="overlayfs" if self.store == "containerd" else "",
+            containerd_address=containerd.socket(),
+            cdi_spec_dir=str(buildkitd.CDI_SPEC_DIR),
+        )
+
+
+@hookimpl
+def bk_register_workers(register: Register) -> None:
+    """The workers of this distribution."""
+    register(DockerdWorker)
