@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bkrules.execution.cell import _is_closed, exhausted
+from bkrules.execution.cell import _end_in_order, _is_closed, exhausted
+from bkrules.plugin import Daemons
 
 
 @pytest.fixture
@@ -61,3 +62,21 @@ def test_a_channel_is_closed_once_the_other_end_is() -> None:
         far.close()
 
         assert _is_closed(near)
+
+
+class Late(Daemons):
+    """Daemons of which SIGTERM does not end one."""
+
+    def end(self, timeout: float = 20) -> list[str]:
+        return ["buildkitd"]
+
+
+@pytest.mark.parametrize(
+    ("status", "then"), [("passed", {"status": "failed", "class": "infrastructure"}), ("failed", {}), ("skipped", {})]
+)
+def test_a_daemon_that_keeps_its_coverage_fails_what_passed(
+    status: str, then: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOCOVERDIR", str(tmp_path))
+    reason = {"reason": "without coverage, since SIGTERM did not end buildkitd"} if then else {}
+    assert _end_in_order(Late({}), {"status": status}) == {**then, **reason}
