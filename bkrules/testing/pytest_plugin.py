@@ -10,6 +10,7 @@ import pytest
 from bkrules.testing.sandbox import Sandbox
 
 if TYPE_CHECKING:
+    from bkrules.testing.actions_cache import ActionsCache
     from bkrules.testing.s3 import S3Server
     from bkrules.testing.servers import HttpServer
 
@@ -49,6 +50,15 @@ def s3_server(sandbox: Sandbox) -> Iterator[S3Server]:
 
     with s3.s3_server(sandbox.log_folder) as server:
         yield server
+
+
+@pytest.fixture
+def actions_cache(sandbox: Sandbox) -> Iterator[ActionsCache]:
+    """The cache service of GitHub Actions in this cell; the matrix has actions-cache in its `tools`."""
+    from bkrules.testing import actions_cache
+
+    with actions_cache.actions_cache(sandbox.log_folder) as service:
+        yield service
 
 
 @pytest.fixture

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import which
 
-from bkrules.testing.started import wait_until_ready
+from bkrules.testing.started import running
 
 TOOL = "versitygw"
 
@@ -58,8 +56,6 @@ def s3_server(log_folder: Path) -> Iterator[S3Server]:
 
     Raises RuntimeError when the cell has no versitygw, and when it does not start.
     """
-    if which(TOOL) is None:
-        raise RuntimeError(f"this cell has no {TOOL}: the test_matrix needs a go_binary of it in 'tools'")
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     folder = Path(tempfile.mkdtemp(prefix="s3-"))
@@ -70,14 +66,8 @@ def s3_server(log_folder: Path) -> Iterator[S3Server]:
     # Metadata in a folder of its own: not every file system of a cell has extended attributes.
     backend = ["posix", "--sidecar", str(folder / "metadata"), str(served.folder)]
     log = log_folder / f"{TOOL}.log"
-    with log.open("a") as output:
-        process = subprocess.Popen([TOOL, "--port", address, *keys, *backend], stdout=output, stderr=output)
-    try:
-        wait_until_ready(process, lambda: _answers(address), log)
+    with running([TOOL, "--port", address, *keys, *backend], log, lambda: _answers(address)):
         yield served
-    finally:
-        process.kill()  # asked to end, it would wait 10 seconds for a connection that a client has left open
-        process.wait()
 
 
 def _answers(address: str) -> bool:

@@ -15,18 +15,27 @@ WORKERS = [
 
 test_matrix(
     name = "client_matrix",
-    tests = glob(["test_*.py"], exclude = ["test_lazy.py", "test_s3.py"]),
+    tests = glob(["test_*.py"], exclude = ["test_gha.py", "test_lazy.py", "test_s3.py"]),
     workers = [*WORKERS, "//targets:dockerd", "//targets:dockerd_graphdriver"],
     mirror = "//targets:mirror",
 )
 
-# Build caches in a bucket. Apart from the others, which need not wait until the server is compiled.
+# Build caches in a bucket, and in the service of GitHub Actions. Apart from the others, which need not wait until these
+# servers are compiled.
 test_matrix(
     name = "s3_matrix",
     tests = ["test_s3.py"],
     workers = WORKERS,
     mirror = "//targets:mirror",
     tools = ["//targets/tools/versitygw:versitygw"],
+)
+
+test_matrix(
+    name = "gha_matrix",
+    tests = ["test_gha.py"],
+    workers = WORKERS,
+    mirror = "//targets:mirror",
+    tools = ["//targets/tools/actions-cache:actions-cache"],
 )
 
 # Each way to pull lazily, and two workers that do not.

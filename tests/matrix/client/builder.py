@@ -83,6 +83,21 @@ class Layout:
         return tarfile.open(fileobj=io.BytesIO(self.blobs[digest]))
 
 
+def exported(build: Builder, cache: str) -> str:
+    """Build with this cache to fill, and forget it all; what a step wrote that writes something else whenever it runs."""
+    written = (build.files(BUSYBOX + UNIQUE, f"--export-cache={cache},mode=max") / "unique").read_text()
+    build.sandbox.run("prune --all")
+    return written
+
+
+def imported(build: Builder, cache: str) -> tuple[str, str]:
+    """Build with this cache to read from; what the step wrote, and what buildctl said. All is forgotten afterwards."""
+    out = build.folder / "out"
+    said = build(BUSYBOX + UNIQUE, f"--import-cache={cache}", f"--output=type=local,dest={out}").stderr
+    build.sandbox.run("prune --all")
+    return (out / "unique").read_text(), said
+
+
 def read(tar: tarfile.TarFile, name: str) -> bytes:
     """A file of an archive."""
     member = tar.extractfile(name)

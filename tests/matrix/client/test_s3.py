@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from builder import BUSYBOX, UNIQUE, Builder
+from builder import BUSYBOX, UNIQUE, Builder, exported, imported
 
 from bkrules.testing.s3 import S3Server
 from bkrules.testing.sandbox import CommandFailed, Sandbox
 
 pytestmark = pytest.mark.requires("cache_export", "cache_import", "cache_backend_s3")
-
-
-def exported(build: Builder, cache: str) -> str:
-    """Build with this cache to fill, and forget it all; what a step wrote that writes something else whenever it runs."""
-    written = (build.files(BUSYBOX + UNIQUE, f"--export-cache={cache},mode=max") / "unique").read_text()
-    build.sandbox.run("prune --all")
-    return written
-
-
-def imported(build: Builder, cache: str) -> tuple[str, str]:
-    """Build with this cache to read from; what the step wrote, and what buildctl said. All is forgotten afterwards."""
-    out = build.folder / "out"
-    said = build(BUSYBOX + UNIQUE, f"--import-cache={cache}", f"--output=type=local,dest={out}").stderr
-    build.sandbox.run("prune --all")
-    return (out / "unique").read_text(), said
 
 
 def test_cache_by_a_bucket(build: Builder, s3_server: S3Server) -> None:
