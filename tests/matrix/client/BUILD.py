@@ -33,7 +33,7 @@ test_matrix(
 test_matrix(
     name = "gha_matrix",
     tests = ["test_gha.py"],
-    workers = WORKERS,
+    workers = [*WORKERS, "//targets:dockerd"],
     mirror = "//targets:mirror",
     tools = ["//targets/tools/actions-cache:actions-cache"],
 )

@@ -65,6 +65,16 @@ def test_cache_in_the_image(build: Builder, sandbox: Sandbox) -> None:
     assert unique(build, f"--import-cache=type=registry,ref={name},registry.insecure=true") == before
 
 
+@pytest.mark.requires("multi_cache_export")
+def test_several_caches_of_one_build(build: Builder, sandbox: Sandbox, tmp_path: Path) -> None:
+    by_registry = f"type=registry,ref={sandbox.new_registry()}/cache:1,registry.insecure=true"
+    exports = (f"{by_registry},mode=max", f"type=local,dest={tmp_path}/cache,mode=max")
+    before = unique(build, *(f"--export-cache={one}" for one in exports))
+    for cache in (by_registry, f"type=local,src={tmp_path}/cache"):
+        sandbox.run("prune --all")
+        assert unique(build, f"--import-cache={cache}") == before
+
+
 @pytest.mark.requires("cache_export", "cache_import")
 def test_cache_with_intermediate_stages(build: Builder, sandbox: Sandbox, tmp_path: Path) -> None:
     """`mode=max` keeps steps of stages that are not in the result, `mode=min` does not."""
