@@ -2,8 +2,9 @@
 //
 // The upstream command of that name lives in a module of its own that no module
 // registry serves; its library does. This main keeps the flags that callers of
-// the upstream command use, and adds sd_notify, so that nobody has to poll the
-// socket to learn that it is ready.
+// the upstream command use and where it looks for credentials, Docker's
+// configuration. It adds sd_notify, so that nobody has to poll the socket to
+// learn that it is ready.
 package main
 
 import (
@@ -21,6 +22,7 @@ import (
 	"github.com/containerd/containerd/v2/contrib/snapshotservice"
 	"github.com/containerd/log"
 	"github.com/containerd/stargz-snapshotter/service"
+	"github.com/containerd/stargz-snapshotter/service/keychain/dockerconfig"
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/pelletier/go-toml/v2"
 	"google.golang.org/grpc"
@@ -54,7 +56,8 @@ func run(address, root, configPath, logLevel string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 
-	snapshotter, err := service.NewStargzSnapshotterService(ctx, root, cfg)
+	credentials := service.WithCredsFuncs(dockerconfig.NewDockerconfigKeychain(ctx))
+	snapshotter, err := service.NewStargzSnapshotterService(ctx, root, cfg, credentials)
 	if err != nil {
 		return fmt.Errorf("create snapshotter: %w", err)
 	}
