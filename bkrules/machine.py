@@ -29,6 +29,7 @@ IN_CELLS = (
     "audit",
     "cell",
     "cgroups",
+    "control",
     "devices",
     "egress",
     "janitor",

@@ -24,6 +24,7 @@ from typing import Any
 
 from bkrules.execution import linux
 from bkrules.execution.audit import fuse_connections
+from bkrules.execution.control import Control, answer
 from bkrules.execution.devices import DEVICES, make_devices
 from bkrules.execution.messages import receive, send
 from bkrules.execution.shared_cell import run_tests
@@ -58,6 +59,8 @@ ETC = {
 COVERAGE = "GOCOVERDIR"
 _FULL = 1 << 20
 _LAST_WORDS = 2.0
+PATIENCE = 20.0
+"""The longest in seconds that a daemon may take to end or to be ready again when a test asks for it."""
 Program = Callable[[Backend, Mapping[str, Any], Daemons], dict[str, Any]]
 
 
@@ -160,16 +163,21 @@ def build_root(spec: Mapping[str, Any]) -> None:
     linux.pivot_root(root)
 
 
-def _attended(daemons: Daemons, timeout: float, program: Callable[[], int]) -> dict[str, Any]:
-    """Run `program` in a child whose output is test.log, and reap whatever ends meanwhile. Its status, or why there is none."""
+def _attended(daemons: Daemons, timeout: float, program: Callable[[Control], int]) -> dict[str, Any]:
+    """Run `program` in a child whose output is test.log, and do what it asks for. Its status, or why there is none."""
     sys.stdout.flush()
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
     if pid == 0:
         linux.set_name("test")
-        _run_child(daemons, program)
+        near.close()
+        control = Control([daemon.name for daemon in daemons.running], far)
+        _run_child(daemons, lambda: program(control))
+    far.close()
     ended = os.pidfd_open(pid)
-    found, _, _ = select.select([ended], [], [], timeout)
-    if not found:
+    with near:
+        in_time = _ends(ended, near, daemons, time.monotonic() + timeout)
+    if not in_time:
         stopped = [f"{daemon.name} is stopped" for daemon in daemons.running if daemons.is_stopped(daemon)]
         reason = "; ".join([f"it took more than {timeout:g} s", *stopped])
         note(daemons.logs, reason)
@@ -184,6 +192,17 @@ def _attended(daemons: Daemons, timeout: float, program: Callable[[], int]) -> d
         return {"status": "passed"}
     reason = f"exit status {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
     return {"status": "failed", "class": "test", "reason": reason}
+
+
+def _ends(ended: int, channel: socket.socket, daemons: Daemons, deadline: float) -> bool:
+    """Whether a child ends before `deadline`. Meanwhile it may ask for something on the channel."""
+    watched: list[int | socket.socket] = [ended, channel]
+    while found := select.select(watched, [], [], max(0, deadline - time.monotonic()))[0]:
+        if ended in found:
+            return True
+        if not answer(channel, daemons, max(0, min(PATIENCE, deadline - time.monotonic()))):
+            watched = [ended]
+    return False
 
 
 def _end_in_time(daemons: Daemons, pid: int, ended: int) -> None:
@@ -241,7 +260,7 @@ def _run_child(daemons: Daemons, program: Callable[[], int]) -> None:
 def run_commands(backend: Backend, spec: Mapping[str, Any], daemons: Daemons) -> dict[str, Any]:
     """The program of an action that is a list of commands."""
 
-    def program() -> int:
+    def program(_: Control) -> int:
         environment = {**os.environ, "BUILDKIT_HOST": backend.address, **backend.extra_env}
         for command in spec["commands"]:
             code = os.spawnvpe(os.P_WAIT, command[0], command, environment)
@@ -257,7 +276,7 @@ def run_test(backend: Backend, spec: Mapping[str, Any], daemons: Daemons) -> dic
     from bkrules.testing import in_cell
 
     outcome = daemons.run / "outcome.json"
-    result = _attended(daemons, spec["timeout"], lambda: in_cell.main(backend, spec, str(outcome)))
+    result = _attended(daemons, spec["timeout"], lambda control: in_cell.main(backend, spec, control, str(outcome)))
     if result.get("class") in (None, "test") and outcome.exists():
         result |= json.loads(outcome.read_text())
     elif result["status"] == "passed":

@@ -58,7 +58,8 @@ def run_tests(
             os.close(descriptor)
         (daemons.logs / "test.log").unlink(missing_ok=True)
         (daemons.run / "outcome.json").unlink(missing_ok=True)
-        tainted = ["what the test left, since it was ended"] if result["status"] == "timed out" else []
+        tainted = [f"{name}, which the test has stopped" for name in daemons.stopped]
+        tainted += ["what the test left, since it was ended"] if result["status"] == "timed out" else []
         if not tainted and not daemons.dead():
             reset(backend)
             now = state(backend, daemons, worker)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bkrules.plugin.daemon import Daemons
+from bkrules.plugin.daemon import BACKLOG, Daemons
 from bkrules.plugin.host import goarch
 from bkrules.plugin.worker import Backend, Mirror
 
@@ -74,7 +74,7 @@ def start(daemons: Daemons, flags: Sequence[str], *, environment: Mapping[str, s
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         path.chmod(0o666)
-        listener.listen(64)
+        listener.listen(BACKLOG)
         daemons.start("buildkitd", arguments("fd://", daemons.run, flags), environment=environment, listener=listener)
     return f"unix://{path}"
 

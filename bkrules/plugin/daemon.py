@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shlex
@@ -14,11 +15,13 @@ from pathlib import Path
 
 from bkrules.plugin.cell_log import note
 
+BACKLOG = 64
+"""How many connections wait at a socket that is handed to a daemon."""
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
 
 
 class DaemonError(Exception):
-    """A daemon died, or was not ready in time."""
+    """A daemon died, or was not ready or did not end in time, or there is none of that name."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,18 @@ class User:
     home: str
 
 
+@dataclass(frozen=True)
+class _Way:
+    """How a daemon is started, each time. `address` is the path of the socket that it is handed."""
+
+    name: str
+    arguments: Sequence[str]
+    environment: Mapping[str, str] | None
+    user: User | None
+    inside: Path | None
+    address: str
+
+
 @dataclass
 class Daemon:
     """A started daemon. `ready` is the socket on which it says so, `began` when it was started, on the monotonic clock."""
@@ -40,6 +55,7 @@ class Daemon:
     pidfd: int
     ready: socket.socket
     began: float
+    way: _Way
 
 
 class Daemons:
@@ -55,6 +71,7 @@ class Daemons:
         self.environment = dict(environment)
         self.patience = patience
         self.running: list[Daemon] = []
+        self.stopped: dict[str, Daemon] = {}
         self.more_flags: Mapping[str, Sequence[str]] = {}
         self.more_environment: Mapping[str, Mapping[str, str]] = {}
 
@@ -65,14 +82,14 @@ class Daemons:
         *,
         environment: Mapping[str, str] | None = None,
         user: User | None = None,
-        inside: int | None = None,
+        inside: Path | None = None,
         listener: socket.socket | None = None,
         timeout: float = 20,
     ) -> Daemon:
         """Start `arguments` and return once it has sent READY=1 (sd_notify). `listener` is handed over as LISTEN_FDS.
 
-        `inside` is the id of a process: the daemon enters its user and mount namespaces, and is root in the first. `timeout`
-        is in seconds. Raises DaemonError when the daemon dies before or is not ready by then.
+        `inside` is a file with the id of a process: the daemon enters its user and mount namespaces, and is root in the first.
+        `timeout` is in seconds. Raises DaemonError when the daemon dies before or is not ready by then.
         """
         daemon = self.spawn(name, arguments, environment=environment, user=user, inside=inside, listener=listener)
         self.wait_ready(daemon, timeout)
@@ -85,11 +102,16 @@ class Daemons:
         *,
         environment: Mapping[str, str] | None = None,
         user: User | None = None,
-        inside: int | None = None,
+        inside: Path | None = None,
         listener: socket.socket | None = None,
     ) -> Daemon:
         """Start `arguments` without waiting; `wait_ready` does. Flags and variables that the cell has for `name` are added."""
-        arguments = [*arguments, *self.more_flags.get(name, ())]
+        address = listener.getsockname() if listener is not None else ""
+        return self._spawn(_Way(name, arguments, environment, user, inside, address), listener)
+
+    def _spawn(self, way: _Way, listener: socket.socket | None) -> Daemon:
+        name = way.name
+        arguments = [*way.arguments, *self.more_flags.get(name, ())]
         ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         address = str(self.run / f"notify-{name}")
         ready.bind(address)
@@ -97,16 +119,16 @@ class Daemons:
         variables = {
             **self.environment,
             "NOTIFY_SOCKET": address,
-            **(environment or {}),
+            **(way.environment or {}),
             **self.more_environment.get(name, {}),
         }
         log = os.open(self.logs / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         began = time.monotonic()
         pid = os.fork()
         if pid == 0:
-            _become(arguments, variables, log, user, inside, listener)
+            _become(arguments, variables, log, way.user, way.inside, listener)
         os.close(log)
-        daemon = Daemon(name, pid, os.pidfd_open(pid), ready, began)
+        daemon = Daemon(name, pid, os.pidfd_open(pid), ready, began, way)
         self.running.append(daemon)
         note(self.logs, f"{name} started as process {pid}: {shlex.join(arguments)}")
         return daemon
@@ -129,15 +151,46 @@ class Daemons:
 
     def end(self, timeout: float = 20) -> list[str]:
         """End the daemons by SIGTERM, the last one first; the names of those that were not ended within so many seconds."""
-        late = []
-        for daemon in reversed(self.running):
-            began = time.monotonic()
-            signal.pidfd_send_signal(daemon.pidfd, signal.SIGTERM)
-            ended, _, _ = select.select([daemon.pidfd], [], [], timeout)
-            if not ended:
-                late.append(daemon.name)
-            note(self.logs, f"{daemon.name} {self.status(daemon)} {time.monotonic() - began:.3f} s after SIGTERM")
-        return late
+        return [daemon.name for daemon in reversed(self.running) if not self._end(daemon, signal.SIGTERM, timeout)]
+
+    def _end(self, daemon: Daemon, number: int, timeout: float) -> bool:
+        """Send a daemon a signal; whether it ends within `timeout` seconds."""
+        began = time.monotonic()
+        signal.pidfd_send_signal(daemon.pidfd, number)
+        ended, _, _ = select.select([daemon.pidfd], [], [], timeout)
+        after = f"{time.monotonic() - began:.3f} s after {signal.Signals(number).name}"
+        note(self.logs, f"{daemon.name} {self.status(daemon)} {after}")
+        return bool(ended)
+
+    def stop(self, name: str, number: int = signal.SIGTERM, timeout: float = 20) -> None:
+        """Send a daemon the signal `number` and return when it has ended, so that it is no longer among those that must run.
+
+        Raises DaemonError when no daemon of that name runs, and when it has not ended after `timeout` seconds.
+        """
+        daemon = next((one for one in self.running if one.name == name), None)
+        if daemon is None:
+            state = "stopped already" if name in self.stopped else "not a daemon of this cell"
+            known = ", ".join(one.name for one in self.running) or "nothing"
+            raise DaemonError(f"{name!r} is {state}; what runs: {known}")
+        if not self._end(daemon, number, timeout):
+            raise DaemonError(f"{name} did not end within {timeout:g} s of {signal.Signals(number).name}")
+        os.waitpid(daemon.pid, 0)
+        os.close(daemon.pidfd)
+        daemon.ready.close()
+        (self.run / f"notify-{name}").unlink()
+        self.running.remove(daemon)
+        self.stopped[name] = daemon
+
+    def start_again(self, name: str, timeout: float = 20) -> None:
+        """Start a daemon that was stopped as it was started, and return once it is ready. Raises DaemonError."""
+        if name not in self.stopped:
+            raise DaemonError(f"{name!r} was not stopped; what was: {', '.join(self.stopped) or 'nothing'}")
+        way = self.stopped[name].way
+        with contextlib.ExitStack() as handed:
+            listener = handed.enter_context(_bound_again(way.address)) if way.address else None
+            daemon = self._spawn(way, listener)
+        del self.stopped[name]
+        self.wait_ready(daemon, timeout)
 
     def dead(self) -> list[Daemon]:
         """The daemons that have ended."""
@@ -158,12 +211,24 @@ class Daemons:
         return f"killed by {signal.Signals(info.si_status).name}"
 
 
+def _bound_again(address: str) -> socket.socket:
+    """A listener where another one was, in a file with the same mode."""
+    path = Path(address)
+    mode = path.stat().st_mode
+    path.unlink()
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(address)
+    path.chmod(mode)
+    listener.listen(BACKLOG)
+    return listener
+
+
 def _become(
     arguments: Sequence[str],
     variables: dict[str, str],
     log: int,
     user: User | None,
-    inside: int | None,
+    inside: Path | None,
     listener: socket.socket | None,
 ) -> None:
     """Turn this forked process into the daemon. Never returns."""
@@ -193,10 +258,11 @@ def _become(
         os._exit(127)
 
 
-def _enter(pid: int) -> None:
-    """Enter the user and mount namespaces of a process, as root of the first. Raises OSError."""
+def _enter(file: Path) -> None:
+    """Enter the user and mount namespaces of the process whose id is in a file, as root of the first. Raises OSError."""
     import ctypes  # the core imports this module too, and has no use for it
 
+    pid = int(file.read_text())
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.setns(os.pidfd_open(pid), _CLONE_NEWUSER | _CLONE_NEWNS):
         raise OSError(ctypes.get_errno(), f"cannot enter the namespaces of process {pid}")

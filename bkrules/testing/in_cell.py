@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from _pytest.config import default_plugins
 
+from bkrules.execution.control import Control
 from bkrules.plugin.worker import Backend
 from bkrules.testing import pytest_plugin
 from bkrules.testing.sandbox import OutOfTime, Sandbox
@@ -93,10 +94,10 @@ def _out_of_time(sandbox: Sandbox, _number: int, _frame: FrameType | None) -> No
     raise OutOfTime("the cell's time is over")
 
 
-def main(backend: Backend, spec: Mapping[str, Any], outcome: str) -> int:
+def main(backend: Backend, spec: Mapping[str, Any], control: Control, outcome: str) -> int:
     """Run the test that `spec` names and write what came of it to the file `outcome`; pytest's exit code."""
     deadline = time.monotonic() + spec["timeout"]
-    sandbox = Sandbox(spec["name"], spec["worker"], backend, spec["axes"], deadline, seen=spec.get("seen", {}))
+    sandbox = Sandbox(spec["name"], spec["worker"], backend, spec["axes"], control, deadline, seen=spec.get("seen", {}))
     pytest_plugin.CURRENT[:] = [sandbox]
     signal.signal(signal.SIGALRM, functools.partial(_out_of_time, sandbox))
     sys.path.insert(0, ROOT)

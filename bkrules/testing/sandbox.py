@@ -14,10 +14,12 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import requests
 
+from bkrules.execution.control import Control, ControlFailed
 from bkrules.execution.mirror_traffic import BEGIN_FAULTS, END_FAULTS, MirrorRequest
 from bkrules.plugin.cell_log import NAME as CELL_LOG
 from bkrules.plugin.worker import MIRROR_ADDRESS, Backend
@@ -25,7 +27,7 @@ from bkrules.testing import debug
 from bkrules.testing.command import Command, CommandFailed
 from bkrules.testing.started import wait_until_ready
 
-__all__ = ["CommandFailed", "OutOfTime", "Sandbox", "mirror_requests"]
+__all__ = ["CommandFailed", "ControlFailed", "OutOfTime", "Sandbox", "mirror_requests"]
 
 _WAIT = 10.0
 
@@ -57,6 +59,7 @@ class Sandbox:
     worker: str
     backend: Backend
     axes: Mapping[str, Mapping[str, Any]]
+    control: Control = field(repr=False)
     deadline: float = math.inf
     log_folder: Path = field(default=Path("/out"))
     seen: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -156,6 +159,30 @@ class Sandbox:
         return max(0.0, self.deadline - time.monotonic())
 
     @property
+    def daemons(self) -> tuple[str, ...]:
+        """The names of the daemons of this cell, in the order in which they were started."""
+        return tuple(self.control.daemons)
+
+    def stop(self, daemon: str, *, signal: Signals = Signals.SIGTERM) -> None:
+        """Send a daemon the signal and return when it has ended. That it has, fails no test: it was asked to.
+
+        Raises ControlFailed when there is no such daemon, and when it has not ended after 20 seconds.
+        """
+        self.control.stop(daemon, signal)
+
+    def start(self, daemon: str) -> None:
+        """Start a daemon that was stopped, as it was started before, and return when it is ready. Its log goes on.
+
+        Raises ControlFailed when it was not stopped, and when it ends or is not ready after 20 seconds.
+        """
+        self.control.start(daemon)
+
+    def restart(self, daemon: str, *, signal: Signals = Signals.SIGTERM) -> None:
+        """`stop` and `start`: whoever is connected to the daemon loses it meanwhile. Raises ControlFailed."""
+        self.stop(daemon, signal=signal)
+        self.start(daemon)
+
+    @property
     def logs(self) -> dict[str, str]:
         """What each daemon has logged so far, by its name; since `clear_logs` when that was called."""
         return {
@@ -215,13 +242,19 @@ class Sandbox:
         manifest: dict[str, Any] = answer.json()
         return manifest
 
-    def new_registry(self) -> str:
-        """Start one more registry, empty and writable, that lives as long as this cell; its `host:port`."""
+    def new_registry(self, *, htpasswd: str = "") -> str:
+        """Start one more registry, empty and writable, that lives as long as this cell; its `host:port`.
+
+        With `htpasswd`, lines of a user and a bcrypt hash as of `htpasswd -B`, it is open to these users alone.
+        """
         folder = Path(tempfile.mkdtemp(prefix="registry-"))
         log = self.log_folder / f"registry-{next(self._serial)}.log"
         config = folder / "config.yml"
         storage = f"storage: {{filesystem: {{rootdirectory: {folder}/data}}, delete: {{enabled: true}}}}"
         config.write_text(f"version: 0.1\nlog: {{level: info}}\n{storage}\nhttp: {{addr: '127.0.0.1:0'}}\n")
+        if htpasswd:
+            (folder / "htpasswd").write_text(htpasswd)
+            config.write_text(f"{config.read_text()}auth: {{htpasswd: {{realm: bk, path: {folder}/htpasswd}}}}\n")
         with log.open("w") as output:
             process = subprocess.Popen(["registry", "serve", str(config)], stdout=output, stderr=output)
         found = wait_until_ready(process, lambda: re.search(r"listening on (127\.0\.0\.1:\d+)", log.read_text()), log)

@@ -151,8 +151,7 @@ class RootlessWorker(Worker):
             daemons.start("containerd", [*rootlesskit, *containerd.arguments()], environment=environment, user=USER)
             command = buildkitd.arguments(ADDRESS, RUN, [*containerd.flags(self.snapshotter, RUN), *state])
             environment |= {"HOME": USER.home, "USER": USER.name}
-            child = int((KIT / "child_pid").read_text())
-            daemons.start("buildkitd", command, environment=environment, inside=child)
+            daemons.start("buildkitd", command, environment=environment, inside=KIT / "child_pid")
             more["containerd_address"] = containerd.socket(RUN)
         else:
             if self.detach_netns:

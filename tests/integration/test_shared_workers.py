@@ -60,6 +60,7 @@ def test_a_worker_is_shared_and_put_back(tools: Space, report: Report, leftovers
         ("os.fork() == 0 and (__import__('time').sleep(600), os._exit(0))", "processes"),
         ("Path('/root/note').write_text('x')", "names in /root"),
         ("Path('/etc/hosts').write_text('x')", "files in /etc"),
+        ("sandbox.stop('buildkitd')", "buildkitd, which the test has stopped"),
         ("sandbox.new_registry()", "listening sockets, names in /tmp, processes"),
         (
             "Path('/tmp/here').mkdir(); __import__('ctypes').CDLL(None).mount(b'x', b'/tmp/here', b'tmpfs', 0, None)",

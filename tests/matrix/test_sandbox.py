@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from bkrules.testing.sandbox import CommandFailed, Sandbox
+from bkrules.testing.sandbox import CommandFailed, ControlFailed, Sandbox
 
 DOCKERFILE = "FROM docker.io/library/busybox:latest\nRUN echo hello > /hello.txt\n"
 
@@ -56,6 +56,46 @@ def test_a_new_registry_takes_a_push(sandbox: Sandbox, tmp_path: Path) -> None:
     build(sandbox, tmp_path, DOCKERFILE, "--output", f"type=image,name={name},push=true,registry.insecure=true")
     assert requests.get(f"http://{first}/v2/sample/tags/list", timeout=10).json()["tags"] == ["1"]
     assert requests.get(f"http://{second}/v2/_catalog", timeout=10).json()["repositories"] == []
+
+
+def test_a_daemon_is_restarted_and_the_cache_is_still_there(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Each daemon alone; whoever has lost a connection to it makes another one."""
+    first = f"{DOCKERFILE}RUN cat /proc/sys/kernel/random/uuid > /unique\n"
+    last = "FROM scratch\nCOPY --from=0 /unique /after /\n"
+    found = set()
+    for daemon in ("nothing", *sandbox.daemons):
+        log = sandbox.logs.get(daemon, "")
+        if daemon != "nothing":
+            sandbox.restart(daemon)
+        if (sandbox.worker, daemon) == ("containerd-rootless", "containerd"):
+            sandbox.restart("buildkitd")  # it lives in namespaces that ended with containerd
+        out = tmp_path / daemon
+        build(sandbox, tmp_path, f"{first}RUN echo {daemon} > /after\n{last}", f"--output=type=local,dest={out}")
+        found.add((out / "unique").read_text())
+        assert (out / "after").read_text() == f"{daemon}\n"
+        assert sandbox.logs.get(daemon, "").startswith(log)
+    assert len(found) == 1
+
+
+def test_a_daemon_is_stopped_and_started(sandbox: Sandbox, tmp_path: Path) -> None:
+    """That it has ended is no failure of the cell, since the test asked for it."""
+    last = sandbox.daemons[-1]
+    assert last in ("buildkitd", "dockerd")
+    sandbox.stop(last)
+    with pytest.raises(CommandFailed):
+        sandbox.run("debug workers")
+    with pytest.raises(ControlFailed, match=f"'{last}' is stopped already"):
+        sandbox.stop(last)
+    sandbox.start(last)
+    build(sandbox, tmp_path, DOCKERFILE)
+    with pytest.raises(ControlFailed, match=f"'{last}' was not stopped; what was: nothing"):
+        sandbox.start(last)
+    with pytest.raises(ControlFailed, match=f"'other' is not a daemon of this cell; what runs: .*{last}"):
+        sandbox.restart("other")
+    said = Path("/out/cell.log").read_text()
+    assert len(re.findall(f"{last} started as process", said)) == 2
+    assert re.search(rf"{last} exit status [01] [\d.]+ s after SIGTERM", said)
+    sandbox.stop(last)
 
 
 def test_the_mirror_is_read_only_and_counts(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -1,16 +1,17 @@
-"""Daemons as a cell starts and ends them, with ordinary programs in their place."""
+"""Daemons as a cell starts, ends and starts them again, with ordinary programs in their place."""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bkrules.plugin import Daemons
+from bkrules.plugin.daemon import DaemonError, Daemons
 
 PROGRAM = """
 import os, signal, socket, sys
@@ -19,10 +20,12 @@ def ended(*_):
     if sys.argv[1] != "deaf":
         sys.exit(0)
 signal.signal(signal.SIGTERM, ended)
+print(sys.argv[1:], os.environ.get("WORD"), flush=True)
 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
     ready.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+listener = socket.socket(fileno=3) if "LISTEN_FDS" in os.environ else None
 while True:
-    signal.pause()
+    signal.pause() if listener is None else listener.accept()[0].send(b"hello")
 """
 
 
@@ -39,8 +42,8 @@ def daemons(tmp_path: Path) -> Iterator[Daemons]:
         daemon.ready.close()
 
 
-def start(daemons: Daemons, name: str) -> None:
-    daemons.start(name, [sys.executable, "-c", PROGRAM, name])
+def start(daemons: Daemons, name: str, listener: socket.socket | None = None) -> None:
+    daemons.start(name, [sys.executable, "-c", PROGRAM, name], listener=listener)
 
 
 def test_daemons_end_in_the_reverse_order(daemons: Daemons) -> None:
@@ -69,3 +72,62 @@ def test_one_that_has_ended_before_is_no_error(daemons: Daemons) -> None:
     daemons.end()
 
     assert daemons.end() == []
+
+
+def test_one_starts_again_as_it_was(daemons: Daemons, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    daemons.more_flags = {"one": ["flag"]}
+    daemons.more_environment = {"one": {"WORD": "spoken"}}
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        path.chmod(0o640)
+        listener.listen()
+        start(daemons, "one", listener)
+    pid = daemons.running[0].pid
+    daemons.stop("one")
+    assert daemons.running == []
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    with socket.socket(socket.AF_UNIX) as client, pytest.raises(ConnectionRefusedError):
+        client.connect(str(path))
+
+    daemons.start_again("one")
+
+    assert [daemon.name for daemon in daemons.running] == ["one"]
+    assert daemons.dead() == []
+    assert (tmp_path / "one.log").read_text() == "['one', 'flag'] spoken\none was told\n['one', 'flag'] spoken\n"
+    assert path.stat().st_mode & 0o777 == 0o640
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        assert client.recv(16) == b"hello"
+
+
+def test_one_that_does_not_stop_is_left_as_it_is(daemons: Daemons) -> None:
+    start(daemons, "deaf")
+    with pytest.raises(DaemonError, match=r"deaf did not end within 0\.05 s of SIGTERM"):
+        daemons.stop("deaf", timeout=0.05)
+    assert daemons.dead() == []
+    daemons.stop("deaf", signal.SIGKILL)
+    assert "deaf killed by SIGKILL 0." in (daemons.logs / "cell.log").read_text()
+
+
+def test_one_that_does_not_start_again_has_died(daemons: Daemons, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text(PROGRAM)
+    daemons.start("one", [sys.executable, str(script), "one"])
+    daemons.stop("one")
+    script.write_text("raise SystemExit(3)")
+    with pytest.raises(DaemonError, match="one died before it was ready: exit status 3"):
+        daemons.start_again("one")
+    assert [daemon.name for daemon in daemons.dead()] == ["one"]
+
+
+def test_only_what_was_stopped_starts_again(daemons: Daemons) -> None:
+    with pytest.raises(DaemonError, match="'one' is not a daemon of this cell; what runs: nothing"):
+        daemons.stop("one")
+    with pytest.raises(DaemonError, match="'one' was not stopped; what was: nothing"):
+        daemons.start_again("one")
+    start(daemons, "one")
+    daemons.stop("one")
+    with pytest.raises(DaemonError, match="'one' is stopped already; what runs: nothing"):
+        daemons.stop("one")

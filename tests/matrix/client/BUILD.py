@@ -1,6 +1,6 @@
 """The package //tests/matrix/client: behaviours of BuildKit as a client sees them, each on every worker."""
 
-from bkrules import glob, test_matrix
+from bkrules import glob, go_binary, test_matrix
 
 # Those of BuildKit's own harness, but for dockerd.
 WORKERS = [
@@ -15,7 +15,7 @@ WORKERS = [
 
 test_matrix(
     name = "client_matrix",
-    tests = glob(["test_*.py"], exclude = ["test_gha.py", "test_lazy.py", "test_s3.py"]),
+    tests = glob(["test_*.py"], exclude = ["test_gha.py", "test_lazy*.py", "test_registries.py", "test_s3.py"]),
     workers = [*WORKERS, "//targets:dockerd", "//targets:dockerd_graphdriver"],
     mirror = "//targets:mirror",
 )
@@ -38,24 +38,52 @@ test_matrix(
     tools = ["//targets/tools/actions-cache:actions-cache"],
 )
 
+go_binary(
+    name = "xattrs",
+    srcs = ["xattrs/main.go"],
+    mod = "xattrs/go.mod",
+)
+
+LAZY_WORKERS = ["//targets:" + name for name in ["oci_stargz", "oci_stargz_proxy", "containerd_stargz", "rootless_stargz"]]
+
 # Each way to pull lazily, and two workers that do not.
 test_matrix(
     name = "lazy_matrix",
-    tests = ["test_lazy.py"],
-    workers = [
-        "//targets:oci",
-        "//targets:oci_stargz",
-        "//targets:oci_stargz_proxy",
-        "//targets:containerd",
-        "//targets:containerd_stargz",
-        "//targets:rootless_stargz",
-    ],
+    tests = glob(["test_lazy*.py"]),
+    workers = ["//targets:oci", "//targets:containerd", *LAZY_WORKERS],
     mirror = "//targets:mirror",
+    tools = [":xattrs"],
     axes = {"compression": {"gzip": "latest", "estargz": "esgz"}},
-    # these make their own images, of both kinds
+    # these make their own images, of both kinds, or need no control
     exclude = [
+        {"test": "test_extended_*", "compression": "gzip"},
+        {"test": "test_a_private_*", "compression": "gzip"},
         {"test": "test_the_tree_*", "compression": "gzip"},
         {"test": "test_layers_made_*", "compression": "gzip"},
         {"test": "test_another_table_*", "compression": "gzip"},
+        # these are about mounts: of whatever serves them, and of the snapshotter daemon
+        {"test": "test_what_a_snapshotter_*", "compression": "gzip"},
+        {"test": "test_what_a_snapshotter_*", "worker": "oci"},
+        {"test": "test_what_a_snapshotter_*", "worker": "containerd"},
+        {"test": "test_a_snapshotter_that_*"},
     ],
+    include = [
+        {"test": "test_a_snapshotter_that_*", "worker": worker, "compression": "estargz"}
+        for worker in ["oci+stargz-proxy", "containerd+stargz"]
+    ],
+)
+
+# Where images are pulled from.
+test_matrix(
+    name = "registries_matrix",
+    tests = ["test_registries.py"],
+    workers = ["//targets:oci", *LAZY_WORKERS],
+    mirror = "//targets:mirror",
+    updaters = ["registry_configuration.py"],
+    axes = {
+        "registry": {
+            name: {"updater": name}
+            for name in ["dead_mirror_first", "dead_mirror_alone", "insecure", "insecure_for_buildkitd"]
+        },
+    },
 )

@@ -11,16 +11,13 @@ import io
 import json
 import re
 import tarfile
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import requests
 from builder import UNIQUE, Builder, Layout
+from lazy import STATE, fetched, image, is_lazy, layers, lazy_mounts, stored, wait
 
 from bkrules.testing.sandbox import Sandbox
 
-STATE = Path("/var/lib/bk")
 ODD = """FROM docker.io/library/busybox:latest
 RUN mkdir -p /odd/empty /odd/gone && echo 1 > /odd/file && echo 2 > /odd/other && echo 3 > /odd/gone/inner
 RUN cp /odd/file "/odd/a name" && rm /odd/other && rm -rf /odd/gone && mkdir /odd/gone && echo 4 > /odd/gone/new
@@ -29,45 +26,6 @@ COPY --from=0 /odd /odd
 COPY --from=0 --chown=1000:2000 --chmod=4751 /odd/file /theirs
 COPY --from=0 /bin/sh /bin/
 """
-
-
-def image(sandbox: Sandbox) -> str:
-    return f"docker.io/library/bulk:{sandbox.value('compression')}"
-
-
-def is_lazy(sandbox: Sandbox) -> bool:
-    return sandbox.snapshotter == "stargz" and sandbox.choice("compression") == "estargz"
-
-
-def layers(sandbox: Sandbox) -> dict[str, int]:
-    """The layers of the image: digest to size."""
-    return {layer["digest"]: layer["size"] for layer in sandbox.manifest(image(sandbox))["layers"]}
-
-
-def stored() -> set[str]:
-    """The digests that the content stores of this cell have."""
-    return {f"sha256:{path.name}" for path in STATE.glob("**/blobs/sha256/*")}
-
-
-def lazy_mounts() -> set[str]:
-    """Where layers are mounted by FUSE, in the mount namespace of any daemon."""
-    return {line.split()[4] for line in mounts() if " - fuse" in line and " stargz " in line}
-
-
-def mounts() -> Iterator[str]:
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit():
-            try:
-                yield from (process / "mountinfo").read_text().splitlines()
-            except OSError:
-                continue  # it has ended meanwhile
-
-
-def fetched(sandbox: Sandbox) -> int:
-    """How many bytes of the image's layers came from the mirror."""
-    digests = layers(sandbox)
-    requested = [one for one in sandbox.mirror_requests() if one.path.rpartition("/")[2] in digests]
-    return sum(one.body_bytes for one in requested if one.method == "GET")
 
 
 def test_each_layer_is_one_mount(build: Builder, sandbox: Sandbox) -> None:
@@ -235,20 +193,3 @@ def test_another_table_of_contents_is_refused(build: Builder, sandbox: Sandbox) 
 
     assert lazy_mounts() == set()
     assert stored() & layers(sandbox).keys()
-
-
-def test_nothing_is_left_of_what_was_pruned(build: Builder, sandbox: Sandbox) -> None:
-    build(f"FROM {image(sandbox)}\nRUN shasum /data/03.bin > /sum\n")
-    assert bool(lazy_mounts()) == is_lazy(sandbox)
-    sandbox.run("prune --all")
-    wait(lambda: not lazy_mounts(), "pruned layers are still mounted")
-    wait(lambda: not stored() & layers(sandbox).keys(), "pruned blobs are still there")
-    assert sandbox.run("du").stdout.split()[-1] == "0B"
-
-
-def wait(condition: Callable[[], bool], problem: str, seconds: float = 20) -> None:
-    """Return when the condition holds: garbage is collected behind the scenes."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, problem
-        time.sleep(0.02)

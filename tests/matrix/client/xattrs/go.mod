@@ -1,0 +1,3 @@
+module bk.invalid/xattrs
+
+go 1.26.8
