@@ -41,10 +41,10 @@ class Builder:
         self(dockerfile, *options, f"--output=type=local,dest={out}", files=files)
         return out
 
-    def layout(self, dockerfile: str, *options: str, attributes: str = "") -> Layout:
-        """Build, and what was exported as an OCI layout."""
+    def layout(self, dockerfile: str, *options: str, attributes: str = "", kind: str = "oci") -> Layout:
+        """Build, and what was exported as an OCI layout; an archive of the kind `docker` is one too."""
         archive = self.folder / "image.tar"
-        self(dockerfile, *options, f"--output=type=oci,dest={archive}{attributes}")
+        self(dockerfile, *options, f"--output=type={kind},dest={archive}{attributes}")
         return Layout.read(archive)
 
 

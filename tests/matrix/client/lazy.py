@@ -49,10 +49,10 @@ def mounts() -> Iterator[str]:
                 continue  # it has ended meanwhile
 
 
-def fetched(sandbox: Sandbox) -> int:
-    """How many bytes of the image's layers came from the mirror."""
-    digests = layers(sandbox)
-    requested = [one for one in sandbox.mirror_requests() if one.path.rpartition("/")[2] in digests]
+def fetched(sandbox: Sandbox, *digests: str) -> int:
+    """How many bytes of these layers, or of all that the image has, came from the mirror."""
+    wanted = digests or layers(sandbox)
+    requested = [one for one in sandbox.mirror_requests() if one.path.rpartition("/")[2] in wanted]
     return sum(one.body_bytes for one in requested if one.method == "GET")
 
 

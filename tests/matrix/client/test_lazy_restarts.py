@@ -39,7 +39,9 @@ def test_an_image_builds_after_a_restart_of_each_daemon(build: Builder, sandbox:
         sandbox.restart(daemon)
         if daemon == "buildkitd" and is_built_in(sandbox):
             check_without_mounts(build, sandbox, base)
-        build(base + OTHER.format(daemon))
+        again = build(base + OTHER.format(daemon))
+        # v0.34.2 cannot load what it cached on top of lazy layers before it was restarted, and runs the steps again
+        assert ("CACHED" in again.stderr) == (daemon != "buildkitd" or not is_lazy(sandbox))
         after = fetched(sandbox) - before
         print(f"{after} bytes were fetched after the restart of {daemon}")
         if not is_lazy(sandbox) or daemon == "containerd":
