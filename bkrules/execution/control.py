@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from bkrules.execution.messages import receive, send
 from bkrules.plugin.daemon import DaemonError, Daemons
@@ -43,16 +44,23 @@ class Control:
 
 def answer(channel: socket.socket, daemons: Daemons, patience: float) -> bool:
     """Do what a test asks for on the channel, for at most `patience` seconds; whether it may ask for more."""
-    question, _ = receive(channel)
-    if question is None:
+    try:
+        question, _ = receive(channel)
+        if question is None:
+            return False
+        send(channel, {"error": _done(question, daemons, patience)})
+    except (BrokenPipeError, ConnectionResetError):  # it has ended meanwhile
         return False
-    error = ""
+    return True
+
+
+def _done(question: Mapping[str, Any], daemons: Daemons, patience: float) -> str:
+    """Do it; what went wrong."""
     try:
         if "stop" in question:
             daemons.stop(question["stop"], question["signal"], patience)
         else:
             daemons.start_again(question["start"], patience)
     except DaemonError as problem:
-        error = str(problem)
-    send(channel, {"error": error})
-    return True
+        return str(problem)
+    return ""

@@ -1,0 +1,59 @@
+"""A test's questions to the first process of its cell, with both ends in this process."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from bkrules.execution.control import Control, ControlFailed, answer
+from bkrules.execution.messages import send
+from bkrules.plugin.daemon import Daemons
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with near, far:
+        yield near, far
+
+
+def test_what_a_daemon_says_is_raised_in_the_test(ends: tuple[socket.socket, socket.socket]) -> None:
+    near, far = ends
+    control = Control(["one"], far)
+    with pytest.raises(ControlFailed, match="'other' is not a daemon of this cell; what runs: nothing"):
+        _asked(near, lambda: control.stop("other", signal.SIGTERM))
+    with pytest.raises(ControlFailed, match="'one' was not stopped; what was: nothing"):
+        _asked(near, lambda: control.start("one"))
+
+
+def _asked(near: socket.socket, ask: Callable[[], None]) -> None:
+    answering = threading.Thread(target=answer, args=(near, Daemons({}), 1))
+    answering.start()
+    try:
+        ask()
+    finally:
+        answering.join()
+
+
+def test_a_test_that_ends_asks_no_more(ends: tuple[socket.socket, socket.socket]) -> None:
+    near, far = ends
+    far.close()
+    assert not answer(near, Daemons({}), 1)
+
+
+def test_a_test_that_ends_before_it_is_answered_is_no_error(ends: tuple[socket.socket, socket.socket]) -> None:
+    near, far = ends
+    send(far, {"start": "one"})
+    far.close()
+    assert not answer(near, Daemons({}), 1)
+
+
+def test_an_answer_that_nobody_read_is_no_error(ends: tuple[socket.socket, socket.socket]) -> None:
+    near, far = ends
+    send(near, {"error": ""})
+    far.close()
+    assert not answer(near, Daemons({}), 1)
