@@ -15,7 +15,7 @@ from bkrules.analysis.runs import Runs
 from bkrules.cache.history import NAME as HISTORY
 from bkrules.cache.history import History
 from bkrules.errors import LoadError
-from bkrules.label import Label, parse_pattern
+from bkrules.label import Label, Pattern, parse_pattern
 from bkrules.loading.glob import OUTPUT
 from bkrules.loading.graph import TargetGraph, close
 from bkrules.loading.root import MARKER, find_root
@@ -25,6 +25,8 @@ from bkrules.plugin.manager import Plugins, load
 from bkrules.rule import Target
 from bkrules.rules import RULES
 from bkrules.selection import Selected, Selection, select
+from bkrules.settled import Settled
+from bkrules.settled import members as members_of
 from bkrules.wishes import NONE, Wishes, granted
 
 ONCE = Runs()
@@ -42,6 +44,12 @@ class Analysis:
     out: Path
     runs: Runs
     selected: Selected | None = None
+    settled: Settled | None = None
+
+    @property
+    def left_out(self) -> tuple[int, float]:
+        """How many actions were not looked at again, since nothing of them has changed, and the seconds they took when they ran."""
+        return self.settled.left_out() if self.settled else (0, 0.0)
 
     def cells(self) -> dict[str, Cell]:
         """The cells of the targets asked for, by their ids, whether they are selected or not."""
@@ -62,6 +70,10 @@ class Analysis:
 
     def wanted(self) -> dict[str, Action]:
         """The actions of the targets asked for and all that they depend on, in the order of execution; a cell for each run."""
+        return self._wanted
+
+    @functools.cached_property
+    def _wanted(self) -> dict[str, Action]:
         actions = {name: self._selected(self.actions.actions[name]) for name in self._own()}
         found = {name: action for name, action in actions.items() if action is not None}
         todo = list(found.values())
@@ -99,15 +111,46 @@ def open_workspace(folder: str) -> Workspace:
 
 
 def analyze_patterns(
-    folder: str, patterns: Sequence[str], *, kind: str = "", runs: Runs = ONCE, wishes: Wishes = NONE
+    folder: str,
+    patterns: Sequence[str],
+    *,
+    kind: str = "",
+    runs: Runs = ONCE,
+    wishes: Wishes = NONE,
+    settled: Settled | None = None,
 ) -> Analysis:
-    """Load and analyse what the patterns name; with `kind`, only the targets of that rule. Raises BkError."""
+    """Load and analyse what the patterns name; with `kind`, only the targets of that rule. Raises BkError.
+
+    What is `settled` is left out.
+    """
     workspace = open_workspace(folder)
     package = package_of(workspace, folder)
-    targets = workspace.match([parse_pattern(text, package) for text in patterns], manual=False)
+    parsed = [parse_pattern(text, package) for text in patterns]
+    if settled is not None:
+        analysis = _analyze_others(workspace, parsed, settled)
+        if analysis is not None:
+            return analysis
+    targets = workspace.match(parsed, manual=False)
     if kind:
         targets = [target for target in _unfolded(workspace, targets) if target.rule.name == kind]
     return analyze_targets(workspace, targets, runs, wishes)
+
+
+def _analyze_others(workspace: Workspace, patterns: list[Pattern], settled: Settled) -> Analysis | None:
+    """Analyse what is not settled. None when what is settled has other targets or actions in this build than in the last one."""
+    while settled.skipped:
+        analysis = analyze_targets(workspace, workspace.match(patterns, manual=False, skip=settled.skipped))
+        needed = {target.label.package for target in analysis.targets.targets} & settled.skipped
+        if not needed:
+            return None if settled.is_short_of(members(analysis)) else replace(analysis, settled=settled)
+        settled.without(needed)
+    return None
+
+
+def members(analysis: Analysis) -> dict[str, str]:
+    """A digest of each package's targets and actions in this build."""
+    actions = ((action.label.package, name) for name, action in analysis.wanted().items())
+    return members_of((target.label for target in analysis.targets.targets), actions)
 
 
 def _unfolded(workspace: Workspace, targets: Iterable[Target]) -> list[Target]:

@@ -212,6 +212,7 @@ def _execute(
         leaks,
         fault,
         analysis.selected,
+        analysis.left_out,
     )
     artifacts.write(build, analysis.targets.asked, analysis.out)
     return build

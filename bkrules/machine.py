@@ -21,7 +21,7 @@ from typing import Any
 import bkrules
 from bkrules.cache import atomic
 from bkrules.errors import MachineLacks
-from bkrules.observed import note
+from bkrules.observed import note_for_all
 from bkrules.plugin.host import Host, probe
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -75,7 +75,7 @@ def find(command: str) -> str:
         folders = f"{os.environ.get('PATH', '')}:{SEARCH_PATH}"
         path = which(command, path=folders)
         for folder in folders.split(":"):  # a command that appears in an earlier folder would be found instead
-            if note(f"{folder}/{command}") == path:
+            if note_for_all(f"{folder}/{command}") == path:
                 break
     if path is None or not os.path.isfile(path):
         name = PACKAGES.get(os.path.basename(command), "")
@@ -116,7 +116,7 @@ def load(store: str) -> Machine:
 
 def _packages() -> str:
     """The installed distributions, one `name-version` a line."""
-    folder = note(sysconfig.get_path("purelib"))
+    folder = note_for_all(sysconfig.get_path("purelib"))
     names = (name.removesuffix(".dist-info") for name in os.listdir(folder) if name.endswith(".dist-info"))
     return "".join(f"{name}\n" for name in sorted(names))
 
@@ -149,7 +149,7 @@ def _remembered(path: str) -> dict[str, Any] | None:
 
 
 def _stamp(path: str) -> list[int]:
-    found = os.stat(note(path))
+    found = os.stat(note_for_all(path))
     return [found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino]
 
 

@@ -3,7 +3,8 @@
 Only a build in which every result came from the cache leaves such an answer. It holds for the same command line in the same folder,
 as long as `stat` says the same of every file and folder that the build looked at: build files, sources, tools, interpreter and
 libraries, bk's own code, cache entries with their blobs, and the outputs in `bk-out`. Entries and blobs are never written to, so a
-folder of the cache in which nothing came or went vouches for those in it.
+folder of the cache in which nothing came or went vouches for those in it. When something has changed, `settled.py` says what need
+not be looked at again all the same.
 
 This module is imported before anything else, so it imports next to nothing.
 """
@@ -15,12 +16,12 @@ import os
 import sys
 import time
 
-FORMAT = 2
+FORMAT = 3
 COMMANDS = ("build", "test")
 RACY_NS = 2_000_000_000
 """How young a file may be for `stat` to tell nothing: it can change once more without its time changing."""
 SECONDS = "\0"
-_BETWEEN = "\0"
+BETWEEN = "\0"
 _MOST = (1 << 63) - 1
 _FOLDER = "bk-out/.state/answers"
 _MARKER = "WORKSPACE.py"
@@ -31,21 +32,34 @@ _FACTS = ("/proc/filesystems", "/proc/sys/user/max_user_namespaces", "/proc/self
 _MOUNTS = "/proc/self/mountinfo"
 _KEPT = 64
 
-Stamp = tuple[int, int, int] | None
+Stamp = tuple[int, int, int]
+MISSING: Stamp = (-1, -1, -1)
+Folder = tuple[str, Stamp | None, str, bytes]
+"""A folder of the disk cache or nothing, its own stamp when that vouches for what is in it, names, and a stamp for each."""
+Kept = tuple[tuple[str, ...], int, float, str, bytes]
+"""What is kept of a package: see `settled.Package`, whose fields these are."""
+
+BEGAN = time.time_ns()
+last: tuple[list[Folder], set[int], bytes, dict[str, Kept]] | None = None
 
 
 def answer(argv: list[str], began: float) -> int | None:
-    """Print the kept answer to this command line; the exit code, or None when it has to be worked out."""
+    """Print the kept answer to this command line; the exit code, or None when it has to be worked out.
+
+    What was kept, and what of it has changed, is then in `last`.
+    """
+    global last
     root = _root()
     if root is None or next((word for word in argv if word[:1] != "-"), "") not in COMMANDS:
         return None
     try:
         with open(_place(root, argv), "rb") as file:
             form, asked, facts, folders, text = marshal.load(file)
-        if form != FORMAT or asked != _asked(argv) or facts != _facts():
-            return None
-        for folder, vouched, names, stamps in folders:
-            if (vouched is None or _stamp(folder) != vouched) and not _as_before(folder, names, stamps):
+            if form != FORMAT or asked != _asked(argv) or facts != _facts():
+                return None
+            changed = _changed(folders)
+            if changed or text is None:
+                last = (folders, changed, *marshal.load(file))
                 return None
     except (OSError, ValueError, EOFError, TypeError):
         return None
@@ -54,63 +68,50 @@ def answer(argv: list[str], began: float) -> int | None:
     return 0
 
 
-def _as_before(folder: str, names: str, stamps: bytes) -> bool:
-    """Whether `stat` says the same of what has these names in a folder."""
+def _changed(folders: list[Folder]) -> set[int]:
+    """The files of which `stat` says something else now, as numbers: they are counted through all folders."""
     stat = os.stat
-    numbers = iter(memoryview(stamps).cast("q"))
-    for name, *stamp in zip(names.split(_BETWEEN), numbers, numbers, numbers, strict=True):
-        try:
-            found = stat(folder + name)
-        except OSError:
-            if stamp != [-1, -1, -1]:
-                return False
-            continue
-        if stamp != [found.st_mtime_ns, found.st_size, found.st_ino & _MOST]:
-            return False
-    return True
+    changed = set()
+    start = 0
+    for folder, vouched, names, stamps in folders:
+        numbers = memoryview(stamps).cast("q")
+        count = len(numbers) // 3
+        if vouched is None or stamp(folder) != vouched:
+            rows = zip(names.split(BETWEEN), numbers[::3], numbers[1::3], numbers[2::3], strict=True)
+            for number, (name, modified, size, inode) in enumerate(rows, start):
+                try:
+                    found = stat(folder + name)
+                except OSError:
+                    if (modified, size, inode) != MISSING:
+                        changed.add(number)
+                    continue
+                if (modified, size, inode) != (found.st_mtime_ns, found.st_size, found.st_ino & _MOST):
+                    changed.add(number)
+        start += count
+    return changed
 
 
-def keep(argv: list[str], root: str, paths: list[str], text: str, cache: str) -> None:
-    """Keep an answer for the next time. One that rests on files of the workspace which are too young to trust is not kept.
+def keep(
+    argv: list[str], root: str, folders: list[Folder], text: str | None, for_all: bytes, packages: dict[str, Kept]
+) -> None:
+    """Keep an answer for the next time: its `text`, when that holds as long as nothing changes, and what it rests on.
 
-    `cache` is the folder of the disk cache.
+    Of the files in `folders`, by their numbers, the whole rests on those `for_all`, and what is said of a package on its own.
     """
-    names: dict[str, list[str]] = {}
-    for path in paths:
-        folder = path[: path.rindex("/") + 1] if path.startswith((f"{cache}/ac/", f"{cache}/cas/")) else ""
-        names.setdefault(folder, []).append(path[len(folder) :])
-    now = time.time_ns()
-    folders = []
-    for folder, found in names.items():
-        own = _stamp(folder) if folder else None
-        vouched = own if own and now - own[0] > RACY_NS else None  # looked at before what is in it
-        stamps = [_stamp(folder + name) for name in found]
-        if any(
-            stamp and now - stamp[0] < RACY_NS
-            for name, stamp in zip(found, stamps, strict=True)
-            if (folder + name).startswith(f"{root}/") and not _is_output(folder + name, root)
-        ):
-            return
-        packed = b"".join(
-            number.to_bytes(8, sys.byteorder, signed=True) for stamp in stamps for number in stamp or (-1, -1, -1)
-        )
-        folders.append((folder, vouched, _BETWEEN.join(found), packed))
     place = _place(root, argv)
     os.makedirs(os.path.dirname(place), exist_ok=True)
     scratch = f"{place}.{os.getpid()}.tmp"
     with open(scratch, "wb") as file:
         marshal.dump((FORMAT, _asked(argv), _facts(), folders, text), file)
+        marshal.dump((for_all, packages), file)
     os.rename(scratch, place)
     kept = sorted(os.scandir(os.path.dirname(place)), key=lambda entry: entry.stat().st_mtime_ns)
     for entry in kept[:-_KEPT]:
         os.unlink(entry.path)
 
 
-def _is_output(path: str, root: str) -> bool:
-    return path.startswith(f"{root}/bk-out/")
-
-
-def _stamp(path: str) -> Stamp:
+def stamp(path: str) -> Stamp | None:
+    """What `stat` says of a file: the time of its last change in nanoseconds, its bytes, its inode. None when it is not there."""
     try:
         found = os.stat(path)
     except OSError:

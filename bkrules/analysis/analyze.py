@@ -11,6 +11,7 @@ from bkrules.label import Label
 from bkrules.loading.graph import TargetGraph
 from bkrules.loading.workspace import Workspace
 from bkrules.machine import Machine
+from bkrules.observed import NotedFor
 from bkrules.plugin.manager import Plugins
 
 
@@ -34,7 +35,8 @@ def analyze(
     result = ActionGraph({}, {}, {})
     for target in graph.targets:
         context = Context(target, workspace, plugins, machine, result.providers, unsupported)
-        result.providers[target.label] = target.rule.analyze(context)
+        with NotedFor(target.label.package):
+            result.providers[target.label] = target.rule.analyze(context)
         result.of_target[target.label] = tuple(action.id for action in context.actions)
         for action in context.actions:
             assert action.id not in result.actions, f"two actions are called {action.id}"

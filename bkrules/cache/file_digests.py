@@ -36,9 +36,10 @@ class FileDigests:
 
         Of a file that gets hard links meanwhile, `linked`, the time of its last change of status says nothing.
         """
+        note(path)
         if path in self._fresh:
             return self._fresh[path]
-        before = os.stat(note(path))
+        before = os.stat(path)
         changed = 0 if linked else before.st_ctime_ns
         stamp = (before.st_mtime_ns, changed, before.st_size, before.st_ino)
         known = self._known.get(path)

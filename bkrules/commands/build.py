@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from bkrules import __version__, errors, observed, unchanged
-from bkrules.analyzed import Analysis, analyze_patterns, selected
+from bkrules import __version__, errors, observed, settled, unchanged
+from bkrules.analyzed import ONCE, Analysis, analyze_patterns, members, selected
 from bkrules.build import execute
 from bkrules.commands.arguments import add_execution, add_patterns, command, nothing, options_of, patterns_of, runs_of
 from bkrules.commands.harness import add_selection, add_wishes, selection_of, wishes_of
@@ -21,6 +21,7 @@ from bkrules.report import artifacts
 from bkrules.report.build_result import BuildResult
 from bkrules.report.events import Events
 from bkrules.report.summary import summarize
+from bkrules.wishes import NONE
 
 if TYPE_CHECKING:
     from bkrules.commands.arguments import Commands
@@ -46,8 +47,11 @@ def _build(arguments: argparse.Namespace) -> int:
     options = options_of(arguments)
     selection = selection_of(arguments)
     with _recorded(arguments) as events:
-        analysis = analyze_patterns(".", patterns_of(arguments), runs=runs_of(arguments), wishes=wishes_of(arguments))
-        if not analysis.targets.wanted:
+        runs, wishes = runs_of(arguments), wishes_of(arguments)
+        is_plain = _is_plain(options, arguments) and not selection.words and not selection.skip
+        known = settled.before() if is_plain and runs == ONCE and wishes == NONE else None
+        analysis = analyze_patterns(".", patterns_of(arguments), runs=runs, wishes=wishes, settled=known)
+        if not analysis.targets.wanted and analysis.settled is None:
             raise nothing(f"no target is left of {' '.join(patterns_of(arguments))}", MANUAL_HINT)
         return _finish(selected(analysis, selection), options, arguments, events)
 
@@ -89,10 +93,15 @@ def _finish(analysis: Analysis, options: Options, arguments: argparse.Namespace,
     print(text, flush=True)
     events.finished(result.exit_code)
     has_all = result.exit_code == errors.SUCCESS and all(map(_is_known, result.results))
-    said_more = arguments.build_event_json_file or options.profile or options.test_output in ("all", "streamed")
-    if has_all and options.remote is None and not said_more:
-        _keep(text, analysis, options, result, arguments.argv)
+    if result.exit_code == errors.SUCCESS and _is_plain(options, arguments):
+        _keep(text if has_all else None, analysis, options, result, arguments.argv)
     return result.exit_code
+
+
+def _is_plain(options: Options, arguments: argparse.Namespace) -> bool:
+    """Whether what a build says and asks for is no more than `unchanged` and `settled` know of."""
+    said_more = arguments.build_event_json_file or options.profile or options.test_output in ("all", "streamed")
+    return options.remote is None and not said_more
 
 
 def _is_known(result: Result) -> bool:
@@ -100,23 +109,27 @@ def _is_known(result: Result) -> bool:
     return result.cached or (result.action.cell is not None and bool(result.action.cell.skip))
 
 
-def _keep(text: str, analysis: Analysis, options: Options, result: BuildResult, argv: list[str]) -> None:
-    """Keep the answer of a build that found everything cached, with all that it rests on."""
+def _keep(text: str | None, analysis: Analysis, options: Options, result: BuildResult, argv: list[str]) -> None:
+    """Keep what the next build need not look at again; the whole answer, its `text`, when everything was cached."""
     if observed.is_in_doubt():
         return
     modules = [module.__file__ for module in sys.modules.values() if getattr(module, "__file__", None)]
-    others = [
-        sysconfig.get_path("purelib"),
-        "/dev/fuse",
-        *filter(None, modules),
-        *artifacts.outputs(result, analysis.targets.asked, analysis.out),
-    ]
-    before, after = text.rsplit(f"{result.seconds:.2f}", 1)
+    for path in (sysconfig.get_path("purelib"), "/dev/fuse", *filter(None, modules)):
+        observed.note_for_all(path)
+    if text is not None:
+        before, after = text.rsplit(f"{result.seconds:.2f}", 1)
+        text = f"{before}{unchanged.SECONDS}{after}\n"
     with suppress(OSError):  # where it cannot be kept, the next build works it out again
-        unchanged.keep(
-            argv,
-            analysis.workspace.root,
-            [*observed.noted(), *others],
-            f"{before}{unchanged.SECONDS}{after}\n",
-            options.disk_cache,
-        )
+        settled.keep(argv, analysis.workspace.root, options.disk_cache, text, _seen(analysis, result), analysis.settled)
+
+
+def _seen(analysis: Analysis, build: BuildResult) -> dict[str, settled.Seen]:
+    """What this build has seen of each package."""
+    seen = {name: settled.Seen(found) for name, found in members(analysis).items()}
+    for result in build.results:
+        package = seen[result.action.label.package]
+        package.count += 1
+        package.seconds += result.seconds
+        package.settled &= result.cached and result.action.cell is None
+        package.outputs += artifacts.outputs(result, build, analysis.targets.asked, analysis.out)
+    return seen

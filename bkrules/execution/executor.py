@@ -23,6 +23,7 @@ from bkrules.execution.result import Outcome, Result, failed
 from bkrules.execution.runner import Workshop
 from bkrules.execution.turn import Turn, Unscheduled
 from bkrules.machine import find
+from bkrules.observed import NotedFor
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -67,11 +68,12 @@ class Executor:
         """The result from the disk cache, a failure or a skip that needs no run, or None."""
         if action.cell is not None and action.cell.skip:
             return Result(action, "skipped", reason=action.cell.skip, failure="skip")
-        try:
-            key = self.key(action)
-        except BkError as error:
-            return failed(action, error)
-        return self._cached(action, key)
+        with NotedFor(action.label.package):
+            try:
+                key = self.key(action)
+            except BkError as error:
+                return failed(action, error)
+            return self._cached(action, key)
 
     def ask(self, action: Action) -> Result | None:
         """The result from the remote cache, or None. Raises MachineLacks when that cache is required and fails."""
@@ -90,7 +92,7 @@ class Executor:
         While that process works on it, the turn is left to others.
         """
         turn = turn or Unscheduled(action.id)
-        with self._profile.action(action):
+        with self._profile.action(action), NotedFor(action.label.package):
             return self._run_in_turn(action, turn)
 
     def _run_in_turn(self, action: Action, turn: Turn) -> Result:

@@ -78,7 +78,11 @@ class PackageCache:
         """Write what is new. Where that is not possible nothing is kept, and nothing else changes."""
         with contextlib.suppress(OSError):
             if self._changed:
-                kept = {name: one for name, one in self._entries.items() if self._is_file(build_file(name))}
+                kept = {
+                    name: one
+                    for name, one in self._entries.items()
+                    if os.path.isfile(f"{self._root}/{build_file(name)}")
+                }
                 data = marshal.dumps((self._made_by, kept))
                 atomic.write(self._store, zlib.crc32(data).to_bytes(4, "big") + data)
                 self._changed = False

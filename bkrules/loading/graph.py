@@ -10,6 +10,7 @@ from itertools import pairwise
 from bkrules.errors import LoadError
 from bkrules.label import Label
 from bkrules.loading.workspace import Workspace, check_labels
+from bkrules.observed import NotedFor
 from bkrules.plugin.manager import Plugins
 from bkrules.rule import Target
 
@@ -55,7 +56,8 @@ def close(
         open_labels.add(target.label)
         stack.append((target, True))
         implicit = (workspace.target(label) for label in target.rule.implicit(target, plugins))
-        below = [*check_labels(workspace, target), *filter(None, implicit)]
+        with NotedFor(target.label.package):
+            below = [*check_labels(workspace, target), *filter(None, implicit)]
         edges[target.label] = tuple(other.label for other in below)
         stack += [(other, False) for other in reversed(below)]
     return TargetGraph(tuple(order), tuple(target.label for target in roots), edges)

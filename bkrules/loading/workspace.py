@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 from bkrules.digest import Digest
 from bkrules.errors import LoadError, UsageError, did_you_mean
@@ -13,7 +13,7 @@ from bkrules.loading.glob import BUILD_FILE, OUTPUT, Glob
 from bkrules.loading.package import Loader, Package
 from bkrules.loading.root import MARKER
 from bkrules.loading.sources import Record, Sources, build_file
-from bkrules.observed import note
+from bkrules.observed import WALK, NotedFor, note, use
 from bkrules.rule import MANUAL, Rule, Target
 
 STATE = ".state"
@@ -56,8 +56,10 @@ class Workspace:
 
     def package(self, name: str) -> Package | None:
         """The package in the folder `name`, or None when it has no build file. Raises LoadError."""
+        use(name)
         if name not in self._packages:
-            self._packages[name] = self._load(name)
+            with NotedFor(name):
+                self._packages[name] = self._load(name)
         return self._packages[name]
 
     def save(self) -> None:
@@ -69,6 +71,7 @@ class Workspace:
         known = self._cache.get(name) if self._cache is not None else None
         if known is not None:
             self._read.add(known.record)
+            self._note(known.record)
             return known
         package = Package(name, build_file(name))
         text = self._sources.read(package.file, package.record)
@@ -78,9 +81,15 @@ class Workspace:
                 self._cache.drop(name)
             return None
         self._loader.package(text, package, top=not name)
+        self._note(package.record)
         if self._cache is not None:
             self._cache.put(package)
         return package
+
+    def _note(self, record: Record) -> None:
+        """Note what a package was read from; a macro file that others loaded before was not looked at again."""
+        for path in (*record.files, *record.exists):
+            note(f"{self.root}/{path}")
 
     def target(self, label: Label) -> Target | None:
         """The target of that label, or None."""
@@ -119,20 +128,22 @@ class Workspace:
         self._listed[below] = tuple(sorted(found))
         return iter(self._listed[below])
 
-    def match(self, patterns: list[Pattern], *, manual: bool = True) -> list[Target]:
+    def match(self, patterns: list[Pattern], *, manual: bool = True, skip: Set[str] = frozenset()) -> list[Target]:
         """The targets that the patterns name, sorted by label; a later pattern wins. Raises UsageError.
 
-        Without `manual`, a target with that tag is among them only when a pattern names it alone.
+        Without `manual`, a target with that tag is among them only when a pattern names it alone. Those of the packages `skip` are
+        left out.
         """
         chosen: dict[Label, Target] = {}
         for pattern in patterns:
-            found = list(self._matches(pattern))
+            names = self._named(pattern)
+            found = list(self._matches(pattern, [name for name in names if name not in skip]))
             for target in found:
                 if pattern.negative:
                     chosen.pop(target.label, None)
                 elif manual or pattern.name is not None or MANUAL not in target.attributes["tags"]:
                     chosen[target.label] = target
-            if not found and not pattern.negative:
+            if not found and not pattern.negative and skip.isdisjoint(names):
                 raise self._nothing(pattern)
         return [chosen[label] for label in sorted(chosen)]
 
@@ -142,8 +153,12 @@ class Workspace:
         found = {target.label: target for package in packages if package for target in package.targets.values()}
         return [found[label] for label in sorted(found)]
 
-    def _matches(self, pattern: Pattern) -> Iterator[Target]:
-        for name in self.packages(pattern.package) if pattern.recursive else [pattern.package]:
+    def _named(self, pattern: Pattern) -> list[str]:
+        with NotedFor(WALK):
+            return list(self.packages(pattern.package)) if pattern.recursive else [pattern.package]
+
+    def _matches(self, pattern: Pattern, names: Iterable[str]) -> Iterator[Target]:
+        for name in names:
             package = self.package(name)
             for target in package.targets.values() if package else ():
                 if pattern.matches(target.label):

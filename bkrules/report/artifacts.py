@@ -72,15 +72,19 @@ def reports(label: Label, build: BuildResult, out: Path) -> Path:
     return folder / build.selected.folder if build.selected else folder
 
 
-def outputs(build: BuildResult, wanted: Collection[Label], out: Path) -> list[str]:
-    """The files that a build shows in `bk-out`."""
-    found = [str(reports(label, build, out) / name) for label in by_matrix(build.results) for name in (REPORT, JUNIT)]
-    for result in build.results:
-        folder = out / result.action.label.package / result.action.label.name
-        if result.action.cell is not None:
-            found += [str(folder / result.action.cell.folder / name) for name in (KEY, *result.outputs)]
-        elif result.action.label in wanted:
-            found += [str(folder / name) for name in result.outputs]
+def outputs(result: Result, build: BuildResult, wanted: Collection[Label], out: Path) -> list[str]:
+    """The files in `bk-out` that show a result, with the reports of its matrix."""
+    action = result.action
+    folder = f"{out}/{action.label.package}/{action.label.name}"
+    if action.cell is not None:
+        shown = [str(reports(action.cell.matrix, build, out) / name) for name in (REPORT, JUNIT)]
+        return [*shown, *(f"{folder}/{action.cell.folder}/{name}" for name in (KEY, *result.outputs))]
+    if action.label not in wanted:
+        return []
+    found = [f"{folder}/{name}" for name in result.outputs]
+    for name, node in result.outputs.items():
+        if isinstance(node, DirectoryNode):
+            found += [f"{folder}/{name}/{path}" for path in node.files]
     return found
 
 

@@ -17,6 +17,7 @@ class BuildResult:
 
     `fault` is why a remote cache that is required could not be given the results; `selected` says which cells were to run, when
     that were not all.
+    `settled` is how many actions were not looked at again, and the seconds that they took when they ran.
     """
 
     results: tuple[Result, ...]
@@ -25,6 +26,7 @@ class BuildResult:
     leaks: tuple[str, ...] = ()
     fault: str = ""
     selected: Selected | None = None
+    settled: tuple[int, float] = (0, 0.0)
 
     @property
     def cells(self) -> list[Result]:

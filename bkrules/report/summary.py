@@ -169,7 +169,9 @@ def _counts(build: BuildResult) -> str:
         many = many if len(names) == len(cells) else f"{len(cells)} runs of {many}"
         parts.append(f"{many}: {words} ({cached} cached, {len(cells) - cached} not)")
     ran = sum(_has_run(result) for result in others)
-    parts.append(f"{_count(len(others), 'action')}: {ran} ran, {sum(result.cached for result in others)} cached")
+    settled = build.settled[0]
+    cached = sum(result.cached for result in others) + settled
+    parts.append(f"{_count(len(others) + settled, 'action')}: {ran} ran, {cached} cached")
     return f"{'; '.join(parts)}\n{_truth(build)}"
 
 
@@ -181,9 +183,9 @@ def _truth(build: BuildResult) -> str:
     where = [result.cache for result in build.results]
     ran = sum(_has_run(result) for result in build.results)
     skipped = sum(result.status in ("skipped", "not run") for result in build.results)
-    saved = sum(result.seconds for result in build.results if result.cached)
+    saved = sum(result.seconds for result in build.results if result.cached) + build.settled[1]
     return (
-        f"hit local {where.count('disk')}, hit remote {where.count('remote')}, ran {ran}, skipped {skipped}; "
+        f"hit local {where.count('disk') + build.settled[0]}, hit remote {where.count('remote')}, ran {ran}, skipped {skipped}; "
         f"{saved:.1f} s saved, {build.seconds:.2f} s taken"
     )
 
