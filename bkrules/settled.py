@@ -91,8 +91,9 @@ class Settled:
         return sum(one.actions for one in kept), sum(one.seconds for one in kept)
 
     def carried(self) -> Iterator[tuple[str, Stamp | None]]:
-        """The files of packages that are as they were, with the stamps that they had then and have now."""
-        for number in {number for name in self.same for number in _numbers(self.packages[name].files)}:
+        """The files of packages that are as they were, and those that all rest on, with the stamps they had before this build."""
+        groups = (self.for_all, *(_numbers(self.packages[name].files) for name in self.same))
+        for number in {number for numbers in groups for number in numbers}:
             yield self._files[number]
 
     def paths(self, numbers: Iterable[int]) -> list[str]:
@@ -153,6 +154,8 @@ def keep(
     for_all = [*(old.paths(old.for_all) if old else ()), *observed.noted()]
     noted = observed.noted_of()
     fresh = {name: [*noted.get(name, ()), *seen.get(name, Seen()).outputs] for name in (noted.keys() | seen) - same}
+    if text is None and not any(seen.get(name, Seen()).settled for name in fresh if name != observed.WALK):
+        return  # what was kept before says as much
     book.stamp([for_all, *fresh.values()])
     if book.is_torn or book.is_young(for_all):
         return
@@ -166,7 +169,7 @@ def keep(
             count, files = (one.count, book.numbers(paths)) if settled else (UNSETTLED, b"")
             packages[name] = Package(tuple(sorted(observed.used_by(name))), count, one.seconds, one.members, files)
     if text is None and all(one.actions == UNSETTLED for one in packages.values()):
-        return  # what was kept before says as much
+        return
     if old is not None:
         for name in same:
             kept = old.packages[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,3 +112,30 @@ def test_a_rule_that_makes_no_sense(space: Space, text: str, reason: str) -> Non
     assert done.returncode == 1
     assert reason in done.stderr
     assert "WORKSPACE.py:" in done.stderr
+
+
+def test_a_tool_that_changes_is_seen_by_each_package_that_uses_it(space: Space, tmp_path: Path) -> None:
+    """Both packages are settled, and the second one finds the tool's digest remembered."""
+    tool = tmp_path / "tool"
+    shutil.copy("/bin/cat", tool)
+    files = [
+        tool,
+        space.write("WORKSPACE.py", HEAD + f'host_binary(name = "tool", binary = "{tool}")\n'),
+        space.write("a/text", "text\n"),
+        space.write("b/text", "text\n"),
+    ]
+    for name in ("a", "b"):
+        rule = 'genrule(name = "out", srcs = ["text"], outs = ["out"], tools = ["//:tool", "//:sh"], cmd = {})\n'
+        command = '["$(location //:sh)", "-c", "$(location //:tool) $< > $@"]'
+        files.append(space.write(f"{name}/BUILD.py", "from bkrules import genrule\n" + rule.format(command)))
+    for path in [*files, space.root / "a", space.root / "b", space.root]:
+        os.utime(path, (1, 1))
+    for _ in range(2):
+        assert space.bk("build", "//...").returncode == 0
+    space.write("a/text", "other\n")
+    os.utime(space.root / "a/text", (2, 2))
+    assert "2 actions: 1 ran, 1 cached" in space.bk("build", "//...").stdout
+
+    shutil.copy("/bin/tac", tool)
+
+    assert "2 actions: 2 ran, 0 cached" in space.bk("build", "//...").stdout
