@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -37,13 +36,9 @@ MODULES = {
 RUN_ANOTHER = ("run", "shell")
 """Commands that take another's words behind `--`."""
 
-# What loading and analysis make lives to the end, so looking through it for garbage again and again finds none.
-_MANY_OBJECTS = 100_000
-
 
 def main(argv: Sequence[str]) -> int:
     """Run one command; its exit code. Prints errors that a user can act on, and a traceback for a bug."""
-    gc.set_threshold(_MANY_OBJECTS)
     try:
         arguments = _parse(argv)
         arguments.argv = list(argv)

@@ -13,6 +13,7 @@ import registries
 from registries import HASHED, ME, NAME, Forwarder, Proxy, copy, whole
 
 from bkrules.errors import ActionFailed
+from bkrules.images import glance
 from bkrules.images.docker_auth import Credentials
 from bkrules.images.reference import Reference
 from bkrules.images.storage import Tree
@@ -206,3 +207,25 @@ def test_an_index_is_narrowed_or_kept_whole(many: tuple[str, str], tmp_path: Pat
     with pytest.raises(ActionFailed, match="has no manifest for linux/riscv64") as caught:
         copy(address, tmp_path / "none", platform="linux/riscv64")
     assert caught.value.hint == "it has: linux/amd64, linux/arm/v7, linux/arm64/v8"
+
+
+def test_a_glance_at_many_tags(
+    binary: Path, store: Path, tmp_path: Path, authority: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than go out at once, by TLS as with registries that are elsewhere; the first that is missing ends it."""
+    made = registries.image(tmp_path / "one", {"a": b"1"})
+    digest = registries.fill(store, "many/image:00", made)
+    for number in range(1, 40):
+        registries.fill(store, f"many/image:{number:02}", made)
+    monkeypatch.setenv("SSL_CERT_FILE", f"{authority}/ca.pem")
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    monkeypatch.setattr(glance, "is_loopback", lambda _host: False)
+    tls = {"certificate": f"{authority}/server.pem", "key": f"{authority}/server.key"}
+    with registries.registry(binary, store, http={"tls": tls}) as address:
+        wanted = [Reference(address, "many/image", f"{number:02}") for number in range(40)]
+        assert glance.glance(wanted) == dict.fromkeys(wanted, digest)
+        missing = Reference(address, "many/image", "19b")
+        assert glance.glance([*wanted, missing]) == dict.fromkeys(wanted[:20], digest)
+        monkeypatch.setenv("SSL_CERT_FILE", f"{authority}/server.pem")
+        assert glance.glance(wanted) == {}
+    assert glance.glance(wanted) == {}

@@ -20,10 +20,8 @@ NEEDS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "tests"), [("fuse_overlayfs_matrix", 14), ("detached_matrix", 16), ("slirp4netns_matrix", 16)]
-)
-def test_all_that_can_run_here_passes(name: str, tests: int, clone: Space, report: Report) -> None:
+@pytest.mark.parametrize("name", ["fuse_overlayfs_matrix", "detached_matrix", "slirp4netns_matrix"])
+def test_all_that_can_run_here_passes(name: str, clone: Space, report: Report) -> None:
     done = clone.bk("test", f"//targets:{name}", "--nocache_test_results")
 
     cells = report(clone.root, name)["cells"]
@@ -32,7 +30,7 @@ def test_all_that_can_run_here_passes(name: str, tests: int, clone: Space, repor
     }
     for worker, own in by_worker.items():
         there = shutil.which(NEEDS[worker]) is not None
-        assert len(own) == tests
+        assert len(own) == len(cells) / len(by_worker) > 10
         assert {cell["status"] for cell in own} == {"passed" if there else "skipped"}, done.stdout
         assert there or all(f"no {NEEDS[worker]}" in cell["reason"] for cell in own)
         tried = {(who, what) for cell in own for who, what in (each.values() for each in cell["egress"])}
