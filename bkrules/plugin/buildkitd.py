@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bkrules.plugin.daemon import BACKLOG, Daemons
+from bkrules.plugin.daemon import Daemons, listening
 from bkrules.plugin.host import goarch
 from bkrules.plugin.worker import Backend, Mirror
 
@@ -71,10 +70,7 @@ def _extra(snapshotter: str) -> dict[str, str]:
 def start(daemons: Daemons, flags: Sequence[str], *, environment: Mapping[str, str] | None = None) -> str:
     """Start buildkitd as root on a socket that is bound before it runs; its address."""
     path = daemons.run / "buildkitd.sock"
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        path.chmod(0o666)
-        listener.listen(BACKLOG)
+    with listening(path) as listener:
         daemons.start("buildkitd", arguments("fd://", daemons.run, flags), environment=environment, listener=listener)
     return f"unix://{path}"
 

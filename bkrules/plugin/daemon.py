@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bkrules.plugin.cell_log import note
 
-BACKLOG = 64
+_BACKLOG = 64
 """How many connections wait at a socket that is handed to a daemon."""
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
 
@@ -211,16 +211,21 @@ class Daemons:
         return f"killed by {signal.Signals(info.si_status).name}"
 
 
+def listening(path: Path, mode: int = 0o666) -> socket.socket:
+    """A listener on a new socket file, to be handed to a daemon; by default every user may connect to it."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    path.chmod(mode)
+    listener.listen(_BACKLOG)
+    return listener
+
+
 def _bound_again(address: str) -> socket.socket:
     """A listener where another one was, in a file with the same mode."""
     path = Path(address)
     mode = path.stat().st_mode
     path.unlink()
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(address)
-    path.chmod(mode)
-    listener.listen(BACKLOG)
-    return listener
+    return listening(path, mode)
 
 
 def _become(

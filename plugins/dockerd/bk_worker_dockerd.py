@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +12,19 @@ from typing import Any
 
 import bk_worker_containerd as containerd
 
-from bkrules.plugin import FEATURES, Backend, Daemons, Mirror, Register, Worker, buildkitd, hookimpl, one_of, setting
+from bkrules.plugin import (
+    FEATURES,
+    Backend,
+    Daemons,
+    Mirror,
+    Register,
+    Worker,
+    buildkitd,
+    hookimpl,
+    listening,
+    one_of,
+    setting,
+)
 
 STORES = {"containerd": "dockerd-containerd", "graphdriver": "dockerd"}
 """Where images are kept, and the worker's name in BuildKit's harness."""
@@ -103,10 +114,7 @@ class DockerdWorker(Worker):
         path = daemons.run / "docker.sock"
         flags = ["--config-file", str(settings), "--host", "fd://"]
         flags += ["--feature", f"containerd-snapshotter={str(self.store == 'containerd').lower()}"]
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(path))
-            path.chmod(0o666)
-            listener.listen(64)
+        with listening(path) as listener:
             daemons.start("dockerd", ["dockerd", *flags], listener=listener)
         address = f"unix://{path}"
         yield Backend(
