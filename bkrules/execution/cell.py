@@ -146,9 +146,11 @@ def build_root(spec: Mapping[str, Any]) -> None:
             os.symlink(link, root + target)
     for name, text in ETC.items():
         Path(f"{root}/etc/{name}").write_text(text)
-    for source, target in spec["copies"]:
+    for source, target, executable in spec["copies"]:
         os.makedirs(os.path.dirname(root + target), exist_ok=True)
         Path(root + target).write_bytes(Path(source).read_bytes())
+        if executable:
+            os.chmod(root + target, 0o755)
     if os.path.exists(f"{root}/etc/bk/buildkitd.toml"):
         # buildkitd computes its defaults from this path even when --config names another.
         os.symlink("/etc/bk/buildkitd.toml", f"{root}/etc/buildkit/buildkitd.toml")

@@ -105,9 +105,9 @@ def open_cell(
         elif top == "tools":
             tools[rest] = node
         elif top == "config":
-            copies.append((node.path, f"/etc/bk/{rest}"))
+            copies.append((node.path, f"/etc/bk/{rest}", node.executable))
         elif top in ("src", "updaters"):
-            copies.append((node.path, f"/{path}"))
+            copies.append((node.path, f"/{path}", node.executable))
         elif top == "plugin" and isinstance(source, HostFile):
             plugin_folders.append(node.path.removesuffix(f"/{rest}"))
             modules.append(rest.removesuffix(".py").removesuffix("/__init__").replace("/", "."))

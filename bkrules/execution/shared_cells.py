@@ -94,6 +94,7 @@ def _sources(inputs: Mapping[str, Node], folder: Path) -> Path:
             target = folder / path.removeprefix("src/")
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(node.path, target)
+            target.chmod(0o755 if node.executable else 0o644)
     return folder
 
 
