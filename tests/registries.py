@@ -20,6 +20,7 @@ from bkrules import digest
 from bkrules.action import DirectoryNode, FileNode
 from bkrules.images import layout
 from bkrules.images.copy import Copier
+from bkrules.images.digests import ImageDigest
 from bkrules.images.docker_auth import Credentials
 from bkrules.images.layout import Entry
 from bkrules.images.reference import Reference
@@ -72,20 +73,26 @@ def fill(root: Path, name: str, *images: DirectoryNode, platforms: Sequence[str]
     reference = Reference("x", *name.rsplit(":", 1))
     if not platforms:
         write_tree(root, {reference: images[0]})
-        return Tree(root).tagged(reference)
+        return tagged(root, reference)
     tree, entries = Tree(root), []
     for number, (one, platform) in enumerate(zip(images, platforms, strict=True)):
         part = Reference(reference.host, reference.repository, f"part-{number}")
         write_tree(root, {part: one})
         system, architecture, *variant = platform.split("/")
         said = {"os": system, "architecture": architecture, **({"variant": variant[0]} if variant else {})}
-        data = tree.read(tree.tagged(part)) or b""
-        entries.append({"mediaType": layout.MANIFEST, "digest": tree.tagged(part), "size": len(data), "platform": said})
+        entries.append({**tree.manifest(tagged(root, part)).descriptor, "platform": said})
     data = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).encode()
-    name = f"sha256:{digest.of_bytes(data).hash}"
+    name = ImageDigest(f"{digest.of_bytes(data)}")
     tree.put(name, len(data), lambda: [data])
     tree.add(reference, name)
     return name
+
+
+def tagged(root: Path, reference: Reference) -> ImageDigest:
+    """The digest that a tag has in a storage tree."""
+    found = Tree(root).tagged(reference)
+    assert found is not None
+    return found
 
 
 @dataclass

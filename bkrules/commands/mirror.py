@@ -169,10 +169,13 @@ def _check(tree: Tree, reference: Reference) -> tuple[int, list[str]]:
 
     name = f"{reference.repository}:{reference.tag}"
     problems = []
+    top = tree.tagged(reference)
+    if top is None:
+        return 0, [f"{name}: its link is no digest"]
     try:
-        digests = [digest for digest, _ in tree.blobs(tree.tagged(reference))]
-    except (ValueError, LookupError) as error:
-        return 0, [f"{name}: {error}"]
+        digests = [digest for digest, _ in tree.blobs(top)]
+    except BkError as error:
+        return 0, [f"{name}: {error.message}"]
     for digest in digests:
         try:
             with open(tree.path(digest), "rb") as file:
@@ -266,10 +269,10 @@ def _pulled(workspace: Workspace) -> Iterator[tuple[str, str, str]]:
 def _look(reference: Reference) -> Pin:
     """What a reference is now. Raises ActionFailed."""
     from bkrules.images.copy import platforms
+    from bkrules.images.documents import Kind
     from bkrules.images.lock import Pin
-    from bkrules.images.protocol import INDEXES
     from bkrules.images.registry_client import RegistryClient
 
     with closing(RegistryClient(reference.host)) as client:
         manifest = client.manifest(reference.repository, reference.tag)
-    return Pin(manifest.digest, platforms(json.loads(manifest.data)) if manifest.media_type in INDEXES else {})
+    return Pin(manifest.digest, platforms(manifest) if manifest.kind is Kind.INDEX else {})

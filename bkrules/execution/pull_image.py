@@ -16,29 +16,30 @@ from bkrules.execution.result import Outcome
 from bkrules.execution.runner import Workshop
 from bkrules.images import layout
 from bkrules.images.archive import unpack
+from bkrules.images.digests import ImageDigest
 from bkrules.images.protocol import Place
 from bkrules.images.reference import parse_reference
 from bkrules.rules.pulled_image import LAYOUT
 
 
-class _LayoutPlace(Place):
+class LayoutPlace(Place):
     """A layout whose blobs are taken from the cache where that has them."""
 
     def __init__(self, folder: Path, cas: Cas) -> None:
         self._folder, self._cas = folder, cas
 
-    def has(self, digest: str, size: int) -> bool:
+    def has(self, digest: ImageDigest, size: int) -> bool:
         path = self._path(digest)
-        stored = Digest(digest.removeprefix("sha256:"), size)
+        stored = Digest(digest.hash, size)
         if not path.exists() and self._cas.intact(stored):
             atomic.place(self._cas.path(stored), path)
         return path.exists()
 
-    def put(self, digest: str, size: int, chunks: Callable[[], Iterable[bytes]]) -> None:
+    def put(self, digest: ImageDigest, size: int, chunks: Callable[[], Iterable[bytes]]) -> None:
         atomic.write_chunks(str(self._path(digest)), chunks(), 0o644)
 
-    def _path(self, digest: str) -> Path:
-        return self._folder / "blobs" / digest.replace(":", "/")
+    def _path(self, digest: ImageDigest) -> Path:
+        return self._folder / "blobs" / digest.path
 
 
 def pull_image(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
@@ -54,7 +55,7 @@ def pull_image(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -
     with closing(RegistryClient(reference.host)) as client, Copier() as copier:
         try:
             manifest = copier.image(
-                client, reference.repository, spec["digest"], _LayoutPlace(folder, workshop.cas), spec["platform"]
+                client, reference.repository, spec["digest"], LayoutPlace(folder, workshop.cas), spec["platform"]
             )
         except ActionFailed as error:
             problem, hint = f"{action.label}: {error.message}", error.hint
@@ -64,8 +65,7 @@ def pull_image(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -
                     problem += f"; {reference} is {now} now, and {spec['digest']} is pinned"
                     hint = "to take the new one:  bk mirror sync --update"
             raise ActionFailed(error.reason, problem, hint=hint) from error
-    described = {"mediaType": manifest.media_type, "digest": manifest.digest, "size": len(manifest.data)}
-    layout.write_index(folder, described)
+    layout.write_index(folder, manifest.descriptor)
     return Outcome("passed", {LAYOUT: str(folder)})
 
 

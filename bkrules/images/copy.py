@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 from bkrules.errors import ActionFailed
-from bkrules.images.protocol import INDEXES, Manifest, Place, Source
+from bkrules.images.digests import ImageDigest
+from bkrules.images.documents import (
+    CONFIGS,
+    INDEX_DEPTH,
+    MANIFEST_LIMIT,
+    MOST_MANIFESTS,
+    Descriptor,
+    Kind,
+    Manifest,
+    bad,
+    closure,
+    described,
+    read_config,
+)
+from bkrules.images.protocol import Place, Source
 from bkrules.images.reference import ALL
 
 JOBS = 4
@@ -21,7 +33,7 @@ class Copier:
     def __init__(self, jobs: int = JOBS) -> None:
         self._pool = ThreadPoolExecutor(jobs)
         self._lock = threading.Lock()
-        self._blobs: dict[tuple[Place, str], Future[None]] = {}
+        self._blobs: dict[tuple[Place, ImageDigest, int], Future[None]] = {}
         self.copied = 0
         """The bytes that were copied."""
 
@@ -34,64 +46,104 @@ class Copier:
     def image(self, source: Source, repository: str, reference: str, place: Place, platform: str = ALL) -> Manifest:
         """Copy an image with all that belongs to it; its manifest. An index is narrowed to a platform, or kept whole with ALL.
 
-        Raises ActionFailed when the source does not have it, or not for that platform.
+        Foreign layers stay where they are, as with other clients. Raises ActionFailed when the source does not have the image,
+        or not for that platform, or when it is nothing that can be copied whole.
         """
         top = source.manifest(repository, reference)
-        document = json.loads(top.data)
-        if top.media_type in INDEXES and platform != ALL:
-            return self.image(
-                source, repository, narrowed(document, platform, f"{source.host}/{repository}:{reference}"), place
-            )
-        for entry in document.get("manifests", []):
-            self.image(source, repository, entry["digest"], place)
-        described = [document["config"], *document["layers"]] if "layers" in document else []
-        for future in [self._blob(source, repository, place, one) for one in described]:
-            future.result()
-        place.put_manifest(top)
+        if platform != ALL:
+            top = narrowed(source, repository, top, platform)
+        for manifest in closure(top, lambda entry: source.manifest(repository, entry.digest)):
+            for future in [self._blob(source, repository, place, one) for one in manifest.distributable]:
+                future.result()
+            place.put_manifest(manifest)
         return top
 
-    def _blob(self, source: Source, repository: str, place: Place, described: Mapping[str, Any]) -> Future[None]:
-        digest, size = described["digest"], described["size"]
+    def _blob(self, source: Source, repository: str, place: Place, blob: Descriptor) -> Future[None]:
+        key = (place, blob.digest, blob.size)
         with self._lock:
-            if (place, digest) not in self._blobs:
-                copy = self._pool.submit(self._copy, source, repository, place, digest, size)
-                self._blobs[place, digest] = copy
-            return self._blobs[place, digest]
+            if key not in self._blobs:
+                self._blobs[key] = self._pool.submit(self._copy, source, repository, place, blob)
+            return self._blobs[key]
 
-    def _copy(self, source: Source, repository: str, place: Place, digest: str, size: int) -> None:
+    def _copy(self, source: Source, repository: str, place: Place, blob: Descriptor) -> None:
         def chunks() -> Iterable[bytes]:
-            for chunk in source.blob(repository, digest, size):
+            for chunk in _bytes(source, repository, blob):
                 yield chunk
                 with self._lock:
                     self.copied += len(chunk)
 
-        if not place.has(digest, size):
-            place.put(digest, size, chunks)
+        if not place.has(blob.digest, blob.size):
+            place.put(blob.digest, blob.size, chunks)
 
 
-def platforms(index: Mapping[str, Any]) -> dict[str, str]:
-    """The platforms of an index, `os/architecture[/variant]`, to the digests of their manifests; without attestations."""
-    found = {}
-    for entry in index["manifests"]:
-        said = entry.get("platform", {})
-        name = "/".join(filter(None, (said.get("os"), said.get("architecture"), said.get("variant"))))
-        if name and not name.startswith("unknown"):
-            found[name] = entry["digest"]
+def _bytes(source: Source, repository: str, blob: Descriptor) -> Iterable[bytes]:
+    return source.blob(repository, blob.digest, blob.size) if blob.data is None else [blob.data]
+
+
+def platforms(index: Manifest) -> dict[str, ImageDigest]:
+    """The platforms of an index, `os/architecture[/variant]`, to the digests of their manifests; without attestations.
+
+    Of two entries for one platform, the first is meant, as with other clients.
+    """
+    return {name: entry.digest for name, entry in _offered(index).items()}
+
+
+def _offered(index: Manifest) -> dict[str, Descriptor]:
+    found: dict[str, Descriptor] = {}
+    for entry in index.entries:
+        if entry.platform and not entry.platform.startswith("unknown"):
+            found.setdefault(entry.platform, entry)
     return found
 
 
-def narrowed(index: Mapping[str, Any], platform: str, what: str) -> str:
-    """The digest of a platform's manifest. A platform without a variant means the only one of its architecture.
+def narrowed(source: Source, repository: str, top: Manifest, platform: str) -> Manifest:
+    """The manifest of a platform in an index, in the indexes in it too. A manifest is what it is.
 
+    A platform without a variant means the only one of its architecture. An entry that does not say its platform is asked for it.
     Raises ActionFailed with the platforms that there are.
     """
-    known = platforms(index)
-    fitting = [name for name in known if name == platform] or [
-        name for name in known if name.startswith(f"{platform}/")
-    ]
-    if len(fitting) != 1:
-        problem = "no manifest" if not fitting else f"{len(fitting)} manifests"
-        raise ActionFailed(
-            "no-platform", f"{what} has {problem} for {platform}", hint=f"it has: {', '.join(sorted(known)) or 'none'}"
-        )
-    return known[fitting[0]]
+
+    def fetch(entry: Descriptor) -> Manifest:
+        return source.manifest(repository, entry.digest)
+
+    found = top
+    for _ in range(INDEX_DEPTH + 1):
+        if found.kind is not Kind.INDEX:
+            return found
+        known = _offered(found)
+        fitting = _fitting(known, platform)
+        if not fitting:
+            for name, entry in _nameless(source, repository, found, set()):
+                known.setdefault(name, entry)
+            fitting = _fitting(known, platform)
+        if len(fitting) != 1:
+            problem = "no manifest" if not fitting else f"{len(fitting)} manifests"
+            hint = f"it has: {', '.join(sorted(known)) or 'none'}"
+            raise ActionFailed("no-platform", f"{top.where} has {problem} for {platform}", hint=hint)
+        found = described(known[fitting[0]], fetch, found.where)
+    raise bad(top.where, f"indexes are more than {INDEX_DEPTH} deep in each other")
+
+
+def _fitting(known: Mapping[str, Descriptor], platform: str) -> list[str]:
+    return [name for name in known if name == platform] or [name for name in known if name.startswith(f"{platform}/")]
+
+
+def _nameless(
+    source: Source, repository: str, index: Manifest, seen: set[ImageDigest]
+) -> Iterator[tuple[str, Descriptor]]:
+    """The entries of an index that do not say their platforms, by what their configurations say, and those of indexes in it."""
+    for entry in index.entries:
+        if entry.platform or entry.digest in seen:
+            continue
+        seen.add(entry.digest)
+        if len(seen) > MOST_MANIFESTS:
+            raise bad(index.where, f"it has more than {MOST_MANIFESTS} entries without a platform")
+        manifest = described(entry, lambda one: source.manifest(repository, one.digest), index.where)
+        if manifest.kind is Kind.INDEX:
+            yield from _offered(manifest).items()
+            yield from _nameless(source, repository, manifest, seen)
+        elif (config := manifest.blobs[:1]) and config[0].media_type in CONFIGS and config[0].size <= MANIFEST_LIMIT:
+            data = b"".join(_bytes(source, repository, config[0]))
+            platform = read_config(data, f"{manifest.where}: its configuration").platform
+            if platform:
+                yield platform, entry

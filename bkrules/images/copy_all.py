@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 
-from bkrules.images.destination import Destination
+from bkrules.images.destination import Destination, check_places
 from bkrules.images.protocol import Source
 from bkrules.images.reference import ALL, Reference
 
@@ -17,8 +17,9 @@ def copy_references(
 ) -> tuple[dict[Reference, str], int]:
     """Copy what the destination does not have as the registries have it now; all digests, and how many bytes were copied.
 
-    Raises ActionFailed.
+    Raises ActionFailed, or UsageError for two references with one place.
     """
+    check_places(references)
     digests = _unmoved(references, destination) if platform == ALL else {}
     missing = [reference for reference in references if reference not in digests]
     if not missing:
@@ -46,8 +47,9 @@ def copy_all(
 ) -> tuple[dict[Reference, str], int]:
     """Copy images, each a tag or digest in a repository of a source; their digests, and how many bytes were copied.
 
-    Raises ActionFailed or ValueError.
+    Raises ActionFailed, or UsageError for two references with one place.
     """
+    check_places(sources)
     from concurrent.futures import ThreadPoolExecutor
 
     from bkrules.images.copy import Copier

@@ -5,13 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from bkrules.errors import UsageError
-from bkrules.images.protocol import Manifest, Place
+from bkrules.errors import ActionFailed, UsageError
+from bkrules.images.documents import Manifest
+from bkrules.images.protocol import Place
 from bkrules.images.reference import Reference, parse_reference
 from bkrules.images.storage import Tree
 
@@ -44,9 +45,11 @@ class Folder:
     def tagged(self, reference: Reference) -> str:
         """The digest that a reference has there, with all of its blobs, or nothing."""
         digest = self._tree.tagged(reference)
+        if digest is None:
+            return ""
         try:
-            whole = bool(digest) and all(os.path.exists(self._tree.path(name)) for name, _ in self._tree.blobs(digest))
-        except ValueError:
+            whole = all(os.path.exists(self._tree.path(name)) for name, _ in self._tree.blobs(digest))
+        except ActionFailed:
             return ""
         return digest if whole else ""
 
@@ -57,6 +60,19 @@ class Folder:
     def tag(self, reference: Reference, manifest: Manifest) -> None:
         """Give an image whose blobs are there its name."""
         self._tree.add(reference, manifest.digest)
+
+
+def check_places(references: Iterable[Reference]) -> None:
+    """Raise UsageError when two references have one place on a mirror, which knows repositories and tags but no hosts."""
+    places: dict[tuple[str, str], Reference] = {}
+    for reference in references:
+        other = places.setdefault((reference.repository, reference.tag), reference)
+        if other != reference:
+            raise UsageError(
+                "one-place",
+                f"{other} and {reference} have the same place on a mirror",
+                hint="a mirror knows repositories and tags, but no hosts; copy them to two mirrors",
+            )
 
 
 def address(to: str) -> tuple[str, str] | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bkrules.images.protocol import MANIFESTS, Manifest
+from bkrules.errors import ActionFailed
+from bkrules.images.digests import ImageDigest
+from bkrules.images.documents import MANIFEST_LIMIT, Manifest, closure, read_index, read_manifest
 
 if TYPE_CHECKING:
     from bkrules.action import DirectoryNode, FileNode
@@ -16,45 +17,57 @@ _PIECE = 1 << 20
 
 
 class LayoutSource:
-    """The one image of a layout."""
+    """The one image of a layout. `host` is what the layout is called in errors."""
 
-    host = "layout"
-
-    def __init__(self, layout: DirectoryNode) -> None:
+    def __init__(self, layout: DirectoryNode, host: str = "layout") -> None:
+        self.host = host
         self._layout = layout
 
-    def top(self) -> str:
-        """The digest of the image. Raises ValueError."""
-        try:
-            index = json.loads(Path(self._layout.files["index.json"].path).read_text())
-            return str(index["manifests"][0]["digest"])
-        except (LookupError, TypeError) as error:
-            raise ValueError("the folder is not an OCI layout with one image") from error
+    def top(self) -> ImageDigest:
+        """The digest of the image. Raises ActionFailed."""
+        index = read_index(self._read("index.json"), f"{self.host}: index.json")
+        if len({entry.digest for entry in index.entries}) != 1:
+            raise self._bad(f"it has {len(index.entries)} images, not one")
+        return index.entries[0].digest
 
-    def blobs(self, manifest: str) -> Iterator[str]:
-        """The digests of an image, its manifests among them. Raises ValueError."""
-        yield manifest
-        document = json.loads(Path(self.file(manifest).path).read_text())
-        for entry in document.get("manifests", []):
-            yield from self.blobs(entry["digest"])
-        for entry in (document["config"], *document["layers"]) if "layers" in document else ():
-            yield entry["digest"]
+    def blobs(self, manifest: ImageDigest) -> Iterator[ImageDigest]:
+        """The digests of an image, its manifests among them. Raises ActionFailed."""
+        for one in closure(self._manifest(manifest), lambda entry: self._manifest(entry.digest)):
+            yield one.digest
+            yield from (blob.digest for blob in one.distributable)
 
-    def file(self, digest: str) -> FileNode:
-        """The file of a blob. Raises ValueError."""
-        try:
-            return self._layout.files[f"blobs/{digest.replace(':', '/')}"]
-        except KeyError:
-            raise ValueError(f"the layout lacks the blob {digest}") from None
+    def file(self, digest: ImageDigest) -> FileNode:
+        """The file of a blob. Raises ActionFailed."""
+        node = self._layout.files.get(f"blobs/{digest.path}")
+        if node is None:
+            raise self._bad(f"it lacks the blob {digest}")
+        if node.digest.hash != digest.hash:
+            raise self._bad(f"its blob {digest} has the digest {node.digest}")
+        return node
 
     def manifest(self, repository: str, reference: str) -> Manifest:
-        """The manifest of a digest, or of the image when `reference` is empty; there are no repositories. Raises ValueError."""
-        digest = reference or self.top()
-        data = Path(self.file(digest).path).read_bytes()
-        return Manifest(digest, json.loads(data).get("mediaType", MANIFESTS[0]), data)
+        """The manifest of a digest, or of the image when `reference` is empty; there are no repositories. Raises ActionFailed."""
+        return self._manifest(ImageDigest(reference) if reference else self.top())
 
-    def blob(self, repository: str, digest: str, size: int) -> Iterator[bytes]:
-        """The bytes of a blob. Raises ValueError."""
-        with open(self.file(digest).path, "rb") as file:
+    def blob(self, repository: str, digest: ImageDigest, size: int) -> Iterator[bytes]:
+        """The bytes of a blob. Raises ActionFailed."""
+        node = self.file(digest)
+        if node.digest.size != size:
+            raise self._bad(f"its blob {digest} has {node.digest.size} bytes, and its manifest says {size}")
+        with open(node.path, "rb") as file:
             while piece := file.read(_PIECE):
                 yield piece
+
+    def _manifest(self, digest: ImageDigest) -> Manifest:
+        self.file(digest)
+        return read_manifest(self._read(f"blobs/{digest.path}"), f"{self.host}: manifest {digest}", digest)
+
+    def _read(self, path: str) -> bytes:
+        node = self._layout.files.get(path)
+        if node is None:
+            raise self._bad(f"it has no {path}")
+        with Path(node.path).open("rb") as file:
+            return file.read(MANIFEST_LIMIT + 1)
+
+    def _bad(self, problem: str) -> ActionFailed:
+        return ActionFailed("bad-layout", f"{self.host} is not an OCI layout with one image: {problem}")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bkrules.cache import atomic
-from bkrules.errors import LoadError
+from bkrules.errors import ActionFailed, LoadError
+from bkrules.images.digests import ImageDigest
 
 NAME = "bk.lock"
 _VERSION = 1
@@ -19,8 +20,8 @@ _VERSION = 1
 class Pin:
     """What a reference stands for: the digest of its index or manifest, and of each platform's manifest."""
 
-    digest: str
-    platforms: Mapping[str, str] = field(default_factory=dict)
+    digest: ImageDigest
+    platforms: Mapping[str, ImageDigest] = field(default_factory=dict)
 
 
 def read(path: str) -> dict[str, Pin]:
@@ -29,15 +30,30 @@ def read(path: str) -> dict[str, Pin]:
         data = Path(path).read_bytes()
     except FileNotFoundError:
         return {}
+    from bkrules.images.documents import read_json
+
     try:
-        document: Any = json.loads(data)
+        document = read_json(data, NAME)
         if document["version"] != _VERSION:
             raise ValueError(f"its version is {document['version']!r}, and this bk reads {_VERSION}")
-        return {name: Pin(pin["digest"], dict(pin["platforms"])) for name, pin in document["images"].items()}
+        return {name: _pin(pin) for name, pin in document["images"].items()}
+    except ActionFailed as error:
+        raise _unreadable(error.message.removeprefix(f"{NAME}: ")) from error
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise LoadError(
-            "bad-lock", f"{NAME} cannot be read: {error}", where=f"{NAME}:1", hint="bk mirror sync writes a new one"
-        ) from error
+        raise _unreadable(str(error)) from error
+
+
+def _pin(document: Any) -> Pin:
+    return Pin(
+        ImageDigest(document["digest"]),
+        {platform: ImageDigest(digest) for platform, digest in document["platforms"].items()},
+    )
+
+
+def _unreadable(problem: str) -> LoadError:
+    return LoadError(
+        "bad-lock", f"{NAME} cannot be read: {problem}", where=f"{NAME}:1", hint="bk mirror sync writes a new one"
+    )
 
 
 def write(path: str, pins: Mapping[str, Pin]) -> None:

@@ -9,18 +9,12 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Protocol
 
-INDEXES = (
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-)
-MANIFESTS = (
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-)
-ACCEPT = ", ".join((*INDEXES, *MANIFESTS))
+from bkrules.images.digests import ImageDigest
+from bkrules.images.documents import ARTIFACTS, INDEXES, MANIFESTS, Manifest
+
+ACCEPT = ", ".join((*INDEXES, *MANIFESTS, *ARTIFACTS))
 HUB = "docker.io"
 _HUB_SERVER = "registry-1.docker.io"
 _LOOPBACK = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?")
@@ -41,13 +35,9 @@ def authorities() -> str | None:
     return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """A manifest or an index: its digest `sha256:...`, its media type, and its bytes."""
-
-    digest: str
-    media_type: str
-    data: bytes
+def written(host: str, repository: str, reference: str) -> str:
+    """Return what a tag or a digest of a repository is called in errors."""
+    return f"{host}/{repository}{'@' if ':' in reference else ':'}{reference}"
 
 
 class Source(Protocol):
@@ -56,21 +46,21 @@ class Source(Protocol):
     host: str
 
     def manifest(self, repository: str, reference: str) -> Manifest:
-        """The manifest of a tag or a digest. Raises ActionFailed or ValueError when there is none."""
+        """The manifest of a tag or a digest. Raises ActionFailed when there is none."""
 
-    def blob(self, repository: str, digest: str, size: int) -> Iterable[bytes]:
-        """The bytes of a blob. Raises ActionFailed, at the end when they are not those of the digest."""
+    def blob(self, repository: str, digest: ImageDigest, size: int) -> Iterable[bytes]:
+        """The bytes of a blob, never more than `size`. Raises ActionFailed, at the end when they are not those of the digest."""
 
 
 class Place(ABC):
     """Where images go to. A blob that is there has the right bytes."""
 
     @abstractmethod
-    def has(self, digest: str, size: int) -> bool:
+    def has(self, digest: ImageDigest, size: int) -> bool:
         """Whether the blob is there."""
 
     @abstractmethod
-    def put(self, digest: str, size: int, chunks: Callable[[], Iterable[bytes]]) -> None:
+    def put(self, digest: ImageDigest, size: int, chunks: Callable[[], Iterable[bytes]]) -> None:
         """Keep a blob, which is there when all of its bytes are. What `chunks` raises leaves nothing."""
 
     def put_manifest(self, manifest: Manifest) -> None:

@@ -6,7 +6,9 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
-from bkrules.images.protocol import Manifest, Place
+from bkrules.images.digests import ImageDigest
+from bkrules.images.documents import Manifest
+from bkrules.images.protocol import Place
 from bkrules.images.reference import Reference
 from bkrules.images.registry_client import RegistryClient
 
@@ -17,9 +19,9 @@ class Registry:
     def __init__(self, client: RegistryClient, prefix: str = "") -> None:
         self.client = client
         self._prefix = prefix and f"{prefix}/"
-        self._homes: dict[str, str] = {}
+        self._homes: dict[ImageDigest, str] = {}
         self._lock = threading.Lock()
-        self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._turns: defaultdict[ImageDigest, threading.Lock] = defaultdict(threading.Lock)
 
     def tagged(self, reference: Reference) -> str:
         """The digest that the tag of a reference has there, or nothing. Raises ActionFailed."""
@@ -35,15 +37,15 @@ class Registry:
         """Give an image whose blobs are there its name. Raises ActionFailed."""
         self.client.put_manifest(self._name(reference), reference.tag, manifest)
 
-    def home(self, digest: str) -> str:
+    def home(self, digest: ImageDigest) -> str:
         """A repository there that is known to have a blob, or nothing."""
         return self._homes.get(digest, "")
 
-    def found(self, digest: str, repository: str) -> None:
+    def found(self, digest: ImageDigest, repository: str) -> None:
         """Remember that a repository there has a blob."""
         self._homes[digest] = repository
 
-    def turn(self, digest: str) -> threading.Lock:
+    def turn(self, digest: ImageDigest) -> threading.Lock:
         """The lock of who sends a blob: who waits for it can mount it."""
         with self._lock:
             return self._turns[digest]
@@ -56,13 +58,13 @@ class _Repository(Place):
     def __init__(self, registry: Registry, name: str, origin: str) -> None:
         self._registry, self._name, self._origin = registry, name, origin
 
-    def has(self, digest: str, size: int) -> bool:
+    def has(self, digest: ImageDigest, size: int) -> bool:
         if not self._registry.client.has(self._name, f"blobs/{digest}"):
             return False
         self._registry.found(digest, self._name)
         return True
 
-    def put(self, digest: str, size: int, chunks: Callable[[], Iterable[bytes]]) -> None:
+    def put(self, digest: ImageDigest, size: int, chunks: Callable[[], Iterable[bytes]]) -> None:
         with self._registry.turn(digest):
             origin = self._registry.home(digest) or self._origin
             self._registry.client.upload(self._name, digest, size, chunks, origin)

@@ -19,8 +19,10 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from bkrules.errors import ActionFailed
+from bkrules.images.digests import ImageDigest
 from bkrules.images.docker_auth import Credentials, credentials
-from bkrules.images.protocol import ACCEPT, Manifest, authorities, is_loopback, server
+from bkrules.images.documents import Manifest, read_manifest
+from bkrules.images.protocol import ACCEPT, authorities, is_loopback, server, written
 
 _AGAIN = (408, 429, 500, 502, 503, 504)
 _TRIES = 5
@@ -85,9 +87,9 @@ class RegistryClient:
         expected = reference if ":" in reference else answer.headers.get("Docker-Content-Digest", found)
         if found != expected:
             raise self._error(repository, f"the manifest {reference} has the digest {found} and not {expected}")
-        return Manifest(found, answer.headers.get("Content-Type", "").partition(";")[0], answer.content)
+        return read_manifest(answer.content, written(self.host, repository, reference))
 
-    def blob(self, repository: str, digest: str, size: int) -> Iterator[bytes]:
+    def blob(self, repository: str, digest: ImageDigest, size: int) -> Iterator[bytes]:
         """The bytes of a blob, piece by piece. A connection that ends is taken up again where it ended.
 
         Raises ActionFailed, at the end when the bytes are not those of the digest.
@@ -121,7 +123,7 @@ class RegistryClient:
             raise self._error(repository, f"blob {digest} has {at} bytes with the digest sha256:{found.hexdigest()}")
 
     def upload(
-        self, repository: str, digest: str, size: int, chunks: Callable[[], Iterable[bytes]], origin: str = ""
+        self, repository: str, digest: ImageDigest, size: int, chunks: Callable[[], Iterable[bytes]], origin: str = ""
     ) -> None:
         """Give the registry a blob, or let it take the blob from `origin`, another of its repositories. Raises ActionFailed."""
         wish = urlencode({"mount": digest, "from": origin}) if origin else ""

@@ -7,6 +7,7 @@ import re
 from bkrules.action import Artifact, Text, parameters
 from bkrules.analysis.context import Context
 from bkrules.images import lock
+from bkrules.images.digests import ImageDigest
 from bkrules.images.reference import ALL, parse_reference
 from bkrules.observed import note
 from bkrules.plugin.host import goarch
@@ -49,7 +50,7 @@ def analyze(context: Context) -> tuple[object, ...]:
     return (ImageInfo(context.output(action, LAYOUT)),)
 
 
-def _digest(context: Context, reference: str) -> str:
+def _digest(context: Context, reference: str) -> ImageDigest:
     digest: str = context.attribute("digest")
     if not digest:
         pin = lock.read(note(f"{context.workspace.root}/{lock.NAME}")).get(reference)
@@ -58,12 +59,11 @@ def _digest(context: Context, reference: str) -> str:
                 f"`bk mirror sync` writes the digest that it has now to {lock.NAME}; or say it:  digest = 'sha256:...'"
             )
             raise context.error("unpinned", f"nothing says which digest {reference} has", "reference", hint)
-        digest = pin.digest
-    if not re.fullmatch("sha256:[0-9a-f]{64}", digest):
-        raise context.error(
-            "bad-pin", f"'digest' must be 'sha256:' and 64 hexadecimal digits, but was {digest!r}", "digest"
-        )
-    return digest
+        return pin.digest
+    try:
+        return ImageDigest(digest)
+    except ValueError as error:
+        raise context.error("bad-pin", f"'digest' {error}", "digest") from error
 
 
 def _platform(context: Context) -> str:

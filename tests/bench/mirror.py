@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -20,7 +19,7 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.shared import machine, positive, say, table
-from registries import image, registry
+from registries import image, registry, tagged
 
 from bkrules.images.layout import noise
 from bkrules.images.reference import Reference
@@ -120,7 +119,6 @@ def _images(root: Path) -> list[Copy]:
     """The images to copy: two of three layers of 25 MiB, and twenty small ones that share a layer."""
     found = []
     with tempfile.TemporaryDirectory() as scratch:
-        tree = Tree(root)
         shared = {"shared": noise("shared", _SMALL_LAYER)}
         wanted = [(f"big/{number}", _LAYERS, _LAYER) for number in range(_BIG)]
         wanted += [(f"small/{number}", 4, _SMALL_LAYER) for number in range(_SMALL)]
@@ -135,7 +133,7 @@ def _images(root: Path) -> list[Copy]:
             assert node is not None
             reference = Reference("x", repository, "1")
             write_tree(root, {reference: node})
-            found.append(Copy(repository, tree.tagged(reference)))
+            found.append(Copy(repository, tagged(root, reference)))
     return found
 
 
@@ -182,10 +180,9 @@ def _check(place: Path, copies: Sequence[Copy], name: str) -> None:
     tree = Tree(place / "data")
     for copy in copies:
         found = tree.tagged(Reference("x", copy.repository, "1"))
-        assert found == copy.digest, f"{name}: {copy.name} is {found or 'not there'}"
-        document = json.loads(tree.read(found) or b"{}")
-        for entry in (document["config"], *document["layers"]):
-            assert tree.has(entry["digest"], entry["size"]), f"{name}: {copy.name} lacks {entry['digest']}"
+        assert found and found == copy.digest, f"{name}: {copy.name} is {found or 'not there'}"
+        for blob in tree.manifest(found).blobs:
+            assert tree.has(blob.digest, blob.size), f"{name}: {copy.name} lacks {blob.digest}"
 
 
 if __name__ == "__main__":

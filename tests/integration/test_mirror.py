@@ -231,7 +231,7 @@ def docker_archive(folder: Path, archive: Path) -> None:
         ("reference = 'busybox'", "'busybox' is not a full reference"),
         (
             "reference = 'a.example/b:1', digest = 'x'",
-            "'digest' must be 'sha256:' and 64 hexadecimal digits, but was 'x'",
+            "'digest' 'x' is no digest; one is 'sha256:' and 64 hexadecimal digits",
         ),
         ("reference = 'a.example/b:1', files = {'a': 'WORKSPACE.py'}", "'files' does not go with 'reference'"),
         ("reference = 'a.example/b:1', archive = 'WORKSPACE.py'", "'archive' does not go with 'reference'"),

@@ -1,0 +1,403 @@
+"""The one reader of OCI and Docker documents: manifests, indexes, configurations.
+
+They come from registries and archives, so each field is taken with its type and its limits. Null is absent. What other clients
+would read in another way than bk (two fields of one name, `Layers` beside `layers`, an index that has layers) is refused, since
+a copy would not be what they see. Every error is an ActionFailed that names the document and the field.
+
+https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from bkrules.digest import of_bytes
+from bkrules.errors import ActionFailed
+from bkrules.images.digests import ImageDigest
+
+MANIFEST_LIMIT = 4 << 20
+"""The most bytes of a manifest, an index or a configuration that bk reads: the limit of registries."""
+BLOB_LIMIT = 1 << 40
+"""The most bytes of a blob."""
+INDEX_DEPTH = 8
+"""How deep indexes may be in each other."""
+MOST_MANIFESTS = 10_000
+"""The most manifests of one image."""
+
+INDEXES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+MANIFESTS = (
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+ARTIFACTS = ("application/vnd.oci.artifact.manifest.v1+json",)
+CONFIGS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
+_SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1"
+_FOREIGN = re.compile(
+    r"application/vnd\.(docker\.image\.rootfs\.foreign\.diff|oci\.image\.layer\.nondistributable\.v1)\.tar([.+]\w+)?"
+)
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}( *;[ -~]*)?")
+_PLATFORM = re.compile(r"[A-Za-z0-9_.-]{0,64}")
+_DESCRIPTOR = ("mediaType", "digest", "size", "urls", "data", "platform")
+_DOCUMENT = ("schemaVersion", "mediaType", "manifests", "config", "layers", "blobs", "subject", "fsLayers")
+_CONFIG = ("architecture", "os", "variant", "config", "rootfs", "history")
+
+
+class Kind(Enum):
+    """What a document is, and the fields that no other kind has."""
+
+    INDEX = ("manifests",)
+    IMAGE = ("config", "layers")
+    ARTIFACT = ("blobs",)
+    SCHEMA_1 = ("fsLayers",)
+
+
+_KINDS = {
+    **dict.fromkeys(INDEXES, Kind.INDEX),
+    **dict.fromkeys(MANIFESTS, Kind.IMAGE),
+    **dict.fromkeys(ARTIFACTS, Kind.ARTIFACT),
+}
+_UNNAMED = {Kind.INDEX: INDEXES[0], Kind.IMAGE: MANIFESTS[0]}  # these may lack a media type
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """What a document says of a blob or of another document. `platform` is `os/architecture[/variant]`, or nothing.
+
+    `data` are its bytes when the descriptor has them itself. `raw` is the descriptor as it was written.
+    """
+
+    media_type: str
+    digest: ImageDigest
+    size: int
+    platform: str
+    data: bytes | None
+    raw: Mapping[str, Any]
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it is a layer that may not be distributed: registries do not have it, and clients do not copy it."""
+        return _FOREIGN.fullmatch(self.media_type) is not None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest or an index. `where` is what it is called in errors; `entries` are those of an index.
+
+    `blobs` are the configuration and the layers of an image, or the blobs of an artifact.
+    """
+
+    digest: ImageDigest
+    data: bytes
+    kind: Kind
+    media_type: str
+    where: str
+    entries: tuple[Descriptor, ...] = ()
+    blobs: tuple[Descriptor, ...] = ()
+    subject: Descriptor | None = None
+
+    @property
+    def distributable(self) -> tuple[Descriptor, ...]:
+        """Its blobs without foreign layers."""
+        return tuple(blob for blob in self.blobs if not blob.is_foreign)
+
+    @property
+    def descriptor(self) -> dict[str, Any]:
+        """What an index says of it."""
+        return {"mediaType": self.media_type, "digest": self.digest, "size": len(self.data)}
+
+
+@dataclass(frozen=True)
+class Config:
+    """The configuration of an image, `raw` as it was written."""
+
+    platform: str
+    diff_ids: tuple[ImageDigest, ...]
+    raw: dict[str, Any]
+
+
+def bad(where: str, problem: str) -> ActionFailed:
+    """Return the error of a document."""
+    return ActionFailed("bad-document", f"{where}: {problem}")
+
+
+def read_json(data: bytes, where: str) -> Any:
+    """Return what JSON of at most MANIFEST_LIMIT bytes says. Raises ActionFailed."""
+    if len(data) > MANIFEST_LIMIT:
+        raise bad(where, f"it is larger than {MANIFEST_LIMIT} bytes")
+    try:
+        text = data.decode()
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
+    except RecursionError:
+        raise bad(where, "it is nested too deeply") from None
+    except ValueError as error:
+        kind = "HTML" if data.lstrip()[:1] == b"<" else "no JSON"
+        raise bad(where, f"it is {kind}: {error}") from error
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the field {_shown(name)} is there twice")
+        found[name] = value
+    return found
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+class _Object:
+    """A JSON object whose fields are taken with their types. `path` is its place in the document."""
+
+    def __init__(self, value: Any, where: str, path: str, known: Sequence[str]) -> None:
+        self.where, self._path = where, path
+        if not isinstance(value, dict):
+            raise self.wrong("", "an object", value)
+        self.raw: dict[str, Any] = value
+        folded = {name.casefold(): name for name in known}
+        for name in value:
+            meant = folded.get(name.casefold(), name)
+            if meant != name:  # others take it for that field
+                raise bad(where, f"the field {self.at(name)!r} must be spelt {meant!r}")
+
+    def get(self, name: str) -> Any:
+        """The value of a field, None when it is absent."""
+        return self.raw.get(name)
+
+    def text(self, name: str, pattern: re.Pattern[str], what: str) -> str:
+        """A text of that pattern, or nothing."""
+        value = self.get(name)
+        if value is None or value == "":
+            return ""
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise self.wrong(name, what, value)
+        return value
+
+    def size(self, name: str, limit: int) -> int:
+        """A number of bytes."""
+        value = self.get(name)
+        if type(value) is not int or value < 0:
+            raise self.wrong(name, "a number of bytes", value)
+        if value > limit:
+            raise bad(self.where, f"the field {self.at(name)!r} is {_shown(value)}; the limit is {limit}")
+        return value
+
+    def digest(self, name: str) -> ImageDigest:
+        """A digest."""
+        return self.parsed(name, self.get(name))
+
+    def parsed(self, name: str, value: Any) -> ImageDigest:
+        """The digest that a value of this object is."""
+        if not isinstance(value, str):
+            raise self.wrong(name, "a digest", value)
+        try:
+            return ImageDigest(value)
+        except ValueError as error:
+            raise bad(self.where, f"the field {self.at(name)!r}: {error}") from None
+
+    def object(self, name: str, known: Sequence[str] = ()) -> _Object | None:
+        """An object, or None."""
+        value = self.get(name)
+        return None if value is None else _Object(value, self.where, self.at(name), known)
+
+    def items(self, name: str) -> list[tuple[str, Any]]:
+        """The items of a list with their places; none when it is absent."""
+        value = self.get(name)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise self.wrong(name, "a list", value)
+        return [(f"{name}[{number}]", item) for number, item in enumerate(value)]
+
+    def texts(self, name: str) -> list[str]:
+        """A list of texts."""
+        for place, item in self.items(name):
+            if not isinstance(item, str):
+                raise self.wrong(place, "a text", item)
+        return list(self.get(name) or ())
+
+    def descriptors(self, name: str, limit: int) -> tuple[Descriptor, ...]:
+        """A list of descriptors."""
+        return tuple(
+            _descriptor(_Object(item, self.where, self.at(at), _DESCRIPTOR), limit) for at, item in self.items(name)
+        )
+
+    def at(self, name: str) -> str:
+        """The place of a field in the document."""
+        return f"{self._path}.{name}" if self._path and name else self._path or name
+
+    def wrong(self, name: str, what: str, value: Any) -> ActionFailed:
+        """The error of a field that must be something else."""
+        subject = f"the field {self.at(name)!r}" if self.at(name) else "it"
+        return bad(self.where, f"{subject} must be {what}, but is {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "missing"
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def _descriptor(fields: _Object, limit: int) -> Descriptor:
+    platform = fields.object("platform", ("os", "architecture", "variant"))
+    found = Descriptor(
+        fields.text("mediaType", _MEDIA_TYPE, "a media type"),
+        fields.digest("digest"),
+        fields.size("size", limit),
+        _platform(platform) if platform else "",
+        _embedded(fields),
+        fields.raw,
+    )
+    fields.texts("urls")
+    if found.data is not None and (len(found.data), ImageDigest.of_hash(of_bytes(found.data).hash)) != (
+        found.size,
+        found.digest,
+    ):
+        raise bad(fields.where, f"the field {fields.at('data')!r} does not have the bytes of {found.digest}")
+    return found
+
+
+def _embedded(fields: _Object) -> bytes | None:
+    value = fields.get("data")
+    if value is None:
+        return None
+    import base64
+
+    try:
+        return base64.b64decode(value, validate=True)
+    except (TypeError, ValueError):
+        raise fields.wrong("data", "base64", value) from None
+
+
+def _platform(fields: _Object) -> str:
+    """`os/architecture[/variant]`, or nothing when one is missing."""
+    system, architecture, variant = (
+        fields.text(name, _PLATFORM, "a short word") for name in ("os", "architecture", "variant")
+    )
+    return "/".join(filter(None, (system, architecture, variant))) if system and architecture else ""
+
+
+def read_manifest(data: bytes, where: str, expected: str = "") -> Manifest:
+    """Return the manifest or index in `data`, whose digest must be `expected` when that is given.
+
+    Its media type is what the document says itself, or what its fields are. Raises ActionFailed.
+    """
+    digest = ImageDigest.of_hash(of_bytes(data).hash)
+    if expected not in ("", digest):
+        raise bad(where, f"it has the digest {digest} and not {expected}")
+    fields = _Object(read_json(data, where), where, "", _DOCUMENT)
+    kind, media_type = _kind(fields)
+    subject = fields.object("subject", _DESCRIPTOR)
+    config = fields.object("config", _DESCRIPTOR)
+    if kind is Kind.IMAGE and config is None:
+        raise fields.wrong("config", "a descriptor", None)
+    if kind is not Kind.ARTIFACT and (type(fields.get("schemaVersion")) is not int or fields.get("schemaVersion") != 2):
+        raise fields.wrong("schemaVersion", "2", fields.get("schemaVersion"))
+    blobs = fields.descriptors("layers" if kind is Kind.IMAGE else "blobs", BLOB_LIMIT)
+    return Manifest(
+        digest,
+        data,
+        kind,
+        media_type,
+        where,
+        fields.descriptors("manifests", MANIFEST_LIMIT),
+        (_descriptor(config, BLOB_LIMIT), *blobs) if config else blobs,
+        _descriptor(subject, MANIFEST_LIMIT) if subject else None,
+    )
+
+
+def _kind(fields: _Object) -> tuple[Kind, str]:
+    """What a document is, with its media type. Raises ActionFailed for what bk cannot copy, and for what is two at once."""
+    media_type = fields.text("mediaType", _MEDIA_TYPE, "a media type")
+    if media_type.startswith(_SCHEMA_1) or (not media_type and fields.get("schemaVersion") == 1):
+        raise bad(
+            fields.where, "it is a manifest of schema 1, which bk does not copy; push the image again to convert it"
+        )
+    if media_type and media_type not in _KINDS:
+        raise bad(fields.where, f"its type {media_type} is none that bk can copy")
+    shapes = {name: kind for kind in Kind for name in kind.value if fields.get(name) is not None}
+    kind = _KINDS[media_type] if media_type else next(iter(shapes.values()), None)
+    if kind not in _UNNAMED and not media_type:
+        raise bad(fields.where, "it is neither a manifest nor an index")
+    for name, other in shapes.items():
+        if other is not kind:  # others may take it for the other kind
+            raise bad(fields.where, f"it has the field {name!r}, which {media_type or 'such a document'} does not have")
+    assert kind is not None
+    return kind, media_type or _UNNAMED[kind]
+
+
+def read_index(data: bytes, where: str, expected: str = "") -> Manifest:
+    """Return the index in `data`. Raises ActionFailed, also when it is a manifest."""
+    found = read_manifest(data, where, expected)
+    if found.kind is not Kind.INDEX:
+        raise bad(where, "it is no index")
+    return found
+
+
+def read_config(data: bytes, where: str) -> Config:
+    """Return the configuration of an image. Raises ActionFailed."""
+    fields = _Object(read_json(data, where), where, "", _CONFIG)
+    rootfs = fields.object("rootfs", ("type", "diff_ids"))
+    fields.object("config")
+    fields.items("history")
+    diff_ids = tuple(rootfs.parsed(at, item) for at, item in rootfs.items("diff_ids")) if rootfs else ()
+    return Config(_platform(fields), diff_ids, fields.raw)
+
+
+def read_saved(data: bytes, where: str) -> list[tuple[str, list[str]]]:
+    """Return the images of a docker archive's `manifest.json`: the file of its configuration, and those of its layers.
+
+    Raises ActionFailed.
+    """
+    document = read_json(data, where)
+    images = _Object({"images": document}, where, "", ()).items("images")
+    found = []
+    for number, (_, item) in enumerate(images):
+        fields = _Object(item, where, f"[{number}]", ("Config", "Layers"))
+        found.append((fields.text("Config", re.compile(r".+"), "a name"), fields.texts("Layers")))
+    return found
+
+
+def closure(top: Manifest, fetch: Callable[[Descriptor], Manifest]) -> Iterator[Manifest]:
+    """Yield every manifest of an image once, those of an index before it.
+
+    `fetch` returns what an index's entry describes. Raises ActionFailed: when indexes are too deep in each other or have too
+    many manifests, and when an entry describes another document than there is.
+    """
+    yield from _below(top, fetch, {}, 1)
+
+
+def _below(
+    top: Manifest, fetch: Callable[[Descriptor], Manifest], seen: dict[ImageDigest, int], depth: int
+) -> Iterator[Manifest]:
+    seen[top.digest] = len(top.data)
+    if len(seen) > MOST_MANIFESTS:
+        raise bad(top.where, f"its image has more than {MOST_MANIFESTS} manifests")
+    if top.entries and depth > INDEX_DEPTH:
+        raise bad(top.where, f"indexes are more than {INDEX_DEPTH} deep in each other")
+    for entry in top.entries:
+        if seen.get(entry.digest) != entry.size:
+            yield from _below(described(entry, fetch, top.where), fetch, seen, depth + 1)
+    yield top
+
+
+def described(entry: Descriptor, fetch: Callable[[Descriptor], Manifest], where: str) -> Manifest:
+    """Return the document of an index's entry. Raises ActionFailed when it is another one than the entry says."""
+    found = fetch(entry) if entry.data is None else read_manifest(entry.data, f"{where}: {entry.digest}", entry.digest)
+    if len(found.data) != entry.size:
+        raise bad(where, f"the entry {entry.digest} says {entry.size} bytes, and there are {len(found.data)}")
+    if entry.media_type and (entry.media_type in INDEXES) != (found.kind is Kind.INDEX):
+        raise bad(where, f"the entry {entry.digest} says {entry.media_type}, and it is {found.media_type}")
+    return found
