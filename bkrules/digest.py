@@ -28,15 +28,28 @@ def of_bytes(data: bytes) -> Digest:
 
 def of_file(path: str | os.PathLike[str]) -> Digest:
     """The digest of a file's content. Raises OSError as `open` does."""
-    total, state = 0, sha256()
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        while chunk := os.read(fd, CHUNK):
-            state.update(chunk)
-            total += len(chunk)
+        return of_chunks(chunks_of(fd))
     finally:
         os.close(fd)
+
+
+def of_chunks(chunks: Iterable[bytes]) -> Digest:
+    """The digest of bytes that come in pieces."""
+    total, state = 0, sha256()
+    for chunk in chunks:
+        state.update(chunk)
+        total += len(chunk)
     return Digest(state.hexdigest(), total)
+
+
+def chunks_of(descriptor: int) -> Iterator[bytes]:
+    """The content of an open file from its first byte, wherever the descriptor stands."""
+    offset = 0
+    while chunk := os.pread(descriptor, CHUNK, offset):
+        yield chunk
+        offset += len(chunk)
 
 
 def checked(name: Digest, chunks: Iterable[bytes]) -> Iterator[bytes]:

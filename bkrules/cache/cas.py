@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from itertools import islice
 
 from bkrules import digest
 from bkrules.cache import atomic
@@ -65,6 +66,18 @@ class Cas:
         name = digest.of_file(path)
         if not self.has(name):
             atomic.copy(path, self.path(name), MODE)
+        return name
+
+    def put_open(self, descriptor: int) -> Digest:
+        """Store the bytes of an open file, whose path is not looked at again. Raises ValueError when they change meanwhile."""
+        size = os.fstat(descriptor).st_size
+        if size <= digest.CHUNK:
+            return self.put(os.pread(descriptor, size, 0))
+        most = size // digest.CHUNK + 1  # of one that grows for ever, no more
+        name = digest.of_chunks(islice(digest.chunks_of(descriptor), most))
+        if not self.has(name):
+            chunks = islice(digest.chunks_of(descriptor), most)
+            atomic.write_chunks(self.path(name), digest.checked(name, chunks), MODE)
         return name
 
     def receive(self, name: Digest, chunks: Iterable[bytes]) -> None:

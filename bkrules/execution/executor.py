@@ -6,8 +6,8 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +18,10 @@ from bkrules.cache.action_cache import ActionCache, ActionResult
 from bkrules.cache.file_digests import FileDigests
 from bkrules.digest import Digest
 from bkrules.errors import ActionFailed, BkError, Interrupted, of_machine
+from bkrules.execution import outputs
+from bkrules.execution.outputs import BadOutput, Room, TooLarge
 from bkrules.execution.profile import NoProfile
-from bkrules.execution.result import Outcome, Result, failed
+from bkrules.execution.result import RESOURCES, Outcome, Result, failed
 from bkrules.execution.runner import Workshop
 from bkrules.execution.turn import Turn, Unscheduled
 from bkrules.machine import find
@@ -145,7 +147,7 @@ class Executor:
             with self._profile.span("run", "run"):
                 outcome = RUNNERS[action.mnemonic](action, inputs, self._workshop())
                 self._profile.phases(outcome.outputs)
-            with self._profile.span("store outputs", "cache"):
+            with self._profile.span("store outputs", "cache"), _closed(outcome.handle):
                 return self._settle(action, key, outcome, time.monotonic() - began)
         except BkError as error:
             return replace(failed(action, error), key=key, seconds=time.monotonic() - began)
@@ -173,10 +175,10 @@ class Executor:
                 log=log,
                 ran=outcome.ran,
             )
-        outputs = {name: self._store(path, action) for name, path in outcome.outputs.items()}
+        made = self._stored(action, outcome)
         if outcome.ran is None or outcome.ran.may_be_kept:
-            self._actions.put(key.digest, ActionResult(outputs, seconds))
-        return Result(action, "passed", False, seconds, key, outputs, outcome.reason, ran=outcome.ran)
+            self._actions.put(key.digest, ActionResult(made, seconds))
+        return Result(action, "passed", False, seconds, key, made, outcome.reason, ran=outcome.ran)
 
     def _gather(self, action: Action, turn: Turn) -> None:
         """Bring the bytes of inputs that are in the remote cache alone, and read again those that the disk cache has.
@@ -252,23 +254,46 @@ class Executor:
                     self._actions.cas.intact(digest.of_bytes(data))
                     self._actions.cas.put(data)
 
-    def _store(self, path: str, action: Action) -> Node:
-        if not os.path.exists(path):
-            raise ActionFailed(
-                "missing-output", f"{action.label}: {action.mnemonic} did not make {os.path.basename(path)}"
-            )
-        if not os.path.isdir(path):
-            return self._store_file(path)
-        files = {}
-        for folder, _, names in os.walk(path):
-            for name in names:
-                whole = f"{folder}/{name}"
-                files[os.path.relpath(whole, path)] = self._store_file(whole)
-        return DirectoryNode(files)
+    def _stored(self, action: Action, outcome: Outcome) -> dict[str, Node]:
+        """The outputs of a run, in the disk cache. Raises ActionFailed for one that is missing or not what was declared."""
+        room = Room(outcome.most)
+        found: dict[str, Node] = {}
+        for name, path in outcome.outputs.items():
+            try:
+                found[name] = self._store(name, path, room, folder=name in outcome.folders)
+            except FileNotFoundError:
+                what = f"{action.label}: {action.mnemonic} did not make {os.path.basename(path)}"
+                raise ActionFailed("missing-output", what) from None
+            except TooLarge as error:
+                what = f"{action.label}: its outputs are larger than its disk of {outcome.most >> 20} MiB: {error}"
+                raise ActionFailed(RESOURCES, what, hint="give it more with the attribute 'disk'") from None
+            except BadOutput as error:
+                hint = "an output must be what was declared, a file or a folder; bk follows no link that an action made"
+                raise ActionFailed("bad-output", f"{action.label}: the output {error}", hint=hint) from None
+        return found
 
-    def _store_file(self, path: str) -> FileNode:
-        name: Digest = self._actions.cas.put_file(path)
-        return FileNode(name, self._actions.cas.path(name), _is_executable(path))
+    def _store(self, name: str, path: str, room: Room, *, folder: bool) -> Node:
+        above, inner = (path[: -len(name) - 1], name) if path.endswith(f"/{name}") else os.path.split(path)
+        with outputs.opened(above) as top:
+            if not folder:
+                return self._node_of(outputs.store(top, inner, self._actions.cas, room))
+            files = {}
+            for file in outputs.files(top, inner):
+                found = outputs.store(top, f"{inner}/{file}", self._actions.cas, room)
+                files[file] = self._node_of(found)
+            return DirectoryNode(files)
+
+    def _node_of(self, stored: tuple[Digest, bool]) -> FileNode:
+        return FileNode(stored[0], self._actions.cas.path(stored[0]), stored[1])
+
+
+@contextmanager
+def _closed(handle: int | None) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
 
 
 def _is_executable(path: str) -> bool:

@@ -20,7 +20,9 @@ FUSE_CONNECTIONS = "/sys/fs/fuse/connections"
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}[os.uname().machine]
 _SYS_BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
 _SYS_CLONE3 = 435
+_SYS_OPENAT2 = 437
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
+_RESOLVE_NO_XDEV, _RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 1, 2, 4, 8
 _MNT_DETACH = 2
 _IN_CREATE = 0x100
 _SIOCSIFFLAGS = 0x8914
@@ -91,6 +93,21 @@ def leave_network() -> None:
 def unshare(flags: int) -> None:
     """Move this process to new namespaces."""
     _check(_libc.unshare(flags), "unshare")
+
+
+def open_beneath(folder: int, path: str | bytes, flags: int) -> int:
+    """Open what lies beneath a folder descriptor (openat2): over no link, out of it by no `..`, into no other mount.
+
+    Raises OSError: ELOOP for a link, EXDEV for a way out, ENOSYS below Linux 5.6.
+    """
+    resolve = _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS | _RESOLVE_NO_XDEV
+    how = struct.pack("3Q", flags | os.O_CLOEXEC, 0, resolve)
+    name = os.fsencode(path)
+    result = _libc.syscall(_SYS_OPENAT2, folder, name, how, ctypes.c_size_t(len(how)))
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), os.fsdecode(path))
+    return int(result)
 
 
 def enter_mounts(namespace: int) -> None:

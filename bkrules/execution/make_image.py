@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bkrules.action import Action, DirectoryNode, FileNode, Node
 from bkrules.errors import ActionFailed
+from bkrules.execution import outputs
 from bkrules.execution.result import Outcome
 from bkrules.execution.runner import Workshop
 from bkrules.execution.sandbox import run_in_cell
@@ -36,7 +37,7 @@ def make_image(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -
         env=spec["env"],
         base=unfold(base, folder / "base") if isinstance(base, DirectoryNode) else None,
     )
-    return Outcome("passed", {LAYOUT: str(folder / LAYOUT)})
+    return Outcome("passed", {LAYOUT: str(folder / LAYOUT)}, folders=frozenset({LAYOUT}))
 
 
 def convert_to_estargz(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
@@ -45,6 +46,7 @@ def convert_to_estargz(action: Action, inputs: Mapping[str, Node], workshop: Wor
     out = folder / "out"
     out.mkdir()
     result = run_in_cell(action, inputs, workshop, str(out), program="commands", name=str(action.label))
+    outputs.clean(out)
     if result["status"] != "passed":
         logs = "".join(f"--- {path.name}\n{path.read_text(errors='replace')}" for path in sorted(out.glob("*.log")))
         workshop.log(action).write_text(logs)
@@ -55,7 +57,7 @@ def convert_to_estargz(action: Action, inputs: Mapping[str, Node], workshop: Wor
             log=logs,
         )
     layout.unpack_archive(out / "image.tar", folder / LAYOUT)
-    return Outcome("passed", {LAYOUT: str(folder / LAYOUT)})
+    return Outcome("passed", {LAYOUT: str(folder / LAYOUT)}, folders=frozenset({LAYOUT}))
 
 
 def unfold(node: DirectoryNode, folder: Path) -> Path:

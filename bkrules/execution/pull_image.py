@@ -66,7 +66,7 @@ def pull_image(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -
                     hint = "to take the new one:  bk mirror sync --update"
             raise ActionFailed(error.reason, problem, hint=hint) from error
     layout.write_index(folder, manifest.descriptor)
-    return Outcome("passed", {LAYOUT: str(folder)})
+    return Outcome("passed", {LAYOUT: str(folder)}, folders=frozenset({LAYOUT}))
 
 
 def import_image(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
@@ -78,4 +78,4 @@ def import_image(action: Action, inputs: Mapping[str, Node], workshop: Workshop)
         unpack(Path(archive.path), folder)
     except (OSError, ValueError, LookupError, json.JSONDecodeError) as error:
         raise ActionFailed("bad-archive", f"{action.label}: the archive holds no image: {error}") from error
-    return Outcome("passed", {LAYOUT: str(folder)})
+    return Outcome("passed", {LAYOUT: str(folder)}, folders=frozenset({LAYOUT}))

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from bkrules.action import Action, Key, Node
 from bkrules.errors import ActionFailed, BkError, MachineLacks
 
+RESOURCES = "resources"
+"""The class of failures by a limit that was met, and the reason of errors that are of this class."""
 TIMELINE = "timeline.log"
 """All logs of a cell as one, in its folder, where that was made."""
 
@@ -77,13 +79,20 @@ class Result:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a runner returns: `outputs` are paths of files or folders by the names that the action declared."""
+    """What a runner returns: `outputs` are paths by the names that the action declared, each of a file unless `folders` has it.
+
+    A path ends in its name, and what is before that is a folder of bk's own: what lies in there is not believed. Together the
+    outputs may have `most` bytes, or any number for 0. `handle` is a descriptor that is closed when they are stored.
+    """
 
     status: str
     outputs: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
     failure: str = ""
     ran: CellReport | None = None
+    folders: frozenset[str] = frozenset()
+    most: int = 0
+    handle: int | None = None
 
 
 def failed(action: Action, error: BkError) -> Result:
@@ -93,5 +102,7 @@ def failed(action: Action, error: BkError) -> Result:
     if isinstance(error, MachineLacks) and action.cell is not None:
         return Result(action, "skipped", reason=error.message, failure="machine", hint=error.hint)
     failure = "machine" if isinstance(error, MachineLacks) else "build"
-    log = error.log if isinstance(error, ActionFailed) else ""
+    log = ""
+    if isinstance(error, ActionFailed):
+        log, failure = error.log, RESOURCES if error.reason == RESOURCES else failure
     return Result(action, "failed", reason=error.message, failure=failure, hint=error.hint, log=log)

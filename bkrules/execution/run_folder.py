@@ -11,13 +11,12 @@ import itertools
 import json
 import os
 import secrets
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bkrules.cache import atomic
-from bkrules.execution import cgroups
+from bkrules.execution import cgroups, outputs
 
 
 class RunFolder:
@@ -60,7 +59,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Remove the folder."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        outputs.remove_tree(self.path)
         os.close(self._lock)
 
 
@@ -91,7 +90,7 @@ def sweep(cache: str) -> list[str]:
                     if os.path.isdir(owned):
                         cgroups.remove(owned)
                         removed.append(owned)
-                shutil.rmtree(folder)
+                outputs.remove_tree(folder)
                 removed.append(str(folder))
     return removed
 

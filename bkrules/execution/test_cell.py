@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from bkrules.action import Action, Node
+from bkrules.cache import atomic
 from bkrules.errors import MachineLacks
-from bkrules.execution import timeline
-from bkrules.execution.result import Attempt, CellReport, Outcome
+from bkrules.execution import outputs, timeline
+from bkrules.execution.result import TIMELINE, Attempt, CellReport, Outcome
 from bkrules.execution.runner import Workshop
 from bkrules.execution.sandbox import run_in_cell
+from bkrules.rules.test_matrix import OUTPUTS
 from bkrules.why import KEY, PREVIOUS
 
 SANDBOXES = 2
@@ -24,7 +25,10 @@ FLAKY = 3
 """How often the test of a matrix runs that is declared as flaky; Bazel's number."""
 
 
+OWN_FILES = ("test.log", timeline.RESULT, TIMELINE, KEY, PREVIOUS)
+"""What bk writes into a cell's folder, or reads there, by its name."""
 _ATTEMPT = "attempt_"
+_SHOWN = 5
 
 
 def run_test_cell(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
@@ -47,17 +51,18 @@ def run_test_cell(action: Action, inputs: Mapping[str, Node], workshop: Workshop
         attempts.append(Attempt(status, seconds, "test.log", failure, reason))
         if not may_try_again(attempts, most):
             break
+        before = [f"{_ATTEMPT}{number}" for number in range(1, len(attempts))]
         aside = f"{_ATTEMPT}{len(attempts)}"
-        _put_aside(folder, aside)
+        _put_aside(folder, aside, [*before, PREVIOUS])
         attempts[-1] = replace(attempts[-1], log=f"{aside}/test.log")
     if status == "passed" and len(attempts) > 1:
-        before = attempts[-2]
-        status, failure = "flaky", before.failure
-        reason = f"passed at attempt {len(attempts)}, after: {before.reason}"
+        status, failure = "flaky", attempts[-2].failure
+        reason = f"passed at attempt {len(attempts)}, after: {attempts[-2].reason}"
     egress = tuple((one["who"], one["what"]) for one in result.get("egress", ()))
     report = CellReport(tuple(attempts), egress, tuple(result["unlimited"]), tuple(result.get("tainted", ())))
-    outputs = {name: str(folder / name) for name in action.outputs}
-    return Outcome(status, outputs, reason, failure, report)
+    made = {name: str(folder / name) for name in action.outputs}
+    folders = frozenset(action.outputs).difference(OUTPUTS)
+    return Outcome(status, made, reason, failure, report, folders=folders, most=_disk(action))
 
 
 def may_try_again(attempts: Sequence[Attempt], most: int) -> bool:
@@ -78,30 +83,57 @@ def _run(action: Action, inputs: Mapping[str, Node], workshop: Workshop, folder:
         result = workshop.shared.run(action, inputs, workshop, folder)
     else:
         result = run_in_cell(action, inputs, workshop, str(folder), program="test", name=action.title)
-    if not (folder / "test.log").exists():
-        (folder / "test.log").write_text(result.get("detail") or result.get("reason") or "")
+    result = _checked(result, folder, _disk(action))
     (folder / timeline.RESULT).write_text(json.dumps(result, sort_keys=True))
     if result["status"] not in ("passed", "skipped"):
         timeline.write(folder)
     return result
 
 
+def _disk(action: Action) -> int:
+    return int(action.parameters["limits"]["disk"])
+
+
+def _checked(result: dict[str, Any], folder: Path, most: int) -> dict[str, Any]:
+    """The result of a cell whose folder holds nothing that leads elsewhere any more, and no folder where bk writes a file.
+
+    A test that left something of that kind in /out has failed.
+    """
+    problems = outputs.clean(folder, most)
+    for name in OWN_FILES:
+        if (folder / name).is_dir():
+            problems.append(f"{name} is a folder")
+            outputs.remove_tree(folder / name)
+    if problems and result["status"] == "passed":
+        reason = f"the test left in /out what cannot be kept: {'; '.join(problems[:_SHOWN])}"
+        result = {**result, "status": "failed", "class": "test", "reason": reason}
+    if not (folder / "test.log").exists():
+        (folder / "test.log").write_text(result.get("detail") or result.get("reason") or "", errors="replace")
+    return result
+
+
 def _empty(folder: Path) -> None:
     """Remove what an earlier run left in the cell's folder, but for its key, by which `bk why` tells why this one ran."""
     key = folder / KEY
-    kept = key.read_bytes() if key.exists() else None
-    shutil.rmtree(folder, ignore_errors=True)
+    kept = key.read_bytes() if key.is_file() else None
+    outputs.remove_tree(folder)
     if kept is not None:
         folder.mkdir(parents=True)
         (folder / PREVIOUS).write_bytes(kept)
 
 
-def _put_aside(folder: Path, name: str) -> None:
-    """Move all that an attempt left in a folder to a new folder in it, beside those of attempts before."""
-    moved = sorted(path for path in folder.iterdir() if path.name != PREVIOUS and not path.name.startswith(_ATTEMPT))
-    (folder / name).mkdir()
-    for path in moved:
-        path.rename(folder / name / path.name)
+def _put_aside(folder: Path, name: str, kept: Sequence[str]) -> None:
+    """Move all that an attempt left in a folder to a new folder in it, beside what is `kept` there: attempts before, the key.
+
+    A test may have given a file of its own such a name, so the whole folder moves, and comes back without what is kept.
+    """
+    aside = Path(atomic.temporary(str(folder)))
+    folder.rename(aside)
+    folder.mkdir()
+    for one in kept:
+        if (aside / one).exists():
+            (aside / one).rename(folder / one)
+    aside.rename(folder / name)
 
 
 def check_machine(action: Action, workshop: Workshop) -> None:

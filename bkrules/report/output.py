@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from bkrules.action import Action, Cell, FileNode
+from bkrules.execution import outputs
 from bkrules.execution.result import Result
 from bkrules.report.progress import Progress
 
@@ -72,10 +74,14 @@ class Follower:
         self._end()
 
     def _opened(self) -> BinaryIO | None:
-        try:
-            return self._path.open("rb")
-        except FileNotFoundError:
-            return None
+        """The log, which its test may have replaced by a link or a FIFO: then there is none."""
+        with (
+            suppress(FileNotFoundError, outputs.BadOutput),
+            outputs.opened(self._path.parent) as folder,
+            outputs.file(folder, self._path.name) as descriptor,
+        ):
+            return os.fdopen(os.dup(descriptor), "rb")
+        return None
 
     def _read(self) -> None:
         if self._file is not None:

@@ -13,7 +13,7 @@ from typing import cast
 import pytest
 
 from bkrules import digest
-from bkrules.action import Action, FileNode, Node, Text
+from bkrules.action import Action, DirectoryNode, FileNode, Node, Text
 from bkrules.cache.action_cache import ActionCache
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
@@ -334,6 +334,87 @@ def test_a_text_that_is_damaged_on_the_disk_is_written_again(
     runs(lambda: Outcome("passed", {"out": out}) if place.read_bytes() == b"a text" else pytest.fail("it was read"))
 
     assert executor.run(action).status == "passed"
+
+
+def link_to(target: str) -> Callable[[Path], None]:
+    return lambda path: path.symlink_to(target)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason", "said"),
+    [
+        (link_to("/etc/passwd"), "bad-output", "//p:a: the output out is a symbolic link"),
+        (link_to("nowhere"), "bad-output", "//p:a: the output out is a symbolic link"),
+        (os.mkfifo, "bad-output", "//p:a: the output out is a FIFO, not a file"),
+        (Path.mkdir, "bad-output", "//p:a: the output out is a folder, not a file"),
+        (lambda _: None, "missing-output", "//p:a: Test did not make out"),
+    ],
+)
+def test_an_output_is_a_file_or_an_error_that_names_it(
+    runs: Runs, make_action: MakeAction, tmp_path: Path, make: Callable[[Path], None], reason: str, said: str
+) -> None:
+    place = tmp_path / "made/out"
+    place.parent.mkdir()
+    make(place)
+    runs(lambda: Outcome("passed", {"out": str(place)}))
+
+    result = at(tmp_path / "cache", tmp_path).run(make_action("a"))
+
+    assert (result.status, result.failure, result.reason) == ("failed", "build", said)
+    assert at(tmp_path / "cache", tmp_path).look_up(make_action("a")) is None
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_output_is_not_read_behind_a_link(
+    runs: Runs, make_action: MakeAction, tmp_path: Path, *, nested: bool
+) -> None:
+    """The folder of an output is replaced, and not the output, which is then a file of the host."""
+    (tmp_path / "host").mkdir()
+    (tmp_path / "host/c").write_text("a secret")
+    made = tmp_path / "made"
+    (made / "a").mkdir(parents=True)
+    name = "a/b/c" if nested else "a/c"
+    if nested:
+        (made / "a/b").symlink_to(tmp_path / "host")
+    else:
+        (made / "a").rmdir()
+        (made / "a").symlink_to(tmp_path / "host")
+    runs(lambda: Outcome("passed", {name: str(made / name)}))
+
+    result = at(tmp_path / "cache", tmp_path).run(make_action("a"))
+
+    assert result.status == "failed"
+    assert f"{name} is behind {name[:-2]}, a symbolic link" in result.reason
+    assert list((tmp_path / "cache").glob("cas/*/*")) == []
+
+
+def test_outputs_that_are_larger_than_their_limit_are_a_matter_of_resources(
+    runs: Runs, make_action: MakeAction, tmp_path: Path
+) -> None:
+    place = tmp_path / "out"
+    with place.open("wb") as file:
+        file.truncate(1 << 40)
+    runs(lambda: Outcome("passed", {"out": str(place)}, most=1 << 20))
+
+    result = at(tmp_path / "cache", tmp_path).run(make_action("a"))
+
+    assert (result.status, result.failure) == ("failed", "resources")
+    assert result.reason == "//p:a: its outputs are larger than its disk of 1 MiB: out has 1048576 MiB"
+
+
+def test_a_folder_is_stored_and_its_descriptor_closed(runs: Runs, make_action: MakeAction, tmp_path: Path) -> None:
+    (tmp_path / "made/out/a").mkdir(parents=True)
+    (tmp_path / "made/out/a/b").write_text("b")
+    handle = os.open(tmp_path / "made", os.O_RDONLY)
+    runs(lambda: Outcome("passed", {"out": f"/proc/self/fd/{handle}/out"}, folders=frozenset({"out"}), handle=handle))
+
+    result = at(tmp_path / "cache", tmp_path).run(make_action("a"))
+
+    folder = result.outputs["out"]
+    assert isinstance(folder, DirectoryNode)
+    assert list(folder.files) == ["a/b"]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(handle)
 
 
 def spoil(blob: Path, damage: str) -> None:

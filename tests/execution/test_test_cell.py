@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,12 +32,14 @@ def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Play:
     def run(*ends: Mapping[str, Any], flaky: bool = False, attempts: int | None = None) -> Outcome:
         label = Label("p", "m")
         cell = Cell(label, "test_x", "oci", (), flaky=flaky)
-        action = Action("id", label, "TestCell", ('{"isolation":"cell"}',), (), ("test.log",), cell=cell)
+        spec = '{"isolation":"cell","limits":{"disk":1048576}}'
+        action = Action("id", label, "TestCell", (spec,), (), ("test.log", "result.json"), cell=cell)
         waiting = iter(ends)
 
         def one(*arguments: object, **_names: object) -> dict[str, Any]:
-            end = next(waiting)
+            end = dict(next(waiting))
             Path(str(arguments[3]), "test.log").write_text(end.get("reason", "all is well"))
+            end.pop("plant", lambda _: None)(Path(str(arguments[3])))
             return {"unlimited": (), **end}
 
         monkeypatch.setattr(test_cell, "check_machine", lambda *_: None)
@@ -107,3 +110,83 @@ def test_the_log_of_each_attempt_is_kept(play: Play, tmp_path: Path) -> None:
     assert outcome.ran.attempts[0] == Attempt(
         "failed", outcome.ran.attempts[0].seconds, logs[0], "test", "assert 1 == 2"
     )
+
+
+def log_is(target: str) -> Callable[[Path], None]:
+    def plant(out: Path) -> None:
+        (out / "test.log").unlink()
+        if target == "fifo":
+            os.mkfifo(out / "test.log")
+        elif target == "folder":
+            (out / "test.log/deep").mkdir(parents=True)
+        elif target == "holes":
+            os.truncate(os.open(out / "test.log", os.O_CREAT | os.O_WRONLY, 0o644), 1 << 40)
+        else:
+            (out / "test.log").symlink_to(out.parent / target)
+
+    return plant
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("host", "test.log is a symbolic link"),
+        ("new", "test.log is a symbolic link"),
+        ("fifo", "test.log is a FIFO"),
+        ("folder", "test.log is a folder"),
+        ("holes", "test.log has 1048576 MiB"),
+    ],
+)
+@pytest.mark.parametrize("end", [PASSED, TEST], ids=["passed", "failed"])
+def test_what_is_no_log_is_neither_read_nor_written_to(
+    play: Play, tmp_path: Path, end: dict[str, Any], target: str, said: str
+) -> None:
+    (tmp_path / "host").write_text("a secret")
+
+    outcome = play({**end, "plant": log_is(target)})
+
+    assert (outcome.status, outcome.failure) == ("failed", "test")
+    assert said in outcome.reason or end is TEST
+    log = tmp_path / "cell/test.log"
+    assert not log.is_symlink()
+    assert "secret" not in log.read_text()
+    assert said in log.read_text() or end is TEST
+    assert (tmp_path / "host").read_text() == "a secret"
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", ["result.json", "timeline.log", "buildkitd.log", "key.json"])
+def test_no_file_of_bk_goes_where_a_link_leads(play: Play, tmp_path: Path, name: str) -> None:
+    (tmp_path / "host").write_text("a secret")
+
+    def plant(out: Path) -> None:
+        (out / name).symlink_to(tmp_path / "host")
+
+    outcome = play({**TEST, "plant": plant})
+
+    assert outcome.status == "failed"
+    assert (tmp_path / "host").read_text() == "a secret"
+    assert all("secret" not in path.read_text() for path in (tmp_path / "cell").iterdir())
+
+
+@pytest.mark.parametrize("name", ["result.json", "timeline.log", "key.json"])
+def test_a_folder_in_the_place_of_a_file_of_bk_fails_the_test(play: Play, tmp_path: Path, name: str) -> None:
+    outcome = play({**PASSED, "plant": lambda out: (out / name / "x").mkdir(parents=True)})
+
+    assert (outcome.status, outcome.failure) == ("failed", "test")
+    assert f"{name} is a folder" in outcome.reason
+    assert (tmp_path / "cell/result.json").is_file()
+
+
+def test_attempts_are_kept_although_a_test_has_taken_their_names(play: Play, tmp_path: Path) -> None:
+    def plant(out: Path) -> None:
+        (out / "attempt_1").mkdir(exist_ok=True)
+        (out / "attempt_2").write_text("of the test")
+
+    outcome = play(*({**TEST, "plant": plant},) * 2, {**PASSED}, flaky=True)
+
+    assert outcome.status == "flaky"
+    cell = tmp_path / "cell"
+    assert sorted(path.name for path in cell.iterdir()) == ["attempt_1", "attempt_2", "result.json", "test.log"]
+    assert (cell / "attempt_1/test.log").read_text() == (cell / "attempt_2/test.log").read_text() == "assert 1 == 2"
+    assert (cell / "attempt_2/attempt_2").read_text() == "of the test"
