@@ -3,6 +3,9 @@
 One thread serves all cells. It waits on listening sockets that live in the cells' network namespaces; bytes are passed on as they
 come, and the heads of requests and answers are read on the way, so that what a cell fetched can be proven by numbers. A cell reads
 its own count at `GET /_bk/requests`. Requests of a cell whose axis values say so meet faults.
+
+A request that cannot be read for certain is refused. An answer that cannot be passes, like all that follows on its connection. Both
+are named in the count, so that a test that asks for it fails.
 """
 
 from __future__ import annotations
@@ -28,12 +31,15 @@ from bkrules.execution.mirror_traffic import (
     OWN,
     Answers,
     Asked,
-    Heads,
-    MirrorRequest,
+    Kind,
+    Messages,
+    Requests,
     Room,
+    Uncountable,
 )
 from bkrules.mirror_faults import NEVER, MirrorFaults
 
+HEAD_END = b"\r\n\r\n"
 _CHUNK = 1 << 18
 _SLICES = 20
 """Into how many pieces a second of a slowed answer is cut at least."""
@@ -46,8 +52,8 @@ class _End:
     """One end of a joined connection: what it reads goes to `peer`, what could not be written yet waits in `pending`."""
 
     socket: socket.socket
-    heads: Heads
-    asked: deque[Asked] | None
+    messages: Messages
+    asked: deque[Asked]
     room: Room
     peer: _End | None = None
     pending: bytearray = field(default_factory=bytearray)
@@ -146,8 +152,8 @@ class MirrorDoor(threading.Thread):
             return
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         asked: deque[Asked] = deque()
-        near = _End(client, Heads(), asked, room)
-        far = _End(upstream, Answers(asked, room), None, room)
+        near = _End(client, Requests(), asked, room)
+        far = _End(upstream, Answers(asked, room), asked, room)
         near.peer, far.peer = far, near
         for end in (near, far):
             end.socket.setblocking(False)
@@ -160,27 +166,40 @@ class MirrorDoor(threading.Thread):
                 self._flush(end)
             if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR) and not end.finished:
                 self._read(end)
-        except (OSError, ValueError, IndexError):
-            self._drop(end)  # a broken connection, or bytes that are not HTTP: nothing of it can go on
+        except BlockingIOError:
+            pass  # the event was one of a connection before, which had the same descriptor
+        except OSError:
+            self._drop(end)  # a broken connection: nothing of it can go on
 
     def _read(self, end: _End) -> None:
-        if isinstance(end.heads, Answers):
-            self._read_answer(end, end.heads)
-            return
+        if isinstance(end.messages, Answers):
+            self._read_answer(end, end.messages)
+        elif isinstance(end.messages, Requests):
+            self._read_request(end, end.messages)
+
+    def _read_request(self, end: _End, requests: Requests) -> None:
         size = end.socket.recv_into(self._buffer)
         if not size:
             self._end_of(end)
             return
         data = bytes(self._buffer[:size])
-        for lines in end.heads.feed(data):
-            method, path, _ = lines[0].split(" ", 2)
-            if not self._admit(end, method, path.partition("?")[0]):
-                return
-        assert end.peer is not None
-        self._write(end.peer, data)
+        try:
+            for begin, stop, kind, head in requests.feed(data):
+                assert end.peer is not None
+                if kind is Kind.HEAD:
+                    if not self._admit(end, requests.last):
+                        return
+                    self._write(end.peer, head + HEAD_END)
+                elif kind is not Kind.PIECE:
+                    self._write(end.peer, data[begin:stop])
+        except Uncountable as doubt:
+            reason = f"a request was refused: {doubt}"
+            end.room.doubt(reason)
+            self._answer(end, HTTPStatus.BAD_REQUEST, json.dumps({"errors": [{"message": reason}]}).encode())
 
-    def _admit(self, end: _End, method: str, path: str) -> bool:
+    def _admit(self, end: _End, request: Asked) -> bool:
         """Whether a request goes on to the registry. What does not is answered here, as the last of its connection."""
+        method, path, _ = request
         if path.startswith(OWN):
             self._own(end, path)
             return False
@@ -188,22 +207,21 @@ class MirrorDoor(threading.Thread):
         if faults is not None and faults.reset_after <= 0:  # one within a body is counted when it happens
             end.room.met += 1
         if faults is not None and (faults.status or faults.reset_after == 0):
-            end.room.requests.append(MirrorRequest(method, path, faults.status, 0))
+            end.room.add(method, path, faults.status)
             if faults.status:
                 self._answer(end, faults.status, retry_after=faults.retry_after)
             else:
                 self._reset(end, b"")
             return False
-        assert end.asked is not None
         assert end.peer is not None
-        end.asked.append(Asked(method, path, faults))
+        end.asked.append(request._replace(faults=faults))
         if faults and (faults.delay or faults.bytes_per_second):
             self._hold(end.peer, max(time.monotonic() + faults.delay, end.room.busy_until))
         return True
 
     def _read_answer(self, end: _End, answers: Answers) -> None:
         room, now, most = end.room, time.monotonic(), _CHUNK
-        if answers.rate and answers.body_left:
+        if answers.rate and answers.in_body:
             if now < room.busy_until:
                 self._hold(end, room.busy_until)
                 return
@@ -213,15 +231,27 @@ class MirrorDoor(threading.Thread):
             self._end_of(end)
             return
         data = bytes(self._buffer[:size])
-        answers.feed(data)
+        passing = NEVER
+        try:
+            passing = answers.take(data)
+        except Uncountable as doubt:
+            room.doubt(f"an answer was not read: {doubt}")
+            self._give_up(end)
         if answers.rate:
             room.busy_until = max(now, room.busy_until) + size / answers.rate
         assert end.peer is not None
-        excess = answers.excess()
-        if excess == NEVER:
+        if passing == NEVER:
             self._write(end.peer, data)
         else:
-            self._reset(end.peer, data[: size - excess])
+            self._reset(end.peer, data[:passing])
+
+    def _give_up(self, far: _End) -> None:
+        """Let all that is still to come on a connection pass unread."""
+        near = far.peer
+        assert near is not None
+        far.messages.opaque = near.messages.opaque = True
+        self._write(far, near.messages.held)
+        far.asked.clear()
 
     def _hold(self, end: _End, until: float) -> None:
         """Read nothing more from this end until then. It leaves the poll, since a hang-up would wake that all the time."""
@@ -262,7 +292,8 @@ class MirrorDoor(threading.Thread):
         """Answer what is asked of the door itself."""
         room = end.room
         if path == COUNTS:
-            self._answer(end, 200, json.dumps([asdict(one) for one in room.requests]).encode())
+            record = [asdict(one.request()) for one in room.record]
+            self._answer(end, 200, json.dumps({"requests": record, "uncounted": room.uncounted}).encode())
         elif path in (BEGIN_FAULTS, END_FAULTS) and room.faults is not None:
             if path == BEGIN_FAULTS:
                 room.begin()
@@ -320,6 +351,8 @@ class MirrorDoor(threading.Thread):
 
     def _drop(self, end: _End) -> None:
         for one in (end, end.peer):
+            if one is not None and isinstance(one.messages, Answers):
+                one.messages.lost()
             if one is not None and self._ends.get(one.socket.fileno()) is one:
                 del self._ends[one.socket.fileno()]
                 if not one.held:

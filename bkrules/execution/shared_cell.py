@@ -37,7 +37,7 @@ def run_tests(
     run_test: Callable[[Backend, Mapping[str, Any], Daemons], dict[str, Any]],
 ) -> dict[str, Any]:
     """Run the tests that arrive on the channel, each with descriptors of its sources and of the folder for its results."""
-    from bkrules.testing.sandbox import mirror_requests
+    from bkrules.testing.sandbox import mirror_record  # with requests, which a fresh cell without a test does not need
 
     first = state(backend, daemons, worker)
     while True:
@@ -47,7 +47,7 @@ def run_tests(
         sources, out = (f"/proc/self/fd/{descriptor}" for descriptor in descriptors)
         shutil.copytree(sources, SOURCES, dirs_exist_ok=True)
         begins = {path.name: path.stat().st_size for path in daemons.logs.glob("*.log")}
-        seen = {"logs": begins, "requests": len(mirror_requests())}
+        seen = {"logs": begins, "requests": len(mirror_record()[0])}
         began = time.time()
         result = run_test(backend, {**spec, **message["spec"], "seen": seen}, daemons)
         for path in [*daemons.logs.glob("*.log"), *daemons.logs.glob("*.stacks")]:
@@ -81,12 +81,15 @@ def reset(backend: Backend) -> None:
 
 def state(backend: Backend, daemons: Daemons, worker: Worker) -> dict[str, str]:
     """What can be seen of a worker's state, by its name: equal before and after a test that left nothing."""
+    from bkrules.testing.sandbox import mirror_record
+
     found = {
         "processes": _processes(),
         "mounts": sorted(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()),
         "listening sockets": _listening(),
         "loop devices": list(loops_on(os.stat("/").st_dev)),
         "build cache": [_buildctl(backend, "du")],
+        "requests to the mirror that were not counted": mirror_record()[1],
         **{f"names in {folder}": _names(folder) for folder in _WATCHED},
         **{f"files in {folder}": _contents(folder) for folder in _EXACT},
         **worker.state(daemons),

@@ -20,14 +20,14 @@ from typing import Any
 import requests
 
 from bkrules.execution.control import Control, ControlFailed
-from bkrules.execution.mirror_traffic import BEGIN_FAULTS, END_FAULTS, MirrorRequest
+from bkrules.execution.mirror_traffic import BEGIN_FAULTS, COUNTS, END_FAULTS, MirrorRequest
 from bkrules.plugin.cell_log import NAME as CELL_LOG
 from bkrules.plugin.worker import MIRROR_ADDRESS, Backend
 from bkrules.testing import debug
 from bkrules.testing.command import Command, CommandFailed
 from bkrules.testing.started import wait_until_ready
 
-__all__ = ["CommandFailed", "ControlFailed", "OutOfTime", "Sandbox", "mirror_requests"]
+__all__ = ["CommandFailed", "ControlFailed", "OutOfTime", "Sandbox", "Uncounted", "mirror_record"]
 
 _WAIT = 10.0
 
@@ -39,11 +39,16 @@ class OutOfTime(BaseException):
     """
 
 
-def mirror_requests() -> list[MirrorRequest]:
-    """The requests that the daemons of this cell have made to the mirror since it began."""
-    answer = requests.get(f"http://{MIRROR_ADDRESS}/_bk/requests", timeout=_WAIT)
+class Uncounted(Exception):
+    """Something passed between this cell and its mirror that bk could not count, so no number of requests or bytes is right."""
+
+
+def mirror_record() -> tuple[list[MirrorRequest], list[str]]:
+    """The requests that the daemons of this cell have made to the mirror since it began, and why that list lacks something."""
+    answer = requests.get(f"http://{MIRROR_ADDRESS}{COUNTS}", timeout=_WAIT)
     answer.raise_for_status()
-    return [MirrorRequest(**item) for item in answer.json()]
+    document = answer.json()
+    return [MirrorRequest(**item) for item in document["requests"]], document["uncounted"]
 
 
 @dataclass(frozen=True)
@@ -213,8 +218,14 @@ class Sandbox:
         check_released(self)
 
     def mirror_requests(self) -> list[MirrorRequest]:
-        """The requests that this cell's daemons have made to the mirror so far, in their order."""
-        return mirror_requests()[self.seen.get("requests", 0) :]
+        """The requests that this cell's daemons have made to the mirror so far, in the order of their answers.
+
+        Raises Uncounted, with the reasons, when one of them or its answer could not be counted.
+        """
+        record, uncounted = mirror_record()
+        if uncounted:
+            raise Uncounted(f"the mirror's count is incomplete: {'; '.join(uncounted)}")
+        return record[self.seen.get("requests", 0) :]
 
     def begin_faults(self) -> None:
         """Let the mirror do wrong what this cell's axis values say, from now on; `times` counts from here.
