@@ -7,10 +7,10 @@ of a build is said, and a server that goes on failing is left alone. With `requi
 from __future__ import annotations
 
 import base64
-import ssl
+import os
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -19,14 +19,13 @@ from bkrules.digest import Digest
 from bkrules.errors import MachineLacks
 
 if TYPE_CHECKING:
-    from requests import Response, Session
+    from bkrules.web.client import Body, HttpClient, Response
 
 UPLOAD_RATE = 4 << 20  # bytes a second, at which a server must at least store what it was sent
 CONNECT = 3.0  # seconds for a connection
 IDLE = 5.0  # seconds without a byte
 FAULTS = 5  # in a row, after which the server is left alone
 MOST_RESULT = 4 << 20  # bytes of an action result
-CHUNK = 1 << 20
 MISSING = 404
 OK = 200
 BOTH = ("GET", "PUT")
@@ -51,7 +50,7 @@ class HttpStore:
         self._address = options.address
         self._warn = warn
         self._lock = threading.Lock()
-        self._session: Session | None = None
+        self._client: tuple[HttpClient, dict[str, str]] | None = None
         self._streaks = {"GET": 0, "PUT": 0}
         self._away: set[str] = set()
         self.fault = ""
@@ -71,7 +70,7 @@ class HttpStore:
 
         def get() -> bytes | None:
             with self._send("GET", f"/ac/{key.hash}") as response:
-                if response.status_code == MISSING:
+                if response.status == MISSING:
                     return None
                 return b"".join(self._body(response, MOST_RESULT))
 
@@ -82,7 +81,7 @@ class HttpStore:
 
         def get() -> bool:
             with self._send("GET", f"/cas/{name.hash}") as response:
-                if response.status_code == MISSING:
+                if response.status == MISSING:
                     raise _Fault("it does not have what its own action result names")
                 receive(name, self._body(response, name.size))
             return True
@@ -94,7 +93,7 @@ class HttpStore:
 
         def head() -> bool:
             with self._send("HEAD", f"/cas/{name.hash}") as response:
-                return response.status_code == OK
+                return response.status == OK
 
         return self._attempt("GET", f"cas/{name.hash}", head, False)
 
@@ -146,140 +145,81 @@ class HttpStore:
             self._warn(f"warning: {self.fault}; the build goes on without what it cannot have")
 
     def _put(self, path: str, data: bytes | BinaryIO, size: int) -> None:
-        body = data if isinstance(data, bytes) else _Timed(data, size, time.monotonic() + self._options.timeout)
-        with self._send("PUT", path, body) as response:
-            if response.status_code not in (OK, 201, 202, 204):
+        from bkrules.web.client import CHUNK, Body
+
+        def chunks() -> Iterator[bytes]:
+            assert not isinstance(data, bytes)
+            data.seek(0)
+            return iter(partial(data.read, CHUNK), b"")
+
+        body = data if isinstance(data, bytes) else Body(size, chunks)
+        with self._send("PUT", path, body, size) as response:
+            if response.status not in (OK, 201, 202, 204):
                 raise self._refusal(response, ["PUT"])
 
     def _body(self, response: Response, most: int) -> Iterator[bytes]:
-        """The body's bytes as they were sent, at most `most` of them, while the time for one request lasts."""
-        from urllib3.exceptions import HTTPError
-
-        if response.status_code != OK:
+        """Return the body's bytes as they were sent, at most `most` of them. Raises _Fault."""
+        if response.status != OK:
             raise self._refusal(response, BOTH)
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise _Fault("it answers with an encoding that was not asked for")
-        deadline = time.monotonic() + self._options.timeout
-        total = 0
-        while True:
-            try:
-                chunk = response.raw.read1(min(CHUNK, most - total + 1), decode_content=False)
-            except (HTTPError, OSError) as error:
-                raise _Fault(_why(error)) from error
-            if not chunk:
-                return
-            total += len(chunk)
-            if total > most:
-                raise _Fault(f"it sends more than {most} bytes")
-            if time.monotonic() > deadline:
-                raise _Fault(f"not there after {self._options.timeout:g} s")
-            yield chunk
+        yield from response.chunks(most)
 
     def _refusal(self, response: Response, methods: Collection[str]) -> _Fault:
         """A status that is no answer. Who may not do this now may not later either; who may not write may still read."""
-        code = response.status_code
+        code = response.status
         hint = {401: ": it wants credentials, or others", 403: ": not allowed", 407: ": of the proxy"}.get(code, "")
         return _Fault(f"status {code}{hint}", final=methods if hint else ())
 
-    def _send(self, method: str, path: str, body: bytes | _Timed | None = None) -> Response:
-        """The head of an answer. A connection that the server had closed meanwhile is replaced once."""
-        import requests
-        from urllib3.exceptions import ProtocolError
+    def _send(self, method: str, path: str, body: bytes | Body | None = None, size: int = 0) -> Response:
+        """Return the head of an answer. A redirect is none: what goes to the cache is for its server alone. Raises _Fault."""
+        from bkrules.web.errors import TooSlow, Unreachable
+        from bkrules.web.limits import Limits
 
-        session = self._open()
-        idle = min(IDLE + (len(body) / UPLOAD_RATE if body else 0), self._options.timeout)
-        timeout = (min(CONNECT, self._options.timeout), idle)
-        for last in (False, True):
-            try:
-                response = session.request(
-                    method,
-                    self._address + path,
-                    data=body.rewound() if isinstance(body, _Timed) else body,
-                    timeout=timeout,
-                    stream=True,
-                    allow_redirects=False,
-                )
-                if response.status_code != OK:
-                    self._drain(response)
-                return response
-            except requests.RequestException as error:
-                if not last and error.args and isinstance(error.args[0], ProtocolError):
-                    continue
-                if isinstance(error, requests.ReadTimeout):
-                    # A server that is silent about something this small would cost as much for each of the others.
-                    raise _Fault(f"no answer in {idle:g} s", final=BOTH if path.startswith("/ac/") else ()) from error
-                ended = error.args and isinstance(error.args[0], ProtocolError)
-                raise _Fault(_why(error), final=() if ended else BOTH) from error
-        raise AssertionError
+        client, headers = self._open()
+        total = self._options.timeout
+        limits = Limits(min(CONNECT, total), min(IDLE + size / UPLOAD_RATE, total), total)
+        try:
+            return client.request(method, self._address + path, headers, body, limits)
+        except TooSlow as error:
+            # A server that is silent about something this small would cost as much for each of the others.
+            raise _Fault(str(error), final=BOTH if path.startswith("/ac/") else ()) from error
+        except Unreachable as error:
+            raise _Fault(str(error), final=BOTH) from error
 
-    def _drain(self, response: Response) -> None:
-        """Read a short body to its end, so that the connection can be used again."""
-        if int(response.headers.get("Content-Length") or CHUNK) < CHUNK:
-            for _ in range(64):
-                if not response.raw.read1(1 << 14, decode_content=False):
-                    return
-
-    def _open(self) -> Session:
-        """The session, made when it is first needed: a build of nothing but hits of the disk cache imports no client."""
+    def _open(self) -> tuple[HttpClient, dict[str, str]]:
+        """Return the client and its headers, made when they are first needed: a build of nothing but hits imports no client."""
         with self._lock:
-            if self._session is None:
-                self._session = _session(self._options, self._address)
-            return self._session
+            if self._client is None:
+                self._client = _client(self._options, self._address)
+            return self._client
 
 
-def _session(options: RemoteOptions, address: str) -> Session:
-    import requests
-    from requests.adapters import HTTPAdapter
-    from requests.utils import get_environ_proxies, get_netrc_auth
+def _client(options: RemoteOptions, address: str) -> tuple[HttpClient, dict[str, str]]:
+    """Return a client and the headers of each request. `--remote_header` goes before the URL, and that before `~/.netrc`."""
+    from bkrules.web.client import HttpClient
+    from bkrules.web.trust import trust
 
-    session = requests.Session()
-    session.trust_env = False  # read once here: else netrc would be read for each request, and win over --remote_header
-    session.proxies.update(get_environ_proxies(address))
-    session.verify = options.certificate or True
-    session.headers.clear()
-    session.headers.update({"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "bk"})
     parts = urlsplit(options.url)
-    found = (parts.username, parts.password or "") if parts.username else get_netrc_auth(address)
+    if parts.username:
+        found: tuple[str, str] | None = (unquote(parts.username), unquote(parts.password or ""))
+    else:
+        found = _netrc(parts.hostname or "")
+    headers = {}
     if found:
-        pair = ":".join(unquote(part or "") if parts.username else part or "" for part in found)
-        session.headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
-    session.headers.update(dict(options.headers))
-    adapter = HTTPAdapter(pool_connections=1, pool_maxsize=32)
-    session.mount("http://", adapter)
-    session.mount("https://", adapter)
-    return session
+        headers["Authorization"] = f"Basic {base64.b64encode(':'.join(found).encode()).decode()}"
+    named = {name.lower() for name, _ in options.headers}
+    headers = {name: value for name, value in headers.items() if name.lower() not in named} | dict(options.headers)
+    return HttpClient(trust(options.certificate)), headers
 
 
-class _Timed:
-    """A file as the body of a request, which is cut off when its time is over."""
+def _netrc(host: str) -> tuple[str, str] | None:
+    """Return the user and the password of a host in `$NETRC` or `~/.netrc`, where users of Bazel's cache keep them."""
+    import netrc
 
-    def __init__(self, file: BinaryIO, size: int, deadline: float) -> None:
-        self._file, self._size, self._deadline = file, size, deadline
-
-    def __len__(self) -> int:
-        return self._size
-
-    def read(self, size: int = -1) -> bytes:
-        if time.monotonic() > self._deadline:
-            raise TimeoutError("the time for one request is over")
-        return self._file.read(size)
-
-    def rewound(self) -> _Timed:
-        """The same from its start."""
-        self._file.seek(0)
-        return self
-
-
-def _why(error: BaseException) -> str:
-    """The innermost cause in a few words. It names no URL, so no secret either."""
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {error.reason or 'unknown reason'}"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return {"IncompleteRead": "the answer was cut short", "TimeoutError": "no byte in time"}.get(
-        type(error).__name__, type(error).__name__
-    )
+    try:
+        found = netrc.netrc(os.environ.get("NETRC") or os.path.expanduser("~/.netrc")).authenticators(host)
+    except (OSError, UnicodeDecodeError, netrc.NetrcParseError):
+        return None
+    user, password = (found[0] or found[1] or "", found[2] or "") if found else ("", "")
+    return (user, password) if user or password else None

@@ -1,0 +1,44 @@
+"""What a request can end with instead of an answer. Every one is an OSError, and no text of one holds a secret."""
+
+from __future__ import annotations
+
+import ssl
+
+
+class HttpError(OSError):
+    """No answer, or one that cannot be used."""
+
+
+class Unreachable(HttpError):
+    """There is no connection to the server: it refuses, it has no address, its proxy refuses, TLS fails."""
+
+
+class Untrusted(Unreachable):
+    """The certificate of the server is not one of an authority that this machine trusts."""
+
+
+class TooSlow(HttpError):
+    """The server, or the client's own limit, let the time run out."""
+
+
+class BadAnswer(HttpError):
+    """The connection ended before the answer did, or the answer is not HTTP, or it is larger than it may be."""
+
+
+def reason(error: BaseException) -> str:
+    """Return the innermost cause of an error in a few words, without any URL."""
+    if isinstance(error, HttpError):
+        return str(error)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {error.reason or 'unknown reason'}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    known = {
+        "IncompleteRead": "the answer was cut short",
+        "RemoteDisconnected": "the server closed the connection",
+        "BadStatusLine": "the answer is not HTTP",
+        "TimeoutError": "no byte in time",
+    }
+    return known.get(type(error).__name__, f"{type(error).__name__}: {error}"[:200])
