@@ -48,10 +48,12 @@ def janitor(spec: Mapping[str, Any], channel: socket.socket, death: int, worker:
                 other.close()
             first_process(spec, far, worker, began)
         far.close()
-        belongings.see(pid)
-        groups.join(pid)
+        with suppress(ProcessLookupError, FileNotFoundError):  # it has ended, and its message says why
+            belongings.see(pid)
+            groups.join(pid)
         cell = _Cell(pid, channel, near, names, groups, spec["limits"], _watch(spec["cgroup"]))
-        send(near, {"event": "go"})
+        with suppress(BrokenPipeError, ConnectionResetError):  # likewise
+            send(near, {"event": "go"})
         result = cell.attend(death, belongings)
         if result is None:
             return

@@ -28,9 +28,15 @@ def send(channel: socket.socket, message: Mapping[str, Any], descriptors: tuple[
 
 
 def receive(channel: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
-    """The next message and its descriptors; no message at the end."""
+    """Return the next message and its descriptors; no message at the end.
+
+    When the other end closed with messages of ours unread, the kernel reports that before what the other end had sent: once.
+    """
     size = socket.CMSG_SPACE(_DESCRIPTORS * array.array("i").itemsize)
-    data, ancillary, _, _ = channel.recvmsg(_LONGEST, size, socket.MSG_CMSG_CLOEXEC)
+    try:
+        data, ancillary, _, _ = channel.recvmsg(_LONGEST, size, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        data, ancillary, _, _ = channel.recvmsg(_LONGEST, size, socket.MSG_CMSG_CLOEXEC)
     descriptors: list[int] = []
     for level, kind, payload in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):

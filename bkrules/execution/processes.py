@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +21,11 @@ from bkrules.execution.messages import receive, send
 
 _QUEUE = 1 << 20
 _FOR_TESTS = "tests"
+_END_SECONDS = 15.0
+"""The longest that anything may take to end in order: a cell looks for leaks and removes its cgroups."""
+_INTERRUPTED_SECONDS = 4.0
+"""The same once the user has asked bk to stop."""
+_KILLED_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -34,10 +41,14 @@ class CommandSandbox:
 
 @dataclass
 class Started:
-    """Something that the zygote started. It lives while `death` is open; `channel` ends when all of it is gone."""
+    """Something that the zygote started. It lives while `death` is open; `channel` ends when all of it is gone.
+
+    `far` names the other end of `channel`, as the links in /proc/PID/fd do.
+    """
 
     channel: socket.socket
     death: int
+    far: str = ""
 
     def has_ended(self, patience: float = 0) -> bool:
         """Whether it has ended, or does within `patience` seconds."""
@@ -54,6 +65,34 @@ class Started:
         if death >= 0:
             os.close(death)
 
+    def is_gone(self, patience: float) -> bool:
+        """Return whether it is gone within `patience` seconds. What it still says is dropped."""
+        deadline = time.monotonic() + patience
+        try:
+            while True:
+                message, descriptors = self.next(max(0.001, deadline - time.monotonic()))
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                if message is None:
+                    return True
+        except TimeoutError:
+            return False
+
+    def force(self) -> bool:
+        """Kill the process that holds the other end of the channel, even a stopped one; return whether there is such a process."""
+        found = False
+        for folder in os.listdir("/proc"):
+            if folder.isdigit() and int(folder) != os.getpid():
+                with suppress(OSError):  # it has ended, or is not ours
+                    process = os.pidfd_open(int(folder))
+                    try:
+                        if self.far in _links(f"/proc/{folder}/fd"):
+                            signal.pidfd_send_signal(process, signal.SIGKILL)
+                            found = True
+                    finally:
+                        os.close(process)
+        return found
+
 
 class Processes:
     """The zygote of one run of bk, started when it is first needed."""
@@ -65,6 +104,7 @@ class Processes:
         self._started: dict[int, Started] = {}
         self._idle: list[Started] = []
         self._interrupted = False
+        self._last_resort: threading.Timer | None = None
 
     def begin(self) -> None:
         """Start the zygote, which gets ready for tests while other things go on."""
@@ -85,6 +125,8 @@ class Processes:
         else:
             with self.command(arguments, directory, environment, log) as started:
                 message, _ = receive(started.channel)
+        if message is not None and "reason" in message:
+            raise ActionFailed("not-started", f"{arguments[0]}: {message['reason']}", hint="run the build again")
         if message is None and not self._interrupted:
             raise ActionFailed("killed", f"{arguments[0]} was killed from outside of bk", hint="run the build again")
         if message is None:
@@ -121,11 +163,12 @@ class Processes:
         started = started or self._start({"kind": "sandboxes"}, ())
         message = None
         try:
-            with _opened(log) as output, suppress(BrokenPipeError, ConnectionResetError):
-                send(started.channel, spec, (output,))
+            with _opened(log) as output:
+                with suppress(BrokenPipeError, ConnectionResetError):  # it has ended; what it said can still be read
+                    send(started.channel, spec, (output,))
                 message, _ = receive(started.channel)
         finally:
-            if message is None:
+            if message is None or "reason" in message:
                 self._end(started)
             else:
                 with self._lock:
@@ -143,22 +186,51 @@ class Processes:
         """Whether everything was told to end."""
         return self._interrupted
 
+    def fate(self) -> str:
+        """Return how the zygote ended, as the end of a sentence; empty while it lives."""
+        code = self._zygote.poll() if self._zygote is not None else None
+        if code is None:
+            return ""
+        how = f"exit status {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+        return f"; the process that starts cells had ended before: {how}"
+
     def interrupt(self) -> None:
-        """End everything that runs; what would start from now on does not."""
+        """End everything that runs; what would start from now on does not. What does not end in order soon is killed."""
         with self._lock:
             self._interrupted = True
             for started in self._started.values():
                 started.kill()
+        if self._last_resort is None:
+            self._last_resort = threading.Timer(_INTERRUPTED_SECONDS, self._force_all)
+            self._last_resort.daemon = True
+            self._last_resort.start()
+
+    def _force_all(self) -> None:
+        with self._lock:
+            remaining = list(self._started.values())
+        for started in remaining:
+            self._force(started)
+
+    def _force(self, started: Started) -> None:
+        """Kill what does not end, or the zygote when that has never taken the request."""
+        if not started.force():
+            with self._lock:
+                if self._zygote is not None:
+                    self._zygote.kill()
+                self._end_zygote()
 
     def close(self) -> None:
         """End the zygote and what runs sandboxes, and wait until they are gone."""
         while self._idle:
             self._end(self._idle.pop())
+        if self._last_resort is not None:
+            self._last_resort.cancel()
         with self._lock:
             self._end_zygote()
 
     def _start(self, spec: Mapping[str, Any], descriptors: tuple[int, ...]) -> Started:
-        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        near, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        far = f"socket:[{os.fstat(other.fileno()).st_ino}]"
         death, held = os.pipe2(os.O_CLOEXEC)
         spec_file = os.memfd_create("bk-spec", os.MFD_CLOEXEC)
         try:
@@ -169,11 +241,11 @@ class Processes:
                     os.close(held)
                     near.close()
                     raise Interrupted("interrupted", "nothing is started any more")
-                self._ask((spec_file, far.fileno(), death, *descriptors))
-                started = Started(near, held)
+                self._ask((spec_file, other.fileno(), death, *descriptors))
+                started = Started(near, held, far)
                 self._started[id(started)] = started
         finally:
-            far.close()
+            other.close()
             os.close(death)
             os.close(spec_file)
         return started
@@ -186,14 +258,14 @@ class Processes:
             self._end(started)
 
     def _end(self, started: Started) -> None:
-        """End what was started, and wait until it is gone."""
+        """End what was started, and wait until it is gone. What does not end in order, as when it was stopped, is killed."""
         with self._lock:
             started.kill()
+        if not started.is_gone(_END_SECONDS):
+            self._force(started)
+            started.is_gone(_KILLED_SECONDS)
+        with self._lock:
             self._started.pop(id(started), None)
-        started.channel.settimeout(None)
-        with suppress(ConnectionResetError):  # it ended before it read what was sent
-            while receive(started.channel)[0] is not None:
-                continue
         started.channel.close()
 
     def _ask(self, descriptors: tuple[int, ...]) -> None:
@@ -207,7 +279,11 @@ class Processes:
     def _end_zygote(self) -> None:
         if self._control is not None and self._zygote is not None:
             self._control.close()
-            self._zygote.wait()
+            try:
+                self._zygote.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._zygote.kill()
+                self._zygote.wait()
             self._control = self._zygote = None
 
     def _zygote_control(self, *more: str) -> socket.socket:
@@ -222,6 +298,13 @@ class Processes:
             far.close()
             self._control = near
         return self._control
+
+
+def _links(folder: str) -> Iterator[str]:
+    """The targets of the links in /proc/PID/fd."""
+    for name in os.listdir(folder):
+        with suppress(OSError):  # closed meanwhile
+            yield os.readlink(f"{folder}/{name}")
 
 
 def _command(arguments: Sequence[str], directory: str, environment: Mapping[str, str]) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from bkrules.execution.run_folder import RunFolder
 from bkrules.images.reference import Reference
 from bkrules.images.storage import write_tree
 
+REGISTRY = "registry"
+"""The reason of the error that a registry does not start."""
 _START_SECONDS = 20
 _POLL_SECONDS = 0.005
 _SOCKET = "registry.sock"
@@ -75,15 +77,15 @@ class Registries:
         write_tree(data, images)
         (folder / "config.yml").write_text(_CONFIG)
         log = folder / "registry.log"
-        with linux.watch_folder(str(folder)) as changes:
-            process = self._open.enter_context(
+        with ExitStack() as opened, linux.watch_folder(str(folder)) as changes:
+            process = opened.enter_context(
                 self._processes.command(
                     [binary, "serve", "config.yml"], str(folder), {"OTEL_TRACES_EXPORTER": "none"}, str(log)
                 )
             )
             # Reached through the descriptor of its folder, since the path of a unix socket may only have 107 bytes.
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            self._open.callback(os.close, handle)
+            opened.callback(os.close, handle)
             target = f"/proc/self/fd/{handle}/{_SOCKET}"
             deadline = time.monotonic() + _START_SECONDS
             while not _accepts(target):
@@ -93,9 +95,10 @@ class Registries:
                 found, _, _ = select.select(watched, [], [], max(0, patience))
                 if left <= 0 or process.channel.fileno() in found:
                     text = log.read_text(errors="replace")
-                    raise ActionFailed("registry", "the mirror's registry did not start", log=text)
+                    raise ActionFailed(REGISTRY, "the mirror's registry did not start", log=text)
                 if changes is not None and changes in found:
                     os.read(changes, 4096)
+            self._open.push(opened.pop_all())
         return Registry(target, process)
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +48,7 @@ class OpenCell:
 
     def message(self, timeout: float) -> dict[str, Any]:
         """What the cell next says, or that it failed to. Raises Interrupted."""
-        reason = "the cell ended without a result"
+        reason = f"the cell ended without a result{self.workshop.processes.fate()}"
         lost = {"event": "result", "status": "failed", "class": "infrastructure", "reason": reason}
         return self._next(time.monotonic() + timeout + _GRACE) or lost
 
@@ -141,8 +141,11 @@ def open_cell(
     wrong = parameters.get("update", {}).get("mirror")
     faults = MirrorFaults.read(wrong) if wrong else None
     try:
-        with workshop.folder.owned(own, groups.folders), workshop.processes.cell(spec) as started:
-            yield OpenCell(started, registry, workshop, handles, faults)
+        with workshop.folder.owned(own, groups.folders):
+            with workshop.processes.cell(spec) as started:
+                yield OpenCell(started, registry, workshop, handles, faults)
+            with suppress(OSError):  # the janitor has removed them, unless it had to be killed
+                groups.remove()
     finally:
         for handle in handles:
             workshop.door.remove(handle)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bkrules.action import Action, Node
 from bkrules.cache import atomic
-from bkrules.errors import MachineLacks
+from bkrules.errors import ActionFailed, MachineLacks
 from bkrules.execution import outputs, timeline
+from bkrules.execution.registry import REGISTRY
 from bkrules.execution.result import TIMELINE, Attempt, CellReport, Outcome
 from bkrules.execution.runner import Workshop
 from bkrules.execution.sandbox import run_in_cell
@@ -80,9 +81,11 @@ def _run(action: Action, inputs: Mapping[str, Node], workshop: Workshop, folder:
     """One attempt; what the cell said of its end."""
     folder.mkdir(parents=True, exist_ok=True)
     if action.parameters["isolation"] == "worker":
-        result = workshop.shared.run(action, inputs, workshop, folder)
+        result = _with_registry(lambda: workshop.shared.run(action, inputs, workshop, folder))
     else:
-        result = run_in_cell(action, inputs, workshop, str(folder), program="test", name=action.title)
+        result = _with_registry(
+            lambda: run_in_cell(action, inputs, workshop, str(folder), program="test", name=action.title)
+        )
     result = _checked(result, folder, _disk(action))
     (folder / timeline.RESULT).write_text(json.dumps(result, sort_keys=True))
     if result["status"] not in ("passed", "skipped"):
@@ -110,6 +113,18 @@ def _checked(result: dict[str, Any], folder: Path, most: int) -> dict[str, Any]:
     if not (folder / "test.log").exists():
         (folder / "test.log").write_text(result.get("detail") or result.get("reason") or "", errors="replace")
     return result
+
+
+def _with_registry(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what became of a cell. A registry that does not start is a failure of the cell's infrastructure like others."""
+    try:
+        return run()
+    except ActionFailed as error:
+        if error.reason != REGISTRY:
+            raise
+        detail = f"{error.message}\n{error.log}"
+        result = {"status": "failed", "class": "infrastructure", "reason": error.message, "detail": detail}
+        return {**result, "unlimited": ()}
 
 
 def _empty(folder: Path) -> None:

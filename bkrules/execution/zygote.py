@@ -23,6 +23,7 @@ from bkrules.execution import command, linux
 from bkrules.execution.messages import receive, send
 
 _MOST_DESCRIPTORS = 1 << 30
+_REFUSED = 127
 
 
 def main(descriptor: int, *, for_tests: bool = False) -> None:
@@ -32,7 +33,8 @@ def main(descriptor: int, *, for_tests: bool = False) -> None:
     control = socket.socket(fileno=descriptor)
     _see_fuse()
     if for_tests:
-        _preload()
+        with suppress(Exception):  # what is wrong with it, the cell says that needs it
+            _preload()
     _settle()
     while True:
         request, descriptors = receive(control)
@@ -43,12 +45,15 @@ def main(descriptor: int, *, for_tests: bool = False) -> None:
             spec = json.load(file)
         channel = socket.socket(fileno=channel_fd)
         alone = functools.partial(_leave, {0, 1, 2, channel_fd, *descriptors[2:]})
-        if spec["kind"] == "cell":
-            _fork_janitor(spec, channel, death, alone)
-        elif spec["kind"] == "sandboxes":
-            command.begin_sandboxes(channel, death, alone)
-        else:
-            command.begin(spec, channel, death, descriptors[3], alone)
+        try:
+            if spec["kind"] == "cell":
+                _fork_janitor(spec, channel, death, alone)
+            elif spec["kind"] == "sandboxes":
+                command.begin_sandboxes(channel, death, alone)
+            else:
+                command.begin(spec, channel, death, descriptors[3], alone)
+        except OSError as error:  # as when this machine has no process left: that one is not started, and others are
+            _refuse(channel, f"it could not be started: {error}")
         channel.close()
         for other in descriptors[2:]:
             os.close(other)
@@ -57,9 +62,8 @@ def main(descriptor: int, *, for_tests: bool = False) -> None:
 def _fork_janitor(spec: Mapping[str, Any], channel: socket.socket, death: int, alone: Callable[[], None]) -> None:
     try:
         start = _cell(spec)
-    except Exception as error:  # of a plugin's module: its cell fails, and others go on
-        reason = f"the worker cannot be made: {error}"
-        send(channel, {"event": "result", "status": "failed", "class": "infrastructure", "reason": reason})
+    except (Exception, SystemExit) as error:  # of a plugin's module: its cell fails, and others go on
+        _refuse(channel, f"the worker cannot be made: {type(error).__name__}: {error}")
         return
     if os.fork() == 0:
         try:
@@ -69,6 +73,15 @@ def _fork_janitor(spec: Mapping[str, Any], channel: socket.socket, death: int, a
             os.write(2, f"bk: janitor: {error!r}\n".encode())
         finally:
             os._exit(0)
+
+
+def _refuse(channel: socket.socket, reason: str) -> None:
+    """Say why something is not started."""
+    with suppress(OSError):  # bk is gone
+        send(
+            channel,
+            {"event": "result", "status": "failed", "class": "infrastructure", "reason": reason, "exit_code": _REFUSED},
+        )
 
 
 def _leave(keep: set[int]) -> None:

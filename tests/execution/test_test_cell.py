@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from bkrules.action import Action, Cell
+from bkrules.errors import ActionFailed
 from bkrules.execution import test_cell
 from bkrules.execution.result import Attempt, Outcome
 from bkrules.execution.runner import Workshop
@@ -38,6 +39,8 @@ def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Play:
 
         def one(*arguments: object, **_names: object) -> dict[str, Any]:
             end = dict(next(waiting))
+            if "raises" in end:
+                raise end["raises"]
             Path(str(arguments[3]), "test.log").write_text(end.get("reason", "all is well"))
             end.pop("plant", lambda _: None)(Path(str(arguments[3])))
             return {"unlimited": (), **end}
@@ -190,3 +193,26 @@ def test_attempts_are_kept_although_a_test_has_taken_their_names(play: Play, tmp
     assert sorted(path.name for path in cell.iterdir()) == ["attempt_1", "attempt_2", "result.json", "test.log"]
     assert (cell / "attempt_1/test.log").read_text() == (cell / "attempt_2/test.log").read_text() == "assert 1 == 2"
     assert (cell / "attempt_2/attempt_2").read_text() == "of the test"
+
+
+NOT_STARTED = {"raises": ActionFailed("registry", "the mirror's registry did not start", log="it has no disk")}
+
+
+def test_a_registry_that_does_not_start_is_tried_again(play: Play, tmp_path: Path) -> None:
+    outcome = play(NOT_STARTED, PASSED)
+
+    assert (outcome.status, outcome.failure) == ("flaky", "infrastructure")
+    assert outcome.reason == "passed at attempt 2, after: the mirror's registry did not start"
+    assert (tmp_path / "cell/attempt_1/test.log").read_text() == "the mirror's registry did not start\nit has no disk"
+
+
+def test_a_registry_that_never_starts_is_a_failure_of_infrastructure(play: Play) -> None:
+    outcome = play(NOT_STARTED, NOT_STARTED)
+
+    assert (outcome.status, outcome.failure) == ("failed", "infrastructure")
+    assert outcome.reason == "the mirror's registry did not start"
+
+
+def test_another_failure_is_none_of_the_cell(play: Play) -> None:
+    with pytest.raises(ActionFailed, match="no such tool"):
+        play({"raises": ActionFailed("tool", "no such tool")})
