@@ -9,6 +9,7 @@ from pathlib import Path
 from bkrules.action import Action, DirectoryNode, FileNode, Node
 from bkrules.errors import ActionFailed
 from bkrules.execution import outputs
+from bkrules.execution.pull_image import unpacked
 from bkrules.execution.result import Outcome
 from bkrules.execution.runner import Workshop
 from bkrules.execution.sandbox import run_in_cell
@@ -56,7 +57,7 @@ def convert_to_estargz(action: Action, inputs: Mapping[str, Node], workshop: Wor
             hint=f"logs: {workshop.log(action)}",
             log=logs,
         )
-    layout.unpack_archive(out / "image.tar", folder / LAYOUT)
+    unpacked(action, out / "image.tar", folder / LAYOUT)
     return Outcome("passed", {LAYOUT: str(folder / LAYOUT)}, folders=frozenset({LAYOUT}))
 
 

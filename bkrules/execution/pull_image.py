@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
@@ -74,8 +73,14 @@ def import_image(action: Action, inputs: Mapping[str, Node], workshop: Workshop)
     folder = workshop.scratch(action) / LAYOUT
     archive = inputs["archive"]
     assert isinstance(archive, FileNode)
-    try:
-        unpack(Path(archive.path), folder)
-    except (OSError, ValueError, LookupError, json.JSONDecodeError) as error:
-        raise ActionFailed("bad-archive", f"{action.label}: the archive holds no image: {error}") from error
+    unpacked(action, Path(archive.path), folder)
     return Outcome("passed", {LAYOUT: str(folder)}, folders=frozenset({LAYOUT}))
+
+
+def unpacked(action: Action, archive: Path, folder: Path) -> None:
+    """Unpack the archive of an action's image to the layout `folder`. Raises ActionFailed when it is none."""
+    try:
+        unpack(archive, folder)
+    except ActionFailed as error:
+        problem = f"{action.label}: the archive holds no image: {error.message}"
+        raise ActionFailed("bad-archive", problem) from error

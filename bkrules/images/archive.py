@@ -3,63 +3,129 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import tarfile
+import posixpath
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import Any
 
+from bkrules.cache import atomic
 from bkrules.images import layout
+from bkrules.images.digests import ImageDigest
+from bkrules.images.documents import (
+    BLOB_LIMIT,
+    MANIFEST_LIMIT,
+    Config,
+    Manifest,
+    closure,
+    read_config,
+    read_index,
+    read_manifest,
+    read_saved,
+)
+from bkrules.images.tar_reader import BZIP2, GZIP, XZ, ZSTD, TarReader, bad, opened
 
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
-_GZIP = b"\x1f\x8b"
+_NAMED = re.compile(r"(?:blobs/sha256/|sha256:)?([0-9a-f]{64})(?:\.json)?")  # after its digest
+_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # a frame of zstd
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """The layout of the one image in an OCI or docker archive. Raises ValueError when it holds none or several."""
-    try:
-        with tarfile.open(archive) as tar:
-            names = {name.removeprefix("./") for name in tar.getnames()}
-            if "index.json" not in names and "manifest.json" in names:
-                _from_docker(tar, folder)
-                return
-    except tarfile.TarError as error:
-        raise ValueError(f"it is no tar file: {error}") from error
-    if "index.json" not in names:
-        raise ValueError("it has neither index.json nor manifest.json")
-    layout.unpack_archive(archive, folder)
+    """Write the layout of the one image in an OCI or docker archive to `folder`. Raises ActionFailed.
+
+    What is in the archive beside the image is left out.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with opened(archive, folder.parent) as tar:
+        if tar.has("index.json"):
+            _from_layout(tar, folder)
+        elif tar.has("manifest.json"):
+            _from_docker(tar, folder)
+        else:
+            raise bad("it has neither index.json nor manifest.json")
 
 
-def _from_docker(tar: tarfile.TarFile, folder: Path) -> None:
-    images = json.load(_open(tar, "manifest.json"))
+def _from_layout(tar: TarReader, folder: Path) -> None:
+    def fetch(digest: ImageDigest) -> Manifest:
+        return read_manifest(tar.read(f"blobs/{digest.path}", MANIFEST_LIMIT), f"manifest {digest}", digest)
+
+    index = read_index(tar.read("index.json", MANIFEST_LIMIT), "index.json")
+    if len({entry.digest for entry in index.entries}) != 1:  # docker has an entry for each name of an image
+        raise bad(f"it holds {len(index.entries)} images, not one")
+    top = fetch(index.entries[0].digest)
+    for manifest in closure(top, lambda entry: fetch(entry.digest)):
+        for blob in manifest.distributable:
+            pieces = tar.pieces(f"blobs/{blob.digest.path}") if blob.data is None else [blob.data]
+            _keep(pieces, folder, blob.digest, blob.size)
+        _keep([manifest.data], folder, manifest.digest, len(manifest.data))
+    layout.write_index(folder, top.descriptor)
+
+
+def _from_docker(tar: TarReader, folder: Path) -> None:
+    images = read_saved(tar.read("manifest.json", MANIFEST_LIMIT), "manifest.json")
     if len(images) != 1:
-        raise ValueError(f"it holds {len(images)} images, not one")
-    (image,) = images
-    config = {"mediaType": layout.CONFIG, **_keep(_open(tar, image["Config"]), folder)}
-    layers = []
-    for name in image["Layers"]:
-        with _open(tar, name) as data:
-            packed = data.read(2) == _GZIP
-            data.seek(0)
-            layers.append({"mediaType": f"{_LAYER}+gzip" if packed else _LAYER, **_keep(data, folder)})
-    manifest = {"schemaVersion": 2, "mediaType": layout.MANIFEST, "config": config, "layers": layers}
+        raise bad(f"it holds {len(images)} images, not one")
+    ((name, names),) = images
+    name = posixpath.normpath(name)
+    data = tar.read(name, MANIFEST_LIMIT)
+    described = _described(tar, name, layout.CONFIG, folder)
+    layers = [_described(tar, posixpath.normpath(one), "", folder) for one in names]
+    _check(read_config(data, name), layers)
+    manifest = {"schemaVersion": 2, "mediaType": layout.MANIFEST, "config": described, "layers": layers}
     layout.write_manifest(folder, manifest)
 
 
-def _open(tar: tarfile.TarFile, name: str) -> IO[bytes]:
-    stream = tar.extractfile(name)  # raises KeyError for a name that is not there, and follows links to shared layers
-    if stream is None:
-        raise ValueError(f"{name} is no file")
-    return stream
+def _described(tar: TarReader, name: str, media_type: str, folder: Path) -> dict[str, Any]:
+    """Keep a file of the archive as a blob; its descriptor. One that is named after its digest has that."""
+    found = hashlib.sha256()
+    for piece in tar.pieces(name):
+        found.update(piece)
+    digest = ImageDigest.of_hash(found.hexdigest())
+    named = _NAMED.fullmatch(name) if media_type or name.startswith("blobs/") else None
+    if named and named[1] != digest.hash:
+        raise bad(f"{name!r} has the digest {digest}")
+    size = tar.size(name)
+    _keep(tar.pieces(name), folder, digest, size)
+    return {"mediaType": media_type or _layer_type(tar.start(name, len(XZ)), name), "digest": digest, "size": size}
 
 
-def _keep(data: IO[bytes], folder: Path) -> dict[str, object]:
-    """Keep a blob of the archive; its digest and size."""
-    found = hashlib.file_digest(data, "sha256").hexdigest()  # type: ignore[arg-type] # tarfile's reader has readinto
-    size = data.seek(0, 2)
-    data.seek(0)
-    path = folder / "blobs/sha256" / found
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        while piece := data.read(1 << 20):
-            file.write(piece)
-    return {"digest": f"sha256:{found}", "size": size}
+def _layer_type(start: bytes, name: str) -> str:
+    """The media type of a layer that begins so."""
+    if start.startswith(GZIP):
+        return f"{_LAYER}+gzip"
+    if start.startswith(ZSTD) or _SKIPPABLE.match(start):
+        return f"{_LAYER}+zstd"
+    for magic, kind in ((BZIP2, "bzip2"), (XZ, "xz")):
+        if start.startswith(magic):
+            raise bad(f"the layer {name!r} is compressed with {kind}, which no OCI image has")
+    return _LAYER
+
+
+def _check(config: Config, layers: list[dict[str, Any]]) -> None:
+    """Raise ActionFailed when the configuration is that of another image."""
+    if len(config.diff_ids) != len(layers):
+        raise bad(f"it has {len(layers)} layers, and its configuration names {len(config.diff_ids)}")
+    for layer, diff_id in zip(layers, config.diff_ids, strict=True):
+        if layer["mediaType"] == _LAYER and layer["digest"] != diff_id:
+            raise bad(f"it has the layer {layer['digest']}, and its configuration names {diff_id}")
+
+
+def _keep(pieces: Iterable[bytes], folder: Path, digest: ImageDigest, size: int) -> None:
+    """Keep a blob. Raises ActionFailed, and leaves nothing, when the bytes are others."""
+    if size > BLOB_LIMIT:
+        raise bad(f"the blob {digest} has {size} bytes; the limit is {BLOB_LIMIT}")
+
+    def checked() -> Iterator[bytes]:
+        found, total = hashlib.sha256(), 0
+        for piece in pieces:
+            found.update(piece)
+            total += len(piece)
+            if total > size:
+                break
+            yield piece
+        if total != size or found.hexdigest() != digest.hash:
+            raise bad(f"the blob {digest} has {total} bytes with the digest sha256:{found.hexdigest()}, not {size}")
+
+    path = folder / "blobs" / digest.path
+    if not path.exists():
+        atomic.write_chunks(str(path), checked(), 0o644)

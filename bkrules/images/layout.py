@@ -9,11 +9,16 @@ import gzip
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from bkrules.digest import of_bytes
+from bkrules.images import documents
+from bkrules.images.documents import MANIFEST_LIMIT, Config, Descriptor, Kind, Manifest
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -44,16 +49,26 @@ def layer(entries: Mapping[str, Entry]) -> bytes:
         for folder in sorted(_folders(entries)):
             header = tarfile.TarInfo(folder + "/")
             header.type, header.mode = tarfile.DIRTYPE, 0o755
-            tar.addfile(header)
+            _add(tar, header)
         for path, entry in sorted(entries.items()):
             header = tarfile.TarInfo(path)
             if entry.link:
                 header.type, header.linkname, header.mode = tarfile.SYMTYPE, entry.link, 0o777
-                tar.addfile(header)
+                _add(tar, header)
             else:
                 header.size, header.mode = len(entry.data), 0o755 if entry.executable else 0o644
-                tar.addfile(header, io.BytesIO(entry.data))
+                _add(tar, header, entry.data)
     return buffer.getvalue()
+
+
+def _add(tar: tarfile.TarFile, header: tarfile.TarInfo, data: bytes = b"") -> None:
+    """Add a member: as USTAR, or with an extended header when a name or a size does not fit in that."""
+    try:
+        header.tobuf(tarfile.USTAR_FORMAT, "utf-8")
+        tar.format = tarfile.USTAR_FORMAT
+    except ValueError:
+        tar.format = tarfile.PAX_FORMAT
+    tar.addfile(header, io.BytesIO(data))
 
 
 def _folders(paths: Mapping[str, Entry]) -> Iterator[str]:
@@ -70,31 +85,38 @@ def _folders(paths: Mapping[str, Entry]) -> Iterator[str]:
 def write_image(
     folder: Path, tar: bytes, *, architecture: str, cmd: Sequence[str], env: Sequence[str], base: Path | None
 ) -> None:
-    """Write the image of one layer, on top of `base`, as a layout in `folder`."""
-    config: dict[str, Any] = {
-        "created": _EPOCH,
-        "architecture": architecture,
-        "os": "linux",
-        "config": {},
-        "rootfs": {"type": "layers", "diff_ids": []},
-        "history": [],
-    }
-    layers: list[dict[str, Any]] = []
+    """Write the image of one layer, on top of `base`, as a layout in `folder`. Raises ActionFailed for a base that is no image."""
+    config: dict[str, Any] = {"created": _EPOCH, "architecture": architecture, "os": "linux"}
+    layers: list[Mapping[str, Any]] = []
+    diff_ids: list[str] = []
     if base is not None:
         manifest = read_manifest(base)
-        config = json.loads(read_blob(base, manifest["config"]["digest"]))
-        layers = manifest["layers"]
-        for item in layers:
-            _put(folder, read_blob(base, item["digest"]))
+        found = read_config(base, manifest)
+        config, diff_ids = dict(found.raw), list(found.diff_ids)
+        layers = [blob.raw for blob in manifest.blobs[1:]]
+        for blob in manifest.blobs[1:]:
+            if not blob.is_foreign:
+                _copy(base, folder, blob)
     layers = [*layers, {"mediaType": LAYER, **_put(folder, gzip.compress(tar, mtime=0))}]
-    config["rootfs"]["diff_ids"].append(f"sha256:{hashlib.sha256(tar).hexdigest()}")
-    config["history"].append({"created": _EPOCH, "created_by": "bk image"})
+    rootfs = {**(config.get("rootfs") or {"type": "layers"}), "diff_ids": [*diff_ids, f"{of_bytes(tar)}"]}
+    history = [*(config.get("history") or ()), {"created": _EPOCH, "created_by": "bk image"}]
+    config |= {"config": {**(config.get("config") or {})}, "rootfs": rootfs, "history": history}
     if cmd:
         config["config"]["Cmd"] = list(cmd)
     if env:
         config["config"]["Env"] = list(env)
     described = {"mediaType": CONFIG, **_put(folder, _json(config))}
     write_manifest(folder, {"schemaVersion": 2, "mediaType": MANIFEST, "config": described, "layers": layers})
+
+
+def _copy(base: Path, folder: Path, blob: Descriptor) -> None:
+    """Copy a blob of the base, whose digest is checked where layouts are made."""
+    target = folder / "blobs" / blob.digest.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        shutil.copyfile(base / "blobs" / blob.digest.path, target)
+    except FileNotFoundError:
+        raise documents.bad("the base", f"it lacks the blob {blob.digest}") from None
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
@@ -109,39 +131,36 @@ def write_index(folder: Path, manifest: Mapping[str, Any]) -> None:
     (folder / "oci-layout").write_bytes(_json({"imageLayoutVersion": "1.0.0"}))
 
 
-def unpack_archive(archive: Path, folder: Path) -> None:
-    """The layout of the one image in an OCI archive, as BuildKit's exporter writes it, without names or times in its index.
-
-    Raises ValueError when the archive holds none or several.
-    """
-    with tarfile.open(archive) as tar:
-        members = {member.name.removeprefix("./"): member for member in tar if member.isfile()}
-        stream = tar.extractfile(members["index.json"])
-        assert stream is not None
-        manifests = json.load(stream)["manifests"]
-        if len(manifests) != 1:
-            raise ValueError(f"{archive.name} holds {len(manifests)} images, not one")
-        for name, member in members.items():
-            if name.startswith("blobs/sha256/"):
-                content = tar.extractfile(member)
-                assert content is not None
-                found = _put(folder, content.read())["digest"]
-                if found.removeprefix("sha256:") != Path(name).name:
-                    raise ValueError(f"{name} in {archive.name} has the digest {found}")
-    write_index(folder, manifests[0])
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a layout's one image."""
-    manifest: dict[str, Any] = json.loads(
-        read_blob(folder, json.loads((folder / "index.json").read_text())["manifests"][0]["digest"])
-    )
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a layout's one image. Raises ActionFailed when there are several, or only an index."""
+    what = f"the layout {folder.name}"
+    index = documents.read_index(_read(folder / "index.json"), f"{what}: index.json")
+    if len(index.entries) != 1:
+        raise documents.bad(what, f"it has {len(index.entries)} images, not one")
+    digest = index.entries[0].digest
+    manifest = documents.read_manifest(_read(folder / "blobs" / digest.path), f"{what}: manifest {digest}", digest)
+    if manifest.kind is not Kind.IMAGE:
+        raise documents.bad(manifest.where, "it is no image of one platform")
     return manifest
 
 
-def read_blob(folder: Path, name: str) -> bytes:
-    """A blob of a layout by its `sha256:...` digest."""
-    return (folder / "blobs/sha256" / name.removeprefix("sha256:")).read_bytes()
+def read_config(folder: Path, manifest: Manifest) -> Config:
+    """The configuration of an image. Raises ActionFailed, also when it is that of another image."""
+    described = manifest.blobs[0]
+    where = f"{manifest.where}: its configuration"
+    config = documents.read_config(_read(folder / "blobs" / described.digest.path), where)
+    if len(config.diff_ids) != len(manifest.blobs) - 1:
+        raise documents.bad(where, f"it names {len(config.diff_ids)} layers of {len(manifest.blobs) - 1}")
+    return config
+
+
+def _read(path: Path) -> bytes:
+    """The bytes of a document, or of a larger file only the beginning."""
+    try:
+        with path.open("rb") as file:
+            return file.read(MANIFEST_LIMIT + 1)
+    except FileNotFoundError:
+        raise documents.bad(f"the layout {path.parent.name}", f"it lacks {path.name}") from None
 
 
 def _put(folder: Path, data: bytes) -> dict[str, Any]:

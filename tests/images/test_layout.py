@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from bkrules.images import layout
+from bkrules.images.documents import Descriptor
 from bkrules.images.layout import Entry
 
 Write = Callable[..., Path]
@@ -32,13 +33,17 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def blob_of(folder: Path, blob: Descriptor) -> bytes:
+    return (folder / "blobs" / blob.digest.path).read_bytes()
+
+
 def config_of(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(layout.read_blob(folder, layout.read_manifest(folder)["config"]["digest"]))
+    found: dict[str, Any] = json.loads(blob_of(folder, layout.read_manifest(folder).blobs[0]))
     return found
 
 
 def layers_of(folder: Path) -> list[bytes]:
-    return [gzip.decompress(layout.read_blob(folder, one["digest"])) for one in layout.read_manifest(folder)["layers"]]
+    return [gzip.decompress(blob_of(folder, one)) for one in layout.read_manifest(folder).blobs[1:]]
 
 
 def names_in(data: bytes) -> list[str]:
@@ -99,8 +104,8 @@ def test_a_layer_has_its_entries_below_their_folders() -> None:
 
 def test_the_gzip_header_has_no_time_and_no_name(tmp_path: Path, write: Write) -> None:
     folder = write(tmp_path / "image", {"a": "1"})
-    [described] = layout.read_manifest(folder)["layers"]
-    header = layout.read_blob(folder, described["digest"])[:10]
+    _, described = layout.read_manifest(folder).blobs
+    header = blob_of(folder, described)[:10]
     assert header[:2] == b"\x1f\x8b"
     assert header[3] == 0
     assert header[4:8] == bytes(4)
@@ -115,9 +120,14 @@ def test_an_image_is_a_valid_layout(tmp_path: Path, write: Write) -> None:
     assert all(Path(name).name == hashlib.sha256(data).hexdigest() for name, data in blobs.items())
     [described] = json.loads(files["index.json"])["manifests"]
     manifest = layout.read_manifest(folder)
-    for one in (described, manifest["config"], *manifest["layers"]):
-        assert len(layout.read_blob(folder, one["digest"])) == one["size"]
-    assert [one["mediaType"] for one in (described, manifest, manifest["config"], *manifest["layers"])] == [
+    assert described == manifest.descriptor
+    for one in manifest.blobs:
+        assert len(blob_of(folder, one)) == one.size
+    assert [
+        described["mediaType"],
+        json.loads(manifest.data)["mediaType"],
+        *(one.media_type for one in manifest.blobs),
+    ] == [
         layout.MANIFEST,
         layout.MANIFEST,
         layout.CONFIG,
@@ -134,7 +144,7 @@ def test_a_base_adds_its_layers_below(tmp_path: Path, write: Write) -> None:
     before = bytes_of(base)
     folder = write(tmp_path / "image", {"b": "2"}, base=base)
     assert bytes_of(base) == before
-    assert layout.read_manifest(folder)["layers"][:1] == layout.read_manifest(base)["layers"]
+    assert layout.read_manifest(folder).blobs[1:2] == layout.read_manifest(base).blobs[1:]
     assert [names_in(tar) for tar in layers_of(folder)] == [["a"], ["b"]]
     config = config_of(folder)
     assert config["rootfs"]["diff_ids"] == [f"sha256:{hashlib.sha256(tar).hexdigest()}" for tar in layers_of(folder)]
@@ -158,39 +168,3 @@ def test_noise_follows_from_its_name_and_begins_alike_at_every_size() -> None:
 def test_noise_does_not_compress() -> None:
     data = layout.noise("data/00.bin", 1 << 16)
     assert len(zlib.compress(data, 9)) > len(data)
-
-
-def archive(path: Path, folder: Path, replaced: dict[str, bytes] | None = None) -> Path:
-    with tarfile.open(path, "w") as tar:
-        for name, data in {**bytes_of(folder), **(replaced or {})}.items():
-            header = tarfile.TarInfo(name)
-            header.size, header.mtime = len(data), 1_700_000_000
-            tar.addfile(header, io.BytesIO(data))
-    return path
-
-
-def test_an_archive_is_unpacked_without_the_names_in_its_index(tmp_path: Path, write: Write) -> None:
-    folder = write(tmp_path / "image", {"a": "1"})
-    index = json.loads((folder / "index.json").read_text())
-    index["manifests"][0]["annotations"] = {"org.opencontainers.image.created": "2026-01-01T00:00:00Z"}
-    packed = archive(tmp_path / "image.tar", folder, {"index.json": json.dumps(index, indent=1).encode()})
-    layout.unpack_archive(packed, tmp_path / "unpacked")
-    assert bytes_of(tmp_path / "unpacked") == bytes_of(folder)
-
-
-@pytest.mark.parametrize("count", [0, 2])
-def test_an_archive_of_none_or_several_images_is_refused(tmp_path: Path, write: Write, count: int) -> None:
-    folder = write(tmp_path / "image", {"a": "1"})
-    index = json.loads((folder / "index.json").read_text())
-    index["manifests"] *= count
-    packed = archive(tmp_path / "image.tar", folder, {"index.json": json.dumps(index).encode()})
-    with pytest.raises(ValueError, match=f"{count} images"):
-        layout.unpack_archive(packed, tmp_path / "unpacked")
-
-
-def test_an_archive_with_a_damaged_blob_is_refused(tmp_path: Path, write: Write) -> None:
-    folder = write(tmp_path / "image", {"a": "1"})
-    blob = "blobs/sha256/" + layout.read_manifest(folder)["config"]["digest"].removeprefix("sha256:")
-    packed = archive(tmp_path / "image.tar", folder, {blob: b"{}"})
-    with pytest.raises(ValueError, match="has the digest"):
-        layout.unpack_archive(packed, tmp_path / "unpacked")

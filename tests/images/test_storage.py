@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -34,11 +33,9 @@ def node(folder: Path) -> DirectoryNode:
 
 def names(folder: Path) -> tuple[str, str, list[str]]:
     """The hexadecimal digests of the manifest, the configuration and the layers."""
-    index = json.loads((folder / "index.json").read_text())
     manifest = layout.read_manifest(folder)
-    found = [index["manifests"][0], manifest["config"], *manifest["layers"]]
-    first, second, *rest = (str(one["digest"]).removeprefix("sha256:") for one in found)
-    return first, second, rest
+    config, *rest = (blob.digest.hash for blob in manifest.blobs)
+    return manifest.digest.hash, config, rest
 
 
 def data_file(root: Path, name: str) -> Path:

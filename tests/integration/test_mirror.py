@@ -11,7 +11,6 @@ import sys
 import tarfile
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
 import registries
@@ -214,14 +213,13 @@ def test_an_archive_is_an_image(space: Space, tmp_path: Path) -> None:
 
 def docker_archive(folder: Path, archive: Path) -> None:
     """The image of a layout as `docker save` of old wrote it."""
-    manifest: dict[str, Any] = layout.read_manifest(folder)
-    config, (layer,) = manifest["config"]["digest"], manifest["layers"]
+    config, layer = layout.read_manifest(folder).blobs
     blobs = folder / "blobs/sha256"
     listed = [{"Config": "config.json", "RepoTags": ["sample:1"], "Layers": ["a/layer.tar"]}]
     (folder.parent / "manifest.json").write_text(json.dumps(listed))
     with tarfile.open(archive, "w") as tar:
-        tar.add(blobs / config.removeprefix("sha256:"), "config.json")
-        tar.add(blobs / layer["digest"].removeprefix("sha256:"), "a/layer.tar")
+        tar.add(blobs / config.digest.hash, "config.json")
+        tar.add(blobs / layer.digest.hash, "a/layer.tar")
         tar.add(folder.parent / "manifest.json", "manifest.json")
 
 
