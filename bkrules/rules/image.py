@@ -10,6 +10,7 @@ from bkrules.plugin.host import goarch
 from bkrules.providers import BinaryInfo, ImageInfo, WorkerInfo
 from bkrules.rule import Attr, Rule
 from bkrules.rules import pulled_image
+from bkrules.rules.image_paths import collisions, path_problem, size_problem, target_problem
 from bkrules.rules.pulled_image import LAYOUT
 
 
@@ -19,12 +20,10 @@ def _analyze_image(context: Context) -> tuple[object, ...]:
     for name in ("digest", "platform"):
         if context.attribute(name):
             raise context.error("bad-attribute", f"{name!r} goes with 'reference' alone", name)
+    _check_paths(context)
     inputs: dict[str, Artifact] = {}
-    for number, (path, label) in enumerate(sorted(context.attribute("files").items())):
+    for number, (_, label) in enumerate(sorted(context.attribute("files").items())):
         inputs[f"files/{number}"] = _file(context, label)
-        _check_path(context, "files", path)
-    for path in [*context.attribute("symlinks"), *context.attribute("noise")]:
-        _check_path(context, "symlinks" if path in context.attribute("symlinks") else "noise", path)
     if context.attribute("base"):
         inputs["base"] = context.provider("base", context.attribute("base"), ImageInfo, "an image").layout
     spec = {
@@ -53,11 +52,18 @@ def _file(context: Context, label: object) -> Output | Source:
     return file
 
 
-def _check_path(context: Context, attribute: str, path: str) -> None:
-    if path.startswith("/") or ".." in path.split("/") or not path:
-        raise context.error(
-            "bad-path", f"{attribute!r} must have paths relative to the image's root, but has {path!r}", attribute
-        )
+def _check_paths(context: Context) -> None:
+    """Raise LoadError for a path, a link or a size that makes no sense, and for two paths in one place."""
+    made = {name: context.attribute(name) for name in ("files", "symlinks", "noise")}
+    for attribute, paths in made.items():
+        for path, value in paths.items():
+            problem = path_problem(path)
+            if not problem and attribute != "files":
+                problem = target_problem(value) if attribute == "symlinks" else size_problem(value)
+            if problem:
+                raise context.error("bad-path", f"{attribute!r}: {path!r} {problem}", attribute)
+    for attribute, problem in collisions(made):
+        raise context.error("duplicate-path", problem, attribute)
 
 
 IMAGE = Rule(
