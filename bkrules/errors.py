@@ -119,8 +119,11 @@ def error_text(error: BkError) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str], what: str = "known") -> str:
-    """A hint that names the nearest of `known`, and then all of it, in order."""
+    """A hint that names the nearest of `known`, and then all of it, in order, unless that is a great many."""
+    letters, compared, named = 100, 2_000, 100
     choices = sorted(known)
-    near = difflib.get_close_matches(word, choices, n=1)
+    short = [choice for choice in choices[:compared] if len(choice) <= letters]  # the comparison of two words is cubic
+    near = difflib.get_close_matches(word, short, n=1) if len(word) <= letters else []
     start = f"did you mean {near[0]!r}? " if near else ""
-    return f"{start}{what}: {', '.join(choices) or 'none'}"
+    more = [f"and {len(choices) - named} more"] if len(choices) > named else []
+    return f"{start}{what}: {', '.join([*choices[:named], *more]) or 'none'}"

@@ -17,9 +17,10 @@ PACKAGE = Path(bkrules.__file__).parent
 
 # A part, and what it may import besides the values at the bottom. `analysis.context` and `rules` are one layer: a rule is a
 # schema and a function of a context.
-VALUES = {"mirror_faults", "resources", "observed", "errors", "digest", "label", "reapi", "action", "rule"}
+VALUES = {"files", "mirror_faults", "resources", "observed", "errors", "digest", "label", "reapi", "action", "rule"}
 MAY_IMPORT = {
     "errors": set(),
+    "files": set(),
     "observed": set(),
     "unchanged": set(),
     "settled": {"digest", "label", "observed", "unchanged"},

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
+from bkrules.loading.meter import shown
 from bkrules.observed import doubt, note
 
 BUILD_FILE = "BUILD.py"
 OUTPUT = "bk-out"
-_ENDLESS = 1_000
+_LONGEST = 4_096
+States = frozenset[tuple[int, int]]
 
 
 class BadGlob(ValueError):
@@ -41,22 +44,24 @@ class Found:
     links: bool
 
 
-def search(root: str, glob: Glob) -> Found:
-    """What `glob` means in the workspace at `root` now. Raises BadGlob."""
-    include, exclude = _compile(glob.include), _compile(glob.exclude)
-    depth = max((_ENDLESS if "**" in one else one.count("/") for one in glob.include), default=-1)
+def search(root: str, glob: Glob, charge: Callable[[int], None] = lambda _steps: None) -> Found:
+    """What `glob` means in the workspace at `root` now. `charge` is told the steps that the search takes. Raises BadGlob."""
+    charge(sum(map(len, (*glob.include, *glob.exclude))))
+    include, exclude = _Patterns(glob.include), _Patterns(glob.exclude)
     names: list[str] = []
     folders: list[str] = []
     here, top = os.path.realpath(f"{root}/{glob.package}"), os.path.realpath(root)
     links = here != os.path.join(top, glob.package).rstrip("/")
-    todo = [""] if depth >= 0 and f"{here}/".startswith(f"{top}/") else []
+    todo = [("", include.begin(), exclude.begin())] if glob.include and f"{here}/".startswith(f"{top}/") else []
     while todo:
-        below = todo.pop()
+        below, wanted, unwanted = todo.pop()
         folder = "/".join(filter(None, [glob.package, below]))
         entries = _entries(note(f"{root}/{folder}"))
+        charge(1 + len(entries) * (1 + (len(wanted) + len(unwanted) >> 3)))
         folders.append(folder)
         if below and any(entry.name == BUILD_FILE for entry in entries):
             continue  # another package
+        is_wanted, is_unwanted = include.files(wanted), exclude.files(unwanted)
         for entry in entries:
             name = f"{below}/{entry.name}" if below else entry.name
             links = links or entry.is_symlink()
@@ -64,13 +69,53 @@ def search(root: str, glob: Glob) -> Found:
                 hidden = (
                     entry.name.startswith(".") or entry.name == "__pycache__" or (folder, entry.name) == ("", OUTPUT)
                 )
-                if not hidden and name.count("/") < depth:
-                    todo.append(name)
-            elif _is_file(entry, root) and include.fullmatch(name) and not exclude.fullmatch(name):
+                inside = frozenset() if hidden else include.enter(wanted, entry.name)
+                if inside:
+                    todo.append((name, inside, exclude.enter(unwanted, entry.name)))
+            elif is_wanted(entry.name) and not is_unwanted(entry.name) and _is_file(entry, root):
                 names.append(name)
     if links:
         doubt("a glob met a link, whose target may come and go")
     return Found(tuple(sorted(names)), tuple(sorted(folders)), links)
+
+
+class _Patterns:
+    """Patterns as the search goes down the folders: a state says how many parts of which pattern have been met on the way.
+
+    All that a way can mean is followed at once, so no pattern is tried twice at the same place.
+    """
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self._patterns = [_parts(pattern) for pattern in patterns]
+
+    def begin(self) -> States:
+        """In the folder of the package."""
+        return self._with_no_folder((number, 0) for number in range(len(self._patterns)))
+
+    def enter(self, states: States, folder: str) -> States:
+        """In a folder of the one with these states; empty when nothing in it can match."""
+        found = []
+        for number, place in states:
+            parts = self._patterns[number]
+            if parts[place] == "**":
+                found += [(number, place)] if not folder.startswith(".") else []
+            elif place + 1 < len(parts) and _matcher(frozenset([parts[place]]))(folder):
+                found.append((number, place + 1))
+        return self._with_no_folder(found)
+
+    def files(self, states: States) -> Callable[[str], object]:
+        """What says whether a file of that name in a folder with these states matches."""
+        ends = (self._patterns[number][place:] for number, place in states)
+        return _matcher(frozenset(parts[0] for parts in ends if len(parts) == 1))
+
+    def _with_no_folder(self, states: Iterable[tuple[int, int]]) -> States:
+        """These states, and those behind each `**`, which may stand for no folder at all."""
+        found = set(states)
+        for number, place in list(found):
+            parts = self._patterns[number]
+            if parts[place] == "**" and place + 1 < len(parts):
+                found.add((number, place + 1))
+        return frozenset(found)
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
@@ -88,20 +133,29 @@ def _is_file(entry: os.DirEntry[str], root: str) -> bool:
     return inside and os.path.isfile(entry.path)
 
 
-def _compile(patterns: Iterable[str]) -> re.Pattern[str]:
-    return re.compile("|".join(map(_expression, patterns)) or r"(?!)", re.DOTALL)
-
-
-def _expression(pattern: str) -> str:
+def _parts(pattern: str) -> list[str]:
+    """A pattern as one for each name on the way. Raises BadGlob."""
     parts = pattern.split("/")
-    if not {"", ".", ".."}.isdisjoint(parts):
-        raise BadGlob(f"{pattern!r} does not name files of the package; write 'folder/*.txt' or '**/*.txt'")
+    if not {"", ".", ".."}.isdisjoint(parts) or "\0" in pattern:
+        raise BadGlob(f"{shown(pattern)} does not name files of the package; write 'folder/*.txt' or '**/*.txt'")
     if any("**" in part and part != "**" for part in parts):
-        raise BadGlob(f"{pattern!r}: '**' stands for whole folders; write 'folder/**/*.txt'")
-    expression = "".join(r"(?:[^./][^/]*/)*" if part == "**" else _part(part) + "/" for part in parts[:-1])
-    return expression + (r"(?:[^./][^/]*/)*[^./][^/]*" if parts[-1] == "**" else _part(parts[-1]))
+        raise BadGlob(f"{shown(pattern)}: '**' stands for whole folders; write 'folder/**/*.txt'")
+    if len(pattern) > _LONGEST:
+        raise BadGlob(f"{shown(pattern)} is longer than the path of any file")
+    return [part for number, part in enumerate(parts) if part != "**" or parts[number - 1 : number] != ["**"]]
+
+
+@lru_cache(maxsize=512)
+def _matcher(parts: frozenset[str]) -> Callable[[str], object]:
+    """What says whether a name matches one of these parts of patterns."""
+    return re.compile("|".join(map(_part, sorted(parts))) or r"(?!)", re.DOTALL).fullmatch
 
 
 def _part(part: str) -> str:
-    start = r"(?!\.)" if part[0] in "*?" else ""
-    return start + "".join({"*": "[^/]*", "?": "[^/]"}.get(one, re.escape(one)) for one in part)
+    """A regular expression for a part. Between two stars the first place that matches is as good as any, so no other is tried."""
+    if part == "**":
+        return r"(?!\.).+"
+    first, *others = ("".join("." if one == "?" else re.escape(one) for one in text) for text in part.split("*"))
+    hidden = r"(?!\.)" if part[0] in "*?" else ""
+    middle = "".join(f"(?>.*?{text})" for text in others[:-1] if text)
+    return hidden + first + middle + (f".*{others[-1]}" if others else "")

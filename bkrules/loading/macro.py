@@ -20,6 +20,7 @@ from bkrules.loading.sources import Record, Sources
 from bkrules.loading.syntax import forbidden
 
 Evaluate = Callable[[bytes, str, str, Record], dict[str, Any]]
+_DEEPEST = 64
 _SHAPE = 'write  load("//pkg:file.py", "name", other = "name")'
 
 
@@ -102,6 +103,9 @@ class Macros:
         if path in [file for file, _ in self._open]:
             raise self._cycle(path, where)
         if label not in self._known:
+            if len(self._open) >= _DEEPEST:
+                message = f"{path}: more than {_DEEPEST} files load each other in a row"
+                raise LoadError("too-deep", message, where=where, hint="load what you need from where it is defined")
             own = Record()
             text = self._text(label, where, own)
             self._open.append((path, where))

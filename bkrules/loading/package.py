@@ -22,8 +22,9 @@ from bkrules.label import Label, valid_name
 from bkrules.loading import escape, syntax
 from bkrules.loading.glob import BadGlob, Glob
 from bkrules.loading.macro import Load, Macros, load_of
+from bkrules.loading.meter import Refused, shown
 from bkrules.loading.sources import Record, Sources
-from bkrules.loading.values import BUILTINS, Refused, Runtime
+from bkrules.loading.values import BUILTINS, Runtime
 from bkrules.rule import Location, Rule, Target, check_attributes
 
 EXPLAINED = {
@@ -31,6 +32,9 @@ EXPLAINED = {
     "print": "build files have no output; use `bk query` to see what they declare",
     "set": "the order of a set changes from run to run; use a list or a dict",
 }
+_LONGEST = 1_000
+_FRAMES = 3_000
+"""More than loading can ever need, so that its own limits are met first: they do not depend on the stack of whoever loads."""
 _ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 _Place = tuple[str, int]
 
@@ -58,6 +62,7 @@ class Loader:
         self._rules = rules
         self._sources = sources
         self._runtime = Runtime()
+        sys.setrecursionlimit(max(sys.getrecursionlimit(), _FRAMES))
         self._lines: dict[str, dict[int, dict[str, int]]] = {}
         self._package: Package | None = None
         self._names: dict[str, Callable[..., Any]] = {name: self._rule(rule) for name, rule in rules.items()}
@@ -157,7 +162,9 @@ class Loader:
             return LoadError(
                 "unknown-name", f"{file}: {name!r} is not available in a build file", where=where, hint=hint
             )
-        text = _ADDRESS.sub("", f"{type(error).__name__}: {error}")
+        # A KeyError's text is that of the key, however large that is.
+        said = shown(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)[:_LONGEST]
+        text = _ADDRESS.sub("", f"{type(error).__name__}: {said}")
         return LoadError("evaluation", f"{file}: {text}", where=where)
 
     def _escape(self, event: str, frame: FrameType) -> LoadError:
@@ -193,13 +200,15 @@ class Loader:
         package = self._current(rule.name, where)
         if args:
             raise LoadError(
-                "positional", f"{rule.name}: attributes are given by name, but {args[0]!r} was not", where=str(where)
+                "positional",
+                f"{rule.name}: attributes are given by name, but {shown(args[0])} was not",
+                where=str(where),
             )
         name = given.get("name")
         if not isinstance(name, str) or not valid_name(name):
             raise LoadError(
                 "bad-name",
-                f"{rule.name}: 'name' must be a target name, but was {name!r}",
+                f"{rule.name}: 'name' must be a target name, but was {shown(name)}",
                 where=where.of("name"),
                 hint='for example: name = "busybox"',
             )
@@ -236,14 +245,16 @@ class Loader:
         package = self._current("glob", self._location(chain[-1]))
         for name, value in (("include", include), ("exclude", exclude)):
             if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-                raise LoadError("bad-glob", f"glob: {name!r} must be a list of strings, but was {value!r}", where=where)
+                raise LoadError(
+                    "bad-glob", f"glob: {name!r} must be a list of strings, but was {shown(value)}", where=where
+                )
         if not isinstance(allow_empty, bool):
             raise LoadError(
-                "bad-glob", f"glob: 'allow_empty' must be True or False, but was {allow_empty!r}", where=where
+                "bad-glob", f"glob: 'allow_empty' must be True or False, but was {shown(allow_empty)}", where=where
             )
         glob = Glob(package.name, tuple(include), tuple(exclude))
         try:
-            names = self._sources.glob(glob, package.record)
+            names = self._sources.glob(glob, package.record, self._runtime.meter.charge)
         except BadGlob as error:
             raise LoadError("bad-glob", f"glob: {error}", where=where) from error
         if not names and not allow_empty:
@@ -267,7 +278,9 @@ class Loader:
     def _workspace(self, *, name: str) -> None:
         if not isinstance(name, str):
             where = self._location(self._here(sys._getframe(2))[-1])
-            raise LoadError("bad-name", f"workspace: 'name' must be a string, but was {name!r}", where=where.of("name"))
+            raise LoadError(
+                "bad-name", f"workspace: 'name' must be a string, but was {shown(name)}", where=where.of("name")
+            )
         if self._package is not None:
             self._package.workspace = name
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from bkrules import digest
 from bkrules.digest import Digest
+from bkrules.files import read_regular
 from bkrules.loading.glob import BUILD_FILE, Glob, search
 from bkrules.loading.root import MARKER
 from bkrules.observed import note
@@ -48,8 +49,7 @@ class Sources:
         if self.root is None:
             return None
         try:
-            with open(note(f"{self.root}/{path}"), "rb") as stream:
-                data = stream.read()
+            data = read_regular(note(f"{self.root}/{path}"))
         except OSError as error:
             if error.errno in _NO_FILE:
                 return None
@@ -69,9 +69,9 @@ class Sources:
         root = os.path.realpath(self.root or "")
         return os.path.realpath(f"{root}/{path}").startswith(f"{root}/")
 
-    def glob(self, glob: Glob, record: Record) -> tuple[str, ...]:
-        """The names that a glob finds. Raises BadGlob."""
-        names = search(self.root, glob).names if self.root is not None else ()
+    def glob(self, glob: Glob, record: Record, charge: Callable[[int], None] = lambda _steps: None) -> tuple[str, ...]:
+        """The names that a glob finds. `charge` is told the steps that the search takes. Raises BadGlob."""
+        names = search(self.root, glob, charge).names if self.root is not None else ()
         self._note(record, Record(globs={glob: names}))
         return names
 

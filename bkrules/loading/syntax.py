@@ -1,17 +1,21 @@
 """The syntax of build files: what Python they may use, and what it is compiled to.
 
 A build file is checked against a list of syntax. Then what could make loading endless, or let one file change what
-belongs to another, is compiled to a call of the `Runtime`: loops and calls of functions are counted, operators that
-make large or unordered values are checked, and a change of a list or dictionary asks whether it is frozen.
+belongs to another, is compiled to a call of the `Runtime`: loops and calls of functions take as many steps as there is in
+them, every operation whose cost grows with its values is charged, and a change of a list or dictionary asks whether it is frozen.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 import warnings
+from collections.abc import Callable, Iterable, Iterator
 from types import CodeType
+from typing import Any, TypeVar
 
 from bkrules.errors import LoadError
+from bkrules.loading.meter import BITS, size_of
 
 SYNTAX: tuple[type[ast.AST], ...] = (
     *(ast.Module, ast.Expr, ast.Assign, ast.AugAssign, ast.For, ast.If, ast.Pass, ast.FunctionDef, ast.Return),
@@ -30,38 +34,101 @@ FORBIDDEN_METHODS = {
 # Frames and code objects lead to the loader's globals.
 FORBIDDEN_PREFIXES = ("_", "f_", "gi_", "ag_", "cr_", "tb_", "co_")
 DECLARATIONS = "build files are declarations: values, calls, for, if and def"
-# Methods that change their object, or whose result can be much larger than it.
-METHODS = {
-    *("append", "extend", "insert", "pop", "remove", "clear", "sort", "reverse", "update", "setdefault", "popitem"),
-    *("copy", "join", "replace", "center", "ljust", "rjust", "zfill", "expandtabs"),
-}
 _OPERATORS: dict[type[ast.operator], str] = {
     ast.Add: "+",
     ast.Sub: "-",
     ast.Mult: "*",
+    ast.Div: "/",
+    ast.FloorDiv: "//",
     ast.Mod: "%",
+    ast.MatMult: "@",
     ast.Pow: "**",
     ast.LShift: "<<",
+    ast.RShift: ">>",
     ast.BitOr: "|",
     ast.BitAnd: "&",
     ast.BitXor: "^",
 }
+_COMPARISONS: dict[type[ast.cmpop], str] = {
+    ast.Eq: "==",
+    ast.NotEq: "!=",
+    ast.Lt: "<",
+    ast.LtE: "<=",
+    ast.Gt: ">",
+    ast.GtE: ">=",
+    ast.In: "in",
+    ast.NotIn: "not in",
+}
+MOST_BYTES = 8 << 20
+"""How large a build file may be."""
+DEEPEST = 200
+"""How deep its syntax may be nested. Python's own limit depends on the stack, and so on who loads the file."""
+# What evaluating one thing takes, in steps: memory counts, see `meter.py`. One is the rule.
+_COSTS: dict[type[ast.AST], int] = {
+    ast.Dict: 4,
+    ast.DictComp: 4,
+    ast.ListComp: 4,
+    ast.GeneratorExp: 4,
+    ast.Lambda: 8,
+    ast.FunctionDef: 8,
+    ast.List: 2,
+    ast.Tuple: 2,
+}
+_LEAVES = {ast.Name, ast.Constant, *ast.expr_context.__subclasses__(), *ast.cmpop.__subclasses__()}
+_PLAIN = {
+    *(ast.Module, ast.Expr, ast.Assign, ast.For, ast.If, ast.Pass, ast.Return, ast.arguments, ast.Lambda, ast.Call),
+    *(ast.keyword, ast.List, ast.Tuple, ast.Dict, ast.ListComp, ast.DictComp, ast.GeneratorExp, ast.comprehension),
+    *(ast.Subscript, ast.Slice, ast.IfExp, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.JoinedStr),
+    *(ast.FormattedValue, ast.Break, ast.Continue),
+}
+"""Syntax that is allowed whatever is in it."""
+_COOKIE = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")  # as PEP 263 has it
+Located = TypeVar("Located", bound=ast.AST)
 
 
 def parse(text: bytes, file: str) -> ast.Module:
     """The syntax tree of a build file. Raises LoadError."""
+    if len(text) > MOST_BYTES:
+        message = f"{file}: a build file of more than {MOST_BYTES >> 20} MiB is too large"
+        raise LoadError("too-large", message, where=f"{file}:1", hint="declare less in one file")
+    source = _decoded(text, file)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is said about a build file follows from its bytes alone
-            return ast.parse(text, file)
+            return ast.parse(source, file)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise _syntax_error(error, file) from error
+
+
+def _decoded(text: bytes, file: str) -> str:
+    """The text of a build file. It is UTF-8, whatever the machine says; a mark of the byte order may stand before it."""
+    for number, line in enumerate(text.split(b"\n", 2)[:2], 1):
+        cookie = _COOKIE.match(line)
+        if cookie and cookie[1].lower().replace(b"_", b"-") not in (
+            b"utf-8",
+            b"utf8",
+            b"utf-8-sig",
+            b"ascii",
+            b"us-ascii",
+        ):
+            message = (
+                f"{file}: a build file is UTF-8, but this one says that it is {cookie[1].decode('ascii', 'replace')}"
+            )
+            raise LoadError(
+                "syntax-error", message, where=f"{file}:{number}", hint="save it as UTF-8, without that line"
+            )
+    try:
+        return text.removeprefix(b"\xef\xbb\xbf").decode()
+    except UnicodeDecodeError as error:
+        line_number = text.count(b"\n", 0, error.start) + 1
+        message = f"{file}: a build file is UTF-8, but this one has the byte 0x{text[error.start]:02x} there"
+        raise LoadError("syntax-error", message, where=f"{file}:{line_number}", hint="save it as UTF-8") from error
 
 
 def compiled(tree: ast.Module, file: str) -> CodeType:
     """The code of a tree that was checked. Raises LoadError."""
     try:
-        tree = ast.fix_missing_locations(_Rewriter(file).visit(tree))
+        tree = _Rewriter(file).visit(tree)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             code: CodeType = compile(tree, file, "exec", dont_inherit=True)
@@ -78,11 +145,30 @@ def _syntax_error(error: Exception, file: str) -> LoadError:
 
 def check(tree: ast.Module, file: str) -> None:
     """Compare a tree with the list. Raises LoadError for the first thing that is not on it."""
-    for node in ast.walk(tree):
-        found = _forbidden(node)
-        if found:
-            what, thing, why = found
-            raise forbidden(what, thing, f"{file}:{getattr(node, 'lineno', 1)}", why)
+    level: list[ast.AST] = [tree]
+    for _ in range(DEEPEST):
+        for node in level:
+            found = _forbidden(node) if type(node) not in _PLAIN else None
+            if found:
+                what, thing, why = found
+                raise forbidden(what, thing, f"{file}:{getattr(node, 'lineno', 1)}", why)
+        level = [below for node in level for below in _below(node)]
+        if not level:
+            return
+    where = next((f"{file}:{node.lineno}" for node in level if isinstance(node, ast.expr | ast.stmt)), f"{file}:1")
+    message = f"{file}: an expression is nested too deeply, more than {DEEPEST} times"
+    raise LoadError("syntax-error", message, where=where, hint="give a part of it a name")
+
+
+def _below(node: ast.AST) -> Iterator[ast.AST]:
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if isinstance(value, list):
+            for one in value:
+                if isinstance(one, ast.AST):
+                    yield one
+        elif isinstance(value, ast.AST) and name != "ctx":
+            yield value
 
 
 def forbidden(what: str, thing: str, where: str, why: str) -> LoadError:
@@ -101,6 +187,10 @@ def _forbidden(node: ast.AST) -> tuple[str, str, str] | None:
         return "syntax", f"{type(node).__name__.lower()!r}", why
     if isinstance(node, ast.Constant) and isinstance(node.value, bytes):
         return "syntax", "a bytes literal", _BYTES
+    if isinstance(node, ast.Constant) and isinstance(node.value, int) and node.value.bit_length() > BITS:
+        return "syntax", f"a number of more than {BITS:,} bits", "write it as text"
+    if isinstance(node, ast.Starred) and isinstance(node.ctx, ast.Store) and not isinstance(node.value, ast.Name):
+        return "syntax", "an assignment with a star to something that is no name", DECLARATIONS
     if isinstance(node, ast.FunctionDef) and node.decorator_list:
         return "syntax", "a decorator", DECLARATIONS
     if isinstance(node, ast.Attribute):
@@ -138,84 +228,180 @@ def attribute_lines(tree: ast.Module) -> dict[int, dict[str, int]]:
     return lines
 
 
+def _at(node: Located, place: ast.AST) -> Located:
+    """A node at the place of another."""
+    node.lineno, node.col_offset = place.lineno, place.col_offset  # type: ignore[attr-defined]  # statements and expressions
+    node.end_lineno, node.end_col_offset = place.end_lineno, place.end_col_offset  # type: ignore[attr-defined]
+    return node
+
+
+def _constant(value: str | int, place: ast.AST) -> ast.Constant:
+    return _at(ast.Constant(value), place)
+
+
 def _call(name: str, place: ast.AST, *arguments: ast.expr) -> ast.Call:
-    node = ast.Call(ast.Name(f"__{name}", ast.Load()), list(arguments), [])
-    return ast.copy_location(node, place)
+    return _at(ast.Call(_at(ast.Name(f"__{name}", ast.Load()), place), list(arguments), []), place)
 
 
-class _Rewriter(ast.NodeTransformer):
+class _Rewriter:
     """Calls of the runtime begin with two underscores, as no name of a build file does."""
 
     def __init__(self, file: str) -> None:
         self._file = file
         self._functions = 0
+        self._cost = 0  # of all that was visited so far
+        self._visitors: dict[type[ast.AST], Callable[[Any, int], Any]] = {
+            ast.FunctionDef: self._function_def,
+            ast.Lambda: self._lambda,
+            ast.For: self._for,
+            ast.ListComp: self._list_comp,
+            ast.GeneratorExp: self._generator_exp,
+            ast.DictComp: self._dict_comp,
+            ast.Dict: self._dict,
+            ast.BinOp: self._bin_op,
+            ast.Compare: self._compare,
+            ast.Assign: self._assign,
+            ast.AugAssign: self._aug_assign,
+            ast.Attribute: self._attribute,
+            ast.Subscript: self._subscript,
+            ast.Starred: self._starred,
+            ast.keyword: self._keyword,
+            ast.JoinedStr: self._joined_str,
+            ast.FormattedValue: self._formatted_value,
+        }
 
-    def _function(self, place: ast.AST) -> ast.Call:
-        self._functions += 1
-        return _call("function", place, ast.Constant(f"{self._file}#{self._functions}"))
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        self.generic_visit(node)
-        node.decorator_list = [self._function(node)]
-        return node
-
-    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
-        self.generic_visit(node)
-        return ast.copy_location(ast.Call(self._function(node), [node], []), node)
-
-    def visit_For(self, node: ast.For) -> ast.AST:
-        self.generic_visit(node)
-        node.body.insert(0, ast.copy_location(ast.Expr(_call("step", node)), node))
-        return node
-
-    def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
-        self.generic_visit(node)
-        node.ifs.insert(0, _call("step", node.iter))
-        return node
-
-    def visit_GeneratorExp(self, node: ast.GeneratorExp) -> ast.AST:
-        self.generic_visit(node)
-        return ast.copy_location(ast.ListComp(node.elt, node.generators), node)
-
-    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
-        self.generic_visit(node)
-        operator = _OPERATORS.get(type(node.op))
-        return _call("operate", node, ast.Constant(operator), node.left, node.right) if operator else node
-
-    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
-        self.generic_visit(node)
-        operator = _OPERATORS.get(type(node.op))
-        if operator is None:
+    def visit(self, node: Any) -> Any:
+        """A node as it is compiled, or statements in its place; what is in it comes first."""
+        kind = type(node)
+        before = self._cost
+        self._cost += _COSTS.get(kind, 1)
+        if kind in _LEAVES:
             return node
-        name = ast.Constant(f"{operator}=")
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if isinstance(value, list):
+                self._visit_all(value)
+            elif isinstance(value, ast.AST) and name not in ("ctx", "op"):
+                setattr(node, name, self.visit(value))
+        visitor = self._visitors.get(kind)
+        return visitor(node, self._cost - before) if visitor is not None else node
+
+    def _visit_all(self, nodes: list[Any]) -> None:
+        found: list[Any] = []
+        for one in nodes:
+            new = self.visit(one) if isinstance(one, ast.AST) else one
+            if isinstance(new, list):
+                found += new
+            else:
+                found.append(new)
+        nodes[:] = found
+
+    def _function(self, place: ast.AST, cost: int) -> ast.Call:
+        self._functions += 1
+        return _call("function", place, _constant(f"{self._file}#{self._functions}", place), _constant(cost, place))
+
+    def _function_def(self, node: ast.FunctionDef, cost: int) -> ast.AST:
+        node.decorator_list = [self._function(node, cost)]
+        return node
+
+    def _lambda(self, node: ast.Lambda, cost: int) -> ast.AST:
+        return _at(ast.Call(self._function(node, cost), [node], []), node)
+
+    def _for(self, node: ast.For, cost: int) -> ast.AST:
+        checks = [_call("step", node, _constant(cost, node)), *_rests(node, [node.target])]
+        node.body[:0] = [_at(ast.Expr(check), node) for check in checks]
+        return node
+
+    def _list_comp(self, node: ast.ListComp, cost: int) -> ast.ListComp:
+        for one in node.generators:
+            one.ifs[:0] = [_call("step", node, _constant(cost, node)), *_rests(node, [one.target])]
+        return node
+
+    def _generator_exp(self, node: ast.GeneratorExp, cost: int) -> ast.AST:
+        return self._list_comp(_at(ast.ListComp(node.elt, node.generators), node), cost)
+
+    def _dict_comp(self, node: ast.DictComp, cost: int) -> ast.AST:
+        pair = _at(ast.Tuple([node.key, node.value], ast.Load()), node)
+        return _call("dict", node, self._list_comp(_at(ast.ListComp(pair, node.generators), node), cost))
+
+    def _dict(self, node: ast.Dict, _cost: int) -> ast.AST:
+        if all(isinstance(key, ast.Constant) and isinstance(key.value, str) for key in node.keys):
+            return node
+        parts: list[ast.expr] = []
+        for key, value in zip(node.keys, node.values, strict=True):
+            words = [value] if key is None else [key, value]
+            parts.append(_at(ast.Tuple(words, ast.Load()), node))
+        return _call("dict", node, _at(ast.Tuple(parts, ast.Load()), node))
+
+    def _bin_op(self, node: ast.BinOp, _cost: int) -> ast.AST:
+        return _call("operate", node, _constant(_OPERATORS[type(node.op)], node), node.left, node.right)
+
+    def _compare(self, node: ast.Compare, _cost: int) -> ast.AST:
+        names = [_COMPARISONS.get(type(one), "") for one in node.ops]
+        if not any(names):
+            return node  # identity
+        if len(names) == 1:
+            return _call("compare", node, _constant(names[0], node), node.left, node.comparators[0])
+        node.left = _call("weighed", node, node.left)
+        node.comparators = [_call("weighed", node, one) for one in node.comparators]
+        return node
+
+    def _assign(self, node: ast.Assign, _cost: int) -> list[ast.AST]:
+        return [node, *(_at(ast.Expr(check), node) for check in _rests(node, node.targets))]
+
+    def _aug_assign(self, node: ast.AugAssign, _cost: int) -> ast.AST:
+        name = _constant(f"{_OPERATORS[type(node.op)]}=", node)
         if isinstance(node.target, ast.Name):
-            value = _call("operate", node, name, ast.Name(node.target.id, ast.Load()), node.value)
-            return ast.copy_location(ast.Assign([node.target], value), node)
-        assert isinstance(node.target, ast.Subscript)
-        return ast.copy_location(
-            ast.Expr(_call("operate_at", node, name, node.target.value, node.target.slice, node.value)), node
-        )
+            value = _call("operate", node, name, _at(ast.Name(node.target.id, ast.Load()), node), node.value)
+            return _at(ast.Assign([node.target], value), node)
+        assert isinstance(node.target, ast.Subscript) and isinstance(node.target.value, ast.Call)
+        (container,) = node.target.value.args  # of __place
+        return _at(ast.Expr(_call("operate_at", node, name, container, node.target.slice, node.value)), node)
 
-    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        self.generic_visit(node)
-        return _call("method", node, node.value, ast.Constant(node.attr)) if node.attr in METHODS else node
+    def _attribute(self, node: ast.Attribute, _cost: int) -> ast.AST:
+        return _call("method", node, node.value, _constant(node.attr, node))
 
-    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
-        self.generic_visit(node)
+    def _subscript(self, node: ast.Subscript, _cost: int) -> ast.AST:
         if isinstance(node.ctx, ast.Store):
-            node.value = _call("mutable", node, node.value)
-        return (
-            _call("sized", node, node) if isinstance(node.slice, ast.Slice) and isinstance(node.ctx, ast.Load) else node
-        )
+            node.value = _call("place", node, node.value)
+            return node
+        if isinstance(node.slice, ast.Slice):
+            return _call("made", node, node)
+        if (isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str)) or _has_slice(node.slice):
+            return node
+        return _call("item", node, node.value, node.slice)
 
-    def visit_Starred(self, node: ast.Starred) -> ast.AST:
-        self.generic_visit(node)
+    def _starred(self, node: ast.Starred, _cost: int) -> ast.AST:
         if isinstance(node.ctx, ast.Load):
             node.value = _call("items", node, node.value)
         return node
 
-    def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.AST:
-        self.generic_visit(node)
-        spec = node.format_spec or ast.Constant("")
-        text = _call("text", node, node.value, ast.Constant(node.conversion), spec)
-        return ast.copy_location(ast.FormattedValue(text, -1, None), node)
+    def _keyword(self, node: ast.keyword, _cost: int) -> ast.AST:
+        if node.arg is None:
+            node.value = _call("mapping", node, node.value)
+        return node
+
+    def _joined_str(self, node: ast.JoinedStr, _cost: int) -> ast.AST:
+        self._cost += sum(size_of(one.value) for one in node.values if isinstance(one, ast.Constant))
+        return node
+
+    def _formatted_value(self, node: ast.FormattedValue, _cost: int) -> ast.AST:
+        spec = node.format_spec or _constant("", node)
+        text = _call("text", node, node.value, _constant(node.conversion, node), spec)
+        return _at(ast.FormattedValue(text, -1, None), node)
+
+
+def _has_slice(index: ast.expr) -> bool:
+    return isinstance(index, ast.Tuple) and any(isinstance(one, ast.Slice) for one in index.elts)
+
+
+def _rests(place: ast.AST, targets: Iterable[ast.AST]) -> list[ast.expr]:
+    """A check of the lists that an assignment makes for names with a star, when there are any."""
+    names = [
+        one.value.id
+        for target in targets
+        if not isinstance(target, ast.Name)
+        for one in ast.walk(target)
+        if isinstance(one, ast.Starred) and isinstance(one.ctx, ast.Store) and isinstance(one.value, ast.Name)
+    ]
+    return [_call("rest", place, *(_at(ast.Name(name, ast.Load()), place) for name in names))] if names else []

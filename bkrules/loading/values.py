@@ -1,7 +1,8 @@
-"""What a build file computes with: pure builtins, and the checks that the syntax is compiled to.
+"""What a build file computes with: pure builtins, and the operations that the syntax is compiled to.
 
-Loading always ends: there is no `while`, no recursion and nothing lazy, and steps and sizes are counted. Nothing has a
-text that changes from run to run, and what a file has loaded from another cannot be changed.
+Every operation on values whose cost grows with them goes through the `Runtime`, which charges it to the meter first. Loading
+always ends: there is no `while`, no recursion and nothing lazy, and steps and sizes are counted. Nothing has a text that changes
+from run to run, and what a file has loaded from another cannot be changed.
 """
 
 from __future__ import annotations
@@ -9,70 +10,69 @@ from __future__ import annotations
 import builtins
 import operator
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from types import BuiltinMethodType, FunctionType
 from typing import Any
 
-STEPS = 10_000_000
+from bkrules.loading.meter import (
+    BITS,
+    CALLS,
+    METHODS,
+    VIEWS,
+    Meter,
+    Refused,
+    charge_method,
+    kind_of,
+    number_of,
+    size_of,
+    too_many_bits,
+)
+
 _identity = object.__hash__  # as id(), whose audit event would be taken for an escape
 _RANGE = 1_000_000
-_BITS = 10_000
-_DEPTH = 50
-_VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 _CONVERSIONS: Mapping[int, Callable[[object], str]] = {ord("s"): str, ord("r"): repr, ord("a"): ascii}
-_SETS = (set, frozenset)
-_SCALARS = (str, int, float, type(None))
+_QUOTING = (ord("r"), ord("a"))
 _MUTATORS = {
-    "append",
-    "extend",
-    "insert",
-    "pop",
-    "remove",
-    "clear",
-    "sort",
-    "reverse",
-    "update",
-    "setdefault",
-    "popitem",
+    *("append", "extend", "insert", "pop", "remove", "clear", "sort", "reverse", "update", "setdefault", "popitem")
 }
-_WIDTHS = {"center", "ljust", "rjust", "zfill", "expandtabs"}
+_NOT_OF_TYPES = _MUTATORS | {"copy", "join", "replace", "center", "ljust", "rjust", "zfill", "expandtabs"}
 _WIDE = re.compile(r"\d{5}")
 _WIDE_PERCENT = re.compile(r"%(?:\([^)]*\))?[-#0 +.\d]*(?:\d{5}|\*)")
+_WIDER_PERCENT = re.compile(r"%(?:\([^)]*\))?[-#0 +.\d]*\d{3}")
 _OPERATIONS: Mapping[str, Callable[[Any, Any], Any]] = {
     "+": operator.add,
     "-": operator.sub,
     "*": operator.mul,
+    "/": operator.truediv,
+    "//": operator.floordiv,
     "%": operator.mod,
+    "@": operator.matmul,
     "**": operator.pow,
     "<<": operator.lshift,
+    ">>": operator.rshift,
     "|": operator.or_,
     "&": operator.and_,
     "^": operator.xor,
     "+=": operator.iadd,
-    "-=": operator.isub,
     "*=": operator.imul,
-    "%=": operator.imod,
-    "**=": operator.ipow,
-    "<<=": operator.ilshift,
     "|=": operator.ior,
-    "&=": operator.iand,
-    "^=": operator.ixor,
 }
-
-
-class Refused(Exception):
-    """What a build file did is not allowed. Its place is found from the traceback."""
-
-    def __init__(self, reason: str, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.hint = hint
+"""The operations of operators. Those with `=` change a list or dictionary in place; of the others that is the same as without."""
+_COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 
 
 class Kind:
     """A type as build files see it: it makes values, its methods can be named, and `isinstance` knows it."""
 
     __slots__ = ("_make", "_type")
+    is_type = True
 
     def __init__(self, kind: type, make: Callable[..., Any]) -> None:
         self._type = kind
@@ -81,25 +81,25 @@ class Kind:
     def __call__(self, *args: Any, **given: Any) -> Any:
         return self._make(*args, **given)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._type, name)
-
 
 class Function:
-    """A function of a build file. It cannot be called while it runs, as in Starlark."""
+    """A function of a build file. It cannot be called while it runs, as in Starlark. A call takes `cost` steps of its own."""
 
-    __slots__ = ("_body", "_key", "_runtime")
+    __slots__ = ("_body", "_cost", "_key", "_runtime")
 
-    def __init__(self, runtime: Runtime, key: str, body: FunctionType) -> None:
+    def __init__(self, runtime: Runtime, key: str, cost: int, body: FunctionType) -> None:
         self._runtime = runtime
         self._key = key
+        self._cost = cost
         self._body = body
 
     def __call__(self, *args: Any, **given: Any) -> Any:
         runtime, key = self._runtime, self._key
         if key in runtime.running:
             raise Refused("recursion", f"{self._body.__name__} is called while it runs", "loop over a list instead")
-        runtime.charge(1)
+        if len(runtime.running) >= CALLS:
+            raise Refused("too-deep", f"more than {CALLS} functions call each other", "call fewer functions in a row")
+        runtime.meter.charge(self._cost)
         runtime.running.add(key)
         try:
             return self._body(*args, **given)
@@ -117,25 +117,36 @@ class Function:
                 continue
 
 
+class Place:
+    """A list or dictionary at an item of which something is stored."""
+
+    __slots__ = ("_runtime", "_value")
+
+    def __init__(self, runtime: Runtime, value: Any) -> None:
+        self._runtime = runtime
+        self._value = value
+
+    def __setitem__(self, index: Any, item: Any) -> None:
+        self._runtime.store(self._value, index, item)
+
+
 class Runtime:
     """The builtins of build files. `start()` comes before each file; what `freeze` was given stays frozen."""
 
     def __init__(self) -> None:
-        self._left = STEPS
+        self.meter = Meter()
         self.running: set[str] = set()
         self._frozen: dict[int, tuple[object, str]] = {}  # the objects live here, so that an identity stays theirs
         self.scope = {**self._pure(), **self._checks()}
 
     def start(self) -> None:
         """Begin to count anew."""
-        self._left = STEPS
+        self.meter.start()
         self.running.clear()
 
-    def charge(self, steps: int) -> None:
-        """Count work that is about to be done. Raises Refused when it is too much for one file."""
-        self._left -= steps
-        if self._left < 0:
-            raise Refused("too-long", f"loading takes more than {STEPS:,} steps", "declare less in one file")
+    def plain(self, value: Any) -> Any:
+        """A copy of a value that consists of text, numbers, lists and dictionaries. Raises TypeError for another."""
+        return self.meter.plain(value)
 
     def freeze(self, values: Iterable[object], file: str) -> None:
         """From now on nothing that `values` reach can be changed; it belongs to `file`."""
@@ -165,55 +176,99 @@ class Runtime:
             "__function": self._function,
             "__operate": self._operate,
             "__operate_at": self._operate_at,
+            "__compare": self._compare,
+            "__weighed": self._weighed,
             "__method": self._method,
-            "__mutable": self._mutable,
+            "__place": self._place,
+            "__item": self._item,
+            "__dict": self._pairs,
+            "__mapping": self._mapping,
             "__text": self._text,
-            "__items": self._items,
-            "__sized": self._sized,
+            "__items": self.meter.items,
+            "__made": self.meter.made,
+            "__rest": self._rest,
         }
 
-    def _step(self) -> bool:
-        self.charge(1)
+    def _step(self, cost: int) -> bool:
+        self.meter.charge(cost)
         return True
 
-    def _function(self, key: str) -> Callable[[FunctionType], Function]:
-        return lambda body: Function(self, key, body)
+    def _function(self, key: str, cost: int) -> Callable[[FunctionType], Function]:
+        return lambda body: Function(self, key, cost, body)
+
+    def _rest(self, *lists: list[Any]) -> bool:
+        """Charge the lists that were made by an assignment to a name with a star."""
+        self.meter.charge(sum(map(len, lists)))
+        return True
+
+    def _weighed(self, value: Any) -> Any:
+        """An operand of several comparisons in a row. To search, compare or hash it costs no more than all its parts."""
+        self.meter.weigh(value)
+        if isinstance(value, range):
+            self.meter.charge(len(value))
+        return value
+
+    def _compare(self, name: str, left: Any, right: Any) -> bool:
+        if name in ("in", "not in"):
+            self.meter.weigh_search(left, right)
+            return (left in right) == (name == "in")
+        self.meter.weigh_comparison(left, right)
+        return _COMPARISONS[name](left, right)
 
     def _operate(self, name: str, left: Any, right: Any) -> Any:
-        if name.endswith("=") and isinstance(left, list | dict):
-            self._mutable(left)
-        self._check_size(name.removesuffix("="), left, right)
-        value = _OPERATIONS[name](left, right)
-        if isinstance(value, _SETS):
-            raise TypeError("the order of a set changes from run to run; use a list or a dict")
-        return value
-
-    def _sized(self, value: Any) -> Any:
-        self.charge(len(value) >> 4)
-        return value
+        in_place = name[-1] == "=" and isinstance(left, list | dict)
+        if in_place:
+            self._changeable(left)
+        else:
+            name = name.removesuffix("=")
+        operation = _OPERATIONS.get(name) or _OPERATIONS[name[:-1]]
+        if isinstance(left, int) and isinstance(right, int):
+            self._check_bits(name, left, right)
+            return self.meter.made(operation(left, right))
+        self._charge_operation(name, left, right)
+        return operation(left, right)
 
     def _operate_at(self, name: str, container: Any, index: Any, right: Any) -> None:
-        self._mutable(container)
-        container[index] = self._operate(name, container[index], right)
+        self._changeable(container)
+        self.store(container, index, self._operate(name, self._item(container, index), right))
 
-    def _check_size(self, name: str, left: Any, right: Any) -> None:
-        if name == "*":
-            for one, times in ((left, right), (right, left)):
-                if isinstance(one, str | list | tuple) and isinstance(times, int):
-                    self.charge(len(one) * max(times, 0))
-        elif name == "+" and isinstance(left, str | list | tuple):
-            self.charge((len(left) >> 4) + (len(right) if isinstance(right, str | list | tuple) else 0))
-        elif name == "%" and isinstance(left, str):
-            self.readable(right)
-            if _WIDE_PERCENT.search(left):
-                raise Refused("too-large", "a text of that width is too large")
-        if name in ("*", "**", "<<") and isinstance(left, int) and isinstance(right, int):
+    def _check_bits(self, name: str, left: int, right: int) -> None:
+        if name in ("*", "**", "<<"):
             bits = left.bit_length()
             size = {"*": bits + right.bit_length(), "**": bits * right, "<<": bits + right}[name]
-            if size > _BITS:
-                raise Refused("too-large", f"a number of more than {_BITS} bits is too large")
+            if size > BITS:
+                raise too_many_bits()
 
-    def _mutable(self, value: Any) -> Any:
+    def _charge_operation(self, name: str, left: Any, right: Any) -> None:
+        charge = self.meter.charge
+        if name[0] in "|&^-" and (isinstance(left, VIEWS) or isinstance(right, VIEWS)):
+            raise TypeError("the order of a set changes from run to run; use a list or a dict")
+        if name[0] == "*":
+            for one, times in ((left, right), (right, left)):
+                if isinstance(one, str | list | tuple) and isinstance(times, int):
+                    charge(size_of(one, max(times, 0)))
+        elif name == "+=":
+            charge(1 + (len(right) if isinstance(right, Sized) else 0))
+        elif name == "+":
+            charge(1 + size_of(left) + size_of(right))
+        elif name[0] == "|" and isinstance(left, dict) and isinstance(right, dict):
+            count = len(left) + len(right)
+            self.meter.weigh_keys(left, count)
+            self.meter.weigh_keys(right, count)
+        elif name == "%" and isinstance(left, str):
+            self._check_format(left, right)
+
+    def _check_format(self, text: str, values: Any) -> None:
+        fields = text.count("%")
+        self.meter.charge(1 + size_of(text) + (len(text) * text.count("%(") >> 8))
+        size = self.meter.readable(values)
+        if _WIDE_PERCENT.search(text):
+            raise Refused("too-large", "a text of that width is too large")
+        uses = fields if isinstance(values, dict) else 1
+        # A width and a precision have four digits at most, two as a rule. What is quoted becomes ten times as long.
+        self.meter.charge(13 * fields + 1250 * len(_WIDER_PERCENT.findall(text)) + 10 * size * uses)
+
+    def _changeable(self, value: Any) -> Any:
         owner = self._frozen.get(_identity(value))
         if owner is not None:
             kind = type(value).__name__
@@ -224,79 +279,86 @@ class Runtime:
             )
         return value
 
-    def _method(self, value: Any, name: str) -> Callable[..., Any]:
+    def _place(self, value: Any) -> Place:
+        return Place(self, self._changeable(value))
+
+    def store(self, value: Any, index: Any, item: Any) -> None:
+        """Store something at an item or a slice of a list or dictionary."""
+        if isinstance(value, dict):
+            self.meter.weigh_key(index, len(value))
+        elif isinstance(value, list) and isinstance(index, slice):
+            self.meter.charge(1 + (len(value) >> 3))
+            item = self.meter.items(item)
+        value[index] = item
+
+    def _item(self, value: Any, index: Any) -> Any:
+        if isinstance(value, dict):
+            self.meter.weigh_key(index, len(value))
+        return value[index]
+
+    def _method(self, value: Any, name: str) -> Any:
         if isinstance(value, Kind):
-            raise TypeError(f"{name}() is called on a value, not on a type")
-        method = getattr(value, name)
+            return self._method_of_type(value._type, name)
+        if name not in METHODS.get(type(value), ()):
+            raise AttributeError(f"a {kind_of(value)} has no attribute {name!r}")
         if name == "join":
-            return lambda items: self._join(value, items)
+            return Bound(lambda items: self._join(value, items), value)
+        if name == "sort":
+            return Bound(lambda *, key=None, reverse=False: self._sort(value, key, reverse), value)
+        if name == "fromkeys":
+            return self._from_keys
+        method = getattr(value, name)
+        if not callable(method):
+            return method
 
         def call(*args: Any, **given: Any) -> Any:
             if name in _MUTATORS:
-                self._mutable(value)
-            self._charge_method(value, name, args)
-            return method(*args, **given)
+                self._changeable(value)
+            if name == "update":
+                return value.update(self._dict(*args, **given))
+            charge_method(self.meter, value, name, [*args, *given.values()])
+            return self.meter.made(method(*args, **given))
 
         return Bound(call, value)
 
-    def _charge_method(self, value: Any, name: str, args: tuple[Any, ...]) -> None:
-        if name in _WIDTHS and args and isinstance(args[0], int):
-            self.charge(max(args[0], 0) * (value.count("\t") if name == "expandtabs" else 1))
-        elif name == "replace" and len(args) > 1 and isinstance(args[0], str) and isinstance(args[1], str):
-            self.charge(value.count(args[0]) * len(args[1]))
-        else:
-            self.charge(1 + sum(len(one) for one in args if isinstance(one, str | list | tuple | dict | range)))
-            if name == "copy":
-                self._sized(value)
+    def _method_of_type(self, kind: type, name: str) -> Callable[..., Any]:
+        if name in _NOT_OF_TYPES or name not in METHODS.get(kind, ()):
+            raise TypeError(f"{name}() is called on a value, not on a type")
+        if name == "fromkeys":
+            return self._from_keys
+
+        def call(value: Any, *args: Any, **given: Any) -> Any:
+            if not isinstance(value, kind):
+                raise TypeError(f"{kind.__name__}.{name}() is called on a {kind.__name__}")
+            return self._method(value, name)(*args, **given)
+
+        return call
+
+    def _sort(self, value: list[Any], key: Any, reverse: Any) -> None:
+        self._changeable(value)
+        value[:] = self._sorted(value, key=key, reverse=reverse)
 
     def _join(self, separator: str, items: Iterable[str]) -> str:
-        parts = self._items(items)
-        self.charge(sum(len(one) + len(separator) for one in parts if isinstance(one, str)))
+        parts = self.meter.items(items)
+        self.meter.charge(sum(1 + size_of(one) + size_of(separator) for one in parts))
         return separator.join(parts)
 
     def _text(self, value: Any, conversion: int = -1, spec: str = "") -> str:
-        self.readable(value)
+        size = self.meter.readable(value)
         if _WIDE.search(spec):
             raise Refused("too-large", "a text of that width is too large")
+        if conversion in _QUOTING or isinstance(value, list | tuple | dict):
+            self.meter.charge(9 * size)  # what is quoted becomes ten times as long
         convert = _CONVERSIONS.get(conversion)
         if convert is not None:
             value = convert(value)
-        return format(value, spec)
-
-    def readable(self, value: Any, depth: int = 0) -> None:
-        """Check that the value's text says the same in every run. Raises TypeError for functions and types."""
-        if isinstance(value, _SCALARS):
-            self.charge(1 + (len(value) >> 4 if isinstance(value, str) else 0))
-            return
-        if depth > _DEPTH:
-            raise TypeError(f"a value is nested more than {_DEPTH} deep")
-        if isinstance(value, dict):
-            value = [*value.keys(), *value.values()]
-        elif not isinstance(value, (list, tuple, range, *_VIEWS)):
-            raise TypeError(f"a {_kind(value)} has no text")
-        if not isinstance(value, range):
-            for item in value:
-                self.readable(item, depth + 1)
-
-    def plain(self, value: Any, depth: int = 0) -> Any:
-        """A copy of a value that consists of text, numbers, lists and dictionaries. Raises TypeError for another."""
-        self.charge(1)
-        if isinstance(value, _SCALARS):
-            return value
-        if depth > _DEPTH:
-            raise TypeError(f"is nested more than {_DEPTH} deep")
-        if isinstance(value, list):
-            return [self.plain(item, depth + 1) for item in value]
-        if isinstance(value, tuple):
-            return tuple(self.plain(item, depth + 1) for item in value)
-        if isinstance(value, dict):
-            return {self.plain(key, depth + 1): self.plain(item, depth + 1) for key, item in value.items()}
-        raise TypeError(f"must be made of text, numbers, lists and dictionaries, but has a {_kind(value)} in it")
+        text: str = self.meter.made(format(value, spec))
+        return text
 
     # The builtins. Without set, hash, id, repr of objects and the like: their order or value changes from run to run.
 
     def _pure(self) -> dict[str, Any]:
-        items = self._items
+        items = self.meter.items
         return {
             "False": False,
             "None": None,
@@ -308,39 +370,88 @@ class Runtime:
             "dict": Kind(dict, self._dict),
             "divmod": divmod,
             "enumerate": lambda values, start=0: list(enumerate(items(values), start)),
-            "filter": lambda test, values: list(filter(test, items(values))),
-            "int": Kind(int, int),
+            "filter": lambda test, values: [one for one in items(values) if (test(one) if test is not None else one)],
+            "int": Kind(int, self._int),
             "isinstance": _isinstance,
             "len": len,
             "list": Kind(list, lambda values=(): items(values)),
             "map": lambda function, *values: [function(*some) for some in zip(*map(items, values), strict=False)],
-            "max": lambda *values, **given: max(*_unpacked(values, items), **given),
-            "min": lambda *values, **given: min(*_unpacked(values, items), **given),
+            "max": lambda *values, **given: self._extreme(max, values, **given),
+            "min": lambda *values, **given: self._extreme(min, values, **given),
             "range": _range,
             "reversed": lambda values: items(values)[::-1],
             "round": _round,
-            "sorted": lambda values, *, key=None, reverse=False: sorted(items(values), key=key, reverse=reverse),
+            "sorted": lambda values, *, key=None, reverse=False: self._sorted(values, key=key, reverse=reverse),
             "str": Kind(str, lambda value="": self._text(value, ord("s"))),
             "sum": self._sum,
             "tuple": Kind(tuple, lambda values=(): tuple(items(values))),
             "zip": lambda *values, strict=False: list(zip(*map(items, values), strict=strict)),
         }
 
-    def _items(self, values: Iterable[Any]) -> list[Any]:
-        found = list(values)
-        self.charge(1 + len(found))
-        return found
+    def _int(self, *values: Any, **given: Any) -> int:
+        for one in values:
+            number_of(one)
+        number: int = self.meter.made(int(*values, **given))
+        return number
+
+    def _mapping(self, value: Any) -> Any:
+        """What stands behind two stars in a call."""
+        if isinstance(value, dict):
+            self.meter.weigh_keys(value, len(value))
+        return value
+
+    def _pairs(self, parts: Iterable[tuple[Any, ...]]) -> dict[Any, Any]:
+        """A dictionary of keys with their values, and of other dictionaries, one in a tuple of its own."""
+        made: dict[Any, Any] = {}
+        for part in parts:
+            if len(part) == 2:
+                self.meter.weigh_key(part[0], len(made))
+                made[part[0]] = part[1]
+            elif isinstance(part[0], dict):
+                self.meter.weigh_keys(part[0], len(made) + len(part[0]))
+                made.update(part[0])
+            else:
+                raise TypeError(f"'{kind_of(part[0])}' is not a dictionary")
+        return made
 
     def _dict(self, *values: Any, **given: Any) -> dict[Any, Any]:
-        made = dict(*values, **given)
-        self.charge(1 + len(made))
-        return made
+        if not values:
+            return self._pairs([(given,)])
+        if len(values) > 1:
+            raise TypeError(f"dict() takes one value beside names, but was given {len(values)}")
+        if isinstance(values[0], dict):
+            return self._pairs([(values[0],), (given,)])
+        pairs = [tuple(self.meter.items(pair)) for pair in self.meter.items(values[0])]
+        if any(len(pair) != 2 for pair in pairs):
+            raise ValueError("a dictionary is made of pairs")
+        return self._pairs([*pairs, (given,)])
+
+    def _from_keys(self, keys: Iterable[Any], value: Any = None) -> dict[Any, Any]:
+        return self._pairs([(key, value) for key in self.meter.items(keys)])
+
+    def _sorted(self, values: Iterable[Any], *, key: Any, reverse: Any) -> list[Any]:
+        found = self.meter.items(values)
+        if key is None:
+            self.meter.weigh_order(found)
+            return sorted(found, reverse=reverse)
+        keys = [key(one) for one in found]
+        self.meter.weigh_order(keys)
+        return [found[number] for number in sorted(range(len(found)), key=keys.__getitem__, reverse=reverse)]
+
+    def _extreme(self, choose: Any, values: tuple[Any, ...], *, key: Any = None, **default: Any) -> Any:
+        found = self.meter.items(values[0]) if len(values) == 1 else list(values)
+        keys = found if key is None else [key(one) for one in found]
+        for one in keys:
+            self.meter.weigh(one)
+        if not found:
+            return choose(found, **default)
+        return found[choose(range(len(found)), key=keys.__getitem__)]
 
     def _sum(self, values: Iterable[Any], start: Any = 0) -> Any:
         if isinstance(start, str):
             raise TypeError("sum() does not join text; use ''.join()")
         total = start
-        for item in self._items(values):
+        for item in self.meter.items(values):
             total = self._operate("+", total, item)
         return total
 
@@ -362,21 +473,11 @@ class Bound:
         yield self._owner
 
 
-def _kind(value: object) -> str:
-    if isinstance(value, Kind | type):
-        return "type"
-    return "function" if callable(value) else type(value).__name__
-
-
 def _isinstance(value: object, kinds: Any) -> bool:
     named = kinds if isinstance(kinds, tuple) else (kinds,)
     if not all(isinstance(kind, Kind) for kind in named):
         raise TypeError("isinstance() takes str, int, bool, list, tuple, dict, or a tuple of them")
     return isinstance(value, tuple(kind._type for kind in named))
-
-
-def _unpacked(values: tuple[Any, ...], items: Callable[[Any], list[Any]]) -> tuple[Any, ...]:
-    return (items(values[0]),) if len(values) == 1 else values
 
 
 def _range(*numbers: int) -> range:

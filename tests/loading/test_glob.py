@@ -1,11 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rounds import rounds
 
 from bkrules.errors import LoadError
+from bkrules.loading import glob as glob_module
+from bkrules.loading import meter
 from bkrules.loading.glob import BadGlob, Glob, search
 from bkrules.loading.package import Package
 from bkrules.loading.workspace import Workspace
@@ -148,3 +153,93 @@ def test_a_bad_glob_is_refused_at_its_line(call: str, reason: str, package: Read
     with pytest.raises(LoadError) as caught:
         package(f"\n{call}")
     assert (caught.value.reason, caught.value.where) == (reason, "p/BUILD.py:4")
+
+
+def _matches(pattern: list[str], path: list[str]) -> bool:
+    """What a pattern means, as simply as it can be said, however long it takes."""
+    if not pattern:
+        return not path
+    if pattern[0] == "**":
+        if len(pattern) == 1:
+            return bool(path) and not any(name.startswith(".") for name in path)
+        here = _matches(pattern[1:], path)
+        return here or (bool(path) and not path[0].startswith(".") and _matches(pattern, path[1:]))
+    return bool(path) and _matches_name(pattern[0], path[0]) and _matches(pattern[1:], path[1:])
+
+
+def _matches_name(pattern: str, name: str, *, first: bool = True) -> bool:
+    if not pattern:
+        return not name
+    if first and name.startswith(".") and pattern[0] in "*?":
+        return False
+    if pattern[0] == "*":
+        return any(_matches_name(pattern[1:], name[start:], first=False) for start in range(len(name) + 1))
+    return bool(name) and pattern[0] in ("?", name[0]) and _matches_name(pattern[1:], name[1:], first=False)
+
+
+part = st.text("ab.*?", min_size=1, max_size=5).filter(
+    lambda text: "**" not in text and text not in (".", "..")
+) | st.just("**")
+patterns = st.lists(part, min_size=1, max_size=5).map("/".join)
+paths = st.lists(
+    st.text("ab.", min_size=1, max_size=4).filter(lambda name: name not in (".", "..")), min_size=1, max_size=5
+)
+
+
+@settings(deadline=None, max_examples=rounds(400))
+@given(st.lists(patterns, min_size=1, max_size=3), patterns, paths)
+def test_a_pattern_means_what_it_says(include: list[str], exclude: str, path: list[str]) -> None:
+    wanted, unwanted = (_met(one, path) for one in (include, [exclude]))
+    assert wanted == any(_matches(one.split("/"), path) for one in include)
+    assert unwanted == _matches(exclude.split("/"), path)
+
+
+def _met(these: list[str], path: list[str]) -> bool:
+    found = glob_module._Patterns(these)
+    states = found.begin()
+    for folder in path[:-1]:
+        states = found.enter(states, folder)
+    return bool(found.files(states)(path[-1]))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [
+        ("*a" * 100 + "b", "a" * 250),
+        ("?*" * 100 + "b", "a" * 250),
+        ("*" + "a*" * 100 + "b", "a" * 250),
+        ("**/" + "*a" * 50 + "/**/b", "/".join(["a" * 200] * 15)),
+        ("**/a/" * 30 + "b", "/".join(["a"] * 500)),
+        ("**/*/" * 30 + "b", "/".join(["a"] * 500)),
+        ("**/" * 1000 + "b", "/".join(["a"] * 500)),
+    ],
+)
+def test_no_pattern_is_tried_again_and_again(pattern: str, path: str, tmp_path: Path) -> None:
+    """With the regular expression that tries all ways, each of these takes longer than a life."""
+    assert not _met([pattern], path.split("/"))
+    (tmp_path / path[:250].replace("/", "a")).touch()
+    assert names(tmp_path, pattern, package="") == []
+    assert names(tmp_path, "*", exclude=(pattern,), package="") == [path[:250].replace("/", "a")]
+
+
+@pytest.mark.parametrize("pattern", ["a\0b", "*" + "a" * 5000, "a/" * 3000 + "a"])
+def test_a_pattern_that_no_file_can_match_is_refused(pattern: str, tree: Path) -> None:
+    with pytest.raises(BadGlob) as caught:
+        names(tree, pattern)
+    assert len(str(caught.value)) < 500
+
+
+def test_globs_are_charged(
+    make_workspace: Callable[[Mapping[str, str]], Workspace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand files, looked at again and again."""
+    monkeypatch.setattr(meter, "STEPS", 100_000)
+    files = {f"p/{number}.txt": "" for number in range(300)}
+    text = "[glob(['**/*.none'], allow_empty = True) for n in range(10000)]"
+    with pytest.raises(LoadError) as caught:
+        make_workspace({**files, "p/BUILD.py": f"from bkrules import glob\n{text}"}).package("p")
+    assert caught.value.reason == "too-long"
+    many = "glob(['%d*' % n for n in range(3000)])"
+    with pytest.raises(LoadError) as caught:
+        make_workspace({**files, "q/BUILD.py": "", "p/BUILD.py": f"from bkrules import glob\n{many}"}).package("p")
+    assert caught.value.reason == "too-long"

@@ -324,3 +324,34 @@ def test_loading_knows_all_that_it_read(make_workspace: MakeWorkspace) -> None:
     assert space.checks["none/BUILD.py"] is False
     assert list(space.packages("p")) == ["p"]
     assert space.listings == {"p": ("p",)}
+
+
+@pytest.mark.parametrize(("length", "reason"), [(60, ""), (70, "too-deep"), (3000, "too-deep")])
+def test_a_chain_of_loads_has_an_end(length: int, reason: str, make_workspace: MakeWorkspace) -> None:
+    files = {
+        f"lib/m{number}.py": f"from bkrules import load\nload(':m{number + 1}.py', X0 = 'X')\nX = X0\n"
+        for number in range(length)
+    }
+    text = "from bkrules import load, thing\nload('//lib:m0.py', 'X')\nthing(name = X)\n"
+    space = make_workspace({"lib/BUILD.py": "", **files, f"lib/m{length}.py": "X = 'x'\n", "p/BUILD.py": text})
+    if not reason:
+        package = space.package("p")
+        assert package is not None and "x" in package.targets
+        return
+    with pytest.raises(LoadError) as caught:
+        space.package("p")
+    assert caught.value.reason == reason
+
+
+def test_many_ways_to_one_file_are_one(make_workspace: MakeWorkspace) -> None:
+    """Each of these loads both of the next row: there are 2 ** 40 ways."""
+    files = {
+        f"lib/{side}{row}.py": "from bkrules import load\n"
+        f"load(':a{row + 1}.py', A = 'X')\nload(':b{row + 1}.py', B = 'X')\nX = [A, B]\n"
+        for row in range(40)
+        for side in "ab"
+    }
+    ends = {"lib/a40.py": "X = 1\n", "lib/b40.py": "X = 2\n"}
+    text = "from bkrules import load, thing\nload('//lib:a0.py', 'X')\nthing(name = str(len(X)))\n"
+    package = make_workspace({"lib/BUILD.py": "", **files, **ends, "p/BUILD.py": text}).package("p")
+    assert package is not None and "2" in package.targets

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from bkrules.errors import LoadError
 from bkrules.label import Label
-from bkrules.loading import values
+from bkrules.loading import meter
 from bkrules.loading.package import Loader, Package, load
 from bkrules.loading.sources import Sources
 from bkrules.loading.workspace import Workspace
@@ -44,16 +44,17 @@ def targets(package: Package | None) -> list[object]:
 
 
 names = st.from_regex(r"[a-z][a-z0-9_]{0,6}", fullmatch=True)
+letters = st.characters(exclude_categories=["Cs"], exclude_characters="\0")  # what files and commands can hold
 data = st.recursive(
-    st.none() | st.booleans() | st.integers(-100, 100) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    st.none() | st.booleans() | st.integers(-100, 100) | st.text(letters, max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(letters, max_size=3), inner, max_size=3),
     max_leaves=8,
 )
 calls = st.fixed_dictionaries(
     {},
     optional={
-        "words": st.lists(st.text(max_size=5), max_size=3),
-        "table": st.dictionaries(st.text(max_size=3), data, max_size=3),
+        "words": st.lists(st.text(letters, max_size=5), max_size=3),
+        "table": st.dictionaries(st.text(letters, max_size=3), data, max_size=3),
         "size": st.integers(1, 5),
         "dep": names.map(":{}".format),
         "by_name": st.dictionaries(names, names, max_size=3),
@@ -244,7 +245,7 @@ def loads_or_says_why(text: bytes) -> None:
 
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(values, "STEPS", 100_000)
+    monkeypatch.setattr(meter, "STEPS", 100_000)
 
 
 @settings(FIXED, max_examples=400)

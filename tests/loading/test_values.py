@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from bkrules.errors import LoadError
-from bkrules.loading import values
+from bkrules.loading import meter
 from bkrules.loading.package import load
 from bkrules.rule import Rule
 
@@ -100,7 +100,7 @@ def test_what_build_files_compute(statements: str, expression: str, value: str, 
 def test_loading_always_ends(
     statements: str, reason: str, fails: Callable[[str], LoadError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(values, "STEPS", 1_000_000)
+    monkeypatch.setattr(meter, "STEPS", 1_000_000)
     error = fails(statements)
     assert error.reason == reason
     assert error.where.startswith("pkg/BUILD.py:")
