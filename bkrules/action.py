@@ -103,7 +103,10 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One step of a build. `id` is unique in a build and not part of the key, and neither are label, cell and request."""
+    """One step of a build. `id` is unique in a build and not part of the key, and neither are label, cell and request.
+
+    `folders` are those of its outputs that are folders.
+    """
 
     id: str
     label: Label
@@ -116,6 +119,12 @@ class Action:
     timeout: int = 0
     cell: Cell | None = None
     request: Request = UNASKED
+    folders: tuple[str, ...] = ()
+
+    @property
+    def declared(self) -> dict[str, bool]:
+        """Its outputs, and whether each is a folder."""
+        return {path: path in self.folders for path in self.outputs}
 
     @property
     def title(self) -> str:

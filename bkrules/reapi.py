@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 Message = dict[str, Any]
+MOST_MESSAGES = 1 << 20
 
 SCHEMA: dict[str, dict[int, tuple[str, str]]] = {
     "Digest": {1: ("hash", "s"), 2: ("size_bytes", "i")},
@@ -39,12 +40,16 @@ SCHEMA: dict[str, dict[int, tuple[str, str]]] = {
     "Tree": {1: ("root", "Directory"), 2: ("children", "*Directory")},
     "OutputFile": {1: ("path", "s"), 2: ("digest", "Digest"), 4: ("is_executable", "b")},
     "OutputDirectory": {1: ("path", "s"), 3: ("tree_digest", "Digest"), 5: ("root_directory_digest", "Digest")},
+    "OutputSymlink": {1: ("path", "s"), 2: ("target", "s")},
     "ExecutedActionMetadata": {1: ("worker", "s"), 12: ("virtual_execution_duration", "Duration")},
     "ActionResult": {
         2: ("output_files", "*OutputFile"),
         3: ("output_directories", "*OutputDirectory"),
         4: ("exit_code", "i"),
         9: ("execution_metadata", "ExecutedActionMetadata"),
+        10: ("output_file_symlinks", "*OutputSymlink"),
+        11: ("output_directory_symlinks", "*OutputSymlink"),
+        12: ("output_symlinks", "*OutputSymlink"),
     },
 }
 
@@ -68,8 +73,18 @@ def encode(name: str, message: Message) -> bytes:
     return b"".join(parts)
 
 
-def decode(name: str, data: bytes) -> Message:
-    """The message in `data`, with every known field present. Raises ValueError when `data` is not such a message."""
+def decode(name: str, data: bytes, most: int = MOST_MESSAGES) -> Message:
+    """The message in `data`, with every known field present. Raises ValueError when `data` is not such a message.
+
+    At most `most` messages may be in it: an empty one takes two bytes there and hundreds here.
+    """
+    return _decode(name, data, [most])
+
+
+def _decode(name: str, data: bytes, left: list[int]) -> Message:
+    left[0] -= 1
+    if left[0] < 0:
+        raise ValueError("there are too many messages in it")
     schema = SCHEMA[name]
     message: Message = {field: _default(kind) for field, kind in schema.values()}
     for tag, value in _fields(data):
@@ -78,9 +93,9 @@ def decode(name: str, data: bytes) -> Message:
         field, kind = schema[tag]
         try:
             if kind[0] == "*":
-                message[field].append(_value(kind[1:], value))
+                message[field].append(_value(kind[1:], value, left))
             else:
-                message[field] = _value(kind, value)
+                message[field] = _value(kind, value, left)
         except (TypeError, AttributeError, UnicodeDecodeError) as error:
             raise ValueError(f"{name}.{field} has the wrong wire type") from error
     return message
@@ -132,14 +147,17 @@ def _default(kind: str) -> Any:
     return {"s": "", "y": b"", "i": 0, "b": False}.get(kind)
 
 
-def _value(kind: str, value: int | bytes) -> Any:
+def _value(kind: str, value: int | bytes, left: list[int]) -> Any:
     if kind in "ib":
         if not isinstance(value, int):
             raise TypeError
         return bool(value) if kind == "b" else value - (1 << 64) if value >> 63 else value
     if not isinstance(value, bytes):
         raise TypeError
-    return value.decode() if kind == "s" else value if kind == "y" else decode(kind, value)
+    if kind in "sy":
+        left[0] -= 1
+        return value.decode() if kind == "s" else value
+    return _decode(kind, value, left)
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
@@ -147,6 +165,8 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
     while at < len(data):
         key, at = _read_varint(data, at)
         tag, wire = key >> 3, key & 7
+        if not tag:
+            raise ValueError("a field has the number 0")
         if wire == 0:
             number, at = _read_varint(data, at)
             yield tag, number
@@ -172,5 +192,5 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
         at += 1
         number |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return number, at
+            return number & (1 << 64) - 1, at
         shift += 7

@@ -90,10 +90,12 @@ class Context:
         cell: Cell | None = None,
         exclusive: bool = False,
         memory: float = DEFAULT_MEMORY,
+        folders: Sequence[str] = (),
     ) -> Action:
         """Declare an action of this target.
 
-        It is expected to take `memory` MiB unless a tag says otherwise, and an `exclusive` one runs alone.
+        `folders` are those of its outputs that are folders. It is expected to take `memory` MiB unless a tag says otherwise, and an
+        `exclusive` one runs alone.
         """
         suffix = cell.name if cell else mnemonic
         action = Action(
@@ -108,6 +110,7 @@ class Context:
             timeout=timeout,
             cell=cell,
             request=self._request(memory, exclusive=exclusive),
+            folders=tuple(folders),
         )
         self.actions.append(action)
         return action

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from bkrules import digest, reapi
-from bkrules.action import from_message
+from bkrules import digest
+from bkrules.cache import results
 from bkrules.cache.cas import Cas
 from bkrules.digest import Digest
 
@@ -147,23 +147,15 @@ class Maintenance:
                 continue
             try:
                 status = os.stat(path)
-                with open(path, "rb") as file:
-                    blobs = tuple(self._needed(reapi.decode("ActionResult", file.read())))
-                yield path, Entry(path, status.st_mtime, status.st_size, blobs)
-            except (OSError, ValueError, KeyError, TypeError):
+                yield path, Entry(path, status.st_mtime, status.st_size, self._needed(results.read_entry(path)))
+            except (OSError, ValueError):
                 yield path, None
 
-    def _needed(self, message: reapi.Message) -> Iterator[Digest]:
-        for item in message["output_files"]:
-            yield from_message(item["digest"])
-        for item in message["output_directories"]:
-            name = from_message(item["tree_digest"])
-            yield name
-            data = self._cas.read(name)
-            tree = reapi.decode("Tree", data) if data is not None else {"root": {"files": []}, "children": []}
-            for directory in [tree["root"], *tree["children"]]:
-                for file in directory["files"]:
-                    yield from_message(file["digest"])
+    def _needed(self, data: bytes) -> tuple[Digest, ...]:
+        """The blobs of an entry. Raises ValueError for an entry that no build would believe."""
+        entry = results.Entry(data)
+        files = entry.result(self._cas.read, self._cas.path).files()
+        return (*entry.trees, *(file.digest for file in files))
 
     def _blobs(self) -> Iterator[tuple[str, int]]:
         for path in _files(f"{self._cache}/cas"):

@@ -82,11 +82,8 @@ class Executor:
         if not self._may_be_cached(action):
             return None
         key = self.key(action)
-        answer = self._actions.ask(key.digest, whole=self._whole(action))
-        found = self._hit(action, key, answer)
-        if answer is not None and found is None:
-            self._actions.disbelieve(key.digest, f"its outputs are not those of {action.mnemonic}")
-        return found and replace(found, remote=True)
+        found = self._actions.ask(key.digest, whole=self._whole(action), declared=action.declared)
+        return None if found is None else replace(_hit(action, key, found), remote=True)
 
     def run(self, action: Action, turn: Turn | None = None) -> Result:
         """The result by running; or from the cache, when another process of bk has just stored it.
@@ -219,14 +216,9 @@ class Executor:
 
     def _cached(self, action: Action, key: Key) -> Result | None:
         """The result from the disk cache, when one from there will do. What is shown to the user is read again."""
-        found = self._hit(action, key, self._actions.get(key.digest)) if self._may_be_cached(action) else None
-        return None if found and self._whole(action) and not self._intact(found) else found
-
-    def _hit(self, action: Action, key: Key, found: ActionResult | None) -> Result | None:
-        """A result that the cache had; none when it is not of what the action makes."""
-        if found is None or found.outputs.keys() != set(action.outputs):
-            return None
-        return Result(action, "passed", True, found.seconds, key, found.outputs)
+        found = self._actions.get(key.digest, action.declared) if self._may_be_cached(action) else None
+        hit = None if found is None else _hit(action, key, found)
+        return None if hit and self._whole(action) and not self._intact(hit) else hit
 
     def _resolve(self, action: Action) -> dict[str, Node]:
         return {path: self._node(action, item) for path, item in action.inputs}
@@ -260,7 +252,7 @@ class Executor:
         found: dict[str, Node] = {}
         for name, path in outcome.outputs.items():
             try:
-                found[name] = self._store(name, path, room, folder=name in outcome.folders)
+                found[name] = self._store(name, path, room, folder=name in action.folders)
             except FileNotFoundError:
                 what = f"{action.label}: {action.mnemonic} did not make {os.path.basename(path)}"
                 raise ActionFailed("missing-output", what) from None
@@ -294,6 +286,11 @@ def _closed(handle: int | None) -> Iterator[None]:
     finally:
         if handle is not None:
             os.close(handle)
+
+
+def _hit(action: Action, key: Key, found: ActionResult) -> Result:
+    """A result that the cache had."""
+    return Result(action, "passed", True, found.seconds, key, found.outputs)
 
 
 def _is_executable(path: str) -> bool:

@@ -38,7 +38,7 @@ def make_image(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -
         env=spec["env"],
         base=unfold(base, folder / "base") if isinstance(base, DirectoryNode) else None,
     )
-    return Outcome("passed", {LAYOUT: str(folder / LAYOUT)}, folders=frozenset({LAYOUT}))
+    return Outcome("passed", {LAYOUT: str(folder / LAYOUT)})
 
 
 def convert_to_estargz(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
@@ -58,7 +58,7 @@ def convert_to_estargz(action: Action, inputs: Mapping[str, Node], workshop: Wor
             log=logs,
         )
     unpacked(action, out / "image.tar", folder / LAYOUT)
-    return Outcome("passed", {LAYOUT: str(folder / LAYOUT)}, folders=frozenset({LAYOUT}))
+    return Outcome("passed", {LAYOUT: str(folder / LAYOUT)})
 
 
 def unfold(node: DirectoryNode, folder: Path) -> Path:

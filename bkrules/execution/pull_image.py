@@ -65,7 +65,7 @@ def pull_image(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -
                     hint = "to take the new one:  bk mirror sync --update"
             raise ActionFailed(error.reason, problem, hint=hint) from error
     layout.write_index(folder, manifest.descriptor)
-    return Outcome("passed", {LAYOUT: str(folder)}, folders=frozenset({LAYOUT}))
+    return Outcome("passed", {LAYOUT: str(folder)})
 
 
 def import_image(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
@@ -74,7 +74,7 @@ def import_image(action: Action, inputs: Mapping[str, Node], workshop: Workshop)
     archive = inputs["archive"]
     assert isinstance(archive, FileNode)
     unpacked(action, Path(archive.path), folder)
-    return Outcome("passed", {LAYOUT: str(folder)}, folders=frozenset({LAYOUT}))
+    return Outcome("passed", {LAYOUT: str(folder)})
 
 
 def unpacked(action: Action, archive: Path, folder: Path) -> None:

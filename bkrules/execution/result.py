@@ -79,7 +79,8 @@ class Result:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a runner returns: `outputs` are paths by the names that the action declared, each of a file unless `folders` has it.
+    """What a runner returns: `outputs` are paths by the names that the action declared, each a file or a folder
+    as declared.
 
     A path ends in its name, and what is before that is a folder of bk's own: what lies in there is not believed. Together the
     outputs may have `most` bytes, or any number for 0. `handle` is a descriptor that is closed when they are stored.
@@ -90,7 +91,6 @@ class Outcome:
     reason: str = ""
     failure: str = ""
     ran: CellReport | None = None
-    folders: frozenset[str] = frozenset()
     most: int = 0
     handle: int | None = None
 

@@ -17,7 +17,6 @@ from bkrules.execution.registry import REGISTRY
 from bkrules.execution.result import TIMELINE, Attempt, CellReport, Outcome
 from bkrules.execution.runner import Workshop
 from bkrules.execution.sandbox import run_in_cell
-from bkrules.rules.test_matrix import OUTPUTS
 from bkrules.why import KEY, PREVIOUS
 
 SANDBOXES = 2
@@ -62,8 +61,7 @@ def run_test_cell(action: Action, inputs: Mapping[str, Node], workshop: Workshop
     egress = tuple((one["who"], one["what"]) for one in result.get("egress", ()))
     report = CellReport(tuple(attempts), egress, tuple(result["unlimited"]), tuple(result.get("tainted", ())))
     made = {name: str(folder / name) for name in action.outputs}
-    folders = frozenset(action.outputs).difference(OUTPUTS)
-    return Outcome(status, made, reason, failure, report, folders=folders, most=_disk(action))
+    return Outcome(status, made, reason, failure, report, most=_disk(action))
 
 
 def may_try_again(attempts: Sequence[Attempt], most: int) -> bool:

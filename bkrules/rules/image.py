@@ -34,7 +34,7 @@ def _analyze_image(context: Context) -> tuple[object, ...]:
         "noise": context.attribute("noise"),
         "symlinks": context.attribute("symlinks"),
     }
-    action = context.declare("Image", [parameters(spec)], inputs, [LAYOUT])
+    action = context.declare("Image", [parameters(spec)], inputs, [LAYOUT], folders=[LAYOUT])
     return (ImageInfo(context.output(action, LAYOUT)),)
 
 
@@ -107,6 +107,7 @@ def _analyze_estargz(context: Context) -> tuple[object, ...]:
         environment=environment,
         platform=platform_properties,
         timeout=300,
+        folders=[LAYOUT],
     )
     return (ImageInfo(context.output(action, LAYOUT)),)
 

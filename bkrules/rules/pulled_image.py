@@ -36,7 +36,7 @@ def analyze(context: Context) -> tuple[object, ...]:
     if archive is not None:
         if reference:
             raise context.error("bad-attribute", "'archive' does not go with 'reference'", "archive")
-        action = context.declare("ImportImage", [], {"archive": _archive(context)}, [LAYOUT])
+        action = context.declare("ImportImage", [], {"archive": _archive(context)}, [LAYOUT], folders=[LAYOUT])
         return (ImageInfo(context.output(action, LAYOUT)),)
     try:
         parse_reference(reference)
@@ -46,7 +46,7 @@ def analyze(context: Context) -> tuple[object, ...]:
     # Where it is pulled from is not in the key: the digest says what it is.
     place = Text(digest.encode(), shown=reference.encode())
     spec = {"digest": digest, "platform": _platform(context)}
-    action = context.declare("PullImage", [parameters(spec)], {"reference": place}, [LAYOUT])
+    action = context.declare("PullImage", [parameters(spec)], {"reference": place}, [LAYOUT], folders=[LAYOUT])
     return (ImageInfo(context.output(action, LAYOUT)),)
 
 

@@ -99,6 +99,7 @@ def _declare(
         cell=Cell(context.label, test.name, worker.id, point, flaky=context.attribute("flaky"), skip=skip, size=size),
         exclusive=is_exclusive(test),
         memory=min(SIZES[size].memory, context.attribute("memory")),
+        folders=[COVERAGE] if worker.covered else [],
     )
 
 

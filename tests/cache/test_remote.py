@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from bkrules.errors import MachineLacks, UsageError
 KEY = digest.of_bytes(b"an action")
 TOOL = os.urandom(ASK_FIRST + 1)
 SECRET = "s3cr3t-of-the-cache"
+DECLARED = {"tool": False, "log": False, "layout": True, "empty": True}
 
 
 @dataclass
@@ -61,7 +62,7 @@ class Machine:
 
     def ask(self, *, whole: bool = True) -> ActionResult | None:
         """The remote cache's answer."""
-        return self.actions.ask(KEY, whole=whole)
+        return self.actions.ask(KEY, whole=whole, declared=DECLARED)
 
 
 Make = Callable[..., Machine]
@@ -243,6 +244,14 @@ def ac(**fields: object) -> bytes:
     return reapi.encode("ActionResult", described)
 
 
+def right(files: Sequence[str] = (), folders: Sequence[str] = ()) -> bytes:
+    empty = to_message(digest.EMPTY)
+    return ac(
+        output_files=[{"path": path, "digest": empty} for path in files],
+        output_directories=[{"path": path, "tree_digest": empty} for path in folders],
+    )
+
+
 def tree_bomb() -> dict[str, bytes]:
     """A few small messages that describe 2^40 files."""
     data = reapi.encode("Directory", {"files": [{"name": "f", "digest": to_message(digest.EMPTY)}]})
@@ -302,6 +311,12 @@ WRONG_RESULTS: dict[str, Callable[[], dict[str, bytes]]] = {
     "a deep Tree": deep_tree,
     "a Tree of 2^40 files": tree_bomb,
     "a name of dots": lambda: named_tree(".."),
+    "a name of 300 bytes": lambda: named_tree("x" * 300),
+    "a folder where a file is declared": lambda: {f"/ac/{KEY.hash}": right(folders=["tool", "layout"])},
+    "a file where a folder is declared": lambda: {f"/ac/{KEY.hash}": right(files=["tool", "layout"])},
+    "a link": lambda: {f"/ac/{KEY.hash}": ac(output_symlinks=[{"path": "tool", "target": "/etc/passwd"}])},
+    "an absolute path": lambda: {f"/ac/{KEY.hash}": right(files=["/tool"])},
+    "a path of dots": lambda: {f"/ac/{KEY.hash}": right(files=["../tool"])},
     "a name with a slash": lambda: named_tree("../a"),
     "a name with a NUL": lambda: named_tree("a\0b"),
     "no name": lambda: named_tree(""),

@@ -406,9 +406,9 @@ def test_a_folder_is_stored_and_its_descriptor_closed(runs: Runs, make_action: M
     (tmp_path / "made/out/a").mkdir(parents=True)
     (tmp_path / "made/out/a/b").write_text("b")
     handle = os.open(tmp_path / "made", os.O_RDONLY)
-    runs(lambda: Outcome("passed", {"out": f"/proc/self/fd/{handle}/out"}, folders=frozenset({"out"}), handle=handle))
+    runs(lambda: Outcome("passed", {"out": f"/proc/self/fd/{handle}/out"}, handle=handle))
 
-    result = at(tmp_path / "cache", tmp_path).run(make_action("a"))
+    result = at(tmp_path / "cache", tmp_path).run(replace(make_action("a"), folders=("out",)))
 
     folder = result.outputs["out"]
     assert isinstance(folder, DirectoryNode)

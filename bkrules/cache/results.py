@@ -1,0 +1,217 @@
+"""What the bytes of an action result mean: of the disk cache, which anybody may have written to, and of a remote one.
+
+Nothing of an entry is used before all of it was checked: its outputs are those that the action declares, each a file or a folder
+as declared; a Tree names every file once, in order, by names that a folder can have. Whatever else there is makes it a miss.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+from bkrules import digest, reapi
+from bkrules.action import DirectoryNode, FileNode, Node, from_message, merkle, to_message
+from bkrules.digest import Digest
+
+MOST_RESULT = 4 << 20
+"""Bytes of an action result."""
+MOST_TREE = 64 << 20
+"""Bytes of a Tree."""
+DEEPEST = 128
+"""Folders in each other."""
+MOST_NODES = 100_000
+"""Files and folders of an output; a few messages can describe more than fit anywhere."""
+MOST_MESSAGES = 8 * MOST_NODES
+"""Messages and texts in an entry or a Tree: four for a file, and some for its folder."""
+LONGEST_NAME = 255
+"""Bytes of a name: more than that is none on Linux."""
+LONGEST_PATH = 1024
+"""Bytes of a path below an output."""
+_MOST_SECONDS = 366 * 86_400
+_NANOS = 10**9
+_LINKS = ("output_file_symlinks", "output_directory_symlinks", "output_symlinks")
+
+Declared = Mapping[str, bool]
+"""The outputs of an action by their paths, and whether each is a folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActionResult:
+    """What an action made, and the seconds it took when it ran."""
+
+    outputs: Mapping[str, Node]
+    seconds: float
+
+    def files(self) -> Iterator[FileNode]:
+        """Return every file of it."""
+        for node in self.outputs.values():
+            yield from files_of(node)
+
+
+def files_of(node: Node) -> Iterable[FileNode]:
+    """Return the files of an output."""
+    return [node] if isinstance(node, FileNode) else node.files.values()
+
+
+def read_entry(path: str) -> bytes:
+    """Return the bytes of an entry on the disk. Raises ValueError when it is too large or no file, OSError as `open` does."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("it is no file")
+        return file.read(MOST_RESULT + 1)
+
+
+class Entry:
+    """An action result as its bytes say. Raises ValueError when they are none, or not one of the declared outputs.
+
+    `declared` is None where the action is not known.
+    """
+
+    def __init__(self, data: bytes, declared: Declared | None = None) -> None:
+        if len(data) > MOST_RESULT:
+            raise ValueError(f"it has more than {MOST_RESULT} bytes")
+        message = reapi.decode("ActionResult", data, MOST_MESSAGES)
+        if message["exit_code"] or not message["execution_metadata"]:
+            raise ValueError("it is of a failure, or cut short")  # bk keeps no failures, and writes the metadata last
+        if any(message[field] for field in _LINKS):
+            raise ValueError("an output of it is a symbolic link")
+        self._files = {item["path"]: item for item in message["output_files"]}
+        self._folders = {item["path"]: from_message(item["tree_digest"]) for item in message["output_directories"]}
+        paths = [*self._files, *self._folders]
+        if len(set(paths)) != len(message["output_files"]) + len(message["output_directories"]):
+            raise ValueError("it has an output twice")
+        for path in paths:
+            _check_path(path)
+        if declared is not None:
+            self._check(declared)
+        if any(name.size > MOST_TREE for name in self._folders.values()):
+            raise ValueError("a folder of it is too large")
+        self._seconds = _seconds(message["execution_metadata"].get("virtual_execution_duration"))
+
+    def _check(self, declared: Declared) -> None:
+        found = {**dict.fromkeys(self._files, False), **dict.fromkeys(self._folders, True)}
+        for path in sorted(found.keys() | declared.keys()):
+            if path not in found:
+                raise ValueError(f"it lacks the output {path}")
+            if path not in declared:
+                raise ValueError(f"it has an output that the action does not declare: {path!r}"[:300])
+            if found[path] != declared[path]:
+                kinds = ("a file", "a folder")
+                raise ValueError(f"its output {path} is {kinds[found[path]]}, and declared is {kinds[declared[path]]}")
+
+    @property
+    def trees(self) -> list[Digest]:
+        """The digests of the Trees of its folders."""
+        return list(self._folders.values())
+
+    def result(self, read: Callable[[Digest], bytes | None], place: Callable[[Digest], str]) -> ActionResult:
+        """Return the result. `read` has the bytes of Trees, `place` says where a blob is. Raises ValueError."""
+        outputs: dict[str, Node] = {path: _file(item, place) for path, item in self._files.items()}
+        for path, name in self._folders.items():
+            data = read(name)
+            if data is None:
+                raise ValueError("a folder of it is missing")
+            outputs[path] = DirectoryNode(_read_tree(data, place))
+        return ActionResult(outputs, self._seconds)
+
+
+def write_tree(node: DirectoryNode) -> tuple[bytes, Digest]:
+    """Return the Tree of a folder, and the digest of its root."""
+    root, blobs = merkle(node.files)
+    children = [reapi.decode("Directory", data) for name, data in sorted(blobs.items()) if name != root]
+    return reapi.encode("Tree", {"root": reapi.decode("Directory", blobs[root]), "children": children}), root
+
+
+def write_result(result: ActionResult, put: Callable[[bytes], Digest]) -> tuple[bytes, list[Digest]]:
+    """Return an action result's bytes, and the digests of its Trees, which `put` keeps."""
+    files, directories, trees = [], [], []
+    for path, node in sorted(result.outputs.items()):
+        if isinstance(node, FileNode):
+            files.append({"path": path, "digest": to_message(node.digest), "is_executable": node.executable})
+            continue
+        data, root = write_tree(node)
+        trees.append(put(data))
+        directories.append(
+            {"path": path, "tree_digest": to_message(trees[-1]), "root_directory_digest": to_message(root)}
+        )
+    whole, nanos = divmod(int(result.seconds * _NANOS), _NANOS)
+    message = {
+        "output_files": files,
+        "output_directories": directories,
+        "execution_metadata": {"virtual_execution_duration": {"seconds": whole, "nanos": nanos}},
+    }
+    return reapi.encode("ActionResult", message), trees
+
+
+def _seconds(duration: reapi.Message | None) -> float:
+    if duration is None:
+        return 0.0
+    seconds, nanos = duration["seconds"], duration["nanos"]
+    if not (0 <= seconds <= _MOST_SECONDS and 0 <= nanos < _NANOS):
+        raise ValueError("the time that it took is none")
+    return float(seconds + nanos / _NANOS)
+
+
+def _file(item: reapi.Message, place: Callable[[Digest], str]) -> FileNode:
+    name = from_message(item["digest"])
+    return FileNode(name, place(name), item["is_executable"])
+
+
+def _read_tree(data: bytes, place: Callable[[Digest], str]) -> dict[str, FileNode]:
+    """Return the files of a Tree by their paths. Raises ValueError."""
+    tree = reapi.decode("Tree", data, MOST_MESSAGES)
+    if tree["root"] is None:
+        raise ValueError("the tree has no root")
+    if reapi.encode("Tree", tree) != data:
+        raise ValueError("the tree has what bk does not know, such as links")
+    children = {digest.of_bytes(reapi.encode("Directory", child)): child for child in tree["children"]}
+    found: dict[str, FileNode] = {}
+    nodes = 0
+
+    def walk(directory: reapi.Message, prefix: str, depth: int) -> None:
+        nonlocal nodes
+        nodes += len(directory["files"]) + len(directory["directories"])
+        if depth > DEEPEST or nodes > MOST_NODES:
+            raise ValueError("the tree is too large")
+        _check_names(directory)
+        for item in directory["files"]:
+            _check_path(prefix + item["name"])
+            found[prefix + item["name"]] = _file(item, place)
+        for item in directory["directories"]:
+            _check_path(prefix + item["name"])
+            name = from_message(item["digest"])
+            if name not in children:
+                raise ValueError(f"the tree lacks {prefix}{item['name']}")
+            walk(children[name], f"{prefix}{item['name']}/", depth + 1)
+
+    walk(tree["root"], "", 0)
+    return found
+
+
+def _check_names(directory: reapi.Message) -> None:
+    """Raise ValueError unless each name of a Directory is there once, in order, and leads nowhere else."""
+    both = []
+    for field in ("files", "directories"):
+        names = [item["name"] for item in directory[field]]
+        if any(before >= after for before, after in pairwise(names)):
+            raise ValueError("the tree has names twice, or not in order")
+        both += names
+    if len(set(both)) != len(both):
+        raise ValueError("the tree has a file and a folder of one name")
+    if any("/" in name for name in both):
+        raise ValueError("the tree has a name that leads elsewhere")
+
+
+def _check_path(path: str) -> None:
+    """Raise ValueError unless a file or a folder can have that path below a folder."""
+    if len(path.encode()) > LONGEST_PATH:
+        raise ValueError(f"it has a path of more than {LONGEST_PATH} bytes")
+    for name in path.split("/"):
+        if name in ("", ".", "..") or "\0" in name:
+            raise ValueError("it has a name that leads elsewhere")
+        if len(name.encode()) > LONGEST_NAME:
+            raise ValueError(f"it has a name of more than {LONGEST_NAME} bytes")
