@@ -83,7 +83,7 @@ class Cell:
     @property
     def point(self) -> str:
         """BuildKit's name of the cell, whichever run it is."""
-        return "/".join([self.test, f"worker={self.worker}", *(f"{axis}={choice}" for axis, choice in self.axes)])
+        return "/".join(self.parts)
 
     @property
     def name(self) -> str:
@@ -91,14 +91,44 @@ class Cell:
         return f"{self.point}/run_{self.run}_of_{self.runs}" if self.runs else self.point
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of its name, of which each may hold a slash."""
+        return (self.test, f"worker={self.worker}", *(f"{axis}={choice}" for axis, choice in self.axes))
+
+    @property
     def folder(self) -> str:
-        """Its folder below the matrix's outputs; without `::`, which some stores of CI artifacts refuse."""
-        return self.name.replace("::", ".")
+        """Its folder below the matrix's outputs, which no other cell has."""
+        run = [f"run_{self.run}_of_{self.runs}"] if self.runs else []
+        test, *others = self.parts
+        return "/".join([_test_folder(test), *map(_folder, others), *run])
 
     @property
     def label(self) -> str:
         """The cell as a label of its matrix."""
         return f"{self.matrix}[{self.name}]"
+
+
+_PLAIN_TEST = re.compile(r"\w+(?:::\w+)*(?:\[[\w.+,=@~-]*\])?", re.ASCII).fullmatch
+_PLAIN_PART = re.compile(r"[\w.+,=@~ -]+", re.ASCII).fullmatch
+_UNUSUAL = re.compile(r"[^\w.+=@-]+", re.ASCII)
+_LONGEST_NAME = 160
+_SHOWN_OF_NAME = 100
+_DIGITS = 16
+
+
+def _test_folder(test: str) -> str:
+    """A test's name as that of a folder: without `::`, which some stores of CI artifacts refuse."""
+    return test.replace("::", ".") if len(test) <= _LONGEST_NAME and _PLAIN_TEST(test) else _digested(test)
+
+
+def _folder(part: str) -> str:
+    return part if len(part) <= _LONGEST_NAME and _PLAIN_PART(part) else _digested(part)
+
+
+def _digested(text: str) -> str:
+    """What can be read of a text, and a digest of it. Its `#` is in no name that is taken as it is."""
+    whole = digest.of_bytes(text.encode(errors="surrogatepass")).hash[:_DIGITS]
+    return f"{_UNUSUAL.sub('_', text)[:_SHOWN_OF_NAME]}#{whole}"
 
 
 @dataclass(frozen=True, slots=True)

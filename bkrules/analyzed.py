@@ -14,6 +14,7 @@ from bkrules.analysis.analyze import ActionGraph, analyze
 from bkrules.analysis.runs import Runs
 from bkrules.cache.history import NAME as HISTORY
 from bkrules.cache.history import History
+from bkrules.early_actions import EarlyActions
 from bkrules.errors import LoadError
 from bkrules.label import Label, Pattern, parse_pattern
 from bkrules.loading.glob import OUTPUT
@@ -181,7 +182,8 @@ def analyze_targets(
     out = Path(workspace.root, OUTPUT)
     here = functools.lru_cache(maxsize=1)(lambda: machine.load(str(out / STATE)))
     graph = granted(close(workspace, targets, plugins), workspace, plugins, wishes)
-    actions = analyze(graph, workspace, plugins, here, wishes.unsupported)
+    early = EarlyActions(workspace.root, out, f"{out}/{STATE}", here, plugins)
+    actions = analyze(graph, workspace, plugins, here, wishes.unsupported, early.run)
     workspace.save()
     return Analysis(workspace, plugins, graph, actions, here, out, runs)
 

@@ -9,7 +9,6 @@ import gc
 import sys
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bkrules.action import Action
@@ -96,28 +95,15 @@ class Execution:
         return self.workshop
 
     def _make(self) -> Workshop:
-        from bkrules.execution.mirror_door import MirrorDoor
-        from bkrules.execution.processes import Processes
-        from bkrules.execution.registry import Registries
-        from bkrules.execution.run_folder import RunFolder, sweep
-        from bkrules.execution.shared_cells import SharedCells
+        from bkrules.execution.workshop import open_workshop
 
-        cache = self.options.disk_cache
-        sweep(cache)
-        folder = RunFolder(cache)
-        processes = Processes()
-        return Workshop(
-            cache=Path(cache),
-            out=self.analysis.out,
-            cas=self.cas,
-            folder=folder,
-            processes=processes,
-            registries=Registries(processes, folder),
-            door=MirrorDoor(),
-            machine=self.analysis.machine,
-            plugins=self.analysis.plugins,
-            jobs=self.options.jobs,
-            shared=SharedCells(),
+        return open_workshop(
+            self.options.disk_cache,
+            self.cas,
+            self.analysis.out,
+            self.analysis.machine,
+            self.analysis.plugins,
+            self.options.jobs,
             test_timeouts=self.options.test_timeouts,
             test_attempts=self.options.test_attempts,
         )
@@ -152,11 +138,9 @@ class Execution:
     def close(self) -> None:
         """End and remove all that the build brought to life."""
         if self.workshop is not None:
-            self.workshop.shared.close()
-            self.workshop.registries.close()
-            self.workshop.processes.close()
-            self.workshop.door.close()
-            self.workshop.folder.close()
+            from bkrules.execution.workshop import close_workshop
+
+            close_workshop(self.workshop)
         self.digests.save()
         self.history.save()
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 
-from bkrules import __version__, errors
+from bkrules import __version__, early_actions, errors
 from bkrules.commands import rc
 from bkrules.commands.arguments import Parser, spelled_out
 from bkrules.errors import BkError, UsageError, error_text
@@ -42,6 +42,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         arguments = _parse(argv)
         arguments.argv = list(argv)
+        early_actions.disk_cache = os.path.abspath(arguments.disk_cache) if "disk_cache" in arguments else ""
         command: Callable[[argparse.Namespace], int] = arguments.command
         return command(arguments)
     except BkError as error:

@@ -139,6 +139,9 @@ def _filtered(cells: Mapping[str, Cell], filters: Sequence[str]) -> list[str]:
 
 def _fitting(cells: Mapping[str, Cell], text: str) -> list[str]:
     """The cells that a filter names: exactly, else as patterns with `*` and `?`, else by regular expressions."""
+    named = [name for name, cell in cells.items() if _is_named(cell, text)]
+    if named:
+        return named
     parts = _split(text)
     for make in (_exact, _glob, _regex):
         fits = [make(part) for part in parts]
@@ -146,12 +149,7 @@ def _fitting(cells: Mapping[str, Cell], text: str) -> list[str]:
             found = [name for name, cell in cells.items() if _fits(cell, fits)]
             if found:
                 return found
-    exact = [name for name, cell in cells.items() if cell.label == text]
-    if exact:
-        return exact
-    names = list(
-        dict.fromkeys(cell.point if "/" in text else part for cell in cells.values() for part in cell.point.split("/"))
-    )
+    names = list(dict.fromkeys(cell.point if "/" in text else part for cell in cells.values() for part in cell.parts))
     near = difflib.get_close_matches(text, names, n=_NEAR, cutoff=0.4) or names[:_NEAR]
     raise _nothing(f"--test_filter={text} fits none of {len(cells)} cells", f"the nearest names: {', '.join(near)}")
 
@@ -161,8 +159,20 @@ Fits = Callable[[str, bool], bool]
 
 def _fits(cell: Cell, fits: Iterable[Fits | None]) -> bool:
     """Whether parts of the cell's name fit, in their order."""
-    rest = iter([(part, number == 0) for number, part in enumerate(cell.point.split("/"))])
+    rest = iter([(part, number == 0) for number, part in enumerate(cell.parts)])
     return all(fit is not None and any(fit(part, is_test) for part, is_test in rest) for fit in fits)
+
+
+def _is_named(cell: Cell, text: str) -> bool:
+    """Whether a text is the cell's label, or its test and some of its other parts as they are, whatever slashes are in them."""
+    if text in (cell.label, cell.name):
+        return True
+    for test in dict.fromkeys([cell.test, *_names(cell.test)]):
+        if text == test or text.startswith(f"{test}/"):
+            rest = iter(cell.parts[1:])
+            if all(part in rest for part in text[len(test) + 1 :].split("/") if part):
+                return True
+    return False
 
 
 def _exact(text: str) -> Fits:

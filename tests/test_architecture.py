@@ -47,7 +47,9 @@ MAY_IMPORT = {
     "selection": {"action", "errors", "label"},
     "wishes": {"errors", "label", "loading", "observed", "plugin", "rule", "rules"},
     "report": {"selection", "why", *VALUES, "cache", "execution"},
+    "early_actions": {"action", "cache", "errors", "execution", "machine", "plugin"},
     "analyzed": {
+        "early_actions",
         *VALUES,
         "analysis",
         "cache",
@@ -86,7 +88,7 @@ MAY_IMPORT = {
         "wishes",
         "images",
     },
-    "cli": {"commands", "errors", "loading"},
+    "cli": {"commands", "early_actions", "errors", "loading"},
     "__main__": {"cli", "unchanged"},
     "__init__": {"rules"},
 }

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bkrules.action import Action
-from bkrules.analysis.context import Context, Unsupported, missing
+from bkrules.analysis.context import Context, Run, Unsupported, missing, run_nothing
 from bkrules.label import Label
 from bkrules.loading.graph import TargetGraph
 from bkrules.loading.workspace import Workspace
@@ -30,11 +30,15 @@ def analyze(
     plugins: Plugins,
     machine: Callable[[], Machine],
     unsupported: Unsupported = missing,
+    run: Run = run_nothing,
 ) -> ActionGraph:
-    """The actions of every target of the graph. Raises LoadError for what a rule refuses."""
+    """The actions of every target of the graph; `run` runs those that decide which others there are.
+
+    Raises LoadError for what a rule refuses.
+    """
     result = ActionGraph({}, {}, {})
     for target in graph.targets:
-        context = Context(target, workspace, plugins, machine, result.providers, unsupported)
+        context = Context(target, workspace, plugins, machine, result.providers, unsupported, run)
         with NotedFor(target.label.package):
             result.providers[target.label] = target.rule.analyze(context)
         result.of_target[target.label] = tuple(action.id for action in context.actions)

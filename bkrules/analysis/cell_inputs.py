@@ -63,9 +63,7 @@ def sandbox_inputs(
     inputs["plugin/cache_key"] = Text(parameters(dict(info.worker.cache_key())).encode())
     machine = context.machine
     inputs |= {name: HostFile(path) for name, path in machine.runtime}
-    inputs |= {f"host/lib/{path.rpartition('/')[2]}": HostFile(path) for path in machine.libraries}
-    inputs["host/python"] = HostFile(machine.interpreter)
-    inputs["python/packages"] = Text(machine.packages.encode())
+    inputs |= python_inputs(machine)
     inputs |= _helpers(machine, info.worker.host_tools())
     spec = {
         "plugin": info.worker.name,
@@ -76,6 +74,14 @@ def sandbox_inputs(
     }
     environment = {**ENVIRONMENT, "GOCOVERDIR": f"/out/{COVERAGE}"} if info.covered else dict(ENVIRONMENT)
     return SandboxInputs(inputs, environment, machine.host.features, spec)
+
+
+def python_inputs(machine: Machine) -> dict[str, Artifact]:
+    """The interpreter of this machine with its libraries, and the packages of the locked environment."""
+    inputs: dict[str, Artifact] = {f"host/lib/{path.rpartition('/')[2]}": HostFile(path) for path in machine.libraries}
+    inputs["host/python"] = HostFile(machine.interpreter)
+    inputs["python/packages"] = Text(machine.packages.encode())
+    return inputs
 
 
 def with_tools(context: Context, sandbox: SandboxInputs, worker: WorkerInfo) -> SandboxInputs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from bkrules.action import Action, Artifact, Cell, Output, Source
+from bkrules.action import Action, Artifact, Cell, Node, Output, Source
 from bkrules.errors import LoadError
 from bkrules.label import Label
 from bkrules.loading.workspace import Workspace
@@ -19,6 +19,8 @@ DEFAULT_MEMORY = dict(UNASKED.resources)[MEMORY]
 Provider = TypeVar("Provider")
 
 
+Run = Callable[[Sequence[Action]], Sequence[Mapping[str, Node]]]
+"""Runs actions that depend on no others, and gives the outputs of each. Raises BkError."""
 Unsupported = Callable[[frozenset[str]], frozenset[str]]
 
 
@@ -27,8 +29,13 @@ def missing(features: frozenset[str]) -> frozenset[str]:
     return FEATURES - features
 
 
+def run_nothing(_: Sequence[Action]) -> Sequence[Mapping[str, Node]]:
+    """Run no action: for an analysis of targets that need none."""
+    raise AssertionError("an action is needed while targets are analysed, and nobody runs it")
+
+
 class Context:
-    """The analysis of one target."""
+    """The analysis of one target. `run` is for actions whose results decide which others there are."""
 
     def __init__(
         self,
@@ -38,6 +45,7 @@ class Context:
         machine: Callable[[], Machine],
         providers: Mapping[Label, tuple[object, ...]],
         unsupported: Unsupported = missing,
+        run: Run = run_nothing,
     ) -> None:
         self.target = target
         self.label = target.label
@@ -47,6 +55,7 @@ class Context:
         self._machine = machine
         self._providers = providers
         self.unsupported = unsupported
+        self.run = run
 
     @property
     def machine(self) -> Machine:
@@ -91,13 +100,14 @@ class Context:
         exclusive: bool = False,
         memory: float = DEFAULT_MEMORY,
         folders: Sequence[str] = (),
+        name: str = "",
     ) -> Action:
         """Declare an action of this target.
 
         `folders` are those of its outputs that are folders. It is expected to take `memory` MiB unless a tag says otherwise, and an
-        `exclusive` one runs alone.
+        `exclusive` one runs alone. `name` tells several actions of one mnemonic apart.
         """
-        suffix = cell.name if cell else mnemonic
+        suffix = cell.name if cell else f"{mnemonic} {name}".rstrip()
         action = Action(
             id=f"{self.label} {suffix}",
             label=self.label,

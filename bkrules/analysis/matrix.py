@@ -12,6 +12,8 @@ import os
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 
+from bkrules.analysis.literal_imports import literal_imports
+from bkrules.analysis.provable import parsed
 from bkrules.analysis.test_marks import nodes, only_sets
 
 
@@ -31,7 +33,7 @@ def only_test(source: str, keep: str, sets: Sequence[int] = ()) -> str:
     A cell reads only this, so that an edit of one test leaves the others as they were. A test that the rest of the
     module speaks of stays whole.
     """
-    tree = ast.parse(source)
+    tree = parsed(source)
     found = nodes(tree)
     kept = {id(node) for name, node, _ in found if name == keep}
     others = {id(node): node for _, node, _ in found if id(node) not in kept}
@@ -55,7 +57,10 @@ def only_test(source: str, keep: str, sets: Sequence[int] = ()) -> str:
 
 def meaning(source: str) -> str:
     """The source without what cannot change a result: comments, blank lines, layout."""
-    return ast.unparse(ast.parse(source))
+    try:
+        return ast.unparse(parsed(source))
+    except RecursionError:  # a sum of a thousand terms: then layout counts
+        return source
 
 
 def _words(waiting: Sequence[ast.AST], without: Container[int] = ()) -> set[str]:
@@ -78,17 +83,36 @@ def _words(waiting: Sequence[ast.AST], without: Container[int] = ()) -> set[str]
 
 def imported_files(source: str, path: str, roots: Sequence[str], exists: Callable[[str], bool]) -> Iterator[str]:
     """The workspace files that the module at `path` imports, by its syntax; absolute names are looked for below `roots`."""
-    for node in ast.walk(ast.parse(source)):
+    tree = parsed(source)
+    wanted: list[tuple[Sequence[str], str]] = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            wanted = [(roots, item.name) for item in node.names]
+            wanted += [(roots, item.name) for item in node.names]
         elif isinstance(node, ast.ImportFrom):
-            bases = [_up(path, node.level)] if node.level else roots
-            module = [node.module] if node.module else []
-            wanted = [(bases, ".".join([*module, *name])) for name in ([], *([item.name] for item in node.names))]
-        else:
-            continue
-        for bases, name in wanted:
-            yield from (file for base in bases for file in _files(base, name) if exists(file))
+            wanted += [(_bases(path, node.level, roots), name) for name in _imported_names(node)]
+    for level, name in literal_imports(tree, package=os.path.basename(path) == "__init__.py"):
+        wanted.append((_bases(path, level, roots), name))
+    for bases, name in wanted:
+        yield from (file for base in bases for file in _files(base, name) if exists(file))
+
+
+def imported_modules(
+    node: ast.ImportFrom, name: str, path: str, roots: Sequence[str], exists: Callable[[str], bool]
+) -> list[str]:
+    """The workspace files that `from ... import` in the module at `path` may find: its own, or that of the submodule `name`."""
+    module = ".".join(filter(None, [node.module, name]))
+    tops = [f"{base}/{module.replace('.', '/')}".strip("/") for base in _bases(path, node.level, roots)]
+    ends = (".py", "/__init__.py")
+    return [file for top in tops for end in ends if exists(file := f"{top}{end}".removeprefix("/"))]
+
+
+def _imported_names(node: ast.ImportFrom) -> list[str]:
+    module = [node.module] if node.module else []
+    return [".".join([*module, *name]) for name in ([], *([item.name] for item in node.names))]
+
+
+def _bases(path: str, level: int, roots: Sequence[str]) -> Sequence[str]:
+    return [_up(path, level)] if level else roots
 
 
 def _up(path: str, level: int) -> str:

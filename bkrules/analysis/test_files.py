@@ -2,92 +2,242 @@
 
 from __future__ import annotations
 
+import ast
+import io
 import os
-from collections.abc import Iterable, Iterator
+import tokenize
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from bkrules.action import Action, Artifact, Source, Text, parameters
+from bkrules.analysis import collection, provable
 from bkrules.analysis.cell_rules import required
 from bkrules.analysis.context import Context
-from bkrules.analysis.matrix import imported_files
+from bkrules.analysis.literal_imports import path_entries
+from bkrules.analysis.matrix import imported_files, imported_modules, meaning, only_test
+from bkrules.analysis.provable import Imports, Unproven, parsed
+from bkrules.analysis.pytest_settings import DEFAULTS, Settings, settings_of
 from bkrules.analysis.test_marks import Test, read_tests
 from bkrules.analysis.updaters import Updaters
 from bkrules.errors import LoadError
 from bkrules.observed import note
 
+DECLARED = ".bk-tests.json"
+"""The file beside the tests with the names of all that a module has, which a cell compares with what pytest collects there."""
+
 
 @dataclass(frozen=True)
 class Module:
-    """A file of tests."""
+    """A file of tests. `files` are those of the workspace that its tests need beside it.
+
+    `unproven` is why pytest was asked for its tests; empty when they follow from its syntax.
+    """
 
     path: str
     text: str
-    tests: list[Test]
+    tests: Sequence[Test]
+    files: Sequence[str] = ()
+    settings: Settings = DEFAULTS
+    unproven: str = ""
+    is_utf8: bool = True
+
+    def staged(self, test: Test) -> tuple[dict[str, Artifact], dict[str, object]]:
+        """The inputs and parameters of a cell that say which test it runs, and which other tests its module has.
+
+        Of a module whose tests follow from its syntax, a cell sees no more than its own test.
+        """
+        inputs: dict[str, Artifact] = {f"src/{file}": Source(file) for file in self.files}
+        others = [one.in_pytest for one in self.tests if not (test.sets and one.callable == test.callable)]
+        inputs[f"src/{DECLARED}"] = Text(parameters(sorted(filter(None, others))).encode())
+        if self.is_utf8:
+            shown = self.text if self.unproven else only_test(self.text, test.callable, test.sets)
+            inputs[f"src/{self.path}"] = Text(meaning(shown).encode(), shown.encode())
+        else:
+            inputs[f"src/{self.path}"] = Source(self.path)
+        found: dict[str, object] = {"module": self.path, "test": test.in_pytest}
+        return inputs, {**found, "pytest": self.settings.parameters} if self.settings.parameters else found
+
+
+class _Files:
+    """The files of the workspace that the tests of a matrix may need, each read once."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._bytes: dict[str, bytes | None] = {}
+        self._texts: dict[str, tuple[str, bool]] = {}
+
+    def data(self, path: str) -> bytes | None:
+        """The bytes of a file, or None where there is no file."""
+        if path not in self._bytes:
+            try:
+                with open(note(f"{self.context.workspace.root}/{path}"), "rb") as file:
+                    self._bytes[path] = file.read()
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                self._bytes[path] = None
+        return self._bytes[path]
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a file of the workspace that is none of bk's own code."""
+        return not path.startswith("bkrules/") and os.path.isfile(note(f"{self.context.workspace.root}/{path}"))
+
+    def text(self, path: str) -> str:
+        """The source of a file. Raises LoadError for one that is no Python."""
+        return self._decoded(path)[0]
+
+    def is_utf8(self, path: str) -> bool:
+        """Whether a source is UTF-8, so that a part of it can be written as that."""
+        return self._decoded(path)[1]
+
+    def _decoded(self, path: str) -> tuple[str, bool]:
+        if path not in self._texts:
+            data = self.data(path) or b""
+            try:
+                encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+                text = io.TextIOWrapper(io.BytesIO(data), encoding).read()
+                parsed(text)
+            except SyntaxError as error:
+                raise _not_python(self.context, path, error) from error
+            except (UnicodeDecodeError, LookupError) as error:
+                raise _not_python(self.context, path, SyntaxError(str(error))) from error
+            self._texts[path] = text, encoding in ("utf-8", "utf-8-sig")
+        return self._texts[path]
+
+    def tree(self, path: str) -> ast.Module:
+        """The syntax of a file. Raises LoadError for one that is no Python."""
+        return parsed(self.text(path))
 
 
 def read_modules(context: Context) -> list[Module]:
     """The files in the attribute `tests`. Raises LoadError for one without a test, and for two tests of one name."""
-    found: list[Module] = []
+    files = _Files(context)
+    data = [context.source("data", label).path for label in context.attribute("data")]
+    found = [
+        _module(files, context.source("tests", label).path, data) for label in dict.fromkeys(context.attribute("tests"))
+    ]
+    asked = {one.path: _asked(context, one) for one in found if one.unproven}
+    answers = dict(zip(asked, context.run(list(asked.values())), strict=True)) if asked else {}
+    modules = [
+        one if not one.unproven else _with(one, collection.tests_of(asked[one.path], answers[one.path]))
+        for one in found
+    ]
     seen: dict[str, str] = {}
-    for label in context.attribute("tests"):
-        path = context.source("tests", label).path
-        text = _read(context, path)
-        try:
-            own = read_tests(text)
-            for test in own:
-                required(test)
-        except SyntaxError as error:
-            raise _not_python(context, path, error) from error
-        except LoadError as error:
-            message = f"{context.label}: {path}: {error.message}"
-            raise LoadError(error.reason, message, where=f"{path}:{error.where}", hint=error.hint) from error
-        if not own:
-            raise context.error("empty-test", f"{path} has no test function", "tests", "name one test_something")
-        for test in own:
-            place = f"{path}:{test.line}"
-            if test.name in seen:
-                message = f"{seen[test.name]} and {place} both have a test {test.name!r}"
-                raise context.error("duplicate-name", message, "tests", "give one of them another name")
-            seen[test.name] = place
-        found.append(Module(path, text, own))
-    return found
+    for module in modules:
+        _check(context, module, seen)
+    return modules
+
+
+def _asked(context: Context, module: Module) -> Action:
+    return collection.declare(context, module.path, module.files, module.settings)
+
+
+def _with(module: Module, tests: Sequence[Test]) -> Module:
+    return Module(module.path, module.text, tests, module.files, module.settings, module.unproven, module.is_utf8)
+
+
+def _check(context: Context, module: Module, seen: dict[str, str]) -> None:
+    """Note the tests of a module. Raises LoadError for marks that mean nothing, no test, and two tests of one name."""
+    try:
+        for test in module.tests:
+            required(test)
+    except LoadError as error:
+        message = f"{context.label}: {module.path}: {error.message}"
+        raise LoadError(error.reason, message, where=f"{module.path}:{error.where}", hint=error.hint) from error
+    if not module.tests:
+        raise context.error("empty-test", f"{module.path} has no test function", "tests", "name one test_something")
+    for test in module.tests:
+        place = f"{module.path}:{test.line}"
+        if test.name in seen:
+            message = f"{seen[test.name]} and {place} both have a test {test.name!r}"
+            raise context.error("duplicate-name", message, "tests", "give one of them another name")
+        seen[test.name] = place
+
+
+def _module(files: _Files, path: str, data: Sequence[str]) -> Module:
+    """A module with the tests that follow from its syntax, or with the reason why they do not."""
+    text = files.text(path)
+    settings = settings_of(path, files.data)
+    conftests = [one for one in _conftests(files.context, path) if files.exists(one)]
+    plugins = [name for name in settings.plugins if all(map(str.isidentifier, name.split(".")))]
+    needed, roots = _closure(files, path, conftests, settings.paths, plugins)
+    staged = tuple(sorted({*data, *needed} - {path}))
+    tests: list[Test] = []
+    unproven = ""
+    try:
+        if settings.change_collection:
+            raise Unproven(1, "pytest's configuration says what is a test")
+        if not files.is_utf8(path):
+            raise Unproven(1, "its encoding is not UTF-8")
+        for one in conftests:
+            provable.check(files.tree(one), _imports(files, one, roots), conftest=True)
+        tests = read_tests(text, _imports(files, path, roots))
+    except Unproven as error:
+        unproven = f"line {error.line}: {error}"
+    return Module(path, text, tests, staged, settings, unproven, files.is_utf8(path))
+
+
+def _imports(files: _Files, path: str, roots: Sequence[str]) -> Imports:
+    def modules(node: ast.ImportFrom) -> list[ast.Module]:
+        return [files.tree(one) for one in imported_modules(node, "", path, roots, files.exists)]
+
+    return Imports(modules, lambda node, name: bool(imported_modules(node, name, path, roots, files.exists)))
 
 
 def read_updaters(context: Context) -> tuple[Updaters, list[str]]:
     """The functions in the attribute `updaters`, and these files with what they import. Raises LoadError."""
+    files = _Files(context)
     paths = [context.source("updaters", label).path for label in context.attribute("updaters")]
     try:
-        updaters = Updaters({path: _read(context, path) for path in paths}, context.error)
+        updaters = Updaters({path: files.text(path) for path in paths}, context.error)
     except SyntaxError as error:
         raise _not_python(context, str(error.filename), error) from error
-    return updaters, sorted({file for path in paths for file in [path, *closure(context, path, ())]})
+    return updaters, sorted({file for path in paths for file in [path, *_closure(files, path, (), (), ())[0]]})
 
 
-def needed_files(context: Context, test: str) -> list[str]:
-    """The files of the workspace that a test needs: conftests of its package, what it imports, and `data`; sorted."""
-    data = [context.source("data", label).path for label in context.attribute("data")]
-    own = (path for path in _conftests(context, test) if _exists(context, path))
-    return sorted({*data, *closure(context, test, own)} - {test})
+def _closure(
+    files: _Files, start: str, conftests: Sequence[str], paths: Sequence[str], plugins: Sequence[str]
+) -> tuple[set[str], list[str]]:
+    """The files of the workspace that `start` and its conftests import, with these, and the folders in which they look.
+
+    pytest puts the folder of each of them, or that above their packages, on Python's path, and imports the packages around them.
+    """
+    begin = [start, *conftests]
+    packages = [init for path in begin for init in _packages(files, path)]
+    roots = dict.fromkeys([*(_package_root(files, path) for path in begin), *paths, os.path.dirname(start), ""])
+    while True:
+        found: set[str] = set()
+        waiting = [*begin, *packages]
+        for name in plugins:
+            waiting += imported_files(f"import {name}", start, list(roots), files.exists)
+        before = len(roots)
+        while waiting:
+            path = waiting.pop()
+            if path in found:
+                continue
+            found.add(path)
+            own = [os.path.dirname(path), *roots]
+            waiting += imported_files(files.text(path), path, own, files.exists)
+            roots.update(dict.fromkeys(path_entries(files.tree(path), path)))
+        if len(roots) == before:
+            return found - {start}, list(roots)
 
 
-def closure(context: Context, start: str, more: Iterable[str]) -> set[str]:
-    """The files of the workspace that the module `start`, and those in `more`, import, with these, and without `start`."""
-    found: set[str] = set()
-    waiting = [start, *more]
-    while waiting:
-        path = waiting.pop()
-        if path in found:
-            continue
-        found.add(path)
-        roots = [os.path.dirname(path), os.path.dirname(start), ""]
-        try:
-            imported = list(imported_files(_read(context, path), path, roots, lambda file: _exists(context, file)))
-        except SyntaxError as error:
-            raise _not_python(context, path, error) from error
-        waiting += [file for file in imported if not file.startswith("bkrules/")]
-    return found - {start}
+def _packages(files: _Files, path: str) -> Iterator[str]:
+    """The `__init__.py` of the packages in which a file lies, from the innermost."""
+    folder = os.path.dirname(path)
+    while folder and files.exists(f"{folder}/__init__.py"):
+        yield f"{folder}/__init__.py"
+        folder = os.path.dirname(folder)
 
 
-def _conftests(context: Context, test: str) -> Iterator[str]:
+def _package_root(files: _Files, path: str) -> str:
+    """The folder from which pytest imports a file: the first above its packages."""
+    folder = os.path.dirname(path)
+    for init in _packages(files, path):
+        folder = os.path.dirname(os.path.dirname(init))
+    return folder
+
+
+def _conftests(context: Context, test: str) -> Iterable[str]:
     """The places of conftest.py from a test's folder up to that of its package, which bounds what it may share."""
     folder = os.path.dirname(test)
     while True:
@@ -97,14 +247,5 @@ def _conftests(context: Context, test: str) -> Iterator[str]:
         folder = os.path.dirname(folder)
 
 
-def _exists(context: Context, path: str) -> bool:
-    return os.path.isfile(note(f"{context.workspace.root}/{path}"))
-
-
-def _read(context: Context, path: str) -> str:
-    with open(note(f"{context.workspace.root}/{path}"), encoding="utf-8") as file:
-        return file.read()
-
-
 def _not_python(context: Context, path: str, error: SyntaxError) -> LoadError:
-    return LoadError("syntax-error", f"{context.label}: {path}: {error.msg}", where=f"{path}:{error.lineno}")
+    return LoadError("syntax-error", f"{context.label}: {path}: {error.msg}", where=f"{path}:{error.lineno or 1}")

@@ -1,7 +1,8 @@
 """The tests of a module and their marks, read from its syntax: what a cell is must be known before anything runs.
 
-A test is what pytest would collect: functions `test*`, and those in classes `Test*`. A parametrized test whose parameter sets are
-literals is one test for each set, `test_x[a]`; any other is one test, whose sets run together.
+A test is what pytest would collect: functions `test*`, and those in classes `Test*`; a parametrized one is a test for each of its
+parameter sets, `test_x[a]`. Where syntax does not prove that the list is complete (`provable.py`), pytest is asked instead
+(`collection.py`).
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bkrules.errors import LoadError
+from bkrules.analysis import provable
+from bkrules.analysis.provable import NOWHERE, Function, Imports, Unproven, mark_name, parsed, pytestmark
 
-_ID = re.compile(r"[A-Za-z0-9_.+,=@~-]+").fullmatch
-_HARMLESS = {"object", "Generic", "Protocol"}
+_LONGEST_VALUE = 100
+"""pytest makes no id of a text that is longer."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,9 @@ class Test:
     """A test of a module: its name as pytest has it, `test_x`, `TestX::test_y` or `test_x[a]`, its line and its marks.
 
     `marks` begin with the nearest: those of a parameter set, of the function, of its classes, of the module. `sets` holds the
-    number of its set in each `parametrize`, in the order of the marks. `callable` is the name without the parameters.
+    number of its set in each `parametrize`, in the order of the marks; they are known by syntax alone. `callable` is the name
+    without the parameters. `item` is what pytest calls it when that is no name for people: it has characters that cannot be
+    printed, or there is no item since the whole module is skipped.
     """
 
     name: str
@@ -42,84 +46,75 @@ class Test:
     marks: tuple[Mark, ...] = ()
     sets: tuple[int, ...] = ()
     callable: str = ""
+    item: str | None = None
+
+    @property
+    def in_pytest(self) -> str:
+        """The part of pytest's node id after the file."""
+        return self.name if self.item is None else self.item
 
     def mark(self, name: str) -> Mark | None:
         """The nearest mark of that name, or none."""
         return next((mark for mark in self.marks if mark.name == name), None)
 
 
-TestNode = tuple[str, ast.FunctionDef, tuple[ast.ClassDef, ...]]
+TestNode = tuple[str, Function, tuple[ast.ClassDef, ...]]
 
 
 def nodes(module: ast.Module) -> list[TestNode]:
-    """The test functions of a module in its order: name, node, and the classes around it from the innermost.
-
-    Raises LoadError for a class whose tests cannot be seen, since a base of it is elsewhere.
-    """
-    return list(_in(module.body, (), {node.name: node for node in module.body if isinstance(node, ast.ClassDef)}))
+    """The test functions of a module in its order: name, node, and the classes around it from the innermost."""
+    return list(_in(module.body, ()))
 
 
-def _in(
-    body: Iterable[ast.stmt], around: tuple[ast.ClassDef, ...], known: Mapping[str, ast.ClassDef]
-) -> Iterator[TestNode]:
+def _in(body: Iterable[ast.stmt], around: tuple[ast.ClassDef, ...]) -> Iterator[TestNode]:
     prefix = "".join(f"{one.name}::" for one in reversed(around))
     for node in body:
-        if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
+        if isinstance(node, Function) and provable.is_test(node.name):
             yield prefix + node.name, node, around
-        elif isinstance(node, ast.ClassDef) and node.name.startswith("Test"):
-            yield from _in(_members(node, known), (node, *around), known)
+        elif isinstance(node, ast.ClassDef) and provable.is_test_class(node.name):
+            yield from _in(node.body, (node, *around))
 
 
-def _members(node: ast.ClassDef, known: Mapping[str, ast.ClassDef]) -> list[ast.stmt]:
-    """The statements of a class, and those that it inherits and does not have itself."""
-    members = list(node.body)
-    for base in node.bases:
-        name = base.value if isinstance(base, ast.Subscript) else base
-        word = name.id if isinstance(name, ast.Name) else name.attr if isinstance(name, ast.Attribute) else ""
-        if isinstance(base, ast.Name) and word in known and known[word] is not node:
-            own = {getattr(one, "name", None) for one in members}
-            inherited = _members(known[word], known)
-            members += [one for one in inherited if isinstance(one, ast.FunctionDef) and one.name not in own]
-        elif word not in _HARMLESS:
-            raise LoadError(
-                "unseen-tests",
-                f"the class {node.name} inherits from {ast.unparse(base)}, whose tests are not to be seen in this file",
-                where=str(node.lineno),
-                hint="put the base into the same file, or what it has into fixtures",
-            )
-    return members
+def read_tests(source: str, imports: Imports = NOWHERE) -> list[Test]:
+    """The tests of a module's source, in its order.
 
-
-def read_tests(source: str) -> list[Test]:
-    """The tests of a module's source, in its order. Raises SyntaxError, and LoadError with a line as its place."""
-    module = ast.parse(source)
-    common = [mark for node in module.body for mark in _pytestmark(node)]
+    Raises SyntaxError, and Unproven where syntax does not prove that these are all tests, and the names that pytest gives them.
+    """
+    module = parsed(source)
+    provable.check(module, imports)
+    common = [mark for node in module.body for mark in pytestmark(node)]
     found: list[Test] = []
     for name, node, around in nodes(module):
         marks = [*_marks(node, around), *common]
         own = Test(name, node.lineno, tuple(_mark(mark) for mark in marks), callable=name)
-        found += _parametrized(own, [mark for mark in marks if _name(mark) == "parametrize"])
+        found += _parametrized(own, [mark for mark in marks if mark_name(mark) == "parametrize"])
     return found
 
 
 def only_sets(source: str, name: str, sets: Sequence[int]) -> str:
-    """The module in which the test `name` has of each `parametrize` only the set of that number, its lines kept in place."""
-    module = ast.parse(source)
-    common = [mark for node in module.body for mark in _pytestmark(node)]
+    """The module in which the test `name` has of each `parametrize` only the set of that number, its lines kept in place.
+
+    The set keeps the id that it has among the others.
+    """
+    module = parsed(source)
+    common = [mark for node in module.body for mark in pytestmark(node)]
     [marks] = [[*_marks(node, around), *common] for found, node, around in nodes(module) if found == name]
-    calls = [mark for mark in marks if isinstance(mark, ast.Call) and _name(mark) == "parametrize"]
-    given = [(_given(call), number) for call, number in zip(calls, sets, strict=True)]
-    lists = [(one[key], number) for one, number in given for key in ("argvalues", "ids") if key in one]
+    calls = [mark for mark in marks if isinstance(mark, ast.Call) and mark_name(mark) == "parametrize"]
     data = source.encode()
     starts = [0, *(line.end() for line in re.finditer(rb"[^\r\n]*(?:\r\n|\r|\n)", data))]
-    edits = []
-    for node, number in lists:
-        if isinstance(node, ast.List | ast.Tuple):
-            places = [_span(one, starts) for one in (node, node.elts[number])]
-            edits.append((*places[0], *places[1]))
-    for start, end, first, last in sorted(edits, reverse=True):
+    edits: list[tuple[int, int, int, int, str, str]] = []
+    for call, number in zip(calls, sets, strict=True):
+        given = _given(call)
+        pin = _sets(call)[number].pin
+        for key in ("argvalues", "ids"):
+            node = given.get(key)
+            if isinstance(node, ast.List | ast.Tuple) and node.elts:
+                places = [_span(one, starts) for one in (node, node.elts[number])]
+                edits.append((*places[0], *places[1], *(pin if key == "argvalues" else ("", ""))))
+    for start, end, first, last, opening, closing in sorted(edits, reverse=True):
         before, after = (b"\n" * len(re.findall(rb"\r\n|\r|\n", data[a:b])) for a, b in ((start, first), (last, end)))
-        data = b"".join([data[:start], b"[", before, data[first:last], after, b"]", data[end:]])
+        kept = b"".join([opening.encode(), data[first:last], closing.encode()])
+        data = b"".join([data[:start], b"[", before, kept, after, b"]", data[end:]])
     return data.decode()
 
 
@@ -129,106 +124,150 @@ def _span(node: ast.expr, starts: Sequence[int]) -> tuple[int, int]:
     return starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset
 
 
-def _marks(node: ast.FunctionDef, around: Iterable[ast.ClassDef]) -> list[ast.expr]:
-    """The marks of a function and of the classes around it, from the nearest."""
-    own = [mark for one in around for mark in [*_decorators(one), *(mark for s in one.body for mark in _pytestmark(s))]]
+def _marks(node: Function, around: Iterable[ast.ClassDef]) -> list[ast.expr]:
+    """The marks of a function and of the classes around it, from the nearest, in the order in which pytest takes them."""
+    own: list[ast.expr] = []
+    for one in around:
+        own += [mark for statement in one.body for mark in pytestmark(statement)]
+        own += _decorators(one)
     return [*_decorators(node), *own]
 
 
-def _decorators(node: ast.FunctionDef | ast.ClassDef) -> list[ast.expr]:
+def _decorators(node: Function | ast.ClassDef) -> list[ast.expr]:
     """The marks among the decorators, from the one nearest to the name, which is the order in which pytest takes them."""
-    return [one for one in reversed(node.decorator_list) if _name(one)]
-
-
-def _pytestmark(node: ast.stmt) -> list[ast.expr]:
-    """The marks that `pytestmark = ...` gives to all tests of a module or class."""
-    if not isinstance(node, ast.Assign) or ast.unparse(node.targets[0]) != "pytestmark":
-        return []
-    values = node.value.elts if isinstance(node.value, ast.List | ast.Tuple) else [node.value]
-    return [value for value in values if _name(value)]
-
-
-def _name(node: ast.expr) -> str:
-    """The name of a mark, `pytest.mark.NAME` or `mark.NAME`, called or not; nothing for anything else."""
-    function = node.func if isinstance(node, ast.Call) else node
-    start, _, name = ast.unparse(function).rpartition(".")
-    return name if start in ("pytest.mark", "mark") else ""
+    return [one for one in reversed(node.decorator_list) if mark_name(one)]
 
 
 def _mark(node: ast.expr) -> Mark:
     if not isinstance(node, ast.Call):
-        return Mark(_name(node), node.lineno, (), {})
+        return Mark(mark_name(node), node.lineno, (), {})
     try:
         arguments = tuple(ast.literal_eval(one) for one in node.args)
         keywords = {str(one.arg): ast.literal_eval(one.value) for one in node.keywords}
-    except (ValueError, TypeError):
-        return Mark(_name(node), node.lineno, None, None)
-    return Mark(_name(node), node.lineno, arguments, keywords)
+    except (ValueError, TypeError, RecursionError):
+        return Mark(mark_name(node), node.lineno, None, None)
+    return Mark(mark_name(node), node.lineno, arguments, keywords)
 
 
 @dataclass(frozen=True)
 class _Set:
-    """One parameter set: its id, its number, its own marks."""
+    """One parameter set: its id, its number, its own marks, and what keeps the id when the others are gone."""
 
     id: str
     index: int
     marks: tuple[Mark, ...]
+    pin: tuple[str, str] = ("", "")
 
 
 def _parametrized(test: Test, marks: Sequence[ast.expr]) -> list[Test]:
-    """The test for each combination of its parameter sets; the test itself when one of them is not to be seen."""
-    axes = [_sets(mark) for mark in marks if isinstance(mark, ast.Call)]
-    if not axes or len(axes) < len(marks) or not all(axes):
+    """The test for each combination of its parameter sets. Raises Unproven for sets whose ids only pytest can tell."""
+    if not marks:
         return [test]
+    axes = []
+    for mark in marks:
+        try:
+            if not isinstance(mark, ast.Call):
+                raise ValueError("it has no arguments")
+            axes.append(_sets(mark))
+        except (ValueError, TypeError, IndexError, RecursionError) as error:
+            raise Unproven(mark.lineno, f"parameter sets of {test.name} that are no literals") from error
     found = []
-    for point in itertools.product(*filter(None, axes)):
+    for point in itertools.product(*axes):
         own = tuple(mark for one in point for mark in one.marks)
         name = f"{test.name}[{'-'.join(one.id for one in point)}]"
         found.append(replace(test, name=name, marks=(*own, *test.marks), sets=tuple(one.index for one in point)))
-    return found if len({one.name for one in found}) == len(found) else [test]
+    if len({one.name for one in found}) < len(found):
+        raise Unproven(test.line, f"two tests are called {test.name} with the same parameters")
+    return found
 
 
 def _given(call: ast.Call) -> dict[str, ast.expr]:
-    """The arguments of a `parametrize` by their names."""
-    given = dict(zip(("argnames", "argvalues", "indirect", "ids"), call.args, strict=False))
-    return given | {one.arg: one.value for one in call.keywords if one.arg}
+    """The arguments of a `parametrize` by their names. Raises ValueError for starred ones."""
+    if any(isinstance(one, ast.Starred) for one in call.args) or not all(one.arg for one in call.keywords):
+        raise ValueError("its arguments are starred")
+    given = dict(zip(("argnames", "argvalues", "indirect", "ids", "scope"), call.args, strict=False))
+    return given | {str(one.arg): one.value for one in call.keywords}
 
 
 def _sets(call: ast.Call) -> list[_Set]:
-    """The sets of a `parametrize`; none when they are not literals, or an id would not do as the name of a folder."""
+    """The sets of a `parametrize`. Raises ValueError, TypeError or IndexError when only pytest can tell them."""
     given = _given(call)
     values = given.get("argvalues")
-    if "argnames" not in given or not isinstance(values, ast.List | ast.Tuple):
-        return []
-    try:
-        names = ast.literal_eval(given["argnames"])
-        ids = ast.literal_eval(given["ids"]) if "ids" in given else None
-        names = [part.strip() for part in names.split(",") if part.strip()] if isinstance(names, str) else list(names)
-        known = list(ids or [None] * len(values.elts))
-        sets = [_set(value, index, names, known[index]) for index, value in enumerate(values.elts)]
-    except (ValueError, TypeError, IndexError):
-        return []
-    distinct = len({one.id for one in sets}) == len(sets)
-    return sets if distinct and all(_ID(one.id) for one in sets) else []
+    if "argnames" not in given or not isinstance(values, ast.List | ast.Tuple) or not values.elts:
+        raise ValueError("its sets are no literals")
+    written = ast.literal_eval(given["argnames"])
+    if isinstance(written, str):
+        names = [part.strip() for part in written.split(",") if part.strip()]
+        single = len(names) == 1 and not written.rstrip().endswith(",")
+    else:
+        names, single = list(written), False
+    ids = ast.literal_eval(given["ids"]) if "ids" in given else None
+    known = [None] * len(values.elts) if not ids else list(ids)
+    if len(known) != len(values.elts) or not names:
+        raise ValueError("it has another number of ids than of sets")
+    sets = [
+        _set(value, index, names, one, single=single)
+        for index, (value, one) in enumerate(zip(values.elts, known, strict=True))
+    ]
+    if len({one.id for one in sets}) < len(sets):
+        raise ValueError("pytest numbers equal ids")
+    return sets
 
 
-def _set(node: ast.expr, index: int, names: Sequence[str], given: object) -> _Set:
+def _set(node: ast.expr, index: int, names: Sequence[str], given: object, *, single: bool) -> _Set:
     """Raises ValueError for what is no literal."""
-    marks: list[ast.expr] = []
-    values = node.elts if isinstance(node, ast.List | ast.Tuple) and len(names) > 1 else [node]
+    marks: Sequence[ast.expr] = []
+    opening, closing = '__import__("pytest").param(' + ("" if single else "*"), ", id={!r})"
     if isinstance(node, ast.Call) and ast.unparse(node.func) in ("pytest.param", "param"):
-        values = node.args
+        values: Sequence[ast.expr] = node.args
         words = {one.arg: one.value for one in node.keywords}
-        if "id" in words:
-            given = ast.literal_eval(words["id"]) or given
+        if not words.keys() <= {"id", "marks"}:
+            raise ValueError("it has other arguments")
+        named = ast.literal_eval(words["id"]) if "id" in words else None
+        if named is not None and not isinstance(named, str):
+            raise ValueError("its id is no text")
+        given = given if named is None else named
         own = words.get("marks", ast.Tuple([], ast.Load()))
         marks = own.elts if isinstance(own, ast.List | ast.Tuple) else [own]
-    if given is None:
-        parts = [_id(ast.literal_eval(value), name, index) for value, name in zip(values, names, strict=True)]
-        given = "-".join(parts)
-    return _Set(str(given), index, tuple(_mark(mark) for mark in marks if _name(mark)))
+        opening, closing = "(", ")._replace(id={!r})"
+    elif single:
+        values = [node]
+    elif isinstance(node, ast.List | ast.Tuple):
+        values = node.elts
+    else:
+        raise ValueError("the set is no literal")
+    if not all(map(mark_name, marks)) or any(mark_name(one) == "parametrize" for one in marks):
+        raise ValueError("it has marks that are none")
+    if len(values) != len(names) or any(isinstance(one, ast.Starred) for one in [node, *values]):
+        raise ValueError("it has another number of values than of names")
+    if given is not None:
+        return _Set(_escaped(_text_of(given)), index, tuple(map(_mark, marks)))
+    parts = [_id(ast.literal_eval(value), name, index) for value, name in zip(values, names, strict=True)]
+    alone = [_id(ast.literal_eval(value), name, 0) for value, name in zip(values, names, strict=True)]
+    text = "-".join(parts)
+    pin = ("", "") if parts == alone else (opening, closing.format(text))
+    return _Set(_escaped(text), index, tuple(map(_mark, marks)), pin)
+
+
+def _text_of(value: object) -> str:
+    """The text of an id that is given. Raises ValueError for one that pytest refuses or makes otherwise."""
+    if not isinstance(value, str | int | float | complex):
+        raise ValueError("the id is no text")
+    return str(value)
 
 
 def _id(value: object, name: str, index: int) -> str:
-    """The part of an id that pytest makes of a value."""
-    return str(value) if value is None or isinstance(value, str | int | float | complex) else f"{name}{index}"
+    """The part of an id that pytest makes of a value, before it is escaped."""
+    if isinstance(value, str) and len(value) <= _LONGEST_VALUE:
+        return value
+    if isinstance(value, bytes) and len(value) <= _LONGEST_VALUE:
+        return value.decode("ascii")  # of others pytest makes escapes that differ from those of text: a ValueError
+    return str(value) if value is None or isinstance(value, int | float | complex) else f"{name}{index}"
+
+
+_UNPRINTABLE = {number: f"\\x{number:02x}" for number in (*range(32), 127)} | {9: "\\t", 10: "\\n", 13: "\\r"}
+
+
+def _escaped(text: str) -> str:
+    """A text as it is in pytest's ids."""
+    return text.encode("unicode_escape").decode("ascii").translate(_UNPRINTABLE)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bkrules.action import Cell, Text, parameters
+from bkrules.action import Cell, parameters
 from bkrules.analysis.cell_inputs import Limits, sandbox_inputs
 from bkrules.analysis.context import Context
-from bkrules.analysis.matrix import meaning, only_test
+from bkrules.analysis.test_files import Module
 from bkrules.analysis.test_marks import read_tests
 from bkrules.label import Label
 from bkrules.providers import MatrixInfo, MirrorInfo, WorkerInfo
@@ -21,14 +21,14 @@ STAGED = "conformance/test_worker.py"
 
 def _analyze(context: Context) -> tuple[object, ...]:
     text = Path(__file__).with_name("cells.py").read_text()
+    module = Module(STAGED, text, read_tests(text))
     mirror = context.provider("mirror", context.attribute("mirror"), MirrorInfo, "an image_mirror")
     image = context.attribute("image")
     for label in context.attribute("workers"):
         worker = context.provider("workers", label, WorkerInfo, "a worker")
         sandbox = sandbox_inputs(context, worker, mirror.images, Limits())
-        for test in read_tests(text):
-            shown = only_test(text, test.callable)
-            own = Text(meaning(shown).encode(), shown.encode())
+        for test in module.tests:
+            own, which = module.staged(test)
             for isolation in ISOLATION:
                 axes = {"isolation": isolation, "image": image}
                 spec = {
@@ -36,12 +36,12 @@ def _analyze(context: Context) -> tuple[object, ...]:
                     "isolation": isolation,
                     "axes": {axis: {"choice": value, "value": value} for axis, value in axes.items()},
                     "worker": worker.id,
-                    "test": f"{STAGED}::{test.callable}",
+                    **which,
                 }
                 context.declare(
                     "TestCell",
                     [parameters(spec)],
-                    {**sandbox.inputs, f"src/{STAGED}": own},
+                    {**sandbox.inputs, **own},
                     OUTPUTS,
                     environment=sandbox.environment,
                     platform=sandbox.platform,

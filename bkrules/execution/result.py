@@ -105,4 +105,5 @@ def failed(action: Action, error: BkError) -> Result:
     log = ""
     if isinstance(error, ActionFailed):
         log, failure = error.log, RESOURCES if error.reason == RESOURCES else failure
-    return Result(action, "failed", reason=error.message, failure=failure, hint=error.hint, log=log)
+    hint = "\n".join(filter(None, [error.where, error.hint]))
+    return Result(action, "failed", reason=error.message, failure=failure, hint=hint, log=log)

@@ -133,9 +133,9 @@ def open_cell(
         "out": out,
         "cgroup": groups.path,
         "limited": groups.limited,
-        "binds": _outermost(binds),
+        "binds": outermost(binds),
         "copies": copies,
-        "links": _interpreter_links((*machine.binds, *folders)),
+        "links": interpreter_links((*machine.binds, *folders)),
     }
     handles: list[int] = []
     wrong = parameters.get("update", {}).get("mirror")
@@ -160,7 +160,7 @@ def _go_threads(jobs: int) -> int:
     return max(1, (os.cpu_count() or 1) // (2 * jobs))
 
 
-def _outermost(binds: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def outermost(binds: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """The binds without those that another one already shows, sorted so that folders come before what lies in them."""
     kept: list[tuple[str, str]] = []
     for source, target in sorted(set(binds), key=lambda pair: pair[1]):
@@ -169,7 +169,7 @@ def _outermost(binds: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return kept
 
 
-def _interpreter_links(binds: tuple[str, ...]) -> list[tuple[str, str]]:
+def interpreter_links(binds: tuple[str, ...]) -> list[tuple[str, str]]:
     """The symbolic links between the environment's interpreter and the real one that no bind shows."""
     links = [("/usr/bin/python3", sys.executable)]
     path = sys.executable

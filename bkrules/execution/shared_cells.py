@@ -16,7 +16,7 @@ from bkrules.action import Action, FileNode, Node
 from bkrules.execution.runner import Workshop
 from bkrules.execution.sandbox import OpenCell, open_cell
 
-_OWN = ("axes", "test")
+_OWN = ("axes", "module", "pytest", "test")
 
 
 @dataclass
@@ -103,6 +103,7 @@ def _ask(shared: _Shared, action: Action, sources: Path, folder: Path) -> dict[s
     own = {
         name: action.parameters.get(name) for name in _OWN
     }  # a name that is missing would be that of the test before
+    own["pytest"] = own["pytest"] or {}
     own |= {"name": action.cell.name, "timeout": action.timeout}
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     descriptors = [os.open(sources, flags), os.open(folder, flags)]

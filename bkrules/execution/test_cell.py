@@ -13,6 +13,7 @@ from bkrules.action import Action, Node
 from bkrules.cache import atomic
 from bkrules.errors import ActionFailed, MachineLacks
 from bkrules.execution import outputs, timeline
+from bkrules.execution.missing_files import hint_of
 from bkrules.execution.registry import REGISTRY
 from bkrules.execution.result import TIMELINE, Attempt, CellReport, Outcome
 from bkrules.execution.runner import Workshop
@@ -84,11 +85,21 @@ def _run(action: Action, inputs: Mapping[str, Node], workshop: Workshop, folder:
         result = _with_registry(
             lambda: run_in_cell(action, inputs, workshop, str(folder), program="test", name=action.title)
         )
-    result = _checked(result, folder, _disk(action))
+    result = _checked(_with_hint(result, action, workshop), folder, _disk(action))
     (folder / timeline.RESULT).write_text(json.dumps(result, sort_keys=True))
     if result["status"] not in ("passed", "skipped"):
         timeline.write(folder)
     return result
+
+
+def _with_hint(result: dict[str, Any], action: Action, workshop: Workshop) -> dict[str, Any]:
+    """The result whose reason says what to do about files of the workspace that the test did not find in its cell."""
+    missing = result.pop("missing", ())
+    if result["status"] != "failed" or not isinstance(missing, list):
+        return result
+    names = [one for one in missing if isinstance(one, str)]
+    hint = hint_of(names, action.parameters["module"], workshop.out.parent) if names else ""
+    return {**result, "reason": f"{result['reason']}; {hint}"} if hint else result
 
 
 def _disk(action: Action) -> int:

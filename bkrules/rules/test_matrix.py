@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from bkrules.action import Action, Artifact, Cell, Source, Text, parameters
+from bkrules.action import Action, Cell, parameters
 from bkrules.analysis.cell_inputs import COVERAGE, Limits, SandboxInputs, sandbox_inputs, updated, with_tools
 from bkrules.analysis.cell_rules import is_exclusive, skip_reason, time_factor
 from bkrules.analysis.context import Context
-from bkrules.analysis.matrix import choices, meaning, only_test
+from bkrules.analysis.matrix import choices
 from bkrules.analysis.points import Points
-from bkrules.analysis.test_files import needed_files, read_modules, read_updaters
+from bkrules.analysis.test_files import read_modules, read_updaters
 from bkrules.analysis.test_marks import Test
 from bkrules.analysis.updaters import told
 from bkrules.errors import did_you_mean
@@ -47,11 +47,9 @@ def _analyze(context: Context) -> tuple[object, ...]:
         raise context.error("bad-attribute", what, "isolation", "give these workers a matrix of their own")
     cells: list[Action] = []
     for module in modules:
-        staged = {f"src/{file}": Source(file) for file in needed_files(context, module.path)}
         for test in module.tests:
-            shown = only_test(module.text, test.callable, test.sets)
-            own: dict[str, Artifact] = {**staged, f"src/{module.path}": Text(meaning(shown).encode(), shown.encode())}
-            spec: dict[str, object] = {"isolation": isolation, "test": f"{module.path}::{test.callable}"}
+            own, spec = module.staged(test)
+            spec["isolation"] = isolation
             for worker, sandbox in sandboxes:
                 for point in choices(axes):
                     if not points.has(test, worker.id, point):

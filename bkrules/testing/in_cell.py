@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,18 +20,38 @@ from _pytest.config import default_plugins
 from bkrules.execution.control import Control
 from bkrules.plugin.worker import Backend
 from bkrules.testing import pytest_plugin
+from bkrules.testing.collection import DECLARED, ROOT, Faults, arguments, difference, last_line, name_of
 from bkrules.testing.sandbox import OutOfTime, Sandbox
 
-ROOT = "/src"
-UNUSED = ("cacheprovider", "debugging", "doctest", "junitxml", "pastebin", "setuponly", "setupplan", "stepwise")
 
+class _Recorder(Faults):
+    """Leaves the cell's own test of all that pytest collects from `module`, and keeps what became of it.
 
-class _Recorder:
-    """Collects what became of each test item."""
+    `declared` are the names of all tests that the module was declared to have.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, module: str, test: str, declared: Iterable[str]) -> None:
+        super().__init__()
+        self.module, self.test = module, test
+        self.declared = sorted({*declared, *([test] if test else [])})
         self.items: dict[str, dict[str, Any]] = {}
         self.failures: list[str] = []
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Compare what is collected with what was declared. A module of other tests runs none of them: one was lost somewhere."""
+        names = [name_of(item, self.module) for item in session.items]
+        collected = sorted(set(names))
+        unlike = not self.reports and not (self.skipped and not names) and collected != self.declared
+        own = [] if unlike else [item for item, name in zip(session.items, names, strict=True) if name == self.test]
+        others = [item for item in session.items if item not in own]
+        session.items[:] = own
+        if others:
+            session.config.hook.pytest_deselected(items=others)
+        if unlike:
+            print(f"\ncollected here: {collected}\ndeclared:       {self.declared}")
+            what = difference(collected, self.declared)
+            self.failures.append(f"pytest collects other tests of {self.module} in the cell than were declared: {what}")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         item = self.items.setdefault(report.nodeid, {"name": report.nodeid, "status": "not run", "seconds": 0.0})
@@ -51,13 +71,15 @@ class _Recorder:
             item["status"] = "passed"
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        super().pytest_collectreport(report)
         if report.failed:
-            self.failures.append(f"{report.nodeid}: {str(report.longrepr).strip().splitlines()[-1]}")
+            self.failures.append(f"{report.nodeid}: {last_line(self.reports[-1])}")
 
     def outcome(self, exit_code: int) -> dict[str, Any]:
         """The cell's status. A test that did not run has not passed. With several parameter sets in a cell, each is in `items`."""
         several = {"items": list(self.items.values())} if len(self.items) > 1 else {}
-        return {**self._status(exit_code), **several}
+        missing = {"missing": self.missing} if self.missing else {}
+        return {**self._status(exit_code), **several, **missing}
 
     def _status(self, exit_code: int) -> dict[str, Any]:
         by_status: dict[str, list[str]] = {}
@@ -74,6 +96,8 @@ class _Recorder:
             return {"status": "passed", **({"reason": reason} if reason else {})}
         if "skipped" in by_status:
             return {"status": "skipped", "class": "skip", "reason": by_status["skipped"][0]}
+        if self.skipped:
+            return {"status": "skipped", "class": "skip", "reason": self.skipped}
         return {"status": "failed", "class": "test", "reason": "the test was not collected, so nothing ran"}
 
 
@@ -104,13 +128,10 @@ def main(backend: Backend, spec: Mapping[str, Any], control: Control, outcome: s
     sys.dont_write_bytecode = True
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     os.chdir(ROOT)
-    recorder = _Recorder()
-    arguments = [
-        *(word for name in UNUSED for word in ("-p", f"no:{name}")),
-        *("-c", "/dev/null", f"--rootdir={ROOT}", f"--confcutdir={ROOT}"),
-        *("-rA", "--color=no", "--basetemp=/tmp/pytest", spec["test"]),
-    ]
-    code = int(pytest.main(arguments, plugins=[pytest_plugin, recorder]))
+    declared = json.loads(Path(ROOT, DECLARED).read_text())
+    recorder = _Recorder(spec["module"], spec["test"], declared)
+    words = arguments(spec.get("pytest", {}), "-rA", "--basetemp=/tmp/pytest", spec["module"])
+    code = int(pytest.main(words, plugins=[pytest_plugin, recorder]))
     sandbox.done.set()
     result = recorder.outcome(code)
     Path(outcome).write_text(json.dumps(result))

@@ -27,10 +27,10 @@ def test_literal_parameters(sandbox: Sandbox, text: str, count: int) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_other_parameters(sandbox: Sandbox, size: int) -> None:
-    """All sets run in one cell, one after the other."""
-    assert sandbox.name == f"test_other_parameters/worker={sandbox.worker}"
+    """Sets that are no literals are cells of their own too."""
+    assert sandbox.name == f"test_other_parameters[{size}]/worker={sandbox.worker}"
+    assert SEEN == []
     SEEN.append(f"size {size}")
-    assert [f"size {one}" for one in SIZES[:size]] == SEEN
 
 
 @pytest.mark.parametrize("text", ["one", "two"])
@@ -51,10 +51,10 @@ def side(request: pytest.FixtureRequest) -> str:
 
 @pytest.mark.parametrize("text", ["one", "two"])
 def test_a_fixture_with_parameters(sandbox: Sandbox, side: str, text: str) -> None:
-    """What a fixture adds is not to be seen in the test's syntax, so both sides run in each cell."""
-    assert f"[{text}]" in sandbox.name
+    """The parameters of a fixture are a part of the test's name, as pytest has it."""
+    assert sandbox.name == f"test_a_fixture_with_parameters[{side}-{text}]/worker={sandbox.worker}"
+    assert SEEN == []
     SEEN.append(side)
-    assert ["left", "right"][: len(SEEN)] == SEEN
 
 
 @pytest.mark.usefixtures("noted")

@@ -22,7 +22,7 @@ host_binary(name = "server", binary = "ls")
 host_binary(name = "runc", binary = "ls")
 worker(name = "oci", plugin = "oci")
 worker(name = "rootless", plugin = "rootless")
-test_matrix(name = "m", tests = ["test_it.py"], workers = [":oci", ":rootless"], mirror = ":mirror", {more})
+test_matrix(name = "m", tests = [{tests}], workers = [":oci", ":rootless"], mirror = ":mirror", {more})
 """
 AXES = 'axes = {"kind": {"plain": 1, "debug": {"buildkitd.toml": {"trace": True}, "value": 2}}}'
 Analyzed = Callable[..., dict[str, Action]]
@@ -32,10 +32,10 @@ Analyzed = Callable[..., dict[str, Action]]
 def analyzed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Analyzed:
     """The cells of a matrix with this test file and these further attributes, by their names."""
 
-    def analyze(test: str, more: str = "", **files: str) -> dict[str, Action]:
+    def analyze(test: str, more: str = "", *, tests: str = '"test_it.py"', **files: str) -> dict[str, Action]:
         (tmp_path / "WORKSPACE.py").write_text(WORKSPACE)
         (tmp_path / "p").mkdir(exist_ok=True)
-        (tmp_path / "p/BUILD.py").write_text(BUILD.format(more=more))
+        (tmp_path / "p/BUILD.py").write_text(BUILD.format(more=more, tests=tests))
         (tmp_path / "p/test_it.py").write_text(test)
         for name, text in files.items():
             (tmp_path / "p" / f"{name}.py").write_text(text)
@@ -70,8 +70,6 @@ def test_exclude_and_include_decide_what_is_a_cell(analyzed: Analyzed) -> None:
         ("def test_a(): pass", 'exclude = {"worker": "oci"}', "bad-attribute", "attribute 'exclude'"),
         ("def test_a(): pass", 'exclude = [{"worker": 1}]', "bad-attribute", "attribute 'exclude'"),
         ("def test_a(): pass", 'include = [{"worker": "oci"}]', "bad-entry", "attribute 'include'"),
-        ("def test_a(): pass\ndef test_a(): pass", "", "duplicate-name", "attribute 'tests'"),
-        ("class TestX(Other):\n    def test_a(self): pass", "", "unseen-tests", "p/test_it.py:1"),
         ("def test_a(: pass", "", "syntax-error", "p/test_it.py:1"),
         ("def helper(): pass", "", "empty-test", "attribute 'tests'"),
         (
@@ -95,8 +93,9 @@ def test_what_is_refused(analyzed: Analyzed, test: str, more: str, reason: str, 
 
 
 def test_both_places_of_a_duplicate_are_named(analyzed: Analyzed) -> None:
-    with pytest.raises(LoadError, match=r"p/test_it\.py:1 and p/test_it\.py:3 both have a test 'test_a'"):
-        analyzed("def test_a(): pass\n\ndef test_a(): pass\n")
+    with pytest.raises(LoadError, match=r"p/test_it\.py:1 and p/other\.py:3 both have a test 'test_a'") as caught:
+        analyzed("def test_a(): pass\n", tests='"test_it.py", "other.py"', other="\n\ndef test_a(): pass\n")
+    assert (caught.value.reason, "attribute 'tests'" in caught.value.where) == ("duplicate-name", True)
 
 
 def test_marks_decide_before_anything_starts(analyzed: Analyzed) -> None:
@@ -128,7 +127,7 @@ def test_parameters_and_methods_are_cells(analyzed: Analyzed) -> None:
     method = cells["TestX::test_b/worker=oci"]
     assert method.cell is not None
     assert method.cell.folder == "TestX.test_b/worker=oci"
-    assert method.parameters["test"] == "p/test_it.py::TestX::test_b"
+    assert (method.parameters["module"], method.parameters["test"]) == ("p/test_it.py", "TestX::test_b")
 
 
 def test_an_update_is_in_the_inputs_of_its_cells_alone(analyzed: Analyzed) -> None:

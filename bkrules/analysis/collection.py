@@ -1,0 +1,82 @@
+"""The tests of a module as pytest collects them: the action that asks it, and what its answer means.
+
+A rule is a pure function, and which cells a matrix has must be known before anything is executed. So this action runs while its
+matrix is analysed (`Context.run`), as an ordinary action with a key and a sandbox: its answer is a function of the files it reads.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bkrules.action import Action, FileNode, HostFile, Node, Source, parameters
+from bkrules.analysis.cell_inputs import ENVIRONMENT, python_inputs
+from bkrules.analysis.context import Context
+from bkrules.analysis.pytest_settings import Settings
+from bkrules.analysis.test_marks import Mark, Test
+from bkrules.errors import LoadError
+from bkrules.resources import SIZES
+
+MNEMONIC = "CollectTests"
+_FOLDER = "collected"
+
+
+def declare(context: Context, module: str, files: Iterable[str], settings: Settings) -> Action:
+    """Declare the action that asks pytest for the tests of a module; `files` are all that its import may read."""
+    inputs = {f"src/{path}": Source(path) for path in (*files, module)}
+    runtime = {
+        name: HostFile(path) for name, path in context.machine.runtime if not name.startswith("bkrules/execution/")
+    }
+    return context.declare(
+        MNEMONIC,
+        [parameters({"module": module, **settings.parameters})],
+        {**inputs, **runtime, **python_inputs(context.machine)},
+        (f"{_FOLDER}/{module}.json",),
+        environment=ENVIRONMENT,
+        platform=context.machine.host.features,
+        memory=SIZES["small"].memory,
+        name=module,
+    )
+
+
+def tests_of(action: Action, outputs: Mapping[str, Node]) -> list[Test]:
+    """The tests in the answer to such an action.
+
+    A module that skips itself as a whole is one test that has the module's name: its cell tells why. Raises LoadError for an
+    answer that is none.
+    """
+    [node] = [outputs[name] for name in action.outputs]
+    assert isinstance(node, FileNode)
+    module = action.parameters["module"]
+    try:
+        document = json.loads(Path(node.path).read_text())
+        if document["skipped"] and not document["tests"]:
+            name = os.path.basename(module)
+            return [Test(name, 1, callable=name, item="")]
+        return [_test(one) for one in document["tests"]]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # the module could write to that file too
+        raise LoadError(
+            "collection-failed", f"the list of tests of {module} is damaged: {error!r}", where=module
+        ) from error
+
+
+def _test(document: Mapping[str, Any]) -> Test:
+    raw, line = document["item"], document["line"]
+    name = _printable(raw)
+    marks = tuple(_mark(mark, arguments, keywords, line) for mark, arguments, keywords in document["marks"])
+    return Test(name, line, marks, callable=_printable(document["callable"]), item=None if name == raw else raw)
+
+
+def _mark(name: str, arguments: str | None, keywords: str | None, line: int) -> Mark:
+    if arguments is None or keywords is None:
+        return Mark(name, line, None, None)
+    return Mark(name, line, tuple(ast.literal_eval(arguments)), ast.literal_eval(keywords))
+
+
+def _printable(text: str) -> str:
+    """A name in which each character can be printed: plugins may give ids with line breaks and worse."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)

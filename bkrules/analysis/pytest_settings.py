@@ -1,0 +1,159 @@
+"""What of a repository's own pytest configuration decides which tests there are.
+
+Cells run pytest without the repository's configuration file, which is no input of theirs. These settings and options of it hold in
+cells all the same, since they say what is a test, what it is called and what it can import.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bkrules.errors import LoadError
+
+FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
+"""Where pytest looks in a folder, the first one first."""
+COLLECTION = {
+    *("collect_imported_tests", "consider_namespace_packages", "doctest_encoding", "doctest_optionflags"),
+    *("disable_test_id_escaping_and_forfeit_all_rights_to_community_support", "empty_parameter_set_mark"),
+    *(
+        "parametrize_long_str_id_strategy",
+        "python_classes",
+        "python_functions",
+        "strict_parametrization_ids",
+        "usefixtures",
+    ),
+}
+_PATH = "pythonpath"
+_IMPORT_MODE = "--import-mode"
+_FLAGS = ("--doctest-modules", "--doctest-ignore-import-errors")
+_VALUES = ("-p", "-k", "-m", "--deselect", _IMPORT_MODE)
+_NO_PLUGIN = "no:"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`overrides` are settings as pytest's `-o` takes them, `options` words of a command line, and `paths` folders of the workspace
+    that are on Python's path.
+    """
+
+    overrides: tuple[tuple[str, str], ...] = ()
+    options: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+
+    @property
+    def plugins(self) -> tuple[str, ...]:
+        """The modules that `-p` loads."""
+        return tuple(after for word, after in zip(self.options, self.options[1:], strict=False) if word == "-p")
+
+    @property
+    def change_collection(self) -> bool:
+        """Whether a reader of syntax must know more than pytest's defaults."""
+        return bool(self.overrides) or any(not word.startswith(_IMPORT_MODE) for word in self.options)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The settings as a parameter of an action; empty when pytest has its defaults."""
+        found = {"options": list(self.options), "overrides": dict(self.overrides), "paths": list(self.paths)}
+        return {name: value for name, value in found.items() if value}
+
+
+DEFAULTS = Settings()
+
+
+def settings_of(test: str, read: Callable[[str], bytes | None]) -> Settings:
+    """The settings for the test file at that path of the workspace; `read` gives the bytes of a file, or None.
+
+    Raises LoadError for a configuration file that cannot be understood.
+    """
+    folder = os.path.dirname(test)
+    while True:
+        for name in FILES:
+            path = f"{folder}/{name}".lstrip("/")
+            data = read(path)
+            table = None if data is None else _table(path, name, data)
+            if table is not None:
+                return _settings(table, folder)
+        if not folder:
+            return DEFAULTS
+        folder = os.path.dirname(folder)
+
+
+def _table(path: str, name: str, data: bytes) -> Mapping[str, Any] | None:
+    """The settings in a file; None when it has none, so that pytest looks on."""
+    own = "pytest" in name
+    if not own and b"pytest" not in data:
+        return None
+    try:
+        text = data.decode()
+        return _toml(text, own=name != "pyproject.toml") if name.endswith(".toml") else _ini(path, text, name, own=own)
+    except (UnicodeDecodeError, ValueError) as error:
+        raise LoadError("bad-configuration", f"pytest cannot read its configuration: {error}", where=path) from error
+
+
+def _toml(text: str, *, own: bool) -> Mapping[str, Any] | None:
+    document = tomllib.loads(text)
+    found = document.get("pytest", {}) if own else document.get("tool", {}).get("pytest")
+    if found is None or own:
+        return found if isinstance(found, dict) else None
+    table = found.get("ini_options", found)
+    return table if isinstance(table, dict) else None
+
+
+def _ini(path: str, text: str, name: str, *, own: bool) -> Mapping[str, Any] | None:
+    from iniconfig import IniConfig, ParseError  # type: ignore[attr-defined,unused-ignore]
+
+    try:
+        sections = IniConfig(path, data=text)
+    except ParseError as error:
+        raise ValueError(str(error)) from error
+    section = "tool:pytest" if name == "setup.cfg" else "pytest"
+    if section in sections:
+        return dict(sections[section].items())
+    return {} if own else None
+
+
+def _settings(table: Mapping[str, Any], folder: str) -> Settings:
+    overrides = {name: _text(value) for name, value in table.items() if name in COLLECTION}
+    if _is_true(table.get("strict")) and "strict_parametrization_ids" not in table:
+        overrides["strict_parametrization_ids"] = "true"
+    given = table.get("addopts", ())
+    words = shlex.split(given) if isinstance(given, str) else [str(one) for one in given]
+    paths = table.get(_PATH, ())
+    listed = shlex.split(paths) if isinstance(paths, str) else [str(one) for one in paths]
+    below = [os.path.normpath(f"{folder}/{one}" if folder else one) for one in listed if not one.startswith("/")]
+    inside = tuple("" if one == "." else one for one in below if not one.startswith(".."))
+    return Settings(tuple(sorted(overrides.items())), tuple(_options(words)), inside)
+
+
+def _options(words: Iterable[str]) -> Iterable[str]:
+    """The words that say which tests there are."""
+    waiting = iter(words)
+    for word in waiting:
+        name, is_joined, value = word.partition("=")
+        if name in _FLAGS:
+            yield word
+        elif name in _VALUES:
+            value = value if is_joined else next(waiting, "")
+        elif word[:2] in _VALUES and not word.startswith("--"):
+            name, value = word[:2], word[2:]
+        else:
+            continue
+        if name == _IMPORT_MODE:
+            yield f"{name}={value}"
+        elif name in _VALUES and not (name == "-p" and value.startswith(_NO_PLUGIN)):
+            yield from (name, value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return shlex.join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _is_true(value: Any) -> bool:
+    return _text(value).strip().lower() in ("true", "1", "yes", "on") if value is not None else False

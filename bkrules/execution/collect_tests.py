@@ -1,0 +1,86 @@
+"""The runner of CollectTests: pytest's own list of the tests of a module, in a sandbox that shows the files of its cells."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from bkrules.action import Action, FileNode, HostFile, Node
+from bkrules.errors import ActionFailed
+from bkrules.execution.cell import ETC
+from bkrules.execution.missing_files import hint_of
+from bkrules.execution.processes import CommandSandbox
+from bkrules.execution.result import Outcome
+from bkrules.execution.runner import Workshop
+from bkrules.execution.sandbox import interpreter_links, outermost
+from bkrules.testing.collection import last_line, place_in
+
+_TESTS = "tests.json"
+
+
+def collect_tests(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
+    """Ask pytest. Raises ActionFailed when it cannot import or collect the module."""
+    folder = workshop.scratch(action)
+    out = folder / "out"
+    out.mkdir()
+    _write_etc(folder / "etc")
+    binds = [(path, path) for path in workshop.machine().binds]
+    declared = dict(action.inputs)
+    for path, node in inputs.items():
+        assert isinstance(node, FileNode)
+        source = declared[path]
+        if path.startswith("src/"):
+            _copy(node, folder / path)
+        elif path.startswith("host/") and isinstance(source, HostFile):
+            binds.append((node.path, source.path))
+    own = [(str(folder / name), f"/{name}", True) for name in ("src", "out", "etc")]
+    shown = (*((source, target, False) for source, target in outermost(binds)), *own)
+    sandbox = CommandSandbox(str(workshop.folder.root), shown, tuple(interpreter_links(workshop.machine().binds)))
+    command = [sys.executable, "-I", "-m", "bkrules.testing.collect", action.arguments[-1], f"/out/{_TESTS}"]
+    log = folder / "log"
+    code = workshop.processes.run(command, "/src", dict(action.environment), str(log), sandbox)
+    if code:
+        raise _failure(action, workshop, code, out / _TESTS, log.read_text(errors="replace"))
+    return Outcome("passed", {name: str(out / _TESTS) for name in action.outputs})
+
+
+def _write_etc(folder: Path) -> None:
+    folder.mkdir()
+    for name, text in ETC.items():
+        (folder / name).write_text(text)
+
+
+def _copy(node: FileNode, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(node.path, target)
+    target.chmod(0o755 if node.executable else 0o644)
+
+
+def _failure(action: Action, workshop: Workshop, code: int, document: Path, log: str) -> ActionFailed:
+    """What pytest said of a module that it could not collect, with its place."""
+    module = action.parameters["module"]
+    errors, missing = _said(document)
+    where, what = errors[0] if errors else (place_in(log), last_line(log) or f"exit status {code}")
+    return ActionFailed(
+        "collection-failed",
+        f"pytest cannot collect {module}: {what}",
+        where=where or f"{module}:1",
+        hint=hint_of(missing, module, workshop.out.parent),
+        log=log,
+    )
+
+
+def _said(document: Path) -> tuple[list[tuple[str, str]], list[str]]:
+    """The errors in a list of tests, each with its place, and what was not found; nothing of a file that is none."""
+    if document.is_symlink() or not document.is_file():
+        return [], []
+    try:
+        found = json.loads(document.read_text())
+        return [(str(one["where"]), str(one["what"])) for one in found["errors"]], [
+            str(one) for one in found["missing"]
+        ]
+    except (ValueError, TypeError, KeyError):
+        return [], []

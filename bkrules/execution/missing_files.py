@@ -1,0 +1,41 @@
+"""Files of the workspace that a test asked for in vain, since its cell does not have them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+_ROOT = "/src"
+
+
+def hint_of(missing: Iterable[str], module: str, root: Path) -> str:
+    """What to do about modules and files that were not found, by their names; empty when none of them is in the workspace.
+
+    `module` is the path of the file of tests in the workspace at `root`.
+    """
+    found = dict.fromkeys(path for name in missing for path in _paths(name, module) if _is_file(root, path))
+    if not found:
+        return ""
+    names = " and ".join(found)
+    return f"{names} {'is' if len(found) == 1 else 'are'} in the workspace and not in the cell: name it in the attribute 'data'"
+
+
+def _paths(name: str, module: str) -> Iterable[str]:
+    """The paths below the workspace that a name may mean: of a module, or of a file, as the test named it."""
+    if "/" in name or not all(map(str.isidentifier, name.split("."))):
+        path = os.path.normpath(f"{_ROOT}/{name}" if not name.startswith("/") else name)
+        yield os.path.relpath(path, _ROOT)
+        return
+    folder = os.path.dirname(module)
+    while True:
+        start = f"{folder}/{name.replace('.', '/')}".lstrip("/")
+        yield from (f"{start}.py", f"{start}/__init__.py")
+        if not folder:
+            break
+        folder = os.path.dirname(folder)
+    yield name  # a file without an ending
+
+
+def _is_file(root: Path, path: str) -> bool:
+    return not path.startswith("..") and (root / path).is_file()

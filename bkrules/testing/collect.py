@@ -1,0 +1,79 @@
+"""Asks pytest which tests a module has, in the sandbox of an action: `python -m bkrules.testing.collect SETTINGS OUTPUT`."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import faulthandler
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bkrules.testing import pytest_plugin
+from bkrules.testing.collection import ROOT, Faults, arguments, last_line, name_of, place_in
+
+_FINE = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+PATIENCE = 60
+"""Seconds that the import and the collection of one module may take."""
+
+
+class _Items:
+    """A pytest plugin that keeps the items that are left when all hooks have seen them."""
+
+    def __init__(self) -> None:
+        self.found: list[pytest.Item] = []
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Keep the items."""
+        self.found = list(session.items)
+
+
+def main(settings: Mapping[str, Any], output: str) -> int:
+    """Write the tests of the module that `settings` name to the file `output`, or why pytest cannot tell."""
+    faulthandler.dump_traceback_later(PATIENCE, exit=True)
+    sys.path.insert(0, ROOT)
+    sys.dont_write_bytecode = True
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    os.chdir(ROOT)
+    items, faults = _Items(), Faults()
+    words = arguments(settings, "--collect-only", "-q", settings["module"])
+    code = pytest.main(words, plugins=[pytest_plugin, faults, items])
+    document: dict[str, Any] = {
+        "tests": [_test(item, settings["module"]) for item in items.found],
+        "skipped": faults.skipped,
+        "missing": faults.missing,
+        "errors": [{"where": place_in(text), "what": last_line(text)} for text in faults.reports],
+        "code": int(code),
+    }
+    Path(output).write_text(json.dumps(document))
+    return 0 if code in _FINE and not document["errors"] else 1
+
+
+def _test(item: pytest.Item, module: str) -> dict[str, Any]:
+    name = name_of(item, module)
+    callspec = getattr(item, "callspec", None)
+    line = item.location[1]
+    return {
+        "item": name,
+        "callable": name.removesuffix(f"[{callspec.id}]") if callspec is not None else name,
+        "line": (line or 0) + 1,
+        "marks": [[mark.name, _literal(list(mark.args)), _literal(dict(mark.kwargs))] for mark in item.iter_markers()],
+    }
+
+
+def _literal(value: Sequence[object] | Mapping[str, object]) -> str | None:
+    """The arguments of a mark as a literal, or None when they are none."""
+    with contextlib.suppress(Exception):  # of a __repr__ of the workspace
+        text = repr(value)
+        if ast.literal_eval(text) == value:
+            return text
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(json.loads(sys.argv[1]), sys.argv[2]))

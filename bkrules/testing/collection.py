@@ -1,0 +1,113 @@
+"""What pytest collects from a module: shared by the cells, which run one test of it, and by the action that lists them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+ROOT = "/src"
+"""The folder in which pytest finds the files of the workspace."""
+DECLARED = ".bk-tests.json"
+"""The file below it with the names of all tests of a module, as they were declared."""
+UNUSED = ("cacheprovider", "debugging", "junitxml", "pastebin", "setuponly", "setupplan", "stepwise")
+_DOCTEST = "doctest"
+_PLACE = re.compile(
+    r"^(?:E\s+)?(?:File \"(?P<file>[^\"\n]+)\", line (?P<at>\d+)|(?P<path>[^\s:\"]+\.py):(?P<line>\d+)(?=:|$))", re.M
+)
+
+
+def arguments(settings: Mapping[str, Any], *words: str) -> list[str]:
+    """The words of pytest's command line, with the settings of the workspace that decide which tests there are."""
+    options = list(settings.get("options", ()))
+    overrides = dict(settings.get("overrides", {}))
+    if paths := settings.get("paths"):
+        overrides["pythonpath"] = " ".join(f"'{ROOT}/{path}'" for path in paths)
+    wants_doctest = any(_DOCTEST in word for word in options)
+    unused = UNUSED if wants_doctest else (*UNUSED, _DOCTEST)
+    return [
+        *(word for name in unused for word in ("-p", f"no:{name}")),
+        *("-c", "/dev/null", f"--rootdir={ROOT}", f"--confcutdir={ROOT}", "--color=no"),
+        *(word for name, value in overrides.items() for word in ("-o", f"{name}={value}")),
+        *options,
+        *words,
+    ]
+
+
+def name_of(item: pytest.Item, module: str) -> str:
+    """The part of an item's node id after the file; the whole for an item of another file."""
+    return item.nodeid.removeprefix(f"{module}::")
+
+
+class Faults:
+    """A pytest plugin that keeps what went wrong while modules were imported and collected.
+
+    `reports` are the texts of pytest, `skipped` the reason why the module is skipped as a whole. `missing` names the modules and
+    files that nobody found, by the errors that any part of a run met.
+    """
+
+    def __init__(self) -> None:
+        self.reports: list[str] = []
+        self.skipped = ""
+        self.missing: list[str] = []
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_load_initial_conftests(self) -> Generator[None]:
+        """Keep the error of a conftest.py, of which pytest says nothing to plugins otherwise."""
+        try:
+            return (yield)
+        except BaseException as error:
+            self._look_at(error)
+            raise
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Keep the reports of modules and classes that could not be collected."""
+        if report.failed:
+            self.reports.append(str(report.longrepr).strip())
+        elif report.skipped and isinstance(report.longrepr, tuple):
+            self.skipped = str(report.longrepr[2]).removeprefix("Skipped: ")
+
+    def pytest_exception_interact(self, call: pytest.CallInfo[Any]) -> None:
+        """Keep what an error says is missing."""
+        if call.excinfo is not None:
+            self._look_at(call.excinfo.value)
+
+    def _look_at(self, error: BaseException | None) -> None:
+        seen: set[int] = set()
+        while error is not None and id(error) not in seen:
+            seen.add(id(error))
+            if isinstance(error, ImportError) and error.name:
+                more = getattr(error, "name_from", None)
+                self.missing += [error.name, *([f"{error.name}.{more}"] if more else [])]
+            elif isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
+                self.missing.append(error.filename)
+            error = error.__cause__ or getattr(error, "cause", None) or error.__context__
+
+
+def place_in(text: str) -> str:
+    """`file:line` of the innermost place in a text of pytest that is a file of the workspace; empty when there is none."""
+    found = ""
+    for match in _PLACE.finditer(text):
+        path = match["file"] or match["path"]
+        if path.startswith(f"{ROOT}/") or not path.startswith(("/", "<")):
+            found = f"{path.removeprefix(f'{ROOT}/')}:{match['at'] or match['line']}"
+    return found
+
+
+def last_line(text: str) -> str:
+    """The line of a text of pytest that says what went wrong."""
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    errors = [line[2:].strip() for line in lines if line.startswith("E  ")]
+    named = [line for line in errors if re.match(r"[\w.]+(Error|Exception|Failed|Exit)\b", line)]
+    return (named or errors or lines or ["pytest says nothing"])[-1]
+
+
+def difference(collected: Sequence[str], declared: Sequence[str]) -> str:
+    """How two lists of tests differ, in one line; empty when they do not."""
+    more, fewer = (sorted(set(one) - set(other)) for one, other in ((collected, declared), (declared, collected)))
+    parts = [
+        f"{what}: {', '.join(names)}" for what, names in (("only in the cell", more), ("only declared", fewer)) if names
+    ]
+    return "; ".join(parts)
