@@ -72,6 +72,11 @@ class Shelf:
         expected = reference if ":" in reference else ""
         return read_manifest(self.manifests[reference], written(self.host, repository, reference), expected)
 
+    def referrers(self, repository: str, digest: ImageDigest) -> Manifest | None:
+        """The index of a tag, as of a registry without a list of its own."""
+        tag = digest.replace(":", "-")
+        return read_manifest(self.manifests[tag], digest) if tag in self.manifests else None
+
     def blob(self, repository: str, digest: ImageDigest, size: int) -> Iterable[bytes]:
         """The bytes of a blob."""
         self.asked.append(digest)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from bkrules import errors
 from bkrules.commands.arguments import add_execution, command, nothing, options_of
 from bkrules.errors import BkError, UsageError
-from bkrules.images.destination import REGISTRY, address
+from bkrules.images.destination import REGISTRY, address, check_places
 from bkrules.images.reference import ALL, Reference, parse_reference
 
 if TYPE_CHECKING:
@@ -51,6 +51,11 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--update", action="store_true", help="for sync: pin what tags are now")
     parser.add_argument("--platform", default=ALL, help="for references: linux/amd64, or all (default: %(default)s)")
+    parser.add_argument(
+        "--referrers",
+        action="store_true",
+        help="for references: also copy what refers to the images, such as signatures, and what they refer to",
+    )
     parser.add_argument("--port", type=int, default=5000, help="for serve: on 127.0.0.1 (default: %(default)s)")
     add_execution(parser)
 
@@ -61,6 +66,8 @@ def _mirror(arguments: argparse.Namespace) -> int:
         raise UsageError("usage", f"bk mirror {arguments.what}: {references[0]!r} is no target pattern")
     if address(arguments.to) and arguments.what != "sync":
         raise UsageError("usage", f"bk mirror {arguments.what}: --to must be a folder, but is {arguments.to}")
+    if arguments.referrers and not references:
+        raise UsageError("usage", "bk mirror: --referrers goes with references alone, as in host/repository:tag")
     if references:
         return _copy([_reference(text) for text in references], arguments)
     return {"sync": _sync, "verify": _verify, "serve": _serve}[arguments.what](arguments)
@@ -81,7 +88,7 @@ def _copy(references: Sequence[Reference], arguments: argparse.Namespace) -> int
     if not arguments.to:
         raise UsageError("usage", "bk mirror sync: --to says where references are copied to")
     with opened(arguments.to) as destination:
-        digests, copied = copy_references(references, destination, arguments.platform)
+        digests, copied = copy_references(references, destination, arguments.platform, referrers=arguments.referrers)
     for reference in references:
         print(f"{reference} {digests[reference]}")
     print(f"{len(references)} images, {copied >> 20} MiB copied to {arguments.to}")
@@ -236,14 +243,19 @@ def _build(arguments: argparse.Namespace, *more: str) -> tuple[str, dict[Referen
         print(summarize(result, analysis.out))
         raise BkError("not-built", "the mirror's images could not be built", hint="what failed is above")
     made = {one.action.id: one for one in result.results}
-    images = {}
+    images: dict[Reference, DirectoryNode] = {}
+    owners: dict[Reference, object] = {}
     for label in analysis.targets.wanted:
         for provider in analysis.actions.providers[label]:
             if isinstance(provider, MirrorInfo):
                 for reference, output in provider.images.items():
                     node = made[output.producer].outputs[output.path]
                     assert isinstance(node, DirectoryNode)
-                    images[reference] = node
+                    if images.setdefault(reference, node).digest != node.digest:
+                        problem = f"{owners[reference]} and {label} have two images for {reference}"
+                        raise UsageError("one-place", problem, hint="name one of the two targets")
+                    owners.setdefault(reference, label)
+    check_places(images)
     files = [node for one in result.results if str(one.action.label) in more for node in one.outputs.values()]
     return next((node.path for node in files if isinstance(node, FileNode)), ""), images
 

@@ -58,6 +58,33 @@ class Copier:
             place.put_manifest(manifest)
         return top
 
+    def referrers(
+        self, source: Source, repository: str, top: Manifest, place: Place
+    ) -> Iterator[tuple[ImageDigest, Manifest]]:
+        """Copy what refers to the manifests of an image, and what they refer to: signatures, inventories, and those of these.
+
+        Each manifest that something refers to, with the index of what does; the index belongs under its `referrers_tag`.
+        Raises ActionFailed.
+        """
+
+        def fetch(entry: Descriptor) -> Manifest:
+            return source.manifest(repository, entry.digest)
+
+        waiting, seen = [top], {top.digest}
+        while waiting:
+            for manifest in closure(waiting.pop(), fetch):
+                found = source.referrers(repository, manifest.digest)
+                more = [*(found.entries if found else ()), *([manifest.subject] if manifest.subject else ())]
+                for entry in more:
+                    if entry.digest not in seen:
+                        seen.add(entry.digest)
+                        if len(seen) > MOST_MANIFESTS:
+                            raise bad(top.where, f"more than {MOST_MANIFESTS} manifests refer to it")
+                        waiting.append(self.image(source, repository, entry.digest, place))
+                if found is not None and found.entries:
+                    place.put_manifest(found)
+                    yield manifest.digest, found
+
     def _blob(self, source: Source, repository: str, place: Place, blob: Descriptor) -> Future[None]:
         key = (place, blob.digest, blob.size)
         with self._lock:

@@ -6,21 +6,21 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 
 from bkrules.images.destination import Destination, check_places
-from bkrules.images.protocol import Source
+from bkrules.images.protocol import Source, referrers_tag
 from bkrules.images.reference import ALL, Reference
 
 _AT_ONCE = 4
 
 
 def copy_references(
-    references: Sequence[Reference], destination: Destination, platform: str
+    references: Sequence[Reference], destination: Destination, platform: str, *, referrers: bool = False
 ) -> tuple[dict[Reference, str], int]:
     """Copy what the destination does not have as the registries have it now; all digests, and how many bytes were copied.
 
     Raises ActionFailed, or UsageError for two references with one place.
     """
     check_places(references)
-    digests = _unmoved(references, destination) if platform == ALL else {}
+    digests = _unmoved(references, destination) if platform == ALL and not referrers else {}
     missing = [reference for reference in references if reference not in digests]
     if not missing:
         return digests, 0
@@ -30,7 +30,7 @@ def copy_references(
         hosts = {reference.host for reference in missing}
         clients = {host: stack.enter_context(closing(RegistryClient(host))) for host in hosts}
         sources = {one: (clients[one.host], one.repository, one.tag) for one in missing}
-        copied, size = copy_all(sources, destination, platform)
+        copied, size = copy_all(sources, destination, platform, referrers=referrers)
     return {**digests, **copied}, size
 
 
@@ -43,10 +43,15 @@ def _unmoved(references: Sequence[Reference], destination: Destination) -> dict[
 
 
 def copy_all(
-    sources: Mapping[Reference, tuple[Source, str, str]], destination: Destination, platform: str = ALL
+    sources: Mapping[Reference, tuple[Source, str, str]],
+    destination: Destination,
+    platform: str = ALL,
+    *,
+    referrers: bool = False,
 ) -> tuple[dict[Reference, str], int]:
     """Copy images, each a tag or digest in a repository of a source; their digests, and how many bytes were copied.
 
+    With `referrers`, what refers to them is copied too, and what they refer to.
     Raises ActionFailed, or UsageError for two references with one place.
     """
     check_places(sources)
@@ -58,7 +63,11 @@ def copy_all(
 
         def one(reference: Reference) -> str:
             source, repository, name = sources[reference]
-            manifest = copier.image(source, repository, name, destination.place(reference), platform)
+            place = destination.place(reference)
+            manifest = copier.image(source, repository, name, place, platform)
+            if referrers:
+                for digest, index in copier.referrers(source, repository, manifest, place):
+                    destination.tag(Reference(reference.host, reference.repository, referrers_tag(digest)), index)
             if destination.tagged(reference) != manifest.digest:
                 destination.tag(reference, manifest)
             return manifest.digest

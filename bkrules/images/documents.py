@@ -346,6 +346,12 @@ def read_index(data: bytes, where: str, expected: str = "") -> Manifest:
     return found
 
 
+def joined_index(entries: Sequence[Mapping[str, Any]], where: str) -> Manifest:
+    """Return an index of these descriptors. Raises ActionFailed when that is too large."""
+    document = {"schemaVersion": 2, "mediaType": INDEXES[0], "manifests": list(entries)}
+    return read_index(json.dumps(document, separators=(",", ":")).encode(), where)
+
+
 def read_config(data: bytes, where: str) -> Config:
     """Return the configuration of an image. Raises ActionFailed."""
     fields = _Object(read_json(data, where), where, "", _CONFIG)

@@ -58,6 +58,10 @@ class LayoutSource:
             while piece := file.read(_PIECE):
                 yield piece
 
+    def referrers(self, repository: str, digest: ImageDigest) -> Manifest | None:
+        """None: a layout has one image, and nothing that refers to it."""
+        return None
+
     def _manifest(self, digest: ImageDigest) -> Manifest:
         self.file(digest)
         return read_manifest(self._read(f"blobs/{digest.path}"), f"{self.host}: manifest {digest}", digest)

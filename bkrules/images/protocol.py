@@ -40,6 +40,11 @@ def written(host: str, repository: str, reference: str) -> str:
     return f"{host}/{repository}{'@' if ':' in reference else ':'}{reference}"
 
 
+def referrers_tag(digest: ImageDigest) -> str:
+    """Return the tag of the index of what refers to a manifest, where a registry has no such list of its own."""
+    return digest.replace(":", "-")
+
+
 class Source(Protocol):
     """Where images come from: a registry, or a layout. `host` is what it is called in errors."""
 
@@ -50,6 +55,9 @@ class Source(Protocol):
 
     def blob(self, repository: str, digest: ImageDigest, size: int) -> Iterable[bytes]:
         """The bytes of a blob, never more than `size`. Raises ActionFailed, at the end when they are not those of the digest."""
+
+    def referrers(self, repository: str, digest: ImageDigest) -> Manifest | None:
+        """The index of what refers to a manifest; None when nothing does. Raises ActionFailed."""
 
 
 class Place(ABC):

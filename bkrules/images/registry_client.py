@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
@@ -21,8 +22,8 @@ from urllib3.exceptions import HTTPError
 from bkrules.errors import ActionFailed
 from bkrules.images.digests import ImageDigest
 from bkrules.images.docker_auth import Credentials, credentials
-from bkrules.images.documents import Manifest, read_manifest
-from bkrules.images.protocol import ACCEPT, authorities, is_loopback, server, written
+from bkrules.images.documents import INDEXES, MANIFEST_LIMIT, Manifest, joined_index, read_index, read_manifest
+from bkrules.images.protocol import ACCEPT, authorities, is_loopback, referrers_tag, server, written
 
 _AGAIN = (408, 429, 500, 502, 503, 504)
 _TRIES = 5
@@ -30,6 +31,7 @@ _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 30.0
 _TIMEOUT = (10.0, 60.0)  # to connect, and between two pieces of a body
 _PIECE = 1 << 20
+_PAGES = 100
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,47 @@ class RegistryClient:
 
     def manifest(self, repository: str, reference: str) -> Manifest:
         """The manifest of a tag or a digest. Raises ActionFailed when there is none, or when its bytes are others."""
-        answer = self._ask("GET", repository, f"manifests/{reference}", {"Accept": ACCEPT})
-        found = f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
+        answer, data = self._document(repository, f"manifests/{reference}", ACCEPT)
+        found = f"sha256:{hashlib.sha256(data).hexdigest()}"
         expected = reference if ":" in reference else answer.headers.get("Docker-Content-Digest", found)
         if found != expected:
             raise self._error(repository, f"the manifest {reference} has the digest {found} and not {expected}")
-        return read_manifest(answer.content, written(self.host, repository, reference))
+        return read_manifest(data, written(self.host, repository, reference))
+
+    def referrers(self, repository: str, digest: ImageDigest) -> Manifest | None:
+        """The index of what refers to a manifest, of the registry or of the tag that stands for it; None when nothing does.
+
+        https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers. Raises ActionFailed.
+        """
+        where = f"{written(self.host, repository, digest)}: its referrers"
+        path: str | Callable[[], str] = f"referrers/{digest}"
+        entries: list[Mapping[str, Any]] = []
+        for _ in range(_PAGES):
+            answer, data = self._document(repository, path, INDEXES[0], expected=(400, 404, 405))
+            if answer.status_code >= 300:
+                tag = f"manifests/{referrers_tag(digest)}"
+                answer, data = self._document(repository, tag, INDEXES[0], expected=(404,))
+                return read_index(data, where) if answer.status_code < 300 else None
+            index = read_index(data, where)
+            entries += (entry.raw for entry in index.entries)
+            following = answer.links.get("next", {}).get("url")
+            if not following:
+                return index if len(entries) == len(index.entries) else joined_index(entries, where)
+            path = partial(urljoin, answer.url, following)
+        raise self._error(repository, f"the referrers of {digest} have more than {_PAGES} pages")
+
+    def _document(
+        self, repository: str, path: str | Callable[[], str], accept: str, expected: Collection[int] = ()
+    ) -> tuple[requests.Response, bytes]:
+        """An answer with its bytes, or of what is larger than a manifest only the beginning."""
+        for attempt in range(_TRIES):
+            with self._ask("GET", repository, path, {"Accept": accept}, stream=True, expected=expected) as answer:
+                try:
+                    return answer, answer.raw.read(MANIFEST_LIMIT + 1, decode_content=True)
+                except (HTTPError, OSError) as error:
+                    problem = str(error)
+            time.sleep(_FIRST_WAIT * 2**attempt)
+        raise self._error(repository, f"{path if isinstance(path, str) else 'referrers'}: {problem}, {_TRIES} times")
 
     def blob(self, repository: str, digest: ImageDigest, size: int) -> Iterator[bytes]:
         """The bytes of a blob, piece by piece. A connection that ends is taken up again where it ended.

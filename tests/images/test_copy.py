@@ -10,10 +10,12 @@ from shelf import CONFIG, Shelf, name_of
 
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
-from bkrules.errors import ActionFailed
+from bkrules.errors import ActionFailed, UsageError
 from bkrules.execution.pull_image import LayoutPlace
 from bkrules.images import documents, layout
 from bkrules.images.copy import Copier
+from bkrules.images.copy_all import copy_all, copy_references
+from bkrules.images.destination import Folder
 from bkrules.images.digests import ImageDigest
 from bkrules.images.protocol import Place
 from bkrules.images.reference import ALL, Reference
@@ -275,3 +277,45 @@ def test_schema_1_is_refused_by_name(shelf: Shelf, kept: Path) -> None:
     for more in kinds:
         shelf.put({**signed, **more})
         refused(shelf, kept, "it is a manifest of schema 1, which bk does not copy")
+
+
+def test_what_refers_to_an_image_is_copied_by_option(shelf: Shelf, kept: Path) -> None:
+    """A signature of a platform's manifest, and one of that signature; and what an image itself refers to."""
+    base = shelf.put(shelf.image(b"base"), "base")
+    image = shelf.put(shelf.image(b"image", subject=base), "image")
+    shelf.put(shelf.index(image))
+    signature = shelf.put(shelf.image(b"signature", subject=image), "signature")
+    second = shelf.put(shelf.image(b"second", subject=signature), "second")
+    for one, of in ((signature, image), (second, signature)):
+        shelf.put(shelf.index(one), of["digest"].replace(":", "-"))
+    reference = Reference("a.example", NAME, "1")
+    destination = Folder(Tree(kept))
+    copy_all({reference: (shelf, NAME, "1")}, destination)
+    assert not {b"base", b"signature", b"second"} & blobs(kept)
+    copy_all({reference: (shelf, NAME, "1")}, destination, referrers=True)
+    assert {b"base", b"image", b"signature", b"second"} < blobs(kept)
+    tags = {tag for _, tag in Tree(kept).references()}
+    assert tags == {"1", *(one["digest"].replace(":", "-") for one in (image, signature))}
+
+
+def test_manifests_that_refer_to_each_other_are_copied_once(shelf: Shelf, kept: Path) -> None:
+    """Which no digest allows, but a list of referrers does."""
+    one = shelf.put(shelf.image(b"one"))
+    two = shelf.put(shelf.image(b"two"), "two")
+    shelf.put(shelf.index(two, one), one["digest"].replace(":", "-"))
+    shelf.put(shelf.index(one, two), two["digest"].replace(":", "-"))
+    copy_all({Reference("a.example", NAME, "1"): (shelf, NAME, "1")}, Folder(Tree(kept)), referrers=True)
+    assert {b"one", b"two"} < blobs(kept)
+
+
+@pytest.mark.parametrize("host", ["b.example", "a.example:5000"])
+def test_two_references_with_one_place_are_refused(shelf: Shelf, kept: Path, host: str) -> None:
+    shelf.put(shelf.image(b"one"))
+    both = [Reference("a.example", NAME, "1"), Reference(host, NAME, "1")]
+    with pytest.raises(UsageError, match=f"a.example/{NAME}:1 and {host}/{NAME}:1 have the same place") as caught:
+        copy_all(dict.fromkeys(both, (shelf, NAME, "1")), Folder(Tree(kept)))
+    assert caught.value.exit_code == 2
+    with pytest.raises(UsageError):
+        copy_references(both, Folder(Tree(kept)), ALL)
+    assert not kept.exists()
+    copy_all(dict.fromkeys((both[0], Reference(host, NAME, "2")), (shelf, NAME, "1")), Folder(Tree(kept)))

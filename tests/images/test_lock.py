@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bkrules.errors import LoadError
+from bkrules.images import lock
+from bkrules.images.digests import ImageDigest
+from bkrules.images.lock import Pin
+
+ONE = ImageDigest.of_hash("1" * 64)
+NAME = "a.example/x:1"
+
+
+def test_pins_are_read_as_they_were_written(tmp_path: Path) -> None:
+    pins = {NAME: Pin(ONE, {"linux/amd64": ONE})}
+    lock.write(f"{tmp_path}/bk.lock", pins)
+    assert lock.read(f"{tmp_path}/bk.lock") == pins
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "null",
+        "[]",
+        "<html>",
+        "[" * 100_000,
+        "\udcff",
+        '{"version": 1}',
+        '{"version": 1, "images": null}',
+        '{"version": 1, "images": []}',
+        '{"version": 1, "images": {"x": null}}',
+        '{"version": 1, "images": {"x": {"digest": null, "platforms": {}}}}',
+        '{"version": 1, "images": {"x": {"digest": 7, "platforms": {}}}}',
+        f'{{"version": 1, "images": {{"x": {{"digest": "{ONE}"}}}}}}',
+        f'{{"version": 1, "images": {{"x": {{"digest": "{ONE}", "platforms": [["a", "b"]]}}}}}}',
+        '{"version": 1, "images": {"x": {"digest": "sha256:../../x", "platforms": {}}}}',
+        f'{{"version": 1, "images": {{"x": {{"digest": "{ONE}", "platforms": {{"a": "latest"}}}}}}}}',
+        f'{{"version": 1, "images": {{"x": {{"digest": "sha512:{"0" * 128}", "platforms": {{}}}}}}}}',
+        '{"version": 1, "version": 1, "images": {}}',
+    ],
+)
+def test_a_lock_that_is_none_of_bk_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "bk.lock").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(LoadError, match=r"bk\.lock cannot be read") as caught:
+        lock.read(f"{tmp_path}/bk.lock")
+    assert caught.value.where == "bk.lock:1"
