@@ -35,6 +35,8 @@ class Wire(io.RawIOBase):
     def __init__(self, sock: Socket, limits: Limits) -> None:
         self.socket = sock
         self.watch = Watch(limits)
+        self.is_muted = False
+        """Whether nothing is read, as at the end."""
         self._in_body = False
         self._came = self._payload = 0
 
@@ -59,6 +61,8 @@ class Wire(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Read what has come, or wait for it. Raises TooSlow, BadAnswer or OSError."""
+        if self.is_muted:
+            return 0
         watch = self.watch
         began = time.monotonic()
         self.socket.settimeout(watch.patience())
@@ -144,27 +148,8 @@ class Stream(io.BufferedReader):
         """Whether nothing is left that has been read from the socket already."""
         wire = self.raw
         assert isinstance(wire, Wire)
-        held, wire.socket = wire.socket, _Nothing()
+        wire.is_muted = True
         try:
             return not self.peek(1)
         finally:
-            wire.socket = held
-
-
-class _Nothing:
-    """A socket at its end."""
-
-    def recv_into(self, buffer: Any, /) -> int:
-        return 0
-
-    def send(self, data: Any, /) -> int:
-        return 0
-
-    def settimeout(self, seconds: float | None, /) -> None:
-        pass
-
-    def fileno(self) -> int:
-        return -1
-
-    def close(self) -> None:
-        pass
+            wire.is_muted = False

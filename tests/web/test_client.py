@@ -243,6 +243,16 @@ def test_a_connection_is_kept_and_replaced_when_it_was_closed() -> None:
         assert server.connections == 2
 
 
+def test_a_kept_connection_outlives_the_limits_of_its_last_request() -> None:
+    client = HttpClient(ssl.create_default_context, Proxies({}))
+    with contextlib.closing(client), peer(lambda connection, _head: connection.sendall(reply(404, b"a"))) as server:
+        for _ in range(3):
+            with client.request("GET", server.url, limits=Limits(total=0.2)) as response:
+                assert response.status == 404
+            time.sleep(0.3)
+        assert server.connections == 1
+
+
 def test_bytes_that_nobody_asked_for_are_no_answer() -> None:
     """A server that sends two answers to one request would else answer the next one with what it likes."""
     client = HttpClient(ssl.create_default_context, Proxies({}))
