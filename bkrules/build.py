@@ -198,7 +198,8 @@ def _execute(
         analysis.selected,
         analysis.left_out,
     )
-    artifacts.write(build, analysis.targets.asked, analysis.out)
+    artifacts.write(build, analysis.targets.asked, analysis.out, execution.digests)
+    execution.digests.save()
     return build
 
 

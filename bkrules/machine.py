@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,14 @@ from shutil import which
 from typing import Any
 
 import bkrules
+from bkrules import stamps
 from bkrules.cache import atomic
 from bkrules.errors import MachineLacks
 from bkrules.observed import note_for_all
 from bkrules.plugin.host import Host, probe
 
+_LINKER = ("/etc/ld.so.cache", "/etc/ld.so.preload")
+"""What else decides which libraries the dynamic linker loads."""
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 IN_CELLS = (
     "audit",
@@ -130,10 +134,13 @@ def _closure(binaries: tuple[str, ...], store: str) -> tuple[str, ...]:
     known = _remembered(memory)
     if known is not None and known["for"] == list(binaries):
         return tuple(known["libraries"])
+    moment = time.time_ns()
+    before = {path: stamps.of(note_for_all(path)) for path in [*binaries, *_LINKER]}
     libraries = _ask_linker(binaries)
-    stamps = {path: _stamp(path) for path in [*binaries, *libraries]}
-    record = {"for": binaries, "libraries": libraries, "stamps": stamps}
-    atomic.write(memory, json.dumps(record).encode())
+    before |= {path: stamps.of(note_for_all(path)) for path in libraries}
+    if not any(stamps.is_racy(stamp, moment) for stamp in before.values()):
+        record = {"for": binaries, "libraries": libraries, "stamps": before}
+        atomic.write(memory, json.dumps(record).encode())
     return tuple(libraries)
 
 
@@ -141,16 +148,14 @@ def _remembered(path: str) -> dict[str, Any] | None:
     try:
         with open(path) as file:
             record: dict[str, Any] = json.load(file)
-        if all(_stamp(name) == stamp for name, stamp in record["stamps"].items()):
-            return record
-    except (OSError, ValueError, KeyError):
+        for name, stamp in record["stamps"].items():
+            if stamps.of(note_for_all(name)) != (stamp and tuple(stamp)):
+                return None
+        if not record["stamps"].keys() >= {*record["for"], *record["libraries"], *_LINKER}:
+            return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return None
-
-
-def _stamp(path: str) -> list[int]:
-    found = os.stat(note_for_all(path))
-    return [found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino]
+    return record
 
 
 def _ask_linker(binaries: Iterable[str]) -> list[str]:

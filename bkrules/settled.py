@@ -1,23 +1,22 @@
 """The packages that need not be looked at again, when something has changed elsewhere.
 
-`unchanged.py` knows what `stat` said of every file when this command line was last answered, and which of them differ now. A
-package is settled when all its actions were cached, and each file of the workspace that was looked at for it was older than the
-build. As long as all that was looked at and its outputs in `bk-out` are as they were, and what it uses is settled too, its targets
-are neither loaded nor analysed nor looked up: their results are those of before. What a changed package uses is analysed with it.
+`unchanged.py` knows the stamp of every file when this command line was last answered, and which of them differ now. A package is
+settled when all its actions were cached, and each file that was looked at for it was older than the build. As long as all that was
+looked at and its outputs in `bk-out` are as they were, and what it uses is settled too, its targets are neither loaded nor analysed
+nor looked up: their results are those of before. What a changed package uses is analysed with it.
 """
 
 from __future__ import annotations
 
-import time
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-from bkrules import digest, observed, unchanged
+from bkrules import digest, observed, stamps, unchanged
 from bkrules.label import Label
-from bkrules.unchanged import Stamp
+from bkrules.stamps import FIELDS, MISSING, Stamp
 
 UNSETTLED = -1
 
@@ -41,7 +40,8 @@ class Settled:
         self, folders: list[unchanged.Folder], changed: set[int], for_all: bytes, packages: Mapping[str, unchanged.Kept]
     ) -> None:
         self._folders = folders
-        self._changed = changed
+        self._renewed: dict[Stamp | None, Stamp | None] = {}
+        self._changed = changed - self._relinked(changed)
         self.for_all = _numbers(for_all)
         self.packages = {name: Package(*fields) for name, fields in packages.items()}
         self.same = self._same()
@@ -94,11 +94,37 @@ class Settled:
         """The files of packages that are as they were, and those that all rest on, with the stamps they had before this build."""
         groups = (self.for_all, *(_numbers(self.packages[name].files) for name in self.same))
         for number in {number for numbers in groups for number in numbers}:
-            yield self._files[number]
+            path, stamp = self._files[number]
+            yield path, self._renewed.get(stamp, stamp)
 
     def paths(self, numbers: Iterable[int]) -> list[str]:
         """The paths of files by their numbers."""
         return [self._files[number][0] for number in numbers]
+
+    def _relinked(self, changed: set[int]) -> set[int]:
+        """Of files that changed, the blobs that have the bytes that they had: hard links to them came or went.
+
+        Only reading a blob again tells that from a write.
+        """
+        touched = {number: now for number in changed if (now := self._touched(number)) is not None}
+        if not touched:
+            return set()
+        names = {stamp: path.rpartition("/")[2] for path, stamp in self._files if stamp is not None and "/cas/" in path}
+        for number, now in touched.items():
+            before = self._files[number][1]
+            if before in names and before not in self._renewed and _hash(self._files[number][0]) == names[before]:
+                self._renewed[before] = before if stamps.is_young(now) else now
+        return {number for number in touched if self._files[number][1] in self._renewed}
+
+    def _touched(self, number: int) -> Stamp | None:
+        """The stamp of a file of which nothing but the ctime is another one than before."""
+        path, before = self._files[number]
+        now = stamps.of(path) if before is not None else None
+        return now if now is not None and before is not None and now[1:] == before[1:] else None
+
+    def holds(self, numbers: Iterable[int]) -> bool:
+        """Whether none of these files has changed."""
+        return self._changed.isdisjoint(numbers)
 
     @cached_property
     def _files(self) -> list[tuple[str, Stamp | None]]:
@@ -126,9 +152,8 @@ def before() -> Settled | None:
     if unchanged.last is None:
         return None
     folders, changed, for_all, packages = unchanged.last
-    if not changed.isdisjoint(_numbers(for_all)):
-        return None
-    return Settled(folders, changed, for_all, packages)
+    known = Settled(folders, changed, for_all, packages)
+    return known if known.holds(_numbers(for_all)) else None
 
 
 def members(targets: Iterable[Label], actions: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -156,8 +181,8 @@ def keep(
     fresh = {name: [*noted.get(name, ()), *seen.get(name, Seen()).outputs] for name in (noted.keys() | seen) - same}
     if text is None and not any(seen.get(name, Seen()).settled for name in fresh if name != observed.WALK):
         return  # what was kept before says as much
-    book.stamp([for_all, *fresh.values()])
-    if book.is_torn or book.is_young(for_all):
+    book.enter([for_all, *fresh.values()])
+    if book.is_young(for_all):
         return
     young = {name for name, paths in fresh.items() if book.is_young(paths)}
     text = None if young else text
@@ -179,55 +204,51 @@ def keep(
 
 
 class _Book:
-    """Files with what `stat` says of them, numbered."""
+    """Files with their stamps, numbered: those of this build's first look, and those that it has taken over from the last one."""
 
     def __init__(self, root: str, cache: str, old: Settled | None) -> None:
-        self._root = f"{root}/"
         self._outputs = f"{root}/bk-out/"
-        self._stores = (f"{cache}/ac/", f"{cache}/cas/")
+        self._results, self._blobs = f"{cache}/ac/", f"{cache}/cas/"
         self._old = dict(old.carried()) if old else {}
         self._vouched = old.vouched if old else {}
         self._stamps: dict[str, Stamp | None] = {}
+        self._number: dict[str, int] = {}
         self._kept: list[unchanged.Folder] = []
-        self.is_torn = False
 
-    def stamp(self, groups: Iterable[Iterable[str]]) -> None:
-        """Look at all these files, and at those that are carried over as far as their folder does not vouch for them.
-
-        When one of the latter is other than it was, the book `is_torn`.
-        """
-        folders: dict[str, dict[str, None]] = {}
-        for paths in (*groups, self._old):
+    def enter(self, groups: Iterable[Iterable[str]]) -> None:
+        """Enter all these files, and those that are taken over."""
+        self._stamps = dict(self._old)
+        for paths in groups:
             for path in paths:
-                folder = path[: path.rindex("/") + 1] if path.startswith(self._stores) else ""
-                folders.setdefault(folder, {})[path] = None
-        now = time.time_ns()
+                if path not in self._stamps:
+                    self._stamps[path] = observed.first(path)
+        shown = {stamp for path, stamp in self._stamps.items() if path.startswith(self._outputs)}
+        folders: dict[str, list[str]] = {"": []}
+        for path, stamp in self._stamps.items():
+            # A blob may be written to in place, which its folder does not show. A hard link to it that is looked at does.
+            may_vouch = path.startswith(self._results) or (path.startswith(self._blobs) and stamp in shown)
+            folders.setdefault(path[: path.rindex("/") + 1] if may_vouch else "", []).append(path)
         for folder, paths in folders.items():
-            own = unchanged.stamp(folder) if folder else None  # looked at before what is in it
-            trusted = not folder or (own is not None and own == self._vouched.get(folder))
-            for path in paths:
-                if trusted and path in self._old:
-                    self._stamps[path] = self._old[path]
-                else:
-                    self._stamps[path] = unchanged.stamp(path)
-                    self.is_torn |= path in self._old and self._old[path] != self._stamps[path]
-            packed = array("q", [number for path in paths for number in self._stamps[path] or unchanged.MISSING])
+            packed = array("q", [number for path in paths for number in self._stamps[path] or MISSING])
             names = unchanged.BETWEEN.join(path[len(folder) :] for path in paths)
-            vouched = own if own and now - own[0] > unchanged.RACY_NS else None
-            self._kept.append((folder, vouched, names, packed.tobytes()))
-        self._number = {path: number for number, path in enumerate(self._stamps)}
+            self._kept.append((folder, self._own(folder, paths) if folder else None, names, packed.tobytes()))
+            for path in paths:
+                self._number[path] = len(self._number)
+
+    def _own(self, folder: str, paths: Iterable[str]) -> Stamp | None:
+        """The stamp of a folder of the cache from before these were looked at, when nothing has come or gone since then."""
+        own = observed.first_of_store(folder)
+        if stamps.is_young(own):
+            return None
+        if own != self._vouched.get(folder):
+            for path in paths:
+                if path in self._old and stamps.of(path) != self._old[path]:
+                    return None
+        return own
 
     def is_young(self, paths: Iterable[str]) -> bool:
-        """Whether one of these is a file of the workspace that may have changed since this process began."""
-        youngest = unchanged.BEGAN - unchanged.RACY_NS
-        stamps = self._stamps
-        return any(
-            (stamp := stamps[path]) is not None
-            and stamp[0] > youngest
-            and path.startswith(self._root)
-            and not path.startswith(self._outputs)
-            for path in paths
-        )
+        """Whether one of these may have changed since this process began. Results in the cache are never written to."""
+        return any(stamps.is_young(self._stamps[path]) and not path.startswith(self._results) for path in paths)
 
     def numbers(self, paths: Iterable[str]) -> bytes:
         """The numbers of files."""
@@ -238,13 +259,19 @@ class _Book:
         return self._kept
 
 
+def _hash(path: str) -> str:
+    try:
+        return digest.of_file(path).hash
+    except OSError:
+        return ""
+
+
 def _numbers(packed: bytes) -> array[int]:
     return array("I", packed)
 
 
 def _unpacked(folder: unchanged.Folder) -> Iterator[tuple[str, Stamp | None]]:
-    name, _, names, stamps = folder
-    numbers = iter(memoryview(stamps).cast("q"))
-    for one, *found in zip(names.split(unchanged.BETWEEN), numbers, numbers, numbers, strict=True):
-        stamp = (found[0], found[1], found[2])
-        yield name + one, None if stamp == unchanged.MISSING else stamp
+    name, _, names, packed = folder
+    each = zip(*[iter(memoryview(packed).cast("q"))] * FIELDS, strict=True)
+    for one, stamp in zip(names.split(unchanged.BETWEEN), each, strict=True):
+        yield name + one, None if stamp == MISSING else stamp

@@ -1,10 +1,10 @@
 """The shortest way to an answer: when nothing that it depends on has changed since it was last given, it is given again.
 
 Only a build in which every result came from the cache leaves such an answer. It holds for the same command line in the same folder,
-as long as `stat` says the same of every file and folder that the build looked at: build files, sources, tools, interpreter and
-libraries, bk's own code, cache entries with their blobs, and the outputs in `bk-out`. Entries and blobs are never written to, so a
-folder of the cache in which nothing came or went vouches for those in it. When something has changed, `settled.py` says what need
-not be looked at again all the same.
+as long as every file and folder that the build looked at has the stamp (`stamps.py`) of then: build files, sources, tools,
+interpreter and libraries, bk's own code, blobs of the cache, and the outputs in `bk-out`. A folder of the cache in which nothing
+came or went vouches for the results in it, which say nothing that the answer does not say itself, and for the blobs whose hard
+links in `bk-out` are looked at anyway. When something has changed, `settled.py` says what need not be looked at again all the same.
 
 This module is imported before anything else, so it imports next to nothing.
 """
@@ -16,13 +16,13 @@ import os
 import sys
 import time
 
-FORMAT = 3
+from bkrules import stamps
+from bkrules.stamps import FIELDS, MISSING, MOST, Stamp
+
+FORMAT = 4
 COMMANDS = ("build", "test")
-RACY_NS = 2_000_000_000
-"""How young a file may be for `stat` to tell nothing: it can change once more without its time changing."""
 SECONDS = "\0"
 BETWEEN = "\0"
-_MOST = (1 << 63) - 1
 _FOLDER = "bk-out/.state/answers"
 _MARKER = "WORKSPACE.py"
 _VARIABLES = ("PATH", "HOME", "XDG_CACHE_HOME")
@@ -32,14 +32,11 @@ _FACTS = ("/proc/filesystems", "/proc/sys/user/max_user_namespaces", "/proc/self
 _MOUNTS = "/proc/self/mountinfo"
 _KEPT = 64
 
-Stamp = tuple[int, int, int]
-MISSING: Stamp = (-1, -1, -1)
 Folder = tuple[str, Stamp | None, str, bytes]
 """A folder of the disk cache or nothing, its own stamp when that vouches for what is in it, names, and a stamp for each."""
 Kept = tuple[tuple[str, ...], int, float, str, bytes]
 """What is kept of a package: see `settled.Package`, whose fields these are."""
 
-BEGAN = time.time_ns()
 last: tuple[list[Folder], set[int], bytes, dict[str, Kept]] | None = None
 
 
@@ -69,25 +66,32 @@ def answer(argv: list[str], began: float) -> int | None:
 
 
 def _changed(folders: list[Folder]) -> set[int]:
-    """The files of which `stat` says something else now, as numbers: they are counted through all folders."""
+    """The files that have another stamp now, as numbers: they are counted through all folders."""
     stat = os.stat
     changed = set()
     start = 0
-    for folder, vouched, names, stamps in folders:
-        numbers = memoryview(stamps).cast("q")
-        count = len(numbers) // 3
-        if vouched is None or stamp(folder) != vouched:
-            rows = zip(names.split(BETWEEN), numbers[::3], numbers[1::3], numbers[2::3], strict=True)
-            for number, (name, modified, size, inode) in enumerate(rows, start):
+    for folder, vouched, names, packed in folders:
+        numbers = memoryview(packed).cast("q")
+        if vouched is None or stamps.of(folder) != vouched:
+            each = zip(*[iter(numbers)] * FIELDS, strict=True)
+            for number, (name, known) in enumerate(zip(names.split(BETWEEN), each, strict=True), start):
                 try:
                     found = stat(folder + name)
                 except OSError:
-                    if (modified, size, inode) != MISSING:
+                    if known != MISSING:
                         changed.add(number)
                     continue
-                if (modified, size, inode) != (found.st_mtime_ns, found.st_size, found.st_ino & _MOST):
+                # What `stamps.of` makes, without the call: there may be tens of thousands.
+                if known != (
+                    found.st_ctime_ns,
+                    found.st_mtime_ns,
+                    found.st_size,
+                    found.st_ino & MOST,
+                    found.st_dev & MOST,
+                    found.st_mode,
+                ):
                     changed.add(number)
-        start += count
+        start += len(numbers) // FIELDS
     return changed
 
 
@@ -108,15 +112,6 @@ def keep(
     kept = sorted(os.scandir(os.path.dirname(place)), key=lambda entry: entry.stat().st_mtime_ns)
     for entry in kept[:-_KEPT]:
         os.unlink(entry.path)
-
-
-def stamp(path: str) -> Stamp | None:
-    """What `stat` says of a file: the time of its last change in nanoseconds, its bytes, its inode. None when it is not there."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino & _MOST
 
 
 def _root() -> str | None:

@@ -17,13 +17,14 @@ PACKAGE = Path(bkrules.__file__).parent
 
 # A part, and what it may import besides the values at the bottom. `analysis.context` and `rules` are one layer: a rule is a
 # schema and a function of a context.
-VALUES = {"files", "mirror_faults", "resources", "observed", "errors", "digest", "label", "reapi", "action", "rule"}
+VALUES = {"files", "stamps", "mirror_faults", "resources", "observed", "errors", "digest", "label", "reapi", "action", "rule"}
 MAY_IMPORT = {
     "errors": set(),
     "files": set(),
-    "observed": set(),
-    "unchanged": set(),
-    "settled": {"digest", "label", "observed", "unchanged"},
+    "stamps": set(),
+    "observed": {"stamps"},
+    "unchanged": {"stamps"},
+    "settled": {"digest", "label", "observed", "stamps", "unchanged"},
     "digest": set(),
     "label": {"errors"},
     "reapi": set(),
@@ -36,7 +37,7 @@ MAY_IMPORT = {
     "cache": {*VALUES, "web"},
     "images": {*VALUES, "cache", "web"},
     "plugin": {"errors"},
-    "machine": {"observed", "errors", "cache", "plugin"},
+    "machine": {"observed", "stamps", "errors", "cache", "plugin"},
     "providers": {*VALUES, "images", "plugin"},
     "loading": {*VALUES, "cache", "plugin"},
     "analysis": {*VALUES, "images", "loading", "machine", "plugin", "providers"},

@@ -16,7 +16,7 @@ from bkrules.cache import atomic, maintenance
 from bkrules.cache.cas import Cas
 from bkrules.cache.results import ActionResult, Declared, Entry, files_of, read_entry, write_result
 from bkrules.digest import Digest
-from bkrules.observed import note
+from bkrules.observed import note_stored
 
 if TYPE_CHECKING:
     from bkrules.cache.remote import Remote
@@ -39,11 +39,11 @@ class ActionCache:
     def get(self, key: Digest, declared: Declared | None = None) -> ActionResult | None:
         """The result of an action from the disk, or None; also None when its outputs are not those that are declared."""
         try:
-            found = Entry(read_entry(note(self.path(key))), declared).result(self.cas.read, self.cas.path)
-            maintenance.touch(self.path(key))
+            maintenance.touch(self.path(key))  # which moves its stamp
+            found = Entry(read_entry(note_stored(self.path(key))), declared).result(self.cas.read, self.cas.path)
         except (OSError, ValueError):
             return None
-        return found if all(self.cas.has(file.digest) for file in found.files() if note(file.path)) else None
+        return found if all(self.cas.look(file.digest) for file in found.files()) else None
 
     def ask(self, key: Digest, *, whole: bool, declared: Declared | None = None) -> ActionResult | None:
         """The result of an action from the remote cache, or None; with `whole`, its bytes are on the disk then.

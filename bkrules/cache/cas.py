@@ -6,13 +6,15 @@ Blobs are read-only and executable for everyone, since the name covers the bytes
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable
 from itertools import islice
 
-from bkrules import digest
+from bkrules import digest, stamps
 from bkrules.cache import atomic
 from bkrules.cache.file_digests import FileDigests
 from bkrules.digest import Digest
+from bkrules.observed import look_stored
 
 MODE = 0o555
 
@@ -30,20 +32,24 @@ class Cas:
 
     def has(self, name: Digest) -> bool:
         """Whether a blob of that name and size is there; its bytes are not read."""
-        try:
-            return os.stat(self.path(name)).st_size == name.size
-        except OSError:
-            return False
+        return _has(stamps.of(self.path(name)), name)
+
+    def look(self, name: Digest) -> bool:
+        """The same for an answer that depends on it."""
+        return _has(look_stored(self.path(name)), name)
 
     def intact(self, name: Digest) -> bool:
         """Whether the blob is there with the right bytes. A damaged one is removed."""
         if not self.has(name):
             return False
-        if self._digests.of(self.path(name), linked=True) == name:
-            return True
-        os.unlink(self.path(name))
-        self._digests.forget(self.path(name))
-        return False
+        path = self.path(name)
+        if self._digests.of(path) != name:
+            os.unlink(path)
+            self._digests.forget(path)
+            return False
+        if stat.S_IMODE(os.stat(path).st_mode) != MODE:  # it was changed through a hard link in bk-out
+            os.chmod(path, MODE)
+        return True
 
     def read(self, name: Digest) -> bytes | None:
         """The blob's bytes, or None when it is missing or damaged."""
@@ -84,3 +90,7 @@ class Cas:
         """Store the bytes that somebody says are those of a digest. Raises ValueError when they are not."""
         atomic.write_chunks(self.path(name), digest.checked(name, chunks), MODE)
         self._digests.forget(self.path(name))
+
+
+def _has(stamp: stamps.Stamp | None, name: Digest) -> bool:
+    return stamp is not None and stamp[2] == name.size and stat.S_ISREG(stamp[5])

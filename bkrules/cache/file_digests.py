@@ -1,18 +1,17 @@
-"""Digests of files, remembered by what `stat` says, so that an unchanged file is never read again."""
+"""Digests of files, remembered by their stamps, so that an unchanged file is never read again."""
 
 from __future__ import annotations
 
 import marshal
 import os
 import time
+from typing import Any
 
-from bkrules import digest
+from bkrules import digest, stamps
 from bkrules.cache import atomic
 from bkrules.digest import Digest
-from bkrules.observed import note
-
-# A file as young as this may change again without its mtime showing it, so its digest is not remembered.
-RACY_NS = 2_000_000_000
+from bkrules.observed import look, note
+from bkrules.stamps import Stamp
 
 
 class FileDigests:
@@ -20,48 +19,83 @@ class FileDigests:
 
     def __init__(self, store: str) -> None:
         self._store = store
-        self._known: dict[str, tuple[int, int, int, int, str]] = {}
-        self._fresh: dict[str, Digest] = {}
+        self._known: dict[str, tuple[Stamp, str]] = {}
+        self._fresh: dict[str, tuple[Digest, Stamp, bool]] = {}
         self._changed = False
         try:
             with open(store, "rb") as file:
-                self._known = marshal.load(file)
+                known = marshal.load(file)
         except (OSError, ValueError, EOFError, TypeError):
-            self._known = {}
-        if not isinstance(self._known, dict):
-            self._known = {}
+            return
+        if isinstance(known, dict):
+            self._known = known
 
-    def of(self, path: str, *, linked: bool = False) -> Digest:
-        """The digest of the file at `path`. Raises OSError when it cannot be read.
+    def of(self, path: str) -> Digest:
+        """The digest of the file at `path`, once for all in this process. Raises OSError when it cannot be read."""
+        fresh = self._fresh.get(path)
+        if fresh is not None:
+            note(path)
+            return fresh[0]
+        return self._look(path)[0]
 
-        Of a file that gets hard links meanwhile, `linked`, the time of its last change of status says nothing.
-        """
-        note(path)
-        if path in self._fresh:
-            return self._fresh[path]
-        before = os.stat(path)
-        changed = 0 if linked else before.st_ctime_ns
-        stamp = (before.st_mtime_ns, changed, before.st_size, before.st_ino)
-        known = self._known.get(path)
-        if known and known[:4] == stamp:
-            found = Digest(known[4], before.st_size)
+    def now(self, path: str) -> Digest:
+        """The digest of the file at `path` as it is now. Raises OSError when it cannot be read."""
+        fresh = self._fresh.get(path)
+        return fresh[0] if fresh is not None and self.stamp(path) == look(path) else self._look(path)[0]
+
+    def _look(self, path: str) -> tuple[Digest, Stamp, bool]:
+        moment = time.time_ns()
+        stamp = look(path)
+        if stamp is None:
+            stamp = stamps.of_status(os.stat(path))  # raises what the caller is to be told
+        known = _entry(self._known.get(path))
+        if known is not None and known[0] == stamp:
+            fresh = Digest(known[1], stamp[2]), stamp, False
         else:
             found = digest.of_file(path)
             self._changed = True
-            if time.time_ns() - max(before.st_mtime_ns, changed) > RACY_NS:
-                self._known[path] = (*stamp, found.hash)
-            else:
+            is_racy = stamps.is_racy(stamp, moment) or stamps.of(path) != stamp
+            if is_racy:
                 self._known.pop(path, None)
-        self._fresh[path] = found
-        return found
+            else:
+                self._known[path] = (stamp, found.hash)
+            fresh = found, stamp, is_racy
+        self._fresh[path] = fresh
+        return fresh
+
+    def stamp(self, path: str) -> Stamp | None:
+        """The stamp of the file from before its digest was taken; None when it was not, or when the stamp proves nothing."""
+        fresh = self._fresh.get(path)
+        return None if fresh is None or fresh[2] else fresh[1]
+
+    def is_still(self, path: str) -> bool:
+        """Whether the file still has the bytes whose digest was taken in this process."""
+        fresh = self._fresh.get(path)
+        if fresh is None:
+            return False
+        if stamps.of(path) != fresh[1]:
+            return False
+        try:
+            return not fresh[2] or digest.of_file(path) == fresh[0]
+        except OSError:
+            return False
 
     def forget(self, path: str) -> None:
         """Look at the file again when it is next asked for: it was replaced."""
         self._fresh.pop(path, None)
-        self._known.pop(path, None)
+        self._changed = self._known.pop(path, None) is not None or self._changed
 
     def save(self) -> None:
         """Keep what was learned, when something was."""
         if self._changed:
             atomic.write(self._store, marshal.dumps(self._known))
             self._changed = False
+
+
+def _entry(found: Any) -> tuple[Stamp, str] | None:
+    """What was kept of a file, when it has the right shape: the store may be of another version of bk, or damaged."""
+    try:
+        stamp, name = found
+        return (stamp, name) if len(name) == len(digest.EMPTY.hash) else None
+    except (TypeError, ValueError):
+        return None

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from bkrules import __version__, errors, observed, settled, unchanged
+from bkrules import __version__, errors, observed, settled, stamps, unchanged
 from bkrules.analyzed import ONCE, Analysis, analyze_patterns, members, selected
 from bkrules.build import execute
 from bkrules.commands.arguments import add_execution, add_patterns, command, nothing, options_of, patterns_of, runs_of
@@ -46,6 +45,7 @@ def add(commands: Commands) -> None:
 def _build(arguments: argparse.Namespace) -> int:
     options = options_of(arguments)
     selection = selection_of(arguments)
+    observed.note_code()
     with _recorded(arguments) as events:
         runs, wishes = runs_of(arguments), wishes_of(arguments)
         is_plain = _is_plain(options, arguments) and not selection.words and not selection.skip
@@ -59,6 +59,7 @@ def _build(arguments: argparse.Namespace) -> int:
 def _test(arguments: argparse.Namespace) -> int:
     options = options_of(arguments)
     selection = selection_of(arguments)
+    observed.note_code()
     with _recorded(arguments) as events:
         analysis = analyze_patterns(
             ".", patterns_of(arguments), kind="test_matrix", runs=runs_of(arguments), wishes=wishes_of(arguments)
@@ -111,11 +112,10 @@ def _is_known(result: Result) -> bool:
 
 def _keep(text: str | None, analysis: Analysis, options: Options, result: BuildResult, argv: list[str]) -> None:
     """Keep what the next build need not look at again; the whole answer, its `text`, when everything was cached."""
-    if observed.is_in_doubt():
+    if observed.is_in_doubt() or stamps.clock_was_set():
         return
-    modules = [module.__file__ for module in sys.modules.values() if getattr(module, "__file__", None)]
-    for path in (sysconfig.get_path("purelib"), "/dev/fuse", *filter(None, modules)):
-        observed.note_for_all(path)
+    observed.note_code()
+    observed.note_for_all("/dev/fuse")
     if text is not None:
         before, after = text.rsplit(f"{result.seconds:.2f}", 1)
         text = f"{before}{unchanged.SECONDS}{after}\n"

@@ -11,15 +11,13 @@ import difflib
 import os
 import re
 import shlex
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bkrules.commands.arguments import Parser, spelled_out
 from bkrules.errors import UsageError, did_you_mean
-from bkrules.observed import doubt, note
-from bkrules.unchanged import RACY_NS
+from bkrules.observed import note
 
 NAME = ".bkrc"
 COMMON = "common"
@@ -160,8 +158,6 @@ def read(root: str | None, home: str | None, more: Sequence[str]) -> list[Line]:
 def _file(path: str, root: str | None, inside: tuple[str, ...]) -> list[Line]:
     try:
         text = Path(note(path)).read_text(encoding="utf-8")
-        if time.time_ns() - os.stat(path).st_mtime_ns < RACY_NS:
-            doubt(f"{path} has just been written")
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:

@@ -173,9 +173,15 @@ class Executor:
                 ran=outcome.ran,
             )
         made = self._stored(action, outcome)
-        if outcome.ran is None or outcome.ran.may_be_kept:
+        if (outcome.ran is None or outcome.ran.may_be_kept) and self._are_still(action):
             self._actions.put(key.digest, ActionResult(made, seconds))
         return Result(action, "passed", False, seconds, key, made, outcome.reason, ran=outcome.ran)
+
+    def _are_still(self, action: Action) -> bool:
+        """Whether what the action read of workspace and machine is what its key says, and was not written to meanwhile."""
+        files = (item for _, item in action.inputs if isinstance(item, Source | HostFile))
+        paths = (find(item.path) if isinstance(item, HostFile) else f"{self._root}/{item.path}" for item in files)
+        return all(map(self._digests.is_still, paths))
 
     def _gather(self, action: Action, turn: Turn) -> None:
         """Bring the bytes of inputs that are in the remote cache alone, and read again those that the disk cache has.

@@ -1,7 +1,7 @@
 """Loaded packages between builds: targets as plain data, with all that they were read from.
 
 An entry holds as long as each file has the digest it had, each glob finds the names it found, and each build file is
-there or not as it was. What `stat` says of files and folders spares reading them again. Whatever cannot be understood
+there or not as it was. The stamps of files and folders spare reading them again. Whatever cannot be understood
 is as good as absent: the package is evaluated anew.
 """
 
@@ -16,18 +16,19 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+from bkrules import stamps
 from bkrules.cache import atomic
-from bkrules.cache.file_digests import RACY_NS, FileDigests
+from bkrules.cache.file_digests import FileDigests
 from bkrules.digest import Digest
 from bkrules.label import Label
 from bkrules.loading.glob import Found, Glob, search
 from bkrules.loading.package import Package
 from bkrules.loading.sources import Record, build_file
-from bkrules.observed import note
+from bkrules.observed import first, look, note
 from bkrules.rule import Location, Rule, Target
+from bkrules.stamps import Stamp
 
-FORMAT = 1
-_Stamp = tuple[int, int, int]
+FORMAT = 2
 _Entry = tuple[Any, ...]
 
 
@@ -107,7 +108,7 @@ class PackageCache:
             record.exists[path] = known
         for index, (include, exclude, names, folders) in enumerate(globs):
             glob = Glob(name, include, exclude)
-            if not folders or any(self._stamp(folder) != tuple(stamp) for folder, *stamp in folders):
+            if not folders or any(self._stamp(folder) != stamp for folder, stamp in folders):
                 again = self._glob(glob, names)
                 if again is None:
                     return None
@@ -124,19 +125,17 @@ class PackageCache:
             return None
         return (glob.include, glob.exclude, names, self._stamps(found, now))
 
-    def _stamps(self, found: Found, now: int) -> list[Any]:
-        """What stat says of the folders, or nothing when that does not show each change: a young folder, a link."""
-        stamps = [(folder, self._stamp(folder)) for folder in found.folders]
-        if found.links or any(stamp is None or now - max(stamp[:2]) < RACY_NS for _, stamp in stamps):
+    def _stamps(self, found: Found, now: int) -> list[tuple[str, Stamp | None]]:
+        """The stamps of the folders, or nothing when these do not show each change: a young folder, a link."""
+        pairs = [
+            (folder, first(f"{self._root}/{folder}")) for folder in found.folders
+        ]  # from before they were searched
+        if found.links or any(stamp is None or stamps.is_racy(stamp, now) for _, stamp in pairs):
             return []
-        return [(folder, *stamp) for folder, stamp in stamps if stamp is not None]
+        return pairs
 
-    def _stamp(self, folder: str) -> _Stamp | None:
-        try:
-            stat = os.stat(note(f"{self._root}/{folder}"))
-        except OSError:
-            return None
-        return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+    def _stamp(self, folder: str) -> Stamp | None:
+        return look(f"{self._root}/{folder}")
 
 
 def _read(store: str, made_by: object) -> dict[str, _Entry]:
@@ -151,12 +150,12 @@ def _read(store: str, made_by: object) -> dict[str, _Entry]:
     return entries if made == made_by and isinstance(entries, dict) else {}
 
 
-def _code() -> tuple[tuple[str, int, int], ...]:
-    """The code that makes targets, by what stat says of it."""
+def _code() -> tuple[tuple[str, Stamp | None], ...]:
+    """The code that makes targets, by its stamps."""
     here = os.path.dirname(__file__)
     files = [entry for entry in os.scandir(here) if entry.name.endswith(".py")]
     names = [*(entry.path for entry in files), f"{os.path.dirname(here)}/rule.py", f"{os.path.dirname(here)}/label.py"]
-    return tuple((name, (stat := os.stat(name)).st_mtime_ns, stat.st_size) for name in sorted(names))
+    return tuple((name, stamps.of(name)) for name in sorted(names))
 
 
 def _schema(rules: Mapping[str, Rule]) -> str:

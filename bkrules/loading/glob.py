@@ -56,7 +56,7 @@ def search(root: str, glob: Glob, charge: Callable[[int], None] = lambda _steps:
     while todo:
         below, wanted, unwanted = todo.pop()
         folder = "/".join(filter(None, [glob.package, below]))
-        entries = _entries(note(f"{root}/{folder}"))
+        entries = listing(note(f"{root}/{folder}"))
         charge(1 + len(entries) * (1 + (len(wanted) + len(unwanted) >> 3)))
         folders.append(folder)
         if below and any(entry.name == BUILD_FILE for entry in entries):
@@ -118,10 +118,11 @@ class _Patterns:
         return frozenset(found)
 
 
-def _entries(folder: str) -> list[os.DirEntry[str]]:
+def listing(folder: str) -> list[os.DirEntry[str]]:
+    """What is in a folder; nothing when there is no such folder any more. Raises OSError when it cannot be read."""
     try:
-        with os.scandir(folder) as entries:
-            return list(entries)
+        with os.scandir(folder) as found:
+            return list(found)
     except (FileNotFoundError, NotADirectoryError):
         return []
 

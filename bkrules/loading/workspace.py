@@ -9,7 +9,7 @@ from bkrules.digest import Digest
 from bkrules.errors import LoadError, UsageError, did_you_mean
 from bkrules.label import Label, Pattern
 from bkrules.loading.cache import PackageCache
-from bkrules.loading.glob import BUILD_FILE, OUTPUT, Glob
+from bkrules.loading.glob import BUILD_FILE, OUTPUT, Glob, listing
 from bkrules.loading.package import Loader, Package
 from bkrules.loading.root import MARKER
 from bkrules.loading.sources import Record, Sources, build_file
@@ -119,12 +119,16 @@ class Workspace:
         """The names of all packages at or below a folder, sorted."""
         top = f"{self.root}/{below}" if below else self.root
         found = []
-        for folder, folders, files in os.walk(top):
-            folders[:] = sorted(name for name in folders if not name.startswith(".") and name != OUTPUT)
-            relative = os.path.relpath(note(folder), self.root)
-            name = "" if relative == "." else relative
-            if (BUILD_FILE if name else MARKER) in files:
-                found.append(name)
+        todo = [top]
+        while todo:
+            folder = todo.pop()
+            name = folder[len(self.root) + 1 :]
+            marker = BUILD_FILE if name else MARKER
+            for entry in listing(note(folder)):
+                if entry.name == marker and not entry.is_dir():
+                    found.append(name)
+                elif entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".") and entry.name != OUTPUT:
+                    todo.append(entry.path)
         self._listed[below] = tuple(sorted(found))
         return iter(self._listed[below])
 

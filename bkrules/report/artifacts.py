@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import stat
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bkrules.action import Action, DirectoryNode, FileNode
 from bkrules.cache import atomic
+from bkrules.cache.cas import MODE
+from bkrules.cache.file_digests import FileDigests
 from bkrules.execution.result import Attempt, Result
 from bkrules.label import Label
+from bkrules.observed import NotedFor, look, note
 from bkrules.report.build_result import BuildResult, by_matrix, by_status
 from bkrules.report.junit import junit
 from bkrules.why import KEY, PREVIOUS
@@ -20,33 +25,64 @@ SCHEMA = 2
 REPORT, JUNIT = "report.json", "test.xml"
 
 
-def write(build: BuildResult, wanted: Collection[Label], out: Path) -> None:
-    """Write all files of a build below `out`; of the `wanted` targets, the outputs too."""
+def write(build: BuildResult, wanted: Collection[Label], out: Path, digests: FileDigests) -> None:
+    """Write all files of a build below `out`; of the `wanted` targets, the outputs too.
+
+    What is there already with the right bytes is left, so that its stamp stays as it is.
+    """
     for label, cells in by_matrix(build.results).items():
-        write_matrix(label, cells, build, out)
+        with NotedFor(label.package):
+            write_matrix(label, cells, build, out, digests)
     for result in build.results:
         if result.action.cell is None:
-            keep_key_of_action(result, out)
+            keep_key_of_action(result, out, digests)
         if result.action.cell is None and result.action.label in wanted and result.status == "passed":
-            _show(result, out)
+            with NotedFor(result.action.label.package):
+                _show(result, f"{out}/{result.action.label.package}/{result.action.label.name}", digests)
 
 
-def _show(result: Result, out: Path) -> None:
+def _show(result: Result, folder: str, digests: FileDigests) -> None:
     """Put the outputs of a target that was asked for where a user finds them, as links to the cache."""
-    folder = out / result.action.label.package / result.action.label.name
     for name, node in result.outputs.items():
+        path = f"{folder}/{name}"
         if isinstance(node, FileNode):
-            atomic.place(node.path, folder / name)
-        elif isinstance(node, DirectoryNode):
-            shutil.rmtree(folder / name, ignore_errors=True)
-            for path, file in node.files.items():
-                atomic.place(file.path, folder / name / path)
+            if not _shows(path, node, digests, MODE):
+                atomic.place(node.path, Path(path))
+        elif isinstance(node, DirectoryNode) and not _shows_all(path, node, digests):
+            shutil.rmtree(path, ignore_errors=True)
+            for inner, file in node.files.items():
+                atomic.place(file.path, Path(path, inner))
 
 
-def write_matrix(label: Label, results: Sequence[Result], build: BuildResult, out: Path) -> None:
+def _shows(path: str, node: FileNode, digests: FileDigests, mode: int | None = None) -> bool:
+    """Whether `path` is a file of these bytes, and of this mode; what it is linked to in the cache may have been written to."""
+    try:
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode) or (mode is not None and stat.S_IMODE(status.st_mode) != mode):
+            return False
+        return look(path) == digests.stamp(node.path) or digests.now(path) == node.digest
+    except OSError:
+        return False
+
+
+def _shows_all(folder: str, node: DirectoryNode, digests: FileDigests) -> bool:
+    """Whether `folder` shows all these files, and nothing else."""
+    if os.path.islink(folder) or not os.path.isdir(note(folder)):
+        return False
+    found: set[str] = set()
+    for parent, folders, names in os.walk(folder):
+        found.update(f"{parent}/{name}"[len(folder) + 1 :] for name in names)
+        if any(os.path.islink(f"{parent}/{name}") for name in folders) or not (folders or names):
+            return False
+    return found == node.files.keys() and all(
+        _shows(f"{folder}/{path}", file, digests, MODE) for path, file in node.files.items()
+    )
+
+
+def write_matrix(label: Label, results: Sequence[Result], build: BuildResult, out: Path, digests: FileDigests) -> None:
     """Write report.json and test.xml of a matrix, and key.json of every cell."""
     folder = out / label.package / label.name
-    cells = [_cell(result, folder, out.parent) for result in results]
+    cells = [_cell(result, folder, out.parent, digests) for result in results]
     points = len({result.action.cell.point for result in results if result.action.cell})
     document = {
         "schema": SCHEMA,
@@ -62,8 +98,15 @@ def write_matrix(label: Label, results: Sequence[Result], build: BuildResult, ou
         "cells": cells,
     }
     place = reports(label, build, out)
-    atomic.write(str(place / REPORT), json.dumps(document, indent=1).encode())
-    atomic.write(str(place / JUNIT), junit(label, results, folder).encode())
+    _update(place / REPORT, json.dumps(document, indent=1).encode())
+    _update(place / JUNIT, junit(label, results, folder).encode())
+
+
+def _update(path: Path, data: bytes) -> None:
+    """Write a file, unless it is there with these bytes."""
+    note(str(path))
+    if path.is_symlink() or not path.is_file() or path.read_bytes() != data:
+        atomic.write(str(path), data)
 
 
 def reports(label: Label, build: BuildResult, out: Path) -> Path:
@@ -81,19 +124,22 @@ def outputs(result: Result, build: BuildResult, wanted: Collection[Label], out: 
         return [*shown, *(f"{folder}/{action.cell.folder}/{name}" for name in (KEY, *result.outputs))]
     if action.label not in wanted:
         return []
-    found = [f"{folder}/{name}" for name in result.outputs]
+    found = {f"{folder}/{name}": None for name in result.outputs}
     for name, node in result.outputs.items():
         if isinstance(node, DirectoryNode):
-            found += [f"{folder}/{name}/{path}" for path in node.files]
-    return found
+            files = [f"{folder}/{name}/{path}" for path in node.files]
+            # What comes into a folder is seen by the folder.
+            found |= dict.fromkeys([*files, *(path.rpartition("/")[0] for path in files)])
+    return list(found)
 
 
-def _cell(result: Result, folder: Path, root: Path) -> dict[str, Any]:
+def _cell(result: Result, folder: Path, root: Path, digests: FileDigests) -> dict[str, Any]:
     cell = result.action.cell
     assert cell is not None
     place = folder / cell.folder
     if result.key is not None:
-        _keep_key(result, place)
+        note(str(place / KEY))
+        _keep_key(result, place, digests)
     log = place / "test.log"
     return {
         "name": cell.name,
@@ -134,7 +180,8 @@ def _isolation(result: Result) -> str | None:
     return f"without a limit of {lacking}" if lacking else "full"
 
 
-def _keep_key(result: Result, place: Path) -> None:
+def _keep_key(result: Result, place: Path, digests: FileDigests) -> None:
+    """Write the key of a result; of one that was cached, its logs too, unless they are there as they were."""
     assert result.key is not None
     document = {"key": result.key.digest.hash, "mnemonic": result.action.mnemonic, "leaves": dict(result.key.leaves)}
     text = json.dumps(document, indent=1).encode()
@@ -143,21 +190,34 @@ def _keep_key(result: Result, place: Path) -> None:
         current = path.read_bytes()
     except FileNotFoundError:
         current = b""
+    if result.cached and not (current == text and _are_logs_of(result, place, digests)):
+        shutil.rmtree(place, ignore_errors=True)  # logs of another key would be taken for this one's
+        _restore(result.outputs, place)
+        current = b""
     if current != text:
-        if result.cached:
-            shutil.rmtree(place, ignore_errors=True)  # logs of another key would be taken for this one's
-            _restore(result.outputs, place)
         atomic.write(str(path), text)
 
 
-def keep_key_of_action(result: Result, out: Path) -> None:
+def _are_logs_of(result: Result, place: Path, digests: FileDigests) -> bool:
+    for name, node in result.outputs.items():
+        files = (
+            {f"{name}/{path}": file for path, file in node.files.items()}
+            if isinstance(node, DirectoryNode)
+            else {name: node}
+        )
+        if not all(_shows(f"{place}/{path}", file, digests) for path, file in files.items()):
+            return False
+    return True
+
+
+def keep_key_of_action(result: Result, out: Path, digests: FileDigests) -> None:
     """Keep the key of an action that ran and is no cell, and that of its run before, for `bk why`."""
     if result.key is None or result.cached:
         return
     place = action_folder(result.action, out)
     if (place / KEY).exists():
         (place / KEY).replace(place / PREVIOUS)
-    _keep_key(result, place)
+    _keep_key(result, place, digests)
 
 
 def action_folder(action: Action, out: Path) -> Path:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bkrules import stamps
 from bkrules.errors import LoadError
 from bkrules.loading import cache as cache_module
 from bkrules.loading import package as package_module
@@ -95,8 +96,7 @@ def plain(package: Package | None) -> list[Any]:
 def aged(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, space: Evaluated) -> str:
     """Whether what stat says is believed: of files as young as these it is not."""
     if request.param == "old":
-        monkeypatch.setattr(cache_module, "RACY_NS", -1_000_000_000)
-        monkeypatch.setattr("bkrules.cache.file_digests.RACY_NS", -1_000_000_000)
+        monkeypatch.setattr(stamps, "RACY_NS", -1_000_000_000)
     return str(request.param)
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from bkrules.cache.file_digests import FileDigests
 from bkrules.execution.result import Attempt, CellReport, Result
 from bkrules.label import Label
 from bkrules.report.artifacts import write_matrix
@@ -23,7 +24,7 @@ def test_the_report_counts_every_cell_once(cell: Callable[..., Result], tmp_path
     ]
     build = BuildResult(tuple(results), 1.0)
 
-    write_matrix(MATRIX, results, build, tmp_path)
+    write_matrix(MATRIX, results, build, tmp_path, FileDigests(""))
 
     document = json.loads((tmp_path / "t/m/report.json").read_text())
     assert document["summary"] == {"passed": 2, "failed": 1, "cached": 1, "total": 3}
@@ -43,7 +44,7 @@ def test_the_report_says_how_each_cell_ran(cell: Callable[..., Result], tmp_path
         cell("passed", "e", ran=CellReport(unlimited=("pids",))),
     ]
 
-    write_matrix(MATRIX, results, BuildResult(tuple(results), 1.0), tmp_path / "bk-out")
+    write_matrix(MATRIX, results, BuildResult(tuple(results), 1.0), tmp_path / "bk-out", FileDigests(""))
 
     document = json.loads((tmp_path / "bk-out/t/m/report.json").read_text())
     first, *others = document["cells"]
@@ -66,7 +67,7 @@ def test_the_report_says_how_each_cell_ran(cell: Callable[..., Result], tmp_path
 def test_each_run_of_a_cell_has_its_entry(cell: Callable[..., Result], tmp_path: Path) -> None:
     results = [cell("passed", run=1, runs=2), cell("failed", failure="test", run=2, runs=2), cell("passed", "c")]
 
-    write_matrix(MATRIX, results, BuildResult(tuple(results), 1.0), tmp_path)
+    write_matrix(MATRIX, results, BuildResult(tuple(results), 1.0), tmp_path, FileDigests(""))
 
     cells = json.loads((tmp_path / "t/m/report.json").read_text())["cells"]
     assert [one["run"] for one in cells] == [{"number": 1, "of": 2}, {"number": 2, "of": 2}, None]
