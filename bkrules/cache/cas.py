@@ -43,7 +43,7 @@ class Cas:
         if not self.has(name):
             return False
         path = self.path(name)
-        if self._digests.of(path) != name:
+        if self._digests.now(path) != name:
             os.unlink(path)
             self._digests.forget(path)
             return False
@@ -63,14 +63,14 @@ class Cas:
     def put(self, data: bytes) -> Digest:
         """Store bytes."""
         name = digest.of_bytes(data)
-        if not self.has(name):
+        if not self.intact(name):
             atomic.write(self.path(name), data, MODE)
         return name
 
     def put_file(self, path: str) -> Digest:
         """Store a copy of a file's bytes."""
         name = digest.of_file(path)
-        if not self.has(name):
+        if not self.intact(name):
             atomic.copy(path, self.path(name), MODE)
         return name
 
@@ -81,7 +81,7 @@ class Cas:
             return self.put(os.pread(descriptor, size, 0))
         most = size // digest.CHUNK + 1  # of one that grows for ever, no more
         name = digest.of_chunks(islice(digest.chunks_of(descriptor), most))
-        if not self.has(name):
+        if not self.intact(name):
             chunks = islice(digest.chunks_of(descriptor), most)
             atomic.write_chunks(self.path(name), digest.checked(name, chunks), MODE)
         return name

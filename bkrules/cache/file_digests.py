@@ -39,9 +39,9 @@ class FileDigests:
         return self._look(path)[0]
 
     def now(self, path: str) -> Digest:
-        """The digest of the file at `path` as it is now. Raises OSError when it cannot be read."""
+        """The digest of the file at `path`, read once more when its stamp has changed. Raises OSError when it cannot be read."""
         fresh = self._fresh.get(path)
-        return fresh[0] if fresh is not None and self.stamp(path) == look(path) else self._look(path)[0]
+        return fresh[0] if fresh is not None and fresh[1] == look(path) else self._look(path)[0]
 
     def _look(self, path: str) -> tuple[Digest, Stamp, bool]:
         moment = time.time_ns()

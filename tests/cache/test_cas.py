@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -140,3 +142,54 @@ def test_several_writers_at_once(tmp_path: Path) -> None:
     assert errors == []
     cas = Cas(str(tmp_path / "cas"), FileDigests(str(tmp_path / "digests")))
     assert names(cas) == sorted(digest.of_bytes(data).hash for data in blobs)
+
+
+@pytest.mark.usefixtures("strict_umask")
+def test_what_is_stored_anew_takes_the_place_of_a_damaged_blob(cas: Cas, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"hello")
+    with (tmp_path / "file").open("rb") as file:
+        ways: list[Callable[[], Digest]] = [
+            lambda: cas.put(b"hello"),
+            lambda: cas.put_file(file.name),
+            lambda: cas.put_open(file.fileno()),
+        ]
+        for put in ways:
+            put()
+            damage(cas, HELLO, b"jello")
+            assert put() == HELLO
+            assert cas.read(HELLO) == b"hello"
+
+
+def test_a_blob_that_was_made_unreadable_is_readable_again(cas: Cas) -> None:
+    cas.put(b"hello")
+    Path(cas.path(HELLO)).chmod(0o600)
+    assert cas.intact(HELLO)
+    assert stat.S_IMODE(Path(cas.path(HELLO)).stat().st_mode) == 0o555
+
+
+@pytest.mark.parametrize("known", ["in this process", "from before"])
+@pytest.mark.usefixtures("an_hour_later")
+def test_a_blob_that_is_damaged_in_place_with_its_old_time_is_noticed(tmp_path: Path, known: str) -> None:
+    def opened() -> tuple[Cas, FileDigests]:
+        digests = FileDigests(str(tmp_path / "digests"))
+        return Cas(str(tmp_path / "cas"), digests), digests
+
+    cas, digests = opened()
+    cas.put(b"hello")
+    path = Path(cas.path(HELLO))
+    (tmp_path / "shown").hardlink_to(path)
+    if known == "from before":
+        assert cas.intact(HELLO)
+        digests.save()
+        cas, digests = opened()
+    rewrite(tmp_path / "shown", b"jello")
+    assert not cas.intact(HELLO)
+    assert not path.exists()
+
+
+def rewrite(path: Path, data: bytes) -> None:
+    """Write in place and set the time of the last change back; again, until the kernel's clock has moved on."""
+    before = path.stat()
+    while path.stat().st_ctime_ns == before.st_ctime_ns:
+        path.write_bytes(data)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
