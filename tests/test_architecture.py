@@ -17,7 +17,19 @@ PACKAGE = Path(bkrules.__file__).parent
 
 # A part, and what it may import besides the values at the bottom. `analysis.context` and `rules` are one layer: a rule is a
 # schema and a function of a context.
-VALUES = {"files", "stamps", "mirror_faults", "resources", "observed", "errors", "digest", "label", "reapi", "action", "rule"}
+VALUES = {
+    "files",
+    "stamps",
+    "mirror_faults",
+    "resources",
+    "observed",
+    "errors",
+    "digest",
+    "label",
+    "reapi",
+    "action",
+    "rule",
+}
 MAY_IMPORT = {
     "errors": set(),
     "files": set(),
