@@ -161,7 +161,7 @@ class HttpStore:
         """Return the body's bytes as they were sent, at most `most` of them. Raises _Fault."""
         if response.status != OK:
             raise self._refusal(response, BOTH)
-        if response.headers.get("Content-Encoding", "identity") != "identity":
+        if (response.header("Content-Encoding") or "identity") != "identity":
             raise _Fault("it answers with an encoding that was not asked for")
         yield from response.chunks(most)
 

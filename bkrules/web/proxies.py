@@ -32,6 +32,16 @@ class Proxy:
     password: str = field(default="", repr=False)
 
     @property
+    def url(self) -> str:
+        """Its address, without the credentials."""
+        return f"{self.scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+    @property
+    def is_socks(self) -> bool:
+        """Whether it speaks SOCKS, and not HTTP."""
+        return self.scheme.startswith("socks5")
+
+    @property
     def authorization(self) -> str:
         """The value of Proxy-Authorization, or nothing."""
         if not self.user and not self.password:

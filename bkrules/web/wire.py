@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import select
 import ssl
 import time
 from contextlib import suppress
 from typing import Any, Protocol
 
 from bkrules.web.errors import BadAnswer
-from bkrules.web.limits import Limits, Watch
+from bkrules.web.limits import Watch
 
 MOST_HEAD = 256 << 10
 """Bytes of an answer before its body, all interim answers included."""
@@ -29,21 +28,19 @@ class Socket(Protocol):
     def close(self) -> None: ...
 
 
-class Wire(io.RawIOBase):
-    """A socket whose every wait is one that `watch` allows. TLS within TLS takes it for the socket of a proxy."""
+class Wire:
+    """What http.client takes for a socket: each wait is one that the watch of the request allows."""
 
-    def __init__(self, sock: Socket, limits: Limits) -> None:
-        self.socket = sock
-        self.watch = Watch(limits)
-        self.is_muted = False
-        """Whether nothing is read, as at the end."""
-        self._in_body = False
-        self._came = self._payload = 0
+    def __init__(self, sock: Socket, watch: Watch) -> None:
+        self._socket = sock
+        self._readers = 0
+        self._is_closed = False
+        self.begin(watch)
 
     def begin(self, watch: Watch) -> None:
         """Begin a request."""
         self.watch, self._in_body, self._came, self._payload = watch, False, 0, 0
-        if isinstance(inner := getattr(self.socket, "socket", None), Wire):  # TLS within TLS
+        if isinstance(inner := getattr(self._socket, "socket", None), Wire):  # TLS within TLS
             inner.begin(watch)
             inner._in_body, inner._payload = True, 1 << 62  # its bytes are those of TLS
 
@@ -55,19 +52,13 @@ class Wire(io.RawIOBase):
         """Note bytes of the body itself."""
         self._payload += count
 
-    def readable(self) -> bool:
-        """Whether it can be read."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
+    def recv_into(self, buffer: Any) -> int:
         """Read what has come, or wait for it. Raises TooSlow, BadAnswer or OSError."""
-        if self.is_muted:
-            return 0
         watch = self.watch
         began = time.monotonic()
-        self.socket.settimeout(watch.patience())
+        self._socket.settimeout(watch.patience())
         try:
-            count = self.socket.recv_into(buffer)
+            count = self._socket.recv_into(buffer)
         except TimeoutError:
             raise watch.expired() from None
         except ssl.SSLEOFError:
@@ -82,74 +73,70 @@ class Wire(io.RawIOBase):
             raise BadAnswer(f"its headers have more than {MOST_HEAD} bytes")
         return count
 
-    recv_into = readinto
-
     def recv(self, size: int, _flags: int = 0) -> bytes:
         """Read at most `size` bytes."""
         buffer = bytearray(size)
-        return bytes(buffer[: self.readinto(buffer)])
-
-    def send(self, data: Any) -> int:
-        """Send a part of `data`; how much of it."""
-        began = time.monotonic()
-        self.socket.settimeout(self.watch.patience())
-        try:
-            count = self.socket.send(data)
-        except TimeoutError:
-            raise self.watch.expired() from None
-        self.watch.passed(count, time.monotonic() - began)
-        return count
+        return bytes(buffer[: self.recv_into(buffer)])
 
     def sendall(self, data: Any, _flags: int = 0) -> None:
-        """Send all of `data`."""
+        """Send all of `data`. Raises TooSlow or OSError."""
         with memoryview(data) as view:
             at = 0
             while at < len(view):
                 at += self.send(view[at : at + _PIECE])
 
+    def send(self, data: Any) -> int:
+        """Send a part of `data`; how much of it. Raises TooSlow or OSError."""
+        began = time.monotonic()
+        self._socket.settimeout(self.watch.patience())
+        try:
+            count = self._socket.send(data)
+        except TimeoutError:
+            raise self.watch.expired() from None
+        self.watch.passed(count, time.monotonic() - began)
+        return count
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """Return a reader. The socket stays open until the last of them is closed."""
+        self._readers += 1
+        return io.BufferedReader(_Reader(self))
+
     def settimeout(self, _seconds: float | None) -> None:
         """Do nothing: the watch says how long to wait."""
 
-    def gettimeout(self) -> float | None:
-        """Return how long a wait is now."""
-        return self.watch.limits.idle
-
     def fileno(self) -> int:
-        """The descriptor of the socket."""
-        return self.socket.fileno()
+        """Return the descriptor of the socket."""
+        return self._socket.fileno()
 
-    def is_quiet(self) -> bool:
-        """Whether the server has neither closed the connection nor sent anything."""
-        if isinstance(getattr(self.socket, "socket", None), Wire):
-            return not select.select([self.socket], [], [], 0)[0]
-        self.socket.settimeout(0)
-        try:
-            self.socket.recv_into(bytearray(1))
-        except (BlockingIOError, ssl.SSLWantReadError):
-            return True
-        except OSError:
-            return False
-        return False
+    def has_pending(self) -> bool:
+        """Return whether TLS has bytes that were not read."""
+        return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
 
     def close(self) -> None:
-        """Close the socket."""
-        with suppress(OSError):
-            self.socket.close()
-        super().close()
+        """Close the socket once nobody reads of it."""
+        self._is_closed = True
+        if not self._readers:
+            with suppress(OSError):
+                self._socket.close()
+
+    def release(self) -> None:
+        """Note that a reader was closed."""
+        self._readers -= 1
+        if self._is_closed:
+            self.close()
 
 
-class Stream(io.BufferedReader):
-    """What is read of a connection. An answer that has been read does not close it: the next one follows."""
+class _Reader(io.RawIOBase):
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._wire.recv_into(buffer)
 
     def close(self) -> None:
-        """Do nothing."""
-
-    def is_empty(self) -> bool:
-        """Whether nothing is left that has been read from the socket already."""
-        wire = self.raw
-        assert isinstance(wire, Wire)
-        wire.is_muted = True
-        try:
-            return not self.peek(1)
-        finally:
-            wire.is_muted = False
+        if not self.closed:
+            super().close()
+            self._wire.release()
