@@ -184,12 +184,11 @@ def _check(tree: Tree, reference: Reference) -> tuple[int, list[str]]:
     except BkError as error:
         return 0, [f"{name}: {error.message}"]
     for digest in digests:
-        try:
-            with open(tree.path(digest), "rb") as file:
-                found = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-        except FileNotFoundError:
-            problems.append(f"{name}: blob {digest} is missing")
+        if not os.path.isfile(tree.path(digest)):
+            problems.append(f"{name}: blob {digest} is {'no file' if os.path.exists(tree.path(digest)) else 'missing'}")
             continue
+        with open(tree.path(digest), "rb") as file:
+            found = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
         if found != digest:
             problems.append(f"{name}: blob {digest} has the digest {found}")
     return len(digests), problems

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +69,22 @@ def _from_docker(tar: TarReader, folder: Path) -> None:
     name = posixpath.normpath(name)
     data = tar.read(name, MANIFEST_LIMIT)
     described = _described(tar, name, layout.CONFIG, folder)
-    layers = [_described(tar, posixpath.normpath(one), "", folder) for one in names]
-    _check(read_config(data, name), layers)
+    config = read_config(data, name)
+    if len(config.diff_ids) != len(names):
+        raise bad(f"it has {len(names)} layers, and its configuration names {len(config.diff_ids)}")
+    layers = _layers(tar, [posixpath.normpath(one) for one in names], folder)
+    _check(config, layers)
     manifest = {"schemaVersion": 2, "mediaType": layout.MANIFEST, "config": described, "layers": layers}
     layout.write_manifest(folder, manifest)
+
+
+def _layers(tar: TarReader, names: Sequence[str], folder: Path) -> list[dict[str, Any]]:
+    """Keep layers; their descriptors. A file with several names is read once."""
+    found: dict[int, dict[str, Any]] = {}
+    for name in names:
+        if tar.place(name) not in found or name.startswith("blobs/"):
+            found[tar.place(name)] = _described(tar, name, "", folder)
+    return [found[tar.place(name)] for name in names]
 
 
 def _described(tar: TarReader, name: str, media_type: str, folder: Path) -> dict[str, Any]:
@@ -102,9 +114,7 @@ def _layer_type(start: bytes, name: str) -> str:
 
 
 def _check(config: Config, layers: list[dict[str, Any]]) -> None:
-    """Raise ActionFailed when the configuration is that of another image."""
-    if len(config.diff_ids) != len(layers):
-        raise bad(f"it has {len(layers)} layers, and its configuration names {len(config.diff_ids)}")
+    """Raise ActionFailed when the configuration is that of other layers."""
     for layer, diff_id in zip(layers, config.diff_ids, strict=True):
         if layer["mediaType"] == _LAYER and layer["digest"] != diff_id:
             raise bad(f"it has the layer {layer['digest']}, and its configuration names {diff_id}")

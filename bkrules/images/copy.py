@@ -70,9 +70,9 @@ class Copier:
         def fetch(entry: Descriptor) -> Manifest:
             return source.manifest(repository, entry.digest)
 
-        waiting, seen = [top], {top.digest}
+        waiting, seen = [top.digest], {top.digest}
         while waiting:
-            for manifest in closure(waiting.pop(), fetch):
+            for manifest in closure(source.manifest(repository, waiting.pop()), fetch):
                 found = source.referrers(repository, manifest.digest)
                 more = [*(found.entries if found else ()), *([manifest.subject] if manifest.subject else ())]
                 for entry in more:
@@ -80,7 +80,7 @@ class Copier:
                         seen.add(entry.digest)
                         if len(seen) > MOST_MANIFESTS:
                             raise bad(top.where, f"more than {MOST_MANIFESTS} manifests refer to it")
-                        waiting.append(self.image(source, repository, entry.digest, place))
+                        waiting.append(self.image(source, repository, entry.digest, place).digest)
                 if found is not None and found.entries:
                     place.put_manifest(found)
                     yield manifest.digest, found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sys
@@ -19,6 +20,7 @@ from bkrules.images.storage import Tree
 if TYPE_CHECKING:
     from bkrules.images.push import Registry
 
+_IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENOTEMPTY, errno.ENAMETOOLONG)
 REGISTRY = "docker://"
 """What a registry's name begins with, where a folder may stand too; as with skopeo and containers' other tools."""
 
@@ -105,12 +107,29 @@ def opened(to: str) -> Iterator[Folder | Registry]:
 
 @contextmanager
 def locked(folder: str) -> Iterator[Tree]:
-    """The tree of a mirror's folder, locked as BuildKit's harness locks it."""
+    """The tree of a mirror's folder, locked as BuildKit's harness locks it.
+
+    Raises UsageError when something stands in the way: a file where a folder belongs, a folder or a link where a file does.
+    """
+    try:
+        with _lock(folder):
+            yield Tree(Path(folder, "data"))
+    except OSError as error:
+        if error.errno not in _IN_THE_WAY:
+            raise
+        path = error.filename2 or error.filename or folder
+        hint = f"remove it, or name another folder than {folder}"
+        raise UsageError("bad-mirror", f"{path}: {error.strerror}", hint=hint) from error
+
+
+@contextmanager
+def _lock(folder: str) -> Iterator[None]:
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    with open(f"{folder}/lock", "w") as lock:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with os.fdopen(os.open(f"{folder}/lock", flags, 0o666), "rb+", buffering=0) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             print(f"waiting for another user of {folder}", file=sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        yield Tree(Path(folder, "data"))
+        yield

@@ -294,6 +294,8 @@ def read_manifest(data: bytes, where: str, expected: str = "") -> Manifest:
 
     Its media type is what the document says itself, or what its fields are. Raises ActionFailed.
     """
+    if len(data) > MANIFEST_LIMIT:
+        raise bad(where, f"it is larger than {MANIFEST_LIMIT} bytes")
     digest = ImageDigest.of_hash(of_bytes(data).hash)
     if expected not in ("", digest):
         raise bad(where, f"it has the digest {digest} and not {expected}")

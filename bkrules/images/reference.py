@@ -8,6 +8,7 @@ from dataclasses import dataclass
 ALL = "all"
 """The platform of an index that is kept whole."""
 
+_LONGEST = 255  # characters of a repository, as registries have it
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REFERENCE = re.compile(
     rf"(?P<host>[A-Za-z0-9.-]+(?::[0-9]+)?)/(?P<repository>{_PART}(?:/{_PART})*):(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})"
@@ -33,4 +34,6 @@ def parse_reference(text: str) -> Reference:
         raise ValueError(
             f"{text!r} is not a full reference; write 'host/repository:tag', as in 'docker.io/library/busybox:latest'"
         )
+    if len(match["repository"]) > _LONGEST:
+        raise ValueError(f"{text[:40]!r}... has a repository of more than {_LONGEST} characters")
     return Reference(match["host"], match["repository"], match["tag"])

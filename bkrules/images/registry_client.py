@@ -85,11 +85,8 @@ class RegistryClient:
     def manifest(self, repository: str, reference: str) -> Manifest:
         """The manifest of a tag or a digest. Raises ActionFailed when there is none, or when its bytes are others."""
         answer, data = self._document(repository, f"manifests/{reference}", ACCEPT)
-        found = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        expected = reference if ":" in reference else answer.headers.get("Docker-Content-Digest", found)
-        if found != expected:
-            raise self._error(repository, f"the manifest {reference} has the digest {found} and not {expected}")
-        return read_manifest(data, written(self.host, repository, reference))
+        expected = reference if ":" in reference else answer.headers.get("Docker-Content-Digest", "")
+        return read_manifest(data, written(self.host, repository, reference), expected)
 
     def referrers(self, repository: str, digest: ImageDigest) -> Manifest | None:
         """The index of what refers to a manifest, of the registry or of the tag that stands for it; None when nothing does.

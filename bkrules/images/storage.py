@@ -115,9 +115,9 @@ def write_tree(root: Path, images: Mapping[Reference, DirectoryNode]) -> None:
 
 
 def _read(path: str, limit: int) -> bytes | None:
-    """The first bytes of a file, or None when there is no such file."""
+    """The first bytes of a file, or None when there is no such file. A FIFO is none that anybody writes to."""
     try:
-        with open(path, "rb") as file:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             return file.read(limit)
     except OSError:
         return None

@@ -81,6 +81,10 @@ class TarReader:
         """Whether there is a member of that name."""
         return name in self._members
 
+    def place(self, name: str) -> int:
+        """Where the bytes of a file begin: two names of one file have one place. Raises ActionFailed."""
+        return self._find(name).offset
+
     def size(self, name: str) -> int:
         """The size of a file. Raises ActionFailed."""
         return self._find(name).size

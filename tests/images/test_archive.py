@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +154,25 @@ def test_links_lead_to_members(unpack: Callable[[bytes], Path], where: tarfile.T
     """As `docker save` of old wrote layers that two images share."""
     manifest, image, (_, layer) = docker()
     assert layout.read_manifest(unpack(tar([manifest, image, where, ("b/layer.tar", layer)]))).blobs
+
+
+def test_a_file_that_is_many_layers_is_read_once(unpack: Callable[[bytes], Path]) -> None:
+    names = [f"l{number}" for number in range(2000)]
+    members = [("c.json", config(*[TAR] * len(names))), ("a/layer.tar", TAR)]
+    listed = [{"Config": "c.json", "Layers": names}]
+    data = tar([("manifest.json", encoded(listed)), *members, *(link(name, "a/layer.tar") for name in names)])
+    read = 0
+    pieces = tar_reader.TarReader.pieces
+
+    def counted(reader: tar_reader.TarReader, name: str) -> Iterator[bytes]:
+        nonlocal read
+        read += name.startswith("l")
+        return pieces(reader, name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tar_reader.TarReader, "pieces", counted)
+        assert len(layout.read_manifest(unpack(data)).blobs) == 2001
+    assert read <= 3
 
 
 def _sparse() -> tarfile.TarInfo:

@@ -44,3 +44,9 @@ def test_nothing_is_guessed(text: str) -> None:
 def test_references_sort_as_their_parts_do() -> None:
     texts = ["b.io/a:1", "a.io/b:1", "a.io/a:2", "a.io/a:1"]
     assert [str(one) for one in sorted(map(parse_reference, texts))] == sorted(texts)
+
+
+def test_a_repository_is_only_so_long() -> None:
+    assert parse_reference("a.example/" + "a" * 255 + ":1")
+    with pytest.raises(ValueError, match="a repository of more than 255 characters"):
+        parse_reference("a.example/" + "a/" * 3000 + "a:1")

@@ -110,7 +110,7 @@ def test_other_bytes_are_never_kept(proxy: Proxy, tmp_path: Path) -> None:
 def test_another_manifest_than_its_digest_says(proxy: Proxy, tmp_path: Path, store: Path) -> None:
     pinned = registries.tagged(store, Reference("x", NAME, "1"))
     proxy.answer = lambda request: "/manifests/" in request.path and request.reply(200, b"{}")
-    with pytest.raises(ActionFailed, match=f"the manifest {pinned} has the digest"):
+    with pytest.raises(ActionFailed, match=f"@{pinned}: it has the digest"):
         copy(proxy.address, tmp_path / "mirror", reference=pinned)
 
 
