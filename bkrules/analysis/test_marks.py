@@ -211,6 +211,8 @@ def _sets(call: ast.Call) -> list[_Set]:
     ]
     if len({one.id for one in sets}) < len(sets):
         raise ValueError("pytest numbers equal ids")
+    if "ids" in given and any("\\" in one.id for one in sets):
+        raise ValueError("pytest escapes these ids once more for each test of a class")
     return sets
 
 

@@ -63,7 +63,8 @@ def _failure(action: Action, workshop: Workshop, code: int, document: Path, log:
     """What pytest said of a module that it could not collect, with its place."""
     module = action.parameters["module"]
     errors, missing = _said(document)
-    where, what = errors[0] if errors else (place_in(log), last_line(log) or f"exit status {code}")
+    ended = f"exit status {code}, before pytest could say why"
+    where, what = errors[0] if errors else (place_in(log), last_line(log) if document.is_file() else ended)
     return ActionFailed(
         "collection-failed",
         f"pytest cannot collect {module}: {what}",

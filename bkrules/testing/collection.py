@@ -12,7 +12,7 @@ ROOT = "/src"
 """The folder in which pytest finds the files of the workspace."""
 DECLARED = ".bk-tests.json"
 """The file below it with the names of all tests of a module, as they were declared."""
-UNUSED = ("cacheprovider", "debugging", "junitxml", "pastebin", "setuponly", "setupplan", "stepwise")
+UNUSED = ("cacheprovider", "junitxml", "pastebin", "setuponly", "setupplan", "stepwise")
 _DOCTEST = "doctest"
 _PLACE = re.compile(
     r"^(?:E\s+)?(?:File \"(?P<file>[^\"\n]+)\", line (?P<at>\d+)|(?P<path>[^\s:\"]+\.py):(?P<line>\d+)(?=:|$))", re.M

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from spaces import Space, matrix
 
 Report = Callable[[Path, str], dict[str, Any]]
@@ -95,3 +98,210 @@ def test_twelve_tests_are_twelve_cells(tools: Space, report: Report) -> None:
     assert "CollectTests" not in again.stderr, "the list is cached by the files that it was read from"
     tools.write("t/other.py", OTHER + "def test_new(): pass\n")
     assert "CollectTests" in tools.bk("aquery", "//targets:small").stderr
+
+
+ODD = """
+import pytest
+
+LONG = "n" * 300
+
+@pytest.mark.parametrize("text", [
+    "a/b", "../../c", "c d ", "é", "line\\nbreak", "nul\\0", "a::b", "a.b", "[x]", "]", "..", "",
+    "Case", "case", "-", "\\udcff", '"<&>', "*",
+])
+def test_odd(sandbox, request, text):
+    assert sandbox.name == f"{request.node.name}/worker=oci"
+
+@pytest.mark.parametrize("text", [pytest.param(1, id=LONG), pytest.param(2, id=LONG + "2"), pytest.param(3, id="/" * 290)])
+def test_long(sandbox, request, text):
+    assert sandbox.name == f"{request.node.name}/worker=oci"
+
+def test_%s(): pass
+def test_äöü(): pass
+""" % ("n" * 280)
+
+
+def test_odd_names_work_everywhere(tools: Space, report: Report) -> None:
+    matrix(tools, ODD, "oci")
+    done = tools.bk("build", "//targets:small")
+    assert done.returncode == 0, done.stdout + done.stderr
+    cells = report(tools.root, "small")["cells"]
+    assert len(cells) == 23
+    out = tools.root / "bk-out/targets/small"
+    logs = [tools.root / cell["log"] for cell in cells]
+    assert len({str(log).lower() for log in logs}) == len(cells) - 1, (
+        "no two share a log; Case and case differ by case alone"
+    )
+    assert all(log.is_relative_to(out) and ".." not in log.parts and len(log.parent.parent.name) < 200 for log in logs)
+    suite = ET.parse(out / "test.xml").getroot()[0]
+    assert [case.attrib["name"] for case in suite] == [cell["name"] for cell in cells]
+    again = tools.bk("build", "//targets:small")
+    assert "23 cached" in again.stdout, again.stdout
+    for cell in cells:
+        name, label = cell["name"], cell["label"]
+        assert tools.bk("logs", name, "test").stdout == (tools.root / cell["log"]).read_text(), name
+        chosen = tools.bk("test", f"--test_filter={name}", "//targets:small")
+        assert chosen.returncode == 0 and "1 passed" in chosen.stdout, (name, chosen.stdout + chosen.stderr)
+        if "line" in name or "/" in name.rpartition("/worker=")[0]:
+            [why] = json.loads(tools.bk("why", "--json", label).stdout)
+            assert (why["name"], why["why"].startswith(("cached", "would run"))) == (name, True)
+
+
+HOOKS = """
+import pytest
+
+@pytest.fixture(params=["l", "r"])
+def side(request):
+    return request.param
+
+def pytest_make_parametrize_id(config, val, argname):
+    return "raw\\nbreak\\0\\udcff" if val == "raw" else None
+
+def pytest_collection_modifyitems(items):
+    items[:] = [one for one in items if "dropped" not in one.name]
+
+def pytest_generate_tests(metafunc):
+    if "generated" in metafunc.fixturenames:
+        metafunc.parametrize("generated", [1, 2])
+"""
+HOOKED = """
+import unittest
+import pytest
+
+__test__ = True
+
+def test_side(side): pass
+def test_generated(generated): pass
+def test_dropped(): raise AssertionError
+test_off = lambda: 1 / 0
+test_off.__test__ = False
+@pytest.mark.parametrize("x", ["raw", "plain"])
+def test_raw(x): assert x in ("raw", "plain")
+class Cases(unittest.TestCase):
+    def test_case(self): self.assertTrue(True)
+class TestOff:
+    __test__ = False
+    def test_never(self): raise AssertionError
+class TestInit:
+    def __init__(self): pass
+    def test_never(self): raise AssertionError
+def test_again(): raise AssertionError
+def test_again(): pass
+"""
+
+
+def test_hooks_and_fixtures_of_a_conftest_decide(tools: Space, report: Report) -> None:
+    matrix(tools, HOOKED, "oci")
+    tools.write("t/conftest.py", HOOKS)
+    done = tools.bk("build", "//targets:small")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert statuses(report(tools.root, "small")["cells"]) == dict.fromkeys(
+        [
+            *("test_side[l]", "test_side[r]", "test_generated[1]", "test_generated[2]"),
+            *("test_raw[raw\\nbreak\\x00\\udcff]", "test_raw[plain]", "Cases::test_case", "test_again"),
+        ],
+        "passed",
+    )
+
+
+NAMED = "python_functions = check_* test\npython_classes = Suite\n"
+SETTINGS = {
+    "pytest.ini": f"[pytest]\n{NAMED}addopts = -m 'not slow' -ra --unknown\n",
+    "pyproject.toml": "[tool.pytest.ini_options]\npython_functions = ['check_*', 'test']\npython_classes = 'Suite'\n"
+    "addopts = ['-m', 'not slow']\n",
+    "setup.cfg": f"[tool:pytest]\n{NAMED}addopts = --deselect=t/test_small.py::test_slow\n",
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_of_pytest_hold(tools: Space, report: Report, name: str) -> None:
+    source = "import pytest\ndef check_a(): pass\nclass Suite:\n    def test_b(self): pass\n"
+    source += "class TestC:\n    def test_c(self): pass\n"
+    matrix(tools, source + "@pytest.mark.slow\ndef test_slow(): pass\n", "oci")
+    tools.write(f"t/{name}" if name == "setup.cfg" else name, SETTINGS[name])
+    done = tools.bk("build", "//targets:small")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert statuses(report(tools.root, "small")["cells"]) == {"check_a": "passed", "Suite::test_b": "passed"}
+
+
+def test_doctests_are_tests_where_pytest_collects_them(tools: Space, report: Report) -> None:
+    matrix(
+        tools,
+        'def double(n):\n    """\n    >>> double(2)\n    4\n    """\n    return 2 * n\n\ndef test_a(): pass\n',
+        "oci",
+    )
+    tools.write("pytest.ini", "[pytest]\naddopts = --doctest-modules\n")
+    done = tools.bk("build", "//targets:small")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert statuses(report(tools.root, "small")["cells"]) == {"test_small.double": "passed", "test_a": "passed"}
+
+
+@pytest.mark.parametrize("isolation", ["cell", "worker"])
+def test_a_cell_that_collects_other_tests_fails_with_both_lists(tools: Space, report: Report, isolation: str) -> None:
+    source = (
+        "import os\nif 'GOMAXPROCS' in os.environ:\n    def test_in_cells(): pass\nelse:\n    def test_outside(): pass\n"
+        "def test_always(): pass\n"
+    )
+    matrix(tools, source, "oci", more=f'isolation = "{isolation}"')
+    done = tools.bk("build", "//targets:small")
+    assert done.returncode == 3, done.stdout + done.stderr
+    cells = report(tools.root, "small")["cells"]
+    assert statuses(cells) == {"test_outside": "failed", "test_always": "failed"}
+    for cell in cells:
+        assert cell["class"] == "test"
+        assert "only in the cell: test_in_cells; only declared: test_outside" in cell["reason"]
+
+
+def test_a_wrong_proof_loses_no_test(tools: Space, report: Report) -> None:
+    """A module that changes its importer is beyond what syntax can see, and the cell sees it."""
+    matrix(tools, "import intruder\ndef test_plain(): pass\n", "oci")
+    tools.write("t/intruder.py", "import sys\nsys.modules['test_small'].test_hidden = lambda: None\n")
+    done = tools.bk("build", "//targets:small")
+    [cell] = report(tools.root, "small")["cells"]
+    assert (done.returncode, cell["status"], cell["class"]) == (3, "failed", "test")
+    assert "only in the cell: test_hidden" in cell["reason"]
+
+
+SKIPS = {
+    "import pytest\npytest.skip('not today', allow_module_level=True)\ndef test_a(): pass\n": "not today",
+    "import pytest\ndocker = pytest.importorskip('nothing_here')\ndef test_a(): pass\n": "could not import 'nothing_here'",
+}
+
+
+@pytest.mark.parametrize("source", SKIPS)
+def test_a_module_that_skips_itself_is_a_cell_that_says_so(tools: Space, report: Report, source: str) -> None:
+    matrix(tools, source, "oci")
+    done = tools.bk("build", "//targets:small")
+    assert done.returncode == 0, done.stdout + done.stderr
+    [cell] = report(tools.root, "small")["cells"]
+    assert (cell["name"], cell["status"]) == ("test_small.py/worker=oci", "skipped")
+    assert SKIPS[source] in cell["reason"]
+
+
+BROKEN = {
+    "if True:\n    import nothing_here\n": ("t/test_small.py:2", "No module named 'nothing_here'"),
+    "def test_a(): pass\nx = 1 / 0\nif x: pass\n": ("t/test_small.py:2", "ZeroDivisionError"),
+    "from helper import *\n": ("t/helper.py:3", "ValueError: of the helper"),
+    "if True:\n    def test_a(): yield\n": ("t/test_small.py", "'yield' keyword is allowed in fixtures"),
+    "if True:\n    open(__file__.replace('test_small.py', 'data.txt'))\n": (
+        "t/test_small.py:2",
+        "t/data.txt is in the workspace",
+    ),
+    "import conftest_is_broken\nif True: pass\n": ("t/conftest.py:1", "ValueError: of the conftest"),
+    "import os\nif True:\n    os._exit(3)\n": ("t/test_small.py:1", "exit status 3"),
+}
+
+
+@pytest.mark.parametrize("source", BROKEN)
+def test_a_module_that_pytest_cannot_collect_is_an_error_with_its_place(tools: Space, source: str) -> None:
+    matrix(tools, source, "oci")
+    tools.write("t/helper.py", "\n\nraise ValueError('of the helper')\n")
+    tools.write("t/data.txt", "")
+    if "conftest" in source:
+        tools.write("t/conftest.py", "raise ValueError('of the conftest')\n")
+    done = tools.bk("build", "//targets:small")
+    place, what = BROKEN[source]
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert place in done.stderr
+    assert what in done.stderr
+    assert "pytest cannot collect t/test_small.py" in done.stderr
