@@ -46,8 +46,11 @@ def test_tuples_of_one(a): pass
 @pytest.mark.parametrize("a,", [(1,), pytest.param((2,))])
 def test_a_comma(a): pass
 
-@pytest.mark.parametrize("a, b", [(1, ["x"]), pytest.param("é", {}), (object(), 3)], ids=[None, None, "third"])
+@pytest.mark.parametrize("a, b", [(1, ["x"]), pytest.param("e", {}), (object(), 3)], ids=[None, None, "third"])
 def test_pinned(a, b): pass
+
+@pytest.mark.parametrize("a, b", [(1, ["x"]), pytest.param("é", {}), ("é\\n", [])])
+def test_pinned_and_escaped(a, b): pass
 
 @pytest.fixture
 def kind(): return "kind"
@@ -78,6 +81,7 @@ HIDDEN = {
     "marks": "@pytest.mark.parametrize('a', [pytest.param(1, marks=KNOWN)])",
     "unlike": "@pytest.mark.parametrize('a, b', [(1, 2), (1,)])",
     "bytes": "@pytest.mark.parametrize('a', [b'\\xff'])",
+    "escaped twice": "@pytest.mark.parametrize('a', ['é'], ids=[])",
     "fewer ids": "@pytest.mark.parametrize('a', [1, 2], ids=['x'])",
     "crossed": "@pytest.mark.parametrize('a', ['q-r', 'r'])\n@pytest.mark.parametrize('b', ['p', 'p-q'])",
 }
