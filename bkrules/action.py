@@ -272,7 +272,8 @@ def key_of(action: Action, inputs: Mapping[str, Node]) -> Key:
         "salt": SALT,
         "platform": platform if action.platform else None,
     }
-    leaves = {f"argument/{number}": text for number, text in enumerate(action.arguments)}
+    leaves = {"mnemonic": action.mnemonic, "salt": SALT.decode()}
+    leaves |= {f"argument/{number}": text for number, text in enumerate(action.arguments)}
     leaves |= {f"env/{name}": value for name, value in action.environment}
     leaves |= {f"platform/{name}": value for name, value in action.platform}
     leaves |= {f"output/{path}": "" for path in action.outputs}
@@ -283,7 +284,10 @@ def key_of(action: Action, inputs: Mapping[str, Node]) -> Key:
 
 
 def _leaf(node: Node) -> str:
-    return f"{node.digest} executable" if isinstance(node, FileNode) and node.executable else str(node.digest)
+    """A node as text: all that its key covers, since a folder and a file may have the same bytes."""
+    if isinstance(node, DirectoryNode):
+        return f"folder {node.digest}"
+    return f"executable {node.digest}" if node.executable else str(node.digest)
 
 
 @functools.lru_cache(maxsize=1 << 10)

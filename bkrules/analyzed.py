@@ -128,7 +128,7 @@ def analyze_patterns(
     package = package_of(workspace, folder)
     parsed = [parse_pattern(text, package) for text in patterns]
     if settled is not None:
-        analysis = _analyze_others(workspace, parsed, settled)
+        analysis = _analyze_others(workspace, parsed, settled, runs)
         if analysis is not None:
             return analysis
     targets = workspace.match(parsed, manual=False)
@@ -137,10 +137,10 @@ def analyze_patterns(
     return analyze_targets(workspace, targets, runs, wishes)
 
 
-def _analyze_others(workspace: Workspace, patterns: list[Pattern], settled: Settled) -> Analysis | None:
+def _analyze_others(workspace: Workspace, patterns: list[Pattern], settled: Settled, runs: Runs) -> Analysis | None:
     """Analyse what is not settled. None when what is settled has other targets or actions in this build than in the last one."""
     while settled.skipped:
-        analysis = analyze_targets(workspace, workspace.match(patterns, manual=False, skip=settled.skipped))
+        analysis = analyze_targets(workspace, workspace.match(patterns, manual=False, skip=settled.skipped), runs)
         needed = {target.label.package for target in analysis.targets.targets} & settled.skipped
         if not needed:
             return None if settled.is_short_of(members(analysis)) else replace(analysis, settled=settled)
@@ -180,7 +180,7 @@ def analyze_targets(
     """Analyse these targets and all that they depend on. Raises BkError."""
     plugins = load()
     out = Path(workspace.root, OUTPUT)
-    here = functools.lru_cache(maxsize=1)(lambda: machine.load(str(out / STATE)))
+    here = functools.lru_cache(maxsize=1)(lambda: machine.load(str(out / STATE), runs.kernel_key))
     graph = granted(close(workspace, targets, plugins), workspace, plugins, wishes)
     early = EarlyActions(workspace.root, out, f"{out}/{STATE}", here, plugins)
     actions = analyze(graph, workspace, plugins, here, wishes.unsupported, early.run)

@@ -197,6 +197,7 @@ def _execute(
         fault,
         analysis.selected,
         analysis.left_out,
+        analysis.runs.kernel_key,
     )
     artifacts.write(build, analysis.targets.asked, analysis.out, execution.digests)
     execution.digests.save()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -20,9 +21,10 @@ from shutil import which
 from typing import Any
 
 import bkrules
-from bkrules import stamps
+from bkrules import digest, stamps
 from bkrules.cache import atomic
 from bkrules.errors import MachineLacks
+from bkrules.kernel import SERIES
 from bkrules.observed import note_for_all
 from bkrules.plugin.host import Host, probe
 
@@ -30,27 +32,66 @@ _LINKER = ("/etc/ld.so.cache", "/etc/ld.so.preload")
 """What else decides which libraries the dynamic linker loads."""
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 IN_CELLS = (
-    "audit",
-    "cell",
-    "cgroups",
-    "control",
-    "devices",
-    "egress",
-    "janitor",
-    "linux",
-    "messages",
-    "mirror_door",
-    "mirror_traffic",
-    "shared_cell",
-    "stacks",
-    "update",
-    "zygote",
+    "errors.py",
+    "kernel.py",
+    "mirror_faults.py",
+    *(
+        f"execution/{name}.py"
+        for name in (
+            "audit",
+            "cell",
+            "cgroups",
+            "control",
+            "devices",
+            "egress",
+            "janitor",
+            "linux",
+            "messages",
+            "mirror_traffic",
+            "shared_cell",
+            "stacks",
+            "update",
+            "zygote",
+        )
+    ),
+    "plugin/*.py",
+    "testing/*.py",
 )
+"""bk's own code that runs in cells and in the processes from which they are forked."""
+AROUND_CELLS = (
+    *(
+        f"execution/{name}.py"
+        for name in (
+            "mirror_door",
+            "processes",
+            "registry",
+            "runner",
+            "sandbox",
+            "shared_cells",
+            "test_cell",
+        )
+    ),
+    "images/digests.py",
+    "images/documents.py",
+    "images/layout_source.py",
+    "images/storage.py",
+)
+"""bk's own code that acts outside of a cell and decides what the cell sees, and what is said of its end."""
+REGISTRY = "registry/config.yml"
+"""The configuration of the registry behind a cell's mirror, among the inputs of the cell."""
+HELPERS = "host/helpers/"
+"""Where commands of the machine are among the inputs of a cell, and in `lib` the libraries that they load."""
+COMMANDS = "/usr/bin"
+"""Where a cell has such a command, wherever the machine has it: a place on PATH, which is the same everywhere."""
 PACKAGES = {
     **{"newuidmap": "uidmap", "newgidmap": "uidmap", "gcc": "gcc", "ldd": "libc-bin", "pkg-config": "pkg-config"},
     **{"fuse-overlayfs": "fuse-overlayfs", "slirp4netns": "slirp4netns", "ip": "iproute2"},
     **{"mount": "mount", "nsenter": "util-linux", "unshare": "util-linux"},
 }
+
+
+_DISTRIBUTION = ".dist-info"
+_PLACE = re.compile(rb"\.\./|/|__editable__|[^,]*\.dist-info/|[^/,]*\.pth,|[^,]*__pycache__/").match
 
 
 @dataclass(frozen=True)
@@ -64,11 +105,18 @@ class Machine:
     packages: str
     runtime: tuple[tuple[str, str], ...]
     store: str
+    kernel_key: str = SERIES
+
+    @property
+    def platform(self) -> dict[str, str]:
+        """What of this machine's kernel is in the keys of cells."""
+        return self.host.platform(self.kernel_key)
 
     def helpers(self, commands: Iterable[str]) -> dict[str, str]:
-        """The files of commands of this machine and of the libraries they load, by their names in a key. Raises MachineLacks."""
-        paths = [find(command) for command in commands]
-        return {os.path.basename(path): path for path in [*paths, *_closure(tuple(paths), self.store)]}
+        """The files of commands of this machine by their names, and the libraries they load, below `lib`. Raises MachineLacks."""
+        paths = {os.path.basename(command): find(command) for command in commands}
+        libraries = _closure(tuple(paths.values()), self.store)
+        return {**paths, **{f"lib/{os.path.basename(path)}": path for path in libraries}}
 
 
 @functools.cache
@@ -88,8 +136,8 @@ def find(command: str) -> str:
     return os.path.realpath(path)
 
 
-def load(store: str) -> Machine:
-    """This machine. `store` is a folder where answers of the dynamic linker are kept."""
+def load(store: str, kernel_key: str = SERIES) -> Machine:
+    """This machine. `store` is a folder where answers of the dynamic linker are kept; `kernel_key` is one of `kernel.KEYS`."""
     interpreter = os.path.realpath(sys.executable)
     stdlib = sysconfig.get_path("stdlib")
     extensions = [
@@ -98,31 +146,60 @@ def load(store: str) -> Machine:
     package = os.path.dirname(bkrules.__file__)
     runtime = [
         (f"bkrules/{path.relative_to(package)}", str(path))
-        for pattern in (
-            "errors.py",
-            "mirror_faults.py",
-            *(f"execution/{name}.py" for name in IN_CELLS),
-            "plugin/*.py",
-            "testing/*.py",
-        )
+        for pattern in (*IN_CELLS, *AROUND_CELLS)
         for path in sorted(Path(package).glob(pattern))
     ]
     return Machine(
         host=probe(),
         interpreter=interpreter,
-        binds=tuple(sorted({stdlib, sys.prefix, package})),
+        binds=tuple(sorted({stdlib, *_environment(), package})),
         libraries=_closure((interpreter, *extensions), store),
-        packages=_packages(),
+        packages=_packages(store),
         runtime=tuple(runtime),
         store=store,
+        kernel_key=kernel_key,
     )
 
 
-def _packages() -> str:
-    """The installed distributions, one `name-version` a line."""
+def _environment() -> set[str]:
+    """The folders of this Python's packages: a whole virtual environment, or what is installed for an interpreter itself.
+
+    The folder of such an interpreter is often `/usr`, of which a cell must see nothing else.
+    """
+    if sys.prefix != sys.base_prefix:
+        return {sys.prefix}
+    return {path for name in ("purelib", "platlib") if os.path.isdir(path := sysconfig.get_path(name))}
+
+
+def _packages(store: str) -> str:
+    """The installed distributions, one `name-version digest` a line: the digest is that of what each has installed.
+
+    It is made from the digests in its RECORD, without files that say where it is installed, how, and from where.
+    """
     folder = note_for_all(sysconfig.get_path("purelib"))
-    names = (name.removesuffix(".dist-info") for name in os.listdir(folder) if name.endswith(".dist-info"))
-    return "".join(f"{name}\n" for name in sorted(names))
+    names = sorted(name for name in os.listdir(folder) if name.endswith(_DISTRIBUTION))
+    records = {name: f"{folder}/{name}/RECORD" for name in names}
+    memory = f"{store}/packages.json"
+    known = _remembered(memory)
+    if known is not None and known["for"] == list(records.values()):
+        return str(known["packages"])
+    moment = time.time_ns()
+    before = {path: stamps.of(note_for_all(path)) for path in records.values()}
+    found = "".join(f"{name.removesuffix(_DISTRIBUTION)} {_content(path)}\n" for name, path in records.items())
+    if not any(stamps.is_racy(stamp, moment) for stamp in before.values()):
+        record = {"for": list(records.values()), "packages": found, "stamps": before}
+        atomic.write(memory, json.dumps(record).encode())
+    return found
+
+
+def _content(record: str) -> str:
+    try:
+        with open(record, "rb") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return "unknown"
+    kept = [line for line in lines if not _PLACE(line)]
+    return digest.of_bytes(b"\n".join(sorted(kept))).hash[:32]
 
 
 @functools.cache
@@ -131,7 +208,7 @@ def _closure(binaries: tuple[str, ...], store: str) -> tuple[str, ...]:
     if not binaries:
         return ()
     memory = f"{store}/libraries-{os.path.basename(binaries[0])}.json"
-    known = _remembered(memory)
+    known = _remembered(memory, *_LINKER)
     if known is not None and known["for"] == list(binaries):
         return tuple(known["libraries"])
     moment = time.time_ns()
@@ -144,14 +221,15 @@ def _closure(binaries: tuple[str, ...], store: str) -> tuple[str, ...]:
     return tuple(libraries)
 
 
-def _remembered(path: str) -> dict[str, Any] | None:
+def _remembered(path: str, *needed: str) -> dict[str, Any] | None:
+    """An answer that was kept, unless one of the files that it rests on has another stamp; `needed` are some of them."""
     try:
         with open(path) as file:
             record: dict[str, Any] = json.load(file)
         for name, stamp in record["stamps"].items():
             if stamps.of(note_for_all(name)) != (stamp and tuple(stamp)):
                 return None
-        if not record["stamps"].keys() >= {*record["for"], *record["libraries"], *_LINKER}:
+        if not record["stamps"].keys() >= {*record["for"], *record.get("libraries", ()), *needed}:
             return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -17,9 +17,10 @@ import sys
 import time
 
 from bkrules import stamps
+from bkrules.kernel import texts
 from bkrules.stamps import FIELDS, MISSING, MOST, Stamp
 
-FORMAT = 4
+FORMAT = 5
 COMMANDS = ("build", "test")
 SECONDS = "\0"
 BETWEEN = "\0"
@@ -28,8 +29,6 @@ _MARKER = "WORKSPACE.py"
 _VARIABLES = ("PATH", "HOME", "XDG_CACHE_HOME")
 _PREFIXES = ("BK_", "BUILDKIT_", "SKIP_INTEGRATION_TESTS")
 _SECRET = "BK_REMOTE_HEADER"
-_FACTS = ("/proc/filesystems", "/proc/sys/user/max_user_namespaces", "/proc/self/uid_map")
-_MOUNTS = "/proc/self/mountinfo"
 _KEPT = 64
 
 Folder = tuple[str, Stamp | None, str, bytes]
@@ -37,6 +36,8 @@ Folder = tuple[str, Stamp | None, str, bytes]
 Kept = tuple[tuple[str, ...], int, float, str, bytes]
 """What is kept of a package: see `settled.Package`, whose fields these are."""
 
+KERNEL = texts()
+"""What the kernel says of itself, read before anything is worked out from it."""
 last: tuple[list[Folder], set[int], bytes, dict[str, Kept]] | None = None
 
 
@@ -52,7 +53,7 @@ def answer(argv: list[str], began: float) -> int | None:
     try:
         with open(_place(root, argv), "rb") as file:
             form, asked, facts, folders, text = marshal.load(file)
-            if form != FORMAT or asked != _asked(argv) or facts != _facts():
+            if form != FORMAT or asked != _asked(argv) or facts != KERNEL:
                 return None
             changed = _changed(folders)
             if changed or text is None:
@@ -106,7 +107,7 @@ def keep(
     os.makedirs(os.path.dirname(place), exist_ok=True)
     scratch = f"{place}.{os.getpid()}.tmp"
     with open(scratch, "wb") as file:
-        marshal.dump((FORMAT, _asked(argv), _facts(), folders, text), file)
+        marshal.dump((FORMAT, _asked(argv), KERNEL, folders, text), file)
         marshal.dump((for_all, packages), file)
     os.rename(scratch, place)
     kept = sorted(os.scandir(os.path.dirname(place)), key=lambda entry: entry.stat().st_mtime_ns)
@@ -139,13 +140,3 @@ def _asked(argv: list[str]) -> tuple[tuple[str, ...], str, tuple[tuple[str, str]
     }
     environment.pop(_SECRET, None)  # of a remote cache, and no answer of a build with one is kept
     return tuple(argv), os.getcwd(), tuple(sorted(environment.items())), os.geteuid(), sys.executable, sys.version
-
-
-def _facts() -> tuple[str, ...]:
-    found = []
-    for path in _FACTS:
-        with open(path) as file:
-            found.append(file.read())
-    with open(_MOUNTS) as file:
-        found += [line for line in file if " - cgroup" in line]
-    return tuple(found)

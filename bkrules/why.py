@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,10 @@ _PATIENCE = 30.0
 KEY, PREVIOUS = "key.json", "previous_key.json"
 Read = Callable[[str], Mapping[str, Any] | None]
 _SHOWN = 72
-_ORDER = ("platform/", "env/", "argument/", "input/", "output/", "timeout")
+_UNNAMED = "all that the key names is the same, so that another version of bk has made it"
+_BEFORE = 16
+"""How much of what two long values share is shown before the place where they differ."""
+_ORDER = ("mnemonic", "salt", "platform/", "env/", "argument/", "input/", "output/", "timeout")
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,13 @@ class Difference:
     more: int
 
     def __str__(self) -> str:
+        old, new = _shown(self.old, self.new)
         if self.old is None:
-            text = f"{self.leaf} is new: {_short(self.new)}"
+            text = f"{self.leaf} is new: {new}"
         elif self.new is None:
-            text = f"{self.leaf} is gone; it was {_short(self.old)}"
+            text = f"{self.leaf} is gone; it was {old}"
         else:
-            text = f"{self.leaf} was {_short(self.old)} and is {_short(self.new)}"
+            text = f"{self.leaf} was {old} and is {new}"
         return f"{text} (and {self.more} more)" if self.more else text
 
 
@@ -51,8 +56,9 @@ def difference(old: Mapping[str, str], new: Mapping[str, str]) -> Difference | N
     more = len(found) - 1
     if leaf.startswith("argument/") and was is not None and now is not None:
         inner = list(_inside(_parsed(was), _parsed(now), ""))
-        leaf, was, now = inner[0]
-        more += len(inner) - 1
+        if inner:  # else the two say the same in other words
+            leaf, was, now = inner[0]
+            more += len(inner) - 1
     return Difference(leaf, was, now, more)
 
 
@@ -68,21 +74,48 @@ def _parsed(text: str) -> Any:
 
 
 def _inside(old: Any, new: Any, path: str) -> Iterator[tuple[str, str | None, str | None]]:
+    """The values in which two JSON values differ, as JSON, in which 1, 1.0 and true are three things."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in sorted({*old, *new}):
-            if old.get(name) != new.get(name):
-                yield from _inside(old.get(name), new.get(name), f"{path}.{name}" if path else name)
-    else:
+            below = f"{path}.{name}" if path else name
+            if name in old and name in new:
+                yield from _inside(old[name], new[name], below)
+            else:
+                yield below, _json(old[name]) if name in old else None, _json(new[name]) if name in new else None
+    elif _json(old) != _json(new):
         yield path or "argument", _json(old), _json(new)
 
 
-def _json(value: Any) -> str | None:
-    return None if value is None else json.dumps(value)
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
-def _short(text: str | None) -> str:
-    assert text is not None
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+def _shown(old: str | None, new: str | None) -> tuple[str, str]:
+    """Two values as a line shows them: never the same text for two that differ."""
+    values = [value for value in (old, new) if value is not None]
+    are_apart = len({_looks(value) for value in values}) == len(values)
+    if are_apart and all(value and value.isprintable() for value in values):
+        quoted = old or "", new or ""
+    else:
+        quoted = json.dumps(old or ""), json.dumps(new or "")
+    shared = next(
+        (place for place, (one, other) in enumerate(zip(*quoted, strict=False)) if one != other), _least(quoted)
+    )
+    begin = shared - _BEFORE if shared > _SHOWN - _BEFORE else 0
+    return _part(quoted[0], begin), _part(quoted[1], begin)
+
+
+def _least(texts: Iterable[str]) -> int:
+    return min(map(len, texts))
+
+
+def _looks(text: str) -> str:
+    """What is left of a text for the eye, which sees no spaces at its ends and no two ways to write a letter."""
+    return " ".join(unicodedata.normalize("NFKC", text).split())
+
+
+def _part(text: str, begin: int) -> str:
+    return f"{'...' if begin else ''}{text[begin : begin + _SHOWN]}{'...' if len(text) > begin + _SHOWN else ''}"
 
 
 @contextmanager
@@ -182,11 +215,13 @@ def explain(key: str | None, leaves: Mapping[str, str], read: Read, *, cache: st
         previous = read(PREVIOUS)
         if last is None or previous is None or last["key"] != key:
             return where
-        changed = difference(previous["leaves"], last["leaves"])
+        changed = difference(previous["leaves"], last["leaves"]) or (
+            _UNNAMED if previous["key"] != last["key"] else None
+        )
         return f"{where}; it ran in the last build: {changed or 'its result before was no passed one'}"
     if last is None:
         return "would run: nothing is known of an earlier run"
-    changed = difference(last["leaves"], leaves)
+    changed = difference(last["leaves"], leaves) or (_UNNAMED if last["key"] != key else None)
     return f"would run: {changed or 'its last result is not in the cache: it did not pass, or was removed'}"
 
 
@@ -197,5 +232,6 @@ def compare(key: str | None, leaves: Mapping[str, str], read: Read, *, waits_for
     other = read(KEY)
     if other is None:
         return "that run kept no key of it"
-    changed = difference(other["leaves"], leaves)
-    return f"another key: {changed}" if changed else "the same key"
+    if other["key"] == key:
+        return "the same key"
+    return f"another key: {difference(other['leaves'], leaves) or _UNNAMED}"

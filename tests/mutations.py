@@ -13,6 +13,7 @@ from bkrules.action import Action, Key, Node, key_of, parameters
 from bkrules.analysis import test_files
 from bkrules.analysis.matrix import imported_files
 from bkrules.execution import executor
+from bkrules.machine import AROUND_CELLS, IN_CELLS
 
 Inputs = Mapping[str, Node]
 Change = Callable[[Action, Inputs], tuple[Action, Inputs]]
@@ -44,6 +45,18 @@ def _without_values_of_axes(one: Action, inputs: Inputs) -> tuple[Action, Inputs
     return replace(one, arguments=(*one.arguments[:-1], parameters(told))), inputs
 
 
+def _without_limits(one: Action, inputs: Inputs) -> tuple[Action, Inputs]:
+    told = {**json.loads(one.arguments[-1]), "limits": {}}
+    return replace(one, arguments=(*one.arguments[:-1], parameters(told))), inputs
+
+
+def _without_property(*starts: str) -> Callable[[], None]:
+    def change(one: Action, inputs: Inputs) -> tuple[Action, Inputs]:
+        return replace(one, platform=tuple(pair for pair in one.platform if not pair[0].startswith(starts))), inputs
+
+    return _changed(change)
+
+
 def _direct_imports_alone() -> None:
     every = imported_files
 
@@ -56,7 +69,21 @@ def _direct_imports_alone() -> None:
 MUTATIONS: dict[str, Callable[[], None]] = {
     "nothing": lambda: None,
     "environment": _changed(lambda one, inputs: (replace(one, environment=()), inputs)),
-    "platform": _changed(lambda one, inputs: (replace(one, platform=()), inputs)),
+    "platform": _changed(
+        lambda one, inputs: (
+            replace(one, platform=tuple(pair for pair in one.platform if pair[0].startswith("kernel-"))),
+            inputs,
+        )
+    ),
+    "kernel": _without_property("kernel-release"),
+    "security modules": _without_property("kernel-lsm"),
+    "cgroup mode": _without_property("kernel-cgroup"),
+    "binary formats": _without_property("kernel-binfmt-"),
+    "limits": _changed(_without_limits),
+    "registry's configuration": _without("registry/"),
+    "binds": _without(*(f"bkrules/{path}" for path in AROUND_CELLS if path.startswith("execution/"))),
+    "storage tree": _without(*(f"bkrules/{path}" for path in AROUND_CELLS if path.startswith("images/"))),
+    "code in cells": _without(*(f"bkrules/{path}" for path in IN_CELLS if path.startswith("execution/"))),
     "timeout": _changed(lambda one, inputs: (replace(one, timeout=0), inputs)),
     "toolchain digest": _without("tools/"),
     "configuration": _without("config/"),

@@ -19,6 +19,7 @@ PACKAGE = Path(bkrules.__file__).parent
 # schema and a function of a context.
 VALUES = {
     "files",
+    "kernel",
     "stamps",
     "mirror_faults",
     "resources",
@@ -35,7 +36,8 @@ MAY_IMPORT = {
     "files": set(),
     "stamps": set(),
     "observed": {"stamps"},
-    "unchanged": {"stamps"},
+    "kernel": set(),
+    "unchanged": {"kernel", "stamps"},
     "settled": {"digest", "label", "observed", "stamps", "unchanged"},
     "digest": set(),
     "label": {"errors"},
@@ -48,8 +50,8 @@ MAY_IMPORT = {
     "web": set(),
     "cache": {*VALUES, "web"},
     "images": {*VALUES, "cache", "web"},
-    "plugin": {"errors"},
-    "machine": {"observed", "stamps", "errors", "cache", "plugin"},
+    "plugin": {"errors", "kernel"},
+    "machine": {"digest", "observed", "stamps", "errors", "cache", "kernel", "plugin"},
     "providers": {*VALUES, "images", "plugin"},
     "loading": {*VALUES, "cache", "plugin"},
     "analysis": {*VALUES, "images", "loading", "machine", "plugin", "providers"},

@@ -338,6 +338,14 @@ def test_the_tools_of_a_worker_are_dependencies_that_may_be_left_out(space: Spac
     assert space.bk("query", "--noimplicit_deps", "deps(//p:w)").stdout.split() == ["//p:w"]
 
 
+CELL_TOOLS = ("buildctl", "buildkitd", "registry", "rootlesskit", "runc")
+CELL = """from bkrules import image_mirror, test_matrix, worker
+image_mirror(name = "mirror", images = {})
+worker(name = "rootless", plugin = "rootless")
+test_matrix(name = "m", tests = ["test_it.py"], workers = [":rootless"], mirror = ":mirror")
+"""
+
+
 def test_aquery_chooses_actions(space: Space) -> None:
     space.write("p/BUILD.py", IMAGES)
     space.write("p/motd", "")
@@ -366,9 +374,35 @@ def test_aquery_has_the_parameters_of_actions_in_json(space: Space) -> None:
     assert json.loads(document["arguments"][-1]) == document["parameters"]
     assert list(document) == [
         *("label", "mnemonic", "cell", "arguments", "parameters", "environment", "platform", "timeout"),
-        *("inputs", "outputs", "key"),
+        *("inputs", "outputs", "host", "key"),
     ]
     assert "parameters:" not in space.bk("aquery", "//p:a").stdout
+
+
+def test_aquery_lists_what_an_action_takes_of_this_machine(space: Space) -> None:
+    """Of a cell that is the interpreter, libraries, helpers, bk's own files and the folders of Python, and the kernel."""
+    declared = "".join(f"host_binary(name = {name!r}, binary = {str(space.root / name)!r})\n" for name in CELL_TOOLS)
+    space.write("WORKSPACE.py", f"from bkrules import host_binary, workspace\nworkspace(name = 'w')\n{declared}")
+    for name in CELL_TOOLS:
+        space.write(name, name)
+    space.write("p/test_it.py", "def test_it(sandbox):\n    pass\n")
+    space.write("p/BUILD.py", CELL)
+
+    (document,) = json.loads(space.bk("aquery", "--json", "//p:m").stdout)
+
+    host = document["host"]
+    assert host["host/python"] == os.path.realpath(sys.executable)
+    assert host["host/helpers/newuidmap"] == os.path.realpath(shutil.which("newuidmap") or "")
+    assert any(path.endswith("/libc.so.6") for path in host.values())
+    assert host["tools/runc"] == str(space.root / "runc")
+    assert sys.prefix in [path for name, path in host.items() if name.startswith("folder/")]
+    assert host["bkrules/execution/sandbox.py"].endswith("/execution/sandbox.py")
+    assert {"kernel-release", "kernel-lsm", "kernel-cgroup"} <= document["platform"].keys()
+    assert (
+        "kernel-release"
+        not in json.loads(space.bk("aquery", "--json", "--kernel_key=none", "//p:m").stdout)[0]["platform"]
+    )
+    assert f"    host/python: {os.path.realpath(sys.executable)}\n" in space.bk("aquery", "//p:m").stdout
 
 
 def test_aquery_shows_keys_only_when_they_are_known(space: Space) -> None:
@@ -379,7 +413,7 @@ def test_aquery_shows_keys_only_when_they_are_known(space: Space) -> None:
     after = space.bk("aquery", "//p:b").stdout
 
     assert "base: not known until it is built" in before
-    assert "base: sha256:" in after
+    assert "base: folder sha256:" in after
     assert after.count("  key: ") == 2
 
 

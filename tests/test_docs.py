@@ -54,7 +54,7 @@ def test_every_option_of_tests_is_in_the_readme(readme: str) -> None:
     arguments.add_tests(parser)
     arguments.add_cells(parser)
     options = {action.option_strings[0] for action in parser._actions if action.dest != "help"}
-    assert len(options) == 7
+    assert len(options) == 8
     assert [name for name in options if not re.search(rf"[| ]`{name}[=`]", readme)] == []
 
 

@@ -5,16 +5,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bkrules import kernel, machine
 from bkrules.analysis.runs import Runs
 from bkrules.analyzed import analyze_patterns
 from bkrules.build import Execution
 from bkrules.options import Options
 from bkrules.plugin.host import Host
 
+TRUE = kernel.texts()
+BINFMT = "proc/sys/fs/binfmt_misc"
 TOOLS = ("buildctl", "buildkitd", "registry", "runc")
 BUILD = """from bkrules import image_mirror, test_matrix, worker
 image_mirror(name = "mirror", images = {})
@@ -156,9 +160,109 @@ def test_the_platform(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cells.key() != before
 
 
+def tell(monkeypatch: pytest.MonkeyPatch, **texts: str) -> None:
+    """Let the kernel say something else of itself."""
+    names = {
+        "release": kernel.RELEASES,
+        "lsm": "sys/kernel/security/lsm",
+        "mounts": kernel.MOUNTS,
+        "handler": f"{BINFMT}/arm",
+    }
+    told = {names[name]: text for name, text in texts.items()}
+    monkeypatch.setattr("bkrules.kernel.texts", lambda _: {**TRUE, **told})
+
+
+def test_the_series_of_the_kernel(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same digests gave another result on 5.4, where a release of runc failed. A patch release is no other kernel."""
+    tell(monkeypatch, release="5.4.0-150-generic #1")
+    before = cells.key()
+    tell(monkeypatch, release="5.4.0-151-generic #2")
+    assert cells.key() == before
+    tell(monkeypatch, release="6.8.0-31-generic #1")
+    assert cells.key() != before
+
+
+def test_security_modules(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
+    tell(monkeypatch, lsm="capability,landlock,apparmor")
+    before = cells.key()
+    tell(monkeypatch, lsm="capability,selinux")
+    assert cells.key() != before
+
+
+def test_how_cgroups_are_mounted(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
+    unified = "/ /sys/fs/cgroup rw - cgroup2 cgroup2 rw"
+    tell(monkeypatch, mounts=unified)
+    before = cells.key()
+    tell(monkeypatch, mounts=f"{unified}\n/ /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu")
+    assert cells.key() != before
+
+
+def test_binary_formats(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
+    tell(monkeypatch, handler="enabled\ninterpreter /usr/bin/qemu\nflags: F\noffset 0\nmagic 7f\n")
+    before = cells.key()
+    tell(monkeypatch, handler="enabled\ninterpreter /usr/bin/qemu\nflags: \noffset 0\nmagic 7f\n")
+    assert cells.key() != before
+
+
+def test_how_much_of_the_kernel_is_an_option(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = set()
+    for release in ("6.8.0-31-generic #1", "6.8.0-32-generic #2", "5.4.0-150-generic #1"):
+        tell(monkeypatch, release=release)
+        keys |= {(key, cells.key(Runs(kernel_key=key))) for key in kernel.KEYS}
+
+    assert sorted(key for key, _ in keys) == ["none", "release", "release", "release", "series", "series"]
+
+
+def put(monkeypatch: pytest.MonkeyPatch, name: str, path: Path) -> None:
+    """Let one of the files that a cell takes from this machine be another one."""
+    true = machine.load
+
+    def load(*arguments: str) -> machine.Machine:
+        found = true(*arguments)
+        assert name in dict(found.runtime)
+        return replace(found, runtime=tuple((one, str(path) if one == name else it) for one, it in found.runtime))
+
+    monkeypatch.setattr(machine, "load", load)
+
+
+@pytest.mark.parametrize("file", ["sandbox", "registry", "mirror_door", "test_cell", "shared_cells", "processes"])
+def test_the_code_around_cells(cells: Cells, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: str) -> None:
+    """It decides on binds, links and limits, on the mirror, and on what becomes of a test's end."""
+    before = cells.key()
+    put(monkeypatch, f"bkrules/execution/{file}.py", tmp_path / "p/near.py")
+    assert cells.key() != before
+
+
+def test_the_code_of_the_mirrors_storage_tree(cells: Cells, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = cells.key()
+    put(monkeypatch, "bkrules/images/storage.py", tmp_path / "p/near.py")
+    assert cells.key() != before
+
+
+@pytest.mark.parametrize("file", ["cell", "janitor", "cgroups", "devices", "linux"])
+def test_the_code_inside_of_cells(cells: Cells, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: str) -> None:
+    before = cells.key()
+    put(monkeypatch, f"bkrules/execution/{file}.py", tmp_path / "p/near.py")
+    assert cells.key() != before
+
+
+def test_the_configuration_of_the_registry(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = cells.key()
+    monkeypatch.setattr("bkrules.analysis.cell_inputs.CONFIGURATION", "version: 0.1\n")
+    assert cells.key() != before
+
+
+def test_the_limits_of_a_cell(cells: Cells) -> None:
+    before = cells.key()
+    cells.write(
+        "p/BUILD.py", (cells.root / "p/BUILD.py").read_text().replace("timeout = 60", "timeout = 60, pids = 100")
+    )
+    assert cells.key() != before
+
+
 def test_the_installed_packages(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
     before = cells.key()
-    monkeypatch.setattr("bkrules.machine._packages", lambda: "pytest-0.1\n")
+    monkeypatch.setattr("bkrules.machine._packages", lambda _: "pytest-0.1\n")
     assert cells.key() != before
 
 

@@ -35,10 +35,10 @@ def settled(space: Space) -> Space:
     return space
 
 
-def at_once(space: Space, *arguments: str) -> bool:
-    """Build again; whether the answer was given without loading anything."""
+def at_once(space: Space, *arguments: str, prefix: tuple[str, ...] = ()) -> bool:
+    """Build again, by the command `prefix`; whether the answer was given without loading anything."""
     command = space.command("build", *(arguments or ("//...",)))
-    command.insert(1, "-Ximporttime")
+    command = [*prefix, command[0], "-Ximporttime", *command[1:]]
     environment = {**os.environ, **space.environment}
     done = subprocess.run(command, cwd=space.root, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -118,6 +118,59 @@ def test_what_is_asked_for_is_part_of_the_question(settled: Space, tmp_path: Pat
 )
 def test_variables_of_the_harness_are_part_of_the_question(settled: Space, name: str, value: str) -> None:
     assert not at_once(replace(settled, environment={name: value}))
+
+
+HANDLERS = "/proc/sys/fs/binfmt_misc"
+MOUNTED = ("unshare", "-m", "sh", "-c", f'mount -t binfmt_misc none {HANDLERS} && exec "$@"', "sh")
+
+
+def binfmt(words: str) -> None:
+    """Run a line of shell where the kernel's list of binary formats is mounted."""
+    subprocess.run([*MOUNTED, "sh", "-c", words], check=True)
+
+
+def test_a_change_of_the_kernel_is_seen(settled: Space) -> None:
+    """A binary format is registered, with the kernel's own file system. No file of the workspace changes."""
+    name = f"bk-test-{os.getpid()}"
+
+    def again() -> list[bool]:
+        found = []
+        for _ in range(2):
+            found.append(at_once(settled, "//...", prefix=MOUNTED))
+            os.utime(settled.root, (1, 1))
+        return found
+
+    # The list lasts as long as it is mounted somewhere.
+    with subprocess.Popen(
+        [*MOUNTED, "sh", "-c", "echo; exec cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as keeper:
+        assert keeper.stdout is not None
+        keeper.stdout.readline()
+        assert again() == [False, True]
+        binfmt(f"echo ':{name}:M::no program begins so::/nowhere:' > {HANDLERS}/register")
+        assert again() == [False, True]
+        binfmt(f"echo 0 > {HANDLERS}/{name}")
+        assert again() == [False, True]
+        binfmt(f"echo -1 > {HANDLERS}/{name}")
+        assert again() == [False, True]
+
+
+@pytest.mark.parametrize("path", ["/proc/sys/user/max_user_namespaces", "/proc/filesystems"])
+def test_each_thing_that_the_kernel_says_is_part_of_the_question(settled: Space, tmp_path: Path, path: str) -> None:
+    other = tmp_path / "other"
+    other.write_text("another kernel says something else\n")
+    prefix = ("unshare", "-m", "sh", "-c", f'mount --bind {other} {path} && exec "$@"', "sh")
+    try:
+        subprocess.run([*prefix, "true"], check=True, capture_output=True)
+    except subprocess.CalledProcessError:
+        pytest.skip(f"this kernel has no {path}")
+
+    assert not at_once(settled, "//...", prefix=prefix)
+
+
+def test_another_mount_namespace_is_the_same_machine(settled: Space) -> None:
+    """Its mounts have other numbers."""
+    assert at_once(settled, "//...", prefix=("unshare", "-m"))
 
 
 def test_what_is_too_young_to_trust_is_looked_at_again(settled: Space) -> None:

@@ -1,18 +1,25 @@
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rounds import rounds
 
-from bkrules.action import parameters
+from bkrules import digest
+from bkrules.action import Action, DirectoryNode, FileNode, Node, key_of, parameters
 from bkrules.errors import MachineLacks, UsageError
+from bkrules.label import Label
 from bkrules.why import KEY, PREVIOUS, compare, difference, explain, opened
 
 LEAVES = {
@@ -33,10 +40,125 @@ LEAVES = {
         ({"argument/0": parameters({"axes": {"b": 1}, "test": "u"})}, "axes.a is gone; it was 1 (and 2 more)"),
         ({"argument/0": "no json"}, 'argument was {"axes": {"a": 1}, "test": "t"} and is "no json"'),
         ({"input/x": "s" * 100}, f"input/x was sha256:1 and is {'s' * 72}..."),
+        ({"env/HOME": ""}, 'env/HOME was "/root" and is ""'),
+        ({"env/HOME": "/root "}, 'env/HOME was "/root" and is "/root "'),
+        ({"env/HOME": "/root\n"}, 'env/HOME was "/root" and is "/root\\n"'),
+        ({"env/NEW": ""}, 'env/NEW is new: ""'),
+        ({"argument/0": parameters({"axes": {"a": 1.0}, "test": "t"})}, "axes.a was 1 and is 1.0"),
+        ({"argument/0": parameters({"axes": {"a": True}, "test": "t"})}, "axes.a was 1 and is true"),
+        ({"argument/0": parameters({"axes": {"a": "1"}, "test": "t"})}, 'axes.a was 1 and is "1"'),
+        ({"argument/0": parameters({"axes": {"a": 1, "b": None}, "test": "t"})}, "axes.b is new: null"),
+        ({"argument/0": parameters({"axes": {"a": None}, "test": "t"})}, "axes.a was 1 and is null"),
+        ({"argument/0": parameters({"axes": {}, "test": "t"})}, "axes.a is gone; it was 1"),
+        (
+            {"argument/0": '{"test":"t","axes":{"a":1}}'},
+            'argument/0 was {"axes":{"a":1},"test":"t"} and is {"test":"t","axes":{"a":1}}',
+        ),
     ],
 )
 def test_the_first_difference_is_said(change: Mapping[str, str], said: str) -> None:
     assert str(difference(LEAVES, {**LEAVES, **change})) == said
+
+
+LONG = "sha256:" + "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (LONG, f"executable {LONG}", f"was {LONG} and is executable {'sha256:' + 'a' * 54}..."),
+        (f"{LONG} one", f"{LONG} two", "was ...aaaaaaaaaaaaaaa one and is ...aaaaaaaaaaaaaaa two"),
+        (LONG, f"{LONG}b", "was ...aaaaaaaaaaaaaaaa and is ...aaaaaaaaaaaaaaaab"),
+        (
+            f"{'x' * 100}1{'y' * 100}",
+            f"{'x' * 100}2{'y' * 100}",
+            f"was ...{'x' * 16}1{'y' * 55}... and is ...{'x' * 16}2",
+        ),
+        ("caf\u00e9", "cafe\u0301", 'was "caf\\u00e9" and is "cafe\\u0301"'),
+        ("a b", "a\u00a0b", 'was "a b" and is "a\\u00a0b"'),
+        ("a", "a\u200b", 'was "a" and is "a\\u200b"'),
+    ],
+)
+def test_two_values_are_never_shown_as_one(old: str, new: str, said: str) -> None:
+    found = str(difference({"input/x": old}, {"input/x": new}))
+
+    assert found.startswith(f"input/x {said}")
+    assert "\n" not in found
+
+
+@settings(max_examples=rounds(500), deadline=None)
+@given(
+    st.text(max_size=200),
+    st.text(max_size=200),
+    st.text(max_size=5),
+    st.text(max_size=5),
+    st.sampled_from(["input/x", "argument/0", "env/A"]),
+)
+def test_values_that_share_most_are_shown_apart(before: str, after: str, one: str, other: str, leaf: str) -> None:
+    old, new = before + one + after, before + other + after
+    found = difference({leaf: old}, {leaf: new})
+    if old == new:
+        assert found is None
+        return
+    assert found is not None
+    was, _, now = str(found).removeprefix(f"{found.leaf} was ").rpartition(" and is ")
+    assert str(found).isprintable()
+    assert was != now or " and is " in was
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2) | st.floats(-2, 2) | st.sampled_from(["", "1", "true", "null", "a"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b", ""]), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=rounds(500), deadline=None)
+@given(VALUES, VALUES)
+def test_arguments_that_differ_are_shown_apart(old: object, new: object) -> None:
+    found = difference({"argument/0": parameters(old)}, {"argument/0": parameters(new)})
+
+    assert (found is None) == (parameters(old) == parameters(new))
+    if found is not None:
+        assert found.old != found.new
+        text = str(found).removeprefix(f"{found.leaf} was ").partition(" (and ")[0]
+        if found.old is not None and found.new is not None:
+            was, _, now = text.partition(" and is ")
+            assert was != now
+
+
+def test_a_key_that_differs_in_nothing_that_it_names() -> None:
+    """As one of another version of bk may."""
+    say = partial(explain, "k1", LEAVES, waits_for="")
+
+    assert "another version of bk" in say(kept(key=("k0", LEAVES)), cache=None)
+    assert "another version of bk" in say(kept(key=("k1", LEAVES), previous_key=("k0", LEAVES)), cache="disk")
+    assert "another version of bk" in compare("k1", LEAVES, kept(key=("k0", LEAVES)), waits_for="")
+
+
+def test_leaves_name_all_that_a_key_covers() -> None:
+    """Of two actions with the same leaves, the keys are the same: each field, and each property of an input, is in one."""
+    one = digest.of_bytes(b"")
+    action = Action("x", Label("a", "b"), "M", ("{}",), (), ("out",), (("A", ""),), (("P", ""),), 1)
+    node = FileNode(one, "/x")
+    nodes: list[Node] = [node, replace(node, executable=True), DirectoryNode(), FileNode(DirectoryNode().digest, "/x")]
+    actions = [
+        action,
+        replace(action, mnemonic="N"),
+        replace(action, arguments=()),
+        replace(action, arguments=("",)),
+        replace(action, arguments=("", "")),
+        replace(action, outputs=()),
+        replace(action, outputs=("", "out")),
+        replace(action, environment=()),
+        replace(action, environment=(("A", "1"),)),
+        replace(action, platform=()),
+        replace(action, timeout=0),
+    ]
+    keys = [key_of(action, {"i": one}) for one in nodes] + [key_of(one, {}) for one in actions]
+
+    for first, second in itertools.combinations(keys, 2):
+        assert (first.digest == second.digest) == (first.leaves == second.leaves)
 
 
 def test_equal_keys_do_not_differ() -> None:

@@ -17,7 +17,8 @@ from bkrules.analysis.context import Context
 from bkrules.analysis.updaters import Update, merged
 from bkrules.errors import MachineLacks
 from bkrules.images.reference import Reference
-from bkrules.machine import Machine
+from bkrules.images.storage import CONFIGURATION
+from bkrules.machine import HELPERS, REGISTRY, Machine
 from bkrules.plugin.worker import MIRROR_ADDRESS, Mirror, Worker
 from bkrules.providers import BinaryInfo, WorkerInfo
 
@@ -60,6 +61,7 @@ def sandbox_inputs(
     for reference, layout in images.items():
         inputs[f"mirror/{reference.host}/{reference.repository}/{reference.tag}"] = layout
     inputs |= {f"plugin/{name}": HostFile(path) for name, path in plugin_files(info.worker).items()}
+    inputs[REGISTRY] = Text(CONFIGURATION.encode())
     inputs["plugin/cache_key"] = Text(parameters(dict(info.worker.cache_key())).encode())
     machine = context.machine
     inputs |= {name: HostFile(path) for name, path in machine.runtime}
@@ -73,7 +75,7 @@ def sandbox_inputs(
         "limits": {"memory": limits.memory << 20, "pids": limits.pids, "disk": limits.disk << 20},
     }
     environment = {**ENVIRONMENT, "GOCOVERDIR": f"/out/{COVERAGE}"} if info.covered else dict(ENVIRONMENT)
-    return SandboxInputs(inputs, environment, machine.host.features, spec)
+    return SandboxInputs(inputs, environment, machine.platform, spec)
 
 
 def python_inputs(machine: Machine) -> dict[str, Artifact]:
@@ -154,4 +156,4 @@ def _helpers(machine: Machine, commands: Iterable[str]) -> dict[str, Artifact]:
         found = machine.helpers(names)
     except MachineLacks:
         found = {os.path.basename(name): name for name in names}
-    return {f"host/helpers/{name}": HostFile(path) for name, path in found.items()}
+    return {f"{HELPERS}{name}": HostFile(path) for name, path in found.items()}

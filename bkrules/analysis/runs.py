@@ -1,4 +1,4 @@
-"""How often the cells of a build run, and with what in their environment, as its command line says."""
+"""What the command line says of all cells of a build: how often, in which environment, with what of the kernel in their keys."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from bkrules.action import Action
 from bkrules.analysis.cell_inputs import ENVIRONMENT
+from bkrules.kernel import SERIES
 
 FIXED = frozenset({*ENVIRONMENT, "GOMAXPROCS"})
 """Variables that are bk's own in a cell; the last of them is in no key."""
@@ -14,10 +15,11 @@ FIXED = frozenset({*ENVIRONMENT, "GOMAXPROCS"})
 
 @dataclass(frozen=True)
 class Runs:
-    """Each cell runs `number` times, with these variables beside those that bk gives it."""
+    """Each cell runs `number` times, with these variables beside those that bk gives it. `kernel_key` is one of `kernel.KEYS`."""
 
     number: int = 1
     environment: tuple[tuple[str, str], ...] = ()
+    kernel_key: str = SERIES
 
     def of(self, action: Action) -> Iterator[Action]:
         """What runs for an action: itself, unless it is a cell.

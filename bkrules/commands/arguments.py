@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from bkrules import errors
 from bkrules.cache.remote_options import RemoteOptions
 from bkrules.errors import BkError, UsageError
+from bkrules.kernel import KEYS, SERIES
 from bkrules.observed import doubt
 from bkrules.options import TEST_OUTPUTS, Options
 from bkrules.resources import pool_size, timeouts
@@ -208,6 +209,14 @@ def add_cells(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="a variable for every cell; NAME alone takes this environment's value. The value is in the key",
     )
+    group.add_argument(
+        "--kernel_key",
+        "--kernel-key",
+        choices=KEYS,
+        default=SERIES,
+        help="how much of the kernel is in the keys of cells: its series, such as 6.12, with its security modules, cgroups and "
+        "binary formats (default); the whole release in place of the series; or nothing",
+    )
 
 
 def runs_of(arguments: argparse.Namespace) -> Runs:
@@ -221,7 +230,7 @@ def runs_of(arguments: argparse.Namespace) -> Runs:
             if name not in os.environ:
                 continue  # as Bazel does: what is not there is not passed on
         environment[name] = os.environ[name] if value is None else value
-    return Runs(arguments.runs_per_test, tuple(sorted(environment.items())))
+    return Runs(arguments.runs_per_test, tuple(sorted(environment.items())), arguments.kernel_key)
 
 
 def _variable(text: str) -> tuple[str, str | None]:

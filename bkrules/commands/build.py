@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bkrules import __version__, errors, observed, settled, stamps, unchanged
@@ -49,7 +50,8 @@ def _build(arguments: argparse.Namespace) -> int:
     with _recorded(arguments) as events:
         runs, wishes = runs_of(arguments), wishes_of(arguments)
         is_plain = _is_plain(options, arguments) and not selection.words and not selection.skip
-        known = settled.before() if is_plain and runs == ONCE and wishes == NONE else None
+        is_plain = is_plain and replace(runs, kernel_key=ONCE.kernel_key) == ONCE and wishes == NONE
+        known = settled.before() if is_plain else None
         analysis = analyze_patterns(".", patterns_of(arguments), runs=runs, wishes=wishes, settled=known)
         if not analysis.targets.wanted and analysis.settled is None:
             raise nothing(f"no target is left of {' '.join(patterns_of(arguments))}", MANUAL_HINT)

@@ -9,11 +9,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from bkrules import errors
-from bkrules.action import Action
-from bkrules.analyzed import analyze_targets, open_workspace, package_of
+from bkrules.action import Action, HostFile
+from bkrules.analyzed import Analysis, analyze_targets, open_workspace, package_of
 from bkrules.build import Execution
 from bkrules.commands.arguments import add_cache, add_cells, add_remote, command, remote_of, runs_of
 from bkrules.commands.harness import add_wishes, wishes_of
+from bkrules.errors import MachineLacks
+from bkrules.machine import REGISTRY, find
 from bkrules.options import Options
 
 if TYPE_CHECKING:
@@ -112,8 +114,27 @@ def _describe(action: Action, execution: Execution) -> dict[str, object]:
         "timeout": action.timeout,
         "inputs": {path: leaves.get(f"input/{path}") for path, _ in action.inputs},
         "outputs": list(action.outputs),
+        "host": _host(action, execution.analysis),
         "key": key,
     }
+
+
+def _host(action: Action, analysis: Analysis) -> dict[str, str]:
+    """What an action takes from this machine, by its place in the key: files, and the folders that a cell sees as they are.
+
+    Of these folders, the key has the names and versions of the packages, and bk's own files one by one.
+    """
+    found = {path: _found(item.path) for path, item in action.inputs if isinstance(item, HostFile)}
+    if any(path == REGISTRY for path, _ in action.inputs):  # it runs in a cell
+        found |= {f"folder/{number}": path for number, path in enumerate(analysis.machine().binds)}
+    return found
+
+
+def _found(command: str) -> str:
+    try:
+        return find(command)
+    except MachineLacks:
+        return f"{command}, which this machine lacks"
 
 
 def _parameters(action: Action) -> object:

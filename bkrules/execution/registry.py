@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import socket
 import threading
 import time
@@ -11,27 +12,18 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from bkrules.action import DirectoryNode
-from bkrules.digest import Digest
+from bkrules.action import DirectoryNode, FileNode
 from bkrules.errors import ActionFailed
 from bkrules.execution import linux
 from bkrules.execution.processes import Processes, Started
 from bkrules.execution.run_folder import RunFolder
 from bkrules.images.reference import Reference
-from bkrules.images.storage import write_tree
+from bkrules.images.storage import SOCKET, write_tree
 
 REGISTRY = "registry"
 """The reason of the error that a registry does not start."""
 _START_SECONDS = 20
 _POLL_SECONDS = 0.005
-_SOCKET = "registry.sock"
-_CONFIG = f"""version: 0.1
-log: {{level: info, accesslog: {{disabled: false}}}}
-storage:
-  filesystem: {{rootdirectory: data}}
-  maintenance: {{readonly: {{enabled: true}}}}
-http: {{net: unix, addr: {_SOCKET}}}
-"""
 
 
 @dataclass(frozen=True)
@@ -54,28 +46,29 @@ class Registries:
         self._folder = folder
         self._lock = threading.Lock()
         self._started = 0
-        self._registries: dict[tuple[tuple[Reference, Digest], ...], Registry] = {}
+        self._registries: dict[tuple[object, ...], Registry] = {}
         self._open = ExitStack()
 
-    def get(self, images: Mapping[Reference, DirectoryNode], binary: str) -> Registry:
-        """A registry that holds these images. Raises ActionFailed when it does not start."""
-        key = tuple(sorted((reference, layout.digest) for reference, layout in images.items()))
+    def get(self, images: Mapping[Reference, DirectoryNode], binary: FileNode, configuration: FileNode) -> Registry:
+        """A registry of this binary and configuration that holds these images. Raises ActionFailed when it does not start."""
+        content = sorted((reference, layout.digest) for reference, layout in images.items())
+        key = (binary.digest, configuration.digest, *content)
         with self._lock:
             if key not in self._registries or self._registries[key].has_ended():
-                self._registries[key] = self._start(images, binary)
+                self._registries[key] = self._start(images, binary.path, configuration.path)
             return self._registries[key]
 
     def close(self) -> None:
         """End them all."""
         self._open.close()
 
-    def _start(self, images: Mapping[Reference, DirectoryNode], binary: str) -> Registry:
+    def _start(self, images: Mapping[Reference, DirectoryNode], binary: str, configuration: str) -> Registry:
         folder = self._folder.new(f"registry-{self._started}")
         self._started += 1
         data = folder / "data"
         data.mkdir()
         write_tree(data, images)
-        (folder / "config.yml").write_text(_CONFIG)
+        shutil.copyfile(configuration, folder / "config.yml")
         log = folder / "registry.log"
         with ExitStack() as opened, linux.watch_folder(str(folder)) as changes:
             process = opened.enter_context(
@@ -86,7 +79,7 @@ class Registries:
             # Reached through the descriptor of its folder, since the path of a unix socket may only have 107 bytes.
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             opened.callback(os.close, handle)
-            target = f"/proc/self/fd/{handle}/{_SOCKET}"
+            target = f"/proc/self/fd/{handle}/{SOCKET}"
             deadline = time.monotonic() + _START_SECONDS
             while not _accepts(target):
                 left = deadline - time.monotonic()

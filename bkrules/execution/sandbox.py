@@ -18,6 +18,7 @@ from bkrules.execution.processes import Started
 from bkrules.execution.registry import Registry
 from bkrules.execution.runner import Workshop
 from bkrules.images.reference import Reference
+from bkrules.machine import COMMANDS, HELPERS, REGISTRY
 from bkrules.mirror_faults import MirrorFaults
 
 _GRACE = 30.0
@@ -112,14 +113,16 @@ def open_cell(
             plugin_folders.append(node.path.removesuffix(f"/{rest}"))
             modules.append(rest.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
         elif top == "host" and isinstance(source, HostFile):
-            binds.append((node.path, source.path))
+            binds.append((node.path, _place(path, source.path)))
     binds += [(folder, folder) for folder in {*plugin_folders, *folders}]
     binds.append((workshop.tool_folder(tools), "/opt/bk/bin"))
     own = workshop.folder.new_name()
     groups = Cgroups(
         f"{machine.host.cgroup}/{own}", {one: f"{folder}/{own}" for one, folder in machine.host.controllers.items()}
     )
-    registry = workshop.registries.get(images, tools["registry"].path)
+    configuration = inputs[REGISTRY]
+    assert isinstance(configuration, FileNode)
+    registry = workshop.registries.get(images, tools["registry"], configuration)
     spec = {
         **parameters,
         "program": program,
@@ -149,6 +152,12 @@ def open_cell(
     finally:
         for handle in handles:
             workshop.door.remove(handle)
+
+
+def _place(path: str, here: str) -> str:
+    """Where a cell has a file of the machine: a command at a fixed place, the interpreter and libraries where they are here."""
+    name = path.removeprefix(HELPERS)
+    return f"{COMMANDS}/{name}" if path.startswith(HELPERS) and "/" not in name else here
 
 
 def _go_threads(jobs: int) -> int:

@@ -22,6 +22,15 @@ from bkrules.images.reference import Reference
 if TYPE_CHECKING:
     from bkrules.action import DirectoryNode, FileNode
 
+SOCKET = "registry.sock"
+CONFIGURATION = f"""version: 0.1
+log: {{level: info, accesslog: {{disabled: false}}}}
+storage:
+  filesystem: {{rootdirectory: data}}
+  maintenance: {{readonly: {{enabled: true}}}}
+http: {{net: unix, addr: {SOCKET}}}
+"""
+"""That of a registry which serves the tree in the folder `data`, on a socket beside it, and takes nothing."""
 _BLOB_MODE = 0o644
 _LINK = 100  # bytes; a link has 71
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bkrules import kernel
+
 CONTROLLERS = ("memory", "pids")
 SUBORDINATE_IDS = 65536
 FUSE_DEVICE, TUN_DEVICE = os.makedev(10, 229), os.makedev(10, 200)
@@ -55,12 +57,19 @@ class Host:
     controllers: Mapping[str, str] = field(default_factory=dict)
     """The folder below which a cell's group gets a limit of `memory` or `pids`; the same as `cgroup` where cgroup2 has it."""
 
+    kernel: Mapping[str, str] = field(default_factory=dict)
+    """What the kernel says of itself: see `bkrules.kernel`."""
+
     @property
     def features(self) -> dict[str, str]:
-        """The facts that can change a result, for the key of a cell."""
+        """The facts beside the kernel's own that can change a result, for the key of a cell."""
         names = ("fuse", "overlay")
         yes = {f"filesystem-{name}": "yes" if name in self.filesystems else "no" for name in names}
-        return {"OSFamily": "Linux", "ISA": self.machine, "cgroup": "v2" if self.cgroup else "none", **yes}
+        return {"OSFamily": "Linux", "ISA": self.machine, **yes}
+
+    def platform(self, kernel_key: str) -> dict[str, str]:
+        """All the facts that can change a result, with as much of the kernel as `kernel_key` says, one of `kernel.KEYS`."""
+        return {**self.features, **kernel.properties(dict(self.kernel), kernel_key)}
 
     def unlimited(self) -> tuple[str, ...]:
         """The limits that a cell cannot be given here: without one of them it is not fully isolated."""
@@ -120,6 +129,7 @@ def probe(root: str = "/") -> Host:
         # A node is enough, since the kernel loads the driver when it is opened; and the driver, since cells make nodes.
         tun=_is_device(f"{root}dev/net/tun", TUN_DEVICE) or "tun" in _read(f"{root}proc/misc").split(),
         controllers=_controllers(root, cgroup, mounts),
+        kernel=kernel.texts(root),
     )
 
 

@@ -88,6 +88,7 @@ def write_matrix(label: Label, results: Sequence[Result], build: BuildResult, ou
         "schema": SCHEMA,
         "label": str(label),
         "exit_code": build.exit_code,
+        "kernel_key": build.kernel_key,
         "selection": {
             "declared": build.selected.declared[label] if build.selected else points,
             "selected": points,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bkrules import errors
 from bkrules.execution.result import Result
+from bkrules.kernel import SERIES
 from bkrules.label import Label
 from bkrules.selection import Selected
 
@@ -17,6 +18,7 @@ class BuildResult:
 
     `fault` is why a remote cache that is required could not be given the results; `selected` says which cells were to run, when
     that were not all.
+    `kernel_key` says how much of the kernel is in the keys of cells.
     `settled` is how many actions were not looked at again, and the seconds that they took when they ran.
     """
 
@@ -27,6 +29,7 @@ class BuildResult:
     fault: str = ""
     selected: Selected | None = None
     settled: tuple[int, float] = (0, 0.0)
+    kernel_key: str = SERIES
 
     @property
     def cells(self) -> list[Result]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bkrules.execution.critical_path import critical_path
 from bkrules.execution.result import TIMELINE, Result
+from bkrules.kernel import NONE, RELEASE
 from bkrules.report.build_result import BuildResult, by_matrix, by_status
 
 TAIL_LINES = 20
@@ -26,6 +27,7 @@ def summarize(build: BuildResult, out: Path, *, tails: bool = True) -> str:
     parts += _remarks(build.results)
     parts += _reasons(build.results)
     parts += _selection(build)
+    parts += _kernel(build)
     parts.append("\n".join([*_critical_path(build.results), _counts(build)]))
     return "\n\n".join(parts)
 
@@ -60,6 +62,14 @@ def _selection(build: BuildResult) -> list[str]:
         f"; shards that belong to this one say partition {build.selected.partition} too" if build.selected.shard else ""
     )
     return [f"{len(points)} of {declared} selected by {' '.join(build.selected.by)}{same}"]
+
+
+def _kernel(build: BuildResult) -> list[str]:
+    """What of the kernel is in the keys of these cells, when that is not what most expect."""
+    words = {RELEASE: "the whole release of the kernel", NONE: "nothing of the kernel"}
+    if not build.cells or build.kernel_key not in words:
+        return []
+    return [f"the keys of these cells have {words[build.kernel_key]} (--kernel_key={build.kernel_key})"]
 
 
 def _mark(runs: Sequence[Result]) -> str:

@@ -1,0 +1,150 @@
+"""What of this machine's kernel can change what happens in a cell: read by each build, the null build too, so as cheaply as can be.
+
+Nothing here may import more than `os`.
+"""
+
+from __future__ import annotations
+
+import os
+
+SERIES, RELEASE, NONE = "series", "release", "none"
+KEYS = (SERIES, RELEASE, NONE)
+"""How much of the kernel is in the keys of cells: `--kernel_key`."""
+
+FILES = (
+    "proc/filesystems",
+    "proc/self/uid_map",
+    "proc/sys/user/max_user_namespaces",
+    "proc/sys/kernel/unprivileged_userns_clone",
+    "proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+    "proc/sys/kernel/yama/ptrace_scope",
+    "sys/kernel/security/lsm",
+    "sys/fs/selinux/enforce",
+    "proc/self/attr/current",
+)
+RELEASES, MOUNTS = "release", "mounts"
+_MOUNTS = "proc/self/mountinfo"
+_KINDS = (" - cgroup", " - binfmt_misc ")
+_BINFMT = "proc/sys/fs/binfmt_misc"
+_CONTROLLERS = ("cgroup.controllers", "cgroup.subtree_control")
+_NOT_A_HANDLER = ("register", "status")
+
+Texts = dict[str, str]
+
+
+def texts(root: str = "/") -> Texts:
+    """All that the kernel says of itself and that counts, by where it says it; a text that is not there is empty."""
+    system = os.uname()
+    found = {RELEASES: f"{system.release} {system.version}"}
+    for path in FILES:
+        found[path] = read(root + path)
+    # Without the numbers of mounts and devices, which each mount namespace, and each mount, has for itself.
+    lines = [
+        line.split(" ", 3)[3] for line in read(root + _MOUNTS).splitlines() if any(kind in line for kind in _KINDS)
+    ]
+    found[MOUNTS] = "\n".join(lines)
+    for line in lines:
+        before, _, kind = line.partition(" - ")
+        folder = before.split(" ")[1].lstrip("/")
+        if kind.startswith("cgroup2 "):
+            for name in _CONTROLLERS:
+                found[f"{folder}/{name}"] = read(f"{root}{folder}/{name}")
+    try:
+        handlers = sorted(os.listdir(root + _BINFMT))
+    except OSError:
+        handlers = []
+    for name in handlers:
+        if name != "register":
+            found[f"{_BINFMT}/{name}"] = read(f"{root}{_BINFMT}/{name}")
+    return found
+
+
+def read(path: str) -> str:
+    """The text of a small file of the kernel, or nothing when it cannot be read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        parts = []
+        while part := os.read(descriptor, 1 << 16):
+            parts.append(part)
+        return b"".join(parts).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
+
+
+def properties(found: Texts, key: str) -> dict[str, str]:
+    """The kernel as properties of a platform, each with a name that begins with `kernel`; `key` is one of KEYS."""
+    if key == NONE or not found:
+        return {}
+    release = found[RELEASES]
+    properties = {
+        "kernel-release": release if key == RELEASE else series(release),
+        "kernel-lsm": _lsm(found),
+        "kernel-cgroup": cgroup_mode(found),
+        "kernel-controllers": _controllers(found),
+        "kernel-user-namespaces": _user_namespaces(found),
+        "kernel-ptrace-scope": found["proc/sys/kernel/yama/ptrace_scope"].strip() or "none",
+    }
+    return {**properties, **_handlers(found)}
+
+
+def series(release: str) -> str:
+    """The series of a release, `6.12` of `6.12.48+deb13-amd64`: what the kernel's own maintainers keep compatible."""
+    numbers = release.split(".")[:2]
+    return ".".join(number[: len(number) - len(number.lstrip("0123456789"))] for number in numbers)
+
+
+def cgroup_mode(found: Texts) -> str:
+    """`v1`, `v2`, `hybrid` or `none`, as systemd names how a machine has its cgroups mounted."""
+    kinds = {line.partition(" - ")[2].split(" ")[0] for line in found[MOUNTS].splitlines()}
+    modes = {("cgroup",): "v1", ("cgroup2",): "v2", ("cgroup", "cgroup2"): "hybrid"}
+    return modes.get(tuple(sorted(kinds & {"cgroup", "cgroup2"})), "none")
+
+
+def _lsm(found: Texts) -> str:
+    """The active security modules, and how they confine this process: by which profile, or in which domain."""
+    modules = found["sys/kernel/security/lsm"].strip() or "unknown"
+    label = found["proc/self/attr/current"].strip("\0\n ")
+    domain = label.split(":")[2] if label.count(":") > 2 else label  # of SELinux without user, role and level
+    enforcing = {"0": "permissive", "1": "enforcing"}.get(found["sys/fs/selinux/enforce"].strip(), "")
+    return " ".join(word for word in (modules, domain, enforcing) if word)
+
+
+def _controllers(found: Texts) -> str:
+    """The controllers that cells have in cgroup2: those that its root hands down, and those that bk makes it hand down."""
+    handed = {word for path, text in found.items() if path.endswith("/cgroup.subtree_control") for word in text.split()}
+    there = {word for path, text in found.items() if path.endswith("/cgroup.controllers") for word in text.split()}
+    return " ".join(sorted(handed | (there & {"memory", "pids"}))) or "none"
+
+
+def _user_namespaces(found: Texts) -> str:
+    """Whether a process without privileges gets a user namespace, and of what kind."""
+    if found["proc/sys/user/max_user_namespaces"].strip() in ("", "0"):
+        return "none"
+    if found["proc/sys/kernel/unprivileged_userns_clone"].strip() == "0":
+        return "for root"
+    return "restricted" if found["proc/sys/kernel/apparmor_restrict_unprivileged_userns"].strip() == "1" else "for all"
+
+
+def _handlers(found: Texts) -> dict[str, str]:
+    """The binary formats that the kernel hands to an interpreter, each by its name: interpreter, flags, and what it looks for.
+
+    Of the interpreter's place only the name counts: a cell sees none of the machine's, and one that was opened when it was
+    registered (flag F) is the same wherever it lay.
+    """
+    handlers = {}
+    if found.get(f"{_BINFMT}/status", "").strip() == "disabled":
+        return {}
+    for path, text in found.items():
+        name = path.rpartition("/")[2]
+        lines = text.splitlines()
+        if not path.startswith(f"{_BINFMT}/") or name in _NOT_A_HANDLER or lines[:1] != ["enabled"]:
+            continue
+        interpreter = next((line.split("/")[-1] for line in lines if line.startswith("interpreter ")), "")
+        rest = [line for line in lines[1:] if not line.startswith("interpreter ")]
+        handlers[f"kernel-binfmt-{name}"] = " ".join([interpreter, *rest])
+    return handlers
