@@ -305,3 +305,93 @@ def test_a_module_that_pytest_cannot_collect_is_an_error_with_its_place(tools: S
     assert place in done.stderr
     assert what in done.stderr
     assert "pytest cannot collect t/test_small.py" in done.stderr
+
+
+IMPORTS = """
+import importlib
+import pytest
+from . import sibling
+from .sibling import VALUE
+from t.deep import below
+import namespace.module
+import added
+skipped = pytest.importorskip("maybe")
+pytest_plugins = ["extra_fixtures"]
+
+def test_imports(extra, shared):
+    from . import late
+    found = [sibling.VALUE, VALUE, below.VALUE, namespace.module.VALUE, added.VALUE, skipped.VALUE, extra, shared, late.VALUE]
+    found.append(importlib.import_module("by_name").VALUE)
+    assert found == [1] * 10
+"""
+VALUES = (
+    *("t/sibling.py", "t/deep/__init__.py", "t/deep/below.py", "namespace/module.py", "t/libs/added.py", "maybe.py"),
+    *("t/late.py", "by_name.py"),
+)
+CONFTEST = """
+import os, sys
+import pytest
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "libs"))
+
+@pytest.fixture
+def shared():
+    return 1
+"""
+
+
+def test_files_that_a_test_imports_are_in_its_cell(tools: Space, report: Report) -> None:
+    matrix(tools, IMPORTS, "oci")
+    tools.write("t/__init__.py", "")
+    tools.write("t/conftest.py", CONFTEST)
+    tools.write("extra_fixtures.py", "import pytest\n@pytest.fixture\ndef extra():\n    return 1\n")
+    for path in VALUES:
+        tools.write(path, "VALUE = 1\n")
+    done = tools.bk("build", "//targets:small")
+    assert done.returncode == 0, done.stdout + done.stderr
+    tools.write("by_name.py", "VALUE = 2\n")
+    done = tools.bk("build", "//targets:small")
+    [cell] = report(tools.root, "small")["cells"]
+    assert (done.returncode, cell["status"]) == (3, "failed"), "an edit of any of them is another key"
+
+
+MISSING = """
+import importlib
+from importlib.resources import files
+from pathlib import Path
+
+def test_module(): importlib.import_module("compu" + "ted")
+def test_package(): importlib.import_module("pack" + "age.module")
+def test_file(): Path(__file__).with_name("data.txt").read_text()
+def test_relative(): open("t/data.txt")
+def test_resource(): files("pack").joinpath("data.bin").read_bytes()
+def test_nowhere(): open("t/nothing.txt")
+def test_elsewhere(): open("/etc/shadow")
+"""
+HINTS = {
+    "test_module": "t/computed.py is in the workspace",
+    "test_package": "package/__init__.py is in the workspace",
+    "test_file": "t/data.txt is in the workspace and not in the cell: name it in the attribute 'data'",
+    "test_relative": "t/data.txt is in the workspace",
+    "test_resource": "pack/data.bin is in the workspace",
+    "test_nowhere": "No such file or directory: 't/nothing.txt'",
+    "test_elsewhere": "No such file or directory: '/etc/shadow'",
+}
+
+
+@pytest.mark.parametrize("isolation", ["cell", "worker"])
+def test_a_file_of_the_workspace_that_is_not_in_the_cell_is_named(tools: Space, report: Report, isolation: str) -> None:
+    matrix(tools, MISSING, "oci", more=f'isolation = "{isolation}"')
+    for path in (
+        "t/computed.py",
+        "t/data.txt",
+        "package/__init__.py",
+        "package/module.py",
+        "pack/__init__.py",
+        "pack/data.bin",
+    ):
+        tools.write(path, "")
+    done = tools.bk("build", "//targets:small")
+    assert done.returncode == 3, done.stdout + done.stderr
+    reasons = {cell["name"].partition("/")[0]: cell["reason"] for cell in report(tools.root, "small")["cells"]}
+    assert {name: text for name, text in HINTS.items() if text not in reasons[name]} == {}, reasons
+    assert all("attribute" not in reasons[name] for name in ("test_nowhere", "test_elsewhere"))
