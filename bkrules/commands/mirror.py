@@ -127,7 +127,7 @@ def _sync(arguments: argparse.Namespace) -> int:
     images = _build(arguments)[1]
     with opened(arguments.to) as destination:
         if isinstance(destination, Folder):
-            write_tree(Path(arguments.to, "data"), images)
+            write_tree(Path(arguments.to, "data"), images, link=False)
         else:
             copy_all({name: (LayoutSource(layout), "", "") for name, layout in images.items()}, destination)
     print(f"{len(images)} images in {arguments.to}")

@@ -58,10 +58,14 @@ class Tree(Place):
         os.makedirs(os.path.dirname(self.path(digest)), exist_ok=True)
         atomic.write_chunks(self.path(digest), chunks(), _BLOB_MODE)
 
-    def adopt(self, digest: ImageDigest, source: FileNode) -> None:
-        """Keep a blob as a hard link of a stored file."""
-        if not os.path.exists(self.path(digest)):  # two images may share it
+    def adopt(self, digest: ImageDigest, source: FileNode, *, link: bool) -> None:
+        """Keep the blob of a stored file: as a hard link, where nobody writes to the tree, else as a copy."""
+        if self.has(digest, source.digest.size):  # two images may share it
+            return
+        if link:
             atomic.place(source.path, Path(self.path(digest)))
+        else:
+            atomic.copy(source.path, self.path(digest), _BLOB_MODE)
 
     def put_manifest(self, manifest: Manifest) -> None:
         """Keep a manifest, whose blobs are there. One that is there with other bytes is written anew."""
@@ -112,14 +116,17 @@ class Tree(Place):
         return f"{self._base}/repositories/{reference.repository}/_manifests/tags/{reference.tag}"
 
 
-def write_tree(root: Path, images: Mapping[Reference, DirectoryNode]) -> None:
-    """Fill the folder `root` with these images, each given as an OCI layout. Raises ActionFailed for a layout that is none."""
+def write_tree(root: Path, images: Mapping[Reference, DirectoryNode], *, link: bool = True) -> None:
+    """Fill the folder `root` with these images, each given as an OCI layout. Raises ActionFailed for a layout that is none.
+
+    Blobs are hard links of stored files; without `link` they are copies, for a folder that others may write to.
+    """
     tree = Tree(root)
     for reference, layout in images.items():
         source = LayoutSource(layout, str(reference))
         manifest = source.top()
         for digest in source.blobs(manifest):
-            tree.adopt(digest, source.file(digest))
+            tree.adopt(digest, source.file(digest), link=link)
         tree.add(reference, manifest)
 
 

@@ -36,6 +36,8 @@ LEAST_LIMIT = 1 << 30
 """How many bytes any compressed archive may become."""
 RATIO = 100
 """How many times its size a larger one may become."""
+MOST = 256 << 30
+"""How many bytes any of them may become."""
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 BZIP2, XZ = b"BZh", b"\xfd7zXZ\0"
 _XZ_MEMORY = 256 << 20
@@ -149,7 +151,7 @@ def opened(archive: Path, scratch: Path) -> Iterator[TarReader]:
             yield TarReader(file)
             return
         plain = stack.enter_context(tempfile.TemporaryFile(dir=scratch))
-        limit, total = max(LEAST_LIMIT, RATIO * state.st_size), 0
+        limit, total = max(LEAST_LIMIT, min(RATIO * state.st_size, MOST)), 0
         for piece in unpacked:
             total += len(piece)
             if total > limit:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,10 @@ from bkrules import digest
 from bkrules.action import DirectoryNode, FileNode
 from bkrules.errors import ActionFailed
 from bkrules.images import layout
+from bkrules.images.digests import ImageDigest
+from bkrules.images.documents import INDEXES
 from bkrules.images.reference import Reference
-from bkrules.images.storage import write_tree
+from bkrules.images.storage import Tree, write_tree
 
 Write = Callable[..., Path]
 
@@ -133,3 +136,31 @@ def test_a_folder_that_is_no_layout_is_refused(image: Path, root: Path, index: s
 def test_no_image_is_an_empty_mirror(root: Path) -> None:
     write_tree(root, {})
     assert list(root.rglob("link")) == []
+
+
+def test_a_folder_that_others_write_to_has_no_link_to_a_stored_file(image: Path, root: Path) -> None:
+    write_tree(root, {LATEST: node(image)}, link=False)
+    manifest, config, layers = names(image)
+    for name in (manifest, config, *layers):
+        assert not data_file(root, name).samefile(image / "blobs/sha256" / name)
+        assert data_file(root, name).stat().st_nlink == 1
+    data_file(root, config).write_bytes(b"")
+    write_tree(root, {LATEST: node(image)}, link=False)
+    assert digest.of_file(data_file(root, config)).hash == config
+
+
+def test_an_index_in_itself_ends(image: Path, root: Path) -> None:
+    """Which no digest allows, but a folder does."""
+    manifest, _, _ = names(image)
+    entry = {"mediaType": INDEXES[0], "digest": f"sha256:{manifest}", "size": 0}
+    for _ in range(3):
+        data = json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode()
+        entry["size"] = len(data)
+    (image / "blobs/sha256" / manifest).write_bytes(data)
+    with pytest.raises(ActionFailed, match=f"its blob sha256:{manifest} has the digest"):
+        write_tree(root, {LATEST: node(image)})
+    path = data_file(root, manifest)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(data)
+    with pytest.raises(ActionFailed, match="it has the digest"):
+        list(Tree(root).blobs(ImageDigest.of_hash(manifest)))
