@@ -19,7 +19,7 @@ from typing import Any
 from bkrules import digest, reapi
 from bkrules.digest import Digest
 from bkrules.label import Label
-from bkrules.resources import UNASKED, Request
+from bkrules.resources import LIMITS, UNASKED, Limits, Request
 
 SALT = b"bk/1"
 _HASH = re.compile("[0-9a-f]{64}").fullmatch
@@ -133,7 +133,8 @@ def _digested(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One step of a build. `id` is unique in a build and not part of the key, and neither are label, cell and request.
+    """One step of a build. `id` is unique in a build and not part of the key, and neither are label, cell, request
+    and limits.
 
     `folders` are those of its outputs that are folders.
     """
@@ -150,6 +151,7 @@ class Action:
     cell: Cell | None = None
     request: Request = UNASKED
     folders: tuple[str, ...] = ()
+    limits: Limits = LIMITS
 
     @property
     def declared(self) -> dict[str, bool]:

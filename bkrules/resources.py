@@ -33,6 +33,21 @@ UNASKED = Request()
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What an ordinary action may use: MiB of `memory`, its disk included; processes and threads, `pids`; MiB of `disk`, which is
+    its root with /tmp and its outputs; seconds of `timeout`.
+    """
+
+    memory: int = 6144
+    pids: int = 4096
+    disk: int = 4096
+    timeout: int = 3600
+
+
+LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
 class Size:
     """What a test of a size may take: seconds, and MiB of memory as an estimate. The numbers are Bazel's; a cell with its daemons
     that builds small images was seen to take 40 to 100 MiB.

@@ -12,7 +12,7 @@ from bkrules.loading.workspace import Workspace
 from bkrules.machine import Machine
 from bkrules.plugin.features import FEATURES
 from bkrules.plugin.manager import Plugins
-from bkrules.resources import EXCLUSIVE, MEMORY, UNASKED, Request, request_of
+from bkrules.resources import EXCLUSIVE, LIMITS, MEMORY, UNASKED, Limits, Request, request_of
 from bkrules.rule import Target
 
 DEFAULT_MEMORY = dict(UNASKED.resources)[MEMORY]
@@ -101,11 +101,12 @@ class Context:
         memory: float = DEFAULT_MEMORY,
         folders: Sequence[str] = (),
         name: str = "",
+        limits: Limits = LIMITS,
     ) -> Action:
         """Declare an action of this target.
 
         `folders` are those of its outputs that are folders. It is expected to take `memory` MiB unless a tag says otherwise, and an
-        `exclusive` one runs alone. `name` tells several actions of one mnemonic apart.
+        `exclusive` one runs alone. `name` tells several actions of one mnemonic apart. `limits` end it.
         """
         suffix = cell.name if cell else f"{mnemonic} {name}".rstrip()
         action = Action(
@@ -121,6 +122,7 @@ class Context:
             cell=cell,
             request=self._request(memory, exclusive=exclusive),
             folders=tuple(folders),
+            limits=limits,
         )
         self.actions.append(action)
         return action

@@ -14,11 +14,16 @@ from filelock import FileLock
 from bkrules import digest
 from bkrules.action import Action, FileNode, Node
 from bkrules.errors import ActionFailed
-from bkrules.execution.processes import CommandSandbox
-from bkrules.execution.result import Outcome
-from bkrules.execution.runner import Workshop, network_environment
+from bkrules.execution import outputs
+from bkrules.execution.processes import CommandSandbox, Ended
+from bkrules.execution.result import RESOURCES, Outcome
+from bkrules.execution.runner import Workshop, limit_text, network_environment
 from bkrules.machine import SEARCH_PATH
+from bkrules.resources import Limits
 from bkrules.rules.go import WHEEL
+
+LIMITS = Limits(memory=32768, pids=16384, disk=4096, timeout=7200)
+"""What the build of a command may use. Go runs as many compilers as there are cores, and writes outside of its root too."""
 
 
 def fetch_wheel(action: Action, _inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
@@ -84,12 +89,11 @@ def go_build(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> 
     if any(path.startswith("host/") for path in inputs):  # a C compiler reads far and wide below /usr
         binds += [("/usr", False), ("/etc/alternatives", False)]
         links = [(path, os.readlink(path)) for path in ("/bin", "/lib", "/lib64") if os.path.islink(path)]
-    sandbox = CommandSandbox(
-        str(workshop.folder.root), tuple((path, path, writable) for path, writable in binds), tuple(links)
-    )
+    shown = tuple((path, path, writable) for path, writable in binds)
+    sandbox = CommandSandbox(str(workshop.folder.root), shown, tuple(links), LIMITS)
     offline = {**environment, "GOPROXY": "off", "GOSUMDB": "off"}
-    _run([f"{go}/bin/go", *action.arguments], folder, offline, action, workshop, sandbox)
-    return Outcome("passed", {name: str(folder / name) for name in action.outputs})
+    unlimited = _run([f"{go}/bin/go", *action.arguments], folder, offline, action, workshop, sandbox)
+    return Outcome("passed", {name: str(folder / name) for name in action.outputs}, unlimited=unlimited)
 
 
 def _toolchain(wheel: FileNode, cache: Path) -> Path:
@@ -115,14 +119,21 @@ def _run(
     action: Action,
     workshop: Workshop,
     sandbox: CommandSandbox | None = None,
-) -> None:
+) -> tuple[str, ...]:
+    """Run a command; the limits that it ran without. Raises ActionFailed when it fails."""
     log = workshop.log(action)
     log.unlink(missing_ok=True)
-    code = workshop.processes.run(command, str(folder), environment, str(log), sandbox)
-    if code:
+    if sandbox is None:
+        ended = Ended(workshop.processes.run(command, str(folder), environment, str(log)))
+        over = ""
+    else:
+        ended = workshop.processes.run_in_sandbox(command, str(folder), environment, str(log), sandbox)
+        over = limit_text(sandbox.limits, ended, log)
+    if ended.code or over:
         raise ActionFailed(
-            "command-failed",
-            f"{action.label}: {action.mnemonic} failed with exit status {code}",
+            RESOURCES if over else "command-failed",
+            f"{action.label}: {action.mnemonic} {over or f'failed with exit status {ended.code}'}",
             hint=f"its output is in {log}",
-            log=log.read_text(errors="replace"),
+            log=outputs.tail(log),
         )
+    return ended.unlimited

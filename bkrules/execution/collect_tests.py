@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Mapping
@@ -10,22 +11,23 @@ from pathlib import Path
 
 from bkrules.action import Action, FileNode, HostFile, Node
 from bkrules.errors import ActionFailed
+from bkrules.execution import outputs
 from bkrules.execution.cell import ETC
+from bkrules.execution.command import MOST_OUTPUT
 from bkrules.execution.missing_files import hint_of
 from bkrules.execution.processes import CommandSandbox
 from bkrules.execution.result import Outcome
-from bkrules.execution.runner import Workshop
+from bkrules.execution.runner import Workshop, limit_text
 from bkrules.execution.sandbox import interpreter_links, outermost
 from bkrules.testing.collection import last_line, place_in
 
-_TESTS = "tests.json"
+_TESTS, _OUT = "tests.json", "/out"
 
 
 def collect_tests(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
     """Ask pytest. Raises ActionFailed when it cannot import or collect the module."""
     folder = workshop.scratch(action)
-    out = folder / "out"
-    out.mkdir()
+    (folder / "src").mkdir()
     _write_etc(folder / "etc")
     binds = [(path, path) for path in workshop.machine().binds]
     declared = dict(action.inputs)
@@ -36,15 +38,34 @@ def collect_tests(action: Action, inputs: Mapping[str, Node], workshop: Workshop
             _copy(node, folder / path)
         elif path.startswith("host/") and isinstance(source, HostFile):
             binds.append((node.path, source.path))
-    own = [(str(folder / name), f"/{name}", True) for name in ("src", "out", "etc")]
-    shown = (*((source, target, False) for source, target in outermost(binds)), *own)
-    sandbox = CommandSandbox(str(workshop.folder.root), shown, tuple(interpreter_links(workshop.machine().binds)))
-    command = [sys.executable, "-I", "-m", "bkrules.testing.collect", action.arguments[-1], f"/out/{_TESTS}"]
+    shown = tuple((source, target, False) for source, target in outermost(binds))
+    sandbox = CommandSandbox(
+        str(workshop.folder.root),
+        shown,
+        tuple(interpreter_links(workshop.machine().binds)),
+        action.limits,
+        copies=tuple((str(folder / name), f"/{name}") for name in ("src", "etc")),
+        folders=(_OUT,),
+        out=_OUT,
+    )
+    command = [sys.executable, "-I", "-m", "bkrules.testing.collect", action.arguments[-1], f"{_OUT}/{_TESTS}"]
     log = folder / "log"
-    code = workshop.processes.run(command, "/src", dict(action.environment), str(log), sandbox)
-    if code:
-        raise _failure(action, workshop, code, out / _TESTS, log.read_text(errors="replace"))
-    return Outcome("passed", {name: str(out / _TESTS) for name in action.outputs})
+    ended = workshop.processes.run_in_sandbox(command, "/src", dict(action.environment), str(log), sandbox)
+    made = f"/proc/self/fd/{ended.out}"
+    if ended.code:
+        over = limit_text(action.limits, ended, log)
+        document = outputs.read(made, _TESTS, MOST_OUTPUT) if ended.out is not None and not over else None
+        if ended.out is not None:
+            os.close(ended.out)
+        raise _failure(action, workshop, over or f"exit status {ended.code}", document, outputs.tail(log))
+    most = action.limits.disk << 20
+    return Outcome(
+        "passed",
+        dict.fromkeys(action.outputs, f"{made}/{_TESTS}"),
+        most=most,
+        handle=ended.out,
+        unlimited=ended.unlimited,
+    )
 
 
 def _write_etc(folder: Path) -> None:
@@ -59,12 +80,12 @@ def _copy(node: FileNode, target: Path) -> None:
     target.chmod(0o755 if node.executable else 0o644)
 
 
-def _failure(action: Action, workshop: Workshop, code: int, document: Path, log: str) -> ActionFailed:
+def _failure(action: Action, workshop: Workshop, how: str, document: bytes | None, log: str) -> ActionFailed:
     """What pytest said of a module that it could not collect, with its place."""
     module = action.parameters["module"]
     errors, missing = _said(document)
-    ended = f"exit status {code}, before pytest could say why"
-    where, what = errors[0] if errors else (place_in(log), last_line(log) if document.is_file() else ended)
+    ended = f"{how}, before pytest could say why"
+    where, what = errors[0] if errors else (place_in(log), last_line(log) if document is not None else ended)
     return ActionFailed(
         "collection-failed",
         f"pytest cannot collect {module}: {what}",
@@ -74,12 +95,12 @@ def _failure(action: Action, workshop: Workshop, code: int, document: Path, log:
     )
 
 
-def _said(document: Path) -> tuple[list[tuple[str, str]], list[str]]:
+def _said(document: bytes | None) -> tuple[list[tuple[str, str]], list[str]]:
     """The errors in a list of tests, each with its place, and what was not found; nothing of a file that is none."""
-    if document.is_symlink() or not document.is_file():
+    if document is None:
         return [], []
     try:
-        found = json.loads(document.read_text())
+        found = json.loads(document)
         return [(str(one["where"]), str(one["what"])) for one in found["errors"]], [
             str(one) for one in found["missing"]
         ]

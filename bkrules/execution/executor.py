@@ -175,7 +175,9 @@ class Executor:
         made = self._stored(action, outcome)
         if (outcome.ran is None or outcome.ran.may_be_kept) and self._are_still(action):
             self._actions.put(key.digest, ActionResult(made, seconds))
-        return Result(action, "passed", False, seconds, key, made, outcome.reason, ran=outcome.ran)
+        return Result(
+            action, "passed", False, seconds, key, made, outcome.reason, ran=outcome.ran, unlimited=outcome.unlimited
+        )
 
     def _are_still(self, action: Action) -> bool:
         """Whether what the action read of workspace and machine is what its key says, and was not written to meanwhile."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import stat
 from collections.abc import Mapping
+from pathlib import Path
 
-from bkrules.action import Action, FileNode, HostFile, Node
+from bkrules.action import Action, FileNode, HostFile, Node, Source
 from bkrules.errors import ActionFailed
-from bkrules.execution.processes import CommandSandbox
-from bkrules.execution.result import Outcome
-from bkrules.execution.runner import Workshop
+from bkrules.execution import outputs
+from bkrules.execution.outputs import BadOutput
+from bkrules.execution.processes import CommandSandbox, Ended
+from bkrules.execution.result import RESOURCES, Outcome
+from bkrules.execution.runner import Workshop, limit_text
 from bkrules.rules.genrule import OUT
 
 _WORK = "/work"
@@ -16,34 +22,80 @@ _SEEN = 10
 
 
 def run_genrule(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
-    """Run the command. Raises ActionFailed when it fails, or does not make what it should."""
+    """Run the command. Raises ActionFailed when it fails, meets a limit, or does not make what it should."""
     folder = workshop.scratch(action)
-    out = folder / OUT
-    for name in action.outputs:
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
+    log = folder / "log"
+    ended = _run(action, inputs, workshop, folder, log)
+    try:
+        problem, reason = _problem(action, ended, log)
+        if problem:
+            raise _failed(action, inputs, workshop, log, problem, reason)
+    except BaseException:
+        if ended.out is not None:
+            os.close(ended.out)
+        raise
+    made = {name: f"/proc/self/fd/{ended.out}/{name}" for name in action.outputs}
+    return Outcome("passed", made, most=action.limits.disk << 20, handle=ended.out, unlimited=ended.unlimited)
+
+
+def _run(action: Action, inputs: Mapping[str, Node], workshop: Workshop, folder: Path, log: Path) -> Ended:
     declared = dict(action.inputs)
-    binds = [(str(out), f"{_WORK}/{OUT}", True)]
+    binds = []
     for path, node in inputs.items():
         source = declared[path]
         assert isinstance(node, FileNode)
         if path.startswith("host/") and isinstance(source, HostFile):
             binds.append((node.path, source.path, False))
         else:
-            binds.append((node.path, f"{_WORK}/{path}", False))
-    log = folder / "log"
-    sandbox = CommandSandbox(str(workshop.folder.root), tuple(binds))
-    code = workshop.processes.run(action.arguments, _WORK, dict(action.environment), str(log), sandbox)
-    missing = [name for name in action.outputs if not (out / name).is_file() or (out / name).is_symlink()]
-    if code or missing:
-        kept = workshop.log(action)
-        kept.write_bytes(log.read_bytes())
-        problem = f"failed with exit status {code}" if code else f"did not make the file {missing[0]!r}"
+            shown = _readable(node.path, folder) if isinstance(source, Source) else node.path
+            binds.append((shown, f"{_WORK}/{path}", False))
+    out = f"{_WORK}/{OUT}"
+    folders = dict.fromkeys([out, *(os.path.dirname(f"{out}/{name}") for name in action.outputs)])
+    sandbox = CommandSandbox(
+        str(workshop.folder.root), tuple(binds), limits=action.limits, folders=tuple(folders), out=out
+    )
+    return workshop.processes.run_in_sandbox(action.arguments, _WORK, dict(action.environment), str(log), sandbox)
+
+
+def _readable(path: str, folder: Path) -> str:
+    """The file, or a copy of one that only another user may read: the command is user 0, but may not read everything."""
+    status = os.stat(path)
+    if status.st_mode & stat.S_IROTH or (status.st_uid == os.geteuid() and status.st_mode & stat.S_IRUSR):
+        return path
+    copy = folder / f"source-{len(os.listdir(folder))}"
+    shutil.copyfile(path, copy)
+    copy.chmod(0o755 if status.st_mode & stat.S_IXUSR else 0o644)
+    return str(copy)
+
+
+def _problem(action: Action, ended: Ended, log: Path) -> tuple[str, str]:
+    """What is wrong with a run, and the reason of the error; mostly nothing."""
+    if over := limit_text(action.limits, ended, log):
+        return over, RESOURCES
+    if ended.code:
+        return f"failed with exit status {ended.code}", "command-failed"
+    assert ended.out is not None
+    for name in action.outputs:
+        try:
+            outputs.check_file(ended.out, name)
+        except FileNotFoundError:
+            return f"did not make the file {name!r}", "missing-output"
+        except BadOutput as error:
+            return f"did not make the file {name!r}: {error}", "bad-output"
+    return "", ""
+
+
+def _failed(
+    action: Action, inputs: Mapping[str, Node], workshop: Workshop, log: Path, problem: str, reason: str
+) -> ActionFailed:
+    kept = workshop.log(action)
+    text = outputs.tail(log)
+    outputs.replace(kept.parent, kept.name, text.encode())
+    hint = f"its output is in {kept}"
+    if reason == RESOURCES:
+        hint = f"give it more with the attributes 'memory', 'pids', 'disk' and 'timeout'\n{hint}"
+    else:
         seen = [path for path in inputs if not path.startswith("host/")]
         names = ", ".join(seen[:_SEEN]) + (f" and {len(seen) - _SEEN} more" if len(seen) > _SEEN else "")
-        raise ActionFailed(
-            "command-failed" if code else "missing-output",
-            f"{action.label}: the command {problem}",
-            hint=f"it sees nothing but: {names or 'an empty folder'}\nits output is in {kept}",
-            log=log.read_text(errors="replace"),
-        )
-    return Outcome("passed", {name: str(out / name) for name in action.outputs})
+        hint = f"it sees nothing but: {names or 'an empty folder'}\n{hint}"
+    return ActionFailed(reason, f"{action.label}: the command {problem}", hint=hint, log=text)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x04000000, 0x08000000
+CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID, CLONE_NEWNET, CLONE_INTO_CGROUP = 0x20000000, 0x40000000, 0x200000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 4096
 MS_REC, MS_PRIVATE, MS_SLAVE = 16384, 1 << 18, 1 << 19
@@ -21,7 +22,17 @@ _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}[os.uname().machine]
 _SYS_BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
 _SYS_CLONE3 = 435
 _SYS_OPENAT2 = 437
+_SYS_MOUNT_SETATTR = 442
+_SYS_CAPGET, _SYS_CAPSET, _SYS_KEYCTL = {"x86_64": (125, 126, 250), "aarch64": (90, 91, 219)}[os.uname().machine]
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
+_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 24, 38, 47, 4
+_PR_SET_SECCOMP, _SECCOMP_FILTER, _SECCOMP_ERRNO, _SECCOMP_ALLOW = 22, 2, 0x50000, 0x7FFF0000
+_CAPABILITIES = 64
+_CAPABILITY_VERSION = 0x20080522
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+_AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
+_KEPT = {2: 2, 4: 4, 8: 8, 1024: 1024, 2048: 2048, 4096: 1 << 21}
+"""Flags of a mount by those of statvfs."""
 _RESOLVE_NO_XDEV, _RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 1, 2, 4, 8
 _MNT_DETACH = 2
 _IN_CREATE = 0x100
@@ -55,6 +66,90 @@ def bind(source: str, target: str, *, read_only: bool = True) -> None:
     mount(source, target, flags=MS_BIND)
     if read_only:
         mount("", target, flags=MS_BIND | MS_REMOUNT | MS_RDONLY)
+
+
+def show(source: str, target: str, *, read_only: bool) -> None:
+    """Show a file, or a folder with all that is mounted in it, at `target`, which is made when it is missing.
+
+    No program gains privileges by what is there, and no device in it opens. Works in a user namespace too, where a flag that the
+    source has must stay.
+    """
+    if os.path.isdir(source):
+        os.makedirs(target, exist_ok=True)
+    else:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.close(os.open(target, os.O_CREAT | os.O_CLOEXEC, 0o644))
+    mount(source, target, flags=MS_BIND | MS_REC)
+    restrict(target, MS_NOSUID | MS_NODEV | (MS_RDONLY if read_only else 0))
+
+
+def restrict(target: str, flags: int) -> None:
+    """Add flags, of MS_RDONLY, MS_NOSUID, MS_NODEV and MS_NOEXEC, to a mount and all mounts in it."""
+    attributes = struct.pack("4Q", flags, 0, 0, 0)
+    done = _libc.syscall(
+        _SYS_MOUNT_SETATTR, _AT_FDCWD, target.encode(), _AT_RECURSIVE, attributes, ctypes.c_size_t(len(attributes))
+    )
+    if done < 0 and ctypes.get_errno() != errno.ENOSYS:
+        _check(done, f"mount_setattr of {target}")
+    elif done < 0:  # below Linux 5.12: this mount alone
+        has = os.statvfs(target).f_flag
+        kept = sum(flag for bit, flag in _KEPT.items() if has & bit)
+        mount("", target, flags=MS_BIND | MS_REMOUNT | kept | flags)
+
+
+def give_up_privileges() -> None:
+    """See to it that no program that this process starts has a capability, or gets one by a file's mode; it keeps its own.
+
+    Such a program shares no keyring with others either.
+    """
+    for capability in range(_CAPABILITIES):
+        if _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
+            break  # the kernel knows no more of them
+    header = struct.pack("Ii", _CAPABILITY_VERSION, 0)
+    sets = ctypes.create_string_buffer(24)
+    _check(_libc.syscall(_SYS_CAPGET, header, sets), "capget")
+    effective, permitted, _, more_effective, more_permitted, _ = struct.unpack("6I", sets.raw)
+    kept = struct.pack("6I", effective, permitted, 0, more_effective, more_permitted, 0)
+    _check(_libc.syscall(_SYS_CAPSET, header, kept), "capset")
+    _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
+    _libc.syscall(_SYS_KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING, None)
+
+
+def refuse_user_namespaces() -> None:
+    """See to it that neither this process nor one that it starts makes a user namespace (seccomp).
+
+    clone3 hides its flags, and programs of another architecture have other numbers, so they find neither.
+    """
+    unshare_number, clone_number = {"x86_64": (272, 56), "aarch64": (97, 220)}[os.uname().machine]
+    architecture = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}[os.uname().machine]
+    load, equal, above, has, end = 0x20, 0x15, 0x35, 0x45, 0x06
+    program = [
+        (load, 0, 0, 4),  # the architecture
+        (equal, 0, 7, architecture),
+        (load, 0, 0, 0),  # the number of the call
+        (above, 5, 0, 1 << 30),  # of x32
+        (equal, 4, 0, _SYS_CLONE3),
+        (equal, 1, 0, unshare_number),
+        (equal, 0, 3, clone_number),
+        (load, 0, 0, 16),  # its first argument, the flags
+        (has, 2, 1, CLONE_NEWUSER),
+        (end, 0, 0, _SECCOMP_ERRNO | errno.ENOSYS),
+        (end, 0, 0, _SECCOMP_ALLOW),
+        (end, 0, 0, _SECCOMP_ERRNO | errno.EPERM),
+    ]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in program))
+    filter_ = struct.pack("HxxxxxxP", len(program), ctypes.addressof(code))
+    _check(_libc.prctl(_PR_SET_SECCOMP, _SECCOMP_FILTER, filter_, 0, 0), "seccomp")
+
+
+def map_all_ids(pid: int) -> None:
+    """Give a process in a new user namespace all ids that this process has, each as itself."""
+    for kind in ("uid", "gid"):
+        with open(f"/proc/self/{kind}_map") as file:
+            rows = [line.split() for line in file]
+        with open(f"/proc/{pid}/{kind}_map", "w") as file:
+            file.write("".join(f"{inner} {inner} {count}\n" for inner, _, count in rows))
 
 
 def pivot_root(root: str) -> None:

@@ -11,13 +11,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from bkrules.errors import ActionFailed, Interrupted
+from bkrules.execution.command_groups import Group
 from bkrules.execution.messages import receive, send
+from bkrules.plugin.host import CONTROLLERS
+from bkrules.resources import LIMITS, Limits
 
 _QUEUE = 1 << 20
 _FOR_TESTS = "tests"
@@ -26,17 +29,39 @@ _END_SECONDS = 15.0
 _INTERRUPTED_SECONDS = 4.0
 """The same once the user has asked bk to stop."""
 _KILLED_SECONDS = 5.0
+_GRACE = 30.0
+_KILLED = 137
 
 
 @dataclass(frozen=True)
 class CommandSandbox:
-    """What a command sees: a root mounted on the folder `root` in a namespace of its own, with `binds` (what of the machine, where,
-    whether it may be written to) and symbolic `links` (where, to what). Its network is a loopback and nothing else.
+    """What a command sees: a root on a tmpfs, with `binds` (what of the machine, where, whether it may be written to), `copies` of
+    folders (which, where) and symbolic `links` (where, to what), and what it may use. Its network is a loopback and nothing else.
+
+    `root` is the folder on which roots are mounted, in namespaces of their own; one for all commands of a run. `folders` are made
+    in it, and one of them, `out`, is where the command leaves what it makes.
     """
 
     root: str
     binds: tuple[tuple[str, str, bool], ...]
     links: tuple[tuple[str, str], ...] = ()
+    limits: Limits = LIMITS
+    copies: tuple[tuple[str, str], ...] = ()
+    folders: tuple[str, ...] = ()
+    out: str = ""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command in a sandbox ended: its exit code, the limit that it met, if any, and a descriptor of `out`, if it had one.
+
+    `unlimited` are the limits that this machine could not give it.
+    """
+
+    code: int
+    over: str = ""
+    out: int | None = None
+    unlimited: tuple[str, ...] = ()
 
 
 @dataclass
@@ -49,6 +74,7 @@ class Started:
     channel: socket.socket
     death: int
     far: str = ""
+    group: Group | None = None
 
     def has_ended(self, patience: float = 0) -> bool:
         """Whether it has ended, or does within `patience` seconds."""
@@ -97,14 +123,16 @@ class Started:
 class Processes:
     """The zygote of one run of bk, started when it is first needed."""
 
-    def __init__(self) -> None:
+    def __init__(self, groups: Callable[[Limits], Group | None] = lambda _: None) -> None:
+        self._groups = groups
         self._lock = threading.Lock()
         self._control: socket.socket | None = None
         self._zygote: subprocess.Popen[bytes] | None = None
         self._started: dict[int, Started] = {}
-        self._idle: list[Started] = []
+        self._idle: dict[Limits, list[Started]] = {}
         self._interrupted = False
         self._last_resort: threading.Timer | None = None
+        self.zygote_command: Sequence[str] = (sys.executable, "-I", "-m", "bkrules.execution.zygote")
 
     def begin(self) -> None:
         """Start the zygote, which gets ready for tests while other things go on."""
@@ -117,21 +145,57 @@ class Processes:
         directory: str,
         environment: Mapping[str, str],
         log: str,
-        sandbox: CommandSandbox | None = None,
     ) -> int:
-        """Run a command to its end, its output in the file `log`; its exit code, 128 + n for signal n. Raises Interrupted."""
-        if sandbox is not None:
-            message = self._run_in_sandbox(arguments, directory, environment, log, sandbox)
-        else:
-            with self.command(arguments, directory, environment, log) as started:
-                message, _ = receive(started.channel)
+        """Run a command without a sandbox, its output in the file `log`; exit code, or 128 + n for a signal. Raises Interrupted."""
+        with self.command(arguments, directory, environment, log) as started:
+            message, _ = receive(started.channel)
+        return int(self._ended(message, arguments)["exit_code"])
+
+    def run_in_sandbox(
+        self,
+        arguments: Sequence[str],
+        directory: str,
+        environment: Mapping[str, str],
+        log: str,
+        sandbox: CommandSandbox,
+    ) -> Ended:
+        """Run a command to its end, its output in the file `log`. Raises Interrupted, and ActionFailed when it was killed."""
+        started = self._sandboxes(sandbox)
+        message: dict[str, Any] | None = None
+        descriptors: list[int] = []
+        late = False
+        try:
+            shown = {name: getattr(sandbox, name) for name in ("binds", "copies", "links", "folders", "out")}
+            spec = {**_command(arguments, directory, environment), "timeout": sandbox.limits.timeout}
+            spec["sandbox"] = {**shown, "disk": sandbox.limits.disk << 20}
+            with _opened(log) as output:
+                with suppress(BrokenPipeError, ConnectionResetError):  # it has ended; what it said can still be read
+                    send(started.channel, spec, (output,))
+                message, descriptors = started.next(sandbox.limits.timeout + _GRACE)
+        except TimeoutError:
+            late = True
+        finally:
+            met = started.group.met() if started.group else ""
+            unlimited = tuple(name for name in CONTROLLERS if not started.group or name not in started.group.limited)
+            if message is None or "reason" in message:
+                self._end(started)
+            else:
+                with self._lock:
+                    self._idle.setdefault(sandbox.limits, []).append(started)
+        if message is None and (met or late) and not self._interrupted:
+            return Ended(_KILLED, met or "timeout", unlimited=unlimited)
+        message = self._ended(message, arguments)
+        over = message["over"] or (met if message["exit_code"] else "")
+        return Ended(message["exit_code"], over, descriptors[0] if descriptors else None, unlimited)
+
+    def _ended(self, message: dict[str, Any] | None, arguments: Sequence[str]) -> dict[str, Any]:
         if message is not None and "reason" in message:
             raise ActionFailed("not-started", f"{arguments[0]}: {message['reason']}", hint="run the build again")
         if message is None and not self._interrupted:
             raise ActionFailed("killed", f"{arguments[0]} was killed from outside of bk", hint="run the build again")
         if message is None:
             raise Interrupted("interrupted", f"{arguments[0]} was ended")
-        return int(message["exit_code"])
+        return message
 
     @contextmanager
     def command(
@@ -148,32 +212,22 @@ class Processes:
         with self._until_end(started):
             yield started
 
-    def _run_in_sandbox(
-        self,
-        arguments: Sequence[str],
-        directory: str,
-        environment: Mapping[str, str],
-        log: str,
-        sandbox: CommandSandbox,
-    ) -> dict[str, Any] | None:
-        """What a process that runs sandboxes says of a command; nothing when it ended meanwhile."""
-        spec = {**_command(arguments, directory, environment), "sandbox": vars(sandbox)}
+    def _sandboxes(self, sandbox: CommandSandbox) -> Started:
+        """A process that runs sandboxes with these limits, and does nothing now."""
         with self._lock:
-            started = self._idle.pop() if self._idle and not self._interrupted else None
-        started = started or self._start({"kind": "sandboxes"}, ())
-        message = None
+            waiting = self._idle.get(sandbox.limits)
+            if waiting and not self._interrupted:
+                return waiting.pop()
+        group = self._groups(sandbox.limits)
+        where = {"cgroup": group.path, "limited": group.limited} if group else {"cgroup": "", "limited": {}}
         try:
-            with _opened(log) as output:
-                with suppress(BrokenPipeError, ConnectionResetError):  # it has ended; what it said can still be read
-                    send(started.channel, spec, (output,))
-                message, _ = receive(started.channel)
-        finally:
-            if message is None or "reason" in message:
-                self._end(started)
-            else:
-                with self._lock:
-                    self._idle.append(started)
-        return message
+            started = self._start({"kind": "sandboxes", "root": sandbox.root, **where}, ())
+        except BaseException:
+            if group:
+                group.remove()
+            raise
+        started.group = group
+        return started
 
     @contextmanager
     def cell(self, spec: Mapping[str, Any]) -> Iterator[Started]:
@@ -221,8 +275,9 @@ class Processes:
 
     def close(self) -> None:
         """End the zygote and what runs sandboxes, and wait until they are gone."""
-        while self._idle:
-            self._end(self._idle.pop())
+        for started in [one for waiting in self._idle.values() for one in waiting]:
+            self._end(started)
+        self._idle.clear()
         if self._last_resort is not None:
             self._last_resort.cancel()
         with self._lock:
@@ -267,6 +322,8 @@ class Processes:
         with self._lock:
             self._started.pop(id(started), None)
         started.channel.close()
+        if started.group:
+            started.group.remove()
 
     def _ask(self, descriptors: tuple[int, ...]) -> None:
         """Hand a request to the zygote; to a new one when it has ended, as by the kernel when memory ran out."""
@@ -290,7 +347,7 @@ class Processes:
         if self._control is None:
             near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _QUEUE)
-            arguments = [sys.executable, "-I", "-m", "bkrules.execution.zygote", str(far.fileno()), *more]
+            arguments = [*self.zygote_command, str(far.fileno()), *more]
             environment = {"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8"}
             self._zygote = subprocess.Popen(
                 arguments, pass_fds=[far.fileno()], start_new_session=True, env=environment, stdin=subprocess.DEVNULL

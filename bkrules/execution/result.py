@@ -50,7 +50,8 @@ class Result:
     """`status` is passed, flaky, failed, timed out, skipped or not run; `failure` the class of what went wrong.
 
     `seconds` is what the action took when it ran, which for a cached result was another time. `ran` is there for a cell that ran
-    in this build. `remote`: it is from the remote cache; the bytes of its outputs may not be on the disk.
+    in this build. `remote`: it is from the remote cache; the bytes of its outputs may not be on the disk. `unlimited` names the
+    limits that an ordinary action ran without, since this machine cannot give them.
     """
 
     action: Action
@@ -65,6 +66,7 @@ class Result:
     log: str = ""
     ran: CellReport | None = None
     remote: bool = False
+    unlimited: tuple[str, ...] = ()
 
     @property
     def has_run(self) -> bool:
@@ -93,6 +95,7 @@ class Outcome:
     ran: CellReport | None = None
     most: int = 0
     handle: int | None = None
+    unlimited: tuple[str, ...] = ()
 
 
 def failed(action: Action, error: BkError) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -13,19 +14,23 @@ from bkrules.action import Action, FileNode, Node
 from bkrules.cache.atomic import place
 from bkrules.cache.cas import Cas
 from bkrules.digest import Digest
+from bkrules.execution import outputs
+from bkrules.execution.command import MOST_OUTPUT
 from bkrules.execution.mirror_door import MirrorDoor
-from bkrules.execution.processes import Processes
+from bkrules.execution.processes import Ended, Processes
 from bkrules.execution.registry import Registries
 from bkrules.execution.result import Outcome
 from bkrules.execution.run_folder import RunFolder
 from bkrules.machine import Machine
 from bkrules.plugin.manager import Plugins
+from bkrules.resources import Limits
 
 if TYPE_CHECKING:
     from bkrules.execution.shared_cells import SharedCells
 
 # A fetch is checked by digest, so how it reaches the network is no part of any key.
 NETWORK = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_DIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+_LAST_WORDS = 4096
 NETWORK_PREFIXES = ("GOPROXY", "GONOPROXY", "GOSUMDB", "GONOSUMDB", "GOINSECURE", "GOPRIVATE", "PIP_", "UV_")
 
 
@@ -97,3 +102,18 @@ def network_environment() -> dict[str, str]:
         if name.upper() in NETWORK or name.startswith(NETWORK_PREFIXES):
             found[name] = value
     return found
+
+
+def limit_text(limits: Limits, ended: Ended, log: Path) -> str:
+    """Which limit a command has met, as the end of a sentence about it; empty when it met none."""
+    disk = f"filled its disk of {limits.disk} MiB"
+    texts = {
+        "timeout": f"took more than {limits.timeout} s",
+        "output": f"printed more than {MOST_OUTPUT >> 20} MiB",
+        "memory": f"met its limit of {limits.memory} MiB of memory",
+        "pids": f"met its limit of {limits.pids} processes",
+        "disk": disk,
+    }
+    if ended.over or not ended.code:
+        return texts.get(ended.over, "")
+    return disk if os.strerror(errno.ENOSPC) in outputs.tail(log, _LAST_WORDS) else ""

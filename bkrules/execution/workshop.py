@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bkrules.cache.cas import Cas
+from bkrules.execution import command_groups
 from bkrules.execution.mirror_door import MirrorDoor
 from bkrules.execution.processes import Processes
 from bkrules.execution.registry import Registries
@@ -30,7 +31,7 @@ def open_workshop(
     """Remove what killed runs left in the disk cache `cache`, and make what this run needs. Nothing is started yet."""
     sweep(cache)
     folder = RunFolder(cache)
-    processes = Processes()
+    processes = Processes(command_groups.maker(folder))
     return Workshop(
         cache=Path(cache),
         out=out,

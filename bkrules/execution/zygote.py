@@ -49,7 +49,7 @@ def main(descriptor: int, *, for_tests: bool = False) -> None:
             if spec["kind"] == "cell":
                 _fork_janitor(spec, channel, death, alone)
             elif spec["kind"] == "sandboxes":
-                command.begin_sandboxes(channel, death, alone)
+                command.begin_sandboxes(spec, channel, death, alone)
             else:
                 command.begin(spec, channel, death, descriptors[3], alone)
         except OSError as error:  # as when this machine has no process left: that one is not started, and others are

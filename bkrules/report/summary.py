@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -123,6 +124,7 @@ def _remarks(results: Iterable[Result]) -> list[str]:
     """What is to be known of cells that did not fail: flaky ones, those that are not kept, those that tried to leave."""
     found: dict[str, int] = {}
     blocks = []
+    results = list(results)
     for result in results:
         if result.ran is None or result.status not in ("passed", "flaky"):
             continue
@@ -138,7 +140,12 @@ def _remarks(results: Iterable[Result]) -> list[str]:
         for who, what in result.ran.egress:
             remark = f"passed although {who} tried to reach {what}, and could not"
             found[remark] = found.get(remark, 0) + 1
-    return [*blocks, *(f"{_count(count, 'cell')} {remark}" for remark, count in found.items())]
+    actions = Counter(name for result in results for name in result.unlimited)
+    return [
+        *blocks,
+        *(f"{_count(count, 'cell')} {remark}" for remark, count in found.items()),
+        *(f"{_count(count, 'action')} ran without a limit of {name}" for name, count in sorted(actions.items())),
+    ]
 
 
 def _reasons(results: Iterable[Result]) -> list[str]:

@@ -11,9 +11,12 @@ from bkrules.analysis.context import Context
 from bkrules.errors import did_you_mean
 from bkrules.label import Label
 from bkrules.providers import BinaryInfo, FilesInfo
+from bkrules.resources import Limits
 from bkrules.rule import Attr, Rule
 
 TOOLS, OUT = "tools", "out"
+LIMITS = ("memory", "pids", "disk", "timeout")
+_DEFAULT = Limits()
 _VARIABLE = re.compile(r"\$(?:\((\w+)(?: ([^)]+))?\)|([@<$]))")
 _ENVIRONMENT = {"HOME": "/tmp", "LANG": "C.UTF-8", "PATH": f"/work/{TOOLS}", "TMPDIR": "/tmp", "TZ": "UTC"}
 
@@ -40,7 +43,8 @@ def _analyze_genrule(context: Context) -> tuple[object, ...]:
     arguments = [word for text in context.attribute("cmd") for word in _expand(context, text, words, {**own, **tools})]
     if not arguments:
         raise context.error("bad-attribute", "'cmd' has no words", "cmd", 'cmd = ["$(location //:box)", ...]')
-    action = context.declare("Genrule", arguments, inputs, outs, environment=_ENVIRONMENT)
+    limits = Limits(**{name: context.attribute(name) for name in LIMITS})
+    action = context.declare("Genrule", arguments, inputs, outs, environment=_ENVIRONMENT, limits=limits)
     made = {f"{context.label.package}/{out}".lstrip("/"): context.output(action, out) for out in outs}
     providers: list[object] = [FilesInfo(made)]
     if len(outs) == 1:
@@ -147,6 +151,10 @@ GENRULE = Rule(
             required=True,
         ),
         "tools": Attr("labels", "Binaries that the command runs: of go_binary, host_binary or genrule.", default=()),
+        "memory": Attr("count", "MiB of memory that the command may use, its disk included.", default=_DEFAULT.memory),
+        "pids": Attr("count", "Processes and threads that the command may have.", default=_DEFAULT.pids),
+        "disk": Attr("count", "MiB that its outputs and /tmp may have together.", default=_DEFAULT.disk),
+        "timeout": Attr("count", "Seconds that the command may take.", default=_DEFAULT.timeout),
     },
     _analyze_genrule,
 )

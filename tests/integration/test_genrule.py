@@ -139,3 +139,130 @@ def test_a_tool_that_changes_is_seen_by_each_package_that_uses_it(space: Space, 
     shutil.copy("/bin/tac", tool)
 
     assert "2 actions: 2 ran, 0 cached" in space.bk("build", "//...").stdout
+
+
+@pytest.mark.parametrize(
+    ("script", "outs", "said"),
+    [
+        (
+            "cat /proc/version > out/other; ln -s /etc/passwd $@",
+            '["out"]',
+            "did not make the file 'out': out is a symbolic link",
+        ),
+        ("ln -s other $@; echo x > out/other", '["out"]', "did not make the file 'out': out is a symbolic link"),
+        ("rmdir out/a; ln -s {host} out/a", '["a/secret"]', "a/secret is behind a, a symbolic link"),
+        ("cd /work; mv out other; ln -s {host} out", '["secret"]', "did not make the file 'secret'"),
+        ("mkfifo $@", '["out"]', "did not make the file 'out': out is a FIFO"),
+        ("mkdir $@", '["out"]', "did not make the file 'out': out is a folder, not a file"),
+        ("rmdir out/a; echo x > out/a", '["a/b"]', "did not make the file 'a/b'"),
+        ("truncate -s 6T $@", '["out"]', "its outputs are larger than its disk of 4096 MiB: out has 6291456 MiB"),
+    ],
+)
+def test_an_output_is_a_file_that_the_command_made(
+    space: Space, tmp_path: Path, script: str, outs: str, said: str
+) -> None:
+    (tmp_path / "host").mkdir()
+    (tmp_path / "host/secret").write_text("a secret of the host")
+    names = ("ln", "mkfifo", "mkdir", "rmdir", "mv", "truncate")
+    more = "".join(f'host_binary(name = "{name}")\n' for name in names)
+    tools = ", ".join(f'":{name}"' for name in ("sh", "cat", *names))
+    words = script.format(host=tmp_path / "host")
+    text = f'genrule(name = "bad", outs = {outs}, tools = [{tools}], cmd = ["$(location :sh)", "-c", {words!r}])\n'
+    space.write("WORKSPACE.py", HEAD + more + text)
+
+    done = space.bk("build", "//:bad")
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert said in done.stdout
+    stored = [path.read_bytes() for path in space.cache.glob("cas/*/*")]
+    assert not any(b"a secret of the host" in data for data in stored)
+
+
+def test_odd_files_are_made_and_read(space: Space) -> None:
+    """Of any mode, with long names and in folders that nobody may look into."""
+    name = "n" * 255
+    script = f"echo one > out/{name}; chmod 0 out/{name}; echo two > out/a/b; chmod 0 out/a; echo > out/undeclared"
+    text = 'host_binary(name = "chmod")\n' + rule("odd", script, f'["{name}", "a/b"]').replace(
+        '":cat"', '":cat", ":chmod"'
+    )
+    space.write("WORKSPACE.py", HEAD + text)
+
+    done = space.bk("build", "//:odd")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (space.root / "bk-out/odd" / name).read_text() == "one\n"
+    assert (space.root / "bk-out/odd/a/b").read_text() == "two\n"
+    assert not (space.root / "bk-out/odd/undeclared").exists()
+
+
+def test_a_source_that_only_its_owner_may_read(space: Space) -> None:
+    """The command is user 0 without a capability, and the file another user's."""
+    secret = space.write("private", "of somebody\n")
+    secret.chmod(0o600)
+    os.chown(secret, 12345, 12345)
+    space.write("WORKSPACE.py", HEAD + rule("shown", "cat $< > $@", srcs='["private"]'))
+
+    done = space.bk("build", "//:shown")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (space.root / "bk-out/shown/out").read_text() == "of somebody\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "limit", "said"),
+    [
+        ("trap '' 15 2 1; while true; do :; done", "timeout = 2", "took more than 2 s"),
+        ("cat /dev/zero > $@", "disk = 5", "filled its disk of 5 MiB"),
+        ("cat /dev/zero > /tmp/file || true; exit 3", "disk = 5", "filled its disk of 5 MiB"),
+        ("f() { f | f & }; f; while true; do :; done", "pids = 30, timeout = 3", "took more than 3 s"),
+        ("cat /dev/zero", "disk = 5", "printed more than 64 MiB"),
+        ("x=$$(cat /dev/urandom); echo $$x > $@", "memory = 64", "met its limit of 64 MiB of memory"),
+    ],
+)
+def test_a_runaway_command_is_a_matter_of_resources(space: Space, script: str, limit: str, said: str) -> None:
+    text = rule("runs", script).replace("outs =", f"{limit}, outs =") + rule("after", "echo well > $@")
+    space.write("WORKSPACE.py", HEAD + text)
+
+    done = space.bk("build", "-k", "//:all")
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f"//:runs: the command {said}" in done.stdout
+    assert "give it more with the attributes 'memory', 'pids', 'disk' and 'timeout'" in done.stdout
+    assert (space.root / "bk-out/after/out").read_text() == "well\n"
+
+
+def test_limits_are_in_no_key(space: Space) -> None:
+    """They end a command, and change nothing of what it makes."""
+    text = rule("out", "echo x > $@")
+    space.write("WORKSPACE.py", HEAD + text)
+    assert space.bk("build", "//:out").returncode == 0
+    space.write(
+        "WORKSPACE.py", HEAD + text.replace("outs =", "memory = 100, pids = 50, disk = 7, timeout = 20, outs =")
+    )
+
+    assert "1 action: 0 ran, 1 cached" in space.bk("build", "//:out").stdout
+
+
+@pytest.mark.parametrize("way", ["remount", "descriptor", "own namespace"])
+def test_a_command_cannot_change_its_sources_or_tools(space: Space, way: str) -> None:
+    """What it sees are the workspace's own files, and blobs of the cache."""
+    space.write("source", "as it was\n")
+    script = {
+        "remount": "mount -o remount,bind,rw src/source; umount src/source; umount -l src; ",
+        "descriptor": "exec 3< src/source; echo x > /proc/self/fd/3; ",
+        "own namespace": "unshare -Urm --propagation private sh -c 'mount -o remount,bind,rw src/source; echo x > src/source'; ",
+    }[way]
+    names = ("mount", "umount", "unshare")
+    more = "".join(f'host_binary(name = "{name}")\n' for name in names)
+    script += "echo x > src/source; echo x > tools/made; cat src/source > $@"
+    tools = ", ".join(f'":{name}"' for name in names)
+    text = rule("made", "echo a tool > $@") + rule("tries", script, srcs='["source", ":made"]').replace(
+        '":cat"', f'":cat", {tools}'
+    )
+    space.write("WORKSPACE.py", HEAD + more + text)
+
+    done = space.bk("build", "//:tries")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (space.root / "source").read_text() == "as it was\n"
+    assert (space.root / "bk-out/tries/out").read_text() == "as it was\n"
