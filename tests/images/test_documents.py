@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import hostile_documents
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from rounds import rounds
-from shelf import CONFIG, Shelf, encoded, name_of
+from shelf import Shelf, encoded, name_of
 
 from bkrules.errors import ActionFailed
 from bkrules.images import documents, layout
@@ -197,89 +196,8 @@ def test_platforms_of_an_index() -> None:
     assert platforms(index) == {"linux/amd64": name_of(b"1"), "linux/arm/v7": name_of(b"2")}
 
 
-_NAMES = [
-    *("schemaVersion", "mediaType", "manifests", "config", "layers", "blobs", "subject", "fsLayers", "annotations"),
-    *("digest", "size", "data", "urls", "platform", "os", "architecture", "variant", "rootfs", "diff_ids", "history"),
-    *("Config", "Layers", "RepoTags", "Digest", "LAYERS"),
-]
-_LEAVES = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-5, 5),
-    st.integers(),
-    st.floats(),
-    st.text(max_size=20),
-    st.sampled_from(
-        [
-            *(
-                *documents.INDEXES,
-                *documents.MANIFESTS,
-                *documents.ARTIFACTS,
-                layout.LAYER,
-                layout.CONFIG,
-                "x/y",
-                "e30=",
-            ),
-            *(name_of(b"x"), name_of(CONFIG), "sha256:../../x", f"sha512:{'0' * 128}", "latest", "linux", "amd64"),
-        ]
-    ),
-)
-_VALUES = st.recursive(
-    _LEAVES,
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(_NAMES) | st.text(max_size=5), inner, max_size=6)
-    ),
-    max_leaves=25,
-)
-
-
-@st.composite
-def _documents(draw: st.DrawFn) -> bytes:
-    """Documents of any kind: right ones of which something is changed, any JSON, cut or changed bytes, any bytes."""
-    shelf = Shelf()
-    image = shelf.image(b"x", b"y")
-    base = draw(
-        st.sampled_from(
-            [
-                image,
-                shelf.index(shelf.put(image)),
-                {"mediaType": documents.ARTIFACTS[0], "blobs": [shelf.blob_of(b"x")]},
-            ]
-        )
-    )
-    kind = draw(st.integers(0, 3))
-    if kind == 0:
-        return draw(st.binary(max_size=200))
-    if kind == 1:
-        return json.dumps(draw(_VALUES)).encode()
-    document = json.loads(json.dumps(base))
-    for _ in range(draw(st.integers(1, 3))):
-        _change(draw, document)
-    data = json.dumps(document).encode()
-    if kind == 3 and data:
-        at = draw(st.integers(0, len(data) - 1))
-        data = data[:at] + draw(st.binary(max_size=3)) + data[at + draw(st.integers(0, 3)) :]
-    return data
-
-
-def _change(draw: st.DrawFn, document: Any) -> None:
-    """Change one thing, anywhere in a document."""
-    while True:
-        keys = list(document) if isinstance(document, dict) else range(len(document))
-        if not keys or draw(st.booleans()):
-            break
-        inner = document[draw(st.sampled_from(list(keys)))]
-        if not isinstance(inner, dict | list):
-            break
-        document = inner
-    if isinstance(document, dict):
-        document[draw(st.sampled_from(_NAMES))] = draw(_VALUES)
-    else:
-        document.append(draw(_VALUES))
-
-
 @settings(max_examples=rounds(250), deadline=None)
-@given(_documents())
+@given(hostile_documents.any_documents())
 def test_any_document_is_read_or_refused(data: bytes) -> None:
     """By an error of bk with the document's name, never by another, and what is read can be copied or refused."""
     shelf = Shelf()

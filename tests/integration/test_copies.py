@@ -6,18 +6,23 @@ import gzip
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import hostile_documents
 import pytest
 import registries
+from hypothesis import HealthCheck, given, settings
 from registries import INDEX, NAME, Forwarder, Proxy, copy, whole
+from rounds import rounds
 from shelf import CONFIG, Shelf, encoded, name_of
 from spaces import Space
 
+from bkrules import cli
 from bkrules.errors import ActionFailed
 from bkrules.images import layout
 from bkrules.images.copy_all import copy_all
@@ -268,6 +273,7 @@ def test_no_file_of_the_machine_is_deleted_or_copied(proxy: Proxy, shelf: Shelf,
 _MEASURED = """
 import resource, sys
 from pathlib import Path
+from bkrules import cli
 from bkrules.errors import ActionFailed
 from registries import copy
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[3]),) * 2)
@@ -363,3 +369,26 @@ def test_an_index_is_no_base_and_no_image_of_a_platform(space: Space, tmp_path: 
         done = space.bk("build", "//:i")
         assert done.returncode == 1, done.stdout + done.stderr
         assert said in done.stdout
+
+
+@settings(
+    max_examples=rounds(15), deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(hostile_documents.any_documents())
+def test_any_answer_of_a_registry_is_a_copy_or_an_error(proxy: Proxy, data: bytes) -> None:
+    """Never a bug of bk, by its exit code; and what was copied is there the second time."""
+    shelf = Shelf()
+    shelf.put(shelf.image(b"x", b"y"))
+
+    def answer(request: Forwarder) -> bool:
+        name = request.path.rpartition("/")[2]
+        found = {"1": data, name_of(data): data, **shelf.blobs}.get(name, shelf.manifests.get(name))
+        return request.reply(200 if found is not None or not name else 404, found or b"")
+
+    proxy.answer = answer
+    for more in ([], ["--platform", "linux/amd64"], ["--referrers"]):
+        with tempfile.TemporaryDirectory() as folder:
+            command = ["mirror", "sync", f"{proxy.address}/{NAME}:1", f"--to={folder}/kept", *more]
+            first = cli.main(command)
+            assert first in (0, 1)
+            assert cli.main(command) == first
