@@ -14,6 +14,7 @@ from bkrules.analyzed import Analysis, analyze_targets
 from bkrules.build import Execution, execute
 from bkrules.cache.maintenance import in_use
 from bkrules.errors import ActionFailed
+from bkrules.execution import timeline
 from bkrules.execution.sandbox import OpenCell, open_cell
 from bkrules.execution.test_cell import check_machine
 from bkrules.options import Options
@@ -94,7 +95,7 @@ def _tool(inputs: dict[str, Node], name: str) -> FileNode:
 
 
 def _not_booted(action: Action, said: dict[str, Any], logs: Path) -> ActionFailed:
-    lines = [f"{path.name} | {line}" for path in sorted(logs.glob("*.log")) for line in _tail(path)]
+    lines = [f"{path.name} | {line}" for path in timeline.kept(logs, "*.log") for line in _tail(path)]
     return ActionFailed("not-booted", f"{action.title}: {said.get('reason')}", hint="\n".join(lines))
 
 

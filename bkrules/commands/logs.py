@@ -34,8 +34,8 @@ def _logs(arguments: argparse.Namespace) -> int:
     analysis, action = one_cell(arguments.cell, runs_of(arguments), wishes_of(arguments))
     assert action.cell is not None
     folder = analysis.out / action.label.package / action.label.name / action.cell.folder
-    found = {path.stem: path for path in sorted(folder.glob("*.log")) if path.name != TIMELINE}
-    found |= {path.name: path for path in sorted(folder.glob("*.stacks"))}
+    found = {path.stem: path for path in timeline.kept(folder, "*.log") if path.name != TIMELINE}
+    found |= {path.name: path for path in timeline.kept(folder, "*.stacks")}
     if not found:
         raise nothing(f"no logs of {action.title} are kept", f"run it:  bk test -t- '{action.label}'")
     if arguments.timeline:

@@ -139,7 +139,7 @@ def _with_registry(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 def _empty(folder: Path) -> None:
     """Remove what an earlier run left in the cell's folder, but for its key, by which `bk why` tells why this one ran."""
     key = folder / KEY
-    kept = key.read_bytes() if key.is_file() else None
+    kept = key.read_bytes() if key.is_file() and not key.is_symlink() else None
     outputs.remove_tree(folder)
     if kept is not None:
         folder.mkdir(parents=True)

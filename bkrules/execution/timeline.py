@@ -22,13 +22,18 @@ def write(folder: Path) -> None:
         file.writelines(f"{line}\n" for line in lines(folder))
 
 
+def kept(folder: Path, pattern: str) -> list[Path]:
+    """The files of a cell's folder that match. A link is none: a bk that was killed has not removed what its test left there."""
+    return [path for path in sorted(folder.glob(pattern)) if path.is_file() and not path.is_symlink()]
+
+
 def lines(folder: Path) -> Iterator[str]:
     """The lines of all logs but the test's own, whole, each after the seconds since the cell began and the name of its log.
 
     A line without a time belongs to the one before it. Where a daemon writes whole seconds, as buildkitd does, its lines come
     first in their second.
     """
-    logs = [path for path in sorted(folder.glob("*.log")) if path.name not in (TIMELINE, "test.log")]
+    logs = [path for path in kept(folder, "*.log") if path.name not in (TIMELINE, "test.log")]
     entries = list(heapq.merge(*(_entries(path) for path in logs), key=lambda entry: entry[0]))
     began = _began(folder)
     if began is None:

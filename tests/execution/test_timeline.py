@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from bkrules.execution import timeline
@@ -50,3 +51,16 @@ def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
 
 def test_no_logs_make_no_lines(tmp_path: Path) -> None:
     assert list(timeline.lines(tmp_path)) == []
+
+
+def test_what_is_no_log_is_not_read(tmp_path: Path) -> None:
+    """A bk that was killed has not cleaned the folder of its cell."""
+    (tmp_path / "host").write_text("a secret\n")
+    (tmp_path / "cell").mkdir()
+    (tmp_path / "cell/a.log").symlink_to(tmp_path / "host")
+    (tmp_path / "cell/b.log").mkdir()
+    os.mkfifo(tmp_path / "cell/c.log")
+    (tmp_path / "cell/d.log").write_text("kept\n")
+
+    assert [path.name for path in timeline.kept(tmp_path / "cell", "*.log")] == ["d.log"]
+    assert [line.split()[-1] for line in timeline.lines(tmp_path / "cell")] == ["kept"]
