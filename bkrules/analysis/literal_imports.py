@@ -8,6 +8,8 @@ import ast
 import os
 from collections.abc import Iterator
 
+from bkrules.analysis.provable import parsed
+
 _CALLS = {
     *(
         "import_module",
@@ -33,6 +35,7 @@ _CALLS = {
     ),
 }
 """Functions whose texts name modules: of importlib, pytest, runpy, pkgutil, unittest.mock, monkeypatch and importlib.resources."""
+_PATH_WORDS = ("sys.path", "addsitedir", "syspath_prepend")
 _SAME = {
     "abspath",
     "realpath",
@@ -81,8 +84,11 @@ def _texts(node: ast.expr) -> Iterator[str]:
             yield one.value
 
 
-def path_entries(module: ast.Module, path: str) -> list[str]:
+def path_entries(source: str, path: str) -> list[str]:
     """The folders of the workspace that the file at `path` adds to `sys.path`, as far as they follow from `__file__`."""
+    if not any(word in source for word in _PATH_WORDS):
+        return []
+    module = parsed(source)
     known: dict[str, str] = {"__file__": path}
     for statement in module.body:
         if (

@@ -7,6 +7,7 @@ is alphabetical, never the order in which a BUILD.py happened to write them.
 from __future__ import annotations
 
 import ast
+import functools
 import itertools
 import os
 import re
@@ -83,17 +84,22 @@ def _words(waiting: Sequence[ast.AST], without: Container[int] = ()) -> set[str]
 
 def imported_files(source: str, path: str, roots: Sequence[str], exists: Callable[[str], bool]) -> Iterator[str]:
     """The workspace files that the module at `path` imports, by its syntax; absolute names are looked for below `roots`."""
+    for level, name in _imports(source, package=os.path.basename(path) == "__init__.py"):
+        yield from (file for base in _bases(path, level, roots) for file in _files(base, name) if exists(file))
+
+
+@functools.lru_cache(maxsize=256)
+def _imports(source: str, *, package: bool) -> tuple[tuple[int, str], ...]:
+    """The names that a source imports, each with the level of a relative import."""
     tree = parsed(source)
-    wanted: list[tuple[Sequence[str], str]] = []
+    found: dict[tuple[int, str], None] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            wanted += [(roots, item.name) for item in node.names]
+            found.update(dict.fromkeys((0, item.name) for item in node.names))
         elif isinstance(node, ast.ImportFrom):
-            wanted += [(_bases(path, node.level, roots), name) for name in _imported_names(node)]
-    for level, name in literal_imports(tree, package=os.path.basename(path) == "__init__.py"):
-        wanted.append((_bases(path, level, roots), name))
-    for bases, name in wanted:
-        yield from (file for base in bases for file in _files(base, name) if exists(file))
+            found.update(dict.fromkeys((node.level, name) for name in _imported_names(node)))
+    found.update(dict.fromkeys(literal_imports(tree, package=package)))
+    return tuple(found)
 
 
 def imported_modules(

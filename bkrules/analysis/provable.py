@@ -12,6 +12,7 @@ import ast
 import builtins
 import functools
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -224,7 +225,7 @@ class _Check:
                 self.origins[bound] = f"{node.module}.{item.name}"
                 continue
             self.origins[bound] = f"?.{item.name}"
-            is_file = self.imports.has(node, item.name) and not any(_bindings(module, item.name) for module in modules)
+            is_file = self.imports.has(node, item.name) and not any(_bindings(module)[item.name] for module in modules)
             if not is_file and not (modules and all(_is_harmless(module, item.name) for module in modules)):
                 raise Unproven(node.lineno, f"{item.name} may be a fixture or a test")
 
@@ -446,28 +447,32 @@ def _yields(node: Function) -> bool:
     return False
 
 
-def _bindings(module: ast.Module, name: str) -> int:
-    """How often a module binds a name anywhere outside of functions and classes, or declares it as global in one."""
-    count = 0
-    waiting: list[ast.AST] = list(module.body)
-    for one in ast.walk(module):
-        count += isinstance(one, ast.Global) and name in one.names
+@functools.lru_cache(maxsize=256)
+def _bindings(module: ast.Module) -> Counter[str]:
+    """How often a module binds each name outside of functions and classes, or declares it as global in one."""
+    counts: Counter[str] = Counter()
+    waiting: list[tuple[ast.AST, bool]] = [(one, True) for one in module.body]
     while waiting:
-        one = waiting.pop()
-        if isinstance(one, _FUNCTIONS | ast.ClassDef):
-            count += one.name == name
-            continue
-        if isinstance(one, ast.Name):
-            count += isinstance(one.ctx, ast.Store | ast.Del) and one.id == name
-        elif isinstance(one, ast.alias):
-            count += name == (one.asname or one.name.partition(".")[0]) or one.name == "*"
-        waiting += ast.iter_child_nodes(one)
-    return count
+        one, is_outside = waiting.pop()
+        if isinstance(one, ast.Global):
+            counts.update(one.names)
+        elif is_outside:
+            if isinstance(one, _FUNCTIONS | ast.ClassDef):
+                counts[one.name] += 1
+                is_outside = False
+            elif isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store | ast.Del):
+                counts[one.id] += 1
+            elif isinstance(one, ast.alias):
+                counts[one.asname or one.name.partition(".")[0]] += 1
+        if is_outside or isinstance(one, ast.stmt | ast.excepthandler | ast.match_case):
+            waiting += [(inner, is_outside) for inner in ast.iter_child_nodes(one)]
+    return counts
 
 
+@functools.lru_cache(maxsize=1024)
 def _is_harmless(module: ast.Module, name: str) -> bool:
     """Whether a module binds a name once, and neither to a fixture nor to something that pytest would collect."""
-    if _bindings(module, name) != 1:
+    if _bindings(module)[name] != 1 or _bindings(module)["*"]:
         return False
     found = [node for node in module.body if name in _bound(node)]
     if not found:

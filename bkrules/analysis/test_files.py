@@ -65,6 +65,7 @@ class _Files:
         self.context = context
         self._bytes: dict[str, bytes | None] = {}
         self._texts: dict[str, tuple[str, bool]] = {}
+        self._exists: dict[str, bool] = {}
 
     def data(self, path: str) -> bytes | None:
         """The bytes of a file, or None where there is no file."""
@@ -78,7 +79,10 @@ class _Files:
 
     def exists(self, path: str) -> bool:
         """Whether there is a file of the workspace that is none of bk's own code."""
-        return not path.startswith("bkrules/") and os.path.isfile(note(f"{self.context.workspace.root}/{path}"))
+        if path not in self._exists:
+            own = path.startswith("bkrules/")
+            self._exists[path] = not own and os.path.isfile(note(f"{self.context.workspace.root}/{path}"))
+        return self._exists[path]
 
     def text(self, path: str) -> str:
         """The source of a file. Raises LoadError for one that is no Python."""
@@ -216,7 +220,7 @@ def _closure(
             found.add(path)
             own = [os.path.dirname(path), *roots]
             waiting += imported_files(files.text(path), path, own, files.exists)
-            roots.update(dict.fromkeys(path_entries(files.tree(path), path)))
+            roots.update(dict.fromkeys(path_entries(files.text(path), path)))
         if len(roots) == before:
             return found - {start}, list(roots)
 

@@ -19,9 +19,12 @@ from bkrules.execution.processes import CommandSandbox
 from bkrules.execution.result import Outcome
 from bkrules.execution.runner import Workshop, limit_text
 from bkrules.execution.sandbox import interpreter_links, outermost
-from bkrules.testing.collection import last_line, place_in
+from bkrules.testing.collection import PATIENCE, last_line, place_in
 
 _TESTS, _OUT = "tests.json", "/out"
+_HANGS = "Timeout ("
+"""How faulthandler begins to tell where a program hangs."""
+_TOO_LONG = f"its import and collection took more than {PATIENCE} s"
 
 
 def collect_tests(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
@@ -84,7 +87,7 @@ def _failure(action: Action, workshop: Workshop, how: str, document: bytes | Non
     """What pytest said of a module that it could not collect, with its place."""
     module = action.parameters["module"]
     errors, missing = _said(document)
-    ended = f"{how}, before pytest could say why"
+    ended = _TOO_LONG if _HANGS in log else f"{how}, before pytest could say why"
     where, what = errors[0] if errors else (place_in(log), last_line(log) if document is not None else ended)
     return ActionFailed(
         "collection-failed",

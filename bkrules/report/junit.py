@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +14,7 @@ from bkrules.label import Label
 def junit(label: Label, results: Sequence[Result], folder: Path) -> str:
     """The results of a matrix as JUnit XML; `folder` is that of its outputs.
 
-    Where several parameter sets ran in one cell, its properties say what became of each. Attempts before the last have the
-    elements of Surefire's rerunFailingTestsCount, which CI servers know.
+    Attempts before the last have the elements of Surefire's rerunFailingTestsCount, which CI servers know.
     """
     failures = sum(result.status in ("failed", "timed out") for result in results)
     skipped = sum(result.status in ("skipped", "not run") for result in results)
@@ -31,7 +29,7 @@ def junit(label: Label, results: Sequence[Result], folder: Path) -> str:
             f'<testcase classname={_quoted(str(label))} name={_quoted(cell.name)} time="{result.seconds:.3f}">'
         )
         place = folder / cell.folder
-        axes = {"worker": cell.worker, **dict(cell.axes), "cached": str(result.cached).lower(), **_items(place)}
+        axes = {"worker": cell.worker, **dict(cell.axes), "cached": str(result.cached).lower()}
         properties = "".join(f"<property name={_quoted(name)} value={_quoted(value)}/>" for name, value in axes.items())
         lines.append(f"<properties>{properties}</properties>")
         if result.status in ("failed", "timed out"):
@@ -46,13 +44,6 @@ def junit(label: Label, results: Sequence[Result], folder: Path) -> str:
 
 def _quoted(text: str) -> str:
     return f'"{html.escape(_printable(text))}"'
-
-
-def _items(folder: Path) -> dict[str, str]:
-    """The status of each parameter set of a cell, when it ran several."""
-    text = _log(folder / "result.json")
-    items = json.loads(text).get("items", []) if text else []
-    return {one["name"].rpartition("::")[2]: one["status"] for one in items}
 
 
 def _attempts_before(result: Result, folder: Path) -> list[str]:

@@ -15,11 +15,9 @@ from typing import Any
 import pytest
 
 from bkrules.testing import pytest_plugin
-from bkrules.testing.collection import ROOT, Faults, arguments, last_line, name_of, place_in
+from bkrules.testing.collection import PATIENCE, ROOT, Faults, arguments, last_line, name_of, place_in
 
 _FINE = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
-PATIENCE = 60
-"""Seconds that the import and the collection of one module may take."""
 
 
 class _Items:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
@@ -12,10 +13,14 @@ ROOT = "/src"
 """The folder in which pytest finds the files of the workspace."""
 DECLARED = ".bk-tests.json"
 """The file below it with the names of all tests of a module, as they were declared."""
+PATIENCE = 60
+"""Seconds that the import and the collection of one module may take."""
 UNUSED = ("cacheprovider", "junitxml", "pastebin", "setuponly", "setupplan", "stepwise")
 _DOCTEST = "doctest"
+_INNERMOST_FIRST = "(most recent call first)"
 _PLACE = re.compile(
-    r"^(?:E\s+)?(?:File \"(?P<file>[^\"\n]+)\", line (?P<at>\d+)|(?P<path>[^\s:\"]+\.py):(?P<line>\d+)(?=:|$))", re.M
+    r"^(?:E\s+|\s+)?(?:File \"(?P<file>[^\"\n]+)\", line (?P<at>\d+)|(?P<path>[^\s:\"]+\.py):(?P<line>\d+)(?=:|$))",
+    re.M,
 )
 
 
@@ -24,7 +29,7 @@ def arguments(settings: Mapping[str, Any], *words: str) -> list[str]:
     options = list(settings.get("options", ()))
     overrides = dict(settings.get("overrides", {}))
     if paths := settings.get("paths"):
-        overrides["pythonpath"] = " ".join(f"'{ROOT}/{path}'" for path in paths)
+        overrides["pythonpath"] = shlex.join(f"{ROOT}/{path}" for path in paths)
     wants_doctest = any(_DOCTEST in word for word in options)
     unused = UNUSED if wants_doctest else (*UNUSED, _DOCTEST)
     return [
@@ -87,7 +92,12 @@ class Faults:
 
 
 def place_in(text: str) -> str:
-    """`file:line` of the innermost place in a text of pytest that is a file of the workspace; empty when there is none."""
+    """`file:line` of the innermost place in a traceback that is a file of the workspace; empty when there is none.
+
+    faulthandler's begin with the innermost, all others end with it.
+    """
+    if _INNERMOST_FIRST in text:
+        text = "\n".join(reversed(text.splitlines()))
     found = ""
     for match in _PLACE.finditer(text):
         path = match["file"] or match["path"]

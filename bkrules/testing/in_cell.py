@@ -76,10 +76,9 @@ class _Recorder(Faults):
             self.failures.append(f"{report.nodeid}: {last_line(self.reports[-1])}")
 
     def outcome(self, exit_code: int) -> dict[str, Any]:
-        """The cell's status. A test that did not run has not passed. With several parameter sets in a cell, each is in `items`."""
-        several = {"items": list(self.items.values())} if len(self.items) > 1 else {}
+        """The cell's status. A test that did not run has not passed. `missing` names what was not found meanwhile."""
         missing = {"missing": self.missing} if self.missing else {}
-        return {**self._status(exit_code), **several, **missing}
+        return {**self._status(exit_code), **missing}
 
     def _status(self, exit_code: int) -> dict[str, Any]:
         by_status: dict[str, list[str]] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -64,20 +63,3 @@ def test_junit_has_each_attempt_of_a_cell_that_never_passed(cell: Callable[..., 
         ("rerunFailure", "number 1"),
         ("rerunFailure", "number 2"),
     ]
-
-
-def test_junit_has_each_parameter_set_of_a_cell(cell: Callable[..., Result], tmp_path: Path) -> None:
-    results = [cell("passed"), cell("passed", "c")]
-    assert results[0].action.cell is not None
-    place = tmp_path / results[0].action.cell.folder
-    place.mkdir(parents=True)
-    items = [
-        {"name": f"t/test_it.py::test_it[{n}]", "status": status} for n, status in enumerate(["passed", "skipped"])
-    ]
-    (place / "result.json").write_text(json.dumps({"status": "passed", "items": items}))
-
-    suite = ET.fromstring(junit(MATRIX, results, tmp_path).encode())[0]
-
-    found = [{one.attrib["name"]: one.attrib["value"] for one in case.iter("property")} for case in suite]
-    assert found[0] == {**found[1], "worker": "oci", "test_it[0]": "passed", "test_it[1]": "skipped"}
-    assert "test_it[0]" not in found[1]
