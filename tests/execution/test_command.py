@@ -20,14 +20,19 @@ ATTACKS = Path(__file__).with_name("attacks.py")
 WATCHED = ("kernel/core_pattern", "kernel/modprobe", "kernel/sysrq", "user/max_user_namespaces", "vm/overcommit_memory")
 
 
-@pytest.fixture(params=["own user namespace", "none"])
-def processes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Processes]:
-    """The second kind is that of a machine which forbids user namespaces."""
+@pytest.fixture(params=["own user namespace", "none", "masked"])
+def processes(request: pytest.FixtureRequest) -> Iterator[Processes]:
+    """The second is as on a machine that forbids user namespaces, the third as in a container that hides parts of /proc."""
     if os.geteuid() != 0:
         pytest.skip("not root")
     made = Processes()
     if request.param == "none":
         forbid_user_namespaces(made)
+    elif request.param == "masked":
+        script = (
+            'mount --make-rprivate / && mount -t tmpfs none /proc/irq && exec "$0" -I -m bkrules.execution.zygote "$@"'
+        )
+        made.zygote_command = ("unshare", "-m", "sh", "-c", script, sys.executable)
     yield made
     made.close()
 
