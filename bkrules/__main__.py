@@ -6,14 +6,29 @@ import gc
 import sys
 import time
 
-from bkrules import __version__, unchanged
+from bkrules import __version__, streams, unchanged
 
 # What importing, loading and analysis make lives to the end, so looking through it for garbage again and again finds none.
 _MANY_OBJECTS = 100_000
+_MACHINE_LACKS = 36  # as in `errors`, which need not be imported to print a version
 
 
 def main() -> int:
     """Run bk with this process's arguments; its exit code."""
+    streams.use_utf8(sys.orig_argv)
+    streams.prepare()
+    try:
+        code = _main()
+    except SystemExit as end:  # of --help
+        code = int(end.code or 0)
+    fault = streams.finish()
+    if fault is None:
+        return code
+    print(f"error: cannot write to standard output: {fault.strerror}", file=sys.stderr)
+    return code or _MACHINE_LACKS
+
+
+def _main() -> int:
     if sys.argv[1:] == ["--version"]:
         print(f"bk {__version__}")
         return 0

@@ -15,7 +15,7 @@ from bkrules.analysis.runs import Runs
 from bkrules.cache.history import NAME as HISTORY
 from bkrules.cache.history import History
 from bkrules.early_actions import EarlyActions
-from bkrules.errors import LoadError
+from bkrules.errors import LoadError, MachineLacks
 from bkrules.label import Label, Pattern, parse_pattern
 from bkrules.loading.glob import OUTPUT
 from bkrules.loading.graph import TargetGraph, close
@@ -23,6 +23,7 @@ from bkrules.loading.root import MARKER, find_root
 from bkrules.loading.workspace import STATE, Workspace, check_labels
 from bkrules.observed import note
 from bkrules.plugin.manager import Plugins, load
+from bkrules.plugin.remembered import remember
 from bkrules.rule import Target
 from bkrules.rules import RULES
 from bkrules.selection import Selected, Selection, select
@@ -99,6 +100,7 @@ class Analysis:
 def open_workspace(folder: str) -> Workspace:
     """The workspace around a folder. Raises UsageError or LoadError."""
     root = find_root(folder)
+    check_output(Path(root, OUTPUT))
     workspace = Workspace(root, RULES, f"{root}/{OUTPUT}/{STATE}")
     top = workspace.package("")
     if top is None or not top.workspace:
@@ -109,6 +111,14 @@ def open_workspace(folder: str) -> Workspace:
             hint="call workspace(name = ...) in it",
         )
     return workspace
+
+
+def check_output(out: Path) -> None:
+    """Raises MachineLacks when something else is in the place of `bk-out`."""
+    if not out.is_dir() and os.path.lexists(out):
+        what = "a link that leads nowhere" if out.is_symlink() else "no folder"
+        message = f"{out} is {what}, and something else is where bk wants a folder"
+        raise MachineLacks("output-folder", message, hint="bk did not make it: remove it")
 
 
 def analyze_patterns(
@@ -178,8 +188,8 @@ def analyze_targets(
     workspace: Workspace, targets: Iterable[Target], runs: Runs = ONCE, wishes: Wishes = NONE
 ) -> Analysis:
     """Analyse these targets and all that they depend on. Raises BkError."""
-    plugins = load()
     out = Path(workspace.root, OUTPUT)
+    plugins = remember(str(out / STATE), load())
     here = functools.lru_cache(maxsize=1)(lambda: machine.load(str(out / STATE), runs.kernel_key))
     graph = granted(close(workspace, targets, plugins), workspace, plugins, wishes)
     early = EarlyActions(workspace.root, out, f"{out}/{STATE}", here, plugins)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 
@@ -40,6 +42,8 @@ RUN_ANOTHER = ("run", "shell")
 def main(argv: Sequence[str]) -> int:
     """Run one command; its exit code. Prints errors that a user can act on, and a traceback for a bug."""
     try:
+        _end_as_by_ctrl_c()
+        _check_folder()
         arguments = _parse(argv)
         arguments.argv = list(argv)
         early_actions.disk_cache = os.path.abspath(arguments.disk_cache) if "disk_cache" in arguments else ""
@@ -51,9 +55,6 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return errors.INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return errors.SUCCESS
     except Exception as error:
         lack = errors.of_machine(error) if isinstance(error, OSError) else None
         if lack is not None:
@@ -64,6 +65,23 @@ def main(argv: Sequence[str]) -> int:
         traceback.print_exc()
         print("error: this is a bug of bk; please report the lines above", file=sys.stderr)
         return errors.BUG
+
+
+def _end_as_by_ctrl_c() -> None:
+    """Let SIGTERM, and SIGHUP of a terminal that is closed, end bk in order; not what was ignored when bk began, as by `nohup`."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, signal.default_int_handler)
+
+
+def _check_folder() -> None:
+    """Raises UsageError when the folder in which bk runs is there no more."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        message = "the folder in which bk runs was removed"
+        raise UsageError("no-folder", message, hint="change to one that is there") from None
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -7,6 +7,8 @@ from _hashlib import openssl_sha256 as sha256
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from bkrules.files import open_regular
+
 CHUNK = 1 << 20
 
 
@@ -27,12 +29,9 @@ def of_bytes(data: bytes) -> Digest:
 
 
 def of_file(path: str | os.PathLike[str]) -> Digest:
-    """The digest of a file's content. Raises OSError as `open` does."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return of_chunks(chunks_of(fd))
-    finally:
-        os.close(fd)
+    """The digest of a file's content. Raises OSError as `open_regular` does."""
+    with open_regular(path) as file:
+        return of_chunks(chunks_of(file.fileno()))
 
 
 def of_chunks(chunks: Iterable[bytes]) -> Digest:

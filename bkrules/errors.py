@@ -5,7 +5,7 @@
     |- LoadError        1   a WORKSPACE.py or BUILD.py is wrong
     |- ActionFailed     1   an action ran and failed
     |- MachineLacks    36   this machine cannot run what was asked
-    `- Interrupted      8   Ctrl-C or SIGTERM
+    `- Interrupted      8   Ctrl-C, SIGTERM or SIGHUP
 
 Exit codes are Bazel's. An exception outside this tree is a bug of bk: exit code 37, with its traceback.
 """
@@ -79,14 +79,19 @@ class Interrupted(BkError):
 
 
 _NOT_WRITABLE = "make it writable, or choose another place with --disk_cache"
+_IN_THE_WAY = (
+    "something else is where bk wants a file or a folder: remove it, or choose another place with --disk_cache"
+)
 _REMEDIES = {
     errno.ENOSPC: "make room there, or choose another place with --disk_cache",
     errno.EDQUOT: "make room there, or choose another place with --disk_cache",
     errno.EROFS: _NOT_WRITABLE,
     errno.EACCES: _NOT_WRITABLE,
     errno.EPERM: _NOT_WRITABLE,
-    errno.ENOTDIR: _NOT_WRITABLE,
-    errno.EEXIST: _NOT_WRITABLE,
+    **dict.fromkeys(
+        (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.ENXIO), _IN_THE_WAY
+    ),
+    errno.ENAMETOOLONG: "choose shorter names, or a place nearer to the root of the disk",
     errno.EMFILE: "allow more open files:  ulimit -n 4096",
     errno.ENFILE: "allow more open files:  sysctl fs.file-max",
     errno.EAGAIN: "allow more processes, or run fewer at once with --jobs",

@@ -7,21 +7,36 @@ these, so what bk reads there is opened without waiting, and must be a regular f
 from __future__ import annotations
 
 import errno
+import io
 import os
 from stat import S_ISDIR, S_ISREG
-from typing import BinaryIO
 
 
-def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a regular file for reading; links are followed. Raises OSError: EISDIR for a folder, EINVAL for what else is no file."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
+    """Open a regular file for reading; links are followed. Raises OSError: EISDIR for a folder, ENXIO for what else is no file."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    return os.fdopen(_regular(os.open(path, flags), path), "rb")
+
+
+def _regular(descriptor: int, path: str | os.PathLike[str]) -> int:
     mode = os.fstat(descriptor).st_mode
-    if not S_ISREG(mode):
-        os.close(descriptor)
-        if S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-        raise OSError(errno.EINVAL, "it is no regular file", os.fspath(path))
-    return os.fdopen(descriptor, "rb")
+    if S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    if S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    raise OSError(errno.ENXIO, "it is no regular file", os.fspath(path))
+
+
+def open_lock(path: str | os.PathLike[str]) -> int:
+    """A descriptor of a file that is locked, which is made when it is missing. Raises OSError as `open_regular` does."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    return _regular(os.open(path, flags, 0o644), path)
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The text of a regular file, with a mark for each byte that is not UTF-8. Raises OSError as `open_regular` does."""
+    return read_regular(path).decode(errors="replace")
 
 
 def read_regular(path: str | os.PathLike[str]) -> bytes:

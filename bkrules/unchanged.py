@@ -17,6 +17,7 @@ import sys
 import time
 
 from bkrules import stamps
+from bkrules.files import open_regular
 from bkrules.kernel import texts
 from bkrules.stamps import FIELDS, MISSING, MOST, Stamp
 
@@ -51,7 +52,7 @@ def answer(argv: list[str], began: float) -> int | None:
     if root is None or next((word for word in argv if word[:1] != "-"), "") not in COMMANDS:
         return None
     try:
-        with open(_place(root, argv), "rb") as file:
+        with open_regular(_place(root, argv)) as file:
             form, asked, facts, folders, text = marshal.load(file)
             if form != FORMAT or asked != _asked(argv) or facts != KERNEL:
                 return None
@@ -116,7 +117,10 @@ def keep(
 
 
 def _root() -> str | None:
-    folder = os.getcwd()
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError:  # it was removed
+        return None
     while not os.path.exists(f"{folder}/{_MARKER}"):
         folder, name = os.path.split(folder)
         if not name:
@@ -128,7 +132,7 @@ def _place(root: str, argv: list[str]) -> str:
     """A name for the command line; two that share one by chance take turns, since the whole is compared."""
     number = 0
     for word in (os.getcwd(), *argv):
-        for byte in word.encode():
+        for byte in os.fsencode(word):
             number = (number * 31 + byte + 1) & 0xFFFFFFFFFFFFFFFF
         number = number * 31 & 0xFFFFFFFFFFFFFFFF
     return f"{root}/{_FOLDER}/{number:016x}"

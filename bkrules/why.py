@@ -8,10 +8,10 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 from bkrules.errors import MachineLacks, UsageError
+from bkrules.files import read_regular
 
 _PATIENCE = 30.0
 KEY, PREVIOUS = "key.json", "previous_key.json"
@@ -156,7 +156,7 @@ def _document(data: bytes) -> dict[str, Any]:
 
 
 def _from_folder(place: str) -> Callable[[str], bytes | None]:
-    return lambda path: Path(place, path).read_bytes()
+    return lambda path: read_regular(f"{place}/{path}")
 
 
 def _from_server(place: str) -> Callable[[str], bytes | None]:

@@ -20,6 +20,7 @@ from bkrules.analysis.pytest_settings import DEFAULTS, Settings, settings_of
 from bkrules.analysis.test_marks import Test, read_tests
 from bkrules.analysis.updaters import Updaters
 from bkrules.errors import LoadError
+from bkrules.files import read_regular
 from bkrules.observed import note
 
 DECLARED = ".bk-tests.json"
@@ -71,8 +72,7 @@ class _Files:
         """The bytes of a file, or None where there is no file."""
         if path not in self._bytes:
             try:
-                with open(note(f"{self.context.workspace.root}/{path}"), "rb") as file:
-                    self._bytes[path] = file.read()
+                self._bytes[path] = read_regular(note(f"{self.context.workspace.root}/{path}"))
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 self._bytes[path] = None
         return self._bytes[path]

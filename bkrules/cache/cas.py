@@ -14,6 +14,7 @@ from bkrules import digest, stamps
 from bkrules.cache import atomic
 from bkrules.cache.file_digests import FileDigests
 from bkrules.digest import Digest
+from bkrules.files import open_regular
 from bkrules.observed import look_stored
 
 MODE = 0o555
@@ -54,7 +55,7 @@ class Cas:
     def read(self, name: Digest) -> bytes | None:
         """The blob's bytes, or None when it is missing or damaged."""
         try:
-            with open(self.path(name), "rb") as file:
+            with open_regular(self.path(name)) as file:
                 data = file.read()
         except OSError:
             return None

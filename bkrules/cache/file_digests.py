@@ -10,6 +10,7 @@ from typing import Any
 from bkrules import digest, stamps
 from bkrules.cache import atomic
 from bkrules.digest import Digest
+from bkrules.files import open_regular
 from bkrules.observed import look, note
 from bkrules.stamps import Stamp
 
@@ -23,7 +24,7 @@ class FileDigests:
         self._fresh: dict[str, tuple[Digest, Stamp, bool]] = {}
         self._changed = False
         try:
-            with open(store, "rb") as file:
+            with open_regular(store) as file:
                 known = marshal.load(file)
         except (OSError, ValueError, EOFError, TypeError):
             return

@@ -9,6 +9,7 @@ from __future__ import annotations
 import marshal
 
 from bkrules.cache import atomic
+from bkrules.files import open_regular
 
 NAME = "history"
 _KEPT = 100_000
@@ -62,7 +63,7 @@ class History:
 def _read(store: str) -> dict[str, Run]:
     """The runs in a store; none when it is missing or damaged."""
     try:
-        with open(store, "rb") as file:
+        with open_regular(store) as file:
             return {str(name): (float(seconds), bool(failed)) for name, (seconds, failed) in marshal.load(file).items()}
     except (OSError, ValueError, EOFError, TypeError, AttributeError):
         return {}

@@ -6,6 +6,7 @@ lock for themselves alone, so they never take away what a running build refers t
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -18,6 +19,7 @@ from bkrules import digest
 from bkrules.cache import results
 from bkrules.cache.cas import Cas
 from bkrules.digest import Digest
+from bkrules.files import open_lock
 
 LOCK = "cache"
 PARTS = ("ac", "cas", "go", "toolchains")
@@ -31,7 +33,7 @@ def in_use(cache: str, *, alone: bool = False) -> Iterator[None]:
     descriptor = -1
     with suppress(OSError):
         os.makedirs(f"{cache}/locks", exist_ok=True)
-        descriptor = os.open(f"{cache}/locks/{LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = open_lock(f"{cache}/locks/{LOCK}")
     try:
         if descriptor >= 0:
             fcntl.flock(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
@@ -97,10 +99,10 @@ class Maintenance:
     def verify(self) -> Removed:
         """Read every blob, remove those whose bytes are not what their names say, and the results that need what is not there."""
         with in_use(self._cache, alone=True):
-            bad = [(path, size) for path, size in self._blobs() if digest.of_file(path).hash != os.path.basename(path)]
+            bad = [(path, size) for path, size in self._blobs() if not _is_whole(path)]
             _remove(path for path, _ in bad)
             broken = [path for path, entry in self._read() if entry is None or not all(map(self._cas.has, entry.blobs))]
-            sizes = [os.path.getsize(path) for path in broken]
+            sizes = [os.lstat(path).st_size for path in broken]
             _remove(broken)
         return Removed(len(broken), len(bad), sum(size for _, size in bad) + sum(sizes))
 
@@ -172,11 +174,22 @@ class Maintenance:
 
 
 def expunge(cache: str) -> None:
-    """Remove all that bk keeps in a cache. What else lies in that folder stays. Waits for builds that use it."""
+    """Remove all that bk keeps in a cache. What else lies in that folder stays. Waits for builds that use it. Raises OSError."""
     with in_use(cache, alone=True):
         for part in PARTS:
-            _make_writable(f"{cache}/{part}")
-            shutil.rmtree(f"{cache}/{part}", ignore_errors=True)
+            if os.path.lexists(f"{cache}/{part}"):
+                _make_writable(f"{cache}/{part}")
+                shutil.rmtree(f"{cache}/{part}")
+
+
+def _is_whole(path: str) -> bool:
+    """Whether a blob has the bytes that its name says; what is no file is none."""
+    try:
+        return digest.of_file(path).hash == os.path.basename(path)
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.ENOENT, errno.ELOOP, errno.EISDIR):
+            return False
+        raise
 
 
 def _make_writable(folder: str) -> None:

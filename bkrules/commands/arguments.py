@@ -6,7 +6,6 @@ import argparse
 import os
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from bkrules import errors
@@ -75,14 +74,39 @@ def add_patterns(parser: argparse.ArgumentParser) -> None:
 
 def add_cache(parser: argparse.ArgumentParser) -> None:
     """Let a command take `--disk_cache`."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "bk")
     parser.add_argument(
         "--disk_cache",
         "--disk-cache",
-        default=str(home),
+        default=_cache_home(),
+        type=_utf8,
         metavar="DIR",
         help="where results are kept (default: %(default)s)",
     )
+
+
+def _utf8(path: str) -> str:
+    """A path that can be said in configurations and messages between processes, which are UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"the path is not UTF-8: {path!a}") from None
+    return path
+
+
+def _cache_home() -> str:
+    """The folder of the disk cache, as the XDG specification has it. A relative place would be another one in each folder."""
+    caches = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(caches):
+        return f"{caches}/bk"
+    home = os.environ.get("HOME", "")
+    if not os.path.isabs(home):
+        import pwd
+
+        try:
+            home = pwd.getpwuid(os.getuid()).pw_dir
+        except KeyError:  # a user of a container whom no file names
+            home = f"/var/tmp/bk-{os.getuid()}"
+    return f"{home}/.cache/bk"
 
 
 def add_execution(parser: argparse.ArgumentParser) -> None:

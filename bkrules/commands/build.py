@@ -77,8 +77,8 @@ def _test(arguments: argparse.Namespace) -> int:
 def _recorded(arguments: argparse.Namespace) -> Iterator[Events]:
     """The events of a build, which are complete however it ends."""
     events = Events(arguments.build_event_json_file)
-    events.started(arguments.name, patterns_of(arguments), root_of(".") or "", __version__)
     try:
+        events.started(arguments.name, patterns_of(arguments), root_of(".") or "", __version__)
         yield events
     except BaseException as error:
         events.finished(errors.exit_code_of(error), str(error))

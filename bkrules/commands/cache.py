@@ -88,10 +88,29 @@ def _cache(arguments: argparse.Namespace) -> int:
     return errors.SUCCESS
 
 
+def _removed(out: Path) -> str:
+    """Remove `bk-out`, and say what was done. Where it is a link to a folder elsewhere, that folder is emptied, and the link stays.
+
+    Raises OSError, or MachineLacks for what is no folder and so none of bk's.
+    """
+    from bkrules.analyzed import check_output
+
+    if not os.path.lexists(out):
+        return f"there is no {out}"
+    check_output(out)
+    if not out.is_symlink():
+        shutil.rmtree(out)
+        return f"removed {out}"
+    for entry in os.scandir(out):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        else:
+            os.unlink(entry.path)
+    return f"emptied {out.resolve()}, to which {out} leads"
+
+
 def _clean(arguments: argparse.Namespace) -> int:
-    out = Path(find_root("."), OUTPUT)
-    shutil.rmtree(out, ignore_errors=True)
-    print(f"removed {out}")
+    print(_removed(Path(find_root("."), OUTPUT)))
     if arguments.expunge:
         from bkrules.cache.maintenance import expunge
 

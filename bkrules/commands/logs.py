@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bkrules import errors
+from bkrules.action import Cell
 from bkrules.commands.arguments import add_cells, command, nothing, runs_of
-from bkrules.commands.cells import one_cell
-from bkrules.commands.harness import add_wishes, wishes_of
+from bkrules.commands.harness import add_wishes
+from bkrules.errors import UsageError
+from bkrules.execution.result import TIMELINE
+from bkrules.files import open_regular
+from bkrules.label import Label
+from bkrules.loading.glob import OUTPUT
+from bkrules.loading.root import root_of
 
 if TYPE_CHECKING:
     from bkrules.commands.arguments import Commands
@@ -29,15 +37,11 @@ def add(commands: Commands) -> None:
 
 def _logs(arguments: argparse.Namespace) -> int:
     from bkrules.execution import timeline
-    from bkrules.execution.result import TIMELINE
 
-    analysis, action = one_cell(arguments.cell, runs_of(arguments), wishes_of(arguments))
-    assert action.cell is not None
-    folder = analysis.out / action.label.package / action.label.name / action.cell.folder
-    found = {path.stem: path for path in timeline.kept(folder, "*.log") if path.name != TIMELINE}
-    found |= {path.name: path for path in timeline.kept(folder, "*.stacks")}
+    folder, label = _place(arguments)
+    found = _files(folder)
     if not found:
-        raise nothing(f"no logs of {action.title} are kept", f"run it:  bk test -t- '{action.label}'")
+        raise nothing(f"no logs of {label} are kept", f"run it:  bk test -t- '{label}'")
     if arguments.timeline:
         for line in timeline.lines(folder):
             print(line)
@@ -45,9 +49,66 @@ def _logs(arguments: argparse.Namespace) -> int:
         return errors.SUCCESS
     for name in arguments.names:
         if name not in found:
-            raise nothing(f"{action.title} has no log {name!r}", f"it has: {', '.join(found)}")
+            raise nothing(f"{label} has no log {name!r}", f"it has: {', '.join(found)}")
     _print([found[name] for name in arguments.names or found])
     return errors.SUCCESS
+
+
+def _place(arguments: argparse.Namespace) -> tuple[Path, str]:
+    """The folder of a cell's logs, and its label. Logs that are kept need no workspace that can be loaded. Raises BkError."""
+    kept = _kept(arguments.cell)
+    if len(kept) > 1:
+        labels = ", ".join(kept.values())
+        raise UsageError(
+            "several-cells", f"{len(kept)} cells are called {arguments.cell}", hint=f"say which one: {labels}"
+        )
+    if kept:
+        return next(iter(kept.items()))
+    from bkrules.commands.cells import one_cell
+    from bkrules.commands.harness import wishes_of
+
+    analysis, action = one_cell(arguments.cell, runs_of(arguments), wishes_of(arguments))
+    assert action.cell is not None
+    return analysis.out / action.label.package / action.label.name / action.cell.folder, action.cell.label
+
+
+def _kept(text: str) -> dict[Path, str]:
+    """The folders in `bk-out` with logs of a cell of that name, each with the cell's label."""
+    root = root_of(".")
+    out = f"{root}/{OUTPUT}"
+    if root is None or not os.path.isdir(out):
+        return {}
+    named = re.fullmatch(r"(?://([^:\[]*))?:([^\[]*)\[(.*)\]", text, re.DOTALL)
+    name = named[3] if named else text
+    folder = _cell(name).folder
+    if named:
+        package = os.path.relpath(os.path.realpath("."), root) if named[1] is None else named[1]
+        places = [os.path.normpath(f"{out}/{package}/{named[2]}/{folder}")]
+    else:
+        places = [place for place, _, _ in os.walk(out) if place.endswith(f"/{folder}")]
+    found = {}
+    for place in places:
+        if place.startswith(f"{out}/") and _files(Path(place)):
+            package, _, matrix = place[len(out) + 1 : -len(folder) - 1].rpartition("/")
+            found[Path(place)] = f"//{package}:{matrix}[{name}]"
+    return found
+
+
+def _cell(name: str) -> Cell:
+    """The cell of that name in some matrix; its last part may be a run of it."""
+    test, _, rest = name.partition("/worker=")
+    worker, *axes = rest.split("/")
+    run = re.fullmatch(r"run_(\d+)_of_(\d+)", axes[-1]) if axes else None
+    pairs = tuple((axis, choice) for axis, _, choice in (one.partition("=") for one in (axes[:-1] if run else axes)))
+    return Cell(Label("", "any"), test, worker, pairs, *(map(int, run.groups()) if run else ()))
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """The logs in a folder by their names."""
+    from bkrules.execution import timeline
+
+    found = {path.stem: path for path in timeline.kept(folder, "*.log") if path.name != TIMELINE}
+    return found | {path.name: path for path in timeline.kept(folder, "*.stacks")}
 
 
 def _print(paths: list[Path]) -> None:
@@ -55,7 +116,7 @@ def _print(paths: list[Path]) -> None:
     out = sys.stdout.buffer
     for path in paths:
         if len(paths) > 1:
-            out.write(f"--- {path}\n".encode())
-        with path.open("rb") as file:
+            out.write(os.fsencode(f"--- {path}\n"))
+        with open_regular(path) as file:
             shutil.copyfileobj(file, out)
     out.flush()

@@ -13,10 +13,10 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from bkrules.commands.arguments import Parser, spelled_out
 from bkrules.errors import UsageError, did_you_mean
+from bkrules.files import read_regular
 from bkrules.observed import note
 
 NAME = ".bkrc"
@@ -157,12 +157,14 @@ def read(root: str | None, home: str | None, more: Sequence[str]) -> list[Line]:
 
 def _file(path: str, root: str | None, inside: tuple[str, ...]) -> list[Line]:
     try:
-        text = Path(note(path)).read_text(encoding="utf-8")
+        text = read_regular(note(path)).decode().replace("\r\n", "\n")
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError("rc-file", f"cannot read {path}: {error}") from error
     lines: list[Line] = []
+    if "\0" in text:
+        raise UsageError("rc-file", f"cannot read {path}: it has a NUL in it")
     for number, words in _words(text, path):
         where = f"{path}:{number}"
         if words[0] in ("import", "try-import"):

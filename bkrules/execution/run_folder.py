@@ -17,6 +17,7 @@ from pathlib import Path
 
 from bkrules.cache import atomic
 from bkrules.execution import cgroups, outputs
+from bkrules.files import open_lock, read_text
 
 
 class RunFolder:
@@ -68,9 +69,12 @@ def _making(cache: str) -> Iterator[None]:
     """Nobody else makes or sweeps folders meanwhile, so that one which is not locked belongs to a dead run."""
     locks = Path(cache, "locks")
     locks.mkdir(parents=True, exist_ok=True)
-    with (locks / "run").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    lock = open_lock(locks / "run")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(lock)
 
 
 def sweep(cache: str) -> list[str]:
@@ -99,15 +103,15 @@ def _ledger(folder: Path) -> Iterator[str]:
     for entry in (folder / "ledger").glob("*"):
         if entry.suffix == ".tmp":
             continue  # not written to its end: its cell never was
-        with suppress(ValueError):  # a crash of the machine can leave it empty, but no cgroup
-            yield from json.loads(entry.read_text())["cgroups"]
+        with suppress(ValueError, TypeError, KeyError):  # a crash of the machine can leave it empty, but no cgroup
+            yield from json.loads(read_text(entry))["cgroups"]
 
 
 def _is_abandoned(folder: Path) -> bool:
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:
-        return False  # its run has just ended
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False  # its run has just ended, or nothing of a run
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""How Ctrl-C and SIGTERM end a build: in order at first, and at once when they come again."""
+"""How Ctrl-C, SIGTERM and SIGHUP end a build: in order at first, and at once when they come again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from bkrules.errors import INTERRUPTED
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SHOW_CURSOR = "\x1b[?25h"
 
 
@@ -38,7 +38,7 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         for number in SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as for what a shell has put into the background
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as in the background of a shell, or by nohup
                 self._before[number] = signal.signal(number, self._stop)
         return self
 

@@ -20,6 +20,7 @@ from bkrules import stamps
 from bkrules.cache import atomic
 from bkrules.cache.file_digests import FileDigests
 from bkrules.digest import Digest
+from bkrules.files import open_regular
 from bkrules.label import Label
 from bkrules.loading.glob import Found, Glob, search
 from bkrules.loading.package import Package
@@ -140,7 +141,7 @@ class PackageCache:
 
 def _read(store: str, made_by: object) -> dict[str, _Entry]:
     try:
-        with open(store, "rb") as file:
+        with open_regular(store) as file:
             data = file.read()
         if zlib.crc32(memoryview(data)[4:]).to_bytes(4, "big") != data[:4]:
             return {}

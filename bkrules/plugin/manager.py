@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import distributions
 
 import pluggy
@@ -15,10 +16,11 @@ from bkrules.plugin.worker import Worker
 
 @dataclass(frozen=True)
 class Plugins:
-    """The installed workers by name, and the distribution that each comes from."""
+    """The installed workers by name, and the distribution of each; `before` has those of all that were ever seen here."""
 
     workers: dict[str, type[Worker]]
     distributions: dict[str, str]
+    before: Mapping[str, str] = field(default_factory=dict)
 
 
 def load() -> Plugins:

@@ -15,6 +15,7 @@ from bkrules.cache import atomic
 from bkrules.cache.cas import MODE
 from bkrules.cache.file_digests import FileDigests
 from bkrules.execution.result import Attempt, Result
+from bkrules.files import read_regular
 from bkrules.label import Label
 from bkrules.observed import NotedFor, look, note
 from bkrules.report.build_result import BuildResult, by_matrix, by_status
@@ -188,8 +189,8 @@ def _keep_key(result: Result, place: Path, digests: FileDigests) -> None:
     text = json.dumps(document, indent=1).encode()
     path = place / KEY
     try:
-        current = path.read_bytes()
-    except FileNotFoundError:
+        current = read_regular(path)
+    except OSError:
         current = b""
     if result.cached and not (current == text and _are_logs_of(result, place, digests)):
         shutil.rmtree(place, ignore_errors=True)  # logs of another key would be taken for this one's

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bkrules.execution.result import Result
+from bkrules.files import read_text
 from bkrules.label import Label
 
 
@@ -58,7 +59,7 @@ def _attempts_before(result: Result, folder: Path) -> list[str]:
 
 
 def _log(path: Path) -> str:
-    return path.read_text(errors="replace") if path.is_file() else ""
+    return read_text(path) if path.is_file() else ""
 
 
 # What XML 1.0 cannot hold, escaped or not: control characters, lone surrogates, two noncharacters.

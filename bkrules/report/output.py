@@ -12,6 +12,7 @@ from typing import BinaryIO
 from bkrules.action import Action, Cell, FileNode
 from bkrules.execution import outputs
 from bkrules.execution.result import Result
+from bkrules.files import read_text
 from bkrules.report.progress import Progress
 
 LOG = "test.log"
@@ -28,7 +29,7 @@ def block(result: Result, out: Path) -> str:
     if not path.is_file():
         return ""
     head = f"==================== Test output for {cell.label}:"
-    return f"{head}\n{path.read_text(errors='replace').rstrip()}\n{_RULE}"
+    return f"{head}\n{read_text(path).rstrip()}\n{_RULE}"
 
 
 def folder_of(cell: Cell) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bkrules.execution.critical_path import critical_path
 from bkrules.execution.result import TIMELINE, Result
+from bkrules.files import read_text
 from bkrules.kernel import NONE, RELEASE
 from bkrules.report.build_result import BuildResult, by_matrix, by_status
 
@@ -111,7 +112,7 @@ def _failure(result: Result, out: Path, tails: bool) -> str:
     logs = [path for path in logs if path.name != TIMELINE]
     for log in logs:
         count = TAIL_LINES if log.name == "test.log" else DAEMON_LINES
-        lines += [f"  {log}", *(_tail(log.read_text(errors="replace"), count) if tails else ())]
+        lines += [f"  {log}", *(_tail(read_text(log), count) if tails and log.is_file() else ())]
     return "\n".join(lines)
 
 

@@ -19,11 +19,17 @@ def _analyze(context: Context) -> tuple[object, ...]:
     if kind is None:
         package = "bk-worker-" + name.replace("+", "-").replace("_", "-").lower()
         hint = did_you_mean(name, context.plugins.workers, "installed")
+        before = context.plugins.before.get(name)
+        source = (
+            f"it came with the package {before}: install it again, and name it in plugins/requirements.txt to keep it"
+            if before
+            else f"by its name it would come with the package {package}"
+        )
         raise context.error(
             "unknown-worker",
             f"unknown worker {name!r}",
             "plugin",
-            f"{hint}\nby its name it would come with the package {package}",
+            f"{hint}\n{source}",
         )
     try:
         worker = kind.from_settings(context.target.extra)

@@ -68,3 +68,43 @@ def test_a_lock_file_with_another_hash_is_refused(clone: Space) -> None:
     assert done.returncode == 36
     assert "error: the environment could not be made" in done.stderr
     assert "DO NOT MATCH THE HASHES" in done.stderr
+
+
+def test_the_callers_environment_counts_for_nothing_and_named_plugins_survive(clone: Space, tmp_path: Path) -> None:
+    """All at once, since an environment takes its time. What says how to reach a registry is needed here too."""
+    evil = tmp_path / "evil"
+    evil.mkdir()
+    (evil / "sitecustomize.py").write_text("raise SystemExit('the environment of the caller was used')")
+    (evil / "env").write_text("exit 1\n")
+    shutil.copytree(Path(__file__).parents[1] / "plugins/stranger", tmp_path / "stranger")
+    (clone.root / "plugins/requirements.txt").write_text(f"{tmp_path}/stranger\n")
+    unkind = {
+        **{
+            "PIP_TARGET": str(evil),
+            "PIP_USER": "1",
+            "PIP_PREFIX": str(evil),
+            "PIP_REQUIRE_HASHES": "1",
+            "PIP_LOG": "/no/x",
+        },
+        **{"PIP_CONSTRAINT": "/no/such/file", "PIP_DRY_RUN": "1", "PIP_PYTHON": "/bin/false", "PIP_NO_BINARY": ":all:"},
+        **{"PYTHONHOME": str(evil), "PYTHONPATH": str(evil), "PYTHONSTARTUP": str(evil / "env"), "PYTHONINSPECT": "1"},
+        **{
+            "CDPATH": "/:/usr",
+            "IFS": "abn/",
+            "ENV": str(evil / "env"),
+            "BASH_ENV": str(evil / "env"),
+            "GREP_OPTIONS": "-v",
+        },
+    }
+    variables = {**os.environ, "HOME": str(clone.root.parent), **unkind}
+    command = ["sh", "-c", 'umask 777; exec ./bk "$@"', "sh", "workers"]
+    for _ in range(2):
+        done = subprocess.run(command, cwd=clone.root, env=variables, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        (clone.root / ".venv/made").touch()
+        os.utime(clone.root / "plugins/requirements.txt", (0, 0))
+    assert "making the environment" not in done.stderr
+    assert "bk-worker-strange" in done.stdout
+    assert os.readlink(clone.root / ".venv/workspace") == str(clone.root)
+    assert (clone.root / ".venv/bin").stat().st_mode & 0o777 == 0o755
+    assert [path.name for path in evil.iterdir() if path.name not in ("sitecustomize.py", "env")] == []

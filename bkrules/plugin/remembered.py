@@ -1,0 +1,42 @@
+"""Which distribution each worker came from, as far as this workspace has ever seen it.
+
+A remade environment holds only what is named somewhere. For a worker that was there before, the error can then say whose it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import replace
+
+from bkrules.files import read_regular
+from bkrules.plugin.manager import Plugins
+
+NAME = "plugins"
+
+
+def remembered(state: str) -> dict[str, str]:
+    """The distribution of each worker, `name version`, from the folder `state`; empty where nothing is known."""
+    with suppress(OSError, ValueError, RecursionError):
+        found = json.loads(read_regular(f"{state}/{NAME}"))
+        if isinstance(found, dict):
+            return {str(worker): str(distribution) for worker, distribution in found.items()}
+    return {}
+
+
+def remember(state: str, plugins: Plugins) -> Plugins:
+    """Add these workers to those that are remembered in the folder `state`; the plugins with all of them.
+
+    Where nothing can be written, nothing is remembered.
+    """
+    known = remembered(state)
+    found = replace(plugins, before={**known, **plugins.distributions})
+    if found.before != known:
+        scratch = f"{state}/{NAME}.{os.getpid()}.tmp"
+        with suppress(OSError):
+            os.makedirs(state, exist_ok=True)
+            with open(scratch, "w", encoding="utf-8") as file:
+                json.dump(found.before, file, sort_keys=True)
+            os.replace(scratch, f"{state}/{NAME}")
+    return found
