@@ -45,7 +45,6 @@ class Execution:
     """The stores and processes of one build. Processes come to life with the first action that has to run."""
 
     def __init__(self, analysis: Analysis, options: Options, say: Callable[[str], None], *, show: bool = True) -> None:
-        self._show = show
         self.profile = Profile() if options.profile else NoProfile()
         self.analysis = analysis
         self.options = options
@@ -65,7 +64,8 @@ class Execution:
             actions,
             self.digests,
             self._open,
-            whole=self._is_wanted,
+            whole=lambda action: show and self._is_wanted(action),
+            read=self._is_wanted,  # also by who only asks: `bk why` says what `bk build` would do
             may_be_cached=self._may_be_cached,
             say=say,
             profile=self.profile,
@@ -73,7 +73,7 @@ class Execution:
 
     def _is_wanted(self, action: Action) -> bool:
         """Whether the bytes that an action makes are to be shown in `bk-out`."""
-        return self._show and (action.cell is not None or action.label in self.analysis.targets.asked)
+        return action.cell is not None or action.label in self.analysis.targets.asked
 
     def _may_be_cached(self, action: Action) -> bool:
         """Whether a result from before will do. Bazel's rule for `auto`: who asks for several runs wants them to run."""

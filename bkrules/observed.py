@@ -12,6 +12,9 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Mapping
+from importlib.machinery import SourceFileLoader
+from typing import Any
 
 from bkrules import stamps
 from bkrules.stamps import Stamp
@@ -78,8 +81,10 @@ def look_stored(path: str) -> Stamp | None:
 def note_code() -> None:
     """Note the code of this process: its modules, and the folders and files by which Python finds modules and plugins.
 
-    Call it early, and once more at the end for what was imported meanwhile.
+    Call it early: what is imported from then on is noted before it is read. Call it once more at the end for what is no Python.
     """
+    if SourceFileLoader.path_stats is not _path_stats:
+        SourceFileLoader.path_stats = _path_stats  # type: ignore[method-assign, assignment]
     files = [file for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))]
     for path in (*files, *dict.fromkeys(path.rpartition("/")[0] for path in files), f"{sys.prefix}/pyvenv.cfg"):
         note_for_all(path)
@@ -90,6 +95,14 @@ def note_code() -> None:
             elif name.endswith((".dist-info", ".egg-info")):
                 for part in ("METADATA", "PKG-INFO", "entry_points.txt"):
                     note_for_all(f"{folder}/{name}/{part}")
+
+
+_real_path_stats = SourceFileLoader.path_stats
+
+
+def _path_stats(loader: SourceFileLoader, path: str) -> Mapping[str, Any]:
+    """What the import system asks of a module's file before it reads it."""
+    return _real_path_stats(loader, note_for_all(path))
 
 
 def _names(folder: str) -> list[str]:

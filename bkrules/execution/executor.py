@@ -39,7 +39,8 @@ class Executor:
     """Resolves inputs, asks the action cache, and runs what it does not have. `results` are those of this build.
 
     `whole` says of which actions the bytes are wanted, and not only the digests that the keys of others need; `say` is told of
-    what has to run although it was a hit. What `may_be_cached` denies runs anyhow; its result is kept like any other.
+    what has to run although it was a hit. `read` says of which a result of the disk cache is read again before it is a hit. What
+    `may_be_cached` denies runs anyhow; its result is kept like any other.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Executor:
         workshop: Callable[[], Workshop],
         *,
         whole: Callable[[Action], bool] = lambda _action: True,
+        read: Callable[[Action], bool] | None = None,
         may_be_cached: Callable[[Action], bool] = lambda _action: True,
         say: Callable[[str], None] = print,
         profile: NoProfile = NO_PROFILE,
@@ -59,6 +61,7 @@ class Executor:
         self._digests = digests
         self._workshop = workshop
         self._whole, self._may_be_cached, self._say, self._profile = whole, may_be_cached, say, profile
+        self._read = read or whole
         self.results: dict[str, Result] = {}
         self.stopped = threading.Event()
 
@@ -226,7 +229,7 @@ class Executor:
         """The result from the disk cache, when one from there will do. What is shown to the user is read again."""
         found = self._actions.get(key.digest, action.declared) if self._may_be_cached(action) else None
         hit = None if found is None else _hit(action, key, found)
-        return None if hit and self._whole(action) and not self._intact(hit) else hit
+        return None if hit and self._read(action) and not self._intact(hit) else hit
 
     def _resolve(self, action: Action) -> dict[str, Node]:
         return {path: self._node(action, item) for path, item in action.inputs}
