@@ -107,6 +107,13 @@ def test_a_damaged_mirror_is_found(host: str, tmp_path: Path, space: Space) -> N
     assert done.returncode == 1
     assert f"{NAME}:1: blob sha256:{blobs[-1].parent.name} has the digest" in done.stdout
     assert f"{NAME}:1: blob sha256:{blobs[0].parent.name} is missing" in done.stdout
+    blobs[0].mkdir()
+    (link,) = folder.rglob("current/link")
+    done = space.bk("mirror", "verify", "--to", str(folder))
+    assert f"{NAME}:1: blob sha256:{blobs[0].parent.name} is no file" in done.stdout
+    link.write_text("sha256:../../../../etc/hostname")
+    done = space.bk("mirror", "verify", "--to", str(folder))
+    assert (done.returncode, f"{NAME}:1: its link is no digest" in done.stdout) == (1, True)
 
 
 def test_references_are_copied_side_by_side(host: str, store: Path, tmp_path: Path, space: Space) -> None:
