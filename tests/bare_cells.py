@@ -14,7 +14,7 @@ from bkrules import machine
 from bkrules.analysis.cell_inputs import ENVIRONMENT
 from bkrules.execution.cgroups import Cgroups
 from bkrules.execution.processes import Processes, Started
-from bkrules.execution.sandbox import interpreter_links, outermost
+from bkrules.execution.sandbox import _interpreter_links, _outermost
 
 WORKER = """
 from collections.abc import Iterator
@@ -86,9 +86,9 @@ class BareCells:
             "out": str(self._made(f"out-{self._number}")),
             "cgroup": groups.path,
             "limited": groups.limited,
-            "binds": outermost(binds),
-            "copies": [(str(sources / "test_it.py"), "/src/test_it.py")],
-            "links": interpreter_links(tuple(here.binds)),
+            "binds": _outermost(binds),
+            "copies": [(str(sources / "test_it.py"), "/src/test_it.py", False)],
+            "links": _interpreter_links(tuple(here.binds)),
         }
         return {**made, **more}
 

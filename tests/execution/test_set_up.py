@@ -38,7 +38,7 @@ def test_a_cell_without_daemons_passes(cells: BareCells) -> None:
     ("change", "reason"),
     [
         ({"binds": [("/nowhere/at/all", "/opt/x")]}, "/nowhere/at/all"),
-        ({"copies": [("/nowhere/at/all", "/etc/bk/x")]}, "No such file or directory: '/nowhere/at/all'"),
+        ({"copies": [("/nowhere/at/all", "/etc/bk/x", False)]}, "No such file or directory: '/nowhere/at/all'"),
         ({"limits": {"memory": 1 << 30, "pids": 1000, "disk": -1}}, "mount bk on"),
         ({"limits": {"memory": 1 << 30, "pids": 1000, "disk": 4096}}, "No space left on device"),
         ({"root": "/nowhere/at/all"}, "/nowhere/at/all"),
