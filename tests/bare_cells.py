@@ -14,7 +14,8 @@ from bkrules import machine
 from bkrules.analysis.cell_inputs import ENVIRONMENT
 from bkrules.execution.cgroups import Cgroups
 from bkrules.execution.processes import Processes, Started
-from bkrules.execution.sandbox import _interpreter_links, _outermost
+from bkrules.execution.sandbox import interpreter_links, outermost
+from bkrules.testing.collection import DECLARED
 
 WORKER = """
 from collections.abc import Iterator
@@ -54,10 +55,12 @@ class BareCells:
         """What bk asks the zygote for: a cell that runs the function `test_it` of a module."""
         here = machine.load(str(self._made("store")))
         self._number += 1
-        plugins, sources = self._made(f"plugins-{self._number}"), self._made(f"src-{self._number}")
-        module = f"bare_worker_{os.getpid()}_{id(self)}_{self._number}"
+        sources = self._made(f"src-{self._number}")
+        plugins = self._made(f"plugins-{abs(hash(self.worker))}")
+        module = f"bare_worker_{abs(hash((self.worker, str(self.folder))))}"
         (plugins / f"{module}.py").write_text(self.worker)
         (sources / "test_it.py").write_text(textwrap.dedent(test))
+        (sources / DECLARED).write_text('["test_it"]')
         tools = self._made("tools")
         own = f"bk-{os.getpid()}-bare{id(self)}-{self._number}"
         groups = Cgroups(
@@ -72,7 +75,8 @@ class BareCells:
             "name": "bare",
             "worker": "bare",
             "axes": {},
-            "test": "/src/test_it.py::test_it",
+            "module": "test_it.py",
+            "test": "test_it",
             "worker_class": f"{module}:Bare",
             "settings": {},
             "unsupported": [],
@@ -83,12 +87,13 @@ class BareCells:
             "timeout": 30,
             "limits": LIMITS,
             "root": str(self._made("root")),
+            "views": str(self._made("views")),
             "out": str(self._made(f"out-{self._number}")),
             "cgroup": groups.path,
             "limited": groups.limited,
-            "binds": _outermost(binds),
-            "copies": [(str(sources / "test_it.py"), "/src/test_it.py", False)],
-            "links": _interpreter_links(tuple(here.binds)),
+            "binds": outermost(binds),
+            "copies": [(str(sources / name), f"/src/{name}", False) for name in ("test_it.py", DECLARED)],
+            "links": interpreter_links(tuple(here.binds)),
         }
         return {**made, **more}
 

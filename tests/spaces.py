@@ -111,6 +111,26 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
+ATTEMPT = """
+def attempt():
+    from pathlib import Path
+    return 1 + int(Path("/proc/self/cgroup").read_text().split("/bk-")[1].split()[0].split("/")[0].split("-")[2])
+"""
+"""A function for a test that runs alone: which of the cells of its run it is in, by the name of the cell's cgroup."""
+
+
+def out_folders(run: int) -> list[Path]:
+    """The folders /out of the cells of a bk that runs as that process."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if (folder / "comm").read_text() == "cell\n" and f"/bk-{run}-" in (folder / "cgroup").read_text():
+                found.append(folder / "root/out")
+        except OSError:
+            continue  # it has ended
+    return found
+
+
 def pip(python: str, *arguments: str) -> None:
     """Run pip with that interpreter."""
     done = subprocess.run([python, "-m", "pip", *arguments], capture_output=True, text=True, check=False)

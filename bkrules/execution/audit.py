@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import stat
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -19,18 +18,22 @@ _LOOP_GET_STATUS64, _LOOP_CLR_FD = 0x4C05, 0x4C01
 
 
 class Belongings:
-    """What one cell has, written down while it lives. `cgroup` is its cgroup2 folder, `root` where its tmpfs is mounted."""
+    """What one cell has, written down while it lives. `cgroup` is its cgroup2 folder, `root` where its tmpfs is mounted.
 
-    def __init__(self, cgroup: str, root: str, out: str) -> None:
-        self.cgroup, self.root, self.out = cgroup, root, out
+    `strange` are the paths of what lay among its results and is no file, folder or link.
+    """
+
+    def __init__(self, cgroup: str, root: str) -> None:
+        self.cgroup, self.root = cgroup, root
+        self.strange: list[str] = []
         self.namespaces: set[str] = set()
         self.device = -1
         self.fuse: list[int] = []
         self._subordinate = _stamps()
 
     def see(self, pid: int) -> None:
-        """Take down the namespaces of the cell's first process."""
-        self.namespaces = {os.readlink(f"/proc/{pid}/ns/{name}") for name in NAMESPACES}
+        """Take down the namespaces of the cell's first process, which may have changed."""
+        self.namespaces |= {os.readlink(f"/proc/{pid}/ns/{name}") for name in NAMESPACES}
 
     def leftovers(self) -> list[str]:
         """What is still there after the cell's first process has been waited for, each with its kind; sorted.
@@ -46,7 +49,7 @@ class Belongings:
                 found.append(f"mount {point}")
         found += [f"FUSE connection {number}" for number in self.fuse if self._is_connected(number)]
         found += [f"loop device {device}" for device in loops_on(self.device)]
-        found += [f"file {path}" for path in _strange_files(self.out)]
+        found += [f"file {path}" for path in self.strange]
         found += [f"change of {path}" for path, stamp in _stamps().items() if stamp != self._subordinate[path]]
         return sorted(found)
 
@@ -105,15 +108,6 @@ def loops_on(device: int) -> Iterator[str]:
             if struct.unpack_from("=Q", status)[0] == device:
                 yield f"/dev/{name}"
                 fcntl.ioctl(loop, _LOOP_CLR_FD)
-
-
-def _strange_files(folder: str) -> Iterator[str]:
-    """What lies in a folder of results and is neither a file nor a folder."""
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            mode = os.lstat(f"{parent}/{name}").st_mode
-            if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
-                yield f"{parent}/{name}"
 
 
 def _stamps() -> dict[str, tuple[int, int]]:

@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bkrules.execution import linux
+from bkrules.execution import confine, linux
 from bkrules.execution.audit import fuse_connections
 from bkrules.execution.control import Control, answer
 from bkrules.execution.devices import DEVICES, make_devices
@@ -58,6 +58,7 @@ ETC = {
 }
 COVERAGE = "GOCOVERDIR"
 _FULL = 1 << 20
+_OUT_FILES = 100_000
 _LAST_WORDS = 2.0
 PATIENCE = 20.0
 """The longest in seconds that a daemon may take to end or to be ready again when a test asks for it."""
@@ -77,7 +78,12 @@ def first_process(spec: Mapping[str, Any], channel: socket.socket, worker: Worke
         os.environ.update(spec["environment"])
         socket.sethostname("cell")
         build_root(spec)
-        send(channel, {"event": "root", "device": os.stat("/").st_dev})
+        _close_streams()
+        confine.refuse_calls()
+        confine.drop_capabilities()
+        out = os.open("/out", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        send(channel, {"event": "root", "device": os.stat("/").st_dev}, (out,))
+        os.close(out)
         daemons = Daemons(spec["environment"], spec["timeout"])
         receive(channel)  # from here on the limits hold
         made = time.monotonic()
@@ -99,19 +105,31 @@ def first_process(spec: Mapping[str, Any], channel: socket.socket, worker: Worke
                 result |= _end_in_order(daemons, result)
             result["seconds"] = {"setup": made - began, "boot": booted - made, "run": time.monotonic() - booted}
     except DaemonError as error:
-        result = {"status": "failed", "class": "infrastructure", "reason": str(error)}
+        result = _out_of({"status": "failed", "class": "infrastructure", "reason": str(error)}, Daemons.logs)
     except UpdateError as error:
         result = {**result, "status": "failed", "class": "test", "reason": str(error)}
-    except BaseException:
+    except BaseException as error:
         detail = traceback.format_exc()
         reason = f"the cell could not be {phase}: {detail.splitlines()[-1]}"
         result = {"status": "failed", "class": "infrastructure", "reason": reason, "detail": detail}
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            result["class"] = "resources"
+        elif phase != "set up":
+            result = _out_of(result, Daemons.logs)
     try:
         processes = [int(name) for name in os.listdir("/proc") if name.isdigit()]
         age = time.monotonic() - began
         send(channel, {"event": "result", "fuse": fuse_connections(processes), "began": time.time() - age, **result})
     finally:
         os._exit(0)
+
+
+def _close_streams() -> None:
+    """Let go of bk's own input, output and errors, which may be files of the machine."""
+    null = os.open("/dev/null", os.O_RDWR)
+    for number in range(3):
+        os.dup2(null, number)
+    os.close(null)
 
 
 def _is_closed(channel: socket.socket) -> bool:
@@ -134,8 +152,10 @@ def build_root(spec: Mapping[str, Any]) -> None:
         os.symlink(f"usr/{name}", f"{root}/{name}")
     os.symlink("/run", f"{root}/var/run")
     for source, target in spec["binds"]:
-        linux.bind(source, root + target)
-    linux.bind(spec["out"], f"{root}/out", read_only=False)
+        linux.bind(source, root + target, read_only=False)  # a view is read-only by itself
+    os.mkdir(f"{root}/out")
+    options = f"mode=755,size={spec['limits']['disk']},nr_inodes={_OUT_FILES}"
+    linux.mount("bk-out", f"{root}/out", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, options)
     if COVERAGE in spec["environment"]:
         folder = root + spec["environment"][COVERAGE]
         os.makedirs(folder, exist_ok=True)
@@ -160,6 +180,7 @@ def build_root(spec: Mapping[str, Any]) -> None:
     quiet = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
     linux.mount("proc", f"{root}/proc", "proc", quiet)
     linux.mount("sysfs", f"{root}/sys", "sysfs", quiet)
+    confine.cover(root)
     # A bind of the cell's own folder, not a new mount: runc finds cgroup2 there, and nothing of the host's other groups.
     linux.mount(spec["cgroup"], f"{root}/sys/fs/cgroup", flags=linux.MS_BIND)
     linux.pivot_root(root)
@@ -227,11 +248,19 @@ def _end_in_order(daemons: Daemons, result: Mapping[str, Any]) -> dict[str, Any]
     return {"status": "failed", "class": "infrastructure", "reason": reason}
 
 
-def exhausted(logs: Path, root: str = "/") -> str:
+def _out_of(result: dict[str, Any], logs: Path) -> dict[str, Any]:
+    """Return a result with what the cell ran out of as its reason, if that is why it failed."""
+    if result.get("class") in ("test", "infrastructure") and (lack := exhausted(logs)):
+        return {**result, "class": "resources", "reason": f"{lack}; {result['reason']}"}
+    return result
+
+
+def exhausted(logs: Path, root: str = "/", out: str = "/out") -> str:
     """What a failed test ran out of, by the state of the disk and the words of the kernel in the logs; mostly nothing."""
-    space = os.statvfs(root)
-    if space.f_bavail * space.f_frsize < _FULL:
-        return f"the cell's disk of {space.f_blocks * space.f_frsize >> 20} MiB is full"
+    for folder, name in ((root, "the cell's disk"), (out, "the cell's folder /out")):
+        space = os.statvfs(folder)
+        if space.f_bavail * space.f_frsize < _FULL:
+            return f"{name} of {space.f_blocks * space.f_frsize >> 20} MiB is full"
     texts = [path.read_text(errors="replace") for path in logs.glob("*.log")]
     for number in (errno.ENOSPC, errno.ENFILE, errno.EMFILE):  # the words of ENFILE begin with those of EMFILE
         words = os.strerror(number)
@@ -277,15 +306,18 @@ def run_test(backend: Backend, spec: Mapping[str, Any], daemons: Daemons) -> dic
     """The program of a test: pytest on one test function, whose outcome it leaves in outcome.json."""
     from bkrules.testing import in_cell
 
-    outcome = daemons.run / "outcome.json"
-    result = _attended(daemons, spec["timeout"], lambda control: in_cell.main(backend, spec, control, str(outcome)))
-    if result.get("class") in (None, "test") and outcome.exists():
-        result |= json.loads(outcome.read_text())
+    # In memory, since the disk may be full when the test ends.
+    with open(os.memfd_create("outcome"), "rb") as file:
+        outcome = f"/proc/self/fd/{file.fileno()}"
+        result = _attended(daemons, spec["timeout"], lambda control: in_cell.main(backend, spec, control, outcome))
+        said: Any = file.read()
+    with contextlib.suppress(ValueError):  # a test that is killed while it writes has not written it
+        said = json.loads(said)
+    if result.get("class") in (None, "test") and isinstance(said, dict):
+        result |= said
     elif result["status"] == "passed":
         result |= {"status": "failed", "class": "test", "reason": "pytest ended without an outcome"}
-    if result.get("class") == "test" and (lack := exhausted(daemons.logs)):
-        result |= {"class": "resources", "reason": f"{lack}; {result['reason']}"}
-    return result
+    return _out_of(result, daemons.logs)
 
 
 def _session(backend: Backend, daemons: Daemons, channel: socket.socket) -> dict[str, Any]:

@@ -16,24 +16,28 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from bkrules.execution import egress, linux
+from bkrules.execution import confine, egress, linux
 from bkrules.execution.audit import Belongings, abort, fuse_connections
 from bkrules.execution.cell import first_process
 from bkrules.execution.cgroups import Cgroups, threads
 from bkrules.execution.messages import receive, send
+from bkrules.execution.out_folder import OutFolder
 from bkrules.plugin.worker import MIRROR_PORT, Worker
 
 _QUESTION_LIMIT = 256
 _PATIENCE_MS = 500
+_PERIOD_MS = 200
 
 
 def janitor(spec: Mapping[str, Any], channel: socket.socket, death: int, worker: Worker) -> None:
     """Keep one cell, from its making to its report. Runs in a process of its own, with one thread."""
     began = time.monotonic()
     groups = Cgroups(spec["cgroup"], spec["limited"])
-    belongings = Belongings(spec["cgroup"], spec["root"], spec["out"])
+    belongings = Belongings(spec["cgroup"], spec["root"])
     try:
         groups.create(spec["limits"])
+        with suppress(OSError):  # a kernel without eBPF for cgroups, where nothing else keeps devices from root either
+            confine.limit_devices(spec["cgroup"])
         linux.leave_network()
         with socket.create_server(("0.0.0.0", MIRROR_PORT), backlog=256) as door:
             send(channel, {"event": "mirror"}, (door.fileno(),))
@@ -44,20 +48,25 @@ def janitor(spec: Mapping[str, Any], channel: socket.socket, death: int, worker:
         if pid == 0:
             linux.die_with_parent()
             os.close(death)
+            os.close(folder)  # by `..` it leads to the groups of the whole machine
             for other in (near, channel, names.socket):
                 other.close()
             first_process(spec, far, worker, began)
         far.close()
+        os.close(folder)
         with suppress(ProcessLookupError, FileNotFoundError):  # it has ended, and its message says why
             belongings.see(pid)
             groups.join(pid)
-        cell = _Cell(pid, channel, near, names, groups, spec["limits"], _watch(spec["cgroup"]))
+        cell = _Cell(pid, channel, near, names, groups, spec["limits"], _watch(spec["cgroup"]), spec["out"])
         with suppress(BrokenPipeError, ConnectionResetError):  # likewise
             send(near, {"event": "go"})
         result = cell.attend(death, belongings)
         if result is None:
             return
         ended = time.monotonic()
+        if cell.out is not None:
+            cell.out.finish()
+            belongings.strange = cell.out.strange
         result = cell.judged(result, belongings.leftovers())
         groups.remove()
         if "seconds" in result:
@@ -82,6 +91,8 @@ class _Cell:
     groups: Cgroups
     limits: Mapping[str, int]
     watch: egress.Watch | None
+    results: str
+    out: OutFolder | None = None
     reported: set[egress.Attempt] = field(default_factory=set)
     met: dict[str, int] = field(default_factory=dict)
 
@@ -100,11 +111,17 @@ class _Cell:
         questions = 0
         answered: dict[str, Any] | None = None
         while True:
-            found = {descriptor for descriptor, _ in poll.poll(None if answered is None else _PATIENCE_MS)}
+            found = {descriptor for descriptor, _ in poll.poll(_PERIOD_MS if answered is None else _PATIENCE_MS)}
+            if not found and answered is None:
+                if self.out is not None:
+                    self.out.sync()
+                continue
             if death in found:
                 belongings.fuse = fuse_connections(self.groups.processes())
                 os.kill(self.pid, signal.SIGKILL)
                 self.reap(ended, belongings)
+                if self.out is not None:
+                    self.out.sync()
                 return None
             if not found:
                 self.reap(ended, belongings)
@@ -113,17 +130,20 @@ class _Cell:
                 self.names.answer(self.groups.processes() if questions < _QUESTION_LIMIT else ())
                 questions += 1
             if self.channel.fileno() in found:
-                _pass_on(self.channel, self.near)
+                self.pass_on()
             if self.near.fileno() in found:
-                message, _ = receive(self.near)
+                message, descriptors = receive(self.near)
                 if message is None:
                     poll.unregister(self.near)
                     answered = answered or result
                 elif message["event"] == "root":
                     belongings.device = message["device"]
+                    self.out = OutFolder(descriptors[0], self.results)
                 elif message["event"] == "ready":
                     send(self.channel, {**message, "pid": self.pid})
                 elif message["event"] == "cell":
+                    if self.out is not None:
+                        self.out.finish_test()
                     send(self.channel, self.judged(message, []))
                 else:
                     answered = message
@@ -131,6 +151,19 @@ class _Cell:
             elif ended in found:
                 self.reap(ended, belongings)
                 return answered or result
+
+    def pass_on(self) -> None:
+        """Hand what bk says to the cell's first process. Where the results of a test go stays outside."""
+        message, descriptors = receive(self.channel)
+        if message is not None:
+            if "out" in message and self.out is not None:
+                self.out.begin(message.pop("out"))
+            elif "out" in message:  # the cell is still being made: all that it writes is of its first test
+                self.results = message.pop("out")
+            with suppress(OSError):  # it has ended, which is met next
+                send(self.near, message, tuple(descriptors))
+        for descriptor in descriptors:
+            os.close(descriptor)
 
     def reap(self, ended: int, belongings: Belongings) -> None:
         """Wait for the cell's first process, which is about to end.
@@ -169,16 +202,6 @@ def _verdict(
     if hits.get("pids"):
         return {"class": "resources", "reason": f"the cell's limit of {limits['pids']} processes was met{before}"}
     return {}
-
-
-def _pass_on(channel: socket.socket, near: socket.socket) -> None:
-    """Hand what bk says to the cell's first process."""
-    message, descriptors = receive(channel)
-    if message is not None:
-        with suppress(OSError):  # it has ended, which is met next
-            send(near, message, tuple(descriptors))
-    for descriptor in descriptors:
-        os.close(descriptor)
 
 
 def _watch(cgroup: str) -> egress.Watch | None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bkrules.errors import ActionFailed, Interrupted
+from bkrules.execution import shield
 from bkrules.execution.command_groups import Group
 from bkrules.execution.messages import receive, send
 from bkrules.plugin.host import CONTROLLERS
@@ -132,7 +133,7 @@ class Processes:
         self._idle: dict[Limits, list[Started]] = {}
         self._interrupted = False
         self._last_resort: threading.Timer | None = None
-        self.zygote_command: Sequence[str] = (sys.executable, "-I", "-m", "bkrules.execution.zygote")
+        self.zygote_command: Sequence[str] = (sys.executable, "-I", "-S", shield.__file__)
 
     def begin(self) -> None:
         """Start the zygote, which gets ready for tests while other things go on."""

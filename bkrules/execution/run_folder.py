@@ -30,6 +30,7 @@ class RunFolder:
             self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.root.mkdir()
+        self.views.mkdir()
         self._ledger = self.new("ledger")
         self._serial = itertools.count()
 
@@ -37,6 +38,11 @@ class RunFolder:
     def root(self) -> Path:
         """An empty folder, on which each cell mounts its root in a mount namespace of its own."""
         return self.path / "root"
+
+    @property
+    def views(self) -> Path:
+        """An empty folder, on which the zygote mounts in its own mount namespace what cells may see of the machine."""
+        return self.path / "views"
 
     def new(self, name: str) -> Path:
         """A new folder of that name."""

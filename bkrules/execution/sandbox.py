@@ -133,6 +133,7 @@ def open_cell(
         "environment": {**dict(action.environment), "GOMAXPROCS": str(_go_threads(workshop.jobs))},
         "timeout": workshop.timeout(action),
         "root": str(workshop.folder.root),
+        "views": str(workshop.folder.views),
         "out": out,
         "cgroup": groups.path,
         "limited": groups.limited,

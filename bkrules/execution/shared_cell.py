@@ -6,6 +6,7 @@ ends, and the answer says what differs.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import shutil
@@ -36,28 +37,20 @@ def run_tests(
     worker: Worker,
     run_test: Callable[[Backend, Mapping[str, Any], Daemons], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Run the tests that arrive on the channel, each with descriptors of its sources and of the folder for its results."""
+    """Run the tests that arrive on the channel, each with its sources. The janitor copies the logs of each."""
     from bkrules.testing.sandbox import mirror_record  # with requests, which a fresh cell without a test does not need
 
     first = state(backend, daemons, worker)
     while True:
-        message, descriptors = receive(channel)
+        message, _ = receive(channel)
         if message is None or message["event"] == "end":
             return {"status": "passed"}
-        sources, out = (f"/proc/self/fd/{descriptor}" for descriptor in descriptors)
-        shutil.copytree(sources, SOURCES, dirs_exist_ok=True)
+        _write_sources(message["sources"])
+        (daemons.logs / "test.log").unlink(missing_ok=True)
         begins = {path.name: path.stat().st_size for path in daemons.logs.glob("*.log")}
         seen = {"logs": begins, "requests": len(mirror_record()[0])}
         began = time.time()
         result = run_test(backend, {**spec, **message["spec"], "seen": seen}, daemons)
-        for path in [*daemons.logs.glob("*.log"), *daemons.logs.glob("*.stacks")]:
-            with path.open("rb") as source, open(f"{out}/{path.name}", "wb") as target:
-                source.seek(begins.get(path.name, 0))
-                shutil.copyfileobj(source, target)
-        for descriptor in descriptors:
-            os.close(descriptor)
-        (daemons.logs / "test.log").unlink(missing_ok=True)
-        (daemons.run / "outcome.json").unlink(missing_ok=True)
         tainted = [f"{name}, which the test has stopped" for name in daemons.stopped]
         tainted += ["what the test left, since it was ended"] if result["status"] == "timed out" else []
         if not tainted and not daemons.dead():
@@ -65,6 +58,15 @@ def run_tests(
             now = state(backend, daemons, worker)
             tainted = sorted(name for name in {*first, *now} if first.get(name) != now.get(name))
         send(channel, {"event": "cell", "began": began, **result, "tainted": tainted})
+
+
+def _write_sources(sources: Mapping[str, tuple[str, bool]]) -> None:
+    """Write the sources of a test: by path, the content in base64 and whether it is executable."""
+    for path, (text, executable) in sources.items():
+        target = SOURCES / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(base64.b64decode(text))
+        target.chmod(0o755 if executable else 0o644)
 
 
 def reset(backend: Backend) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import base64
 import json
-import os
-import shutil
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
@@ -47,7 +46,7 @@ class SharedCells:
         shared = shared or _open(action, inputs, workshop, workshop.folder.new(f"shared-{number}"))
         reusable = False
         try:
-            result = _ask(shared, action, _sources(inputs, workshop.folder.new(f"sources-{number}")), folder)
+            result = _ask(shared, action, inputs, folder)
             reusable = result["event"] == "cell" and not result["tainted"] and result.get("class") != "infrastructure"
         finally:
             if reusable:
@@ -88,33 +87,25 @@ def _open(action: Action, inputs: Mapping[str, Node], workshop: Workshop, out: P
         return _Shared(cell, stack.pop_all())
 
 
-def _sources(inputs: Mapping[str, Node], folder: Path) -> Path:
-    for path, node in inputs.items():
-        if path.startswith("src/") and isinstance(node, FileNode):
-            target = folder / path.removeprefix("src/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(node.path, target)
-            target.chmod(0o755 if node.executable else 0o644)
-    return folder
+def _sources(inputs: Mapping[str, Node]) -> dict[str, tuple[str, bool]]:
+    """The bytes of a test's sources, not a descriptor of their folder: by `..` that would lead to every file of the machine."""
+    return {
+        path.removeprefix("src/"): (base64.b64encode(Path(node.path).read_bytes()).decode(), node.executable)
+        for path, node in inputs.items()
+        if path.startswith("src/") and isinstance(node, FileNode)
+    }
 
 
-def _ask(shared: _Shared, action: Action, sources: Path, folder: Path) -> dict[str, Any]:
+def _ask(shared: _Shared, action: Action, inputs: Mapping[str, Node], folder: Path) -> dict[str, Any]:
     assert action.cell is not None
     own = {
         name: action.parameters.get(name) for name in _OWN
     }  # a name that is missing would be that of the test before
     own["pytest"] = own["pytest"] or {}
     own |= {"name": action.cell.name, "timeout": action.timeout}
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    descriptors = [os.open(sources, flags), os.open(folder, flags)]
-    try:
-        with suppress(OSError):  # it has ended, and says why
-            shared.cell.ask({"event": "test", "spec": own}, *descriptors)
-    finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
+    with suppress(OSError):  # it has ended, and says why
+        shared.cell.ask({"event": "test", "spec": own, "sources": _sources(inputs), "out": str(folder)})
     result = shared.cell.result(shared.cell.workshop.timeout(action))
-    shutil.rmtree(sources)
     return {"tainted": [], "event": "result", **result}
 
 

@@ -21,13 +21,18 @@ from typing import Any
 
 from bkrules.execution import command, linux
 from bkrules.execution.messages import receive, send
+from bkrules.execution.views import Views
 
 _MOST_DESCRIPTORS = 1 << 30
 _REFUSED = 127
+_VIEWS = Views()
 
 
-def main(descriptor: int, *, for_tests: bool = False) -> None:
-    """Serve requests until bk closes its end; `for_tests` says that cells with tests will be among them."""
+def main(descriptor: int, home: int = -1, *, for_tests: bool = False) -> None:
+    """Serve requests until bk closes its end; `for_tests` says that cells with tests will be among them.
+
+    `home` is a descriptor of the mount namespace of the machine; -1 when this process is in it.
+    """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # janitors are reaped by the kernel
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # bk decides what Ctrl-C means
     control = socket.socket(fileno=descriptor)
@@ -35,6 +40,9 @@ def main(descriptor: int, *, for_tests: bool = False) -> None:
     if for_tests:
         with suppress(Exception):  # what is wrong with it, the cell says that needs it
             _preload()
+    if home >= 0:
+        _keep_compiled(home)
+        os.close(home)
     _settle()
     while True:
         request, descriptors = receive(control)
@@ -61,7 +69,10 @@ def main(descriptor: int, *, for_tests: bool = False) -> None:
 
 def _fork_janitor(spec: Mapping[str, Any], channel: socket.socket, death: int, alone: Callable[[], None]) -> None:
     try:
-        start = _cell(spec)
+        start = _cell({**spec, "binds": _VIEWS.of(spec["binds"], spec["views"])})
+    except OSError as error:
+        _refuse(channel, f"the cell could not be set up: {error}")
+        return
     except (Exception, SystemExit) as error:  # of a plugin's module: its cell fails, and others go on
         _refuse(channel, f"the worker cannot be made: {type(error).__name__}: {error}")
         return
@@ -129,5 +140,28 @@ def _cell(spec: Mapping[str, Any]) -> Callable[[socket.socket, int], None]:
     return lambda channel, death: janitor(spec, channel, death, worker)
 
 
+def _keep_compiled(home: int) -> None:
+    """Compile the modules that had to be compiled at this start, so that the next one finds them.
+
+    They lie where this process may not write. So a fork of it goes back to the mount namespace outside, the descriptor `home`.
+    """
+    missing = [
+        str(module.__file__)
+        for module in list(sys.modules.values())
+        if getattr(module, "__cached__", None) and not os.path.exists(str(module.__cached__))
+    ]
+    if missing and os.fork() == 0:
+        try:
+            import py_compile
+
+            os.setsid()
+            linux.enter_mounts(home)
+            for path in missing:
+                with suppress(py_compile.PyCompileError, OSError):
+                    py_compile.compile(path, doraise=True)
+        finally:
+            os._exit(0)
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]), for_tests=len(sys.argv) > 2)
+    main(int(sys.argv[1]), int(sys.argv[2]), for_tests=len(sys.argv) > 3)

@@ -26,11 +26,11 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_disk_with_less_than_a_mebibyte_is_full(disk: Path, tmp_path: Path) -> None:
     (disk / "most").write_bytes(bytes(3 << 20))
-    assert exhausted(tmp_path, str(disk)) == ""
+    assert exhausted(tmp_path, str(disk), str(disk)) == ""
 
     (disk / "more").write_bytes(bytes(4096))
 
-    assert exhausted(tmp_path, str(disk)) == "the cell's disk of 4 MiB is full"
+    assert exhausted(tmp_path, str(disk), str(disk)) == "the cell's disk of 4 MiB is full"
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_the_logs_tell_what_ran_out(disk: Path, tmp_path: Path, log: str, text: 
     (tmp_path / "other.log").write_text("all is well\n")
     (tmp_path / log).write_bytes(text.encode("latin-1"))
 
-    assert exhausted(tmp_path, str(disk)) == found
+    assert exhausted(tmp_path, str(disk), str(disk)) == found
 
 
 def test_a_channel_is_closed_once_the_other_end_is() -> None:

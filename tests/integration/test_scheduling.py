@@ -21,7 +21,7 @@ BUDGET = 2.0  # seconds from Ctrl-C to the prompt
 
 
 def live_cells(space: Space) -> int:
-    return len(list((space.root / "bk-out/targets/small").glob("**/here")))
+    return len(list((space.root / "bk-out/targets/small").glob("**/here.log")))
 
 
 def cgroups_of(pid: int) -> list[str]:
@@ -31,7 +31,7 @@ def cgroups_of(pid: int) -> list[str]:
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c_with_many_live_cells(tools: Space, report: Report, times: int) -> None:
-    test = "import time, pathlib\ndef test_slow(sandbox):\n    pathlib.Path('/out/here').touch()\n    time.sleep(600)\n"
+    test = "import time, pathlib\ndef test_slow(sandbox):\n    pathlib.Path('/out/here.log').touch()\n    time.sleep(600)\n"
     points = ", ".join(f"'{number}': {number}" for number in range(LIVE))
     matrix(tools, test, "oci", more=f"axes = {{'point': {{{points}}}}},")
     process = subprocess.Popen(
