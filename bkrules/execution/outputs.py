@@ -66,9 +66,7 @@ def opened(folder: str | os.PathLike[str]) -> Iterator[int]:
 @contextmanager
 def file(folder: int, name: str) -> Iterator[int]:
     """A descriptor to read the regular file `name` beneath a folder. Raises BadOutput; FileNotFoundError for nothing."""
-    with _pinned(folder, name) as (pin, mode):
-        if not stat.S_ISREG(mode):
-            raise BadOutput(f"{shown(name)} is {kind(mode)}, not a file")
+    with _pinned_file(folder, name) as pin:
         descriptor = os.open(f"/proc/self/fd/{pin}", os.O_RDONLY | os.O_CLOEXEC)
     try:
         yield descriptor
@@ -78,7 +76,7 @@ def file(folder: int, name: str) -> Iterator[int]:
 
 def check_file(folder: int, name: str) -> None:
     """Raise BadOutput when `name` beneath a folder is no regular file, FileNotFoundError when there is nothing."""
-    with file(folder, name):
+    with _pinned_file(folder, name):
         pass
 
 
@@ -174,6 +172,14 @@ def _pinned(folder: int, name: str) -> Iterator[tuple[int, int]]:
         yield pin, mode
     finally:
         os.close(pin)
+
+
+@contextmanager
+def _pinned_file(folder: int, name: str) -> Iterator[int]:
+    with _pinned(folder, name) as (pin, mode):
+        if not stat.S_ISREG(mode):
+            raise BadOutput(f"{shown(name)} is {kind(mode)}, not a file")
+        yield pin
 
 
 def _told(error: OSError, folder: int, name: str) -> Exception:
