@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from spaces import Space, matrix
+from spaces import Space, matrix, wait_for
 
 Report = Callable[[Path, str], dict[str, Any]]
 
@@ -395,3 +397,22 @@ def test_a_file_of_the_workspace_that_is_not_in_the_cell_is_named(tools: Space, 
     reasons = {cell["name"].partition("/")[0]: cell["reason"] for cell in report(tools.root, "small")["cells"]}
     assert {name: text for name, text in HINTS.items() if text not in reasons[name]} == {}, reasons
     assert all("attribute" not in reasons[name] for name in ("test_nowhere", "test_elsewhere"))
+
+
+def test_ctrl_c_ends_a_collection(tools: Space, leftovers: Callable[[Path], dict[str, list[str]]]) -> None:
+    matrix(tools, "if True:\n    while True:\n        pass\n", "oci")
+    before = leftovers(tools.cache)
+    command = tools.command("build", "//targets:small")
+    with subprocess.Popen(command, cwd=tools.root, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        assert "CollectTests t/test_small.py" in running.stderr.readline()
+        wait_for(lambda: "bkrules.testing.collect" in "".join(leftovers(tools.cache)["processes"]))
+        running.send_signal(signal.SIGINT)
+        said = running.stderr.read()
+        assert running.wait() == 8, said
+    assert "Traceback" not in said
+    after = leftovers(tools.cache)
+    assert not [one for one in after["processes"] if "bkrules.testing.collect" in one]
+    assert {kind: after[kind] for kind in ("mounts", "run folders")} == {
+        kind: before[kind] for kind in ("mounts", "run folders")
+    }
