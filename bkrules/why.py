@@ -14,6 +14,7 @@ from bkrules.errors import MachineLacks, UsageError
 from bkrules.files import read_regular
 
 _PATIENCE = 30.0
+_MOST_KEY = 16 << 20  # bytes of a key that a server has
 KEY, PREVIOUS = "key.json", "previous_key.json"
 Read = Callable[[str], Mapping[str, Any] | None]
 _SHOWN = 72
@@ -161,13 +162,22 @@ def _from_folder(place: str) -> Callable[[str], bytes | None]:
 
 def _from_server(place: str) -> Callable[[str], bytes | None]:
     def fetch(path: str) -> bytes | None:
-        import requests
+        from bkrules.web.client import HttpClient
+        from bkrules.web.errors import BadAnswer
+        from bkrules.web.limits import Limits
+        from bkrules.web.trust import trust
 
-        answer = requests.get(f"{place}/{path}", timeout=_PATIENCE)
-        if answer.status_code == requests.codes.not_found:
-            return None
-        answer.raise_for_status()
-        return answer.content
+        authorities = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
+        limits = Limits(connect=_PATIENCE, idle=_PATIENCE, total=_PATIENCE)
+        with ExitStack() as closed:
+            client = HttpClient(trust(authorities))
+            closed.callback(client.close)
+            answer = closed.enter_context(client.request("GET", f"{place}/{path}", limits=limits, redirects=True))
+            if answer.status == 404:
+                return None
+            if answer.status != 200:
+                raise BadAnswer(f"{answer.status} {answer.reason}")
+            return answer.read(_MOST_KEY)
 
     return fetch
 

@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -178,10 +178,8 @@ def proxy(target: str) -> Iterator[Proxy]:
 def copy(address: str, folder: Path, find: Callable[[str], Credentials | None] = lambda _: None, **more: str) -> str:
     """Copy the image to a storage tree; its digest."""
     tree = Tree(folder)
-    client = RegistryClient(address, find)
-    with Copier() as copier:
+    with closing(RegistryClient(address, find)) as client, Copier() as copier:
         manifest = copier.image(client, NAME, more.pop("reference", "1"), tree, **more)
-    client.close()
     tree.add(Reference("x", NAME, "1"), manifest.digest)
     return manifest.digest
 

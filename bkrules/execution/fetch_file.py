@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -14,10 +16,11 @@ from bkrules.errors import ActionFailed
 from bkrules.execution.result import Outcome
 from bkrules.execution.runner import Workshop
 
-_TIMEOUT = (10.0, 60.0)  # to connect, and between two pieces of the body
+_MOST = 64 << 30  # bytes of a file
+_FIRST_WAIT = 0.2
+_OK = 200
 _ATTEMPTS = 4
 _AGAIN = (429, 500, 502, 503, 504)
-_PIECE = 1 << 20
 
 
 def fetch_file(action: Action, _inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
@@ -29,7 +32,7 @@ def fetch_file(action: Action, _inputs: Mapping[str, Node], workshop: Workshop) 
     for url in spec["urls"]:
         try:
             _fetch(url, place)
-        except OSError as error:  # requests' errors are among them
+        except OSError as error:
             problems.append(f"{url}: {error}")
             continue
         with place.open("rb") as file:
@@ -50,15 +53,27 @@ def _fetch(url: str, place: Path) -> None:
     if parts.scheme == "file":
         shutil.copyfile(url2pathname(parts.path), place)
         return
-    import requests
-    from requests.adapters import HTTPAdapter
-    from urllib3.util import Retry
+    from bkrules.images.protocol import authorities
+    from bkrules.web.client import HttpClient
+    from bkrules.web.errors import BadAnswer, Unreachable
+    from bkrules.web.limits import Limits
+    from bkrules.web.trust import trust
 
-    with requests.Session() as session:
-        adapter = HTTPAdapter(max_retries=Retry(_ATTEMPTS, backoff_factor=0.2, status_forcelist=_AGAIN))
-        session.mount("http://", adapter)
-        session.mount("https://", adapter)
-        with session.get(url, stream=True, timeout=_TIMEOUT) as answer, place.open("wb") as file:
-            answer.raise_for_status()
-            for piece in answer.iter_content(_PIECE):
-                file.write(piece)
+    limits = Limits(connect=10, idle=60, least=64 << 10)
+    with closing(HttpClient(trust(authorities()))) as client:
+        for attempt in range(_ATTEMPTS):
+            last = attempt == _ATTEMPTS - 1
+            try:
+                # What comes has a digest, so that it may come from anywhere.
+                with client.request("GET", url, limits=limits, redirects=True, plain=True) as answer:
+                    if answer.status == _OK:
+                        with place.open("wb") as file:
+                            for piece in answer.chunks(_MOST):
+                                file.write(piece)
+                        return
+                    if last or answer.status not in _AGAIN:
+                        raise BadAnswer(f"{answer.status} {answer.reason}")
+            except Unreachable:
+                if last:
+                    raise
+            time.sleep(_FIRST_WAIT * 2**attempt)

@@ -1,24 +1,38 @@
-"""Credentials of registries from Docker's configuration file, as Docker reads it."""
+"""Credentials of registries from Docker's configuration file, as Docker reads it.
+
+https://github.com/docker/cli/tree/v29.0.0/cli/config
+"""
 
 from __future__ import annotations
 
 import base64
 import json
 import os
+import selectors
+import stat
 import subprocess
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from bkrules.errors import UsageError
 from bkrules.images.protocol import HUB
 
+MOST = 4 << 20
+"""Bytes of the file, and of what a helper says."""
 _HUB_KEY = "https://index.docker.io/v1/"
 _TOKEN_USER = "<token>"
+_NOT_FOUND = "credentials not found"
+_PATIENCE = 30.0  # seconds for a helper, which may ask the user
 
 
 class Credentials(NamedTuple):
-    """A user and a password. With an empty user, the password is an identity token."""
+    """A user and a password. With an empty user, the password is an identity token.
+
+    Bytes that are no UTF-8 are in them as surrogates.
+    """
 
     user: str
     password: str
@@ -28,57 +42,204 @@ class Credentials(NamedTuple):
 
 
 def credentials(host: str, environment: Mapping[str, str] = os.environ) -> Credentials | None:
-    """What Docker's configuration says for a registry: its own helper, the common one, or `auths`, in this order.
+    """Return what Docker's configuration says for a registry: its own helper, the common one, or `auths`, in this order.
 
-    The file is `config.json` in `$DOCKER_CONFIG` or `~/.docker`. Raises UsageError when the file or a helper makes no sense.
+    The file is `config.json` in `$DOCKER_CONFIG` or `~/.docker`; an empty one says nothing, and null is absent. Raises UsageError
+    when the file or a helper makes no sense, and names the field.
     """
-    folder = environment.get("DOCKER_CONFIG") or os.path.join(environment.get("HOME", ""), ".docker")
-    path = Path(folder, "config.json")
-    try:
-        config = json.loads(path.read_bytes())
-        helper = config.get("credHelpers", {}).get(host) or config.get("credsStore")
-        auths = config.get("auths", {})
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, AttributeError) as error:
-        raise UsageError("docker-config", f"{path} cannot be read: {error}") from error
+    home = environment.get("HOME") or os.path.expanduser("~")
+    path = Path(environment.get("DOCKER_CONFIG") or os.path.join(home, ".docker"), "config.json")
+    config = _File(path, _read(path))
     key = _HUB_KEY if host == HUB else host
-    if helper and (found := _ask(helper, key, environment)) is not None:
+    helper = config.text(config.object("credHelpers"), host, "credHelpers.") or config.text(config.top, "credsStore")
+    if helper and (found := _ask(path, helper, key, environment)) is not None:
         return found
-    for name in (key, host, f"https://{host}", f"http://{host}", f"https://{host}/v1/", f"https://{host}/v2/"):
-        if name in auths:
-            return _entry(auths[name], path, name)
-    return None
+    return config.entry(key, host)
 
 
-def _entry(entry: Any, path: Path, name: str) -> Credentials | None:
-    try:
-        if entry.get("identitytoken"):
-            return Credentials("", entry["identitytoken"])
-        if entry.get("auth"):
-            user, _, password = base64.b64decode(entry["auth"], validate=True).decode().partition(":")
-            return Credentials(user, password.rstrip("\0"))
-        return Credentials(entry["username"], entry["password"]) if entry.get("username") else None
-    except (AttributeError, ValueError, KeyError) as error:
-        raise UsageError("docker-config", f"{path}: the entry of {name} makes no sense") from error
+class _File:
+    """The file's content. What is wrong with a field is an error that names it, and never its value, which may be a secret."""
 
+    def __init__(self, path: Path, data: bytes) -> None:
+        self._path = path
+        self.top: dict[str, Any] = {}
+        if not data.strip():
+            return
+        try:
+            top = json.loads(data.decode("utf-8", "surrogateescape"))
+        except RecursionError:
+            raise self._wrong("is nested too deeply") from None
+        except ValueError as error:
+            where = f": {error.msg} in line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+            raise self._wrong(f"is no JSON{where}") from None
+        if top is not None and not isinstance(top, dict):
+            raise self._wrong("must be an object of JSON")
+        self.top = top or {}
 
-def _ask(helper: str, key: str, environment: Mapping[str, str]) -> Credentials | None:
-    """What a credential helper has for a registry; None when it has nothing."""
-    command = f"docker-credential-{helper}"
-    try:
-        done = subprocess.run(
-            [command, "get"], input=key, capture_output=True, text=True, env=dict(environment), timeout=30, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UsageError("docker-config", f"the credential helper {command} cannot be run: {error}") from error
-    if done.returncode:
-        if "not found" in done.stdout + done.stderr:
+    def object(self, name: str) -> dict[str, Any]:
+        """Return an object, empty when it is absent."""
+        found = self.top.get(name)
+        if found is not None and not isinstance(found, dict):
+            raise self._wrong(f"must have an object as {name!r}")
+        return found or {}
+
+    def text(self, holder: Mapping[str, Any], name: str, where: str = "") -> str:
+        """Return a text, empty when it is absent."""
+        found = holder.get(name)
+        if found is not None and not isinstance(found, str):
+            raise self._wrong(f"must have a text as {where + name!r}")
+        if found and not _is_text(found):
+            raise self._wrong(f"must have a text of Unicode as {where + name!r}")
+        return found or ""
+
+    def entry(self, key: str, host: str) -> Credentials | None:
+        """Return the credentials of `auths`: of the registry's own name, or of the first address on that host."""
+        auths = self.object("auths")
+        names = [key, host, *(name for name in auths if _host_of(name) in (host, _host_of(key)))]
+        name = next((name for name in names if name in auths), None)
+        if name is None or auths[name] is None:
             return None
-        raise UsageError("docker-config", f"{command} failed for {key}: {(done.stdout or done.stderr).strip()}")
+        entry = auths[name]
+        where = f"auths.{name}."
+        if not isinstance(entry, dict):
+            raise self._wrong(f"must have an object as {where[:-1]!r}")
+        if token := self.text(entry, "identitytoken", where):
+            return Credentials("", token)
+        if packed := self.text(entry, "auth", where):
+            return self._unpacked(packed, f"{where}auth")
+        user = self.text(entry, "username", where)
+        return Credentials(user, self.text(entry, "password", where)) if user else None
+
+    def _unpacked(self, packed: str, where: str) -> Credentials:
+        """Return the user and the password of base64, which may have line breaks in it."""
+        try:
+            data = base64.b64decode(packed.replace("\r", "").replace("\n", ""), validate=True)
+        except ValueError:
+            raise self._wrong(f"must have base64 as {where!r}") from None
+        user, colon, password = data.decode("utf-8", "surrogateescape").partition(":")
+        if not colon or not user:
+            raise self._wrong(f"must have USER:PASSWORD in base64 as {where!r}")
+        return Credentials(user, password.strip("\0"))
+
+    def _wrong(self, problem: str) -> UsageError:
+        hint = "log in anew with docker login, or name another folder in DOCKER_CONFIG"
+        return UsageError("docker-config", f"Docker's configuration {self._path} {problem}"[:500], hint=hint)
+
+
+def _read(path: Path) -> bytes:
+    """Return the bytes of the file, none when it is not there. Raises UsageError for what is no file, or too large."""
     try:
-        found = json.loads(done.stdout)
-        user = "" if found["Username"] == _TOKEN_USER else found["Username"]
-        return Credentials(user, found["Secret"])
-    except (ValueError, LookupError, TypeError) as error:
-        raise UsageError("docker-config", f"{command} gave no credentials for {key}") from error
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError("it is no file")
+            data = file.read(MOST + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return b""
+    except (OSError, ValueError) as error:
+        problem = getattr(error, "strerror", None) or error
+        raise UsageError("docker-config", f"Docker's configuration {path} cannot be read: {problem}") from error
+    if len(data) > MOST:
+        raise UsageError("docker-config", f"Docker's configuration {path} has more than {MOST} bytes")
+    return data
+
+
+def _is_text(text: str) -> bool:
+    """Whether a text can be sent: JSON may have halves of characters."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _host_of(name: str) -> str:
+    """Return the host of a key of `auths`, which may be an address, as older clients write it."""
+    return name.removeprefix("https://").removeprefix("http://").partition("/")[0]
+
+
+def _ask(path: Path, helper: str, key: str, environment: Mapping[str, str]) -> Credentials | None:
+    """Return what a credential helper has for a registry; None when it has nothing. Raises UsageError."""
+    command = f"docker-credential-{helper}"
+    if "/" in helper or "\0" in helper:
+        raise UsageError(
+            "docker-config", f"Docker's configuration {path} names a credential helper {helper[:100]!r}, which is none"
+        )
+    status, data = _run(command, key, environment)
+    text = data.decode(errors="replace").strip()
+    if status:
+        if _NOT_FOUND in text:
+            return None
+        raise UsageError("docker-config", f"{command} failed for {key}: {text[:500] or f'exit code {status}'}")
+    try:
+        found = json.loads(text)
+        user, secret = found["Username"], found["Secret"]
+        if not (isinstance(user, str) and isinstance(secret, str) and _is_text(user + secret)):
+            raise TypeError
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise UsageError("docker-config", f"{command} gave no credentials for {key}") from None
+    if not secret:
+        return None
+    return Credentials("" if user == _TOKEN_USER else user, secret)
+
+
+def _run(command: str, key: str, environment: Mapping[str, str]) -> tuple[int, bytes]:
+    """Return the exit code of a helper and what it printed to stdout, or else in a failure to stderr. Raises UsageError.
+
+    Its end is what counts: a process that it leaves behind may hold the pipes, and nobody waits for that.
+    """
+    pipe = subprocess.PIPE
+    try:
+        process = subprocess.Popen([command, "get"], stdin=pipe, stdout=pipe, stderr=pipe, env=dict(environment))
+    except (OSError, ValueError) as error:
+        raise UsageError("docker-config", f"the credential helper {command} cannot be run: {error}") from error
+    with process:
+        assert process.stdin and process.stdout and process.stderr
+        try:
+            with suppress(OSError):
+                process.stdin.write(key.encode())
+                process.stdin.close()
+            outputs = _printed(process, process.stdout, process.stderr)
+            if outputs is None:
+                hint = "does it wait for somebody to type a password?"
+                raise UsageError("docker-config", f"{command} did not end in {_PATIENCE:g} s", hint=hint)
+            status = process.wait()
+            return status, outputs[0] or outputs[1] if status else outputs[0]
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def _printed(process: subprocess.Popen[bytes], *pipes: IO[bytes]) -> list[bytes] | None:
+    """Return what a process prints to each pipe until it ends; None when it does not end in time, or prints more than MOST."""
+    until = time.monotonic() + _PATIENCE
+    found = {pipe.fileno(): b"" for pipe in pipes}
+    end = os.pidfd_open(process.pid)
+    try:
+        with selectors.DefaultSelector() as waiting:
+            for number in (*found, end):
+                os.set_blocking(number, False)
+                waiting.register(number, selectors.EVENT_READ)
+            ended = False
+            while not ended:
+                ready = {key.fd for key, _ in waiting.select(max(0.0, until - time.monotonic()))}
+                if not ready or any(len(data) > MOST for data in found.values()):
+                    return None
+                ended = end in ready
+                for number in found:
+                    while piece := _piece(number):
+                        found[number] += piece
+                        if len(found[number]) > MOST:
+                            break
+                    if piece == b"" and not ended and number in waiting.get_map():
+                        waiting.unregister(number)
+        return list(found.values())
+    finally:
+        os.close(end)
+
+
+def _piece(number: int) -> bytes | None:
+    try:
+        return os.read(number, 1 << 16)
+    except BlockingIOError:
+        return None

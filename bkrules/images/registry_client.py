@@ -6,46 +6,40 @@ https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md
 from __future__ import annotations
 
 import hashlib
-import re
-import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3.exceptions import HTTPError
-
 from bkrules.errors import ActionFailed
 from bkrules.images.digests import ImageDigest
 from bkrules.images.docker_auth import Credentials, credentials
-from bkrules.images.documents import INDEXES, MANIFEST_LIMIT, Manifest, joined_index, read_index, read_manifest
+from bkrules.images.documents import INDEXES, MANIFEST_LIMIT, Manifest, bad, joined_index, read_index, read_manifest
 from bkrules.images.protocol import ACCEPT, authorities, is_loopback, referrers_tag, server, written
+from bkrules.images.registry_auth import Authorizer, NotLetIn
+from bkrules.web.client import Body, HttpClient, Response, origin
+from bkrules.web.errors import HttpError, TooLarge, TooSlow, Untrusted
+from bkrules.web.headers import next_page, retry_after
+from bkrules.web.limits import Limits
+from bkrules.web.trust import trust
 
 _AGAIN = (408, 429, 500, 502, 503, 504)
 _TRIES = 5
+_SLOW_TRIES = 2  # of a request whose time ran out
 _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 30.0
-_TIMEOUT = (10.0, 60.0)  # to connect, and between two pieces of a body
-_PIECE = 1 << 20
 _PAGES = 100
+_PROGRESS = 1 << 20  # bytes of a blob, after which its tries are counted anew
+_MISSING, _NO_HEAD, _PARTIAL, _UNAUTHORIZED = 404, 405, 206, 401
 
-
-@dataclass(frozen=True)
-class _Body:
-    """What requests streams with a Content-Length."""
-
-    size: int
-    chunks: Callable[[], Iterable[bytes]]
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self.chunks())
+DOCUMENT = Limits(connect=10, idle=30, total=60)
+"""For manifests, tokens, and whatever else is small."""
+BLOB = Limits(connect=10, idle=60, least=64 << 10)
+"""For blobs, which may take hours, but must make progress."""
+STORE_RATE = 4 << 20
+"""Bytes a second, at which a registry must at least store what it was sent."""
 
 
 class RegistryClient:
@@ -58,34 +52,29 @@ class RegistryClient:
     def __init__(self, host: str, find: Callable[[str], Credentials | None] = credentials) -> None:
         self.host = host
         self._find = find
-        self._session = requests.Session()
-        # said with each request, or CURL_CA_BUNDLE would go before it
-        self._verify = authorities() or True
-        self._session.auth = _as_it_is  # or requests would take credentials from ~/.netrc
-        self._session.mount("http://", HTTPAdapter(pool_maxsize=16))
-        self._session.mount("https://", HTTPAdapter(pool_maxsize=16))
+        self._client = HttpClient(trust(authorities()))
+        self._authorizer = Authorizer(host, self._client, find)
         self._base = "" if is_loopback(host) else f"https://{server(host)}"
-        self._tokens: dict[str, str] = {}
-        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Close its connections."""
-        self._session.close()
+        self._client.close()
 
     def digest(self, repository: str, tag: str) -> str:
         """The digest that a tag has now. Raises ActionFailed."""
-        answer = self._ask("HEAD", repository, f"manifests/{tag}", {"Accept": ACCEPT})
-        return answer.headers.get("Docker-Content-Digest") or self.manifest(repository, tag).digest
+        with self._ask("HEAD", repository, f"manifests/{tag}", {"Accept": ACCEPT}, expected=(_NO_HEAD,)) as answer:
+            found = _digest(answer)
+        return found or self.manifest(repository, tag).digest
 
     def has(self, repository: str, path: str) -> str:
         """The digest of `manifests/TAG` or `blobs/DIGEST` when the registry has it, or nothing. Raises ActionFailed."""
-        answer = self._ask("HEAD", repository, path, {"Accept": ACCEPT}, expected=(404,))
-        return answer.headers.get("Docker-Content-Digest", path) if answer.status_code != 404 else ""
+        with self._ask("HEAD", repository, path, {"Accept": ACCEPT}, expected=(_MISSING, _NO_HEAD)) as answer:
+            return "" if answer.status in (_MISSING, _NO_HEAD) else _digest(answer) or path
 
     def manifest(self, repository: str, reference: str) -> Manifest:
         """The manifest of a tag or a digest. Raises ActionFailed when there is none, or when its bytes are others."""
-        answer, data = self._document(repository, f"manifests/{reference}", ACCEPT)
-        expected = reference if ":" in reference else answer.headers.get("Docker-Content-Digest", "")
+        answer, data = self._document(repository, f"manifests/{reference}", ACCEPT, pinned=":" in reference)
+        expected = reference if ":" in reference else answer.header("Docker-Content-Digest")
         return read_manifest(data, written(self.host, repository, reference), expected)
 
     def referrers(self, repository: str, digest: ImageDigest) -> Manifest | None:
@@ -98,62 +87,76 @@ class RegistryClient:
         entries: list[Mapping[str, Any]] = []
         for _ in range(_PAGES):
             answer, data = self._document(repository, path, INDEXES[0], expected=(400, 404, 405))
-            if answer.status_code >= 300:
+            if answer.status >= 300:
                 tag = f"manifests/{referrers_tag(digest)}"
                 answer, data = self._document(repository, tag, INDEXES[0], expected=(404,))
-                return read_index(data, where) if answer.status_code < 300 else None
+                return read_index(data, where) if answer.status < 300 else None
             index = read_index(data, where)
             entries += (entry.raw for entry in index.entries)
-            following = answer.links.get("next", {}).get("url")
+            following = next_page(answer.headers("Link"))
             if not following:
                 return index if len(entries) == len(index.entries) else joined_index(entries, where)
             path = partial(urljoin, answer.url, following)
         raise self._error(repository, f"the referrers of {digest} have more than {_PAGES} pages")
 
     def _document(
-        self, repository: str, path: str | Callable[[], str], accept: str, expected: Collection[int] = ()
-    ) -> tuple[requests.Response, bytes]:
-        """An answer with its bytes, or of what is larger than a manifest only the beginning."""
+        self,
+        repository: str,
+        path: str | Callable[[], str],
+        accept: str,
+        expected: Collection[int] = (),
+        *,
+        pinned: bool = False,
+    ) -> tuple[Response, bytes]:
+        """An answer with its bytes, at most those that a manifest may have. Raises ActionFailed."""
+        name = path if isinstance(path, str) else "referrers"
         for attempt in range(_TRIES):
-            with self._ask("GET", repository, path, {"Accept": accept}, stream=True, expected=expected) as answer:
+            headers = {"Accept": accept}
+            with self._ask("GET", repository, path, headers, expected=expected, pinned=pinned) as answer:
+                if (answer.header("Content-Encoding") or "identity") != "identity":
+                    raise self._error(repository, f"{name}: it has an encoding that was not asked for")
                 try:
-                    return answer, answer.raw.read(MANIFEST_LIMIT + 1, decode_content=True)
-                except (HTTPError, OSError) as error:
+                    return answer, answer.read(MANIFEST_LIMIT)
+                except TooLarge as error:
+                    where = written(self.host, repository, name.removeprefix("manifests/"))
+                    raise bad(where, f"it is larger than {MANIFEST_LIMIT} bytes") from error
+                except HttpError as error:
                     problem = str(error)
+                    if isinstance(error, TooSlow):
+                        break
             time.sleep(_FIRST_WAIT * 2**attempt)
-        raise self._error(repository, f"{path if isinstance(path, str) else 'referrers'}: {problem}, {_TRIES} times")
+        raise self._error(repository, f"{name}: {problem}, {attempt + 1} times")
 
     def blob(self, repository: str, digest: ImageDigest, size: int) -> Iterator[bytes]:
-        """The bytes of a blob, piece by piece. A connection that ends is taken up again where it ended.
+        """The bytes of a blob, piece by piece, never more than `size`. A connection that ends is taken up again where it ended.
 
         Raises ActionFailed, at the end when the bytes are not those of the digest.
         """
-        found, at, tries = hashlib.sha256(), 0, 0
+        found, at, tries, counted = hashlib.sha256(), 0, 0, 0
         while at < size or not tries:
             tries += 1
-            headers = (
-                {"Range": f"bytes={at}-", "Accept-Encoding": "identity"} if at else {"Accept-Encoding": "identity"}
-            )
-            with self._ask("GET", repository, f"blobs/{digest}", headers, stream=True) as answer:
-                skip = at if answer.status_code != 206 else 0  # a registry may not know ranges
+            problem = ""
+            with self._ask("GET", repository, f"blobs/{digest}", _range(at), pinned=True, limits=BLOB) as answer:
+                skip = at if answer.status != _PARTIAL else 0  # a registry may not know ranges
                 try:
-                    while piece := answer.raw.read(_PIECE):
+                    for piece in answer.chunks(skip + size - at):
                         piece, skip = piece[skip:], max(0, skip - len(piece))
                         at += len(piece)
                         found.update(piece)
-                        if at > size:
-                            break
                         yield piece
-                except (HTTPError, OSError) as error:
-                    if tries >= _TRIES:
-                        raise self._error(
-                            repository, f"blob {digest} ended after {at} of {size} bytes: {error}"
-                        ) from error
-            if at < size and tries >= _TRIES:
-                raise self._error(repository, f"blob {digest} ended after {at} of {size} bytes, {tries} times")
+                except TooLarge as error:
+                    raise self._error(repository, f"blob {digest} has more than its {size} bytes") from error
+                except HttpError as error:
+                    problem = f": {error}"
+            if at - counted >= _PROGRESS:
+                tries, counted = 1, at
             if at < size:
+                if tries >= _TRIES:
+                    raise self._error(
+                        repository, f"blob {digest} ended after {at} of {size} bytes, {tries} times{problem}"
+                    )
                 time.sleep(_FIRST_WAIT * 2 ** (tries - 1))
-        if at != size or f"sha256:{found.hexdigest()}" != digest:
+        if f"sha256:{found.hexdigest()}" != digest:
             raise self._error(repository, f"blob {digest} has {at} bytes with the digest sha256:{found.hexdigest()}")
 
     def upload(
@@ -170,19 +173,30 @@ class RegistryClient:
             found = places.pop() if places else self._begin(repository)  # what has failed is begun anew
             return f"{found}{'&' if urlsplit(found).query else '?'}{urlencode({'digest': digest})}"
 
-        self._ask("PUT", repository, place, {"Content-Type": "application/octet-stream"}, body=_Body(size, chunks))
+        headers = {"Content-Type": "application/octet-stream"}
+        limits = replace(BLOB, idle=BLOB.idle + size / STORE_RATE)
+        with self._ask("PUT", repository, place, headers, body=Body(size, chunks), limits=limits):
+            pass
 
     def _begin(self, repository: str, mount: str = "") -> str:
         """Where the registry wants to have a blob, or nothing when it has mounted it."""
-        answer = self._ask("POST", repository, f"blobs/uploads/{'?' if mount else ''}{mount}", {})
-        if mount and answer.status_code == 201:
-            return ""
-        return urljoin(answer.url, answer.headers.get("Location", ""))
+        with self._ask("POST", repository, f"blobs/uploads/{'?' if mount else ''}{mount}", {}) as answer:
+            if mount and answer.status == 201:
+                return ""
+            try:
+                found = urljoin(answer.url, answer.header("Location"))
+                is_downgrade = origin(found).scheme == "http" and origin(self._base).scheme == "https"
+            except (HttpError, ValueError) as error:
+                raise self._error(repository, f"it names no place for a blob: {error}") from error
+        if found == answer.url or is_downgrade:
+            raise self._error(repository, f"it names no place {'of https ' if is_downgrade else ''}for a blob")
+        return found
 
     def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
         """Give the registry a manifest under a tag or its digest. Raises ActionFailed."""
         headers = {"Content-Type": manifest.media_type}
-        self._ask("PUT", repository, f"manifests/{reference}", headers, body=manifest.data)
+        with self._ask("PUT", repository, f"manifests/{reference}", headers, body=manifest.data):
+            pass
 
     def _ask(
         self,
@@ -191,112 +205,112 @@ class RegistryClient:
         path: str | Callable[[], str],
         headers: Mapping[str, str],
         *,
-        stream: bool = False,
-        body: bytes | _Body = b"",
+        body: bytes | Body | None = None,
+        limits: Limits | None = None,
         expected: Collection[int] = (),
-    ) -> requests.Response:
+        pinned: bool = False,
+    ) -> Response:
         """The answer to a request, once the registry gives one; `expected` are bad ones that the caller knows what to do with.
 
-        A path may be a function, for an address that is good for one try.
+        A path may be a function, for an address that is good for one try. What is `pinned` has a digest, so that it may come
+        from anywhere.
         """
-        problem = ""
-        authorized = False
-        name = path if isinstance(path, str) else "blobs/uploads/"
+        name = path if isinstance(path, str) else "what it has sent on to"
+        problem, authorized, slow = "", False, 0
         for attempt in range(_TRIES):
             url = f"{self._base or self._find_base()}/v2/{repository}/{path}" if isinstance(path, str) else path()
-            token = self._tokens.get(repository) if self._is_own(url) else None
-            sent = {**headers, **({"Authorization": token} if token else {})}
+            token = self._authorizer.header(repository)
             try:
-                answer = self._session.request(
-                    method, url, headers=sent, data=body, stream=stream, timeout=_TIMEOUT, verify=self._verify
-                )
-            except requests.exceptions.SSLError as error:
-                hint = "name its authority in SSL_CERT_FILE"
-                raise self._error(repository, f"its certificate is not trusted: {error}", hint) from error
-            except (requests.RequestException, OSError) as error:
+                answer = self._send(method, url, headers, body, limits or DOCUMENT, token, pinned=pinned)
+            except Untrusted as error:
+                raise self._error(repository, str(error), "name its authority in SSL_CERT_FILE") from error
+            except HttpError as error:
+                slow += isinstance(error, TooSlow)
                 problem = str(error)
+                if slow >= _SLOW_TRIES:
+                    break
                 time.sleep(_FIRST_WAIT * 2**attempt)
                 continue
-            if answer.status_code < 300 or answer.status_code in expected:
+            if answer.status < 300 or answer.status in expected:
                 return answer
-            answer.close()
-            if answer.status_code == 401 and not authorized:
+            with answer:
+                problem = f"{answer.status} {answer.reason}"
+                own = origin(answer.url) == origin(self._base)
+            if answer.status == _UNAUTHORIZED and own and not authorized:
                 authorized = True
-                self._authorize(repository, answer.headers.get("WWW-Authenticate", ""))
+                self._authorize(repository, answer, token, push=method not in ("GET", "HEAD"))
                 continue
-            problem = f"{answer.status_code} {answer.reason}"
-            if answer.status_code not in _AGAIN:
-                raise self._error(repository, f"{name}: {problem}", _hint(answer.status_code))
+            if answer.status not in _AGAIN:
+                where = "" if own else f" from {_place(answer.url)}"
+                raise self._error(repository, f"{name}: {problem}{where}", _hint(answer.status))
             time.sleep(self._wait(repository, answer, attempt))
-        raise self._error(repository, f"{name}: {problem}, {_TRIES} times")
+        raise self._error(repository, f"{name}: {problem}, {attempt + 1} times")
 
-    def _is_own(self, url: str) -> bool:
-        """Whether credentials may be sent there: a registry may want blobs elsewhere."""
-        return urlsplit(url).netloc == urlsplit(self._base).netloc
+    def _send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | Body | None,
+        limits: Limits,
+        token: str,
+        *,
+        pinned: bool,
+    ) -> Response:
+        """The answer to one request. Credentials go to the registry's own origin alone: it may want blobs elsewhere."""
+        own = origin(url) == origin(self._base)
+        secret = {"Authorization": token} if token and own else {}
+        follow = method in ("GET", "HEAD")
+        once = isinstance(body, Body)  # the place of an upload is good for one
+        return self._client.request(
+            method, url, headers, body, limits, secret=secret, redirects=follow, plain=pinned, replay=not once
+        )
 
-    def _wait(self, repository: str, answer: requests.Response, attempt: int) -> float:
+    def _authorize(self, repository: str, answer: Response, token: str, *, push: bool) -> None:
+        values = answer.headers("WWW-Authenticate")
+        try:
+            self._authorizer.answer(repository, self._base, values, token, push=push)
+        except NotLetIn as error:
+            raise self._error(repository, str(error), f"docker login {self.host}") from error
+
+    def _wait(self, repository: str, answer: Response, attempt: int) -> float:
         """How long to wait before the next try, which the registry may say itself, in seconds."""
-        said = answer.headers.get("Retry-After", "")
-        wait = float(said) if said.isdecimal() else _FIRST_WAIT * 2**attempt
-        if wait > _LONGEST_WAIT:
-            raise self._error(
-                repository, f"it is busy ({answer.status_code}) and asks to wait {wait:.0f} s", "try later"
-            )
-        return wait
+        wait = retry_after(answer.header("Retry-After"), answer.header("Date"))
+        if wait is not None and wait > _LONGEST_WAIT:
+            problem = f"it is busy ({answer.status}) and asks to wait {wait:.0f} s"
+            raise self._error(repository, problem, "try later")
+        return wait if wait is not None else _FIRST_WAIT * 2**attempt
 
     def _find_base(self) -> str:
         """Whether a registry on the loopback speaks HTTP or HTTPS. A server of HTTPS answers 400 to HTTP."""
+        scheme = "http"
         try:
-            answer = self._session.get(
-                f"http://{self.host}/v2/", timeout=_TIMEOUT, verify=self._verify, allow_redirects=False
-            )
-            scheme = "https" if answer.status_code == 400 else "http"
-        except requests.RequestException:
-            scheme = "http"
+            with self._client.request("GET", f"http://{self.host}/v2/", limits=DOCUMENT) as answer:
+                scheme = "https" if answer.status == 400 else "http"
+        except HttpError:
+            pass  # what is wrong is said of the request that follows
         self._base = f"{scheme}://{self.host}"
         return self._base
-
-    def _authorize(self, repository: str, challenge: str) -> None:
-        """Do what a 401 asks for. Raises ActionFailed when there is no way to."""
-        kind, _, rest = challenge.partition(" ")
-        values = dict(re.findall(r'(\w+)="([^"]*)"', rest))
-        known = self._find(self.host)
-        if kind.lower() == "basic" and known is not None:
-            request = requests.Request("GET", self._base)
-            self._tokens[repository] = str(
-                requests.auth.HTTPBasicAuth(*known)(request.prepare()).headers["Authorization"]
-            )
-        elif kind.lower() == "bearer" and "realm" in values:
-            with self._lock:
-                self._tokens[repository] = f"Bearer {self._token(repository, values, known)}"
-        else:
-            raise self._error(repository, "it wants credentials, and there are none", f"docker login {self.host}")
-
-    def _token(self, repository: str, values: Mapping[str, str], known: Credentials | None) -> str:
-        scopes = values.get("scope") or f"repository:{repository}:pull"
-        query = {"scope": scopes.split(), **({"service": values["service"]} if "service" in values else {})}
-        try:
-            if known is not None and not known.user:
-                form = {**query, "grant_type": "refresh_token", "refresh_token": known.password, "client_id": "bk"}
-                answer = self._session.post(values["realm"], data=form, timeout=_TIMEOUT, verify=self._verify)
-            else:
-                auth = requests.auth.HTTPBasicAuth(*known) if known else _as_it_is
-                answer = self._session.get(
-                    values["realm"], params=query, auth=auth, timeout=_TIMEOUT, verify=self._verify
-                )
-            answer.raise_for_status()
-            document: dict[str, Any] = answer.json()
-            return str(document.get("token") or document["access_token"])
-        except (requests.RequestException, LookupError, AttributeError) as error:
-            problem = f"no token from {values['realm']}: {error}"
-            raise self._error(repository, problem, f"docker login {self.host}") from error
 
     def _error(self, repository: str, problem: str, hint: str = "") -> ActionFailed:
         return ActionFailed("registry", f"{self.host}/{repository}: {problem}", hint=hint)
 
 
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
+def _place(url: str) -> str:
+    found = origin(url)
+    return f"{found.host}:{found.port}"
+
+
+def _range(at: int) -> dict[str, str]:
+    return {"Range": f"bytes={at}-"} if at else {}
+
+
+def _digest(answer: Response) -> str:
+    """The digest in the head of an answer, or nothing when there is none that is one."""
+    try:
+        return ImageDigest(answer.header("Docker-Content-Digest"))
+    except ValueError:
+        return ""
 
 
 def _hint(status: int) -> str:

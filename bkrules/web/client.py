@@ -21,7 +21,7 @@ from urllib3 import BaseHTTPResponse
 from urllib3.poolmanager import PoolManager
 
 from bkrules.web.connection import ask, manager
-from bkrules.web.errors import BadAnswer, HttpError, TooSlow, Unreachable, reason
+from bkrules.web.errors import BadAnswer, HttpError, TooLarge, TooSlow, Unreachable, reason
 from bkrules.web.limits import Limits, Watch
 from bkrules.web.proxies import Proxies, Proxy
 from bkrules.web.wire import Wire
@@ -104,7 +104,7 @@ class Response:
             total += len(chunk)
             if total > most:
                 self.close()
-                raise BadAnswer(f"it sends more than {most} bytes")
+                raise TooLarge(f"it sends more than {most} bytes")
             yield chunk
 
     def _next(self, pieces: Iterator[bytes]) -> bytes:
@@ -168,18 +168,21 @@ class HttpClient:
         secret: Mapping[str, str] | None = None,
         redirects: bool = False,
         plain: bool = False,
+        replay: bool = True,
     ) -> Response:
         """Return the answer to a request. Raises HttpError.
 
         `secret` are headers for the origin of `url` alone. With `redirects`, an answer that names another place is followed,
         within the same limits; from https to http only when the place may be read by everybody (`plain`).
+        A connection that the server closes without a word is replaced once, as kept ones may be, unless the address is good for
+        one try (`replay`).
         """
         watch = Watch(limits or Limits())
         own = origin(url)
         for _ in range(_MOST_REDIRECTS):
             place = origin(url)
             sent = {**(headers or {}), **((secret or {}) if place == own else {})}
-            response = self._ask(method, url, place, sent, body, watch)
+            response = self._ask(method, url, place, sent, body, watch, replay)
             target = response.header("Location") if redirects and response.status in _REDIRECTS else ""
             if not target or (response.status in (301, 302, 303) and method not in ("GET", "HEAD")):
                 return response
@@ -190,14 +193,21 @@ class HttpClient:
         raise BadAnswer(f"it sends on more than {_MOST_REDIRECTS} times")
 
     def _ask(
-        self, method: str, url: str, place: Origin, headers: Mapping[str, str], body: bytes | Body | None, watch: Watch
+        self,
+        method: str,
+        url: str,
+        place: Origin,
+        headers: Mapping[str, str],
+        body: bytes | Body | None,
+        watch: Watch,
+        replay: bool,
     ) -> Response:
-        """Return the answer of one server. A connection that it closes without a word is replaced once, as kept ones may be."""
+        """Return the answer of one server. Raises HttpError."""
         pools = self._pools(place)
         sent = _checked(
             {**_HEADERS, **headers, **({"Content-Length": str(body.size)} if isinstance(body, Body) else {})}
         )
-        for last in (False, True):
+        for last in (False, True) if replay else (True,):
             watch.answering = False
             data = _pieces(body) if isinstance(body, Body) else body
             try:

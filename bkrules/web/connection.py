@@ -114,6 +114,7 @@ class _Limited(HTTPConnection):
 
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
         wire = cast(Wire, self.sock)
+        wire.watch.expect_head()
         response = super().getresponse()
         wire.begin_body()
         response.wire = wire  # type: ignore[attr-defined]

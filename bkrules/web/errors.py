@@ -25,6 +25,10 @@ class BadAnswer(HttpError):
     """The connection ended before the answer did, or the answer is not HTTP, or it is larger than it may be."""
 
 
+class TooLarge(BadAnswer):
+    """The body has more bytes than its reader takes."""
+
+
 def reason(error: BaseException) -> str:
     """Return the innermost cause of an error in a few words, without any URL."""
     if isinstance(error, HttpError):

@@ -1,6 +1,6 @@
-"""What two headers mean that servers write in many ways: WWW-Authenticate and Retry-After.
+"""What headers mean that servers write in many ways: WWW-Authenticate, Retry-After and Link.
 
-https://www.rfc-editor.org/rfc/rfc9110#section-11.6.1, #section-10.2.3
+https://www.rfc-editor.org/rfc/rfc9110#section-11.6.1, #section-10.2.3, https://www.rfc-editor.org/rfc/rfc8288
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PARAMETER = re.compile(rf'({_TOKEN})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))')
 _SCHEME = re.compile(rf"({_TOKEN})(?:[ \t]+|(?=,|$))")
 _TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*(?=[ \t]*(?:,|$))")
+_NEXT = re.compile(r"""<([^<>]*)>[^<>,]*;[ \t]*rel[ \t]*=[ \t]*("?)next\2[ \t]*(?:[,;]|$)""", re.IGNORECASE)
 _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{0,9})?")
 
 
@@ -50,6 +51,11 @@ def _challenges(value: str) -> Iterator[Challenge]:
             at = comma if comma >= 0 else len(value)
     if scheme:
         yield Challenge(scheme, parameters)
+
+
+def next_page(values: Iterable[str]) -> str:
+    """Return the address of the next page of one or several Link headers, or nothing."""
+    return next((match[1] for value in values if (match := _NEXT.search(value))), "")
 
 
 def retry_after(value: str, date: str = "") -> float | None:

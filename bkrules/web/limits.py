@@ -13,9 +13,10 @@ from bkrules.web.errors import TooSlow
 class Limits:
     """The limits of one request with its answer.
 
-    `connect` is in seconds, for a connection with its TLS. `idle` is in seconds, the longest wait for the next byte. `total` is
-    in seconds, from the request to the last byte of the answer. `least` is in bytes: what must pass in each `idle` seconds that
-    the client has waited for the body. With it, no `total` is needed: a body may take hours, but it cannot drip.
+    `connect` is in seconds, for a connection with its TLS. `idle` is in seconds, the longest wait for the head of the answer as a
+    whole, and for each next byte of the body. `total` is in seconds, from the request to the last byte of the answer. `least` is
+    in bytes: what must pass in each `idle` seconds that the client has waited for the body. With it, no `total` is needed: a body
+    may take hours, but it cannot drip.
     """
 
     connect: float = 10.0
@@ -33,6 +34,8 @@ class Watch:
         self._total = limits.total
         self._connect = limits.connect
         self.answering = False
+        """Whether a byte of the answer has come."""
+        self._head_until = math.inf
         self._waited = 0.0
         self._passed = 0
 
@@ -45,13 +48,24 @@ class Watch:
 
     def patience(self) -> float:
         """Return how long the next byte may take, in seconds. Raises TooSlow."""
-        return min(self.limits.idle, self.left())
+        head = self._head_until - time.monotonic()
+        if head <= 0:
+            raise self.expired()
+        return min(self.limits.idle, self.left(), head)
+
+    def expect_head(self) -> None:
+        """Note that the request was sent, and that the head of its answer comes next."""
+        self._head_until = time.monotonic() + self.limits.idle
+
+    def expect_body(self) -> None:
+        """Note that the head has come."""
+        self._head_until = math.inf
 
     def expired(self) -> TooSlow:
         """Return the error for a wait of `patience` that has ended without a byte."""
         if self._until <= time.monotonic():
             return TooSlow(f"not there after {self._total:g} s")
-        return TooSlow(f"no {'byte' if self.answering else 'answer'} in {self.limits.idle:g} s")
+        return TooSlow(f"no {'byte' if self._head_until == math.inf else 'answer'} in {self.limits.idle:g} s")
 
     def passed(self, count: int, seconds: float) -> None:
         """Note bytes of a body, and how long the client has waited for them. Raises TooSlow when they are too few."""

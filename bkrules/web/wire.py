@@ -46,6 +46,7 @@ class Wire:
 
     def begin_body(self) -> None:
         """Note that the head of the answer has been read."""
+        self.watch.expect_body()
         self._in_body, self._came = True, 0
 
     def received(self, count: int) -> None:

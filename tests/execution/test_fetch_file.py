@@ -9,7 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from peers import peer, reply
 from spaces import Space
+
+from bkrules.execution.fetch_file import _fetch
 
 DATA = b"#!/bin/sh\necho from the web > $1\n"
 PIN = hashlib.sha256(DATA).hexdigest()
@@ -83,7 +86,7 @@ def test_what_no_place_has_is_said_of_each(space: Space, web: Web) -> None:
 
     assert done.returncode == 1
     assert f"//:file: no place has the file with sha256 {PIN}" in done.stdout
-    assert "/nothing: 404 Client Error" in done.stdout
+    assert "/nothing: 404 " in done.stdout
     assert f"/wrong: it has another sha256: {hashlib.sha256(b'other bytes').hexdigest()}" in done.stdout
     assert "127.0.0.1:1/file: " in done.stdout
 
@@ -113,3 +116,15 @@ def test_a_rule_that_makes_no_sense(space: Space, attributes: str, said: str) ->
     assert done.returncode == 1
     assert said in done.stderr
     assert "WORKSPACE.py:3" in done.stderr
+
+
+def test_netrc_is_read_for_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither for the one of a URL nor for one that it sends on to."""
+    (tmp_path / "netrc").write_text("default login me password s3cr3t\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with peer(lambda connection, _head: connection.sendall(reply(200, b"a"))) as other:
+        place = f"http://127.0.0.1:{other.port}/"
+        with peer(lambda connection, _head: connection.sendall(reply(302, Location=place))) as first:
+            _fetch(first.url, tmp_path / "file")
+        assert (tmp_path / "file").read_bytes() == b"a"
+        assert first.header("Authorization") == other.header("Authorization") == []

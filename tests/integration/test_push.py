@@ -153,7 +153,7 @@ def test_a_registry_that_takes_nothing_says_so(
     auth = {} if readonly else {"auth": {"htpasswd": {"realm": "tests", "path": str(tmp_path / "users")}}}
     (tmp_path / "kept").mkdir()
     with registries.registry(binary, tmp_path / "kept", readonly=readonly, **auth) as address:
-        said = "405 Method Not Allowed" if readonly else "it wants credentials, and there are none"
+        said = "405 Method Not Allowed" if readonly else "authentication required, and no credentials found"
         with pytest.raises(ActionFailed, match=rf"{address}/team/\w+: .*{said}"):
             push(address, sources)
         if not readonly:

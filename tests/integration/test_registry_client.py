@@ -82,7 +82,7 @@ def test_a_busy_registry_is_asked_again_when_it_says(proxy: Proxy, tmp_path: Pat
         ("/manifests/", 404, {}, r"manifests/1: 404 Not Found"),
         ("/manifests/", 403, {}, r"manifests/1: 403 Forbidden"),
         ("/blobs/", 404, {}, r"blobs/sha256:\w+: 404 Not Found"),
-        ("/manifests/", 401, {}, r"it wants credentials, and there are none"),
+        ("/manifests/", 401, {}, r"authentication required, and no credentials found"),
     ],
 )
 @pytest.mark.usefixtures("quick")
@@ -119,7 +119,7 @@ def test_a_password(binary: Path, store: Path, tmp_path: Path) -> None:
     auth = {"htpasswd": {"realm": "tests", "path": str(tmp_path / "users")}}
     with registries.registry(binary, store, auth=auth) as address:
         copy(address, tmp_path / "mirror", lambda _: ME)
-        with pytest.raises(ActionFailed, match="it wants credentials, and there are none") as none:
+        with pytest.raises(ActionFailed, match="authentication required, and no credentials found") as none:
             copy(address, tmp_path / "none")
         assert none.value.hint == f"docker login {address}"
         with pytest.raises(ActionFailed, match="401") as wrong:

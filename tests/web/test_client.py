@@ -57,8 +57,9 @@ def repeats(data: bytes) -> Answer:
     return answer
 
 
-def drips(data: bytes) -> Answer:
+def drips(data: bytes, first: bytes = b"") -> Answer:
     def answer(connection: socket.socket, _head: str) -> bool:
+        connection.sendall(first)
         drip(connection, data)
         return True
 
@@ -79,9 +80,9 @@ WRONG: dict[str, tuple[Answer, type[HttpError]]] = {
     "drips a status line": (drips(b"HTTP/1.1 200 " + LONG), TooSlow),
     "drips headers": (drips(b"HTTP/1.1 200 OK\r\nA: " + LONG), TooSlow),
     "drips short headers": (drips(b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 1000), TooSlow),
-    "drips a body": (drips(HEAD + LONG), TooSlow),
-    "drips chunks": (drips(CHUNKED + b"1\r\nx\r\n" * 10_000), TooSlow),
-    "drips an extension of a chunk": (drips(CHUNKED + b"1;a=" + LONG), TooSlow),
+    "drips a body": (drips(LONG, HEAD), TooSlow),
+    "drips chunks": (drips(b"1\r\nx\r\n" * 10_000, CHUNKED), TooSlow),
+    "drips an extension of a chunk": (drips(b"1;a=" + LONG, CHUNKED), TooSlow),
     "drips interim answers": (drips(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000), TooSlow),
     "repeats 100 Continue": (repeats(b"HTTP/1.1 100 Continue\r\n\r\n"), BadAnswer),
     "repeats 102 Processing": (repeats(b"HTTP/1.1 102 Processing\r\n\r\n"), BadAnswer),
@@ -139,11 +140,23 @@ def test_a_wrong_server_is_an_error_in_time(wrong: str) -> None:
     assert str(caught.value)
 
 
-@pytest.mark.parametrize("wrong", ["drips headers", "drips a body", "drips interim answers", "drips a status line"])
-def test_a_drip_ends_with_the_total(wrong: str) -> None:
-    """The bytes come faster than the idle time, so that only the total ends it."""
-    with peer(WRONG[wrong][0]) as server, pytest.raises(TooSlow, match=r"not there after 0\.6 s"):
-        get(server.url)
+HEADS = [name for name in WRONG if "drips" in name and "body" not in name and "chunk" not in name]
+
+
+@pytest.mark.parametrize("wrong", HEADS)
+def test_a_head_ends_with_the_idle_time(wrong: str) -> None:
+    """The bytes come faster than the idle time, and the total has no end."""
+    with peer(WRONG[wrong][0]) as server, pytest.raises(TooSlow, match=r"no answer in 0\.3 s"):
+        get(server.url, Limits(idle=0.3))
+
+
+@pytest.mark.parametrize("wrong", ["drips a body", "drips chunks", "drips an extension of a chunk"])
+def test_a_body_ends_with_the_total_or_without_progress(wrong: str) -> None:
+    with peer(WRONG[wrong][0]) as server:
+        with pytest.raises(TooSlow, match=r"not there after 0\.6 s"):
+            get(server.url)
+        with pytest.raises(TooSlow, match=r"only \d+ bytes"):
+            get(server.url, Limits(idle=0.3, least=64 << 10))
 
 
 def test_a_body_may_take_long_when_it_makes_progress() -> None:
@@ -506,7 +519,7 @@ def test_https_through_a_proxy(authority: Path, server_tls: ssl.SSLContext, secu
         (reply(407), "status 407: it wants credentials"),
         (reply(502), "status 502"),
         (b"SSH-2.0\r\n", "not HTTP"),
-        (b"HTTP/1.1 200 OK\r\n\r\nmore", "TLS failed"),
+        (b"HTTP/1.1 200 OK\r\n\r\nmore", "TLS failed|reset"),
         (b"HTTP/1.1 100 Continue\r\n\r\n" * 20_000, "interim answers"),
     ],
 )

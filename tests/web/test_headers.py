@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounds import rounds
 
-from bkrules.web.headers import Challenge, challenges, retry_after
+from bkrules.web.headers import Challenge, challenges, next_page, retry_after
 
 NOW = "Sun, 29 Nov 2026 00:00:00 GMT"
 
@@ -74,6 +74,22 @@ def test_challenges(values: list[str], expected: list[tuple[str, dict[str, str]]
 )
 def test_retry_after(value: str, seconds: float | None) -> None:
     assert retry_after(value, NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([], ""),
+        (['</v2/a?n=1>; rel="next"'], "/v2/a?n=1"),
+        (["</a>;rel=next"], "/a"),
+        (['</a>; rel="prev", </b>; rel="next"'], "/b"),
+        (['</a>; rel="prev"', '</b>; title="x"; rel="next"'], "/b"),
+        (['</a>; rel="nextone"'], ""),
+        (["/a; rel=next"], ""),
+    ],
+)
+def test_links(values: list[str], expected: str) -> None:
+    assert next_page(values) == expected
 
 
 def test_a_time_counts_from_the_own_clock_when_the_server_says_none() -> None:
