@@ -26,6 +26,12 @@ RELEASES, MOUNTS = "release", "mounts"
 _MOUNTS = "proc/self/mountinfo"
 _KINDS = (" - cgroup", " - binfmt_misc ")
 _BINFMT = "proc/sys/fs/binfmt_misc"
+_STATUS = "proc/self/status"
+_RIGHTS = ("NoNewPrivs:", "Seccomp:")
+_LIMITS = "proc/self/limits"
+LIMITS = {"open files": 16384, "file size": None, "address space": None, "data size": None, "stack size": None}
+"""Hard limits of processes in cells, by their names in /proc/PID/limits; None is none."""
+_IPV6 = "proc/self/net/if_inet6"
 _CONTROLLERS = ("cgroup.controllers", "cgroup.subtree_control")
 _NOT_A_HANDLER = ("register", "status")
 
@@ -38,6 +44,11 @@ def texts(root: str = "/") -> Texts:
     found = {RELEASES: f"{system.release} {system.version}"}
     for path in FILES:
         found[path] = read(root + path)
+    status = read(root + _STATUS).splitlines()
+    found[_STATUS] = "\n".join(line for line in status if line.startswith(_RIGHTS))
+    names = tuple(f"Max {name}" for name in LIMITS)
+    found[_LIMITS] = "\n".join(line for line in read(root + _LIMITS).splitlines() if line.startswith(names))
+    found[_IPV6] = "yes" if os.path.exists(root + _IPV6) else "no"
     # Without the numbers of mounts and devices, which each mount namespace, and each mount, has for itself.
     lines = [
         line.split(" ", 3)[3] for line in read(root + _MOUNTS).splitlines() if any(kind in line for kind in _KINDS)
@@ -84,12 +95,15 @@ def properties(found: Texts, key: str) -> dict[str, str]:
     properties = {
         "kernel-release": release if key == RELEASE else series(release),
         "kernel-lsm": _lsm(found),
+        "kernel-rights": _rights(found),
+        "kernel-ipv6": found[_IPV6],
         "kernel-cgroup": cgroup_mode(found),
         "kernel-controllers": _controllers(found),
         "kernel-user-namespaces": _user_namespaces(found),
         "kernel-ptrace-scope": found["proc/sys/kernel/yama/ptrace_scope"].strip() or "none",
     }
-    return {**properties, **_handlers(found)}
+    lower = _lower_limits(found)
+    return {**properties, **({"kernel-limits": lower} if lower else {}), **_handlers(found)}
 
 
 def series(release: str) -> str:
@@ -112,6 +126,28 @@ def _lsm(found: Texts) -> str:
     domain = label.split(":")[2] if label.count(":") > 2 else label  # of SELinux without user, role and level
     enforcing = {"0": "permissive", "1": "enforcing"}.get(found["sys/fs/selinux/enforce"].strip(), "")
     return " ".join(word for word in (modules, domain, enforcing) if word)
+
+
+def _rights(found: Texts) -> str:
+    """Whether a filter of system calls or such limits bk, as in a container.
+
+    Its capabilities do not count: who lacks those of root runs no cell, and may have the results of cells that ran.
+    """
+    said = dict(line.split(":\t", 1) for line in found[_STATUS].splitlines() if ":\t" in line)
+    more = {"no new privileges": said.get("NoNewPrivs"), "system calls filtered": said.get("Seccomp")}
+    return ", ".join(words for words, value in more.items() if value not in (None, "0")) or "all"
+
+
+def _lower_limits(found: Texts) -> str:
+    """The limits of bk itself that are lower than those of a cell, since not every root may raise them."""
+    lower = []
+    for line in found[_LIMITS].splitlines():
+        name = next(name for name in LIMITS if line.startswith(f"Max {name}"))
+        hard = line.removeprefix(f"Max {name}").split()[1]
+        wanted = LIMITS[name]
+        if hard != "unlimited" and (wanted is None or int(hard) < wanted):
+            lower.append(f"{name} {hard}")
+    return ", ".join(lower)
 
 
 def _controllers(found: Texts) -> str:

@@ -52,6 +52,7 @@ IN_CELLS = (
             "out_folder",
             "shared_cell",
             "stacks",
+            "surroundings",
             "update",
             "views",
             "zygote",
@@ -71,6 +72,7 @@ AROUND_CELLS = (
             "runner",
             "sandbox",
             "shared_cells",
+            "shield",
             "test_cell",
         )
     ),

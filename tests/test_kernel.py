@@ -16,6 +16,13 @@ offset 0
 magic 7f454c460201010000000000000000000200b700
 mask ffffffffffffff00fffffffffffffffffeffffff
 """
+STATUS = """Name:\tbk
+Pid:\t4711
+CapEff:\t000001ffffffffff
+CapBnd:\t000001ffffffffff
+NoNewPrivs:\t0
+Seccomp:\t0
+"""
 LINES = {
     "v1": "25 24 0:23 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n",
     "v2": "26 24 0:24 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
@@ -29,6 +36,7 @@ class Fake:
         self.root = root
         self.write("proc/sys/user/max_user_namespaces", "1000\n")
         self.write("proc/self/mountinfo", LINES["v2"])
+        self.write("proc/self/status", STATUS)
         self.write("sys/kernel/security/lsm", "capability,landlock,apparmor")
         self.write("sys/fs/cgroup/cgroup.controllers", "cpu memory pids\n")
         self.write("sys/fs/cgroup/cgroup.subtree_control", "memory\n")
@@ -59,6 +67,8 @@ def test_names_that_set_the_properties_apart(fake: Fake) -> None:
     assert fake.properties() == {
         "kernel-release": kernel.series(os.uname().release),
         "kernel-lsm": "capability,landlock,apparmor",
+        "kernel-rights": "all",
+        "kernel-ipv6": "no",
         "kernel-cgroup": "v2",
         "kernel-controllers": "memory pids",
         "kernel-user-namespaces": "for all",
@@ -132,6 +142,38 @@ def test_who_gets_user_namespaces(fake: Fake, file: str, text: str, said: str) -
     fake.write(file, text)
 
     assert fake.properties()["kernel-user-namespaces"] == said
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("4711", "4712", "all"),
+        ("Seccomp:\t0", "Seccomp:\t2", "system calls filtered"),
+        ("NoNewPrivs:\t0", "NoNewPrivs:\t1", "no new privileges"),
+        ("CapEff:\t000001ffffffffff", "CapEff:\t0000000000000000", "all"),
+    ],
+)
+def test_what_bk_may_do(fake: Fake, old: str, new: str, said: str) -> None:
+    fake.write("proc/self/status", STATUS.replace(old, new))
+
+    assert fake.properties()["kernel-rights"] == said
+
+
+def test_limits_that_are_lower_than_those_of_cells(fake: Fake) -> None:
+    limits = "Max open files  256  20000  files\nMax file size  unlimited  unlimited  bytes\nMax processes  5  5  processes\n"
+    fake.write("proc/self/limits", limits)
+    assert "kernel-limits" not in fake.properties()
+
+    fake.write("proc/self/limits", limits.replace("20000", "1000"))
+    assert fake.properties()["kernel-limits"] == "open files 1000"
+    fake.write("proc/self/limits", limits.replace("unlimited  bytes", "4096  bytes"))
+    assert fake.properties()["kernel-limits"] == "file size 4096"
+
+
+def test_ipv6(fake: Fake) -> None:
+    fake.write("proc/self/net/if_inet6", "")
+
+    assert fake.properties()["kernel-ipv6"] == "yes"
 
 
 BINFMT = "proc/sys/fs/binfmt_misc"

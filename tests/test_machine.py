@@ -35,6 +35,7 @@ NOT_AROUND = {
     "images/lock.py": "analysis: what it finds is in the keys of the actions that it declares",
     "images/web.py": "a client of registries",
     "execution/result.py": "what is reported of results that exist",
+    "execution/command_groups.py": "the limits of ordinary actions",
     "execution/missing_files.py": "hints beside a failure, which is never kept",
     "execution/outputs.py": "reads outputs when a cell has ended",
     "execution/run_folder.py": "scratch folders, whose places no cell knows",

@@ -77,6 +77,7 @@ def first_process(spec: Mapping[str, Any], channel: socket.socket, worker: Worke
         os.environ.clear()
         os.environ.update(spec["environment"])
         socket.sethostname("cell")
+        linux.set_domain_name("(none)")
         build_root(spec)
         _close_streams()
         confine.refuse_calls()

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from bkrules.execution import confine, egress, linux
+from bkrules.execution import confine, egress, linux, surroundings
 from bkrules.execution.audit import Belongings, abort, fuse_connections
 from bkrules.execution.cell import first_process
 from bkrules.execution.cgroups import Cgroups, threads
@@ -35,10 +35,12 @@ def janitor(spec: Mapping[str, Any], channel: socket.socket, death: int, worker:
     groups = Cgroups(spec["cgroup"], spec["limited"])
     belongings = Belongings(spec["cgroup"], spec["root"])
     try:
+        surroundings.reset_for_cell()
         groups.create(spec["limits"])
         with suppress(OSError):  # a kernel without eBPF for cgroups, where nothing else keeps devices from root either
             confine.limit_devices(spec["cgroup"])
         linux.leave_network()
+        surroundings.reset_network()
         with socket.create_server(("0.0.0.0", MIRROR_PORT), backlog=256) as door:
             send(channel, {"event": "mirror"}, (door.fileno(),))
         names = egress.NameServer()

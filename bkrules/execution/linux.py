@@ -20,7 +20,9 @@ MS_REC, MS_PRIVATE, MS_SLAVE = 16384, 1 << 18, 1 << 19
 FUSE_CONNECTIONS = "/sys/fs/fuse/connections"
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}[os.uname().machine]
 _SYS_BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
+_SYS_KEYCTL = {"x86_64": 250, "aarch64": 219}[os.uname().machine]
 _SYS_CLONE3 = 435
+_JOIN_SESSION_KEYRING = 1
 _SYS_OPENAT2 = 437
 _SYS_MOUNT_SETATTR = 442
 _SYS_CAPGET, _SYS_CAPSET, _SYS_KEYCTL = {"x86_64": (125, 126, 250), "aarch64": (90, 91, 219)}[os.uname().machine]
@@ -211,6 +213,22 @@ def die_with_parent() -> None:
 def set_name(name: str) -> None:
     """Name this process, as `ps` shows it; at most 15 bytes."""
     _check(_libc.prctl(_PR_SET_NAME, name.encode()), "prctl")
+
+
+def set_domain_name(name: str) -> None:
+    """Set the NIS domain of this host name namespace."""
+    _check(_libc.setdomainname(name.encode(), len(name)), "setdomainname")
+
+
+def set_personality(persona: int) -> None:
+    """personality(2): 0 is Linux as it is, with a randomised address space."""
+    _check(_libc.personality(ctypes.c_ulong(persona)), "personality")
+
+
+def new_session_keyring() -> None:
+    """Leave the keys of the session in which bk was started; a kernel without keys has none to leave. Raises OSError."""
+    if _libc.syscall(_SYS_KEYCTL, _JOIN_SESSION_KEYRING, None) < 0 and ctypes.get_errno() != errno.ENOSYS:
+        _check(-1, "keyctl")
 
 
 def leave_network() -> None:

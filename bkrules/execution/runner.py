@@ -75,6 +75,7 @@ class Workshop:
         with self._lock:
             if key not in self._tool_folders:
                 folder = self.folder.new(f"tools-{len(self._tool_folders)}")
+                folder.chmod(0o755)  # whatever the umask: daemons without privileges look into it too
                 for name, node in tools.items():
                     place(node.path, folder / name)
                 self._tool_folders[key] = str(folder)

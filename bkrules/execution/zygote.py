@@ -19,7 +19,7 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
-from bkrules.execution import command, linux
+from bkrules.execution import command, linux, surroundings
 from bkrules.execution.messages import receive, send
 from bkrules.execution.views import Views
 
@@ -33,6 +33,7 @@ def main(descriptor: int, home: int = -1, *, for_tests: bool = False) -> None:
 
     `home` is a descriptor of the mount namespace of the machine; -1 when this process is in it.
     """
+    surroundings.reset()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # janitors are reaped by the kernel
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # bk decides what Ctrl-C means
     control = socket.socket(fileno=descriptor)
