@@ -50,6 +50,7 @@ class BareCells:
     processes: Processes = field(default_factory=Processes)
     worker: str = WORKER
     _number: int = 0
+    _groups: list[Cgroups] = field(default_factory=list)
 
     def spec(self, test: str, **more: Any) -> dict[str, Any]:
         """What bk asks the zygote for: a cell that runs the function `test_it` of a module."""
@@ -66,6 +67,7 @@ class BareCells:
         groups = Cgroups(
             f"{here.host.cgroup}/{own}", {one: f"{where}/{own}" for one, where in here.host.controllers.items()}
         )
+        self._groups.append(groups)
         folders = [*here.binds, str(plugins)]
         files = [*here.libraries, here.interpreter]
         binds = [*((path, path) for path in (*folders, *files)), (str(tools), "/opt/bk/bin")]
@@ -103,6 +105,12 @@ class BareCells:
         with self.processes.cell(spec) as started:
             result = last(started)
         return {**result, "out": Path(spec["out"])}
+
+    def close(self) -> None:
+        """End all cells. Who has killed a supervisor has left its cgroups."""
+        self.processes.close()
+        for groups in self._groups:
+            groups.remove()
 
     def _made(self, name: str) -> Path:
         (self.folder / name).mkdir(parents=True, exist_ok=True)

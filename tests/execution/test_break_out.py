@@ -74,7 +74,7 @@ def cells(tmp_path: Path) -> Iterator[BareCells]:
     (tmp_path / "tools/buildctl").write_text("a tool")
     (tmp_path / "tools/buildctl").chmod(0o755)
     yield made
-    made.processes.close()
+    made.close()
 
 
 def shown() -> dict[str, str]:

@@ -153,7 +153,7 @@ def cells(tmp_path: Path) -> Iterator[BareCells]:
         pytest.skip("not root")
     made = BareCells(tmp_path)
     yield made
-    made.processes.close()
+    made.close()
 
 
 FILLS = """

@@ -27,7 +27,7 @@ def cells(tmp_path: Path) -> Iterator[BareCells]:
         pytest.skip("not root")
     made = BareCells(tmp_path)
     yield made
-    made.processes.close()
+    made.close()
 
 
 def test_a_cell_without_daemons_passes(cells: BareCells) -> None:
