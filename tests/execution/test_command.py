@@ -29,10 +29,8 @@ def processes(request: pytest.FixtureRequest) -> Iterator[Processes]:
     if request.param == "none":
         forbid_user_namespaces(made)
     elif request.param == "masked":
-        script = (
-            'mount --make-rprivate / && mount -t tmpfs none /proc/irq && exec "$0" -I -m bkrules.execution.zygote "$@"'
-        )
-        made.zygote_command = ("unshare", "-m", "sh", "-c", script, sys.executable)
+        script = 'mount --make-rprivate / && mount -t tmpfs none /proc/irq && exec "$@"'
+        made.zygote_command = ("unshare", "-m", "sh", "-c", script, "sh", *made.zygote_command)
     yield made
     made.close()
 
