@@ -122,7 +122,7 @@ def test_a_skip_is_said_and_not_kept(tools: Space, report: Report) -> None:
         assert not report(tools.root, "small")["cells"][0]["cached"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_nothing_is_left_after_a_signal(tools: Space, leftovers: Leftovers, number: signal.Signals) -> None:
     matrix(tools, LAZY, *WORKERS)
     before = leftovers(tools.cache)
