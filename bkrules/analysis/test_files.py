@@ -48,8 +48,8 @@ class Module:
         Of a module whose tests follow from its syntax, a cell sees no more than its own test.
         """
         inputs: dict[str, Artifact] = {f"src/{file}": Source(file) for file in self.files}
-        others = [one.in_pytest for one in self.tests if not (test.sets and one.callable == test.callable)]
-        inputs[f"src/{DECLARED}"] = Text(parameters(sorted(filter(None, others))).encode())
+        seen = [one.in_pytest for one in self.tests if one.callable != test.callable or one.sets == test.sets]
+        inputs[f"src/{DECLARED}"] = Text(parameters(sorted(filter(None, seen))).encode())
         if self.is_utf8:
             shown = self.text if self.unproven else only_test(self.text, test.callable, test.sets)
             inputs[f"src/{self.path}"] = Text(meaning(shown).encode(), shown.encode())

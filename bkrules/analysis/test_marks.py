@@ -36,7 +36,8 @@ class Test:
     """A test of a module: its name as pytest has it, `test_x`, `TestX::test_y` or `test_x[a]`, its line and its marks.
 
     `marks` begin with the nearest: those of a parameter set, of the function, of its classes, of the module. `sets` holds the
-    number of its set in each `parametrize`, in the order of the marks; they are known by syntax alone. `callable` is the name
+    number of its set in each `parametrize` of the function itself, in the order of the marks, since those of a class or module are
+    shared with other tests; they are known by syntax alone. `callable` is the name
     without the parameters. `item` is what pytest calls it when that is no name for people: it has characters that cannot be
     printed, or there is no item since the whole module is skipped.
     """
@@ -87,7 +88,8 @@ def read_tests(source: str, imports: Imports = NOWHERE) -> list[Test]:
     for name, node, around in nodes(module):
         marks = [*_marks(node, around), *common]
         own = Test(name, node.lineno, tuple(_mark(mark) for mark in marks), callable=name)
-        found += _parametrized(own, [mark for mark in marks if mark_name(mark) == "parametrize"])
+        sets = _parametrized(own, _parametrizes(marks))
+        found += [replace(one, sets=one.sets[: len(_parametrizes(_decorators(node)))]) for one in sets]
     return found
 
 
@@ -96,14 +98,12 @@ def only_sets(source: str, name: str, sets: Sequence[int]) -> str:
 
     The set keeps the id that it has among the others.
     """
-    module = parsed(source)
-    common = [mark for node in module.body for mark in pytestmark(node)]
-    [marks] = [[*_marks(node, around), *common] for found, node, around in nodes(module) if found == name]
-    calls = [mark for mark in marks if isinstance(mark, ast.Call) and mark_name(mark) == "parametrize"]
+    [calls] = [_parametrizes(_decorators(node)) for found, node, _ in nodes(parsed(source)) if found == name]
     data = source.encode()
     starts = [0, *(line.end() for line in re.finditer(rb"[^\r\n]*(?:\r\n|\r|\n)", data))]
     edits: list[tuple[int, int, int, int, str, str]] = []
     for call, number in zip(calls, sets, strict=True):
+        assert isinstance(call, ast.Call)
         given = _given(call)
         pin = _sets(call)[number].pin
         for key in ("argvalues", "ids"):
@@ -136,6 +136,10 @@ def _marks(node: Function, around: Iterable[ast.ClassDef]) -> list[ast.expr]:
 def _decorators(node: Function | ast.ClassDef) -> list[ast.expr]:
     """The marks among the decorators, from the one nearest to the name, which is the order in which pytest takes them."""
     return [one for one in reversed(node.decorator_list) if mark_name(one)]
+
+
+def _parametrizes(marks: Iterable[ast.expr]) -> list[ast.expr]:
+    return [mark for mark in marks if mark_name(mark) == "parametrize"]
 
 
 def _mark(node: ast.expr) -> Mark:

@@ -117,7 +117,7 @@ def test_a_set_is_known_by_its_numbers() -> None:
     found = {test.name: test for test in read_tests(SOURCE)}
     assert found["test_stacked[first-2-y]"].sets == (0, 1)
     assert found["test_stacked[first-2-y]"].callable == "test_stacked"
-    assert found["TestGroup::test_method[2-m]"].sets == (1, 0)
+    assert found["TestGroup::test_method[2-m]"].sets == (1,)
     assert found["TestGroup::test_method[2-m]"].callable == "TestGroup::test_method"
 
 
