@@ -10,9 +10,9 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
-from http.client import HTTPConnection, HTTPException
 from itertools import groupby
-from typing import cast
+from typing import BinaryIO
+from urllib.parse import urlsplit
 
 from bkrules.images.digests import ImageDigest
 from bkrules.images.protocol import ACCEPT, authorities, is_loopback, server
@@ -29,7 +29,7 @@ def glance(references: Iterable[Reference]) -> dict[Reference, str]:
     """Return the digests `sha256:...` that these tags have now, of those that their registries tell anyone at once."""
     found: dict[Reference, str] = {}
     for host, group in groupby(sorted(references), lambda reference: reference.host):
-        with suppress(OSError, ValueError, HTTPException):  # what is wrong with a registry is said by its client
+        with suppress(OSError, ValueError):  # what is wrong with a registry is said by its client
             found.update(_tags(host, group))
     return found
 
@@ -37,23 +37,31 @@ def glance(references: Iterable[Reference]) -> dict[Reference, str]:
 def _tags(host: str, references: Iterable[Reference]) -> Iterator[tuple[Reference, str]]:
     """Return the digests, up to the first that the registry does not tell."""
     scheme = "http" if is_loopback(host) else "https"
-    connection = HTTPConnection(server(host), PORTS[scheme] if ":" not in host.rpartition("]")[2] else None)
-    if Proxies().of(scheme, connection.host, connection.port) is not None:
+    place = urlsplit(f"//{server(host)}")
+    name, port = place.hostname or "", place.port or PORTS[scheme]
+    if Proxies().of(scheme, name, port) is not None:
         return
-    connection.auto_open = 0  # one that the server closes is not opened again, without its limits
-    with closing(connection):
-        wire = Wire(_dialled(scheme, connection.host, connection.port), Watch(_LIMITS))
-        connection.sock = cast(socket.socket, wire)
+    with closing(Wire(_dialled(scheme, name, port), Watch(_LIMITS))) as wire, wire.makefile("rb") as answers:
         for reference in references:
             wire.begin(Watch(_LIMITS))
-            connection.request(
-                "HEAD", f"/v2/{reference.repository}/manifests/{reference.tag}", headers={"Accept": ACCEPT}
-            )
+            path = f"/v2/{reference.repository}/manifests/{reference.tag}"
+            wire.sendall(f"HEAD {path} HTTP/1.1\r\nHost: {server(host)}\r\nAccept: {ACCEPT}\r\n\r\n".encode())
             wire.watch.expect_head()
-            with connection.getresponse() as answer:
-                if answer.status != _OK:
-                    return
-                yield reference, ImageDigest(answer.getheader("Docker-Content-Digest", ""))
+            digest = _digest(answers)
+            if not digest:
+                return
+            yield reference, ImageDigest(digest)
+
+
+def _digest(answers: BinaryIO) -> str:
+    """Return the digest that the next answer has in its headers, or nothing."""
+    status = answers.readline().split()
+    digest = ""
+    while line := answers.readline().strip():
+        name, _, value = line.partition(b":")
+        if name.lower() == b"docker-content-digest":
+            digest = value.strip().decode("latin-1")
+    return digest if status[1:2] == [b"200"] else ""
 
 
 def _dialled(scheme: str, host: str, port: int) -> socket.socket:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
-
 
 class HttpError(OSError):
     """No answer, or one that cannot be used."""
@@ -33,6 +31,8 @@ def reason(error: BaseException) -> str:
     """Return the innermost cause of an error in a few words, without any URL."""
     if isinstance(error, HttpError):
         return str(error)
+    import ssl
+
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import ssl
 import time
 from contextlib import suppress
 from typing import Any, Protocol
@@ -62,7 +61,9 @@ class Wire:
             count = self._socket.recv_into(buffer)
         except TimeoutError:
             raise watch.expired() from None
-        except ssl.SSLEOFError:
+        except OSError as error:
+            if type(error).__name__ != "SSLEOFError":  # by its name: to import ssl takes longer than to ask a registry
+                raise
             return 0  # without TLS's own end; whether the answer was whole is seen by its length
         watch.answering |= count > 0
         self._came += count
@@ -111,7 +112,8 @@ class Wire:
 
     def has_pending(self) -> bool:
         """Return whether TLS has bytes that were not read."""
-        return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
+        pending = getattr(self._socket, "pending", None)
+        return pending is not None and pending() > 0
 
     def close(self) -> None:
         """Close the socket once nobody reads of it."""
