@@ -33,6 +33,7 @@ _LINKER = ("/etc/ld.so.cache", "/etc/ld.so.preload")
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 IN_CELLS = (
     "errors.py",
+    "files.py",
     "kernel.py",
     "mirror_faults.py",
     *(
@@ -50,6 +51,7 @@ IN_CELLS = (
             "messages",
             "mirror_traffic",
             "out_folder",
+            "said",
             "shared_cell",
             "stacks",
             "surroundings",

@@ -55,9 +55,7 @@ class Belongings:
 
     def _is_connected(self, number: int) -> bool:
         """Whether a connection is there and no cell that lives has been given its number again."""
-        if not os.path.exists(f"{FUSE_CONNECTIONS}/{number}"):
-            return False
-        return not any(number in fuse_connections([int(pid)]) for pid in filter(str.isdigit, os.listdir("/proc")))
+        return os.path.exists(f"{FUSE_CONNECTIONS}/{number}") and bool(unseen_by_others([number], ()))
 
 
 def fuse_connections(processes: list[int]) -> list[int]:
@@ -75,6 +73,12 @@ def fuse_connections(processes: list[int]) -> list[int]:
                 if after.startswith("fuse"):
                     found.add(int(before.split()[2].partition(":")[2]))
     return sorted(found)
+
+
+def unseen_by_others(connections: Iterable[int], processes: Iterable[int]) -> set[int]:
+    """Those of the connections that no process but these sees: what a cell says are its own may be those of others."""
+    others = {int(name) for name in os.listdir("/proc") if name.isdigit()} - set(processes)
+    return set(connections) - set(fuse_connections(sorted(others)))
 
 
 def abort(connections: Iterable[int]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import select
 import signal
@@ -22,11 +21,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bkrules.execution import confine, linux
+from bkrules import files
+from bkrules.execution import confine, linux, said
 from bkrules.execution.audit import fuse_connections
 from bkrules.execution.control import Control, answer
 from bkrules.execution.devices import DEVICES, make_devices
 from bkrules.execution.messages import receive, send
+from bkrules.execution.out_folder import MOST_FILES
 from bkrules.execution.shared_cell import run_tests
 from bkrules.execution.stacks import write_stacks
 from bkrules.execution.update import UpdateError, check, updated
@@ -58,7 +59,8 @@ ETC = {
 }
 COVERAGE = "GOCOVERDIR"
 _FULL = 1 << 20
-_OUT_FILES = 100_000
+_WORDS = 1 << 20
+"""Bytes of a log in which the words of the kernel are looked for."""
 _LAST_WORDS = 2.0
 PATIENCE = 20.0
 """The longest in seconds that a daemon may take to end or to be ready again when a test asks for it."""
@@ -155,7 +157,7 @@ def build_root(spec: Mapping[str, Any]) -> None:
     for source, target in spec["binds"]:
         linux.bind(source, root + target, read_only=False)  # a view is read-only by itself
     os.mkdir(f"{root}/out")
-    options = f"mode=755,size={spec['limits']['disk']},nr_inodes={_OUT_FILES}"
+    options = f"mode=755,size={spec['limits']['disk']},nr_inodes={MOST_FILES}"
     linux.mount("bk-out", f"{root}/out", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, options)
     if COVERAGE in spec["environment"]:
         folder = root + spec["environment"][COVERAGE]
@@ -262,12 +264,23 @@ def exhausted(logs: Path, root: str = "/", out: str = "/out") -> str:
         space = os.statvfs(folder)
         if space.f_bavail * space.f_frsize < _FULL:
             return f"{name} of {space.f_blocks * space.f_frsize >> 20} MiB is full"
-    texts = [path.read_text(errors="replace") for path in logs.glob("*.log")]
+    texts = list(map(_end_of, logs.glob("*.log")))
     for number in (errno.ENOSPC, errno.ENFILE, errno.EMFILE):  # the words of ENFILE begin with those of EMFILE
         words = os.strerror(number)
         if any(words.lower() in text.lower() for text in texts):
             return words[0].lower() + words[1:]
     return ""
+
+
+def _end_of(log: Path) -> str:
+    """The last words of a log, or nothing when the test has put something else there: a FIFO, a link to a device, a mount."""
+    try:
+        with files.open_regular(log) as file:
+            return os.pread(file.fileno(), _WORDS, max(0, os.fstat(file.fileno()).st_size - _WORDS)).decode(
+                errors="replace"
+            )
+    except OSError:
+        return ""
 
 
 def _run_child(daemons: Daemons, program: Callable[[], int]) -> None:
@@ -311,11 +324,9 @@ def run_test(backend: Backend, spec: Mapping[str, Any], daemons: Daemons) -> dic
     with open(os.memfd_create("outcome"), "rb") as file:
         outcome = f"/proc/self/fd/{file.fileno()}"
         result = _attended(daemons, spec["timeout"], lambda control: in_cell.main(backend, spec, control, outcome))
-        said: Any = file.read()
-    with contextlib.suppress(ValueError):  # a test that is killed while it writes has not written it
-        said = json.loads(said)
-    if result.get("class") in (None, "test") and isinstance(said, dict):
-        result |= said
+        found = said.outcome(file.read())
+    if result.get("class") in (None, "test") and found:
+        result |= found
     elif result["status"] == "passed":
         result |= {"status": "failed", "class": "test", "reason": "pytest ended without an outcome"}
     return _out_of(result, daemons.logs)

@@ -16,8 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from bkrules.execution import confine, egress, linux, surroundings
-from bkrules.execution.audit import Belongings, abort, fuse_connections
+from bkrules.execution import confine, egress, linux, said, surroundings
+from bkrules.execution.audit import Belongings, abort, fuse_connections, unseen_by_others
 from bkrules.execution.cell import first_process
 from bkrules.execution.cgroups import Cgroups, threads
 from bkrules.execution.messages import receive, send
@@ -27,6 +27,8 @@ from bkrules.plugin.worker import MIRROR_PORT, Worker
 _QUESTION_LIMIT = 256
 _PATIENCE_MS = 500
 _PERIOD_MS = 200
+_LONGEST = 4 << 20
+"""Bytes of what a cell says at once."""
 
 
 def janitor(spec: Mapping[str, Any], channel: socket.socket, death: int, worker: Worker) -> None:
@@ -59,7 +61,9 @@ def janitor(spec: Mapping[str, Any], channel: socket.socket, death: int, worker:
         with suppress(ProcessLookupError, FileNotFoundError):  # it has ended, and its message says why
             belongings.see(pid)
             groups.join(pid)
-        cell = _Cell(pid, channel, near, names, groups, spec["limits"], _watch(spec["cgroup"]), spec["out"])
+        cell = _Cell(
+            pid, channel, near, names, groups, spec["limits"], _watch(spec["cgroup"]), spec["out"], spec["program"]
+        )
         with suppress(BrokenPipeError, ConnectionResetError):  # likewise
             send(near, {"event": "go"})
         result = cell.attend(death, belongings)
@@ -94,6 +98,7 @@ class _Cell:
     limits: Mapping[str, int]
     watch: egress.Watch | None
     results: str
+    program: str
     out: OutFolder | None = None
     reported: set[egress.Attempt] = field(default_factory=set)
     met: dict[str, int] = field(default_factory=dict)
@@ -134,25 +139,47 @@ class _Cell:
             if self.channel.fileno() in found:
                 self.pass_on()
             if self.near.fileno() in found:
-                message, descriptors = receive(self.near)
-                if message is None:
+                try:
+                    event, message, descriptors = self.heard()
+                except ValueError as error:
+                    poll.unregister(self.near)
+                    os.kill(self.pid, signal.SIGKILL)
+                    reason = f"a test spoke in the name of its cell's first process: {error}"
+                    answered = {**result, "class": "test", "reason": reason}
+                    continue
+                if not event:
                     poll.unregister(self.near)
                     answered = answered or result
-                elif message["event"] == "root":
+                elif event == "root":
                     belongings.device = message["device"]
-                    self.out = OutFolder(descriptors[0], self.results)
-                elif message["event"] == "ready":
+                    self.out = OutFolder(descriptors.pop(0), self.results, self.limits["disk"])
+                elif event == "ready":
                     send(self.channel, {**message, "pid": self.pid})
-                elif message["event"] == "cell":
+                elif event == "cell":
                     if self.out is not None:
                         self.out.finish_test()
                     send(self.channel, self.judged(message, []))
                 else:
                     answered = message
                     belongings.fuse = message.get("fuse", [])
+                for descriptor in descriptors:
+                    os.close(descriptor)
             elif ended in found:
                 self.reap(ended, belongings)
                 return answered or result
+
+    def heard(self) -> tuple[str, dict[str, Any], list[int]]:
+        """The next message of the cell with its event, which is empty at the end. Raises ValueError for what makes no sense.
+
+        The descriptor of /out comes before the first test can say anything.
+        """
+        message, descriptors = receive(self.near, _LONGEST)
+        if message is None:
+            return "", {}, descriptors
+        event = said.checked(message, self.program)
+        if event == "root" and (self.out is not None or len(descriptors) != 1):
+            raise ValueError("it is about the root, which is made")
+        return event, message, descriptors
 
     def pass_on(self) -> None:
         """Hand what bk says to the cell's first process. Where the results of a test go stays outside."""
@@ -174,7 +201,10 @@ class _Cell:
         while the cell's FUSE connections are aborted.
         """
         if not select.select([ended], [], [], _PATIENCE_MS / 1000)[0]:
-            abort({*belongings.fuse, *fuse_connections(threads(self.groups.path))})
+            own = threads(self.groups.path)
+            abort({*unseen_by_others(belongings.fuse, own), *fuse_connections(own)})
+            with suppress(ProcessLookupError):  # it may have said that it ends, and not do so
+                os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
         os.close(ended)
 
@@ -182,7 +212,7 @@ class _Cell:
         """A result with what is known from outside of the cell, since the last result."""
         attempts = {*self.names.asked, *(self.watch.attempts() if self.watch else ())} - self.reported
         self.reported |= attempts
-        hits = self.groups.hits()
+        hits = {**self.groups.hits(), "out": int(self.out is not None and self.out.is_over)}
         new = {name: count - self.met.get(name, 0) for name, count in hits.items()}
         self.met = hits
         shown = [{"who": one.who, "what": one.what} for one in sorted(attempts)]
@@ -195,6 +225,9 @@ def _verdict(
     """What the cell's end says about its result: a leftover fails it; a limit that was met is why it failed."""
     if leftovers:
         return {"status": "failed", "class": "leak", "reason": f"the cell left behind: {'; '.join(leftovers)}"}
+    if hits.get("out"):
+        reason = f"the cell wrote more to /out than bk keeps of its {limits['disk'] >> 20} MiB"
+        return {"status": "failed", "class": "resources", "reason": reason}
     if result["status"] == "passed":
         return {}
     before = f"; {result['reason']}" if result.get("reason") else ""

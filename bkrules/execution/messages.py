@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import fcntl
 import json
 import os
 import socket
@@ -27,9 +28,10 @@ def send(channel: socket.socket, message: Mapping[str, Any], descriptors: tuple[
     channel.sendmsg([data], rights)
 
 
-def receive(channel: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
+def receive(channel: socket.socket, most: int = 0) -> tuple[dict[str, Any] | None, list[int]]:
     """Return the next message and its descriptors; no message at the end.
 
+    With `most`, the other end may be anybody. A message of more bytes, or one that is none, raises ValueError.
     When the other end closed with messages of ours unread, the kernel reports that before what the other end had sent: once.
     """
     size = socket.CMSG_SPACE(_DESCRIPTORS * array.array("i").itemsize)
@@ -41,8 +43,23 @@ def receive(channel: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
     for level, kind, payload in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             descriptors += array.array("i", payload[: len(payload) // 4 * 4])
-    message = json.loads(data) if data else None
-    if message is not None and _LONG in message:
-        with open(descriptors.pop(), "rb") as file:
-            message = json.loads(os.pread(file.fileno(), message[_LONG], 0))
-    return message, descriptors
+    try:
+        return _read(data, descriptors, most) if data else None, descriptors
+    except (ValueError, TypeError, IndexError, OSError, RecursionError) as error:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise ValueError(f"it is no message: {error}") from error
+
+
+def _read(data: bytes, descriptors: list[int], most: int) -> dict[str, Any]:
+    message = json.loads(data)
+    if _LONG in message:
+        size = message[_LONG]
+        with open(descriptors.pop(), "rb", buffering=0) as file:
+            fcntl.fcntl(file, fcntl.F_GET_SEALS)  # else it is no file in memory, and to read it may have no end
+            if most and size > most:
+                raise ValueError(f"it has {size} bytes")
+            message = json.loads(os.pread(file.fileno(), size, 0))
+    if not isinstance(message, dict):
+        raise TypeError("it has no fields")
+    return message

@@ -49,9 +49,17 @@ def _entries(log: Path) -> Iterator[Entry]:
     for line in _lines(log):
         found = _TIME.match(line)
         if found:
-            time = datetime.fromisoformat(found[1])
-            last = max(last, (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
+            last = max(last, _seconds(found[1]))
         yield last, log.stem, line
+
+
+def _seconds(text: str) -> float:
+    """A time in seconds since the epoch, or 0 for digits that are none: anybody in a cell may write a log."""
+    try:
+        time = datetime.fromisoformat(text)
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def _lines(log: Path) -> Iterable[str]:

@@ -8,7 +8,7 @@ import pytest
 
 from bkrules.execution.janitor import _verdict
 
-LIMITS = {"memory": 512 << 20, "pids": 100}
+LIMITS = {"memory": 512 << 20, "pids": 100, "disk": 8 << 20}
 PASSED = {"status": "passed"}
 FAILED = {"status": "failed", "class": "test", "reason": "assert 1 == 2"}
 STALLED = {"status": "timed out", "class": "timeout", "reason": "it took more than 5 s"}

@@ -13,6 +13,7 @@ from bare_cells import LIMITS, BareCells
 
 from bkrules.execution.out_folder import OutFolder
 
+MOST = 1 << 20
 SMALL = {**LIMITS, "disk": 8 << 20}
 
 
@@ -26,7 +27,7 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture
 def out(source: Path) -> Iterator[OutFolder]:
     descriptor = os.open(source, os.O_RDONLY | os.O_DIRECTORY)
-    yield OutFolder(descriptor, str(source.parent / "target"))
+    yield OutFolder(descriptor, str(source.parent / "target"), MOST)
     os.close(descriptor)
 
 
@@ -119,6 +120,38 @@ def test_a_link_in_bks_own_folder_is_not_written_through(out: OutFolder, source:
     assert (tmp_path / "host").read_text() == "of the host"
 
 
+@pytest.mark.parametrize("how", ["replaced", "cut", "others"])
+def test_logs_that_are_written_anew_have_a_limit(out: OutFolder, source: Path, how: str) -> None:
+    """Each is smaller than /out, and all together would fill the disk of the machine."""
+    for number in range(10):
+        log = source / (f"{number}.log" if how == "others" else "a.log")
+        new = source / "new"
+        (new if how == "replaced" else log).write_bytes(os.urandom(MOST // 2))
+        if how == "replaced":
+            new.rename(log)
+        out.sync()
+        if how == "cut":
+            os.truncate(log, 0)
+            out.sync()
+        elif how == "others":
+            log.unlink()
+    out.finish()
+
+    assert out.is_over
+    assert sum(path.stat().st_size for path in (source.parent / "target").iterdir()) <= 2 * MOST
+
+
+def test_holes_make_no_room_for_more(out: OutFolder, source: Path) -> None:
+    with (source / "a.log").open("wb") as log:
+        for _ in range(10):
+            log.seek(1 << 30, os.SEEK_CUR)
+            log.write(bytes(range(256)) * (MOST // 512))
+            log.flush()
+            out.sync()
+
+    assert out.is_over
+
+
 def test_holes_stay_holes(out: OutFolder, source: Path) -> None:
     with (source / "sparse").open("wb") as file:
         file.write(b"begin")
@@ -209,3 +242,49 @@ def test_a_folder_without_inodes(cells: BareCells) -> None:
 
     assert (result["status"], result["class"]) == ("failed", "resources"), result
     assert "no space left on device" in result["reason"].lower()
+
+
+def test_a_log_that_is_written_anew_for_ever_is_a_lack_of_resources(cells: BareCells) -> None:
+    test = """
+        import os
+        def test_it():
+            for _ in range(10_000):
+                with open("/out/new", "wb") as file:
+                    file.write(os.urandom(4 << 20))
+                os.rename("/out/new", "/out/x.log")
+    """
+    result = cells.run(test, limits=SMALL, timeout=8)
+
+    assert (result["status"], result["class"]) == ("failed", "resources"), result
+    assert sum(path.stat().st_size for path in result["out"].rglob("*")) <= 2 * SMALL["disk"]
+
+
+MOUNTS = """
+import ctypes, os, time
+libc = ctypes.CDLL(None, use_errno=True)
+def mount(source, target, kind, data):
+    assert libc.mount(source, target, kind, 0 if kind else 4096, data) == 0, os.strerror(ctypes.get_errno())
+def seen():
+    "Return once bk has copied logs: it looks at them several times a second."
+    for _ in range(100):
+        time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize("end", ["", "assert False"])
+def test_what_a_test_mounts_in_out_is_not_entered(cells: BareCells, end: str) -> None:
+    """Neither a server of FUSE that never answers, nor a file that bk may read and the cell may not."""
+    test = f"""{MOUNTS}
+def test_it():
+    for name in ("fuse.log", "bound.log"):
+        open("/out/" + name, "w").close()
+    fuse = os.open("/dev/fuse", os.O_RDWR)
+    mount(b"x", b"/out/fuse.log", b"fuse", b"fd=%d,rootmode=100000,user_id=0,group_id=0" % fuse)
+    mount(b"/etc/passwd", b"/out/bound.log", None, None)
+    seen()
+    {end}
+"""
+    result = cells.run(test)
+
+    assert (result["status"], result.get("class")) == (("failed", "test") if end else ("passed", None)), result
+    assert (result["out"] / "bound.log").read_bytes() == b""

@@ -6,6 +6,8 @@ import json
 import os
 from pathlib import Path
 
+import pytest
+
 from bkrules.execution import timeline
 
 LONG = "x" * 200_000
@@ -64,3 +66,11 @@ def test_what_is_no_log_is_not_read(tmp_path: Path) -> None:
 
     assert [path.name for path in timeline.kept(tmp_path / "cell", "*.log")] == ["d.log"]
     assert [line.split()[-1] for line in timeline.lines(tmp_path / "cell")] == ["kept"]
+
+
+@pytest.mark.parametrize(
+    "time", ["2026-99-99T99:99:99Z", "0001-01-01T00:00:00+23", "2026-09-21T:::Z", "9999-12-31T23:59:59.-"]
+)
+def test_digits_that_are_no_time(tmp_path: Path, time: str) -> None:
+    (tmp_path / "a.log").write_text(f'time="{time}" msg\n')
+    assert [line.split()[-1] for line in timeline.lines(tmp_path)] == ["msg"]
