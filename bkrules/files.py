@@ -12,9 +12,12 @@ import os
 from stat import S_ISDIR, S_ISREG
 
 
-def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
-    """Open a regular file for reading; links are followed. Raises OSError: EISDIR for a folder, ENXIO for what else is no file."""
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+def open_regular(path: str | os.PathLike[str], *, follow: bool = True) -> io.BufferedReader:
+    """Open a regular file for reading. `follow` says whether `path` may be a symbolic link.
+
+    Raises OSError: EISDIR for a folder, ELOOP for a link that is not followed, ENXIO for anything else that is no file.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     return os.fdopen(_regular(os.open(path, flags), path), "rb")
 
 

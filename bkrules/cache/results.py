@@ -6,8 +6,6 @@ as declared; a Tree names every file once, in order, by names that a folder can 
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,6 +13,7 @@ from itertools import pairwise
 from bkrules import digest, reapi
 from bkrules.action import DirectoryNode, FileNode, Node, from_message, merkle, to_message
 from bkrules.digest import Digest
+from bkrules.files import open_regular
 
 MOST_RESULT = 4 << 20
 """Bytes of an action result."""
@@ -57,11 +56,8 @@ def files_of(node: Node) -> Iterable[FileNode]:
 
 
 def read_entry(path: str) -> bytes:
-    """Return the bytes of an entry on the disk. Raises ValueError when it is too large or no file, OSError as `open` does."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("it is no file")
+    """Return the bytes of an entry on the disk, up to one more than `read` takes. Raises OSError as `open_regular` does."""
+    with open_regular(path) as file:
         return file.read(MOST_RESULT + 1)
 
 

@@ -9,7 +9,6 @@ import base64
 import json
 import os
 import selectors
-import stat
 import subprocess
 import time
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from bkrules.errors import UsageError
+from bkrules.files import open_regular
 from bkrules.images.protocol import HUB
 
 MOST = 4 << 20
@@ -129,10 +129,7 @@ class _File:
 def _read(path: Path) -> bytes:
     """Return the bytes of the file, none when it is not there. Raises UsageError for what is no file, or too large."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise OSError("it is no file")
+        with open_regular(path) as file:
             data = file.read(MOST + 1)
     except (FileNotFoundError, NotADirectoryError):
         return b""

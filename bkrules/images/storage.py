@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bkrules.cache import atomic
 from bkrules.errors import ActionFailed
+from bkrules.files import open_regular
 from bkrules.images.digests import ImageDigest
 from bkrules.images.documents import MANIFEST_LIMIT, Manifest, closure, read_manifest
 from bkrules.images.layout_source import LayoutSource
@@ -131,9 +132,9 @@ def write_tree(root: Path, images: Mapping[Reference, DirectoryNode], *, link: b
 
 
 def _read(path: str, limit: int) -> bytes | None:
-    """The first bytes of a file, or None when there is no such file. A FIFO is none that anybody writes to."""
+    """Return the first bytes of a regular file, or None when there is no such file."""
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        with open_regular(path) as file:
             return file.read(limit)
     except OSError:
         return None

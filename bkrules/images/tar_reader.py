@@ -16,7 +16,6 @@ import lzma
 import os
 import posixpath
 import re
-import stat
 import tarfile
 import tempfile
 import zlib
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from bkrules.errors import ActionFailed
+from bkrules.files import open_regular
 
 MOST_MEMBERS = 20_000
 LONGEST_NAME = 4096
@@ -162,19 +162,15 @@ def opened(archive: Path, scratch: Path) -> Iterator[TarReader]:
 
 
 def _regular(path: Path) -> IO[bytes]:
-    """Open a file, which must not be a link, nor anything that blocks. Raises ActionFailed."""
+    """Open an archive, which must be a regular file and no link. Raises ActionFailed."""
     try:
-        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+        return open_regular(path, follow=False)
     except FileNotFoundError:
         raise bad("it is missing") from None
     except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.EISDIR):
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
             raise
-        raise bad("it is no file") from None
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise bad("it is no file")
-    return file
+        raise bad("it is no regular file") from None
 
 
 def _decompressed(file: IO[bytes], start: bytes) -> Iterator[bytes] | None:
