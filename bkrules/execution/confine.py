@@ -8,10 +8,8 @@ read-only, but for those of the cell's own network. `SECURITY.md` says what all 
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-import struct
 
 from bkrules.execution import linux
 from bkrules.execution.devices import DEVICES
@@ -60,12 +58,11 @@ WRITABLE = ("proc/sys/net", "proc/sys/user")
 PRISTINE = "opt/bk/pristine"
 """A folder that is covered; below it lies a /proc without covers."""
 
-_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, _PR_CAPBSET_DROP = 22, 2, 24
+_PR_CAPBSET_DROP = 24
 _ALLOW, _ERROR = 0x7FFF0000, 0x00050000
 _LOAD, _IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
 _NUMBER, _ARCHITECTURE = 0, 4
 
-_PROGRAM_LOAD, _PROGRAM_ATTACH, _ALLOW_MULTI = 5, 8, 2
 _CGROUP_DEVICE, _AT_DEVICE, _CHARACTER, _MKNOD = 15, 6, 2, 1
 _TERMINALS = ((5, 1), (5, 2), *((major, None) for major in range(136, 144)))
 # eBPF's operations; r0 has the answer, r1 the context.
@@ -87,18 +84,12 @@ def refuse_calls() -> None:
 
     Needs CAP_SYS_ADMIN, since it must not set "no new privileges", by which a rootless worker's helpers would lose theirs.
     """
-    code = _filter()
-    buffer = ctypes.create_string_buffer(code, len(code))
-    program = struct.pack("HxxxxxxQ", len(code) // 8, ctypes.addressof(buffer))
-    linux.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, program)
+    linux.install_filter(_filter())
 
 
 def _filter() -> bytes:
     """The filter in the kernel's classic BPF: a block for each ABI of the machine."""
-
-    def step(operation: int, value: int, yes: int = 0, no: int = 0) -> bytes:
-        return struct.pack("HBBI", operation, yes, no, value)
-
+    step = linux.filter_step
     machine = os.uname().machine
     code = step(_LOAD, _ARCHITECTURE)
     for name, architecture in _ABIS[machine].items():
@@ -135,25 +126,16 @@ def cover(root: str) -> None:
 
 def limit_devices(cgroup: str) -> None:
     """Refuse the processes of a cgroup to open any device but the harmless ones. Raises OSError where the kernel cannot."""
-    code = _device_program()
-    buffer, license_ = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b"Apache-2.0")
-    head = (_CGROUP_DEVICE, len(code) // 8, ctypes.addressof(buffer), ctypes.addressof(license_), 0, 0, 0, 0, 0)
-    load = struct.pack("=IIQQIIQII16sII", *head, b"bk_devices", 0, _AT_DEVICE)
-    program = linux.bpf(_PROGRAM_LOAD, load)
     folder = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        linux.bpf(_PROGRAM_ATTACH, struct.pack("=IIII", folder, program, _AT_DEVICE, _ALLOW_MULTI))
+        linux.attach_program(folder, _device_program(), _CGROUP_DEVICE, _AT_DEVICE, b"bk_devices")
     finally:
         os.close(folder)
-        os.close(program)
 
 
 def _device_program() -> bytes:
     """Allow to make any node, and to open the character devices that a cell has."""
-
-    def step(operation: int, target: int = 0, source: int = 0, offset: int = 0, value: int = 0) -> bytes:
-        return struct.pack("=BBhi", operation, source << 4 | target, offset, value)
-
+    step = linux.program_step
     allow = [step(_SET, 0, value=1), step(_END)]
     steps = [
         step(_WORD, 2, 1, 0),

@@ -30,8 +30,8 @@ _KEY = struct.Struct("=Q16s16sII")
 _GROUP, _NAME, _ADDRESS, _PORT, _PROTOCOL = 0, 8, 24, 40, 44
 
 # linux/bpf.h: commands, kinds, helper functions, and offsets in struct bpf_sock_addr.
-_MAP_CREATE, _MAP_NEXT_KEY, _PROGRAM_LOAD, _PROGRAM_ATTACH = 0, 4, 5, 8
-_LRU_HASH, _CGROUP_SOCK_ADDR, _ALLOW_MULTI = 9, 18, 2
+_MAP_CREATE, _MAP_NEXT_KEY = 0, 4
+_LRU_HASH, _CGROUP_SOCK_ADDR = 9, 18
 _UPDATE_ELEMENT, _CURRENT_COMM, _CURRENT_CGROUP = 2, 16, 80
 _USER_IP4, _USER_IP6, _USER_PORT, _USER_PROTOCOL = 4, 8, 24, 36
 # Attach point: how many words the address has. They are connect4, connect6, sendmsg4, sendmsg6.
@@ -63,9 +63,7 @@ class Watch:
         folder = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
         try:
             for point, words in _POINTS.items():
-                program = _load(_program(self._map, words), point)
-                linux.bpf(_PROGRAM_ATTACH, struct.pack("=IIII", folder, program, point, _ALLOW_MULTI))
-                os.close(program)
+                linux.attach_program(folder, _program(self._map, words), _CGROUP_SOCK_ADDR, point, b"bk_egress")
         finally:
             os.close(folder)
 
@@ -106,39 +104,30 @@ def _address(data: bytes) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return ip.ipv4_mapped or ip
 
 
-def _step(operation: int, target: int = 0, source: int = 0, offset: int = 0, value: int = 0) -> bytes:
-    return struct.pack("=BBhi", operation, source << 4 | target, offset, value)
-
-
 def _program(table: int, words: int) -> bytes:
     """Put (cgroup, name, address, port, protocol) of this call into the map `table`, and allow it to go on."""
+    step = linux.program_step
     key = -_KEY.size
     value = key - 8
-    steps = [_step(_COPY, _CONTEXT, 1)]
+    steps = [step(_COPY, _CONTEXT, 1)]
     record = []
     if words == 1:
-        record += [_step(_STORE_VALUE, _FRAME, 0, key + _ADDRESS + 4 * word, -(word == 3)) for word in (1, 2, 3)]
+        record += [step(_STORE_VALUE, _FRAME, 0, key + _ADDRESS + 4 * word, -(word == 3)) for word in (1, 2, 3)]
     first = _USER_IP4 if words == 1 else _USER_IP6
     fields = [(first + 4 * word, _ADDRESS + 4 * word) for word in range(words)]
     for offset, place in [*fields, (_USER_PORT, _PORT), (_USER_PROTOCOL, _PROTOCOL)]:
-        record += [_step(_LOAD, 1, _CONTEXT, offset), _step(_STORE, _FRAME, 1, key + place)]
-    record += [_step(_CALL, value=_CURRENT_CGROUP), _step(_STORE_LONG, _FRAME, 0, key + _GROUP)]
-    record += [_step(_COPY, 1, _FRAME), _step(_ADD, 1, value=key + _NAME), _step(_SET, 2, value=16)]
-    record += [_step(_CALL, value=_CURRENT_COMM)]
-    record += [_step(_SET, 1, value=1), _step(_STORE_LONG, _FRAME, 1, value)]
-    record += [_step(_LOAD_MAP, 1, 1, value=table), _step(0)]
-    record += [_step(_COPY, 2, _FRAME), _step(_ADD, 2, value=key), _step(_COPY, 3, _FRAME), _step(_ADD, 3, value=value)]
-    record += [_step(_SET, 4), _step(_CALL, value=_UPDATE_ELEMENT)]
+        record += [step(_LOAD, 1, _CONTEXT, offset), step(_STORE, _FRAME, 1, key + place)]
+    record += [step(_CALL, value=_CURRENT_CGROUP), step(_STORE_LONG, _FRAME, 0, key + _GROUP)]
+    record += [step(_COPY, 1, _FRAME), step(_ADD, 1, value=key + _NAME), step(_SET, 2, value=16)]
+    record += [step(_CALL, value=_CURRENT_COMM)]
+    record += [step(_SET, 1, value=1), step(_STORE_LONG, _FRAME, 1, value)]
+    record += [step(_LOAD_MAP, 1, 1, value=table), step(0)]
+    record += [step(_COPY, 2, _FRAME), step(_ADD, 2, value=key), step(_COPY, 3, _FRAME), step(_ADD, 3, value=value)]
+    record += [step(_SET, 4), step(_CALL, value=_UPDATE_ELEMENT)]
     if words == 1:  # 127.0.0.0/8, the mirror above all, is not worth a record
-        steps += [_step(_LOAD, 1, _CONTEXT, _USER_IP4), _step(_AND, 1, value=0xFF)]
-        steps += [_step(_SKIP_IF_EQUAL, 1, 0, len(record), 127)]
-    return b"".join([*steps, *record, _step(_SET, 0, value=1), _step(_EXIT)])
-
-
-def _load(program: bytes, point: int) -> int:
-    code, license_ = ctypes.create_string_buffer(program, len(program)), ctypes.create_string_buffer(b"Apache-2.0")
-    head = (_CGROUP_SOCK_ADDR, len(program) // 8, ctypes.addressof(code), ctypes.addressof(license_), 0, 0, 0, 0, 0)
-    return linux.bpf(_PROGRAM_LOAD, struct.pack("=IIQQIIQII16sII", *head, b"bk_egress", 0, point))
+        steps += [step(_LOAD, 1, _CONTEXT, _USER_IP4), step(_AND, 1, value=0xFF)]
+        steps += [step(_SKIP_IF_EQUAL, 1, 0, len(record), 127)]
+    return b"".join([*steps, *record, step(_SET, 0, value=1), step(_EXIT)])
 
 
 class NameServer:

@@ -25,9 +25,10 @@ _SYS_CLONE3 = 435
 _JOIN_SESSION_KEYRING = 1
 _SYS_OPENAT2 = 437
 _SYS_MOUNT_SETATTR = 442
-_SYS_CAPGET, _SYS_CAPSET, _SYS_KEYCTL = {"x86_64": (125, 126, 250), "aarch64": (90, 91, 219)}[os.uname().machine]
+_SYS_KEYCTL = {"x86_64": 250, "aarch64": 219}[os.uname().machine]
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 24, 38, 47, 4
+_PROGRAM_LOAD, _PROGRAM_ATTACH, _ALLOW_MULTI = 5, 8, 2
 _PR_SET_SECCOMP, _SECCOMP_FILTER, _SECCOMP_ERRNO, _SECCOMP_ALLOW = 22, 2, 0x50000, 0x7FFF0000
 _CAPABILITIES = 64
 _CAPABILITY_VERSION = 0x20080522
@@ -107,12 +108,8 @@ def give_up_privileges() -> None:
     for capability in range(_CAPABILITIES):
         if _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
             break  # the kernel knows no more of them
-    header = struct.pack("Ii", _CAPABILITY_VERSION, 0)
-    sets = ctypes.create_string_buffer(24)
-    _check(_libc.syscall(_SYS_CAPGET, header, sets), "capget")
-    effective, permitted, _, more_effective, more_permitted, _ = struct.unpack("6I", sets.raw)
-    kept = struct.pack("6I", effective, permitted, 0, more_effective, more_permitted, 0)
-    _check(_libc.syscall(_SYS_CAPSET, header, kept), "capset")
+    effective, permitted, _ = capabilities()
+    set_capabilities(effective, permitted, 0)
     _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
     _libc.syscall(_SYS_KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING, None)
@@ -140,9 +137,18 @@ def refuse_user_namespaces() -> None:
         (end, 0, 0, _SECCOMP_ALLOW),
         (end, 0, 0, _SECCOMP_ERRNO | errno.EPERM),
     ]
-    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in program))
-    filter_ = struct.pack("HxxxxxxP", len(program), ctypes.addressof(code))
-    _check(_libc.prctl(_PR_SET_SECCOMP, _SECCOMP_FILTER, filter_, 0, 0), "seccomp")
+    install_filter(b"".join(filter_step(operation, value, yes, no) for operation, yes, no, value in program))
+
+
+def filter_step(operation: int, value: int, yes: int = 0, no: int = 0) -> bytes:
+    """Return an instruction of classic BPF, whose jumps skip `yes` or `no` instructions."""
+    return struct.pack("HBBI", operation, yes, no, value)
+
+
+def install_filter(code: bytes) -> None:
+    """Install a seccomp filter of such instructions for this process and all that it starts. Raises OSError."""
+    buffer = ctypes.create_string_buffer(code, len(code))
+    prctl(_PR_SET_SECCOMP, _SECCOMP_FILTER, struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(buffer)))
 
 
 def map_all_ids(pid: int) -> None:
@@ -272,6 +278,25 @@ def bpf(command: int, attributes: bytes) -> int:
     """bpf(2)."""
     buffer = ctypes.create_string_buffer(attributes, len(attributes))
     return _check(_libc.syscall(_SYS_BPF, command, buffer, len(attributes)), "bpf")
+
+
+def program_step(operation: int, target: int = 0, source: int = 0, offset: int = 0, value: int = 0) -> bytes:
+    """Return an instruction of eBPF; `target` and `source` are registers."""
+    return struct.pack("=BBhi", operation, source << 4 | target, offset, value)
+
+
+def attach_program(cgroup: int, code: bytes, kind: int, point: int, name: bytes) -> None:
+    """Load an eBPF program and attach it to the cgroup of a folder descriptor. `kind` and `point` are those of linux/bpf.h.
+
+    Raises OSError where the kernel has no eBPF for cgroups or does not allow it.
+    """
+    buffer, license_ = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b"Apache-2.0")
+    head = (kind, len(code) // 8, ctypes.addressof(buffer), ctypes.addressof(license_), 0, 0, 0, 0, 0)
+    program = bpf(_PROGRAM_LOAD, struct.pack("=IIQQIIQII16sII", *head, name, 0, point))
+    try:
+        bpf(_PROGRAM_ATTACH, struct.pack("=IIII", cgroup, program, point, _ALLOW_MULTI))
+    finally:
+        os.close(program)
 
 
 @contextmanager
