@@ -42,6 +42,7 @@ class EarlyActions:
         from bkrules.cache.file_digests import FileDigests
         from bkrules.cache.maintenance import in_use
         from bkrules.execution.executor import Executor
+        from bkrules.options import default_cache
 
         cache = disk_cache or default_cache()
         workshops: list[Workshop] = []
@@ -87,12 +88,6 @@ def _run(executor: Executor, actions: Sequence[Action]) -> list[Result]:
     finally:
         executor.stopped.set()
         threads.shutdown(wait=False, cancel_futures=True)
-
-
-def default_cache() -> str:
-    """The disk cache of a command line that names none."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.abspath(os.path.join(home, "bk"))
 
 
 def _outputs(result: Result | None) -> Mapping[str, Node]:

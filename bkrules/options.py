@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -27,3 +28,19 @@ class Options:
     cache_test_results: str = "auto"
     test_attempts: int | None = None
     test_output: str = "errors"
+
+
+def default_cache() -> str:
+    """Return the folder of the disk cache when no option names it, by the XDG specification; relative paths are ignored."""
+    caches = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(caches):
+        return f"{caches}/bk"
+    home = os.environ.get("HOME", "")
+    if not os.path.isabs(home):
+        import pwd
+
+        try:
+            home = pwd.getpwuid(os.getuid()).pw_dir
+        except KeyError:  # a user of a container whom no file names
+            home = f"/var/tmp/bk-{os.getuid()}"
+    return f"{home}/.cache/bk"

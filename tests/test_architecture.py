@@ -63,7 +63,7 @@ MAY_IMPORT = {
     "selection": {"action", "errors", "label"},
     "wishes": {"errors", "label", "loading", "observed", "plugin", "rule", "rules"},
     "report": {"selection", "why", *VALUES, "cache", "execution"},
-    "early_actions": {"action", "cache", "errors", "execution", "machine", "plugin"},
+    "early_actions": {"action", "cache", "errors", "execution", "machine", "options", "plugin"},
     "analyzed": {
         "early_actions",
         *VALUES,

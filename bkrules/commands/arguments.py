@@ -13,7 +13,7 @@ from bkrules.cache.remote_options import RemoteOptions
 from bkrules.errors import BkError, UsageError
 from bkrules.kernel import KEYS, SERIES
 from bkrules.observed import doubt
-from bkrules.options import TEST_OUTPUTS, Options
+from bkrules.options import TEST_OUTPUTS, Options, default_cache
 from bkrules.resources import pool_size, timeouts
 
 Value = TypeVar("Value")
@@ -77,7 +77,7 @@ def add_cache(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--disk_cache",
         "--disk-cache",
-        default=_cache_home(),
+        default=default_cache(),
         type=_utf8,
         metavar="DIR",
         help="where results are kept (default: %(default)s)",
@@ -91,22 +91,6 @@ def _utf8(path: str) -> str:
     except UnicodeEncodeError:
         raise argparse.ArgumentTypeError(f"the path is not UTF-8: {path!a}") from None
     return path
-
-
-def _cache_home() -> str:
-    """The folder of the disk cache, as the XDG specification has it. A relative place would be another one in each folder."""
-    caches = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(caches):
-        return f"{caches}/bk"
-    home = os.environ.get("HOME", "")
-    if not os.path.isabs(home):
-        import pwd
-
-        try:
-            home = pwd.getpwuid(os.getuid()).pw_dir
-        except KeyError:  # a user of a container whom no file names
-            home = f"/var/tmp/bk-{os.getuid()}"
-    return f"{home}/.cache/bk"
 
 
 def add_execution(parser: argparse.ArgumentParser) -> None:
