@@ -17,7 +17,7 @@ from bkrules.errors import ActionFailed
 from bkrules.execution import outputs
 from bkrules.execution.processes import CommandSandbox, Ended
 from bkrules.execution.result import RESOURCES, Outcome
-from bkrules.execution.runner import Workshop, limit_text, network_environment
+from bkrules.execution.runner import Workshop, limit_met, limit_text, network_environment
 from bkrules.machine import SEARCH_PATH
 from bkrules.resources import Limits
 from bkrules.rules.go import WHEEL
@@ -128,7 +128,7 @@ def _run(
         over = ""
     else:
         ended = workshop.processes.run_in_sandbox(command, str(folder), environment, str(log), sandbox)
-        over = limit_text(sandbox.limits, ended, log)
+        over = limit_text(sandbox.limits, limit_met(ended, log))
     if ended.code or over:
         raise ActionFailed(
             RESOURCES if over else "command-failed",

@@ -14,7 +14,7 @@ from bkrules.execution import outputs
 from bkrules.execution.outputs import BadOutput
 from bkrules.execution.processes import CommandSandbox, Ended
 from bkrules.execution.result import RESOURCES, Outcome
-from bkrules.execution.runner import Workshop, limit_text
+from bkrules.execution.runner import Workshop, limit_met, limit_text
 from bkrules.rules.genrule import OUT
 
 _WORK = "/work"
@@ -27,9 +27,12 @@ def run_genrule(action: Action, inputs: Mapping[str, Node], workshop: Workshop) 
     log = folder / "log"
     ended = _run(action, inputs, workshop, folder, log)
     try:
-        problem, reason = _problem(action, ended, log)
+        if limit := limit_met(ended, log):
+            remedy = "let it print less" if limit == "output" else f"give it more with the attribute {limit!r}"
+            raise _failed(action, workshop, log, limit_text(action.limits, limit), RESOURCES, remedy)
+        problem, reason = _problem(action, ended)
         if problem:
-            raise _failed(action, inputs, workshop, log, problem, reason)
+            raise _failed(action, workshop, log, problem, reason, _seen_by(inputs))
     except BaseException:
         if ended.out is not None:
             os.close(ended.out)
@@ -68,10 +71,8 @@ def _readable(path: str, folder: Path) -> str:
     return str(copy)
 
 
-def _problem(action: Action, ended: Ended, log: Path) -> tuple[str, str]:
-    """What is wrong with a run, and the reason of the error; mostly nothing."""
-    if over := limit_text(action.limits, ended, log):
-        return over, RESOURCES
+def _problem(action: Action, ended: Ended) -> tuple[str, str]:
+    """Return how a run failed, and the reason of the error; two empty texts when it did not."""
     if ended.code:
         return f"failed with exit status {ended.code}", "command-failed"
     assert ended.out is not None
@@ -85,17 +86,16 @@ def _problem(action: Action, ended: Ended, log: Path) -> tuple[str, str]:
     return "", ""
 
 
-def _failed(
-    action: Action, inputs: Mapping[str, Node], workshop: Workshop, log: Path, problem: str, reason: str
-) -> ActionFailed:
+def _failed(action: Action, workshop: Workshop, log: Path, problem: str, reason: str, remedy: str) -> ActionFailed:
+    """Keep the command's output, and return the error, whose hint begins with `remedy`."""
     kept = workshop.log(action)
     text = outputs.tail(log)
     outputs.replace(kept.parent, kept.name, text.encode())
-    hint = f"its output is in {kept}"
-    if reason == RESOURCES:
-        hint = f"give it more with the attributes 'memory', 'pids', 'disk' and 'timeout'\n{hint}"
-    else:
-        seen = [path for path in inputs if not path.startswith("host/")]
-        names = ", ".join(seen[:_SEEN]) + (f" and {len(seen) - _SEEN} more" if len(seen) > _SEEN else "")
-        hint = f"it sees nothing but: {names or 'an empty folder'}\n{hint}"
+    hint = f"{remedy}\nits output is in {kept}"
     return ActionFailed(reason, f"{action.label}: the command {problem}", hint=hint, log=text)
+
+
+def _seen_by(inputs: Mapping[str, Node]) -> str:
+    seen = [path for path in inputs if not path.startswith("host/")]
+    names = ", ".join(seen[:_SEEN]) + (f" and {len(seen) - _SEEN} more" if len(seen) > _SEEN else "")
+    return f"it sees nothing but: {names or 'an empty folder'}"

@@ -105,16 +105,20 @@ def network_environment() -> dict[str, str]:
     return found
 
 
-def limit_text(limits: Limits, ended: Ended, log: Path) -> str:
-    """Which limit a command has met, as the end of a sentence about it; empty when it met none."""
-    disk = f"filled its disk of {limits.disk} MiB"
+def limit_met(ended: Ended, log: Path) -> str:
+    """Return the limit that ended a command: `timeout`, `output`, `memory`, `pids` or `disk`; empty when it met none."""
+    if ended.over or not ended.code:
+        return ended.over
+    return "disk" if os.strerror(errno.ENOSPC) in outputs.tail(log, _LAST_WORDS) else ""
+
+
+def limit_text(limits: Limits, name: str) -> str:
+    """Return what a command that met this limit did, as the end of a sentence about it; empty for no limit."""
     texts = {
         "timeout": f"took more than {limits.timeout} s",
         "output": f"printed more than {MOST_OUTPUT >> 20} MiB",
         "memory": f"met its limit of {limits.memory} MiB of memory",
         "pids": f"met its limit of {limits.pids} processes",
-        "disk": disk,
+        "disk": f"filled its disk of {limits.disk} MiB",
     }
-    if ended.over or not ended.code:
-        return texts.get(ended.over, "")
-    return disk if os.strerror(errno.ENOSPC) in outputs.tail(log, _LAST_WORDS) else ""
+    return texts[name] if name else ""
