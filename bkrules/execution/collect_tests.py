@@ -17,7 +17,7 @@ from bkrules.execution.command import MOST_OUTPUT
 from bkrules.execution.missing_files import hint_of
 from bkrules.execution.processes import CommandSandbox
 from bkrules.execution.result import Outcome
-from bkrules.execution.runner import Workshop, limit_text
+from bkrules.execution.runner import Workshop, limit_met, limit_text
 from bkrules.execution.sandbox import interpreter_links, outermost
 from bkrules.testing.collection import PATIENCE, last_line, place_in
 
@@ -56,7 +56,7 @@ def collect_tests(action: Action, inputs: Mapping[str, Node], workshop: Workshop
     ended = workshop.processes.run_in_sandbox(command, "/src", dict(action.environment), str(log), sandbox)
     made = f"/proc/self/fd/{ended.out}"
     if ended.code:
-        over = limit_text(action.limits, ended, log)
+        over = limit_text(action.limits, limit_met(ended, log))
         document = outputs.read(made, _TESTS, MOST_OUTPUT) if ended.out is not None and not over else None
         if ended.out is not None:
             os.close(ended.out)
@@ -93,7 +93,7 @@ def _failure(action: Action, workshop: Workshop, how: str, document: bytes | Non
         "collection-failed",
         f"pytest cannot collect {module}: {what}",
         where=where or f"{module}:1",
-        hint=hint_of(missing, module, workshop.out.parent),
+        hint=hint_of(missing, module, workshop.out.parent, dict(action.inputs)),
         log=log,
     )
 

@@ -6,19 +6,27 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+SOURCES = "src/"
+"""How the names of those inputs begin that are files of the workspace."""
+
 _ROOT = "/src"
 
 
-def hint_of(missing: Iterable[str], module: str, root: Path) -> str:
-    """What to do about modules and files that were not found, by their names; empty when none of them is in the workspace.
+def hint_of(missing: Iterable[str], module: str, root: Path, inputs: Iterable[str]) -> str:
+    """Return what to do about modules and files that a test did not find; empty when none of them is in the workspace.
 
-    `module` is the path of the file of tests in the workspace at `root`.
+    `module` is the path of the file of tests in the workspace at `root`, and `inputs` names the inputs of the action that ran it.
     """
     found = dict.fromkeys(path for name in missing for path in _paths(name, module) if _is_file(root, path))
-    if not found:
-        return ""
-    names = " and ".join(found)
-    return f"{names} {'is' if len(found) == 1 else 'are'} in the workspace and not in the cell: name it in the attribute 'data'"
+    seen = {path.removeprefix(SOURCES) for path in inputs if path.startswith(SOURCES)}
+    if absent := [path for path in found if path not in seen]:
+        what = f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} in the workspace and not in the cell"
+        return f"{what}: name {'it' if len(absent) == 1 else 'them'} in the attribute 'data'"
+    for path in found:
+        if path.endswith(".py"):
+            name = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+            return f"{path} is in the cell, but its folder is not on Python's path: import {name}, or set 'pythonpath' for pytest"
+    return ""
 
 
 def _paths(name: str, module: str) -> Iterable[str]:

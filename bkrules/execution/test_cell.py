@@ -98,7 +98,7 @@ def _with_hint(result: dict[str, Any], action: Action, workshop: Workshop) -> di
     if result["status"] != "failed" or not isinstance(missing, list):
         return result
     names = [one for one in missing if isinstance(one, str)]
-    hint = hint_of(names, action.parameters["module"], workshop.out.parent) if names else ""
+    hint = hint_of(names, action.parameters["module"], workshop.out.parent, dict(action.inputs)) if names else ""
     return {**result, "reason": f"{result['reason']}; {hint}"} if hint else result
 
 

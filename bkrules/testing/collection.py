@@ -17,6 +17,7 @@ PATIENCE = 60
 """Seconds that the import and the collection of one module may take."""
 UNUSED = ("cacheprovider", "junitxml", "pastebin", "setuponly", "setupplan", "stepwise")
 _DOCTEST = "doctest"
+_NOT_IN_MODULE = re.compile(r"cannot import name '(\w+)'")
 _INNERMOST_FIRST = "(most recent call first)"
 _PLACE = re.compile(
     r"^(?:E\s+|\s+)?(?:File \"(?P<file>[^\"\n]+)\", line (?P<at>\d+)|(?P<path>[^\s:\"]+\.py):(?P<line>\d+)(?=:|$))",
@@ -84,8 +85,10 @@ class Faults:
         while error is not None and id(error) not in seen:
             seen.add(id(error))
             if isinstance(error, ImportError) and error.name:
-                more = getattr(error, "name_from", None)
-                self.missing += [error.name, *([f"{error.name}.{more}"] if more else [])]
+                if isinstance(error, ModuleNotFoundError):
+                    self.missing.append(error.name)
+                elif found := _NOT_IN_MODULE.match(error.msg):  # the module is there, and the name may be a submodule
+                    self.missing.append(f"{error.name}.{found[1]}")
             elif isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
                 self.missing.append(error.filename)
             error = error.__cause__ or getattr(error, "cause", None) or error.__context__
