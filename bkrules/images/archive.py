@@ -79,10 +79,10 @@ def _from_docker(tar: TarReader, folder: Path) -> None:
 
 
 def _layers(tar: TarReader, names: Sequence[str], folder: Path) -> list[dict[str, Any]]:
-    """Keep layers; their descriptors. A file with several names is read once."""
+    """Keep layers; their descriptors. A file with several names is read once, and once more for each name that is a digest."""
     found: dict[int, dict[str, Any]] = {}
-    for name in names:
-        if tar.place(name) not in found or name.startswith("blobs/"):
+    for name in dict.fromkeys(names):
+        if tar.place(name) not in found or _is_digest(name):
             found[tar.place(name)] = _described(tar, name, "", folder)
     return [found[tar.place(name)] for name in names]
 
@@ -93,12 +93,17 @@ def _described(tar: TarReader, name: str, media_type: str, folder: Path) -> dict
     for piece in tar.pieces(name):
         found.update(piece)
     digest = ImageDigest.of_hash(found.hexdigest())
-    named = _NAMED.fullmatch(name) if media_type or name.startswith("blobs/") else None
+    named = _NAMED.fullmatch(name) if media_type or _is_digest(name) else None
     if named and named[1] != digest.hash:
         raise bad(f"{name!r} has the digest {digest}")
     size = tar.size(name)
     _keep(tar.pieces(name), folder, digest, size)
     return {"mediaType": media_type or _layer_type(tar.start(name, len(XZ)), name), "digest": digest, "size": size}
+
+
+def _is_digest(name: str) -> bool:
+    """Whether a layer has the name of a blob, which is its digest."""
+    return name.startswith("blobs/") and _NAMED.fullmatch(name) is not None
 
 
 def _layer_type(start: bytes, name: str) -> str:

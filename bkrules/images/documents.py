@@ -10,6 +10,7 @@ https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -134,7 +135,7 @@ def read_json(data: bytes, where: str) -> Any:
         raise bad(where, f"it is larger than {MANIFEST_LIMIT} bytes")
     try:
         text = data.decode()
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite)
     except RecursionError:
         raise bad(where, "it is nested too deeply") from None
     except ValueError as error:
@@ -153,6 +154,12 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(text: str) -> Any:
     raise ValueError(f"{text} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    """A number that can be written again as one of JSON."""
+    found = float(text)
+    return found if math.isfinite(found) else _no_number(text)
 
 
 class _Object:

@@ -6,6 +6,7 @@ import io
 import json
 import lzma
 import os
+import posixpath
 import subprocess
 import sys
 import tarfile
@@ -25,6 +26,7 @@ from bkrules.images.documents import INDEXES, MANIFEST_LIMIT
 
 Member = tuple[str, bytes] | tarfile.TarInfo
 TAR = layout.layer({"a": layout.Entry(b"1")})
+HARD = tarfile.LNKTYPE
 BUDGET = 120 << 20  # bytes of memory, Python's own among them
 
 
@@ -156,17 +158,28 @@ def test_links_lead_to_members(unpack: Callable[[bytes], Path], where: tarfile.T
     assert layout.read_manifest(unpack(tar([manifest, image, where, ("b/layer.tar", layer)]))).blobs
 
 
-def test_a_file_that_is_many_layers_is_read_once(unpack: Callable[[bytes], Path]) -> None:
-    names = [f"l{number}" for number in range(2000)]
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"l{number}" for number in range(2000)],
+        [f"blobs/l{number}" for number in range(2000)],
+        ["l"] * 2000,
+        [f"blobs/sha256/{name_of(TAR)[7:]}"] * 2000,
+        [f"./blobs/{'./' * (number % 50)}sha256/{name_of(TAR)[7:]}" for number in range(2000)],
+    ],
+    ids=["names", "names like blobs", "one name", "a digest", "a digest in many ways"],
+)
+def test_a_file_that_is_many_layers_is_read_once(unpack: Callable[[bytes], Path], names: list[str]) -> None:
     members = [("c.json", config(*[TAR] * len(names))), ("a/layer.tar", TAR)]
     listed = [{"Config": "c.json", "Layers": names}]
-    data = tar([("manifest.json", encoded(listed)), *members, *(link(name, "a/layer.tar") for name in names)])
+    links = dict.fromkeys(map(posixpath.normpath, names))
+    data = tar([("manifest.json", encoded(listed)), *members, *(link(name, "a/layer.tar", HARD) for name in links)])
     read = 0
     pieces = tar_reader.TarReader.pieces
 
     def counted(reader: tar_reader.TarReader, name: str) -> Iterator[bytes]:
         nonlocal read
-        read += name.startswith("l")
+        read += name in links
         return pieces(reader, name)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -44,6 +44,8 @@ def refused(document: object, said: str) -> None:
         (b'{"a": 1', "it is no JSON"),
         (b"{} {}", "it is no JSON"),
         (b'{"schemaVersion": NaN}', "NaN is no number of JSON"),
+        (b'{"x": [1e999]}', "1e999 is no number of JSON"),
+        (b'{"x": -1E+400}', "is no number of JSON"),
         (b'{"schemaVersion": ' + b"9" * 5000 + b"}", "it is no JSON"),
         (b"[" * 1_000_000, "nested too deeply"),
         (b'{"a":' * 500_000, "nested too deeply"),
