@@ -15,6 +15,7 @@ from bkrules.action import Action, Node
 from bkrules.errors import ActionFailed
 from bkrules.execution.result import Outcome
 from bkrules.execution.runner import Workshop
+from bkrules.files import open_regular
 
 _MOST = 64 << 30  # bytes of a file
 _FIRST_WAIT = 0.2
@@ -51,7 +52,8 @@ def fetch_file(action: Action, _inputs: Mapping[str, Node], workshop: Workshop) 
 def _fetch(url: str, place: Path) -> None:
     parts = urlsplit(url)
     if parts.scheme == "file":
-        shutil.copyfile(url2pathname(parts.path), place)
+        with open_regular(url2pathname(parts.path)) as source, place.open("wb") as file:
+            shutil.copyfileobj(source, file)
         return
     from bkrules.images.protocol import authorities
     from bkrules.web.client import HttpClient

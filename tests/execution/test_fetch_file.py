@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -77,6 +78,13 @@ def test_a_file_of_this_machine(space: Space, web: Web, tmp_path: Path) -> None:
     space.write("WORKSPACE.py", rule(web, place, more='downloaded_file_path = "f"'))
     assert space.bk("build", "//:file").returncode == 0
     assert (space.root / "bk-out/file/f").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/proc/self/fd", "{fifo}"])
+def test_what_is_no_file_of_this_machine_is_not_read(tmp_path: Path, path: str) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(OSError, match=r"regular file|Is a directory"):
+        _fetch(f"file://{path.replace('{fifo}', str(tmp_path / 'fifo'))}", tmp_path / "found")
 
 
 def test_what_no_place_has_is_said_of_each(space: Space, web: Web) -> None:
