@@ -91,6 +91,7 @@ _REMEDIES = {
     **dict.fromkeys(
         (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.ENXIO), _IN_THE_WAY
     ),
+    errno.EFBIG: "allow larger files:  ulimit -f unlimited",
     errno.ENAMETOOLONG: "choose shorter names, or a place nearer to the root of the disk",
     errno.EMFILE: "allow more open files:  ulimit -n 4096",
     errno.ENFILE: "allow more open files:  sysctl fs.file-max",

@@ -42,7 +42,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
     return read_regular(path).decode(errors="replace")
 
 
-def read_regular(path: str | os.PathLike[str]) -> bytes:
-    """The bytes of a regular file. Raises OSError as `open_regular` does."""
+def read_regular(path: str | os.PathLike[str], most: int = -1) -> bytes:
+    """The bytes of a regular file, the first `most` of them when that is given. Raises OSError as `open_regular` does."""
     with open_regular(path) as file:
-        return file.read()
+        return file.read(most)

@@ -17,6 +17,26 @@ from bkrules.analysis.literal_imports import literal_imports
 from bkrules.analysis.provable import parsed
 from bkrules.analysis.test_marks import nodes, only_sets
 
+LOOKS_AROUND = frozenset(
+    {
+        *("dir", "vars", "getattr", "attrgetter", "methodcaller", "getmembers", "eval", "exec", "__dict__", "__code__"),
+        *("modules", "import_module", "__import__", "inspect", "gc", "module", "cls", "getparent", "session"),
+        *(
+            "ast",
+            "tokenize",
+            "linecache",
+            "traceback",
+            "lineno",
+            "f_lineno",
+            "tb_lineno",
+            "co_firstlineno",
+            "_getframe",
+        ),
+    }
+)
+"""Words of code that may look at a module as a whole: at what it defines, at its text, at its lines."""
+_LOOKS_AT_ITS_OWN = LOOKS_AROUND | {"globals", "locals", "__file__"}
+
 
 def choices(axes: Mapping[str, Iterable[str]]) -> list[tuple[tuple[str, str], ...]]:
     """Every combination of the axes, each as pairs of axis and choice, in a stable order."""
@@ -26,8 +46,20 @@ def choices(axes: Mapping[str, Iterable[str]]) -> list[tuple[tuple[str, str], ..
     ]
 
 
+def looks_at_its_own(source: str) -> bool:
+    """Whether code of a module may look at the module's own definitions, text or lines."""
+    return not _LOOKS_AT_ITS_OWN.isdisjoint(_words([parsed(source)]))
+
+
+def looks_around(source: str) -> bool:
+    """Whether code of a module may look at the definitions, the text or the lines of one that uses it."""
+    return not LOOKS_AROUND.isdisjoint(_words([parsed(source)]))
+
+
 def only_test(source: str, keep: str, sets: Sequence[int] = ()) -> str:
     """The module with the body of every other test function taken out, its lines kept in place.
+
+    It is left as it is when the test, or what the module does for it, may look at the module as it is written.
 
     With `sets`, the test keeps of each `parametrize` only the set of that number.
 
@@ -42,6 +74,8 @@ def only_test(source: str, keep: str, sets: Sequence[int] = ()) -> str:
     while called := [key for key, node in others.items() if node.name in used]:
         for key in called:
             used |= _words([others.pop(key)])
+    if used & _LOOKS_AT_ITS_OWN:
+        return source
     # As Python counts lines: str.splitlines would also split at form feeds and the like.
     lines = re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+", source)
     for node in others.values():
@@ -57,10 +91,13 @@ def only_test(source: str, keep: str, sets: Sequence[int] = ()) -> str:
 
 
 def meaning(source: str) -> str:
-    """The source without what cannot change a result: comments, blank lines, layout."""
+    """The source without what cannot change a result unless somebody looks at it: comments, blank lines, layout."""
     try:
         return ast.unparse(parsed(source))
-    except RecursionError:  # a sum of a thousand terms: then layout counts
+    except (
+        RecursionError,
+        ValueError,
+    ):  # a sum of a thousand terms, a number of thousands of digits: then layout counts
         return source
 
 
@@ -78,6 +115,10 @@ def _words(waiting: Sequence[ast.AST], without: Container[int] = ()) -> set[str]
             found.add(node.attr)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             found.add(node.value)
+        elif isinstance(node, ast.Import):
+            found.update(part for item in node.names for part in item.name.split("."))
+        elif isinstance(node, ast.ImportFrom):
+            found.update([*(node.module or "").split("."), *(item.name for item in node.names)])
         stack += ast.iter_child_nodes(node)
     return found
 

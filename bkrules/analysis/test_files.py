@@ -7,14 +7,14 @@ import io
 import os
 import tokenize
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bkrules.action import Action, Artifact, Source, Text, parameters
 from bkrules.analysis import collection, provable
 from bkrules.analysis.cell_rules import required
 from bkrules.analysis.context import Context
 from bkrules.analysis.literal_imports import path_entries
-from bkrules.analysis.matrix import imported_files, imported_modules, meaning, only_test
+from bkrules.analysis.matrix import imported_files, imported_modules, looks_around, looks_at_its_own, meaning, only_test
 from bkrules.analysis.provable import Imports, Unproven, parsed
 from bkrules.analysis.pytest_settings import DEFAULTS, Settings, settings_of
 from bkrules.analysis.test_marks import Test, read_tests
@@ -41,22 +41,31 @@ class Module:
     settings: Settings = DEFAULTS
     unproven: str = ""
     is_utf8: bool = True
+    is_looked_at: bool = False
+    """Whether a file that the tests need may look at the module as it is written."""
 
     def staged(self, test: Test) -> tuple[dict[str, Artifact], dict[str, object]]:
         """The inputs and parameters of a cell that say which test it runs, and which other tests its module has.
 
-        Of a module whose tests follow from its syntax, a cell sees no more than its own test.
+        Of a module whose tests follow from its syntax, a cell sees no more than its own test, unless something may look at the
+        module as it is written.
         """
         inputs: dict[str, Artifact] = {f"src/{file}": Source(file) for file in self.files}
-        seen = [one.in_pytest for one in self.tests if one.callable != test.callable or one.sets == test.sets]
+        shown = self._shown(test)
+        whole = shown is None
+        seen = [one.in_pytest for one in self.tests if whole or one.callable != test.callable or one.sets == test.sets]
         inputs[f"src/{DECLARED}"] = Text(parameters(sorted(filter(None, seen))).encode())
-        if self.is_utf8:
-            shown = self.text if self.unproven else only_test(self.text, test.callable, test.sets)
-            inputs[f"src/{self.path}"] = Text(meaning(shown).encode(), shown.encode())
-        else:
-            inputs[f"src/{self.path}"] = Source(self.path)
+        own = Source(self.path) if shown is None else Text(meaning(shown).encode(), shown.encode())
+        inputs[f"src/{self.path}"] = own
         found: dict[str, object] = {"module": self.path, "test": test.in_pytest}
         return inputs, {**found, "pytest": self.settings.parameters} if self.settings.parameters else found
+
+    def _shown(self, test: Test) -> str | None:
+        """What the cell of a test sees of the module; None for the file as it is, of which each byte counts."""
+        if self.is_looked_at or not self.is_utf8:
+            return None
+        shown = self.text if self.unproven else only_test(self.text, test.callable, test.sets)
+        return None if shown == self.text and looks_at_its_own(shown) else shown
 
 
 class _Files:
@@ -101,7 +110,7 @@ class _Files:
                 parsed(text)
             except SyntaxError as error:
                 raise _not_python(self.context, path, error) from error
-            except (UnicodeDecodeError, LookupError) as error:
+            except (UnicodeError, LookupError) as error:
                 raise _not_python(self.context, path, SyntaxError(str(error))) from error
             self._texts[path] = text, encoding in ("utf-8", "utf-8-sig")
         return self._texts[path]
@@ -135,7 +144,7 @@ def _asked(context: Context, module: Module) -> Action:
 
 
 def _with(module: Module, tests: Sequence[Test]) -> Module:
-    return Module(module.path, module.text, tests, module.files, module.settings, module.unproven, module.is_utf8)
+    return replace(module, tests=tests)
 
 
 def _check(context: Context, module: Module, seen: dict[str, str]) -> None:
@@ -176,7 +185,8 @@ def _module(files: _Files, path: str, data: Sequence[str]) -> Module:
         tests = read_tests(text, _imports(files, path, roots))
     except Unproven as error:
         unproven = f"line {error.line}: {error}"
-    return Module(path, text, tests, staged, settings, unproven, files.is_utf8(path))
+    is_looked_at = any(looks_around(files.text(one)) for one in needed)
+    return Module(path, text, tests, staged, settings, unproven, files.is_utf8(path), is_looked_at)
 
 
 def _imports(files: _Files, path: str, roots: Sequence[str]) -> Imports:

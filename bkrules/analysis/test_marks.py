@@ -206,6 +206,8 @@ def _sets(call: ast.Call) -> list[_Set]:
     else:
         names, single = list(written), False
     ids = ast.literal_eval(given["ids"]) if "ids" in given else None
+    if isinstance(ids, str | set | dict) or isinstance(written, set | dict):
+        raise ValueError("its names or ids are no list")
     known = [None] * len(values.elts) if not ids else list(ids)
     if len(known) != len(values.elts) or not names:
         raise ValueError("it has another number of ids than of sets")

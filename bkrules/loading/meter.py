@@ -201,6 +201,8 @@ class Meter:
             return tuple([self.plain(item, depth + 1) for item in value])
         if isinstance(value, dict):
             self.weigh_keys(value, len(value))
+            if not all(type(key) is _TEXT for key in value):  # JSON, of which keys are made, has no others
+                raise TypeError(f"must have strings as the keys of its dictionaries, but has {shown(value)}")
             return {self.plain(key, depth + 1): self.plain(item, depth + 1) for key, item in value.items()}
         raise TypeError(f"must be made of text, numbers, lists and dictionaries, but has a {kind_of(value)} in it")
 

@@ -35,6 +35,8 @@ EXPLAINED = {
 _LONGEST = 1_000
 _FRAMES = 3_000
 """More than loading can ever need, so that its own limits are met first: they do not depend on the stack of whoever loads."""
+_LABEL_STEPS = 10
+"""What it takes to read and to keep one label, in steps of the meter."""
 _ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 _Place = tuple[str, int]
 
@@ -225,6 +227,7 @@ class Loader:
             raise LoadError(
                 "duplicate-name", f"{label}: declared twice", where=str(where), hint=f"the first one is at {first}"
             )
+        self._runtime.meter.charge(_LABEL_STEPS * _labels_in(rule, given))
         attributes, extra = check_attributes(rule, label, given, where)
         own = next((place for place in reversed(chain) if place[0] == package.file), chain[0])
         package.targets[name] = Target(label, rule, attributes, extra, self._location(own))
@@ -283,6 +286,14 @@ class Loader:
             )
         if self._package is not None:
             self._package.workspace = name
+
+
+def _labels_in(rule: Rule, given: Mapping[str, Any]) -> int:
+    """How many labels the attributes of a target have."""
+    lists = (
+        given.get(name) for name, attribute in rule.attributes.items() if attribute.kind in ("labels", "label_dict")
+    )
+    return sum(len(one) for one in lists if isinstance(one, list | tuple | dict))
 
 
 def _text(places: Iterable[_Place]) -> str:

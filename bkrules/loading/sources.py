@@ -12,6 +12,7 @@ from bkrules.digest import Digest
 from bkrules.files import read_regular
 from bkrules.loading.glob import BUILD_FILE, Glob, search
 from bkrules.loading.root import MARKER
+from bkrules.loading.syntax import MOST_BYTES
 from bkrules.observed import note
 
 _NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
@@ -49,7 +50,7 @@ class Sources:
         if self.root is None:
             return None
         try:
-            data = read_regular(note(f"{self.root}/{path}"))
+            data = read_regular(note(f"{self.root}/{path}"), MOST_BYTES + 1)  # more is refused
         except OSError as error:
             if error.errno in _NO_FILE:
                 return None

@@ -334,6 +334,12 @@ class Runtime:
 
         return call
 
+    def _isinstance(self, value: object, kinds: Any) -> bool:
+        named = self.meter.items(kinds) if isinstance(kinds, tuple) else [kinds]
+        if not all(isinstance(kind, Kind) for kind in named):
+            raise TypeError("isinstance() takes str, int, bool, list, tuple, dict, or a tuple of them")
+        return isinstance(value, tuple(kind._type for kind in named))
+
     def _sort(self, value: list[Any], key: Any, reverse: Any) -> None:
         self._changeable(value)
         value[:] = self._sorted(value, key=key, reverse=reverse)
@@ -372,7 +378,7 @@ class Runtime:
             "enumerate": lambda values, start=0: list(enumerate(items(values), start)),
             "filter": lambda test, values: [one for one in items(values) if (test(one) if test is not None else one)],
             "int": Kind(int, self._int),
-            "isinstance": _isinstance,
+            "isinstance": self._isinstance,
             "len": len,
             "list": Kind(list, lambda values=(): items(values)),
             "map": lambda function, *values: [function(*some) for some in zip(*map(items, values), strict=False)],
@@ -471,13 +477,6 @@ class Bound:
     def below(self) -> Iterator[object]:
         """What the method changes."""
         yield self._owner
-
-
-def _isinstance(value: object, kinds: Any) -> bool:
-    named = kinds if isinstance(kinds, tuple) else (kinds,)
-    if not all(isinstance(kind, Kind) for kind in named):
-        raise TypeError("isinstance() takes str, int, bool, list, tuple, dict, or a tuple of them")
-    return isinstance(value, tuple(kind._type for kind in named))
 
 
 def _range(*numbers: int) -> range:

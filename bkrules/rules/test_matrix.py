@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 
 from bkrules.action import Action, Cell, parameters
@@ -18,6 +19,8 @@ from bkrules.providers import MatrixInfo, MirrorInfo, WorkerInfo
 from bkrules.resources import SIZES
 from bkrules.rule import Attr, Rule
 
+MOST_POINTS = 20_000
+"""How many combinations one matrix may have."""
 ISOLATION = ("cell", "worker")
 OUTPUTS = ("test.log", "result.json")
 
@@ -40,6 +43,11 @@ def _analyze(context: Context) -> tuple[object, ...]:
         axes=axes,
         error=context.error,
     )
+    tests = sum(len(module.tests) for module in modules)
+    count = math.prod([tests, len(workers), *map(len, axes.values())])
+    if count > MOST_POINTS:
+        what = f"the matrix has {count:,} combinations of tests, workers and axes, but the most is {MOST_POINTS:,}"
+        raise context.error("too-large", what, "axes", "divide it, or leave out an axis")
     updaters, code = read_updaters(context)
     isolation, size = _one_of(context, "isolation", ISOLATION), _one_of(context, "size", SIZES)
     if isolation != "cell" and (covered := [worker.id for worker in workers if worker.covered]):

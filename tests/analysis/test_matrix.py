@@ -183,6 +183,32 @@ def test_a_test_that_another_part_speaks_of_stays_whole(mention: str) -> None:
     assert matrix.only_test(source, "test_kept") == source
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "for name, one in list(globals().items()):\n        if name[:6] == 'test_o': one()",
+        "for name in dir(sys.modules[__name__]): print(name)",
+        "assert 'todo' in Path(__file__).read_text()",
+        "import inspect",
+        "from inspect import stack as s",
+        "assert sys._getframe().f_lineno == 4",
+        "getattr(self, 'test_' + 'other')()",
+        "vars(request.module)",
+        "helper()\ndef helper():\n    return locals()",
+    ],
+)
+def test_a_test_that_may_look_at_its_module_sees_it_whole(body: str) -> None:
+    source = f"def test_other():\n    assert 'other'\ndef test_kept(request):\n    {body}\n"
+    assert matrix.only_test(source, "test_kept") == source
+    assert matrix.looks_at_its_own(source)
+
+
+@pytest.mark.parametrize("body", ["assert 0x" + "f" * 5000, "assert " + "+".join("1" * 900)])
+def test_what_cannot_be_written_again_means_its_text(body: str) -> None:
+    source = f"def test_a():\n    {body}\n"
+    assert matrix.meaning(source) in (source, source.strip().replace("+", " + "))
+
+
 def test_tests_that_only_speak_of_each_other_are_emptied() -> None:
     source = "def test_a():\n    test_b()\ndef test_b():\n    test_a()\ndef test_kept():\n    pass\n"
     assert matrix.only_test(source, "test_kept") == (

@@ -117,6 +117,9 @@ def test_what_lies_beyond_the_package_is_not_shared(tmp_path: Path) -> None:
     [
         (b"x = '\xff'", "t/u/test_it.py:1"),
         (b"# coding: nothing-of-this-name\n", "t/u/test_it.py:1"),
+        (b"# coding: undefined\n", "t/u/test_it.py:1"),
+        (b"# coding: punycode\n\xff\xfe", "t/u/test_it.py:1"),
+        (b"# coding: utf-16\nx = 1\n", "t/u/test_it.py:1"),
         (b"x = 1\n\0", "t/u/test_it.py:"),
         (b"(" * 3000, "t/u/test_it.py:1"),
         (b"x = " + b"-" * 50000 + b"1", "t/u/test_it.py:1"),

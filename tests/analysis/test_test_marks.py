@@ -82,6 +82,8 @@ HIDDEN = {
     "unlike": "@pytest.mark.parametrize('a, b', [(1, 2), (1,)])",
     "bytes": "@pytest.mark.parametrize('a', [b'\\xff'])",
     "escaped twice": "@pytest.mark.parametrize('a', ['é'], ids=[])",
+    "a set as ids": "@pytest.mark.parametrize('a', [1, 2], ids={'x', 'y'})",
+    "a text as ids": "@pytest.mark.parametrize('a', [1, 2], ids='xy')",
     "fewer ids": "@pytest.mark.parametrize('a', [1, 2], ids=['x'])",
     "crossed": "@pytest.mark.parametrize('a', ['q-r', 'r'])\n@pytest.mark.parametrize('b', ['p', 'p-q'])",
 }

@@ -13,6 +13,8 @@ import pytest
 from bkrules.errors import LoadError
 from bkrules.loading import meter
 from bkrules.loading.package import Package, load
+from bkrules.loading.sources import Record, Sources
+from bkrules.loading.syntax import MOST_BYTES
 from bkrules.rule import Rule
 
 PAIRS = "def pair(x, n):\n  for i in range(n): x = (x, x)\n  return x\n"
@@ -30,6 +32,9 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # Each would take longer than a life, or all of the memory.
 ENDLESS = {
+    "a type among many": "k = (str,) * 100000\nfor i in range(100): isinstance(1, k)",
+    "labels": "x = [':a'] * 40000\nthing(name = 'a', deps = x)",
+    "labels by name": "x = {str(i): ':a' for i in range(15000)}\nthing(name = 'a', by_name = x)\nthing(name = 'b', by_name = x)",
     "a nested tuple as a key": PAIRS + "{pair(1, 45): 1}",
     "a nested tuple as a key among others": PAIRS + "{'a': 1, pair(1, 45): 1, **{}}",
     "a nested tuple as a key of a comprehension": PAIRS + "x = pair(1, 45)\n{x: n for n in range(3)}",
@@ -137,6 +142,12 @@ def test_what_would_take_too_long_is_refused(name: str, rules: dict[str, Rule]) 
         _loaded(ENDLESS[name], rules)
     assert caught.value.reason == "too-long"
     assert caught.value.where.startswith("pkg/BUILD.py:")
+
+
+def test_a_build_file_that_is_far_too_large_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "BUILD.py").open("wb") as file:
+        file.truncate(1 << 40)
+    assert len(Sources(str(tmp_path)).read("BUILD.py", Record()) or b"") == MOST_BYTES + 1
 
 
 DEEP = "def deep(n):\n  x = ()\n  for i in range(n): x = (x,)\n  return x\n"

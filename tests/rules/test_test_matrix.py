@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bkrules.action import Action
+from bkrules.action import Action, Source
 from bkrules.analyzed import analyze_patterns
 from bkrules.errors import LoadError
 
@@ -79,6 +79,14 @@ def test_exclude_and_include_decide_what_is_a_cell(analyzed: Analyzed) -> None:
             "attribute 'axes'",
         ),
         ("def test_a(): pass", 'axes = {"a": {"b": {"other.toml": {}}}}', "unknown-file", "attribute 'axes'"),
+        ("def test_a(): pass", 'axes = {"a": {"b": {(1, 2): 3}}}', "bad-attribute", "attribute 'axes'"),
+        ("def test_a(): pass", 'axes = {"a": {"b": {1: 2, "1": 3}}}', "bad-attribute", "attribute 'axes'"),
+        (
+            "def test_a(): pass",
+            'axes = {one: {str(i): i for i in range(10)} for one in "abcdefghijklmnop"}',
+            "too-large",
+            "attribute 'axes'",
+        ),
         ("def test_a(): pass", 'updaters = ["daemons.py"]', "syntax-error", "p/daemons.py:1"),
         ("def test_a(): pass", 'tools = [":mirror"]', "wrong-kind", "attribute 'tools'"),
         ("def test_a(): pass", 'tools = ["//:server", "//p:server"]', "duplicate-name", "attribute 'tools'"),
@@ -112,6 +120,18 @@ def test_marks_decide_before_anything_starts(analyzed: Analyzed) -> None:
     assert on_rootless.dependencies == ()
     other = cells["test_b/worker=oci"]
     assert (other.request.exclusive, other.timeout) == (False, 50)
+
+
+@pytest.mark.parametrize(
+    ("test", "helper"),
+    [
+        ("def test_a(): assert __file__\n", ""),
+        ("import helper\ndef test_a(): helper.look()\n", "import inspect\ndef look(): return inspect.stack()\n"),
+    ],
+)
+def test_of_a_module_that_may_be_looked_at_each_byte_counts(analyzed: Analyzed, test: str, helper: str) -> None:
+    cells = analyzed(test, helper=helper)
+    assert [dict(cell.inputs)["src/p/test_it.py"] for cell in cells.values()] == [Source("p/test_it.py")] * 2
 
 
 def test_parameters_and_methods_are_cells(analyzed: Analyzed) -> None:
