@@ -67,7 +67,7 @@ class Cell:
     """A point of a matrix, as it is reported: `test_pull/worker=oci/compression=estargz`.
 
     A cell that runs several times in a build is one for each run, `run` of `runs`, counted from 1. `flaky` is what its matrix says
-    of itself, `skip` is why it does not run, as far as that is known before anything starts.
+    of itself, `skip` is why it does not run, as far as that is known before anything starts. `jail`: it is in a user namespace.
     """
 
     matrix: Label
@@ -79,6 +79,7 @@ class Cell:
     flaky: bool = False
     skip: str = ""
     size: str = "medium"
+    jail: bool = False
 
     @property
     def point(self) -> str:

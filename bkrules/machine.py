@@ -46,6 +46,7 @@ IN_CELLS = (
             "control",
             "devices",
             "egress",
+            "jail",
             "janitor",
             "linux",
             "messages",

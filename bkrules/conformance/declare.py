@@ -13,7 +13,7 @@ from bkrules.analysis.test_marks import read_tests
 from bkrules.label import Label
 from bkrules.providers import MatrixInfo, MirrorInfo, WorkerInfo
 from bkrules.rule import Attr, Location, Rule, Target
-from bkrules.rules.test_matrix import ISOLATION, OUTPUTS
+from bkrules.rules.test_matrix import ISOLATION, JAIL, OUTPUTS
 
 TIMEOUT = 120
 STAGED = "conformance/test_worker.py"
@@ -30,6 +30,8 @@ def _analyze(context: Context) -> tuple[object, ...]:
         for test in module.tests:
             own, which = module.staged(test)
             for isolation in ISOLATION:
+                if isolation == JAIL and worker.worker.no_jail():
+                    continue
                 axes = {"isolation": isolation, "image": image}
                 spec = {
                     **sandbox.parameters,
@@ -46,7 +48,11 @@ def _analyze(context: Context) -> tuple[object, ...]:
                     environment=sandbox.environment,
                     platform=sandbox.platform,
                     timeout=TIMEOUT,
-                    cell=Cell(context.label, test.name, worker.id, (("isolation", isolation),)),
+                    cell=Cell(
+                        *(context.label, test.name, worker.id),
+                        (("isolation", isolation),),
+                        jail=isolation == JAIL,
+                    ),
                 )
     return (MatrixInfo(tuple(action.id for action in context.actions)),)
 

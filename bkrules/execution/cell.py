@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bkrules import files
-from bkrules.execution import confine, linux, said
+from bkrules.execution import confine, jail, linux, said
 from bkrules.execution.audit import fuse_connections
 from bkrules.execution.control import Control, answer
 from bkrules.execution.devices import DEVICES, make_devices
@@ -75,12 +75,20 @@ def first_process(spec: Mapping[str, Any], channel: socket.socket, worker: Worke
         linux.set_name("cell")
         if _is_closed(channel):
             os._exit(0)  # the janitor ended before its end could have been noticed
+        is_jail = spec.get("isolation") == jail.ISOLATION
+        if is_jail:
+            receive(channel)  # from here on it has ids
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.environ.clear()
         os.environ.update(spec["environment"])
         socket.sethostname("cell")
         linux.set_domain_name("(none)")
-        build_root(spec)
+        if is_jail:
+            jail.enter(spec["root"])
+        else:
+            linux.mount("", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
+            build_root(spec)
+            mount_kernel(spec)
         _close_streams()
         confine.refuse_calls()
         confine.drop_capabilities()
@@ -142,9 +150,8 @@ def _is_closed(channel: socket.socket) -> bool:
 
 
 def build_root(spec: Mapping[str, Any]) -> None:
-    """The cell's own root, on a tmpfs: read-only binds of what was declared, and generated files; then enter it."""
+    """Make the cell's own root, on a tmpfs: read-only binds of what was declared, and generated files."""
     root = spec["root"]
-    linux.mount("", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
     linux.mount("bk", root, "tmpfs", 0, f"mode=755,size={spec['limits']['disk']}")
     for folder in FOLDERS:
         os.makedirs(f"{root}/{folder}", exist_ok=True)
@@ -178,8 +185,13 @@ def build_root(spec: Mapping[str, Any]) -> None:
         # buildkitd computes its defaults from this path even when --config names another.
         os.symlink("/etc/bk/buildkitd.toml", f"{root}/etc/buildkit/buildkitd.toml")
     make_devices(root, DEVICES)
-    linux.mount("devpts", f"{root}/dev/pts", "devpts", 0, "newinstance,ptmxmode=0666,mode=620")
     os.symlink("pts/ptmx", f"{root}/dev/ptmx")
+
+
+def mount_kernel(spec: Mapping[str, Any]) -> None:
+    """Mount what the kernel shows of itself in the cell's root, and enter it."""
+    root = spec["root"]
+    linux.mount("devpts", f"{root}/dev/pts", "devpts", 0, "newinstance,ptmxmode=0666,mode=620")
     quiet = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
     linux.mount("proc", f"{root}/proc", "proc", quiet)
     linux.mount("sysfs", f"{root}/sys", "sysfs", quiet)

@@ -6,19 +6,21 @@ and the name server's, are made in there and stay with it. Its mounts are the zy
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from bkrules.execution import confine, egress, linux, said, surroundings
+from bkrules.execution import confine, egress, jail, linux, said, surroundings
 from bkrules.execution.audit import Belongings, abort, fuse_connections, unseen_by_others
-from bkrules.execution.cell import first_process
+from bkrules.execution.cell import build_root, first_process
 from bkrules.execution.cgroups import Cgroups, threads
 from bkrules.execution.messages import receive, send
 from bkrules.execution.out_folder import OutFolder
@@ -36,28 +38,25 @@ def janitor(spec: Mapping[str, Any], channel: socket.socket, death: int, worker:
     began = time.monotonic()
     groups = Cgroups(spec["cgroup"], spec["limited"])
     belongings = Belongings(spec["cgroup"], spec["root"])
+    is_jail = spec.get("isolation") == jail.ISOLATION
     try:
         surroundings.reset_for_cell()
         groups.create(spec["limits"])
         with suppress(OSError):  # a kernel without eBPF for cgroups, where nothing else keeps devices from root either
             confine.limit_devices(spec["cgroup"])
-        linux.leave_network()
-        surroundings.reset_network()
-        with socket.create_server(("0.0.0.0", MIRROR_PORT), backlog=256) as door:
-            send(channel, {"event": "mirror"}, (door.fileno(),))
-        names = egress.NameServer()
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        folder = os.open(f"{spec['cgroup']}/init", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        pid = linux.clone3(linux.CLONE_NEWNS | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC | linux.CLONE_NEWPID, folder)
-        if pid == 0:
-            linux.die_with_parent()
-            os.close(death)
-            os.close(folder)  # by `..` it leads to the groups of the whole machine
-            for other in (near, channel, names.socket):
-                other.close()
-            first_process(spec, far, worker, began)
+        begin = partial(_begin, spec, (near, channel), far, death, worker, began)
+        if is_jail:
+            pid = begin(partial(jail.begin, spec, build_root))
+            jail.admit(pid)
+            groups.join(pid)
+            names = _open_network(channel)
+            send(near, {"event": "jailed"})
+        else:
+            linux.leave_network()
+            names = _open_network(channel)
+            pid = begin(partial(_fork, spec), names.socket)
         far.close()
-        os.close(folder)
         with suppress(ProcessLookupError, FileNotFoundError):  # it has ended, and its message says why
             belongings.see(pid)
             groups.join(pid)
@@ -80,10 +79,51 @@ def janitor(spec: Mapping[str, Any], channel: socket.socket, death: int, worker:
         send(channel, result)
     except OSError as error:
         reason = f"the cell could not be made or cleaned up: {error}"
+        # An ordinary cell makes its root itself, and says itself what it has run out of.
+        is_full = is_jail and error.errno == errno.ENOSPC
+        kind = "resources" if is_full else "infrastructure"
         with suppress(OSError):  # bk is gone
-            send(channel, {"event": "result", "status": "failed", "class": "infrastructure", "reason": reason})
+            send(channel, {"event": "result", "status": "failed", "class": kind, "reason": reason})
     finally:
         groups.remove()
+
+
+def _open_network(channel: socket.socket) -> egress.NameServer:
+    """Serve in the cell's network, in which this process is: the mirror's socket is handed to bk."""
+    surroundings.reset_network()
+    with socket.create_server(("0.0.0.0", MIRROR_PORT), backlog=256) as door:
+        send(channel, {"event": "mirror"}, (door.fileno(),))
+    return egress.NameServer()
+
+
+def _fork(spec: Mapping[str, Any]) -> int:
+    """Fork into the namespaces of an ordinary cell."""
+    folder = os.open(f"{spec['cgroup']}/init", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return linux.clone3(linux.CLONE_NEWNS | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC | linux.CLONE_NEWPID, folder)
+    finally:
+        os.close(folder)  # in the cell too: by `..` it leads to the groups of the whole machine
+
+
+def _begin(
+    spec: Mapping[str, Any],
+    others: tuple[socket.socket, ...],
+    far: socket.socket,
+    death: int,
+    worker: Worker,
+    began: float,
+    fork: Callable[[], int],
+    *more: socket.socket,
+) -> int:
+    """Start the cell's first process by `fork`. It has none of the sockets but `far`."""
+    pid = fork()
+    if pid == 0:
+        linux.die_with_parent()
+        os.close(death)
+        for other in (*others, *more):
+            other.close()
+        first_process(spec, far, worker, began)
+    return pid
 
 
 @dataclass

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x04000000, 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID, CLONE_NEWNET, CLONE_INTO_CGROUP = 0x20000000, 0x40000000, 0x200000000
+CLONE_NEWCGROUP = 0x02000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 4096
 MS_REC, MS_PRIVATE, MS_SLAVE = 16384, 1 << 18, 1 << 19
 FUSE_CONNECTIONS = "/sys/fs/fuse/connections"
@@ -266,6 +267,15 @@ def open_beneath(folder: int, path: str | bytes, flags: int) -> int:
 def enter_mounts(namespace: int) -> None:
     """Move this process, which has one thread, to the mount namespace of a descriptor, and to its root."""
     _check(_libc.setns(namespace, CLONE_NEWNS), "setns")
+
+
+def enter_network(pid: int) -> None:
+    """Move this process, which has one thread, to the network namespace of another one."""
+    namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _check(_libc.setns(namespace, CLONE_NEWNET), "setns")
+    finally:
+        os.close(namespace)
 
 
 def own_mounts() -> None:

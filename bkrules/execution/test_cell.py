@@ -12,7 +12,7 @@ from typing import Any
 from bkrules.action import Action, Node
 from bkrules.cache import atomic
 from bkrules.errors import ActionFailed, MachineLacks
-from bkrules.execution import outputs, timeline
+from bkrules.execution import jail, outputs, timeline
 from bkrules.execution.missing_files import hint_of
 from bkrules.execution.registry import REGISTRY
 from bkrules.execution.result import TIMELINE, Attempt, CellReport, Outcome
@@ -166,6 +166,8 @@ def check_machine(action: Action, workshop: Workshop) -> None:
     host = workshop.machine().host
     worker = workshop.plugins.workers[spec["plugin"]].from_settings(spec["settings"])
     lacks = [*host.lacks(), *worker.preflight(host)]
+    if spec.get("isolation") == jail.ISOLATION:
+        lacks += jail.lacks(host)
     if lacks:
         name = action.cell.worker if action.cell else spec["plugin"]
         reasons = "; ".join(f"{lack.what}: {lack.why}" for lack in lacks)

@@ -23,3 +23,8 @@ def lacks(snapshotter: str, host: Host) -> tuple[Lack, ...]:
         return ()
     why = f"the {snapshotter} snapshotter mounts layers through it"
     return (Lack("no /dev/fuse", why, "load it:  modprobe fuse"),)
+
+
+def no_jail(snapshotter: str) -> str:
+    """Why a snapshotter does not run in a jail; empty when it does."""
+    return f"{FUSE_OVERLAYFS} has not been tried in one" if snapshotter == FUSE_OVERLAYFS else ""

@@ -131,6 +131,13 @@ class Worker(ABC):
         """What this machine lacks for this worker. A lack makes its cells skipped, with that reason."""
         return ()
 
+    def no_jail(self) -> str:
+        """Why its daemons cannot run in a cell with `isolation = "jail"`, in a user namespace; empty when they can.
+
+        By default nobody has said that they can: it is for who has tried.
+        """
+        return "its plugin does not say that it can"
+
     def features(self) -> frozenset[str]:
         """What its BuildKit can do, some of `bkrules.plugin.FEATURES`. Tests that require another feature are skipped.
 

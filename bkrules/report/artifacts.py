@@ -175,11 +175,13 @@ def _attempt(attempt: Attempt, place: Path, root: Path) -> dict[str, Any]:
 
 
 def _isolation(result: Result) -> str | None:
-    """How well a cell was isolated; nothing for one that never ran. Only results of full isolation are ever cached."""
+    """How well a cell was isolated; nothing for one that never ran. What lacks a limit is never cached."""
+    jailed = result.action.cell is not None and result.action.cell.jail
     if result.ran is None:
-        return "full" if result.cached else None
+        return ("jail" if jailed else "full") if result.cached else None
     lacking = " and ".join(result.ran.unlimited)
-    return f"without a limit of {lacking}" if lacking else "full"
+    without = [f"without a limit of {lacking}"] if lacking else []
+    return ", ".join([*(["jail"] if jailed else []), *without]) or "full"
 
 
 def _keep_key(result: Result, place: Path, digests: FileDigests) -> None:

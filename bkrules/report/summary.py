@@ -30,6 +30,7 @@ def summarize(build: BuildResult, out: Path, *, tails: bool = True) -> str:
     parts += _reasons(build.results)
     parts += _selection(build)
     parts += _kernel(build)
+    parts += _jails(build)
     parts.append("\n".join([*_critical_path(build.results), _counts(build)]))
     return "\n\n".join(parts)
 
@@ -72,6 +73,12 @@ def _kernel(build: BuildResult) -> list[str]:
     if not build.cells or build.kernel_key not in words:
         return []
     return [f"the keys of these cells have {words[build.kernel_key]} (--kernel_key={build.kernel_key})"]
+
+
+def _jails(build: BuildResult) -> list[str]:
+    """How many of the cells were jails, when there were some."""
+    jails = sum(cell.jail and not cell.skip for cell in (result.action.cell for result in build.results) if cell)
+    return [f"{_count(jails, 'cell')} in a jail: a user namespace of its own"] if jails else []
 
 
 def _mark(runs: Sequence[Result]) -> str:

@@ -21,7 +21,8 @@ from bkrules.rule import Attr, Rule
 
 MOST_POINTS = 20_000
 """How many combinations one matrix may have."""
-ISOLATION = ("cell", "worker")
+JAIL, SHARED = "jail", "worker"
+ISOLATION = ("cell", JAIL, SHARED)
 OUTPUTS = ("test.log", "result.json")
 
 
@@ -50,9 +51,11 @@ def _analyze(context: Context) -> tuple[object, ...]:
         raise context.error("too-large", what, "axes", "divide it, or leave out an axis")
     updaters, code = read_updaters(context)
     isolation, size = _one_of(context, "isolation", ISOLATION), _one_of(context, "size", SIZES)
-    if isolation != "cell" and (covered := [worker.id for worker in workers if worker.covered]):
+    if isolation == SHARED and (covered := [worker.id for worker in workers if worker.covered]):
         what = f"tools of {covered[0]!r} write their coverage when they end, but 'isolation' is {isolation!r}"
         raise context.error("bad-attribute", what, "isolation", "give these workers a matrix of their own")
+    if isolation == JAIL:
+        _check_jail(context, workers)
     cells: list[Action] = []
     for module in modules:
         for test in module.tests:
@@ -64,7 +67,7 @@ def _analyze(context: Context) -> tuple[object, ...]:
                         continue
                     values = [(axis, choice, axes[axis][choice]) for axis, choice in point]
                     update = updaters.read(values)
-                    if update.mirror and isolation != "cell":
+                    if update.mirror and isolation == SHARED:
                         what = f"a mirror with faults cannot be shared, but 'isolation' is {isolation!r}"
                         raise context.error(
                             "bad-attribute", what, "isolation", "give these tests a matrix of their own"
@@ -78,6 +81,14 @@ def _analyze(context: Context) -> tuple[object, ...]:
     if not cells:
         raise context.error("empty-matrix", "the matrix has no cell, since 'exclude' leaves none", "exclude")
     return (MatrixInfo(tuple(action.id for action in cells)),)
+
+
+def _check_jail(context: Context, workers: Iterable[WorkerInfo]) -> None:
+    """Raise LoadError when one of these workers cannot run in a jail."""
+    for one in workers:
+        if reason := one.worker.no_jail():
+            what = f"{one.id!r} cannot run in a jail: {reason}"
+            raise context.error("bad-attribute", what, "isolation", "give it a matrix with another isolation")
 
 
 def _told(values: Iterable[tuple[str, str, object]]) -> dict[str, dict[str, object]]:
@@ -102,7 +113,13 @@ def _declare(
         environment=parts.environment,
         platform=parts.platform,
         timeout=(context.attribute("timeout") or SIZES[size].timeout) * time_factor(test),
-        cell=Cell(context.label, test.name, worker.id, point, flaky=context.attribute("flaky"), skip=skip, size=size),
+        cell=Cell(
+            *(context.label, test.name, worker.id, point),
+            flaky=context.attribute("flaky"),
+            skip=skip,
+            size=size,
+            jail=context.attribute("isolation") == JAIL,
+        ),
         exclusive=is_exclusive(test),
         memory=min(SIZES[size].memory, context.attribute("memory")),
         folders=[COVERAGE] if worker.covered else [],
@@ -194,8 +211,10 @@ TEST_MATRIX = Rule(
         "timeout": Attr("count", "Seconds that a cell may take, instead of those of its size."),
         "isolation": Attr(
             "string",
-            "'cell': a sandbox of its own for each cell. 'worker': cells share a worker that is put back after each, and "
-            "compared with what it was; one that a test left otherwise is not used again, and its result not kept.",
+            "'cell': a sandbox of its own for each cell. 'jail': the same in a user namespace, whose root has no power over "
+            "the machine, for tests of strangers; not every worker can be in one. 'worker': cells share a worker that is put "
+            "back after each, and compared with what it was; one that a test left otherwise is not used again, and its "
+            "result not kept.",
             default="cell",
         ),
         "memory": Attr("count", "MiB of memory that a cell may use, its disk included.", default=Limits.memory),

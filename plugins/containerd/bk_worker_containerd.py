@@ -135,6 +135,9 @@ class ContainerdWorker(Worker):
     def preflight(self, host: Host) -> tuple[Lack, ...]:
         return snapshotters.lacks(self.snapshotter, host)
 
+    def no_jail(self) -> str:
+        return snapshotters.no_jail(self.snapshotter)
+
     def configuration(self, mirror: Mirror) -> Mapping[str, Mapping[str, Any]]:
         daemon = proxy(self.snapshotter, _fuse_socket()) if self._fuse else {}
         return {buildkitd.CONFIGURATION: buildkitd.configuration(mirror), CONFIGURATION: {**configuration(), **daemon}}

@@ -50,6 +50,9 @@ class ContainerdStargzWorker(Worker):
     def preflight(self, host: Host) -> tuple[Lack, ...]:
         return snapshotters.lacks("stargz", host)
 
+    def no_jail(self) -> str:
+        return ""
+
     def configuration(self, mirror: Mirror) -> Mapping[str, Mapping[str, Any]]:
         return {
             buildkitd.CONFIGURATION: buildkitd.configuration(mirror),

@@ -96,6 +96,9 @@ class DockerdWorker(Worker):
     def features(self) -> frozenset[str]:
         return FEATURES - _NOWHERE - (_GRAPHDRIVER if self.store == "graphdriver" else frozenset())
 
+    def no_jail(self) -> str:
+        return ""
+
     def configuration(self, mirror: Mirror) -> Mapping[str, Mapping[str, Any]]:
         return {
             buildkitd.CONFIGURATION: buildkitd.configuration(mirror),

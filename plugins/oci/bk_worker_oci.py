@@ -56,6 +56,9 @@ class OciWorker(Worker):
     def preflight(self, host: Host) -> tuple[Lack, ...]:
         return snapshotters.lacks(self.snapshotter, host)
 
+    def no_jail(self) -> str:
+        return snapshotters.no_jail(self.snapshotter)
+
     def modules(self) -> tuple[ModuleType, ...]:
         return (*super().modules(), *((_stargz(),) if self.proxy else ()))
 

@@ -124,6 +124,13 @@ class RootlessWorker(Worker):
             lacks.append(Lack("no subuid range", why, "run bk outside of it, or give it more ids"))
         return tuple(lacks)
 
+    def no_jail(self) -> str:
+        if self.user:
+            return f"the ranges of {self.user!r} are the machine's, and a jail has ids of its own"
+        if self.net == "slirp4netns":
+            return "slirp4netns has not been tried in one"
+        return snapshotters.no_jail(self.snapshotter)
+
     def configuration(self, mirror: Mirror) -> Mapping[str, Mapping[str, Any]]:
         ranges = {}
         for name in ("subuid", "subgid"):

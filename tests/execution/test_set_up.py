@@ -49,8 +49,9 @@ def test_a_cell_without_daemons_passes(cells: BareCells) -> None:
     ],
     ids=["bind", "copy", "size", "no-room", "root", "link", "cgroup", "environment", "update"],
 )
-def test_the_reason_is_the_cells_own(cells: BareCells, change: dict[str, Any], reason: str) -> None:
-    result = cells.run(PASSES, **change)
+@pytest.mark.parametrize("isolation", ["cell", "jail"])
+def test_the_reason_is_the_cells_own(cells: BareCells, isolation: str, change: dict[str, Any], reason: str) -> None:
+    result = cells.run(PASSES, isolation=isolation, **change)
 
     lack = "resources" if "No space" in reason else "infrastructure"
     assert (result["status"], result["class"]) == ("failed", lack)

@@ -27,8 +27,9 @@ def cell() -> Callable[..., Result]:
         ran: CellReport | None = None,
         run: int = 0,
         runs: int = 0,
+        jail: bool = False,
     ) -> Result:
-        point = Cell(MATRIX, "test_it", worker, (("compression", "gzip"),), run, runs)
+        point = Cell(MATRIX, "test_it", worker, (("compression", "gzip"),), run, runs, jail=jail)
         action = Action(f"{MATRIX} {point.name}", MATRIX, "TestCell", ("{}",), (), ("test.log",), cell=point)
         return Result(action, status, cached, 1.5, reason=reason, failure=failure, ran=ran)
 

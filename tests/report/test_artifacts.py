@@ -72,3 +72,18 @@ def test_each_run_of_a_cell_has_its_entry(cell: Callable[..., Result], tmp_path:
     cells = json.loads((tmp_path / "t/m/report.json").read_text())["cells"]
     assert [one["run"] for one in cells] == [{"number": 1, "of": 2}, {"number": 2, "of": 2}, None]
     assert cells[1]["name"] == "test_it/worker=oci/compression=gzip/run_2_of_2"
+
+
+def test_a_jail_is_said_of_its_cells(cell: Callable[..., Result], tmp_path: Path) -> None:
+    results = [
+        cell("passed", ran=CellReport(), jail=True),
+        cell("passed", "b", cached=True, jail=True),
+        cell("skipped", "c", failure="machine", jail=True),
+        cell("passed", "d", ran=CellReport(unlimited=("pids",)), jail=True),
+    ]
+
+    write_matrix(MATRIX, results, BuildResult(tuple(results), 1.0), tmp_path, FileDigests(""))
+
+    document = json.loads((tmp_path / "t/m/report.json").read_text())
+    shown = [one["isolation"] for one in document["cells"]]
+    assert shown == ["jail", "jail", None, "jail, without a limit of pids"]

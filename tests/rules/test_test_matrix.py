@@ -10,6 +10,7 @@ import pytest
 from bkrules.action import Action, Source
 from bkrules.analyzed import analyze_patterns
 from bkrules.errors import LoadError
+from bkrules.plugin.worker import Worker
 
 TOOLS = {**dict.fromkeys(("buildkitd", "buildctl", "registry", "runc", "rootlesskit"), "cat"), "server": "ls"}
 WORKSPACE = "from bkrules import host_binary, workspace\nworkspace(name = 'test')\n" + "".join(
@@ -198,3 +199,20 @@ def test_a_mirror_with_faults_cannot_be_shared(analyzed: Analyzed) -> None:
     more = 'isolation = "worker", axes = {"kind": {"busy": {"mirror": {"status": 429}}}}'
     with pytest.raises(LoadError, match="a mirror with faults cannot be shared"):
         analyzed("def test_a(sandbox): pass\n", more)
+
+
+def test_a_jail_is_in_the_key_and_said_of_its_cells(analyzed: Analyzed) -> None:
+    cells = analyzed("def test_a(sandbox): pass\n", 'isolation = "jail"')
+    usual = analyzed("def test_a(sandbox): pass\n")
+
+    for name, action in cells.items():
+        assert action.cell is not None
+        assert action.cell.jail
+        assert action.parameters == {**usual[name].parameters, "isolation": "jail"}
+    assert not any(action.cell.jail for action in usual.values() if action.cell)
+
+
+def test_a_worker_that_cannot_be_in_a_jail_is_an_error(analyzed: Analyzed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bk_worker_oci.OciWorker.no_jail", Worker.no_jail)
+    with pytest.raises(LoadError, match="'oci' cannot run in a jail: its plugin does not say that it can"):
+        analyzed("def test_a(sandbox): pass\n", 'isolation = "jail"')
