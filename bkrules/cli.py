@@ -70,6 +70,9 @@ def main(argv: Sequence[str]) -> int:
 def _end_as_by_ctrl_c() -> None:
     """Let SIGTERM, and SIGHUP of a terminal that is closed, end bk in order; not what was ignored when bk began, as by `nohup`."""
     if threading.current_thread() is threading.main_thread():
+        signal.pthread_sigmask(
+            signal.SIG_SETMASK, []
+        )  # what started bk may have blocked them all, and bk's children with it
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, signal.default_int_handler)

@@ -338,6 +338,14 @@ def test_a_signal_while_loading_ends_in_order_too(number: signal.Signals, plain:
     assert (process.returncode, errors) == (8, b"interrupted\n")
 
 
+def test_signals_that_the_parent_blocked_are_taken(plain: Space) -> None:
+    """A command of an action waits for its end by a signal; with all of them blocked that would never come."""
+    blocked = "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()); "
+    command = [sys.executable, "-c", f"{blocked}os.execv(sys.argv[1], sys.argv[1:])", *plain.command("build", "//...")]
+    done = subprocess.run(command, cwd=plain.root, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
 def test_what_nohup_has_started_goes_on(plain: Space) -> None:
     reader, writer = os.pipe()
     shell = f'trap "" HUP; exec "$@" --build_event_json_file=/dev/fd/{writer}'

@@ -180,7 +180,7 @@ def test_to_ask_imports_no_client(host: str, tmp_path: Path, space: Space) -> No
     code = f"import sys, bkrules.cli as c; c.main({command}); print(*sys.modules)"
     for cold in (True, False):
         done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
-        assert ("requests" in done.stdout.split()) == cold
+        assert ("bkrules.web.client" in done.stdout.split()) == cold
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,7 @@ def test_logs_are_those_of_the_cell(tools: Space) -> None:
 
     before = logs(CELL)
     assert before.returncode == 4
-    assert b"no logs of test_it/worker=oci are kept" in before.stderr
+    assert b"no logs of //targets:small[test_it/worker=oci] are kept" in before.stderr
     assert tools.bk("test", "//targets:small").returncode == 0
 
     folder = tools.root / "bk-out/targets/small/test_it/worker=oci"
