@@ -272,11 +272,12 @@ def test_text_that_no_file_can_hold_is_refused(attribute: str, text: str, rules:
 
 
 HANGS = """
-import sys
+import signal, sys
 from bkrules.loading import meter
 from bkrules.loading.package import load
 
 meter.STEPS = 1 << 60
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 print("began", flush=True)
 load(sys.argv[1].encode(), "BUILD.py", "", {})
 """
@@ -292,6 +293,9 @@ def test_ctrl_c_ends_loading(expression: str) -> None:
     with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None and process.stdout.readline() == b"began\n"
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        try:
+            _, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert process.returncode == -signal.SIGINT
     assert b"KeyboardInterrupt" in errors
