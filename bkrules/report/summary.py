@@ -77,7 +77,8 @@ def _kernel(build: BuildResult) -> list[str]:
 
 def _jails(build: BuildResult) -> list[str]:
     """How many of the cells were jails, when there were some."""
-    jails = sum(cell.jail and not cell.skip for cell in (result.action.cell for result in build.results) if cell)
+    cells = [result for result in build.cells if result.ran is not None or result.cached]
+    jails = sum(result.action.cell is not None and result.action.cell.jail for result in cells)
     return [f"{_count(jails, 'cell')} in a jail: a user namespace of its own"] if jails else []
 
 
