@@ -204,7 +204,7 @@ class _Check:
         line = getattr(node, "lineno", 1)
         tests = not self.conftest and (is_test(name) or is_test_class(name))
         if tests or name in ("__test__", "pytest_plugins") or name.startswith(("pytest_", "collect_ignore")):
-            raise Unproven(line, f"{name} is bound otherwise than by a plain definition")
+            raise Unproven(line, f"a statement other than a plain definition binds {name}")
         if name in ("__getattr__", "__dir__", "__class__", "__dict__"):
             raise Unproven(line, f"the module has {name}")
 

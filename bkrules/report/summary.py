@@ -79,7 +79,7 @@ def _jails(build: BuildResult) -> list[str]:
     """How many of the cells were jails, when there were some."""
     cells = [result for result in build.cells if result.ran is not None or result.cached]
     jails = sum(result.action.cell is not None and result.action.cell.jail for result in cells)
-    return [f"{_count(jails, 'cell')} in a jail: a user namespace of its own"] if jails else []
+    return [f"{_count(jails, 'cell')} in a jail, each in its own user namespace"] if jails else []
 
 
 def _mark(runs: Sequence[Result]) -> str:
