@@ -24,6 +24,7 @@ import bkrules
 from bkrules import digest, stamps
 from bkrules.cache import atomic
 from bkrules.errors import MachineLacks
+from bkrules.files import read_regular
 from bkrules.kernel import SERIES
 from bkrules.observed import note_for_all
 from bkrules.plugin.host import Host, probe
@@ -202,8 +203,7 @@ def _packages(store: str) -> str:
 
 def _content(record: str) -> str:
     try:
-        with open(record, "rb") as file:
-            lines = file.read().splitlines()
+        lines = read_regular(record).splitlines()
     except OSError:
         return "unknown"
     kept = [line for line in lines if not _PLACE(line)]
@@ -232,8 +232,7 @@ def _closure(binaries: tuple[str, ...], store: str) -> tuple[str, ...]:
 def _remembered(path: str, *needed: str) -> dict[str, Any] | None:
     """An answer that was kept, unless one of the files that it rests on has another stamp; `needed` are some of them."""
     try:
-        with open(path) as file:
-            record: dict[str, Any] = json.load(file)
+        record: dict[str, Any] = json.loads(read_regular(path))
         for name, stamp in record["stamps"].items():
             if stamps.of(note_for_all(name)) != (stamp and tuple(stamp)):
                 return None

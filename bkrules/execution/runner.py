@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -69,7 +70,8 @@ class Workshop:
         """A folder with these tools by their names.
 
         A folder, since runc runs itself from an overlay of the folder it lies in, and an overlay does not see through a bind
-        of a single file.
+        of a single file. Its files are links into the cache, and copies of what is this machine's: a link would move the time of
+        a file that is not bk's, which then looks as if somebody wrote to it.
         """
         key = tuple(sorted((name, node.digest) for name, node in tools.items()))
         with self._lock:
@@ -77,7 +79,10 @@ class Workshop:
                 folder = self.folder.new(f"tools-{len(self._tool_folders)}")
                 folder.chmod(0o755)  # whatever the umask: daemons without privileges look into it too
                 for name, node in tools.items():
-                    place(node.path, folder / name)
+                    if node.path == self.cas.path(node.digest):
+                        place(node.path, folder / name)
+                    else:
+                        shutil.copy(node.path, folder / name)
                 self._tool_folders[key] = str(folder)
             return self._tool_folders[key]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from bkrules.cache import atomic
 from bkrules.errors import ActionFailed, LoadError
+from bkrules.files import read_regular
 from bkrules.images.digests import ImageDigest
 
 NAME = "bk.lock"
@@ -27,9 +27,11 @@ class Pin:
 def read(path: str) -> dict[str, Pin]:
     """The pins by reference; none when there is no file. Raises LoadError for a file that is none of bk's."""
     try:
-        data = Path(path).read_bytes()
+        data = read_regular(path)
     except FileNotFoundError:
         return {}
+    except OSError as error:
+        raise _unreadable(error.strerror or str(error)) from error
     from bkrules.images.documents import read_json
 
     try:

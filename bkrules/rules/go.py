@@ -8,6 +8,7 @@ import re
 
 from bkrules.action import Artifact, HostFile, Output, parameters
 from bkrules.analysis.context import Context
+from bkrules.files import read_text
 from bkrules.plugin.host import goarch
 from bkrules.providers import BinaryInfo, ToolchainInfo
 from bkrules.rule import Attr, Rule
@@ -93,8 +94,8 @@ def _analyze_binary(context: Context) -> tuple[object, ...]:
 def _check_pin(context: Context, mod_path: str, module: str, version: str | None) -> None:
     if not version:
         raise context.error("missing-attribute", f"'version' is needed beside module {module!r}", "module")
-    with open(f"{context.workspace.root}/{mod_path}") as file:
-        pinned = re.search(rf"^(?:require)?\s*{re.escape(module)} (\S+)", file.read(), re.MULTILINE)
+    text = read_text(f"{context.workspace.root}/{mod_path}")
+    pinned = re.search(rf"^(?:require)?\s*{re.escape(module)} (\S+)", text, re.MULTILINE)
     if pinned is None or pinned[1] != version:
         found = pinned[1] if pinned else "nothing"
         command = "/".join(filter(None, [module, context.attribute("package")]))

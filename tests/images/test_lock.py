@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,10 @@ def test_a_lock_that_is_none_of_bk_is_refused(tmp_path: Path, text: str) -> None
     with pytest.raises(LoadError, match=r"bk\.lock cannot be read") as caught:
         lock.read(f"{tmp_path}/bk.lock")
     assert caught.value.where == "bk.lock:1"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_what_is_no_file_is_named_without_waiting_for_it(make: Callable[[str], None], tmp_path: Path) -> None:
+    make(f"{tmp_path}/bk.lock")
+    with pytest.raises(LoadError, match=r"bk\.lock cannot be read"):
+        lock.read(f"{tmp_path}/bk.lock")

@@ -124,9 +124,11 @@ def test_a_tool_from_path_is_digested(
         place.mkdir()
         (place / "a-runc-of-mine").write_bytes((tools.root / "bk-out/runc/runc").read_bytes() + more)
         (place / "a-runc-of-mine").chmod(0o755)
+        before = (place / "a-runc-of-mine").stat()
         space = dataclasses.replace(tools, environment={"PATH": f"{place}:{os.environ['PATH']}"})
         done = space.bk("build", "//targets:m")
         assert done.returncode == 0, done.stdout + done.stderr
+        assert (place / "a-runc-of-mine").stat().st_ctime_ns == before.st_ctime_ns  # no link was made to it
         return bool(report(tools.root, "m")["cells"][0]["cached"])
 
     assert tools.bk("build", "//targets:m").returncode == 36  # nowhere on PATH
