@@ -52,6 +52,13 @@ class Cas:
             os.chmod(path, MODE)
         return True
 
+    def is_still(self, name: Digest) -> bool:
+        """Whether the blob is there with the right bytes. It is left as it is, for `intact` to find."""
+        try:
+            return self._digests.now(self.path(name)) == name
+        except OSError:
+            return False
+
     def read(self, name: Digest) -> bytes | None:
         """The blob's bytes, or None when it is missing or damaged."""
         try:

@@ -16,6 +16,7 @@ from bkrules import digest
 from bkrules.action import Action, DirectoryNode, FileNode, HostFile, Key, Node, Output, Source, Text, key_of
 from bkrules.cache.action_cache import ActionCache, ActionResult
 from bkrules.cache.file_digests import FileDigests
+from bkrules.cache.results import files_of
 from bkrules.digest import Digest
 from bkrules.errors import ActionFailed, BkError, Interrupted, of_machine
 from bkrules.execution import outputs
@@ -175,18 +176,32 @@ class Executor:
                 log=log,
                 ran=outcome.ran,
             )
+        # Asked first: to store an output with the bytes of a damaged input would heal that one.
+        is_kept = (outcome.ran is None or outcome.ran.may_be_kept) and self._are_still(action)
         made = self._stored(action, outcome)
-        if (outcome.ran is None or outcome.ran.may_be_kept) and self._are_still(action):
+        if is_kept:
             self._actions.put(key.digest, ActionResult(made, seconds))
         return Result(
             action, "passed", False, seconds, key, made, outcome.reason, ran=outcome.ran, unlimited=outcome.unlimited
         )
 
     def _are_still(self, action: Action) -> bool:
-        """Whether what the action read of workspace and machine is what its key says, and was not written to meanwhile."""
-        files = (item for _, item in action.inputs if isinstance(item, Source | HostFile))
-        paths = (find(item.path) if isinstance(item, HostFile) else f"{self._root}/{item.path}" for item in files)
-        return all(map(self._digests.is_still, paths))
+        """Whether all that the action read is what its key says, and was not written to meanwhile.
+
+        What came from the cache counts too: it can be written to through its links in `bk-out`.
+        """
+        return all(self._is_still(item) for _, item in action.inputs)
+
+    def _is_still(self, item: Source | Text | HostFile | Output) -> bool:
+        if isinstance(item, HostFile):
+            return self._digests.is_still(find(item.path))
+        if isinstance(item, Source):
+            return self._digests.is_still(f"{self._root}/{item.path}")
+        if isinstance(item, Text):
+            names = [digest.of_bytes(item.data if item.shown is None else item.shown)]
+        else:
+            names = [file.digest for file in files_of(self.results[item.producer].outputs[item.path])]
+        return all(map(self._actions.cas.is_still, names))
 
     def _gather(self, action: Action, turn: Turn) -> None:
         """Bring the bytes of inputs that are in the remote cache alone, and read again those that the disk cache has.

@@ -312,6 +312,34 @@ def test_what_is_damaged_on_the_disk_is_made_again_before_it_is_read(
 
 
 @pytest.mark.parametrize("damage", ["altered", "truncated", "deleted"])
+@pytest.mark.parametrize("text", [False, True])
+def test_what_is_made_of_an_input_that_is_damaged_meanwhile_is_not_kept(
+    tmp_path: Path, runs: Runs, make_action: MakeAction, out: str, damage: str, text: bool
+) -> None:
+    """It was whole when the action began; a link in `bk-out` was written to while the action read it."""
+    made = make_action("a")
+    reader = replace(make_action("b"), inputs=(("text", Text(b"a text")),)) if text else make_action("b", "a")
+    runs(lambda: Outcome("passed", {"out": out}))
+    executor = at(tmp_path / "cache", tmp_path)
+    executor.results["a"] = executor.run(made)
+
+    def runner(_action: Action, inputs: Mapping[str, Node], _workshop: Workshop) -> Outcome:
+        (node,) = inputs.values()
+        assert isinstance(node, FileNode)
+        spoil(Path(node.path), damage)
+        return Outcome("passed", {"out": out})
+
+    RUNNERS["Test"] = runner
+    assert executor.run(reader).status == "passed"
+    runs(lambda: Outcome("passed", {"out": out}))
+    again = at(tmp_path / "cache", tmp_path)
+    again.results["a"] = again.run(made)
+    assert again.look_up(reader) is None
+    assert again.run(reader).status == "passed"
+    assert again.look_up(reader) is not None
+
+
+@pytest.mark.parametrize("damage", ["altered", "truncated", "deleted"])
 def test_what_is_damaged_on_the_disk_is_not_shown(
     tmp_path: Path, runs: Runs, make_action: MakeAction, out: str, damage: str
 ) -> None:
