@@ -11,7 +11,7 @@ TYPE_CHECKING = False  # typing itself would cost `bk --version` half of its tim
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from bkrules.rule import Rule
+    from bkrules.model.rule import Rule
 
 __version__ = "0.1.0"
 

@@ -10,7 +10,8 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 
-from bkrules import __version__, early_actions, errors
+from bkrules import __version__, errors
+from bkrules.build import early_actions
 from bkrules.commands import rc
 from bkrules.commands.arguments import Parser, spelled_out
 from bkrules.errors import BkError, UsageError, error_text

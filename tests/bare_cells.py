@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bkrules import machine
+from bkrules.analysis import host_inputs
 from bkrules.analysis.cell_inputs import ENVIRONMENT
-from bkrules.execution.cgroups import Cgroups
-from bkrules.execution.processes import Processes, Started
-from bkrules.execution.sandbox import interpreter_links, outermost
+from bkrules.runners.open_cell import interpreter_links, outermost
+from bkrules.sandbox.cgroups import Cgroups
+from bkrules.sandbox.spawner import Processes, Started
 from bkrules.testing.collection import DECLARED
 
 WORKER = """
@@ -54,7 +54,7 @@ class BareCells:
 
     def spec(self, test: str, **more: Any) -> dict[str, Any]:
         """What bk asks the zygote for: a cell that runs the function `test_it` of a module."""
-        here = machine.load(str(self._made("store")))
+        here = host_inputs.load(str(self._made("store")))
         self._number += 1
         sources = self._made(f"src-{self._number}")
         plugins = self._made(f"plugins-{abs(hash(self.worker))}")

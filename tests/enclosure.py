@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bkrules.execution import cgroups, linux
 from bkrules.plugin import host
+from bkrules.sandbox import cgroups, syscalls
 
 ASSETS = Path("/opt/bk")
 """Where a program finds the folder of assets, read-only."""
@@ -25,7 +25,7 @@ SCRATCH = Path("/run/enclosure")
 """A folder in memory."""
 SHARED = SCRATCH / "shared"
 """Where a program finds the folder to which it may write for good."""
-_NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC | linux.CLONE_NEWPID
+_NAMESPACES = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWPID
 
 
 class Broken(Exception):
@@ -43,7 +43,7 @@ def run(
     os.makedirs(f"{cgroup}/init")
     reader, writer = os.pipe2(os.O_CLOEXEC)
     group = os.open(f"{cgroup}/init", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    pid = linux.clone3(_NAMESPACES, group)
+    pid = syscalls.clone3(_NAMESPACES, group)
     if pid == 0:
         _first_process(program, writer, cgroup, assets, disk, shared)
     try:
@@ -91,10 +91,10 @@ def _first_process(
 ) -> None:
     """PID 1 of the enclosure. Never returns."""
     try:
-        linux.die_with_parent()
+        syscalls.die_with_parent()
         os.setsid()  # a Ctrl-C is for its parent alone, which ends this one
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        linux.leave_network()
+        syscalls.leave_network()
         socket.sethostname("localhost")  # sudo looks it up
         _hide_writes(cgroup, assets, disk, shared)
         answer = program()
@@ -108,20 +108,20 @@ def _first_process(
 
 
 def _hide_writes(cgroup: str, assets: Path, disk: Path | None, shared: Path | None) -> None:
-    linux.mount("", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
-    linux.mount("enclosure", "/run", "tmpfs", 0, "mode=755")
+    syscalls.mount("", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
+    syscalls.mount("enclosure", "/run", "tmpfs", 0, "mode=755")
     _overlay("/opt")
-    linux.bind(str(assets), str(ASSETS))
+    syscalls.bind(str(assets), str(ASSETS))
     if shared:
-        linux.bind(str(shared), str(SHARED), read_only=False)
+        syscalls.bind(str(shared), str(SHARED), read_only=False)
     if disk:
-        linux.bind(str(disk), "/tmp", read_only=False)
+        syscalls.bind(str(disk), "/tmp", read_only=False)
     else:
-        linux.mount("enclosure", "/tmp", "tmpfs", 0, "mode=1777")
+        syscalls.mount("enclosure", "/tmp", "tmpfs", 0, "mode=1777")
     for folder in ("/etc", "/home", "/var/lib"):
         _overlay(folder)
-    linux.mount("proc", "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
-    linux.mount(cgroup, "/sys/fs/cgroup", flags=linux.MS_BIND)
+    syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+    syscalls.mount(cgroup, "/sys/fs/cgroup", flags=syscalls.MS_BIND)
 
 
 def _overlay(folder: str) -> None:
@@ -129,4 +129,4 @@ def _overlay(folder: str) -> None:
     upper, work = (SCRATCH / part / folder.replace("/", "-") for part in ("upper", "work"))
     upper.mkdir(parents=True)
     work.mkdir(parents=True)
-    linux.mount("enclosure", folder, "overlay", 0, f"lowerdir={folder},upperdir={upper},workdir={work}")
+    syscalls.mount("enclosure", folder, "overlay", 0, f"lowerdir={folder},upperdir={upper},workdir={work}")

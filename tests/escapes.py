@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from bkrules import machine
+from bkrules.analysis import host_inputs
 
 TRY = '''
 import contextlib, ctypes, errno, os, stat, struct, sys
@@ -66,7 +66,7 @@ SHOWN = [line.split()[4] for line in open("/proc/self/mountinfo") if " overlay "
 
 def shown() -> dict[str, str]:
     """The digests of files of this machine that a cell sees."""
-    here = machine.load(str(Path.home()))
+    here = host_inputs.load(str(Path.home()))
     package = sorted(Path(here.binds[-1]).glob("execution/*.py"))
     paths = [here.interpreter, *here.libraries, *map(str, package)]
     return {path: hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in paths}

@@ -9,11 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from bkrules.action import Action, Key, Node, key_of, parameters
 from bkrules.analysis import test_files
 from bkrules.analysis.matrix import imported_files
 from bkrules.execution import executor
-from bkrules.machine import AROUND_CELLS, IN_CELLS
+from bkrules.model.action import Action, Key, Node, key_of, parameters
 
 Inputs = Mapping[str, Node]
 Change = Callable[[Action, Inputs], tuple[Action, Inputs]]
@@ -81,9 +80,9 @@ MUTATIONS: dict[str, Callable[[], None]] = {
     "binary formats": _without_property("kernel-binfmt-"),
     "limits": _changed(_without_limits),
     "registry's configuration": _without("registry/"),
-    "binds": _without(*(f"bkrules/{path}" for path in AROUND_CELLS if path.startswith("execution/"))),
-    "storage tree": _without(*(f"bkrules/{path}" for path in AROUND_CELLS if path.startswith("images/"))),
-    "code in cells": _without(*(f"bkrules/{path}" for path in IN_CELLS if path.startswith("execution/"))),
+    "binds": _without("bkrules/runners/"),
+    "storage tree": _without("bkrules/images/"),
+    "code in cells": _without("bkrules/cell/"),
     "timeout": _changed(lambda one, inputs: (replace(one, timeout=0), inputs)),
     "toolchain digest": _without("tools/"),
     "configuration": _without("config/"),

@@ -29,15 +29,18 @@ from pathlib import Path
 from typing import Any
 
 from bkrules import __main__ as entry
-from bkrules import analyzed, digest, observed, settled, stamps, unchanged
-from bkrules.action import Action, Node
+from bkrules.build import analysis
 from bkrules.cache import cas
 from bkrules.cache.file_digests import FileDigests
 from bkrules.commands import build as build_command
-from bkrules.execution import executor, runners
+from bkrules.execution import executor
+from bkrules.execution.context import Runner, Workshop
 from bkrules.execution.result import Outcome
-from bkrules.execution.runner import Runner, Workshop
+from bkrules.incremental import dependencies, null_build, stamps, up_to_date
+from bkrules.model import digest
+from bkrules.model.action import Action, Node
 from bkrules.report import artifacts
+from bkrules.runners import table
 
 HOUR = 3600 * 10**9
 MS_BIND, MNT_DETACH = 4096, 2
@@ -591,7 +594,7 @@ Moment = Callable[[random.Random, Callable[[], object]], None]
 MOMENTS: dict[str, Moment] = {
     "after a look": lambda dice, then: after_call(stamps, "of", dice.randrange(1, 400), then),
     "after a read": lambda dice, then: after_call(digest, "of_file", dice.randrange(1, 6), then),
-    "after loading": lambda _, then: before_call(analyzed, "analyze", then),
+    "after loading": lambda _, then: before_call(analysis, "analyze", then),
     "while an action runs": lambda _, then: before_runners(then),
     "before outputs are shown": lambda _, then: before_call(artifacts, "write", then),
     "before the answer is kept": lambda _, then: before_call(build_command, "_keep", then),
@@ -609,7 +612,7 @@ def before_runners(then: Callable[[], object]) -> None:
         return run
 
     for name in ("Image", "Genrule"):
-        runners.RUNNERS[name] = spied(runners.RUNNERS[name])
+        table.RUNNERS[name] = spied(table.RUNNERS[name])
 
 
 def join(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
@@ -639,17 +642,17 @@ def without_field(number: int) -> None:
 def plainly() -> None:
     """Let the null build ask `stamps` too, whose answer it works out itself."""
 
-    def changed(folders: list[unchanged.Folder]) -> set[int]:
+    def changed(folders: list[null_build.Folder]) -> set[int]:
         found, number = set(), 0
         for folder in folders:
             trusted = folder[1] is not None and stamps.of(folder[0]) == folder[1]
-            for path, known in settled._unpacked(folder):
+            for path, known in up_to_date._unpacked(folder):
                 if not trusted and stamps.of(path) != known:
                     found.add(number)
                 number += 1
         return found
 
-    unchanged._changed = changed
+    null_build._changed = changed
 
 
 def without_ctime_of_blobs() -> None:
@@ -671,7 +674,7 @@ def digests_stamped_after_the_read() -> None:
             fresh = digest.Digest(known[1], known[0][2]), known[0], False
         else:
             found = digest.of_file(path)
-            stamp = observed.look(path)
+            stamp = dependencies.look(path)
             assert stamp is not None
             self._changed, self._known[path] = True, (stamp, found.hash)
             fresh = found, stamp, False
@@ -685,7 +688,7 @@ def stamped_at_the_end() -> None:
     def first(path: str) -> stamps.Stamp | None:
         return stamps.of(path)
 
-    observed.first = first
+    dependencies.first = first
 
 
 def without_modes() -> None:
@@ -709,7 +712,7 @@ RULES: dict[str, Callable[[], object]] = {
     ),
     "modes of blobs": without_modes,
     "blobs that are looked at when stored": lambda: setattr(cas.Cas, "intact", cas.Cas.has),
-    "code of plugins": lambda: setattr(observed, "note_code", lambda: None),
+    "code of plugins": lambda: setattr(dependencies, "note_code", lambda: None),
 }
 
 
@@ -724,7 +727,7 @@ def main() -> int:
     parser.add_argument("--during", default=",".join(MOMENTS))
     options = parser.parse_args()
     sys.dont_write_bytecode = True
-    runners.RUNNERS["Genrule"] = join
+    table.RUNNERS["Genrule"] = join
     RULES[options.without]()
     base = options.folder.resolve()
     world = World(base / "world")

@@ -16,16 +16,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from bkrules import digest
-from bkrules.action import DirectoryNode, FileNode
 from bkrules.images import layout
 from bkrules.images.copy import Copier
 from bkrules.images.digests import ImageDigest
 from bkrules.images.docker_auth import Credentials
 from bkrules.images.layout import Entry
-from bkrules.images.reference import Reference
 from bkrules.images.registry_client import RegistryClient
 from bkrules.images.storage import Tree, write_tree
+from bkrules.model import digest
+from bkrules.model.action import DirectoryNode, FileNode
+from bkrules.model.reference import Reference
 
 NAME = "library/sample"
 HASHED = (

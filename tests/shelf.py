@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bkrules import digest
 from bkrules.errors import ActionFailed
 from bkrules.images import layout
 from bkrules.images.digests import ImageDigest
 from bkrules.images.documents import INDEXES, Manifest, read_manifest
 from bkrules.images.protocol import written
+from bkrules.model import digest
 
 CONFIG = json.dumps({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}).encode()
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bkrules import digest, reapi
-from bkrules.action import (
+from bkrules.model import digest, reapi
+from bkrules.model.action import (
     Action,
     Cell,
     DirectoryNode,
@@ -23,7 +23,7 @@ from bkrules.action import (
     merkle,
     parameters,
 )
-from bkrules.label import Label
+from bkrules.model.label import Label
 
 KEYS = sorted((Path(__file__).parent / "action_keys").glob("*.json"))
 

@@ -282,7 +282,7 @@ def test_a_command_imports_its_own_module_alone() -> None:
     own = {"arguments", "cache", "rc"}
     loaded = {name.removeprefix("bkrules.commands.") for name in done.stdout.split() if "bkrules.commands." in name}
     assert loaded == own
-    assert "bkrules.analyzed" not in done.stdout.split()
+    assert "bkrules.build.analysis" not in done.stdout.split()
 
 
 def test_every_command_is_found_in_its_module() -> None:
@@ -396,7 +396,7 @@ def test_aquery_lists_what_an_action_takes_of_this_machine(space: Space) -> None
     assert any(path.endswith("/libc.so.6") for path in host.values())
     assert host["tools/runc"] == str(space.root / "runc")
     assert sys.prefix in [path for name, path in host.items() if name.startswith("folder/")]
-    assert host["bkrules/execution/sandbox.py"].endswith("/execution/sandbox.py")
+    assert host["bkrules/runners/open_cell.py"].endswith("/runners/open_cell.py")
     assert {"kernel-release", "kernel-lsm", "kernel-cgroup"} <= document["platform"].keys()
     assert (
         "kernel-release"

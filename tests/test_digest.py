@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bkrules import digest
-from bkrules.digest import Digest
+from bkrules.model import digest
+from bkrules.model.digest import Digest
 
 # From FIPS 180-2.
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -14,11 +14,11 @@ import pytest
 import bkrules
 from bkrules import cli, errors
 from bkrules.commands import arguments
+from bkrules.model.rule import COMMON, Attr
 from bkrules.plugin import Backend, spec
 from bkrules.plugin.worker import Worker
 from bkrules.query.language import FILTERS, FUNCTIONS
 from bkrules.query.output import FORMATS
-from bkrules.rule import COMMON, Attr
 from bkrules.rules import RULES
 from bkrules.testing.sandbox import Sandbox
 

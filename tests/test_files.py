@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bkrules import files
+from bkrules.system import files
 
 
 def test_a_regular_file_is_read_through_links(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bkrules import kernel
+from bkrules.system import kernel
 
 HANDLER = """enabled
 interpreter /usr/libexec/qemu-binfmt/aarch64-binfmt-P

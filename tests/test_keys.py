@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from bkrules import kernel, machine
+from bkrules.analysis import host_inputs
 from bkrules.analysis.runs import Runs
-from bkrules.analyzed import analyze_patterns
-from bkrules.build import Execution
-from bkrules.options import Options
+from bkrules.build.analysis import analyze_patterns
+from bkrules.build.execute import Execution
+from bkrules.build.request import Options
 from bkrules.plugin.host import Host
+from bkrules.system import kernel
 
 TRUE = kernel.texts()
 BINFMT = "proc/sys/fs/binfmt_misc"
@@ -169,7 +170,7 @@ def tell(monkeypatch: pytest.MonkeyPatch, **texts: str) -> None:
         "handler": f"{BINFMT}/arm",
     }
     told = {names[name]: text for name, text in texts.items()}
-    monkeypatch.setattr("bkrules.kernel.texts", lambda _: {**TRUE, **told})
+    monkeypatch.setattr("bkrules.system.kernel.texts", lambda _: {**TRUE, **told})
 
 
 def test_the_series_of_the_kernel(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,21 +216,34 @@ def test_how_much_of_the_kernel_is_an_option(cells: Cells, monkeypatch: pytest.M
 
 def put(monkeypatch: pytest.MonkeyPatch, name: str, path: Path) -> None:
     """Let one of the files that a cell takes from this machine be another one."""
-    true = machine.load
+    true = host_inputs.load
 
-    def load(*arguments: str) -> machine.Machine:
+    def load(*arguments: str) -> host_inputs.Machine:
         found = true(*arguments)
         assert name in dict(found.runtime)
         return replace(found, runtime=tuple((one, str(path) if one == name else it) for one, it in found.runtime))
 
-    monkeypatch.setattr(machine, "load", load)
+    monkeypatch.setattr(host_inputs, "load", load)
 
 
-@pytest.mark.parametrize("file", ["sandbox", "registry", "mirror_door", "test_cell", "shared_cells", "processes"])
+AROUND = [
+    *(
+        "mirror/proxy",
+        "mirror/registry",
+        "runners/cell_pool",
+        "runners/open_cell",
+        "runners/test_cell",
+        "sandbox/spawner",
+    )
+]
+INSIDE = ["cell/init", "cell/supervisor", "sandbox/cgroups", "sandbox/devices", "sandbox/syscalls"]
+
+
+@pytest.mark.parametrize("file", AROUND)
 def test_the_code_around_cells(cells: Cells, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: str) -> None:
     """It decides on binds, links and limits, on the mirror, and on what becomes of a test's end."""
     before = cells.key()
-    put(monkeypatch, f"bkrules/execution/{file}.py", tmp_path / "p/near.py")
+    put(monkeypatch, f"bkrules/{file}.py", tmp_path / "p/near.py")
     assert cells.key() != before
 
 
@@ -239,10 +253,10 @@ def test_the_code_of_the_mirrors_storage_tree(cells: Cells, monkeypatch: pytest.
     assert cells.key() != before
 
 
-@pytest.mark.parametrize("file", ["cell", "janitor", "cgroups", "devices", "linux"])
+@pytest.mark.parametrize("file", INSIDE)
 def test_the_code_inside_of_cells(cells: Cells, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: str) -> None:
     before = cells.key()
-    put(monkeypatch, f"bkrules/execution/{file}.py", tmp_path / "p/near.py")
+    put(monkeypatch, f"bkrules/{file}.py", tmp_path / "p/near.py")
     assert cells.key() != before
 
 
@@ -262,7 +276,7 @@ def test_the_limits_of_a_cell(cells: Cells) -> None:
 
 def test_the_installed_packages(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
     before = cells.key()
-    monkeypatch.setattr("bkrules.machine._packages", lambda _: "pytest-0.1\n")
+    monkeypatch.setattr("bkrules.analysis.host_inputs._packages", lambda _: "pytest-0.1\n")
     assert cells.key() != before
 
 

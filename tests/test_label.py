@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bkrules.errors import BkError, UsageError
-from bkrules.label import Label, LabelError, parse_label, parse_pattern, valid_name
+from bkrules.model.label import Label, LabelError, parse_label, parse_pattern, valid_name
 
 
 @pytest.mark.parametrize(

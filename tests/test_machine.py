@@ -13,32 +13,32 @@ from pathlib import Path
 import pytest
 
 import bkrules
-from bkrules import machine
-from bkrules.machine import AROUND_CELLS, IN_CELLS, Machine
+from bkrules.analysis import host_inputs
+from bkrules.analysis.host_inputs import AROUND_CELLS, IN_CELLS, Machine
 
 PACKAGE = Path(bkrules.__file__).parent
-START = ("execution/zygote.py",)
+START = ("cell/zygote.py",)
 """All that runs in cells is imported by the process from which they are forked."""
-AROUND = ("execution/sandbox.py", "execution/test_cell.py", "execution/shared_cells.py")
+AROUND = ("runners/open_cell.py", "runners/test_cell.py", "runners/cell_pool.py")
 """What bk itself does for a cell is imported by these."""
 NOT_IN_CELLS = {
     "__init__.py": "names for build files; nothing in a cell reads them",
-    "execution/__init__.py": "empty",
-    "execution/command.py": "the sandbox of ordinary actions, which the zygote makes too",
-    "execution/session_cell.py": "a cell that a user has for a while: no result of it is kept",
+    **{f"{part}/__init__.py": "empty" for part in ("execution", "mirror", "sandbox", "system")},
+    "sandbox/command.py": "the sandbox of ordinary actions, which the zygote makes too",
 }
 NOT_AROUND = {
     **NOT_IN_CELLS,
     "images/__init__.py": "empty",
     "images/protocol.py": "names of media types and interfaces, which others implement",
-    "images/reference.py": "what it parses is in the key, as the places of images",
+    "model/reference.py": "what it parses is in the key, as the places of images",
     "images/lock.py": "analysis: what it finds is in the keys of the actions that it declares",
     "images/web.py": "a client of registries",
     "execution/result.py": "what is reported of results that exist",
-    "execution/command_groups.py": "the limits of ordinary actions",
-    "execution/missing_files.py": "hints beside a failure, which is never kept",
-    "execution/outputs.py": "reads outputs when a cell has ended",
-    "execution/run_folder.py": "scratch folders, whose places no cell knows",
+    "sandbox/command_groups.py": "the limits of ordinary actions",
+    "runners/missing_files.py": "hints beside a failure, which is never kept",
+    "sandbox/outputs.py": "reads outputs when a cell has ended",
+    "sandbox/run_folder.py": "scratch folders, whose places no cell knows",
+    "execution/layout.py": "names of files in the folder of a cell",
     "execution/timeline.py": "logs",
 }
 
@@ -95,7 +95,9 @@ def test_all_code_of_cells_is_in_their_keys() -> None:
 
 
 def test_all_code_around_cells_is_in_their_keys() -> None:
-    found = files_of(PACKAGE, AROUND, NOT_AROUND, within=("execution/", "images/"))
+    found = files_of(
+        PACKAGE, AROUND, NOT_AROUND, within=("cell/", "execution/", "images/", "mirror/", "runners/", "sandbox/")
+    )
 
     assert not missing(found, (*IN_CELLS, *AROUND_CELLS))
 
@@ -122,32 +124,34 @@ def test_what_the_lists_name_is_there() -> None:
 def test_a_new_module_is_found_however_it_is_imported(tmp_path: Path, statement: str) -> None:
     package = tmp_path / "bkrules"
     (package / "execution").mkdir(parents=True)
-    (package / "execution/zygote.py").write_text(statement)
+    (package / "cell").mkdir()
+    (package / "cell/zygote.py").write_text(statement)
     (package / "execution/fresh.py").write_text("")
     (package / "execution/middle.py").write_text("from bkrules.execution.fresh import name")
 
     found = files_of(package, START)
 
-    assert missing(found, ("execution/zygote.py", "execution/middle.py")) == {"execution/fresh.py"}
+    assert missing(found, ("cell/zygote.py", "execution/middle.py")) == {"execution/fresh.py"}
 
 
 def test_a_module_for_types_alone_is_none(tmp_path: Path) -> None:
     package = tmp_path / "bkrules"
     (package / "execution").mkdir(parents=True)
-    (package / "execution/zygote.py").write_text("if TYPE_CHECKING:\n    from bkrules.execution import fresh")
+    (package / "cell").mkdir()
+    (package / "cell/zygote.py").write_text("if TYPE_CHECKING:\n    from bkrules.execution import fresh")
     (package / "execution/fresh.py").write_text("")
 
-    assert files_of(package, START) == {"execution/zygote.py"}
+    assert files_of(package, START) == {"cell/zygote.py"}
 
 
 def test_a_cell_sees_the_packages_and_no_more_of_an_interpreter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a virtual environment its folder is `/usr` or such, with all the commands of the machine."""
-    assert sys.prefix in machine.load(str(tmp_path)).binds
+    assert sys.prefix in host_inputs.load(str(tmp_path)).binds
 
     monkeypatch.setattr(sys, "prefix", sys.base_prefix)
-    binds = machine.load(str(tmp_path)).binds
+    binds = host_inputs.load(str(tmp_path)).binds
 
     assert sys.base_prefix not in binds
     assert sysconfig.get_path("purelib") in binds
@@ -158,12 +162,12 @@ def test_a_command_has_its_name_wherever_the_machine_has_it(tmp_path: Path, monk
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd/nsenter").symlink_to("/bin/true")
     monkeypatch.setenv("PATH", f"{tmp_path}/odd:{os.environ['PATH']}")
-    machine.find.cache_clear()
-    here: Machine = machine.load(str(tmp_path))
+    host_inputs.find.cache_clear()
+    here: Machine = host_inputs.load(str(tmp_path))
 
     found = here.helpers(["nsenter"])
 
-    machine.find.cache_clear()
+    host_inputs.find.cache_clear()
     assert found["nsenter"] == os.path.realpath("/bin/true")
     assert all(name == "nsenter" or name.startswith("lib/") for name in found)
 
@@ -183,13 +187,13 @@ def test_what_a_distribution_has_installed_is_told_by_its_record(tmp_path: Path)
 
     def content(text: str) -> str:
         record.write_text(text)
-        return machine._content(str(record))
+        return host_inputs._content(str(record))
 
     before = content(RECORD)
     assert content(RECORD.replace("PLACE", "elsewhere")) == before
     assert content("\n".join(reversed(RECORD.splitlines()))) == before
     assert content(RECORD.replace("abc", "abd")) != before
-    assert machine._content(str(tmp_path / "none")) == "unknown"
+    assert host_inputs._content(str(tmp_path / "none")) == "unknown"
 
 
 def test_packages_are_asked_about_anew_when_one_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,14 +202,14 @@ def test_packages_are_asked_about_anew_when_one_has_changed(tmp_path: Path, monk
     info.mkdir(parents=True)
     (info / "RECORD").write_text("one.py,sha256=a,1\n")
     monkeypatch.setattr(sysconfig, "get_path", lambda _: str(folder))
-    before = machine._packages(str(tmp_path))
+    before = host_inputs._packages(str(tmp_path))
     assert before.startswith("one-1 ")
-    assert machine._packages(str(tmp_path)) == before
+    assert host_inputs._packages(str(tmp_path)) == before
 
     (info / "RECORD").write_text("one.py,sha256=b,1\n")
-    changed = machine._packages(str(tmp_path))
+    changed = host_inputs._packages(str(tmp_path))
     assert changed != before
     (info / "RECORD").unlink()
-    assert machine._packages(str(tmp_path)) == "one-1 unknown\n"
+    assert host_inputs._packages(str(tmp_path)) == "one-1 unknown\n"
     (folder / "two-2.dist-info").mkdir()
-    assert machine._packages(str(tmp_path)) == "one-1 unknown\ntwo-2 unknown\n"
+    assert host_inputs._packages(str(tmp_path)) == "one-1 unknown\ntwo-2 unknown\n"

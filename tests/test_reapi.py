@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bkrules import reapi
+from bkrules.model import reapi
 
 # Worked out from the wire format by hand: a key is `tag << 3 | wire type`, lengths and numbers are varints.
 GOLDEN: list[tuple[str, reapi.Message, str]] = [

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from bkrules.resources import SIZES, Request, host_memory, pool_size, pool_sizes, request_of, timeouts
+from bkrules.model.resources import SIZES, Request, host_memory, pool_size, pool_sizes, request_of, timeouts
 
 
 def test_tags_say_what_an_action_takes() -> None:

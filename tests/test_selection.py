@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bkrules import errors
-from bkrules.action import Cell
+from bkrules.build.selection import Selection, divide, select
 from bkrules.errors import BkError
-from bkrules.label import Label
-from bkrules.selection import Selected, Selection, divide, select
+from bkrules.model.action import Cell
+from bkrules.model.label import Label
+from bkrules.model.selected import Selected
 
 MATRIX, OTHER = Label("t", "m"), Label("t", "other")
 TESTS = ("test_pull", "test_pull_lazily", "test_push[gzip]", "test_push[zstd]", "TestCache::test_export")

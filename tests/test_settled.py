@@ -21,7 +21,7 @@ SPY = """
 import sys, time
 now = time.time_ns
 time.time_ns = lambda: now() + 3600 * 10**9
-import bkrules.analyzed as analyzed
+import bkrules.build.analysis as analyzed
 real = analyzed.analyze
 def spy(graph, *more):
     print("analysed:", *sorted({one.label.package for one in graph.targets}), file=sys.stderr)

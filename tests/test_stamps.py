@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bkrules import stamps, unchanged
 from bkrules.cache.file_digests import FileDigests
-from bkrules.digest import of_bytes
-from bkrules.stamps import FIELDS, Stamp
+from bkrules.incremental import null_build, stamps
+from bkrules.incremental.stamps import FIELDS, Stamp
+from bkrules.model.digest import of_bytes
 
 CTIME, MTIME, SIZE, INODE, DEVICE, MODE = range(FIELDS)
 SECOND = 10**9
@@ -64,8 +64,8 @@ def test_the_null_build_compares_what_a_stamp_has(file: Path) -> None:
     for number in range(FIELDS):
         other = array("q", packed)
         other[number] ^= 1
-        assert unchanged._changed([("", None, str(file), other.tobytes())]) == {0}
-    assert unchanged._changed([("", None, str(file), packed.tobytes())]) == set()
+        assert null_build._changed([("", None, str(file), other.tobytes())]) == {0}
+    assert null_build._changed([("", None, str(file), packed.tobytes())]) == set()
 
 
 def test_what_is_not_there_has_no_stamp(tmp_path: Path) -> None:

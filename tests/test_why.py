@@ -16,11 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounds import rounds
 
-from bkrules import digest
-from bkrules.action import Action, DirectoryNode, FileNode, Node, key_of, parameters
 from bkrules.errors import MachineLacks, UsageError
-from bkrules.label import Label
-from bkrules.why import KEY, PREVIOUS, compare, difference, explain, opened
+from bkrules.execution.layout import KEY, PREVIOUS
+from bkrules.model import digest
+from bkrules.model.action import Action, DirectoryNode, FileNode, Node, key_of, parameters
+from bkrules.model.label import Label
+from bkrules.report.explain import compare, difference, explain, opened
 
 LEAVES = {
     "argument/0": parameters({"axes": {"a": 1}, "test": "t"}),

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bkrules.action import Action, HostFile
-from bkrules.analyzed import analyze_patterns
+from bkrules.build.analysis import analyze_patterns
+from bkrules.build.worker_overrides import NONE, Wishes
 from bkrules.errors import UsageError
-from bkrules.wishes import NONE, Wishes
+from bkrules.model.action import Action, HostFile
 
 TOOLS = ("buildkitd", "buildctl", "registry", "runc", "rootlesskit", "containerd", "containerd-shim-runc-v2", "ctr")
 WORKSPACE = "from bkrules import host_binary, workspace\nworkspace(name = 'test')\n" + "".join(

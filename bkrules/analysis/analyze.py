@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bkrules.action import Action
 from bkrules.analysis.context import Context, Run, Unsupported, missing, run_nothing
-from bkrules.label import Label
+from bkrules.analysis.host_inputs import Machine
+from bkrules.incremental.dependencies import NotedFor
 from bkrules.loading.graph import TargetGraph
 from bkrules.loading.workspace import Workspace
-from bkrules.machine import Machine
-from bkrules.observed import NotedFor
+from bkrules.model.action import Action
+from bkrules.model.label import Label
 from bkrules.plugin.manager import Plugins
 
 

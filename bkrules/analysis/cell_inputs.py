@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 
 import tomli_w
 
-from bkrules.action import Artifact, HostFile, Output, Source, Text, parameters
 from bkrules.analysis.context import Context
+from bkrules.analysis.host_inputs import HELPERS, REGISTRY, Machine
 from bkrules.analysis.updaters import Update, merged
 from bkrules.errors import MachineLacks
-from bkrules.images.reference import Reference
 from bkrules.images.storage import CONFIGURATION
-from bkrules.machine import HELPERS, REGISTRY, Machine
+from bkrules.model.action import Artifact, HostFile, Output, Source, Text, parameters
+from bkrules.model.providers import BinaryInfo, WorkerInfo
+from bkrules.model.reference import Reference
 from bkrules.plugin.worker import MIRROR_ADDRESS, Mirror, Worker
-from bkrules.providers import BinaryInfo, WorkerInfo
 
 ENVIRONMENT = {
     "HOME": "/root",

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bkrules.action import Action, FileNode, HostFile, Node, Source, parameters
 from bkrules.analysis.cell_inputs import ENVIRONMENT, python_inputs
 from bkrules.analysis.context import Context
 from bkrules.analysis.pytest_settings import Settings
 from bkrules.analysis.test_marks import Mark, Test
 from bkrules.errors import LoadError
-from bkrules.resources import SIZES
+from bkrules.model.action import Action, FileNode, HostFile, Node, Source, parameters
+from bkrules.model.resources import SIZES
 
 MNEMONIC = "CollectTests"
 _FOLDER = "collected"
@@ -29,7 +29,11 @@ def declare(context: Context, module: str, files: Iterable[str], settings: Setti
     """Declare the action that asks pytest for the tests of a module; `files` are all that its import may read."""
     inputs = {f"src/{path}": Source(path) for path in (*files, module)}
     runtime = {
-        name: HostFile(path) for name, path in context.machine.runtime if not name.startswith("bkrules/execution/")
+        name: HostFile(path)
+        for name, path in context.machine.runtime
+        if not name.startswith(
+            ("bkrules/cell/", "bkrules/execution/", "bkrules/mirror/", "bkrules/runners/", "bkrules/sandbox/")
+        )
     }
     return context.declare(
         MNEMONIC,

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from bkrules.action import Action, Artifact, Cell, Node, Output, Source
+from bkrules.analysis.host_inputs import Machine
 from bkrules.errors import LoadError
-from bkrules.label import Label
 from bkrules.loading.workspace import Workspace
-from bkrules.machine import Machine
+from bkrules.model.action import Action, Artifact, Cell, Node, Output, Source
+from bkrules.model.label import Label
+from bkrules.model.resources import EXCLUSIVE, LIMITS, MEMORY, UNASKED, Limits, Request, request_of
+from bkrules.model.rule import Target
 from bkrules.plugin.features import FEATURES
 from bkrules.plugin.manager import Plugins
-from bkrules.resources import EXCLUSIVE, LIMITS, MEMORY, UNASKED, Limits, Request, request_of
-from bkrules.rule import Target
 
 DEFAULT_MEMORY = dict(UNASKED.resources)[MEMORY]
 Provider = TypeVar("Provider")

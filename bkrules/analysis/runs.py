@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from bkrules.action import Action
 from bkrules.analysis.cell_inputs import ENVIRONMENT
-from bkrules.kernel import SERIES
+from bkrules.model.action import Action
+from bkrules.system.kernel import SERIES
 
 FIXED = frozenset({*ENVIRONMENT, "GOMAXPROCS"})
 """Variables that are bk's own in a cell; the last of them is in no key."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bkrules.action import Action, parameters
 from bkrules.analysis.cell_inputs import Limits, sandbox_inputs
 from bkrules.analysis.context import Context
-from bkrules.providers import MirrorInfo, WorkerInfo
+from bkrules.model.action import Action, parameters
+from bkrules.model.providers import MirrorInfo, WorkerInfo
 
 BOOT_SECONDS = 60
 

@@ -9,7 +9,6 @@ import tokenize
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from bkrules.action import Action, Artifact, Source, Text, parameters
 from bkrules.analysis import collection, provable
 from bkrules.analysis.cell_rules import required
 from bkrules.analysis.context import Context
@@ -20,8 +19,9 @@ from bkrules.analysis.pytest_settings import DEFAULTS, Settings, settings_of
 from bkrules.analysis.test_marks import Test, read_tests
 from bkrules.analysis.updaters import Updaters
 from bkrules.errors import LoadError
-from bkrules.files import read_regular
-from bkrules.observed import note
+from bkrules.incremental.dependencies import note
+from bkrules.model.action import Action, Artifact, Source, Text, parameters
+from bkrules.system.files import read_regular
 
 DECLARED = ".bk-tests.json"
 """The file beside the tests with the names of all that a module has, which a cell compares with what pytest collects there."""

@@ -23,7 +23,7 @@ import tomli_w
 
 from bkrules.analysis.points import Error
 from bkrules.errors import LoadError, did_you_mean
-from bkrules.mirror_faults import MirrorFaults
+from bkrules.mirror.faults import MirrorFaults
 
 SUFFIX = ".toml"
 FLAGS, ENVIRONMENT, UPDATER, MIRROR, VALUE = "flags", "environment", "updater", "mirror", "value"

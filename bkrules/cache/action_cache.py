@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bkrules.action import Node
 from bkrules.cache import atomic, maintenance
 from bkrules.cache.cas import Cas
 from bkrules.cache.results import ActionResult, Declared, Entry, files_of, read_entry, write_result
-from bkrules.digest import Digest
-from bkrules.observed import note_stored
+from bkrules.incremental.dependencies import note_stored
+from bkrules.model.action import Node
+from bkrules.model.digest import Digest
 
 if TYPE_CHECKING:
     from bkrules.cache.remote import Remote

@@ -10,12 +10,13 @@ import stat
 from collections.abc import Iterable
 from itertools import islice
 
-from bkrules import digest, stamps
 from bkrules.cache import atomic
 from bkrules.cache.file_digests import FileDigests
-from bkrules.digest import Digest
-from bkrules.files import open_regular
-from bkrules.observed import look_stored
+from bkrules.incremental import stamps
+from bkrules.incremental.dependencies import look_stored
+from bkrules.model import digest
+from bkrules.model.digest import Digest
+from bkrules.system.files import open_regular
 
 MODE = 0o555
 

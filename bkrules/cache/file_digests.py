@@ -7,12 +7,13 @@ import os
 import time
 from typing import Any
 
-from bkrules import digest, stamps
 from bkrules.cache import atomic
-from bkrules.digest import Digest
-from bkrules.files import open_regular
-from bkrules.observed import look, note
-from bkrules.stamps import Stamp
+from bkrules.incremental import stamps
+from bkrules.incremental.dependencies import look, note
+from bkrules.incremental.stamps import Stamp
+from bkrules.model import digest
+from bkrules.model.digest import Digest
+from bkrules.system.files import open_regular
 
 
 class FileDigests:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import marshal
 
 from bkrules.cache import atomic
-from bkrules.files import open_regular
+from bkrules.system.files import open_regular
 
 NAME = "history"
 _KEPT = 100_000

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from bkrules.cache.remote_options import RemoteOptions
-from bkrules.digest import Digest
 from bkrules.errors import MachineLacks
+from bkrules.model.digest import Digest
 
 if TYPE_CHECKING:
     from bkrules.web.client import Body, HttpClient, Response

@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from bkrules import digest
 from bkrules.cache import results
 from bkrules.cache.cas import Cas
-from bkrules.digest import Digest
-from bkrules.files import open_lock
+from bkrules.model import digest
+from bkrules.model.digest import Digest
+from bkrules.system.files import open_lock
 
 LOCK = "cache"
 PARTS = ("ac", "cas", "go", "toolchains")

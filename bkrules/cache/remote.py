@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from bkrules.cache.cas import Cas
 from bkrules.cache.http_store import HttpStore, Warn
 from bkrules.cache.remote_options import RemoteOptions
-from bkrules.digest import EMPTY, Digest
 from bkrules.errors import MachineLacks
+from bkrules.model.digest import EMPTY, Digest
 
 _T = TypeVar("_T")
 DOWNLOADS = 16

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from bkrules import digest, reapi
-from bkrules.action import DirectoryNode, FileNode, Node, from_message, merkle, to_message
-from bkrules.digest import Digest
-from bkrules.files import open_regular
+from bkrules.model import digest, reapi
+from bkrules.model.action import DirectoryNode, FileNode, Node, from_message, merkle, to_message
+from bkrules.model.digest import Digest
+from bkrules.system.files import open_regular
 
 MOST_RESULT = 4 << 20
 """Bytes of an action result."""

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from bkrules import errors
+from bkrules.build.request import TEST_OUTPUTS, Options, default_cache
 from bkrules.cache.remote_options import RemoteOptions
 from bkrules.errors import BkError, UsageError
-from bkrules.kernel import KEYS, SERIES
-from bkrules.observed import doubt
-from bkrules.options import TEST_OUTPUTS, Options, default_cache
-from bkrules.resources import pool_size, timeouts
+from bkrules.incremental.dependencies import doubt
+from bkrules.model.resources import pool_size, timeouts
+from bkrules.system.kernel import KEYS, SERIES
 
 Value = TypeVar("Value")
 HEADERS = "BK_REMOTE_HEADER"

@@ -9,19 +9,20 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bkrules import __version__, errors, observed, settled, stamps, unchanged
-from bkrules.analyzed import ONCE, Analysis, analyze_patterns, members, selected
-from bkrules.build import execute
+from bkrules import __version__, errors
+from bkrules.build.analysis import ONCE, Analysis, analyze_patterns, members, selected
+from bkrules.build.execute import execute
+from bkrules.build.request import Options
+from bkrules.build.worker_overrides import NONE
 from bkrules.commands.arguments import add_execution, add_patterns, command, nothing, options_of, patterns_of, runs_of
 from bkrules.commands.harness import add_selection, add_wishes, selection_of, wishes_of
 from bkrules.execution.result import Result
+from bkrules.incremental import dependencies, null_build, stamps, up_to_date
 from bkrules.loading.root import root_of
-from bkrules.options import Options
 from bkrules.report import artifacts
 from bkrules.report.build_result import BuildResult
 from bkrules.report.events import Events
 from bkrules.report.summary import summarize
-from bkrules.wishes import NONE
 
 if TYPE_CHECKING:
     from bkrules.commands.arguments import Commands
@@ -46,12 +47,12 @@ def add(commands: Commands) -> None:
 def _build(arguments: argparse.Namespace) -> int:
     options = options_of(arguments)
     selection = selection_of(arguments)
-    observed.note_code()
+    dependencies.note_code()
     with _recorded(arguments) as events:
         runs, wishes = runs_of(arguments), wishes_of(arguments)
         is_plain = _is_plain(options, arguments) and not selection.words and not selection.skip
         is_plain = is_plain and replace(runs, kernel_key=ONCE.kernel_key) == ONCE and wishes == NONE
-        known = settled.before() if is_plain else None
+        known = up_to_date.before() if is_plain else None
         analysis = analyze_patterns(".", patterns_of(arguments), runs=runs, wishes=wishes, settled=known)
         if not analysis.targets.wanted and analysis.settled is None:
             raise nothing(f"no target is left of {' '.join(patterns_of(arguments))}", MANUAL_HINT)
@@ -61,7 +62,7 @@ def _build(arguments: argparse.Namespace) -> int:
 def _test(arguments: argparse.Namespace) -> int:
     options = options_of(arguments)
     selection = selection_of(arguments)
-    observed.note_code()
+    dependencies.note_code()
     with _recorded(arguments) as events:
         analysis = analyze_patterns(
             ".", patterns_of(arguments), kind="test_matrix", runs=runs_of(arguments), wishes=wishes_of(arguments)
@@ -114,20 +115,22 @@ def _is_known(result: Result) -> bool:
 
 def _keep(text: str | None, analysis: Analysis, options: Options, result: BuildResult, argv: list[str]) -> None:
     """Keep what the next build need not look at again; the whole answer, its `text`, when everything was cached."""
-    if observed.is_in_doubt() or stamps.clock_was_set():
+    if dependencies.is_in_doubt() or stamps.clock_was_set():
         return
-    observed.note_code()
-    observed.note_for_all("/dev/fuse")
+    dependencies.note_code()
+    dependencies.note_for_all("/dev/fuse")
     if text is not None:
         before, after = text.rsplit(f"{result.seconds:.2f}", 1)
-        text = f"{before}{unchanged.SECONDS}{after}\n"
+        text = f"{before}{null_build.SECONDS}{after}\n"
     with suppress(OSError):  # where it cannot be kept, the next build works it out again
-        settled.keep(argv, analysis.workspace.root, options.disk_cache, text, _seen(analysis, result), analysis.settled)
+        up_to_date.keep(
+            argv, analysis.workspace.root, options.disk_cache, text, _seen(analysis, result), analysis.settled
+        )
 
 
-def _seen(analysis: Analysis, build: BuildResult) -> dict[str, settled.Seen]:
+def _seen(analysis: Analysis, build: BuildResult) -> dict[str, up_to_date.Seen]:
     """What this build has seen of each package."""
-    seen = {name: settled.Seen(found) for name, found in members(analysis).items()}
+    seen = {name: up_to_date.Seen(found) for name, found in members(analysis).items()}
     for result in build.results:
         package = seen[result.action.label.package]
         package.count += 1

@@ -50,7 +50,7 @@ def _measure(kind: str) -> Callable[[str], float]:
 
 
 def _reap(arguments: argparse.Namespace) -> int:
-    from bkrules.execution.run_folder import sweep
+    from bkrules.sandbox.run_folder import sweep
 
     for path in sweep(os.path.abspath(arguments.disk_cache)):
         print(f"removed {path}")
@@ -93,7 +93,7 @@ def _removed(out: Path) -> str:
 
     Raises OSError, or MachineLacks for what is no folder and so none of bk's.
     """
-    from bkrules.analyzed import check_output
+    from bkrules.build.analysis import check_output
 
     if not os.path.lexists(out):
         return f"there is no {out}"

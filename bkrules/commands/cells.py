@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 import re
 
-from bkrules.action import Action
 from bkrules.analysis.runs import Runs
-from bkrules.analyzed import Analysis, analyze_patterns
+from bkrules.build.analysis import Analysis, analyze_patterns
+from bkrules.build.worker_overrides import Wishes
 from bkrules.commands.arguments import nothing
 from bkrules.errors import UsageError
-from bkrules.wishes import Wishes
+from bkrules.model.action import Action
 
 _PATTERN_OF_CELL = re.compile(r"((?://|:)[^\[]*)\[(.*)\]")  # //pkg:matrix[test_x[a]/worker=oci]
 

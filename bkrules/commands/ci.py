@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bkrules import errors
-from bkrules.analyzed import analyze_patterns, history, selected
-from bkrules.build import Execution
+from bkrules.build.analysis import analyze_patterns, history, selected
+from bkrules.build.execute import Execution
+from bkrules.build.request import Options
+from bkrules.build.selection import divide
 from bkrules.cache import atomic
 from bkrules.commands.arguments import (
     add_cache,
@@ -29,10 +31,8 @@ from bkrules.commands.harness import add_selection, add_wishes, selection_of, wi
 from bkrules.errors import UsageError
 from bkrules.loading.glob import OUTPUT
 from bkrules.loading.root import root_of
-from bkrules.options import Options
 from bkrules.report.artifacts import JUNIT, REPORT
 from bkrules.report.merge import merged, merged_junit
-from bkrules.selection import divide
 
 if TYPE_CHECKING:
     from bkrules.commands.arguments import Commands

@@ -14,11 +14,11 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from bkrules.build.selection import Selection
+from bkrules.build.worker_overrides import Wishes
 from bkrules.errors import UsageError
-from bkrules.observed import doubt, note
+from bkrules.incremental.dependencies import doubt, note
 from bkrules.plugin.features import UnknownFeature, known
-from bkrules.selection import Selection
-from bkrules.wishes import Wishes
 
 ENABLE, DISABLE = "BUILDKIT_TEST_ENABLE_FEATURES", "BUILDKIT_TEST_DISABLE_FEATURES"
 BINARIES = "BUILDKIT_INTEGRATION_CONTAINERD_EXTRA"

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bkrules import errors
-from bkrules.action import Cell
 from bkrules.commands.arguments import add_cells, command, nothing, runs_of
 from bkrules.commands.harness import add_wishes
 from bkrules.errors import UsageError
-from bkrules.execution.result import TIMELINE
-from bkrules.files import open_regular
-from bkrules.label import Label
+from bkrules.execution.layout import TIMELINE
 from bkrules.loading.glob import OUTPUT
 from bkrules.loading.root import root_of
+from bkrules.model.action import Cell
+from bkrules.model.label import Label
+from bkrules.system.files import open_regular
 
 if TYPE_CHECKING:
     from bkrules.commands.arguments import Commands

@@ -14,15 +14,15 @@ from bkrules import errors
 from bkrules.commands.arguments import add_execution, command, nothing, options_of
 from bkrules.errors import BkError, UsageError
 from bkrules.images.destination import REGISTRY, address, check_places
-from bkrules.images.reference import ALL, Reference, parse_reference
+from bkrules.model.reference import ALL, Reference, parse_reference
 
 if TYPE_CHECKING:
-    from bkrules.action import DirectoryNode
-    from bkrules.analyzed import Analysis
+    from bkrules.build.analysis import Analysis
     from bkrules.commands.arguments import Commands
     from bkrules.images.lock import Pin
     from bkrules.images.storage import Tree
     from bkrules.loading.workspace import Workspace
+    from bkrules.model.action import DirectoryNode
 
 FOLDER = "BUILDKIT_REGISTRY_MIRROR_DIR"
 _REGISTRY = "//:registry"
@@ -97,7 +97,7 @@ def _copy(references: Sequence[Reference], arguments: argparse.Namespace) -> int
 
 def _sync(arguments: argparse.Namespace) -> int:
     """Pin what no pin says, build the mirrors, and show them in a folder when there is one."""
-    from bkrules.analyzed import open_workspace
+    from bkrules.build.analysis import open_workspace
     from bkrules.images import lock
 
     workspace = open_workspace(".")
@@ -136,7 +136,7 @@ def _sync(arguments: argparse.Namespace) -> int:
 
 def _verify(arguments: argparse.Namespace) -> int:
     """Compare pins with registries, and the blobs of a mirror's folder with their digests."""
-    from bkrules.analyzed import open_workspace
+    from bkrules.build.analysis import open_workspace
     from bkrules.images import lock
     from bkrules.images.destination import locked
 
@@ -229,10 +229,10 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 def _build(arguments: argparse.Namespace, *more: str) -> tuple[str, dict[Reference, DirectoryNode]]:
     """Build the mirrors, and `more`; the path of the one file of `more`, and the images. Raises BkError when it fails."""
-    from bkrules.action import DirectoryNode, FileNode
-    from bkrules.analyzed import analyze_patterns
-    from bkrules.build import execute
-    from bkrules.providers import MirrorInfo
+    from bkrules.build.analysis import analyze_patterns
+    from bkrules.build.execute import execute
+    from bkrules.model.action import DirectoryNode, FileNode
+    from bkrules.model.providers import MirrorInfo
     from bkrules.report.summary import summarize
 
     patterns = [*(arguments.sources or ["//..."]), *more]

@@ -13,8 +13,8 @@ from bkrules.errors import UsageError
 
 if TYPE_CHECKING:
     from bkrules.commands.arguments import Commands
-    from bkrules.label import Label
-    from bkrules.rule import Target
+    from bkrules.model.label import Label
+    from bkrules.model.rule import Target
 
 USUAL = "docker.io/library/busybox:latest"
 
@@ -67,13 +67,13 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from bkrules.analyzed import analyze_targets, open_workspace, package_of
-    from bkrules.build import execute
+    from bkrules.build.analysis import analyze_targets, open_workspace, package_of
+    from bkrules.build.execute import execute
     from bkrules.commands.targets import mirror_of
     from bkrules.conformance.checks import CHECKS, of_cells
     from bkrules.conformance.declare import conformance
-    from bkrules.label import parse_pattern
-    from bkrules.providers import WorkerInfo
+    from bkrules.model.label import parse_pattern
+    from bkrules.model.providers import WorkerInfo
     from bkrules.report.summary import summarize
 
     options = options_of(arguments)

@@ -9,14 +9,14 @@ import sys
 from typing import TYPE_CHECKING
 
 from bkrules import errors
-from bkrules.action import Action, HostFile
-from bkrules.analyzed import Analysis, analyze_targets, open_workspace, package_of
-from bkrules.build import Execution
+from bkrules.analysis.host_inputs import REGISTRY, find
+from bkrules.build.analysis import Analysis, analyze_targets, open_workspace, package_of
+from bkrules.build.execute import Execution
+from bkrules.build.request import Options
 from bkrules.commands.arguments import add_cache, add_cells, add_remote, command, remote_of, runs_of
 from bkrules.commands.harness import add_wishes, wishes_of
 from bkrules.errors import MachineLacks
-from bkrules.machine import REGISTRY, find
-from bkrules.options import Options
+from bkrules.model.action import Action, HostFile
 
 if TYPE_CHECKING:
     from bkrules.commands.arguments import Commands

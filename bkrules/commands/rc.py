@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 
 from bkrules.commands.arguments import Parser, spelled_out
 from bkrules.errors import UsageError, did_you_mean
-from bkrules.files import read_regular
-from bkrules.observed import note
+from bkrules.incremental.dependencies import note
+from bkrules.system.files import read_regular
 
 NAME = ".bkrc"
 COMMON = "common"

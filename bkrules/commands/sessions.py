@@ -12,20 +12,20 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from bkrules import errors
-from bkrules.action import Action
 from bkrules.analysis.context import Context
 from bkrules.analysis.runs import Runs
-from bkrules.analyzed import Analysis, analyze_targets, open_workspace
+from bkrules.build.analysis import Analysis, analyze_targets, open_workspace
+from bkrules.build.request import Options
 from bkrules.commands.arguments import add_cache, add_cells, add_remote, command, nothing, remote_of, runs_of
 from bkrules.commands.cells import one_cell
 from bkrules.commands.harness import add_wishes, wishes_of
 from bkrules.commands.targets import mirror_of, target_of
-from bkrules.options import Options
+from bkrules.model.action import Action
 from bkrules.report.summary import summarize
 
 if TYPE_CHECKING:
+    from bkrules.build.session import Session
     from bkrules.commands.arguments import Commands
-    from bkrules.session import Session
 
 
 def add(commands: Commands) -> None:
@@ -78,7 +78,7 @@ def _shell(arguments: argparse.Namespace) -> int:
 
 def _with_session(analysis: Analysis, action: Action, options: Options, words: list[str], use: Any) -> int:
     """Boot the cell, use it for a command, and end it; the command's exit code. Says it when a daemon ended meanwhile."""
-    from bkrules.session import NotBuilt, session
+    from bkrules.build.session import NotBuilt, session
 
     try:
         with session(analysis, action, options, machine=use is _inside) as opened:
@@ -101,7 +101,7 @@ def _beside(opened: Session, words: list[str]) -> tuple[int, dict[str, Any]]:
         "BUILDKIT_HOST": f"unix:///proc/{opened.ready['pid']}/root{path}",
         "PATH": f"{opened.buildctl}:{os.environ.get('PATH', os.defpath)}",
     }
-    command = [sys.executable, "-I", "-m", "bkrules.execution.dependent", *words]
+    command = [sys.executable, "-I", "-m", "bkrules.sandbox.dependent", *words]
     with subprocess.Popen(command, env=environment) as process:
         # Ctrl-C goes to the command too, which knows what it means.
         before = signal.signal(signal.SIGINT, lambda *_: None), signal.signal(signal.SIGTERM, _ending(process))
@@ -119,13 +119,13 @@ def _ending(process: subprocess.Popen[bytes]) -> Any:
 
 def _inside(opened: Session, words: list[str]) -> tuple[int, dict[str, Any]]:
     """Run a command in the cell: on a terminal of its own when there is one here, else on what bk itself reads and writes."""
-    from bkrules.session import FOREVER
+    from bkrules.build.session import FOREVER
 
     told: dict[str, Any] = {"event": "command", "arguments": words, "directory": "/src", "environment": {}}
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         opened.cell.ask(told, 0, 1, 2)
     else:
-        from bkrules.execution.terminal import relay, size_of
+        from bkrules.commands.terminal import relay, size_of
 
         near, far = socket.socketpair()
         with near:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bkrules.analyzed import package_of
+from bkrules.build.analysis import package_of
 from bkrules.errors import UsageError, did_you_mean
-from bkrules.label import parse_pattern
 from bkrules.loading.workspace import Workspace
-from bkrules.rule import Target
+from bkrules.model.label import parse_pattern
+from bkrules.model.rule import Target
 
 
 def target_of(workspace: Workspace, text: str, rule: str) -> Target:

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bkrules import errors
-from bkrules.action import Action
-from bkrules.analyzed import Analysis, analyze_patterns
-from bkrules.build import Execution
+from bkrules.build.analysis import Analysis, analyze_patterns
+from bkrules.build.execute import Execution
+from bkrules.build.request import Options
 from bkrules.commands.arguments import (
     add_cache,
     add_cells,
@@ -26,12 +26,12 @@ from bkrules.commands.arguments import (
 )
 from bkrules.commands.cells import divided
 from bkrules.commands.harness import add_wishes, wishes_of
-from bkrules.options import Options
+from bkrules.model.action import Action
 from bkrules.report.artifacts import action_folder
 
 if TYPE_CHECKING:
     from bkrules.commands.arguments import Commands
-    from bkrules.why import Read
+    from bkrules.report.explain import Read
 
 
 def add(commands: Commands) -> None:
@@ -53,7 +53,7 @@ def add(commands: Commands) -> None:
 
 
 def _why(arguments: argparse.Namespace) -> int:
-    from bkrules.why import compare, explain, opened
+    from bkrules.report.explain import compare, explain, opened
 
     parts = {text: divided(text) for text in patterns_of(arguments)}
     named = [part for part in parts.values() if part is not None]

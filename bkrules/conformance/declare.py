@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bkrules.action import Cell, parameters
 from bkrules.analysis.cell_inputs import Limits, sandbox_inputs
 from bkrules.analysis.context import Context
 from bkrules.analysis.test_files import Module
 from bkrules.analysis.test_marks import read_tests
-from bkrules.label import Label
-from bkrules.providers import MatrixInfo, MirrorInfo, WorkerInfo
-from bkrules.rule import Attr, Location, Rule, Target
+from bkrules.model.action import Cell, parameters
+from bkrules.model.label import Label
+from bkrules.model.providers import MatrixInfo, MirrorInfo, WorkerInfo
+from bkrules.model.rule import Attr, Location, Rule, Target
 from bkrules.rules.test_matrix import ISOLATION, JAIL, OUTPUTS
 
 TIMEOUT = 120

@@ -12,21 +12,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bkrules import digest
-from bkrules.action import Action, DirectoryNode, FileNode, HostFile, Key, Node, Output, Source, Text, key_of
+from bkrules.analysis.host_inputs import find
 from bkrules.cache.action_cache import ActionCache, ActionResult
 from bkrules.cache.file_digests import FileDigests
 from bkrules.cache.results import files_of
-from bkrules.digest import Digest
 from bkrules.errors import ActionFailed, BkError, Interrupted, of_machine
-from bkrules.execution import outputs
-from bkrules.execution.outputs import BadOutput, Room, TooLarge
+from bkrules.execution.context import Workshop
+from bkrules.execution.job_slot import Turn, Unscheduled
 from bkrules.execution.profile import NoProfile
 from bkrules.execution.result import RESOURCES, Outcome, Result, failed
-from bkrules.execution.runner import Workshop
-from bkrules.execution.turn import Turn, Unscheduled
-from bkrules.machine import find
-from bkrules.observed import NotedFor
+from bkrules.incremental.dependencies import NotedFor
+from bkrules.model import digest
+from bkrules.model.action import Action, DirectoryNode, FileNode, HostFile, Key, Node, Output, Source, Text, key_of
+from bkrules.model.digest import Digest
+from bkrules.sandbox import outputs
+from bkrules.sandbox.outputs import BadOutput, Room, TooLarge
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -140,13 +140,12 @@ class Executor:
         return self._resolve(action)
 
     def _run(self, action: Action, key: Key, inputs: Mapping[str, Node]) -> Result:
-        from bkrules.execution.runners import RUNNERS
-
         began = time.monotonic()
         try:
             self._make_readable(action)
             with self._profile.span("run", "run"):
-                outcome = RUNNERS[action.mnemonic](action, inputs, self._workshop())
+                workshop = self._workshop()
+                outcome = workshop.runners[action.mnemonic](action, inputs, workshop)
                 self._profile.phases(outcome.outputs)
             with self._profile.span("store outputs", "cache"), _closed(outcome.handle):
                 return self._settle(action, key, outcome, time.monotonic() - began)

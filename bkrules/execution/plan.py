@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Callable, Collection, Mapping
 
 from bkrules.execution.pools import Pools
-from bkrules.resources import UNASKED, Request
+from bkrules.model.resources import UNASKED, Request
 
 Rank = tuple[bool, float, int]
 

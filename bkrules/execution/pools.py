@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bkrules.resources import CPU, MEMORY, Request
+from bkrules.model.resources import CPU, MEMORY, Request
 
 _UNIT = 1000  # amounts are kept as whole thousandths, so that what is taken and given back comes out even
 

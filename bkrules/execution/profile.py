@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
-from bkrules.action import Action
 from bkrules.cache import atomic
+from bkrules.model.action import Action
 
 Answer = TypeVar("Answer")
 CELL_RESULT = "result.json"

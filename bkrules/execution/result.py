@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bkrules.action import Action, Key, Node
 from bkrules.errors import ActionFailed, BkError, MachineLacks
+from bkrules.model.action import Action, Key, Node
 
 RESOURCES = "resources"
 """The class of failures by a limit that was met, and the reason of errors that are of this class."""
-TIMELINE = "timeline.log"
-"""All logs of a cell as one, in its folder, where that was made."""
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,15 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from bkrules.action import Action
 from bkrules.cache.history import History
 from bkrules.errors import MachineLacks
-from bkrules.execution.expected import expected_seconds
+from bkrules.execution.estimates import expected_seconds
+from bkrules.execution.job_slot import Paused, Turn
 from bkrules.execution.plan import Plan
 from bkrules.execution.pools import Pools
 from bkrules.execution.profile import NoProfile
 from bkrules.execution.result import Result, failed
-from bkrules.execution.turn import Paused, Turn
+from bkrules.model.action import Action
 
 ASKERS = 16
 _LONGEST_WAIT = 0.2

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bkrules.execution.result import TIMELINE
+from bkrules.execution.layout import TIMELINE
 
 RESULT = "result.json"
 _TIME = re.compile(r'(?:time="|.*?"time":")(\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d))"')

@@ -22,7 +22,7 @@ from bkrules.images.documents import (
     read_config,
 )
 from bkrules.images.protocol import Place, Source
-from bkrules.images.reference import ALL
+from bkrules.model.reference import ALL
 
 JOBS = 4
 

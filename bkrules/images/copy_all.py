@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 
 from bkrules.images.destination import Destination, check_places
 from bkrules.images.protocol import Source, referrers_tag
-from bkrules.images.reference import ALL, Reference
+from bkrules.model.reference import ALL, Reference
 
 _AT_ONCE = 4
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 from bkrules.errors import ActionFailed, UsageError
 from bkrules.images.documents import Manifest
 from bkrules.images.protocol import Place
-from bkrules.images.reference import Reference, parse_reference
 from bkrules.images.storage import Tree
+from bkrules.model.reference import Reference, parse_reference
 
 if TYPE_CHECKING:
     from bkrules.images.push import Registry

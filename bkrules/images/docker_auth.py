@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from bkrules.errors import UsageError
-from bkrules.files import open_regular
 from bkrules.images.protocol import HUB
+from bkrules.system.files import open_regular
 
 MOST = 4 << 20
 """Bytes of the file, and of what a helper says."""

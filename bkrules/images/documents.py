@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from bkrules.digest import of_bytes
 from bkrules.errors import ActionFailed
 from bkrules.images.digests import ImageDigest
+from bkrules.model.digest import of_bytes
 
 MANIFEST_LIMIT = 4 << 20
 """The most bytes of a manifest, an index or a configuration that bk reads: the limit of registries."""

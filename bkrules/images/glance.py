@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from bkrules.images.digests import ImageDigest
 from bkrules.images.protocol import ACCEPT, authorities, is_loopback, server
-from bkrules.images.reference import Reference
+from bkrules.model.reference import Reference
 from bkrules.web.limits import Limits, Watch
 from bkrules.web.proxies import PORTS, Proxies
 from bkrules.web.wire import Wire

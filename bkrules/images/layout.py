@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bkrules.digest import of_bytes
 from bkrules.images import documents
 from bkrules.images.documents import MANIFEST_LIMIT, Config, Descriptor, Kind, Manifest
+from bkrules.model.digest import of_bytes
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"

@@ -11,7 +11,7 @@ from bkrules.images.digests import ImageDigest
 from bkrules.images.documents import MANIFEST_LIMIT, Manifest, closure, read_index, read_manifest
 
 if TYPE_CHECKING:
-    from bkrules.action import DirectoryNode, FileNode
+    from bkrules.model.action import DirectoryNode, FileNode
 
 _PIECE = 1 << 20
 

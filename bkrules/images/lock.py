@@ -9,8 +9,8 @@ from typing import Any
 
 from bkrules.cache import atomic
 from bkrules.errors import ActionFailed, LoadError
-from bkrules.files import read_regular
 from bkrules.images.digests import ImageDigest
+from bkrules.system.files import read_regular
 
 NAME = "bk.lock"
 _VERSION = 1

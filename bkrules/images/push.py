@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from bkrules.images.digests import ImageDigest
 from bkrules.images.documents import Manifest
 from bkrules.images.protocol import Place
-from bkrules.images.reference import Reference
 from bkrules.images.registry_client import RegistryClient
+from bkrules.model.reference import Reference
 
 
 class Registry:

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 from bkrules.cache import atomic
 from bkrules.errors import ActionFailed
-from bkrules.files import open_regular
 from bkrules.images.digests import ImageDigest
 from bkrules.images.documents import MANIFEST_LIMIT, Manifest, closure, read_manifest
 from bkrules.images.layout_source import LayoutSource
 from bkrules.images.protocol import Place
-from bkrules.images.reference import Reference
+from bkrules.model.reference import Reference
+from bkrules.system.files import open_regular
 
 if TYPE_CHECKING:
-    from bkrules.action import DirectoryNode, FileNode
+    from bkrules.model.action import DirectoryNode, FileNode
 
 SOCKET = "registry.sock"
 CONFIGURATION = f"""version: 0.1

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from bkrules.errors import ActionFailed
-from bkrules.files import open_regular
+from bkrules.system.files import open_regular
 
 MOST_MEMBERS = 20_000
 LONGEST_NAME = 4096

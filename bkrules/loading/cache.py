@@ -16,18 +16,18 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from bkrules import stamps
 from bkrules.cache import atomic
 from bkrules.cache.file_digests import FileDigests
-from bkrules.digest import Digest
-from bkrules.files import open_regular
-from bkrules.label import Label
+from bkrules.incremental import stamps
+from bkrules.incremental.dependencies import first, look, note
+from bkrules.incremental.stamps import Stamp
 from bkrules.loading.glob import Found, Glob, search
 from bkrules.loading.package import Package
 from bkrules.loading.sources import Record, build_file
-from bkrules.observed import first, look, note
-from bkrules.rule import Location, Rule, Target
-from bkrules.stamps import Stamp
+from bkrules.model.digest import Digest
+from bkrules.model.label import Label
+from bkrules.model.rule import Location, Rule, Target
+from bkrules.system.files import open_regular
 
 FORMAT = 2
 _Entry = tuple[Any, ...]
@@ -155,7 +155,8 @@ def _code() -> tuple[tuple[str, Stamp | None], ...]:
     """The code that makes targets, by its stamps."""
     here = os.path.dirname(__file__)
     files = [entry for entry in os.scandir(here) if entry.name.endswith(".py")]
-    names = [*(entry.path for entry in files), f"{os.path.dirname(here)}/rule.py", f"{os.path.dirname(here)}/label.py"]
+    model = f"{os.path.dirname(here)}/model"
+    names = [*(entry.path for entry in files), f"{model}/rule.py", f"{model}/label.py"]
     return tuple((name, stamps.of(name)) for name in sorted(names))
 
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from bkrules.incremental.dependencies import doubt, note
 from bkrules.loading.meter import shown
-from bkrules.observed import doubt, note
 
 BUILD_FILE = "BUILD.py"
 OUTPUT = "bk-out"

@@ -8,11 +8,11 @@ from functools import cached_property
 from itertools import pairwise
 
 from bkrules.errors import LoadError
-from bkrules.label import Label
+from bkrules.incremental.dependencies import NotedFor
 from bkrules.loading.workspace import Workspace, check_labels
-from bkrules.observed import NotedFor
+from bkrules.model.label import Label
+from bkrules.model.rule import Target
 from bkrules.plugin.manager import Plugins
-from bkrules.rule import Target
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from itertools import pairwise
 from typing import Any
 
 from bkrules.errors import LoadError, did_you_mean
-from bkrules.label import Label, LabelError, parse_label
 from bkrules.loading.glob import BUILD_FILE
 from bkrules.loading.root import MARKER
 from bkrules.loading.sources import Record, Sources
 from bkrules.loading.syntax import forbidden
+from bkrules.model.label import Label, LabelError, parse_label
 
 Evaluate = Callable[[bytes, str, str, Record], dict[str, Any]]
 _DEEPEST = 64

@@ -18,14 +18,14 @@ from types import FrameType
 from typing import Any
 
 from bkrules.errors import LoadError, did_you_mean
-from bkrules.label import Label, valid_name
 from bkrules.loading import escape, syntax
 from bkrules.loading.glob import BadGlob, Glob
 from bkrules.loading.macro import Load, Macros, load_of
 from bkrules.loading.meter import Refused, shown
 from bkrules.loading.sources import Record, Sources
 from bkrules.loading.values import BUILTINS, Runtime
-from bkrules.rule import Location, Rule, Target, check_attributes
+from bkrules.model.label import Label, valid_name
+from bkrules.model.rule import Location, Rule, Target, check_attributes
 
 EXPLAINED = {
     "open": "build files do no I/O; name the file as a label in an attribute instead",

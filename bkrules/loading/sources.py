@@ -7,13 +7,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from bkrules import digest
-from bkrules.digest import Digest
-from bkrules.files import read_regular
+from bkrules.incremental.dependencies import note
 from bkrules.loading.glob import BUILD_FILE, Glob, search
 from bkrules.loading.root import MARKER
 from bkrules.loading.syntax import MOST_BYTES
-from bkrules.observed import note
+from bkrules.model import digest
+from bkrules.model.digest import Digest
+from bkrules.system.files import read_regular
 
 _NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Set
 
-from bkrules.digest import Digest
 from bkrules.errors import LoadError, UsageError, did_you_mean
-from bkrules.label import Label, Pattern
+from bkrules.incremental.dependencies import WALK, NotedFor, note, use
 from bkrules.loading.cache import PackageCache
 from bkrules.loading.glob import BUILD_FILE, OUTPUT, Glob, listing
 from bkrules.loading.package import Loader, Package
 from bkrules.loading.root import MARKER
 from bkrules.loading.sources import Record, Sources, build_file
-from bkrules.observed import WALK, NotedFor, note, use
-from bkrules.rule import MANUAL, Rule, Target
+from bkrules.model.digest import Digest
+from bkrules.model.label import Label, Pattern
+from bkrules.model.rule import MANUAL, Rule, Target
 
 STATE = ".state"
 

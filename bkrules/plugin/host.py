@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bkrules import kernel
+from bkrules.system import kernel
 
 CONTROLLERS = ("memory", "pids")
 SUBORDINATE_IDS = 65536
@@ -58,7 +58,7 @@ class Host:
     """The folder below which a cell's group gets a limit of `memory` or `pids`; the same as `cgroup` where cgroup2 has it."""
 
     kernel: Mapping[str, str] = field(default_factory=dict)
-    """What the kernel says of itself: see `bkrules.kernel`."""
+    """What the kernel says of itself: see `bkrules.system.kernel`."""
 
     @property
     def features(self) -> dict[str, str]:

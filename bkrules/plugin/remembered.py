@@ -10,8 +10,8 @@ import os
 from contextlib import suppress
 from dataclasses import replace
 
-from bkrules.files import read_regular
 from bkrules.plugin.manager import Plugins
+from bkrules.system.files import read_regular
 
 NAME = "plugins"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from bkrules.label import Label
+from bkrules.model.label import Label
 from bkrules.query.language import Call, Chain, Expression, Let, Set, Variable, Word, regex
 
 Labels = frozenset[Label]

@@ -8,9 +8,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from bkrules.label import Label
+from bkrules.model.label import Label
+from bkrules.model.rule import COMMON, Target, default_value
 from bkrules.query.targets import SOURCE_FILE, WorkspaceGraph
-from bkrules.rule import COMMON, Target, default_value
 
 
 def show(labels: Sequence[Label], graph: WorkspaceGraph, output: str) -> str:

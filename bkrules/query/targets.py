@@ -7,11 +7,11 @@ from functools import cached_property
 from typing import Any
 
 from bkrules.errors import UsageError
-from bkrules.label import Label, parse_pattern
 from bkrules.loading.graph import close
 from bkrules.loading.workspace import Workspace
+from bkrules.model.label import Label, parse_pattern
+from bkrules.model.rule import Target
 from bkrules.plugin.manager import Plugins, load
-from bkrules.rule import Target
 
 SOURCE_FILE = "source file"
 

@@ -10,17 +10,17 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bkrules.action import Action, DirectoryNode, FileNode
 from bkrules.cache import atomic
 from bkrules.cache.cas import MODE
 from bkrules.cache.file_digests import FileDigests
+from bkrules.execution.layout import KEY, PREVIOUS
 from bkrules.execution.result import Attempt, Result
-from bkrules.files import read_regular
-from bkrules.label import Label
-from bkrules.observed import NotedFor, look, note
+from bkrules.incremental.dependencies import NotedFor, look, note
+from bkrules.model.action import Action, DirectoryNode, FileNode
+from bkrules.model.label import Label
 from bkrules.report.build_result import BuildResult, by_matrix, by_status
 from bkrules.report.junit import junit
-from bkrules.why import KEY, PREVIOUS
+from bkrules.system.files import read_regular
 
 SCHEMA = 2
 REPORT, JUNIT = "report.json", "test.xml"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from bkrules import errors
 from bkrules.execution.result import Result
-from bkrules.kernel import SERIES
-from bkrules.label import Label
-from bkrules.selection import Selected
+from bkrules.model.label import Label
+from bkrules.model.selected import Selected
+from bkrules.system.kernel import SERIES
 
 
 @dataclass(frozen=True)

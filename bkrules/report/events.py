@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from bkrules import errors
-from bkrules.action import Action, Cell
 from bkrules.errors import MachineLacks
 from bkrules.execution.result import Attempt, Result
-from bkrules.label import Label
+from bkrules.model.action import Action, Cell
+from bkrules.model.label import Label
+from bkrules.model.rule import Target
 from bkrules.report.artifacts import JUNIT, REPORT
-from bkrules.rule import Target
 
 Event = dict[str, Any]
 EXIT_CODES = {

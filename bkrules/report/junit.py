@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bkrules.execution.result import Result
-from bkrules.files import read_text
-from bkrules.label import Label
+from bkrules.model.label import Label
+from bkrules.system.files import read_text
 
 
 def junit(label: Label, results: Sequence[Result], folder: Path) -> str:

@@ -9,11 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from bkrules.action import Action, Cell, FileNode
-from bkrules.execution import outputs
 from bkrules.execution.result import Result
-from bkrules.files import read_text
+from bkrules.model.action import Action, Cell, FileNode
 from bkrules.report.progress import Progress
+from bkrules.sandbox import outputs
+from bkrules.system.files import read_text
 
 LOG = "test.log"
 _PERIOD = 0.1

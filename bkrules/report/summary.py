@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from bkrules.execution.critical_path import critical_path
-from bkrules.execution.result import TIMELINE, Result
-from bkrules.files import read_text
-from bkrules.kernel import NONE, RELEASE
+from bkrules.execution.layout import TIMELINE
+from bkrules.execution.result import Result
 from bkrules.report.build_result import BuildResult, by_matrix, by_status
+from bkrules.report.critical_path import critical_path
+from bkrules.system.files import read_text
+from bkrules.system.kernel import NONE, RELEASE
 
 TAIL_LINES = 20
 DAEMON_LINES = 8

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bkrules.rule import Rule
+from bkrules.model.rule import Rule
 from bkrules.rules.genrule import FILEGROUP, GENRULE
 from bkrules.rules.go import GO_BINARY, GO_TOOLCHAIN
 from bkrules.rules.host_binary import HOST_BINARY

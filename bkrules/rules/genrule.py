@@ -6,13 +6,13 @@ import os
 import re
 from collections.abc import Mapping
 
-from bkrules.action import Artifact, HostFile
 from bkrules.analysis.context import Context
 from bkrules.errors import did_you_mean
-from bkrules.label import Label
-from bkrules.providers import BinaryInfo, FilesInfo
-from bkrules.resources import Limits
-from bkrules.rule import Attr, Rule
+from bkrules.model.action import Artifact, HostFile
+from bkrules.model.label import Label
+from bkrules.model.providers import BinaryInfo, FilesInfo
+from bkrules.model.resources import Limits
+from bkrules.model.rule import Attr, Rule
 
 TOOLS, OUT = "tools", "out"
 LIMITS = ("memory", "pids", "disk", "timeout")

@@ -6,12 +6,12 @@ import os
 import platform
 import re
 
-from bkrules.action import Artifact, HostFile, Output, parameters
 from bkrules.analysis.context import Context
-from bkrules.files import read_text
+from bkrules.model.action import Artifact, HostFile, Output, parameters
+from bkrules.model.providers import BinaryInfo, ToolchainInfo
+from bkrules.model.rule import Attr, Rule
 from bkrules.plugin.host import goarch
-from bkrules.providers import BinaryInfo, ToolchainInfo
-from bkrules.rule import Attr, Rule
+from bkrules.system.files import read_text
 
 WHEEL = "toolchain.whl"
 

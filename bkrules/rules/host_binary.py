@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bkrules.action import HostFile
 from bkrules.analysis.context import Context
-from bkrules.providers import BinaryInfo
-from bkrules.rule import Attr, Rule
+from bkrules.model.action import HostFile
+from bkrules.model.providers import BinaryInfo
+from bkrules.model.rule import Attr, Rule
 
 
 def _analyze(context: Context) -> tuple[object, ...]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from bkrules.action import parameters
 from bkrules.analysis.context import Context
-from bkrules.providers import BinaryInfo, FilesInfo
-from bkrules.rule import Attr, Rule
+from bkrules.model.action import parameters
+from bkrules.model.providers import BinaryInfo, FilesInfo
+from bkrules.model.rule import Attr, Rule
 
 _SCHEMES = ("http://", "https://", "file://")
 

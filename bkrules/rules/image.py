@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from bkrules.action import Artifact, Output, Source, Text, parameters
 from bkrules.analysis.cell_inputs import Limits, sandbox_inputs
 from bkrules.analysis.context import Context
-from bkrules.images.reference import Reference
+from bkrules.model.action import Artifact, Output, Source, Text, parameters
+from bkrules.model.providers import BinaryInfo, ImageInfo, WorkerInfo
+from bkrules.model.reference import Reference
+from bkrules.model.rule import Attr, Rule
 from bkrules.plugin.host import goarch
-from bkrules.providers import BinaryInfo, ImageInfo, WorkerInfo
-from bkrules.rule import Attr, Rule
 from bkrules.rules import pulled_image
 from bkrules.rules.image_paths import collisions, path_problem, size_problem, target_problem
 from bkrules.rules.pulled_image import LAYOUT
@@ -39,7 +39,7 @@ def _analyze_image(context: Context) -> tuple[object, ...]:
 
 
 def _file(context: Context, label: object) -> Output | Source:
-    from bkrules.label import Label
+    from bkrules.model.label import Label
 
     assert isinstance(label, Label)
     if context.workspace.target(label) is None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bkrules.action import Output
 from bkrules.analysis.context import Context
-from bkrules.images.reference import Reference, parse_reference
-from bkrules.providers import ImageInfo, MirrorInfo
-from bkrules.rule import Attr, Rule
+from bkrules.model.action import Output
+from bkrules.model.providers import ImageInfo, MirrorInfo
+from bkrules.model.reference import Reference, parse_reference
+from bkrules.model.rule import Attr, Rule
 
 
 def _analyze(context: Context) -> tuple[object, ...]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 
-from bkrules.action import Artifact, Text, parameters
 from bkrules.analysis.context import Context
 from bkrules.images import lock
 from bkrules.images.digests import ImageDigest
-from bkrules.images.reference import ALL, parse_reference
-from bkrules.observed import note
+from bkrules.incremental.dependencies import note
+from bkrules.model.action import Artifact, Text, parameters
+from bkrules.model.providers import FilesInfo, ImageInfo
+from bkrules.model.reference import ALL, parse_reference
+from bkrules.model.rule import Attr
 from bkrules.plugin.host import goarch
-from bkrules.providers import FilesInfo, ImageInfo
-from bkrules.rule import Attr
 
 LAYOUT = "layout"
 MADE = ("base", "cmd", "env", "files", "noise", "symlinks")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable
 
-from bkrules.action import Action, Cell, parameters
 from bkrules.analysis.cell_inputs import COVERAGE, Limits, SandboxInputs, sandbox_inputs, updated, with_tools
 from bkrules.analysis.cell_rules import is_exclusive, skip_reason, time_factor
 from bkrules.analysis.context import Context
@@ -15,9 +14,10 @@ from bkrules.analysis.test_files import read_modules, read_updaters
 from bkrules.analysis.test_marks import Test
 from bkrules.analysis.updaters import told
 from bkrules.errors import did_you_mean
-from bkrules.providers import MatrixInfo, MirrorInfo, WorkerInfo
-from bkrules.resources import SIZES
-from bkrules.rule import Attr, Rule
+from bkrules.model.action import Action, Cell, parameters
+from bkrules.model.providers import MatrixInfo, MirrorInfo, WorkerInfo
+from bkrules.model.resources import SIZES
+from bkrules.model.rule import Attr, Rule
 
 MOST_POINTS = 20_000
 """How many combinations one matrix may have."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bkrules.analysis.context import Context
-from bkrules.providers import MatrixInfo
-from bkrules.rule import Attr, Rule
+from bkrules.model.providers import MatrixInfo
+from bkrules.model.rule import Attr, Rule
 
 
 def _analyze(context: Context) -> tuple[object, ...]:

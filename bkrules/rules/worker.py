@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from bkrules.analysis.context import Context
 from bkrules.errors import did_you_mean
-from bkrules.label import Label
+from bkrules.model.label import Label
+from bkrules.model.providers import BinaryInfo, WorkerInfo
+from bkrules.model.rule import Attr, Rule, Target
 from bkrules.plugin.manager import Plugins
 from bkrules.plugin.worker import SettingsError
-from bkrules.providers import BinaryInfo, WorkerInfo
-from bkrules.rule import Attr, Rule, Target
 
 BASE_TOOLS = ("buildctl", "registry")
 

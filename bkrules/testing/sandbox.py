@@ -19,12 +19,12 @@ from typing import Any
 
 import requests
 
-from bkrules.execution.control import Control, ControlFailed
-from bkrules.execution.mirror_traffic import BEGIN_FAULTS, COUNTS, END_FAULTS, MirrorRequest
+from bkrules.mirror.http1 import BEGIN_FAULTS, COUNTS, END_FAULTS, MirrorRequest
 from bkrules.plugin.cell_log import NAME as CELL_LOG
 from bkrules.plugin.worker import MIRROR_ADDRESS, Backend
 from bkrules.testing import debug
 from bkrules.testing.command import Command, CommandFailed
+from bkrules.testing.control import Control, ControlFailed
 from bkrules.testing.started import wait_until_ready
 
 __all__ = ["CommandFailed", "ControlFailed", "OutOfTime", "Sandbox", "Uncounted", "mirror_record"]

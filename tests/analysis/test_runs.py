@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from bkrules.action import Action, Cell, key_of
 from bkrules.analysis.runs import FIXED, Runs
-from bkrules.label import Label
+from bkrules.model.action import Action, Cell, key_of
+from bkrules.model.label import Label
 
 LABEL = Label("p", "m")
 STEP = Action("//p:m GoBuild", LABEL, "GoBuild", (), (), ("out",), (("GOOS", "linux"),))

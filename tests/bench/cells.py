@@ -24,10 +24,10 @@ from bench.kinds import CELLS, COPIES, KINDS, Failed, Run
 from bench.shared import machine, numbers, positive, say, table
 from spaces import Space, place_tools
 
-from bkrules.action import DirectoryNode, FileNode
-from bkrules.digest import of_file
-from bkrules.images.reference import Reference
 from bkrules.images.storage import write_tree
+from bkrules.model.action import DirectoryNode, FileNode
+from bkrules.model.digest import of_file
+from bkrules.model.reference import Reference
 from bkrules.plugin import host, manager
 
 REPOSITORY = Path(__file__).resolve().parents[2]

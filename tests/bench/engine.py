@@ -23,8 +23,8 @@ from bench.peers import TOOLS, Missing, find
 from bench.shared import machine, numbers, positive, say, table
 from bench.tools import Bk, Tool
 
-from bkrules.execution import cgroups
 from bkrules.plugin import host
+from bkrules.sandbox import cgroups
 
 _TIMED = Path(__file__).with_name("timed.py")
 _OLD_ENOUGH = 2.2

@@ -20,10 +20,10 @@ import enclosure
 import tomli_w
 from bench.matrix.test_hello import DOCKERFILE
 
-from bkrules.execution import linux
 from bkrules.plugin import Daemons, Mirror
 from bkrules.plugin.manager import Plugins
 from bkrules.plugin.worker import MIRROR_ADDRESS, MIRROR_PORT, Worker
+from bkrules.sandbox import syscalls
 
 _REGISTRY = f"""version: 0.1
 log: {{level: info}}
@@ -85,7 +85,7 @@ def _configure(worker: Worker) -> None:
     """Lay out the folders that a worker finds in a cell."""
     for folder in (_Daemons.run, _Daemons.logs, _Daemons.configuration, _Daemons.state, Path("/etc/buildkit")):
         folder.mkdir(parents=True, exist_ok=True)
-    linux.mount("floor", str(_Daemons.state), "tmpfs", 0, "mode=755")
+    syscalls.mount("floor", str(_Daemons.state), "tmpfs", 0, "mode=755")
     for name, document in worker.configuration(Mirror(MIRROR_ADDRESS, ("docker.io",))).items():
         (_Daemons.configuration / name).write_text(tomli_w.dumps(dict(document)))
     default = Path("/etc/buildkit/buildkitd.toml")

@@ -22,8 +22,8 @@ from bench.shared import machine, positive, say, table
 from registries import image, registry, tagged
 
 from bkrules.images.layout import noise
-from bkrules.images.reference import Reference
 from bkrules.images.storage import Tree, write_tree
+from bkrules.model.reference import Reference
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 AT_ONCE = 4

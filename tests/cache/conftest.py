@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bkrules import digest
 from bkrules.cache.action_cache import ActionCache
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
-from bkrules.digest import Digest
+from bkrules.model import digest
+from bkrules.model.digest import Digest
 
 
 @pytest.fixture

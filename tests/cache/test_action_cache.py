@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bkrules import digest, reapi
-from bkrules.action import DirectoryNode, FileNode, Node, merkle
 from bkrules.cache.action_cache import ActionCache, ActionResult
-from bkrules.digest import Digest
+from bkrules.model import digest, reapi
+from bkrules.model.action import DirectoryNode, FileNode, Node, merkle
+from bkrules.model.digest import Digest
 
 KEY = digest.of_bytes(b"an action")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bkrules import digest
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
-from bkrules.digest import Digest
+from bkrules.model import digest
+from bkrules.model.digest import Digest
 
 HELLO = digest.of_bytes(b"hello")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bkrules import digest
 from bkrules.cache.file_digests import FileDigests
+from bkrules.model import digest
 
 
 @pytest.fixture

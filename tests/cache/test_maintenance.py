@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bkrules import digest
-from bkrules.action import DirectoryNode, FileNode
 from bkrules.cache.action_cache import ActionCache, ActionResult
 from bkrules.cache.cas import Cas
 from bkrules.cache.maintenance import Maintenance, Removed, in_use, shown, size, span, touch
-from bkrules.digest import Digest
+from bkrules.model import digest
+from bkrules.model.action import DirectoryNode, FileNode
+from bkrules.model.digest import Digest
 
 DAY = 86_400.0
 

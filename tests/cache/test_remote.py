@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 from servers import CacheServer, Handler, cache_server, free_port, silent_server
 
-from bkrules import digest, reapi
-from bkrules.action import DirectoryNode, FileNode, Node, to_message
 from bkrules.cache import http_store
 from bkrules.cache.action_cache import ActionCache, ActionResult
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
 from bkrules.cache.remote import ASK_FIRST, Remote
 from bkrules.cache.remote_options import RemoteOptions
-from bkrules.digest import Digest
 from bkrules.errors import MachineLacks, UsageError
+from bkrules.model import digest, reapi
+from bkrules.model.action import DirectoryNode, FileNode, Node, to_message
+from bkrules.model.digest import Digest
 
 KEY = digest.of_bytes(b"an action")
 TOOL = os.urandom(ASK_FIRST + 1)

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from peers import Peer, drip, peer, reply
 
-from bkrules import digest
 from bkrules.cache.http_store import HttpStore
 from bkrules.cache.remote_options import RemoteOptions
+from bkrules.model import digest
 
 KEY = digest.of_bytes(b"an action")
 BLOB = b"x" * 100_000

@@ -12,15 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rounds import rounds
 
-from bkrules import digest, reapi
-from bkrules.action import DirectoryNode, FileNode, to_message
 from bkrules.cache import results
 from bkrules.cache.action_cache import ActionCache, ActionResult
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
 from bkrules.cache.maintenance import Maintenance
 from bkrules.cache.results import Declared, Entry, write_result, write_tree
-from bkrules.digest import EMPTY
+from bkrules.model import digest, reapi
+from bkrules.model.action import DirectoryNode, FileNode, to_message
+from bkrules.model.digest import EMPTY
 
 KEY = digest.of_bytes(b"an action")
 DECLARED: Declared = {"log": False, "layout": True}

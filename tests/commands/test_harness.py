@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from bkrules import observed
+from bkrules.build.selection import Selection
+from bkrules.build.worker_overrides import NONE, Wishes
 from bkrules.commands.harness import add_selection, add_wishes, selection_of, wishes_of
 from bkrules.errors import UsageError
-from bkrules.selection import Selection
-from bkrules.wishes import NONE, Wishes
+from bkrules.incremental import dependencies
 
 
 @pytest.fixture(autouse=True)
 def doubts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was noted as a reason not to keep the answer."""
     found: list[str] = []
-    monkeypatch.setattr(observed, "_doubts", found)
+    monkeypatch.setattr(dependencies, "_doubts", found)
     return found
 
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from bkrules.action import Action, Cell, Output
-from bkrules.label import Label
-from bkrules.resources import UNASKED, Request
+from bkrules.model.action import Action, Cell, Output
+from bkrules.model.label import Label
+from bkrules.model.resources import UNASKED, Request
 
 
 @pytest.fixture

@@ -12,18 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from bkrules.execution import audit, cgroups
-from bkrules.execution.audit import Belongings, fuse_connections
+from bkrules.cell import leaks
+from bkrules.cell.leaks import Belongings, fuse_connections
 from bkrules.plugin.host import probe
+from bkrules.sandbox import cgroups
 
 NAMESPACES = ("--mount", "--uts", "--ipc", "--net", "--pid", "--fork")
 
 # A FUSE file system that nobody serves: mounted, then unmounted but held open, then gone. A line from here to there for each step.
 FUSE = """
 import os, subprocess, sys
-from bkrules.execution import linux
+from bkrules.sandbox import syscalls
 device = os.open("/dev/fuse", os.O_RDWR)
-linux.mount("none", sys.argv[1], "fuse", 0, f"fd={device},rootmode=40000,user_id=0,group_id=0")
+syscalls.mount("none", sys.argv[1], "fuse", 0, f"fd={device},rootmode=40000,user_id=0,group_id=0")
 held = os.open(sys.argv[1], os.O_PATH)
 print("mounted", flush=True)
 input()
@@ -168,7 +169,7 @@ def test_a_fuse_connection_that_outlives_its_mount(
         try:
             assert process.stdout.readline() == "mounted\n"
             with mounted("fusectl", tmp_path / "connections") as connections:
-                monkeypatch.setattr(audit, "FUSE_CONNECTIONS", str(connections))
+                monkeypatch.setattr(leaks, "FUSE_CONNECTIONS", str(connections))
                 cell.fuse = fuse_connections([process.pid, process.pid, 1 << 30])
                 (number,) = cell.fuse
                 assert str(number) in os.listdir(connections)
@@ -195,7 +196,7 @@ def test_a_change_of_the_subordinate_ids(cell: Belongings, tmp_path: Path, monke
     changed, made, kept = (str(tmp_path / name) for name in ("subuid", "subgid", "kept"))
     Path(changed).write_text("a:1:1\n")
     Path(kept).write_text("a:1:1\n")
-    monkeypatch.setattr(audit, "SUBORDINATE", (changed, made, kept))
+    monkeypatch.setattr(leaks, "SUBORDINATE", (changed, made, kept))
     cell = Belongings(cell.cgroup, cell.root)
 
     assert cell.leftovers() == []

@@ -12,7 +12,8 @@ import pytest
 from bare_cells import BareCells
 from escapes import TRY, shown
 
-from bkrules.execution import confine, shield
+from bkrules.cell import confine
+from bkrules.sandbox import shield
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bkrules.execution.cell import _end_in_order, _is_closed, exhausted
+from bkrules.cell.init import _end_in_order, _is_closed, exhausted
 from bkrules.plugin import Daemons
 
 

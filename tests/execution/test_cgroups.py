@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bkrules.execution import cgroups
-from bkrules.execution.cgroups import Cgroups
 from bkrules.plugin.host import probe
+from bkrules.sandbox import cgroups
+from bkrules.sandbox.cgroups import Cgroups
 
 LIMITS = {"memory": 64 << 20, "pids": 12}
 NO_SWAP = {"memory.memsw.limit_in_bytes": str(64 << 20), "memory.swap.max": "0"}  # of memory and swap; of swap

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from bkrules.execution import command_groups, outputs
-from bkrules.execution.command import MOST_OUTPUT
-from bkrules.execution.processes import CommandSandbox, Ended, Processes
-from bkrules.execution.run_folder import RunFolder
-from bkrules.resources import Limits
+from bkrules.model.resources import Limits
+from bkrules.sandbox import command_groups, outputs
+from bkrules.sandbox.command import MOST_OUTPUT
+from bkrules.sandbox.run_folder import RunFolder
+from bkrules.sandbox.spawner import CommandSandbox, Ended, Processes
 
 ATTACKS = Path(__file__).with_name("attacks.py")
 WATCHED = ("kernel/core_pattern", "kernel/modprobe", "kernel/sysrq", "user/max_user_namespaces", "vm/overcommit_memory")
@@ -39,14 +39,14 @@ def forbid_user_namespaces(processes: Processes) -> None:
     """Have the zygote believe that no user namespace can be made."""
     code = (
         "import errno, runpy, sys\n"
-        "from bkrules.execution import linux\n"
-        "clone = linux.clone3\n"
+        "from bkrules.sandbox import syscalls\n"
+        "clone = syscalls.clone3\n"
         "def refused(flags, cgroup=None):\n"
-        "    if flags & linux.CLONE_NEWUSER: raise OSError(errno.ENOSPC, 'no more of them')\n"
+        "    if flags & syscalls.CLONE_NEWUSER: raise OSError(errno.ENOSPC, 'no more of them')\n"
         "    return clone(flags, cgroup)\n"
-        "linux.clone3 = refused\n"
+        "syscalls.clone3 = refused\n"
         "sys.argv = ['zygote', *sys.argv[1:]]\n"
-        "from bkrules.execution.zygote import main\n"
+        "from bkrules.cell.zygote import main\n"
         "main(int(sys.argv[1]))\n"
     )
     processes.zygote_command = (sys.executable, "-I", "-c", code)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from bkrules.execution.control import Control, ControlFailed, answer
-from bkrules.execution.messages import send
 from bkrules.plugin.daemon import Daemons
+from bkrules.sandbox.ipc import send
+from bkrules.testing.control import Control, ControlFailed, answer
 
 
 @pytest.fixture

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bkrules import digest
-from bkrules.action import Action, Key
-from bkrules.execution.critical_path import critical_path
 from bkrules.execution.result import Result
+from bkrules.model import digest
+from bkrules.model.action import Action, Key
+from bkrules.report.critical_path import critical_path
 
 MakeAction = Callable[..., Action]
 KEY = Key(digest.of_bytes(b""), {})

@@ -14,19 +14,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bkrules.execution import cgroups
-from bkrules.execution.egress import Attempt, Watch, question, question_end
+from bkrules.cell.egress import Attempt, Watch, question, question_end
 from bkrules.plugin.host import probe
+from bkrules.sandbox import cgroups
 
 # In that cgroup, with that name, and in a network without a way out: prints what came of each line of the rest.
 IN_GROUP = """
 import json, os, socket, sys
-from bkrules.execution import linux
+from bkrules.sandbox import syscalls
 folder, name, script = sys.argv[1:]
 with open(f"{folder}/cgroup.procs", "w") as procs:
     procs.write("0")
-linux.leave_network()
-linux.set_name(name)
+syscalls.leave_network()
+syscalls.set_name(name)
 outcomes = []
 for family, kind, method, host, port in json.loads(script):
     with socket.socket(getattr(socket, family), getattr(socket, kind)) as one:
@@ -41,16 +41,16 @@ print(json.dumps(outcomes))
 # Asks the name server of a network of its own, once; prints the name server's record and the answer that the asker got.
 IN_NETWORK = """
 import json, os, socket, sys
-from bkrules.execution import linux
-from bkrules.execution.egress import NameServer
+from bkrules.sandbox import syscalls
+from bkrules.cell.egress import NameServer
 query, waits = bytes.fromhex(sys.argv[1]), sys.argv[2] == "waits"
-linux.leave_network()
+syscalls.leave_network()
 server = NameServer()
 asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 pid = os.fork()
 if pid == 0:
     server.socket.close()
-    linux.set_name("asker")
+    syscalls.set_name("asker")
     asking.sendto(query, ("127.0.0.1", 53))
     if not waits:
         os._exit(0)

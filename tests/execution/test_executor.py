@@ -8,21 +8,22 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
-from bkrules import digest
-from bkrules.action import Action, DirectoryNode, FileNode, Node, Text
 from bkrules.cache.action_cache import ActionCache
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
 from bkrules.errors import ActionFailed, MachineLacks
+from bkrules.execution.context import Workshop
 from bkrules.execution.executor import Executor
 from bkrules.execution.result import Attempt, CellReport, Outcome, Result
-from bkrules.execution.runner import Workshop
-from bkrules.execution.runners import RUNNERS
+from bkrules.model import digest
+from bkrules.model.action import Action, DirectoryNode, FileNode, Node, Text
 from bkrules.report.build_result import BuildResult
+from bkrules.runners.table import RUNNERS
 
 MakeAction = Callable[..., Action]
 TWICE = (Attempt("failed", 1.0, "attempt_1/test.log"), Attempt("passed", 1.0, "test.log"))
@@ -42,7 +43,14 @@ def at(
 ) -> Executor:
     digests = FileDigests(str(root / "digests"))
     actions = ActionCache(str(cache / "ac"), Cas(str(cache / "cas"), digests))
-    return Executor(str(root), actions, digests, lambda: cast(Workshop, None), whole=whole, may_be_cached=may_be_cached)
+    return Executor(
+        str(root),
+        actions,
+        digests,
+        lambda: cast(Workshop, SimpleNamespace(runners=RUNNERS)),
+        whole=whole,
+        may_be_cached=may_be_cached,
+    )
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from peers import peer, reply
 from spaces import Space
 
-from bkrules.execution.fetch_file import _fetch
+from bkrules.runners.fetch_file import _fetch
 
 DATA = b"#!/bin/sh\necho from the web > $1\n"
 PIN = hashlib.sha256(DATA).hexdigest()

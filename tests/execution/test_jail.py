@@ -17,7 +17,7 @@ import pytest
 from bare_cells import BareCells
 from escapes import TRY, shown
 
-from bkrules.execution import jail
+from bkrules.cell import jail
 from bkrules.plugin.host import Host
 
 ATTEMPTS = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bkrules.execution.janitor import _verdict
+from bkrules.cell.supervisor import _verdict
 
 LIMITS = {"memory": 512 << 20, "pids": 100, "disk": 8 << 20}
 PASSED = {"status": "passed"}

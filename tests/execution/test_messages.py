@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bkrules.execution.messages import receive, send
+from bkrules.sandbox.ipc import receive, send
 
 Pair = tuple[socket.socket, socket.socket]
 

@@ -18,9 +18,9 @@ from socketserver import ThreadingUnixStreamServer
 
 import pytest
 
-from bkrules.execution.mirror_door import MirrorDoor, _End
-from bkrules.execution.mirror_traffic import Answers, Asked, Requests, Room
-from bkrules.mirror_faults import MirrorFaults
+from bkrules.mirror.faults import MirrorFaults
+from bkrules.mirror.http1 import Answers, Asked, Requests, Room
+from bkrules.mirror.proxy import MirrorDoor, _End
 
 BLOB = os.urandom(3_000_000)
 RAW = {
@@ -329,7 +329,7 @@ def test_a_request_that_cannot_be_read_for_certain_is_refused(
 
 
 def test_a_record_has_a_limit_and_says_so(cell: Callable[[], tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bkrules.execution.mirror_traffic.MOST_RECORD", 1000)
+    monkeypatch.setattr("bkrules.mirror.http1.MOST_RECORD", 1000)
     port, _ = cell()
     for _ in range(4):
         get(port, "/x", "HEAD")

@@ -12,7 +12,7 @@ from typing import IO
 import pytest
 from rounds import rounds
 
-from bkrules.execution.mirror_traffic import Answers, Asked, Kind, Requests, Room, Uncountable
+from bkrules.mirror.http1 import Answers, Asked, Kind, Requests, Room, Uncountable
 
 METHODS = ("GET", "HEAD", "GET", "POST")
 STATUSES = (200, 200, 206, 204, 304, 404, 500)

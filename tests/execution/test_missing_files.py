@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bkrules.execution.missing_files import hint_of
+from bkrules.runners.missing_files import hint_of
 
 DATA = "name it in the attribute 'data'"
 IN_CELL = ["src/t/test_a.py", "src/t/helper.py", "src/pack/__init__.py", "host/lib/libc.so.6"]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from bare_cells import LIMITS, BareCells
 
-from bkrules.execution.out_folder import OutFolder
+from bkrules.cell.out_folder import OutFolder
 
 MOST = 1 << 20
 SMALL = {**LIMITS, "disk": 8 << 20}

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from bkrules import digest
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
-from bkrules.execution import outputs
-from bkrules.execution.outputs import BadOutput, Room, TooLarge
+from bkrules.model import digest
+from bkrules.sandbox import outputs
+from bkrules.sandbox.outputs import BadOutput, Room, TooLarge
 
 SECRET = "a file of the host"
 DEEP = 3000

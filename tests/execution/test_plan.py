@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bkrules.execution.plan import Plan
 from bkrules.execution.pools import Pools
-from bkrules.resources import Request
+from bkrules.model.resources import Request
 
 
 def drain(plan: Plan) -> list[str]:

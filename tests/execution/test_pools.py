@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bkrules.execution.pools import Pools
-from bkrules.resources import Request
+from bkrules.model.resources import Request
 
 
 def request(**resources: float) -> Request:

@@ -12,7 +12,7 @@ import pytest
 from spaces import wait_for
 
 from bkrules.errors import ActionFailed, Interrupted
-from bkrules.execution.processes import CommandSandbox, Processes
+from bkrules.sandbox.spawner import CommandSandbox, Processes
 
 SOON = 20
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from bkrules.execution import cgroups
-from bkrules.execution.run_folder import RunFolder, sweep
 from bkrules.plugin.host import probe
+from bkrules.sandbox import cgroups
+from bkrules.sandbox.run_folder import RunFolder, sweep
 
 # A run with one cell, which has made its group and put a process in it; kill -9 then ends the run.
 KILLED = """
 import os, signal, subprocess, sys
-from bkrules.execution.run_folder import RunFolder
+from bkrules.sandbox.run_folder import RunFolder
 cache, group = sys.argv[1:]
 folder = RunFolder(cache)
 with folder.owned(folder.new_name(), [group, group + "-never-made"]):
@@ -30,7 +30,7 @@ with folder.owned(folder.new_name(), [group, group + "-never-made"]):
 # Sweeps and makes its folder, again and again; each folder must be whole when its run ends.
 BUSY = """
 import sys
-from bkrules.execution.run_folder import RunFolder, sweep
+from bkrules.sandbox.run_folder import RunFolder, sweep
 for _ in range(50):
     sweep(sys.argv[1])
     folder = RunFolder(sys.argv[1])

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounds import rounds
 
-from bkrules.execution import said
+from bkrules.cell import said
 
 GOOD: list[dict[str, Any]] = [
     {"event": "root", "device": 7},

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from bkrules.action import Action
 from bkrules.cache.history import History
+from bkrules.execution.job_slot import Turn
 from bkrules.execution.pools import Pools
 from bkrules.execution.result import Result
 from bkrules.execution.scheduler import Policy, Scheduler
-from bkrules.execution.turn import Turn
+from bkrules.model.action import Action
 
 MakeAction = Callable[..., Action]
 STRICT = Policy()

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bkrules.action import Action
 from bkrules.cache.history import History
 from bkrules.errors import Interrupted
+from bkrules.execution.job_slot import Turn
 from bkrules.execution.pools import Pools
 from bkrules.execution.result import Result, failed
 from bkrules.execution.scheduler import Policy, Scheduler
-from bkrules.execution.turn import Turn
-from bkrules.resources import UNASKED, Request
+from bkrules.model.action import Action
+from bkrules.model.resources import UNASKED, Request
 
 MakeAction = Callable[..., Action]
 KEEP_GOING = Policy(keep_going=True)
@@ -314,8 +314,8 @@ def test_any_build_ends_with_one_result_for_each_action(
 
 
 def _action(name: str, needs: list[str], request: Request, _behaviour: str) -> Action:
-    from bkrules.action import Output
-    from bkrules.label import Label
+    from bkrules.model.action import Output
+    from bkrules.model.label import Label
 
     inputs = tuple((need, Output(need, "out")) for need in needs)
     return Action(name, Label("p", name), "Test", (), inputs, ("out",), request=request)

@@ -13,9 +13,9 @@ import pytest
 from bare_cells import WORKER, BareCells, last
 from spaces import wait_for
 
-from bkrules.execution import processes as module
-from bkrules.execution.cgroups import processes as members
-from bkrules.execution.cgroups import remove
+from bkrules.sandbox import spawner as module
+from bkrules.sandbox.cgroups import processes as members
+from bkrules.sandbox.cgroups import remove
 
 PASSES = "def test_it(sandbox): pass\n"
 SOON = 20

@@ -10,12 +10,12 @@ from typing import Any, cast
 
 import pytest
 
-from bkrules.action import Action, Cell
 from bkrules.errors import ActionFailed
-from bkrules.execution import test_cell
+from bkrules.execution.context import Workshop
 from bkrules.execution.result import Attempt, Outcome
-from bkrules.execution.runner import Workshop
-from bkrules.label import Label
+from bkrules.model.action import Action, Cell
+from bkrules.model.label import Label
+from bkrules.runners import test_cell
 
 TEST: dict[str, Any] = {"status": "failed", "class": "test", "reason": "assert 1 == 2"}
 INFRASTRUCTURE: dict[str, Any] = {"status": "failed", "class": "infrastructure", "reason": "buildkitd ended"}

@@ -11,15 +11,15 @@ from shelf import CONFIG, Shelf, name_of
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
 from bkrules.errors import ActionFailed, UsageError
-from bkrules.execution.pull_image import LayoutPlace
 from bkrules.images import documents, layout
 from bkrules.images.copy import Copier
 from bkrules.images.copy_all import copy_all, copy_references
 from bkrules.images.destination import Folder
 from bkrules.images.digests import ImageDigest
 from bkrules.images.protocol import Place
-from bkrules.images.reference import ALL, Reference
 from bkrules.images.storage import Tree
+from bkrules.model.reference import ALL, Reference
+from bkrules.runners.pull_image import LayoutPlace
 
 NAME = "library/sample"
 FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"

@@ -10,7 +10,7 @@ from shelf import Shelf
 from bkrules.errors import UsageError
 from bkrules.images.copy_all import copy_all
 from bkrules.images.destination import opened
-from bkrules.images.reference import Reference
+from bkrules.model.reference import Reference
 
 REFERENCE = Reference("a.example", "library/sample", "1")
 

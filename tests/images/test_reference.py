@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bkrules.images.reference import Reference, parse_reference
+from bkrules.model.reference import Reference, parse_reference
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from bkrules import digest
-from bkrules.action import DirectoryNode, FileNode
 from bkrules.errors import ActionFailed
 from bkrules.images import layout
 from bkrules.images.digests import ImageDigest
 from bkrules.images.documents import INDEXES
-from bkrules.images.reference import Reference
 from bkrules.images.storage import Tree, write_tree
+from bkrules.model import digest
+from bkrules.model.action import DirectoryNode, FileNode
+from bkrules.model.reference import Reference
 
 Write = Callable[..., Path]
 

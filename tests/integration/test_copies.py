@@ -30,9 +30,9 @@ from bkrules.images.destination import Folder
 from bkrules.images.digests import ImageDigest
 from bkrules.images.documents import MANIFEST_LIMIT, MANIFESTS
 from bkrules.images.push import Registry
-from bkrules.images.reference import ALL, Reference
 from bkrules.images.registry_client import RegistryClient
 from bkrules.images.storage import Tree
+from bkrules.model.reference import ALL, Reference
 
 REFERENCE = Reference("x.example", NAME, "1")
 HEAD = "from bkrules import image, image_mirror, workspace\nworkspace(name = 'test')\n"

@@ -12,7 +12,7 @@ import enclosure
 import pytest
 from spaces import Space, place_tools
 
-from bkrules import digest
+from bkrules.model import digest
 
 PACKAGE = "//targets/tools/buildkit-tests"
 TESTS = (

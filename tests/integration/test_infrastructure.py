@@ -192,7 +192,7 @@ def test_the_zygote_is_killed(tools: Space, report: Report) -> None:
     (zygote,) = [
         int(folder.name)
         for folder in Path("/proc").glob("[0-9]*")
-        if b"bkrules.execution.zygote" in _read(folder / "cmdline") and _parent(folder) == run.pid
+        if b"bkrules.cell.zygote" in _read(folder / "cmdline") and _parent(folder) == run.pid
     ]
     os.kill(zygote, signal.SIGKILL)
     first = out_folders(run.pid)

@@ -17,10 +17,10 @@ import registries
 from registries import FILES, NAME, Proxy, whole
 from spaces import Space, wait_for
 
-from bkrules import digest
 from bkrules.images import layout
-from bkrules.images.reference import Reference
 from bkrules.images.storage import Tree
+from bkrules.model import digest
+from bkrules.model.reference import Reference
 
 HEAD = "from bkrules import image, image_mirror, workspace\nworkspace(name = 'test')\n"
 

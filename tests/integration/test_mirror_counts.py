@@ -15,8 +15,8 @@ import pytest
 import registries
 from registries import FILES
 
-from bkrules.execution import linux
-from bkrules.execution.mirror_door import MirrorDoor
+from bkrules.mirror.proxy import MirrorDoor
+from bkrules.sandbox import syscalls
 
 REPOSITORIES = 60
 
@@ -33,7 +33,7 @@ def port(binary: Path, tmp_path: Path) -> Iterator[int]:
     config = tmp_path / "config.json"
     document = {"version": "0.1", "storage": {"filesystem": {"rootdirectory": str(root)}}}
     config.write_text(json.dumps({**document, "http": {"net": "unix", "addr": str(path)}}))
-    with (tmp_path / "log").open("w") as log, linux.watch_folder(str(tmp_path)) as changes:
+    with (tmp_path / "log").open("w") as log, syscalls.watch_folder(str(tmp_path)) as changes:
         process = subprocess.Popen([binary, "serve", config], stdout=log, stderr=log)
         while not path.exists():
             assert changes is not None

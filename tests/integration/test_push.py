@@ -18,9 +18,9 @@ from bkrules.images.copy_all import copy_all
 from bkrules.images.docker_auth import Credentials
 from bkrules.images.layout_source import LayoutSource
 from bkrules.images.push import Registry
-from bkrules.images.reference import Reference
 from bkrules.images.registry_client import RegistryClient
 from bkrules.images.storage import Tree
+from bkrules.model.reference import Reference
 
 ONE, TWO = Reference("x.example", "team/one", "1"), Reference("x.example", "team/two", "1")
 

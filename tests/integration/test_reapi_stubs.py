@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bkrules import reapi
+from bkrules.model import reapi
 
 Official = Callable[[str, reapi.Message], bytes]
 PACKAGE = "build.bazel.remote.execution.v2."

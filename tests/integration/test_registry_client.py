@@ -15,8 +15,8 @@ from registries import HASHED, ME, NAME, Forwarder, Proxy, copy, whole
 from bkrules.errors import ActionFailed
 from bkrules.images import glance
 from bkrules.images.docker_auth import Credentials
-from bkrules.images.reference import Reference
 from bkrules.images.storage import Tree
+from bkrules.model.reference import Reference
 
 
 def test_an_image_arrives_with_all_its_blobs(host: str, store: Path, tmp_path: Path) -> None:

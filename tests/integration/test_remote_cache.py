@@ -19,7 +19,7 @@ import pytest
 from servers import cache_server, free_port, silent_server
 from spaces import Space, matrix, wait_for
 
-from bkrules import reapi
+from bkrules.model import reapi
 
 SECRET = "s3cr3t-of-the-cache"
 TEST = "def test_one(sandbox):\n    assert sandbox.worker\n\ndef test_two(sandbox):\n    assert not sandbox.rootless\n"

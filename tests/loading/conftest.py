@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from bkrules.label import Label
 from bkrules.loading.workspace import Workspace
-from bkrules.rule import Attr, Rule, Target
+from bkrules.model.label import Label
+from bkrules.model.rule import Attr, Rule, Target
 
 
 def nothing(_context: object) -> tuple[object, ...]:

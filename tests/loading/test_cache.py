@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from bkrules import stamps
 from bkrules.errors import LoadError
+from bkrules.incremental import stamps
 from bkrules.loading import cache as cache_module
 from bkrules.loading import package as package_module
 from bkrules.loading.glob import Found, Glob, search
 from bkrules.loading.package import Package
 from bkrules.loading.workspace import Workspace
-from bkrules.rule import Attr, Rule
+from bkrules.model.rule import Attr, Rule
 
 FILES = {
     "WORKSPACE.py": "from bkrules import thing, workspace\nworkspace(name = 'w')\nthing(name = 'top')\n",

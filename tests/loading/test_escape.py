@@ -17,7 +17,7 @@ import pytest
 from bkrules.errors import LoadError
 from bkrules.loading import escape, syntax, values
 from bkrules.loading.package import Package, load
-from bkrules.rule import Rule
+from bkrules.model.rule import Rule
 
 SUBCLASSES = "[c for c in ().__class__.__base__.__subclasses__() if c.__name__ == {!r}][0]"
 MODULE = f"{SUBCLASSES.format('_wrap_close')}.__init__.__globals__"

@@ -30,7 +30,7 @@ from bkrules.errors import LoadError
 from bkrules.loading import meter
 from bkrules.loading.package import Package, Loader
 from bkrules.loading.sources import Sources
-from bkrules.rule import Attr, Rule
+from bkrules.model.rule import Attr, Rule
 from bkrules.rules import RULES
 
 meter.STEPS = 200_000

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from bkrules.errors import LoadError
-from bkrules.label import Label, parse_pattern
 from bkrules.loading.graph import TargetGraph, close
 from bkrules.loading.workspace import Workspace
+from bkrules.model.label import Label, parse_pattern
 from bkrules.plugin.manager import Plugins
 
 Close = Callable[..., TargetGraph]

@@ -15,7 +15,7 @@ from bkrules.loading import meter
 from bkrules.loading.package import Package, load
 from bkrules.loading.sources import Record, Sources
 from bkrules.loading.syntax import MOST_BYTES
-from bkrules.rule import Rule
+from bkrules.model.rule import Rule
 
 PAIRS = "def pair(x, n):\n  for i in range(n): x = (x, x)\n  return x\n"
 LISTS = "def nest(x, n):\n  for i in range(n): x = [x, x]\n  return x\n"

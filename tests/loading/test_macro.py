@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from bkrules.errors import LoadError
-from bkrules.label import Label
 from bkrules.loading.workspace import Workspace
-from bkrules.rule import Target
+from bkrules.model.label import Label
+from bkrules.model.rule import Target
 
 MakeWorkspace = Callable[[Mapping[str, str]], Workspace]
 Targets = Callable[..., dict[str, Target]]

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from bkrules.errors import LoadError
-from bkrules.label import Label
 from bkrules.loading.package import Package, load
-from bkrules.rule import Rule
+from bkrules.model.label import Label
+from bkrules.model.rule import Rule
 
 Load = Callable[[str], Package]
 Fail = Callable[[str], LoadError]
@@ -378,7 +378,7 @@ PROGRAM = """
 import sys
 from bkrules.errors import LoadError
 from bkrules.loading.package import load
-from bkrules.rule import Attr, Rule
+from bkrules.model.rule import Attr, Rule
 
 rule = Rule("thing", "", {"words": Attr("strings", "", default=())}, lambda context: ())
 try:

@@ -15,12 +15,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bkrules.errors import LoadError
-from bkrules.label import Label
 from bkrules.loading import meter
 from bkrules.loading.package import Loader, Package, load
 from bkrules.loading.sources import Sources
 from bkrules.loading.workspace import Workspace
-from bkrules.rule import Attr, Rule
+from bkrules.model.label import Label
+from bkrules.model.rule import Attr, Rule
 
 RULE = Rule(
     "thing",
@@ -113,7 +113,7 @@ PROGRAM = """
 import json, sys
 from bkrules.errors import LoadError
 from bkrules.loading.workspace import Workspace
-from bkrules.rule import Attr, Rule
+from bkrules.model.rule import Attr, Rule
 
 rule = Rule("thing", "", {"words": Attr("strings", "", default=()), "table": Attr("dict", "", default={})}, lambda _: ())
 workspace = Workspace(sys.argv[1], {"thing": rule})

@@ -7,7 +7,7 @@ import pytest
 from bkrules.errors import LoadError
 from bkrules.loading import meter
 from bkrules.loading.package import load
-from bkrules.rule import Rule
+from bkrules.model.rule import Rule
 
 Words = Callable[[str, str], tuple[str, ...]]
 

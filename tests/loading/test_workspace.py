@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from bkrules.errors import LoadError, UsageError
-from bkrules.label import Label, parse_pattern
 from bkrules.loading.root import find_root
 from bkrules.loading.workspace import Workspace, check_labels
+from bkrules.model.label import Label, parse_pattern
 
 MakeWorkspace = Callable[[Mapping[str, str]], Workspace]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bkrules.label import Label, parse_pattern
+from bkrules.model.label import Label, parse_pattern
 from bkrules.query.evaluate import evaluate, text_of
 from bkrules.query.language import parse
 

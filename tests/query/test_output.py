@@ -10,12 +10,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bkrules import cli
-from bkrules.label import Label
 from bkrules.loading import package
 from bkrules.loading.workspace import Workspace
+from bkrules.model.label import Label
+from bkrules.model.rule import Attr, Location, Rule, Target, check_attributes
 from bkrules.query.output import FORMATS, _build_file, _call, show
 from bkrules.query.targets import WorkspaceGraph
-from bkrules.rule import Attr, Location, Rule, Target, check_attributes
 from bkrules.rules import RULES
 
 MakeWorkspace = Callable[[Mapping[str, str]], Workspace]

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bkrules.errors import LoadError, UsageError
-from bkrules.label import Label
 from bkrules.loading import graph
 from bkrules.loading.workspace import Workspace, check_labels
+from bkrules.model.label import Label
+from bkrules.model.rule import Target
 from bkrules.query.evaluate import evaluate
 from bkrules.query.language import parse
 from bkrules.query.targets import WorkspaceGraph
-from bkrules.rule import Target
 from bkrules.rules import RULES
 
 MakeWorkspace = Callable[[Mapping[str, str]], Workspace]

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from bkrules.action import Action, Cell
 from bkrules.execution.result import CellReport, Result
-from bkrules.label import Label
+from bkrules.model.action import Action, Cell
+from bkrules.model.label import Label
 
 MATRIX = Label("t", "m")
 

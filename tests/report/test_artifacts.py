@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bkrules.cache.file_digests import FileDigests
 from bkrules.execution.result import Attempt, CellReport, Result
-from bkrules.label import Label
+from bkrules.model.label import Label
 from bkrules.report.artifacts import write_matrix
 from bkrules.report.build_result import BuildResult
 

@@ -15,9 +15,9 @@ from spaces import Space
 
 from bkrules.errors import MachineLacks
 from bkrules.execution.result import Attempt, CellReport, Result
-from bkrules.label import Label
+from bkrules.model.label import Label
+from bkrules.model.rule import Location, Target
 from bkrules.report.events import EXIT_CODES, Events
-from bkrules.rule import Location, Target
 from bkrules.rules import RULES
 
 CELL = "//t:m[test_it/worker=oci/compression=gzip]"

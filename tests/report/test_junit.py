@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bkrules.execution.result import Attempt, CellReport, Result
-from bkrules.label import Label
+from bkrules.model.label import Label
 from bkrules.report.junit import junit
 
 MATRIX = Label("t", "m")

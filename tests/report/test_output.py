@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from spaces import wait_for
 
-from bkrules import digest
-from bkrules.action import FileNode
 from bkrules.execution.result import Result
+from bkrules.model import digest
+from bkrules.model.action import FileNode
 from bkrules.report.output import Follower, block, folder_of
 
 Follow = Callable[[], Follower]

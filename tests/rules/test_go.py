@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bkrules.action import Action
-from bkrules.analyzed import analyze_patterns
+from bkrules.build.analysis import analyze_patterns
 from bkrules.errors import LoadError
+from bkrules.model.action import Action
 
 WORKSPACE = f"""from bkrules import go_toolchain, workspace
 workspace(name = "test")

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounds import rounds
 
-from bkrules.action import Action
-from bkrules.analyzed import analyze_patterns
+from bkrules.build.analysis import analyze_patterns
 from bkrules.errors import LoadError
 from bkrules.images import layout
 from bkrules.images.layout import Entry
+from bkrules.model.action import Action
 from bkrules.rules.image_paths import collisions, path_problem
 
 Declared = Callable[[str], Action]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bkrules.action import Action, Source
-from bkrules.analyzed import analyze_patterns
+from bkrules.build.analysis import analyze_patterns
 from bkrules.errors import LoadError
+from bkrules.model.action import Action, Source
 from bkrules.plugin.worker import Worker
 
 TOOLS = {**dict.fromkeys(("buildkitd", "buildctl", "registry", "runc", "rootlesskit"), "cat"), "server": "ls"}

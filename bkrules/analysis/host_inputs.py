@@ -1,0 +1,226 @@
+"""What a cell takes from this machine: the interpreter, the shared libraries it needs, and setuid helpers.
+
+Everything else in a cell is pinned. Which libraries these are is asked of the dynamic linker once, and kept beside what
+`stat` says of every file, so that an unchanged machine is not asked again.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+import bkrules
+from bkrules.cache import atomic
+from bkrules.errors import MachineLacks
+from bkrules.incremental import stamps
+from bkrules.incremental.dependencies import note_for_all
+from bkrules.model import digest
+from bkrules.plugin.host import Host, probe
+from bkrules.system.files import read_regular
+from bkrules.system.kernel import SERIES
+
+_LINKER = ("/etc/ld.so.cache", "/etc/ld.so.preload")
+"""What else decides which libraries the dynamic linker loads."""
+SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+IN_CELLS = (
+    "cell/*.py",
+    "errors.py",
+    "mirror/faults.py",
+    "mirror/http1.py",
+    "plugin/*.py",
+    *(f"sandbox/{name}.py" for name in ("cgroups", "devices", "ipc", "syscalls")),
+    *(f"system/{name}.py" for name in ("files", "kernel")),
+    "testing/*.py",
+)
+"""bk's own code that runs in cells and in the processes from which they are forked."""
+AROUND_CELLS = (
+    "execution/context.py",
+    *(f"images/{name}.py" for name in ("digests", "documents", "layout_source", "storage")),
+    *(f"mirror/{name}.py" for name in ("proxy", "registry")),
+    *(f"runners/{name}.py" for name in ("cell_pool", "open_cell", "test_cell")),
+    *(f"sandbox/{name}.py" for name in ("shield", "spawner")),
+)
+"""bk's own code that acts outside of a cell and decides what the cell sees, and what is said of its end."""
+REGISTRY = "registry/config.yml"
+"""The configuration of the registry behind a cell's mirror, among the inputs of the cell."""
+HELPERS = "host/helpers/"
+"""Where commands of the machine are among the inputs of a cell, and in `lib` the libraries that they load."""
+COMMANDS = "/usr/bin"
+"""Where a cell has such a command, wherever the machine has it: a place on PATH, which is the same everywhere."""
+PACKAGES = {
+    **{"newuidmap": "uidmap", "newgidmap": "uidmap", "gcc": "gcc", "ldd": "libc-bin", "pkg-config": "pkg-config"},
+    **{"fuse-overlayfs": "fuse-overlayfs", "slirp4netns": "slirp4netns", "ip": "iproute2"},
+    **{"mount": "mount", "nsenter": "util-linux", "unshare": "util-linux"},
+}
+
+
+_DISTRIBUTION = ".dist-info"
+_PLACE = re.compile(rb"\.\./|/|__editable__|[^,]*\.dist-info/|[^/,]*\.pth,|[^,]*__pycache__/").match
+
+
+@dataclass(frozen=True)
+class Machine:
+    """This machine as cells see it. `binds` are the folders that a cell sees at the same path."""
+
+    host: Host
+    interpreter: str
+    binds: tuple[str, ...]
+    libraries: tuple[str, ...]
+    packages: str
+    runtime: tuple[tuple[str, str], ...]
+    store: str
+    kernel_key: str = SERIES
+
+    @property
+    def platform(self) -> dict[str, str]:
+        """What of this machine's kernel is in the keys of cells."""
+        return self.host.platform(self.kernel_key)
+
+    def helpers(self, commands: Iterable[str]) -> dict[str, str]:
+        """The files of commands of this machine by their names, and the libraries they load, below `lib`. Raises MachineLacks."""
+        paths = {os.path.basename(command): find(command) for command in commands}
+        libraries = _closure(tuple(paths.values()), self.store)
+        return {**paths, **{f"lib/{os.path.basename(path)}": path for path in libraries}}
+
+
+@functools.cache
+def find(command: str) -> str:
+    """The path of a command of this machine, or `command` itself when it is absolute. Raises MachineLacks."""
+    path: str | None = command
+    if not command.startswith("/"):
+        folders = f"{os.environ.get('PATH', '')}:{SEARCH_PATH}"
+        path = which(command, path=folders)
+        for folder in folders.split(":"):  # a command that appears in an earlier folder would be found instead
+            if note_for_all(f"{folder}/{command}") == path:
+                break
+    if path is None or not os.path.isfile(path):
+        name = PACKAGES.get(os.path.basename(command), "")
+        hint = f"on Debian and Ubuntu:  apt-get install {name}" if name else "install it, or name another one"
+        raise MachineLacks("missing-host-file", f"this machine has no {command}", hint=hint)
+    return os.path.realpath(path)
+
+
+def load(store: str, kernel_key: str = SERIES) -> Machine:
+    """This machine. `store` is a folder where answers of the dynamic linker are kept; `kernel_key` is one of `kernel.KEYS`."""
+    interpreter = os.path.realpath(sys.executable)
+    stdlib = sysconfig.get_path("stdlib")
+    extensions = [
+        str(path) for path in sorted(Path(stdlib, "lib-dynload").glob("*.so")) if not path.name.startswith("_tkinter")
+    ]
+    package = os.path.dirname(bkrules.__file__)
+    runtime = [
+        (f"bkrules/{path.relative_to(package)}", str(path))
+        for pattern in (*IN_CELLS, *AROUND_CELLS)
+        for path in sorted(Path(package).glob(pattern))
+    ]
+    return Machine(
+        host=probe(),
+        interpreter=interpreter,
+        binds=tuple(sorted({stdlib, *_environment(), package})),
+        libraries=_closure((interpreter, *extensions), store),
+        packages=_packages(store),
+        runtime=tuple(runtime),
+        store=store,
+        kernel_key=kernel_key,
+    )
+
+
+def _environment() -> set[str]:
+    """The folders of this Python's packages: a whole virtual environment, or what is installed for an interpreter itself.
+
+    The folder of such an interpreter is often `/usr`, of which a cell must see nothing else.
+    """
+    if sys.prefix != sys.base_prefix:
+        return {sys.prefix}
+    return {path for name in ("purelib", "platlib") if os.path.isdir(path := sysconfig.get_path(name))}
+
+
+def _packages(store: str) -> str:
+    """The installed distributions, one `name-version digest` a line: the digest is that of what each has installed.
+
+    It is made from the digests in its RECORD, without files that say where it is installed, how, and from where.
+    """
+    folder = note_for_all(sysconfig.get_path("purelib"))
+    names = sorted(name for name in os.listdir(folder) if name.endswith(_DISTRIBUTION))
+    records = {name: f"{folder}/{name}/RECORD" for name in names}
+    memory = f"{store}/packages.json"
+    known = _remembered(memory)
+    if known is not None and known["for"] == list(records.values()):
+        return str(known["packages"])
+    moment = time.time_ns()
+    before = {path: stamps.of(note_for_all(path)) for path in records.values()}
+    found = "".join(f"{name.removesuffix(_DISTRIBUTION)} {_content(path)}\n" for name, path in records.items())
+    if not any(stamps.is_racy(stamp, moment) for stamp in before.values()):
+        record = {"for": list(records.values()), "packages": found, "stamps": before}
+        atomic.write(memory, json.dumps(record).encode())
+    return found
+
+
+def _content(record: str) -> str:
+    try:
+        lines = read_regular(record).splitlines()
+    except OSError:
+        return "unknown"
+    kept = [line for line in lines if not _PLACE(line)]
+    return digest.of_bytes(b"\n".join(sorted(kept))).hash[:32]
+
+
+@functools.cache
+def _closure(binaries: tuple[str, ...], store: str) -> tuple[str, ...]:
+    """The shared libraries that the dynamic linker would load for `binaries`, sorted."""
+    if not binaries:
+        return ()
+    memory = f"{store}/libraries-{os.path.basename(binaries[0])}.json"
+    known = _remembered(memory, *_LINKER)
+    if known is not None and known["for"] == list(binaries):
+        return tuple(known["libraries"])
+    moment = time.time_ns()
+    before = {path: stamps.of(note_for_all(path)) for path in [*binaries, *_LINKER]}
+    libraries = _ask_linker(binaries)
+    before |= {path: stamps.of(note_for_all(path)) for path in libraries}
+    if not any(stamps.is_racy(stamp, moment) for stamp in before.values()):
+        record = {"for": binaries, "libraries": libraries, "stamps": before}
+        atomic.write(memory, json.dumps(record).encode())
+    return tuple(libraries)
+
+
+def _remembered(path: str, *needed: str) -> dict[str, Any] | None:
+    """An answer that was kept, unless one of the files that it rests on has another stamp; `needed` are some of them."""
+    try:
+        record: dict[str, Any] = json.loads(read_regular(path))
+        for name, stamp in record["stamps"].items():
+            if stamps.of(note_for_all(name)) != (stamp and tuple(stamp)):
+                return None
+        if not record["stamps"].keys() >= {*record["for"], *record.get("libraries", ()), *needed}:
+            return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return record
+
+
+def _ask_linker(binaries: Iterable[str]) -> list[str]:
+    environment = {"PATH": SEARCH_PATH, "LC_ALL": "C"}
+    answer = subprocess.run([find("ldd"), *binaries], env=environment, capture_output=True, text=True, check=False)
+    if "not found" in answer.stdout:
+        missing = next(line.strip() for line in answer.stdout.splitlines() if "not found" in line)
+        raise MachineLacks(
+            "missing-library", f"a library of the interpreter is missing: {missing}", hint="reinstall Python"
+        )
+    found = set()
+    for line in answer.stdout.splitlines():
+        words = line.split()
+        path = words[2] if "=>" in words and len(words) > 2 else words[0] if words else ""
+        if path.startswith("/") and not path.endswith(":"):
+            found.add(path)
+    return sorted(found)

@@ -1,0 +1,1 @@
+"""One run of `bk build`: the request, the analysis, the selection, the execution."""

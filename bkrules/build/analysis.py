@@ -1,0 +1,215 @@
+"""A build that has been loaded and analysed: what a command line names, as targets and as actions."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bkrules.analysis import host_inputs as machine
+from bkrules.analysis.analyze import ActionGraph, analyze
+from bkrules.analysis.runs import Runs
+from bkrules.build.early_actions import EarlyActions
+from bkrules.build.selection import Selection, select
+from bkrules.build.worker_overrides import NONE, Wishes, granted
+from bkrules.cache.history import NAME as HISTORY
+from bkrules.cache.history import History
+from bkrules.errors import LoadError, MachineLacks
+from bkrules.incremental.dependencies import note
+from bkrules.incremental.up_to_date import Settled
+from bkrules.incremental.up_to_date import members as members_of
+from bkrules.loading.glob import OUTPUT
+from bkrules.loading.graph import TargetGraph, close
+from bkrules.loading.root import MARKER, find_root
+from bkrules.loading.workspace import STATE, Workspace, check_labels
+from bkrules.model.action import Action, Cell
+from bkrules.model.label import Label, Pattern, parse_pattern
+from bkrules.model.rule import Target
+from bkrules.model.selected import Selected
+from bkrules.plugin.manager import Plugins, load
+from bkrules.plugin.remembered import remember
+from bkrules.rules import RULES
+
+ONCE = Runs()
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A build that has been loaded and analysed."""
+
+    workspace: Workspace
+    plugins: Plugins
+    targets: TargetGraph
+    actions: ActionGraph
+    machine: functools._lru_cache_wrapper[machine.Machine]
+    out: Path
+    runs: Runs
+    selected: Selected | None = None
+    settled: Settled | None = None
+
+    @property
+    def left_out(self) -> tuple[int, float]:
+        """How many actions were not looked at again, since nothing of them has changed, and the seconds they took when they ran."""
+        return self.settled.left_out() if self.settled else (0, 0.0)
+
+    def cells(self) -> dict[str, Cell]:
+        """The cells of the targets asked for, by their ids, whether they are selected or not."""
+        own = self._own()
+        return {name: action.cell for name, action in self.actions.actions.items() if name in own and action.cell}
+
+    def _own(self) -> set[str]:
+        """The ids of the actions of the targets asked for; a worker or a mirror is as good as what it is made of."""
+        labels = list(self.targets.wanted)
+        ids: set[str] = set()
+        while labels:
+            label = labels.pop()
+            own = self.actions.of_target[label]
+            ids.update(own)
+            if not own:
+                labels += self.targets.edges[label]
+        return ids
+
+    def wanted(self) -> dict[str, Action]:
+        """The actions of the targets asked for and all that they depend on, in the order of execution; a cell for each run."""
+        return self._wanted
+
+    @functools.cached_property
+    def _wanted(self) -> dict[str, Action]:
+        actions = {name: self._selected(self.actions.actions[name]) for name in self._own()}
+        found = {name: action for name, action in actions.items() if action is not None}
+        todo = list(found.values())
+        while todo:
+            for name in todo.pop().dependencies:
+                if name not in found:
+                    found[name] = self.actions.actions[name]
+                    todo.append(found[name])
+        chosen = (found[name] for name in self.actions.actions if name in found)
+        return {one.id: one for action in chosen for one in self.runs.of(action)}
+
+    def _selected(self, action: Action) -> Action | None:
+        """The action, unless it is a cell that is not selected; one that is skipped needs no inputs."""
+        if action.cell is None or self.selected is None:
+            return action
+        if action.id not in self.selected.ids:
+            return None
+        skip = self.selected.skip
+        return replace(action, inputs=(), cell=replace(action.cell, skip=skip)) if skip else action
+
+
+def open_workspace(folder: str) -> Workspace:
+    """The workspace around a folder. Raises UsageError or LoadError."""
+    root = find_root(folder)
+    check_output(Path(root, OUTPUT))
+    workspace = Workspace(root, RULES, f"{root}/{OUTPUT}/{STATE}")
+    top = workspace.package("")
+    if top is None or not top.workspace:
+        raise LoadError(
+            "no-workspace-name",
+            f"{MARKER} does not name the workspace",
+            where=f"{MARKER}:1",
+            hint="call workspace(name = ...) in it",
+        )
+    return workspace
+
+
+def check_output(out: Path) -> None:
+    """Raises MachineLacks when something else is in the place of `bk-out`."""
+    if not out.is_dir() and os.path.lexists(out):
+        what = "a link that leads nowhere" if out.is_symlink() else "no folder"
+        message = f"{out} is {what}, and something else is where bk wants a folder"
+        raise MachineLacks("output-folder", message, hint="bk did not make it: remove it")
+
+
+def analyze_patterns(
+    folder: str,
+    patterns: Sequence[str],
+    *,
+    kind: str = "",
+    runs: Runs = ONCE,
+    wishes: Wishes = NONE,
+    settled: Settled | None = None,
+) -> Analysis:
+    """Load and analyse what the patterns name; with `kind`, only the targets of that rule. Raises BkError.
+
+    What is `settled` is left out.
+    """
+    workspace = open_workspace(folder)
+    package = package_of(workspace, folder)
+    parsed = [parse_pattern(text, package) for text in patterns]
+    if settled is not None:
+        analysis = _analyze_others(workspace, parsed, settled, runs)
+        if analysis is not None:
+            return analysis
+    targets = workspace.match(parsed, manual=False)
+    if kind:
+        targets = [target for target in _unfolded(workspace, targets) if target.rule.name == kind]
+    return analyze_targets(workspace, targets, runs, wishes)
+
+
+def _analyze_others(workspace: Workspace, patterns: list[Pattern], settled: Settled, runs: Runs) -> Analysis | None:
+    """Analyse what is not settled. None when what is settled has other targets or actions in this build than in the last one."""
+    while settled.skipped:
+        analysis = analyze_targets(workspace, workspace.match(patterns, manual=False, skip=settled.skipped), runs)
+        needed = {target.label.package for target in analysis.targets.targets} & settled.skipped
+        if not needed:
+            return None if settled.is_short_of(members(analysis)) else replace(analysis, settled=settled)
+        settled.without(needed)
+    return None
+
+
+def members(analysis: Analysis) -> dict[str, str]:
+    """A digest of each package's targets and actions in this build."""
+    actions = ((action.label.package, name) for name, action in analysis.wanted().items())
+    return members_of((target.label for target in analysis.targets.targets), actions)
+
+
+def _unfolded(workspace: Workspace, targets: Iterable[Target]) -> list[Target]:
+    """The targets, with those of a test_suite in its place. Raises LoadError for a label of a suite that names nothing."""
+    found: dict[Label, Target] = {}
+    waiting = list(reversed(list(targets)))
+    while waiting:
+        target = waiting.pop()
+        if target.label in found:
+            continue
+        found[target.label] = target
+        if target.rule.name == "test_suite":
+            waiting += reversed(check_labels(workspace, target))
+    return list(found.values())
+
+
+def package_of(workspace: Workspace, folder: str) -> str:
+    """The package that a folder of the workspace would be: what `:name` on a command line given there means."""
+    package = os.path.relpath(os.path.realpath(folder), workspace.root)
+    return "" if package == "." else package
+
+
+def analyze_targets(
+    workspace: Workspace, targets: Iterable[Target], runs: Runs = ONCE, wishes: Wishes = NONE
+) -> Analysis:
+    """Analyse these targets and all that they depend on. Raises BkError."""
+    out = Path(workspace.root, OUTPUT)
+    plugins = remember(str(out / STATE), load())
+    here = functools.lru_cache(maxsize=1)(lambda: machine.load(str(out / STATE), runs.kernel_key))
+    graph = granted(close(workspace, targets, plugins), workspace, plugins, wishes)
+    early = EarlyActions(workspace.root, out, f"{out}/{STATE}", here, plugins)
+    actions = analyze(graph, workspace, plugins, here, wishes.unsupported, early.run)
+    workspace.save()
+    return Analysis(workspace, plugins, graph, actions, here, out, runs)
+
+
+def selected(analysis: Analysis, selection: Selection) -> Analysis:
+    """The analysis with only those cells that are selected. Raises BkError with exit code 4 when none is left."""
+    if not selection.words and not selection.skip:
+        return analysis
+    store = note(f"{analysis.out}/{STATE}/{HISTORY}") if selection.shard else ""
+    return replace(analysis, selected=select(analysis.cells(), selection, History(store).seconds))
+
+
+def history(out: Path, *, of_shards: bool = False) -> History:
+    """What each action of a workspace took when it last ran; `out` is its `bk-out`.
+
+    Builds of one shard have a history of their own: the other shards must find the seconds that divided the cells as they were.
+    """
+    return History(str(out / STATE / (f"{HISTORY}-of-shards" if of_shards else HISTORY)))

@@ -1,0 +1,102 @@
+"""Actions that run while targets are analysed, since their results decide which other actions there are.
+
+They are ordinary actions, with a key, the disk cache and a sandbox. They depend on no other action, and a result that is cached
+starts no process. Today these are the lists of tests that only pytest can tell (`analysis/collection.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bkrules.errors import Interrupted, LoadError, MachineLacks
+
+if TYPE_CHECKING:
+    from bkrules.analysis.host_inputs import Machine
+    from bkrules.cache.cas import Cas
+    from bkrules.execution.context import Workshop
+    from bkrules.execution.executor import Executor
+    from bkrules.execution.result import Result
+    from bkrules.model.action import Action, Node
+    from bkrules.plugin.manager import Plugins
+
+disk_cache = ""
+"""The disk cache that the command line names; empty means the default one."""
+
+
+class EarlyActions:
+    """Runs the early actions of one analysis of the workspace at `root`; `state` is the folder of what it remembers."""
+
+    def __init__(self, root: str, out: Path, state: str, machine: Callable[[], Machine], plugins: Plugins) -> None:
+        self._root, self._out, self._state = root, out, state
+        self._machine, self._plugins = machine, plugins
+
+    def run(self, actions: Sequence[Action]) -> list[Mapping[str, Node]]:
+        """The outputs of each action. Raises LoadError for the first that fails, MachineLacks and Interrupted."""
+        from bkrules.build.request import default_cache
+        from bkrules.cache.action_cache import ActionCache
+        from bkrules.cache.cas import Cas
+        from bkrules.cache.file_digests import FileDigests
+        from bkrules.cache.maintenance import in_use
+        from bkrules.execution.executor import Executor
+
+        cache = disk_cache or default_cache()
+        workshops: list[Workshop] = []
+        with in_use(cache):
+            digests = FileDigests(f"{self._state}/digests")
+            cas = Cas(f"{cache}/cas", digests)
+            executor = Executor(self._root, ActionCache(f"{cache}/ac", cas), digests, lambda: workshops[0])
+            found = {action.id: executor.look_up(action) for action in actions}
+            missing = [action for action in actions if found[action.id] is None]
+            if missing:
+                with self._opened(cache, cas) as workshop:
+                    workshops.append(workshop)
+                    found.update({one.action.id: one for one in _run(executor, missing)})
+            digests.save()
+        return [_outputs(found[action.id]) for action in actions]
+
+    @contextmanager
+    def _opened(self, cache: str, cas: Cas) -> Iterator[Workshop]:
+        from bkrules.build.open_context import close_workshop, open_workshop
+
+        jobs = os.cpu_count() or 1
+        workshop = open_workshop(
+            cache, cas, self._out, self._machine, self._plugins, jobs, test_timeouts={}, test_attempts=None
+        )
+        try:
+            yield workshop
+        finally:
+            workshop.processes.interrupt()
+            close_workshop(workshop)
+
+
+def _run(executor: Executor, actions: Sequence[Action]) -> list[Result]:
+    """The results of actions, as many at once as the machine has cores."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def one(action: Action) -> Result:
+        print(f"  {action.mnemonic} {action.id.rpartition(' ')[2]}", file=sys.stderr, flush=True)
+        return executor.run(action)
+
+    threads = ThreadPoolExecutor(os.cpu_count() or 1)
+    try:
+        return list(threads.map(one, actions))
+    finally:
+        executor.stopped.set()
+        threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _outputs(result: Result | None) -> Mapping[str, Node]:
+    assert result is not None
+    if result.status == "passed":
+        return result.outputs
+    if result.failure == "interrupted":
+        raise Interrupted("interrupted", f"{result.action.id} was interrupted")
+    if result.failure == "machine":
+        raise MachineLacks("machine", f"{result.action.label}: {result.reason}", hint=result.hint)
+    where, _, hint = result.hint.partition("\n")
+    raise LoadError("collection-failed", f"{result.action.label}: {result.reason}", where=where, hint=hint)

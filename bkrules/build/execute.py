@@ -1,0 +1,235 @@
+"""The steps of a build, one after the other.
+
+Loading: files become targets. Analysis: targets become actions. Execution: actions become results.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from bkrules.build.analysis import Analysis, history
+from bkrules.build.request import Options
+from bkrules.cache.action_cache import ActionCache
+from bkrules.cache.cas import Cas
+from bkrules.cache.file_digests import FileDigests
+from bkrules.cache.maintenance import in_use
+from bkrules.errors import BkError
+from bkrules.execution.context import Workshop
+from bkrules.execution.executor import Executor
+from bkrules.execution.pools import Pools
+from bkrules.execution.profile import NoProfile, Profile
+from bkrules.execution.result import Result
+from bkrules.execution.scheduler import Policy, Scheduler
+from bkrules.execution.signals import StopSignals, go_on, leave
+from bkrules.loading.workspace import STATE
+from bkrules.model.action import Action
+from bkrules.model.resources import pool_sizes
+from bkrules.report import artifacts
+from bkrules.report.build_result import BuildResult
+from bkrules.report.output import Display
+from bkrules.report.progress import Progress, wants_live
+
+if TYPE_CHECKING:
+    from bkrules.cache.remote import Remote
+
+
+_OBJECTS = 700
+"""After how many new objects garbage is looked for while actions run, as by default."""
+
+
+class Execution:
+    """The stores and processes of one build. Processes come to life with the first action that has to run."""
+
+    def __init__(self, analysis: Analysis, options: Options, say: Callable[[str], None], *, show: bool = True) -> None:
+        self.profile = Profile() if options.profile else NoProfile()
+        self.analysis = analysis
+        self.options = options
+        self.digests = FileDigests(str(analysis.out / STATE / "digests"))
+        self.history = history(analysis.out, of_shards=bool(analysis.selected and analysis.selected.shard))
+        cache = options.disk_cache
+        self.cas = Cas(f"{cache}/cas", self.digests)
+        self.workshop: Workshop | None = None
+        self.remote: Remote | None = None
+        if options.remote is not None:
+            from bkrules.cache.remote import Remote
+
+            self.remote = Remote(options.remote, self.cas, say)
+        actions = ActionCache(f"{cache}/ac", self.cas, self.remote)
+        self.executor = Executor(
+            analysis.workspace.root,
+            actions,
+            self.digests,
+            self._open,
+            whole=lambda action: show and self._is_wanted(action),
+            read=self._is_wanted,  # also by who only asks: `bk why` says what `bk build` would do
+            may_be_cached=self._may_be_cached,
+            say=say,
+            profile=self.profile,
+        )
+
+    def _is_wanted(self, action: Action) -> bool:
+        """Whether the bytes that an action makes are to be shown in `bk-out`."""
+        return action.cell is not None or action.label in self.analysis.targets.asked
+
+    def _may_be_cached(self, action: Action) -> bool:
+        """Whether a result from before will do. Bazel's rule for `auto`: who asks for several runs wants them to run."""
+        wish = self.options.cache_test_results
+        return action.cell is None or wish == "yes" or (wish == "auto" and not action.cell.runs)
+
+    def prepare(self, *, tests: bool) -> None:
+        """Open what running needs. Called in the main thread, before the first action runs; `tests` says whether cells may."""
+        if self.workshop is None:
+            self.workshop = self._make()
+            # What is loaded and analysed stays; from here on there is garbage to be found.
+            gc.freeze()
+            gc.set_threshold(_OBJECTS)
+            if tests:
+                self.workshop.processes.begin()
+
+    def _open(self) -> Workshop:
+        assert self.workshop is not None
+        return self.workshop
+
+    def _make(self) -> Workshop:
+        from bkrules.build.open_context import open_workshop
+
+        return open_workshop(
+            self.options.disk_cache,
+            self.cas,
+            self.analysis.out,
+            self.analysis.machine,
+            self.analysis.plugins,
+            self.options.jobs,
+            test_timeouts=self.options.test_timeouts,
+            test_attempts=self.options.test_attempts,
+        )
+
+    def look_up(self, action: Action) -> tuple[str | None, dict[str, str], str | None]:
+        """The key of an action, its leaves, and in which cache its result is. No key when what it depends on has no result."""
+        executor = self.executor
+        if not all(name in executor.results for name in action.dependencies):
+            return None, {}, None
+        try:
+            whole = executor.key(action)
+        except BkError as error:
+            return None, {"error": error.message}, None
+        found = executor.look_up(action)
+        if found is None and self.remote is not None:
+            found = executor.ask(action)
+        if found is not None and found.status == "passed":
+            executor.results[action.id] = found
+        kept = executor.results.get(action.id)
+        return whole.digest.hash, dict(whole.leaves), kept.cache if kept else None
+
+    def interrupt(self) -> None:
+        """End whatever runs, and what waits for another run of bk."""
+        self.executor.stopped.set()
+        if self.workshop is not None:
+            self.workshop.processes.interrupt()
+
+    def end_shared(self) -> tuple[str, ...]:
+        """End the workers that cells shared; what they left behind."""
+        return self.workshop.shared.close() if self.workshop else ()
+
+    def close(self) -> None:
+        """End and remove all that the build brought to life."""
+        if self.workshop is not None:
+            from bkrules.build.open_context import close_workshop
+
+            close_workshop(self.workshop)
+        self.digests.save()
+        self.history.save()
+
+
+def execute(analysis: Analysis, options: Options, told: Callable[[Result], None] = lambda _: None) -> BuildResult:
+    """Execute what was analysed, report it, and write its outputs. Each result is `told` as it comes, in this thread."""
+    began = time.monotonic()
+    actions = analysis.wanted()
+    with in_use(options.disk_cache):
+        return _execute(analysis, options, actions, began, told)
+
+
+def _execute(
+    analysis: Analysis, options: Options, actions: Mapping[str, Action], began: float, told: Callable[[Result], None]
+) -> BuildResult:
+    progress = Progress(sys.stderr, len(actions), live=wants_live(sys.stderr))
+    execution = Execution(analysis, options, progress.say)
+    results = execution.executor.results
+    display = Display(progress, analysis.out, options.test_output)
+    scheduler = _scheduler(execution, actions, display, told)
+    interrupted = False
+    leaks: tuple[str, ...] = ()
+    fault = ""
+    with StopSignals(scheduler.interrupt) as signals:
+        try:
+            scheduler.execute(actions)
+            signals.reaction = leave
+            if scheduler.interrupted:
+                leave()
+            leaks = execution.end_shared()
+            fault = execution.remote.flush() if execution.remote else ""
+        except KeyboardInterrupt:
+            interrupted = True
+            display.close()
+            progress.say("interrupted: what runs is ended (Ctrl-C again: at once)")
+            execution.interrupt()
+        finally:
+            signals.reaction = go_on
+            execution.interrupt()
+            scheduler.join()
+            display.close()
+            execution.close()
+            execution.profile.write(options.profile)
+    why = ("the build was interrupted", "interrupted") if interrupted else (scheduler.stopped_by, "")
+    for name, action in actions.items():
+        if name not in results:
+            results[name] = Result(action, "not run", reason=why[0], failure=why[1])
+            told(results[name])
+    build = BuildResult(
+        tuple(results[name] for name in actions),
+        time.monotonic() - began,
+        interrupted,
+        leaks,
+        fault,
+        analysis.selected,
+        analysis.left_out,
+        analysis.runs.kernel_key,
+    )
+    artifacts.write(build, analysis.targets.asked, analysis.out, execution.digests)
+    execution.digests.save()
+    return build
+
+
+def _scheduler(
+    execution: Execution, actions: Mapping[str, Action], display: Display, told: Callable[[Result], None]
+) -> Scheduler:
+    executor, options, profile = execution.executor, execution.options, execution.profile
+    tests = any(one.cell for one in actions.values())
+
+    def on_start(action: Action) -> None:
+        execution.prepare(tests=tests)
+        display.start(action)
+
+    def on_result(result: Result) -> None:
+        executor.results[result.action.id] = result
+        if result.has_run:
+            execution.history.note(result.action.id, result.seconds, failed=result.status in ("failed", "timed out"))
+        display.end(result)
+        told(result)
+
+    return Scheduler(
+        profile.traced(executor.look_up, "disk cache"),
+        executor.run,
+        on_start,
+        on_result,
+        pools=Pools(options.jobs, pool_sizes(options.jobs, options.resources)),
+        policy=Policy(options.keep_going, options.test_keep_going),
+        ask=profile.traced(executor.ask, "remote cache") if execution.remote else None,
+        history=execution.history,
+        cancel=execution.interrupt,
+        profile=profile,
+    )

@@ -1,0 +1,60 @@
+"""Opens and closes what runners share: the run's folder, the zygote, the registries, the mirror's door."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from bkrules.analysis.host_inputs import Machine
+from bkrules.cache.cas import Cas
+from bkrules.execution.context import Workshop
+from bkrules.mirror.proxy import MirrorDoor
+from bkrules.mirror.registry import Registries
+from bkrules.plugin.manager import Plugins
+from bkrules.runners.cell_pool import SharedCells
+from bkrules.runners.table import RUNNERS
+from bkrules.sandbox import command_groups
+from bkrules.sandbox.run_folder import RunFolder, sweep
+from bkrules.sandbox.spawner import Processes
+
+
+def open_workshop(
+    cache: str,
+    cas: Cas,
+    out: Path,
+    machine: Callable[[], Machine],
+    plugins: Plugins,
+    jobs: int,
+    *,
+    test_timeouts: Mapping[str, int],
+    test_attempts: int | None,
+) -> Workshop:
+    """Remove what killed runs left in the disk cache `cache`, and make what this run needs. Nothing is started yet."""
+    sweep(cache)
+    folder = RunFolder(cache)
+    processes = Processes(command_groups.maker(folder))
+    return Workshop(
+        cache=Path(cache),
+        out=out,
+        cas=cas,
+        folder=folder,
+        processes=processes,
+        registries=Registries(processes, folder),
+        door=MirrorDoor(),
+        machine=machine,
+        plugins=plugins,
+        jobs=jobs,
+        shared=SharedCells(),
+        runners=RUNNERS,
+        test_timeouts=test_timeouts,
+        test_attempts=test_attempts,
+    )
+
+
+def close_workshop(workshop: Workshop) -> None:
+    """End and remove all that runners brought to life."""
+    workshop.shared.close()
+    workshop.registries.close()
+    workshop.processes.close()
+    workshop.door.close()
+    workshop.folder.close()

@@ -1,0 +1,191 @@
+"""Which of the declared cells a build runs: those that filters name, a worker chosen at random, one shard of several.
+
+A selection that leaves nothing is an error, never a success. Everything here is a function of its arguments: the same cells and the
+same recorded seconds give the same answer.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bkrules.errors import NOTHING_RAN, BkError
+from bkrules.model.action import Cell
+from bkrules.model.label import Label
+from bkrules.model.selected import Selected
+
+_NEAR = 5
+_LEAST = 0.001
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the command line says. `shard` is the number of a shard, from 1, and how many there are; `random_worker` is a seed.
+
+    Of several filters a cell must fit one; one that begins with `-` leaves out what fits it. `skip` is why no cell is to run.
+    """
+
+    filters: tuple[str, ...] = ()
+    shard: tuple[int, int] | None = None
+    random_worker: int | None = None
+    skip: str = ""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The options that would say the same."""
+        found = [f"--test_filter={text}" for text in self.filters]
+        found += [f"--random_worker={self.random_worker}"] if self.random_worker is not None else []
+        found += [f"--shard={self.shard[0]}/{self.shard[1]}"] if self.shard else []
+        return tuple(found)
+
+
+def select(cells: Mapping[str, Cell], selection: Selection, seconds: Callable[[str], float | None]) -> Selected:
+    """The cells that run, of all declared ones by their ids. `seconds` is what a cell took when it last ran, if ever.
+
+    Raises BkError with exit code 4 when nothing is left.
+    """
+    declared: dict[Label, int] = {}
+    for cell in cells.values():
+        declared[cell.matrix] = declared.get(cell.matrix, 0) + 1
+    ids = _filtered(cells, selection.filters)
+    remarks: tuple[str, ...] = ()
+    if selection.random_worker is not None:
+        ids, remarks = _one_worker(ids, cells, selection.random_worker)
+    partition = ""
+    if selection.shard is not None:
+        number, count = selection.shard
+        shards = divide([(name, seconds(name)) for name in ids if not cells[name].skip], count)
+        skipped = [name for name in ids if cells[name].skip]
+        partition = hashlib.sha256(repr((skipped, shards)).encode()).hexdigest()[:16]
+        ids = shards[number - 1]
+        if not ids:
+            runnable = sum(map(len, shards))
+            hint = f"use at most --shard={min(number, runnable)}/{runnable}" if runnable else "all of them are skipped"
+            raise _nothing(f"shard {number} of {count} is empty: {runnable} cells can run", hint)
+        if number == 1:
+            ids = [*ids, *skipped]
+    return Selected(frozenset(ids), declared, selection.words, selection.shard, partition, remarks, selection.skip)
+
+
+def divide(cells: Iterable[tuple[str, float | None]], count: int) -> list[list[str]]:
+    """Divide cells, with their seconds, into shards of nearly equal length; every cell is in exactly one.
+
+    The longest goes first, always to the shard that has least. One that never ran counts as the median of the others. No shard
+    is empty unless there are more shards than cells.
+    """
+    given = list(cells)
+    known = sorted(took for _, took in given if took is not None)
+    usual = known[len(known) // 2] if known else 1.0
+    weights = {name: max(_LEAST, usual if took is None else took) for name, took in given}
+    shards: list[list[str]] = [[] for _ in range(count)]
+    loads = [0.0] * count
+    for name in sorted(weights, key=lambda one: (-weights[one], one)):
+        least = min(range(count), key=lambda number: (loads[number], number))
+        shards[least].append(name)
+        loads[least] += weights[name]
+    return [sorted(shard) for shard in shards]
+
+
+def _one_worker(ids: Sequence[str], cells: Mapping[str, Cell], seed: int) -> tuple[list[str], tuple[str, ...]]:
+    """The cells of one worker in each matrix. The choice depends on the seed and on the workers' names alone."""
+    import random  # it costs a millisecond that other builds need not wait for
+
+    workers: dict[Label, set[str]] = {}
+    for name in ids:
+        workers.setdefault(cells[name].matrix, set()).add(cells[name].worker)
+    chosen = {label: random.Random(seed).choice(sorted(names)) for label, names in workers.items()}
+    again = f"chosen at random; --random_worker={seed} chooses it again"
+    remarks = tuple(f"{label}: the worker {worker} was {again}" for label, worker in sorted(chosen.items()))
+    return [name for name in ids if cells[name].worker == chosen[cells[name].matrix]], remarks
+
+
+def _filtered(cells: Mapping[str, Cell], filters: Sequence[str]) -> list[str]:
+    if not filters:
+        return list(cells)
+    wanted = [text for text in filters if not text.startswith("-")]
+    unwanted = [text[1:] for text in filters if text.startswith("-")]
+    ids = {name for text in wanted for name in _fitting(cells, text)} if wanted else set(cells)
+    for text in unwanted:
+        ids.difference_update(_fitting(cells, text))
+    if not ids:
+        raise _nothing("the filters leave no cell", f"of {len(cells)} cells; those with - in front take away the rest")
+    return [name for name in cells if name in ids]
+
+
+def _fitting(cells: Mapping[str, Cell], text: str) -> list[str]:
+    """The cells that a filter names: exactly, else as patterns with `*` and `?`, else by regular expressions."""
+    named = [name for name, cell in cells.items() if _is_named(cell, text)]
+    if named:
+        return named
+    parts = _split(text)
+    for make in (_exact, _glob, _regex):
+        fits = [make(part) for part in parts]
+        if parts and all(fits):
+            found = [name for name, cell in cells.items() if _fits(cell, fits)]
+            if found:
+                return found
+    names = list(dict.fromkeys(cell.point if "/" in text else part for cell in cells.values() for part in cell.parts))
+    near = difflib.get_close_matches(text, names, n=_NEAR, cutoff=0.4) or names[:_NEAR]
+    raise _nothing(f"--test_filter={text} fits none of {len(cells)} cells", f"the nearest names: {', '.join(near)}")
+
+
+Fits = Callable[[str, bool], bool]
+
+
+def _fits(cell: Cell, fits: Iterable[Fits | None]) -> bool:
+    """Whether parts of the cell's name fit, in their order."""
+    rest = iter([(part, number == 0) for number, part in enumerate(cell.parts)])
+    return all(fit is not None and any(fit(part, is_test) for part, is_test in rest) for fit in fits)
+
+
+def _is_named(cell: Cell, text: str) -> bool:
+    """Whether a text is the cell's label, or its test and some of its other parts as they are, whatever slashes are in them."""
+    if text in (cell.label, cell.name):
+        return True
+    for test in dict.fromkeys([cell.test, *_names(cell.test)]):
+        if text == test or text.startswith(f"{test}/"):
+            rest = iter(cell.parts[1:])
+            if all(part in rest for part in text[len(test) + 1 :].split("/") if part):
+                return True
+    return False
+
+
+def _exact(text: str) -> Fits:
+    return lambda part, is_test: text == part or (is_test and text in _names(part))
+
+
+def _names(test: str) -> list[str]:
+    """What else a test answers to: its name without parameters, its class, its method."""
+    function = test.partition("[")[0]
+    parts = function.split("::")
+    return [function, *("::".join(parts[:number]) for number in range(1, len(parts))), parts[-1]]
+
+
+def _glob(text: str) -> Fits | None:
+    if "*" not in text and "?" not in text:
+        return _exact(text)
+    expression = re.compile(fnmatch.translate(text.replace("[", "[[]")))
+    return lambda part, _: expression.match(part) is not None
+
+
+def _regex(text: str) -> Fits | None:
+    try:
+        expression = re.compile(text)
+    except re.error:
+        return None
+    return lambda part, _: expression.search(part) is not None
+
+
+def _split(text: str) -> list[str]:
+    """The parts of a filter between slashes, but for those in brackets, as Go's `-run` has it; empty ones fit anything."""
+    return [part for part in re.findall(r"(?:\[[^]]*\]|\([^)]*\)|[^/\[(]|[\[(])+", text) if part]
+
+
+def _nothing(message: str, hint: str) -> BkError:
+    error = BkError("nothing-ran", message, hint=hint)
+    error.exit_code = NOTHING_RAN
+    return error

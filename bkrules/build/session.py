@@ -1,0 +1,103 @@
+"""A cell that a user has for a while: what it is made of is built, it is booted, and all of it ends with the context."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bkrules.build.analysis import Analysis, analyze_targets
+from bkrules.build.execute import Execution, execute
+from bkrules.build.request import Options
+from bkrules.cache.maintenance import in_use
+from bkrules.errors import ActionFailed
+from bkrules.execution import timeline
+from bkrules.model.action import Action, FileNode, Node
+from bkrules.report.build_result import BuildResult
+from bkrules.runners.open_cell import OpenCell, open_cell
+from bkrules.runners.test_cell import check_machine
+
+MACHINE = ("/usr", "/etc/alternatives")
+"""The folders of the machine that a shell in a cell needs, and that no test sees."""
+FOREVER = 10 * 365 * 86400.0
+
+
+class NotBuilt(ActionFailed):
+    """What a session needs could not be built; `result` says why, and has the exit code."""
+
+    def __init__(self, result: BuildResult) -> None:
+        super().__init__("not-built", "what the session needs could not be built")
+        self.result = result
+        self.exit_code = result.exit_code
+
+
+@dataclass(frozen=True)
+class Session:
+    """A booted cell: `ready` is what it said of itself, `buildctl` is a folder with that tool."""
+
+    name: str
+    cell: OpenCell
+    ready: dict[str, Any]
+    buildctl: str
+
+    def end(self) -> dict[str, Any]:
+        """Tell the cell that nobody needs it any more; what it says of its end."""
+        self.cell.ask({"event": "end"})
+        return self.cell.result(0)
+
+
+@contextmanager
+def session(analysis: Analysis, action: Action, options: Options, *, machine: bool = False) -> Iterator[Session]:
+    """Boot the cell of an action, and say on standard error what has to be built for it; `machine` shows it MACHINE.
+
+    Raises NotBuilt, MachineLacks, and ActionFailed when a daemon does not start.
+    """
+    needed = [analysis.actions.actions[name].label for name in action.dependencies]
+    targets = [found for label in dict.fromkeys(needed) if (found := analysis.workspace.target(label)) is not None]
+    built = execute(analyze_targets(analysis.workspace, targets, analysis.runs), options)
+    if built.exit_code:
+        raise NotBuilt(built)
+    execution = Execution(analysis, options, lambda line: print(line, file=sys.stderr), show=False)
+    execution.executor.results.update({one.action.id: one for one in built.results})
+    with in_use(options.disk_cache), _closing(execution):
+        execution.prepare(tests=False)
+        workshop = execution.workshop
+        assert workshop is not None
+        check_machine(action, workshop)
+        inputs = execution.executor.stage(action)
+        logs = workshop.folder.new("session")
+        folders = [folder for folder in MACHINE if machine and Path(folder).is_dir()]
+        with open_cell(
+            action, inputs, workshop, str(logs), program="session", name=action.title, folders=folders
+        ) as cell:
+            ready = cell.message(action.timeout)
+            if ready["event"] != "ready":
+                raise _not_booted(action, ready, logs)
+            yield Session(action.title, cell, ready, workshop.tool_folder({"buildctl": _tool(inputs, "buildctl")}))
+
+
+@contextmanager
+def _closing(execution: Execution) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        execution.interrupt()
+        execution.close()
+
+
+def _tool(inputs: dict[str, Node], name: str) -> FileNode:
+    node = inputs[f"tools/{name}"]
+    assert isinstance(node, FileNode)
+    return node
+
+
+def _not_booted(action: Action, said: dict[str, Any], logs: Path) -> ActionFailed:
+    lines = [f"{path.name} | {line}" for path in timeline.kept(logs, "*.log") for line in _tail(path)]
+    return ActionFailed("not-booted", f"{action.title}: {said.get('reason')}", hint="\n".join(lines))
+
+
+def _tail(log: Path) -> list[str]:
+    return log.read_text(errors="replace").splitlines()[-8:]

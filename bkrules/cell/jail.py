@@ -1,0 +1,153 @@
+"""Jails: cells in a user namespace, whose root has capabilities over the cell's own namespaces and over nothing else.
+
+Ids in a jail are ids of the machine that nobody has. So what belongs to the machine's root belongs to nobody in there, and all that
+only its owner may write, as the settings in /proc/sys, cannot be written. The janitor makes the root before the namespace is made:
+then the kernel locks each mount of it, and a jail can neither uncover, move nor unmount one, nor take "read-only" from it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from bkrules.plugin.host import Host, Lack
+from bkrules.sandbox import syscalls
+
+ISOLATION = "jail"
+FIRST, IDS = 0x70000000, 1 << 22
+"""The ids of the machine that are ids from 0 in a jail. Users, containers of systemd and foreign images have others."""
+_NAMESPACES = (
+    syscalls.CLONE_NEWUSER
+    | syscalls.CLONE_NEWNS
+    | syscalls.CLONE_NEWUTS
+    | syscalls.CLONE_NEWIPC
+    | syscalls.CLONE_NEWPID
+    | syscalls.CLONE_NEWNET
+)
+_DELEGATED = ("", "/cgroup.procs", "/cgroup.threads", "/cgroup.subtree_control")
+_PRIVILEGED = stat.S_ISUID | stat.S_ISGID
+_GIVEN = {"etc/passwd": (2, None), "etc/group": (2, None), "etc/subuid": (1, 2), "etc/subgid": (1, 2)}
+"""Files that give ids to users: which word of a line is the first id, and which the number of ids where it is not one."""
+_QUIET = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+_PR_SET_DUMPABLE = 4
+
+
+def lacks(host: Host, root: str = "/") -> tuple[Lack, ...]:
+    """What a machine, whose files are below `root`, lacks for jails."""
+    found = []
+    missing = {"user", "cgroup"} - host.namespaces
+    if missing or not host.user_namespaces:
+        what = f"no {', '.join(sorted(missing or {'user'}))} namespaces"
+        found.append(Lack(what, "a jail is one", "allow them:  sysctl user.max_user_namespaces=15000"))
+    if host.mapped_ids < FIRST + IDS:
+        why = f"a jail maps the ids from {FIRST} to {FIRST + IDS - 1}, and bk is in a user namespace that has not all of them"
+        found.append(Lack("no ids", why, "run bk outside of it, or give it more ids"))
+    taken = [f"/{name}" for name in _GIVEN if any(_is_taken(ids) for ids in _given(f"{root}{name}", *_GIVEN[name]))]
+    if taken:
+        why = f"a jail maps the ids from {FIRST} to {FIRST + IDS - 1}, which must be nobody's"
+        found.append(Lack(f"ids that are taken by {' and '.join(taken)}", why, "give these users other ids"))
+    return tuple(found)
+
+
+def _is_taken(ids: range) -> bool:
+    return ids.start < FIRST + IDS and ids.stop > FIRST
+
+
+def _given(path: str, first: int, count: int | None) -> Iterator[range]:
+    """The ids that a file gives to users."""
+    with suppress(OSError):
+        for line in Path(path).read_text(errors="replace").splitlines():
+            words = line.split(":")
+            with suppress(ValueError, IndexError):
+                yield range(int(words[first]), int(words[first]) + (1 if count is None else int(words[count])))
+
+
+def begin(spec: Mapping[str, Any], lay_out: Callable[[Mapping[str, Any]], None]) -> int:
+    """Fork into a jail; 0 in its first process, which must `enter` it once the parent has called `admit`. Raises OSError.
+
+    `lay_out` mounts the cell's root. This process must have one thread.
+    """
+    home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    group = os.open(spec["cgroup"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        syscalls.mount("", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
+        try:
+            _lay_out(spec, lay_out)
+            pid = syscalls.clone3(_NAMESPACES, group)
+        except BaseException:
+            syscalls.enter_mounts(home)
+            raise
+        if pid:
+            syscalls.enter_mounts(home)
+        return pid
+    finally:
+        os.close(home)
+        os.close(group)
+
+
+def _lay_out(spec: Mapping[str, Any], lay_out: Callable[[Mapping[str, Any]], None]) -> None:
+    """Make the root, of which all that is no mount of the machine belongs to the jail's root.
+
+    A helper that gains privileges by its mode gains those of its owner: so the jail has copies that belong to its root.
+    """
+    root = spec["root"]
+    helpers = [(source, target) for source, target in spec["binds"] if _gains(source)]
+    binds = [pair for pair in spec["binds"] if pair not in helpers]
+    lay_out({**spec, "binds": binds, "copies": [*spec["copies"], *((*pair, True) for pair in helpers)]})
+    own = {os.lstat(path).st_dev for path in (root, f"{root}/out")}
+    _give(root)
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if os.lstat(f"{folder}/{name}").st_dev in own]
+        for name in (*folders, *files):
+            path = f"{folder}/{name}"
+            status = os.lstat(path)
+            if status.st_dev in own and not stat.S_ISCHR(status.st_mode):
+                _give(path)
+    for source, target in helpers:
+        os.chmod(root + target, stat.S_IMODE(os.stat(source).st_mode))
+    for folder in (spec["cgroup"], f"{spec['cgroup']}/init"):
+        for name in _DELEGATED:
+            if os.path.exists(folder + name):
+                _give(folder + name)
+
+
+def _gains(path: str) -> bool:
+    status = os.stat(path)
+    return stat.S_ISREG(status.st_mode) and bool(status.st_mode & _PRIVILEGED)
+
+
+def _give(path: str) -> None:
+    os.chown(path, FIRST, FIRST, follow_symlinks=False)
+
+
+def admit(pid: int) -> None:
+    """Give a jail its ids, and move this process to the jail's network, whose loopback is up. Raises OSError."""
+    for kind in ("uid", "gid"):
+        Path(f"/proc/{pid}/{kind}_map").write_text(f"0 {FIRST} {IDS}\n")
+    syscalls.enter_network(pid)
+    syscalls.loopback_up()
+
+
+def enter(root: str) -> None:
+    """Become the jail's root, in the root that was laid out. Raises OSError."""
+    syscalls.unshare(syscalls.CLONE_NEWCGROUP)
+    syscalls.mount("", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
+    syscalls.mount(
+        root, root, flags=syscalls.MS_BIND | syscalls.MS_REC
+    )  # the copy alone is not locked, so it can become the root
+    syscalls.mount("devpts", f"{root}/dev/pts", "devpts", 0, "newinstance,ptmxmode=0666,mode=620")
+    syscalls.mount("proc", f"{root}/proc", "proc", _QUIET)
+    syscalls.mount("sysfs", f"{root}/sys", "sysfs", _QUIET | syscalls.MS_RDONLY)
+    syscalls.mount("cgroup", f"{root}/sys/fs/cgroup", "cgroup2", _QUIET)
+    syscalls.pivot_root(root)
+    os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    syscalls.prctl(_PR_SET_DUMPABLE, 1)  # else its own files in /proc belong to the machine's root
+    syscalls.die_with_parent()  # which a change of ids forgets
+    Path("/sys/fs/cgroup/init/cgroup.procs").write_text("0")

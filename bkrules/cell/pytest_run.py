@@ -1,0 +1,137 @@
+"""pytest inside a cell: one test function, one outcome."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+from _pytest.config import default_plugins
+
+from bkrules.plugin.worker import Backend
+from bkrules.testing import pytest_plugin
+from bkrules.testing.collection import DECLARED, ROOT, Faults, arguments, difference, last_line, name_of
+from bkrules.testing.control import Control
+from bkrules.testing.sandbox import OutOfTime, Sandbox
+
+
+class _Recorder(Faults):
+    """Leaves the cell's own test of all that pytest collects from `module`, and keeps what became of it.
+
+    `declared` are the names of all tests that the module was declared to have.
+    """
+
+    def __init__(self, module: str, test: str, declared: Iterable[str]) -> None:
+        super().__init__()
+        self.module, self.test = module, test
+        self.declared = sorted({*declared, *([test] if test else [])})
+        self.items: dict[str, dict[str, Any]] = {}
+        self.failures: list[str] = []
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Compare what is collected with what was declared. A module of other tests runs none of them: one was lost somewhere."""
+        names = [name_of(item, self.module) for item in session.items]
+        collected = sorted(set(names))
+        unlike = not self.reports and not (self.skipped and not names) and collected != self.declared
+        own = [] if unlike else [item for item, name in zip(session.items, names, strict=True) if name == self.test]
+        others = [item for item in session.items if item not in own]
+        session.items[:] = own
+        if others:
+            session.config.hook.pytest_deselected(items=others)
+        if unlike:
+            print(f"\ncollected here: {collected}\ndeclared:       {self.declared}")
+            what = difference(collected, self.declared)
+            self.failures.append(f"pytest collects other tests of {self.module} in the cell than were declared: {what}")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        item = self.items.setdefault(report.nodeid, {"name": report.nodeid, "status": "not run", "seconds": 0.0})
+        item["seconds"] = round(item["seconds"] + report.duration, 3)
+        expected = getattr(report, "wasxfail", None)
+        if report.failed:
+            item |= {"status": "failed", "reason": _last_line(report)}
+            self.failures.append(f"{report.nodeid}: {item['reason']}")
+        elif item["status"] == "failed":
+            return
+        elif report.skipped and expected is None:
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+            item |= {"status": "skipped", "reason": str(reason).removeprefix("Skipped: ")}
+        elif report.skipped:
+            item |= {"status": "passed", "reason": f"it failed, as expected: {expected}".removesuffix(": ")}
+        elif report.when == "call":
+            item["status"] = "passed"
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        super().pytest_collectreport(report)
+        if report.failed:
+            self.failures.append(f"{report.nodeid}: {last_line(self.reports[-1])}")
+
+    def outcome(self, exit_code: int) -> dict[str, Any]:
+        """The cell's status. A test that did not run has not passed. `missing` names what was not found meanwhile."""
+        missing = {"missing": self.missing} if self.missing else {}
+        return {**self._status(exit_code), **missing}
+
+    def _status(self, exit_code: int) -> dict[str, Any]:
+        by_status: dict[str, list[str]] = {}
+        for item in self.items.values():
+            by_status.setdefault(item["status"], []).append(item.get("reason", ""))
+        if self.failures:
+            more = len(by_status.get("failed", ())) - 1
+            also = f" (and {more} more of {len(self.items)})" if more > 0 else ""
+            return {"status": "failed", "class": "test", "reason": self.failures[0] + also}
+        if exit_code not in (0, pytest.ExitCode.NO_TESTS_COLLECTED):
+            return {"status": "failed", "class": "test", "reason": f"pytest ended with exit status {exit_code}"}
+        if "passed" in by_status:
+            reason = next(filter(None, by_status["passed"]), "")
+            return {"status": "passed", **({"reason": reason} if reason else {})}
+        if "skipped" in by_status:
+            return {"status": "skipped", "class": "skip", "reason": by_status["skipped"][0]}
+        if self.skipped:
+            return {"status": "skipped", "class": "skip", "reason": self.skipped}
+        return {"status": "failed", "class": "test", "reason": "the test was not collected, so nothing ran"}
+
+
+def _last_line(report: pytest.TestReport) -> str:
+    crash = getattr(report.longrepr, "reprcrash", None)
+    text = crash.message if crash else str(report.longrepr)
+    return str(text).strip().splitlines()[0]
+
+
+def preload() -> None:
+    """Import all that pytest would import when it is called, so that a fork of this process finds it there."""
+    for name in default_plugins:
+        importlib.import_module(f"_pytest.{name}")
+
+
+def _out_of_time(sandbox: Sandbox, _number: int, _frame: FrameType | None) -> None:
+    sandbox.done.set()
+    raise OutOfTime("the cell's time is over")
+
+
+def main(backend: Backend, spec: Mapping[str, Any], control: Control, outcome: str) -> int:
+    """Run the test that `spec` names and write what came of it to the file `outcome`; pytest's exit code."""
+    deadline = time.monotonic() + spec["timeout"]
+    sandbox = Sandbox(spec["name"], spec["worker"], backend, spec["axes"], control, deadline, seen=spec.get("seen", {}))
+    pytest_plugin.CURRENT[:] = [sandbox]
+    signal.signal(signal.SIGALRM, functools.partial(_out_of_time, sandbox))
+    sys.path.insert(0, ROOT)
+    sys.dont_write_bytecode = True
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    os.chdir(ROOT)
+    declared = json.loads(Path(ROOT, DECLARED).read_text())
+    recorder = _Recorder(spec["module"], spec["test"], declared)
+    words = arguments(spec.get("pytest", {}), "-rA", "--basetemp=/tmp/pytest", spec["module"])
+    code = int(pytest.main(words, plugins=[pytest_plugin, recorder]))
+    sandbox.done.set()
+    result = recorder.outcome(code)
+    Path(outcome).write_text(json.dumps(result))
+    return 0 if result["status"] in ("passed", "skipped") else 1

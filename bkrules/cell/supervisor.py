@@ -1,0 +1,290 @@
+"""The janitor of a cell: makes it, waits for it, ends it when bk is gone, looks for what it left, cleans up.
+
+It lives in the host's namespaces but for two. Its network is the cell's: so the sockets that are served from outside, the mirror's
+and the name server's, are made in there and stay with it. Its mounts are the zygote's, which show the kernel's FUSE connections.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from bkrules.cell import confine, egress, jail, said, surroundings
+from bkrules.cell.init import build_root, first_process
+from bkrules.cell.leaks import Belongings, abort, fuse_connections, unseen_by_others
+from bkrules.cell.out_folder import OutFolder
+from bkrules.plugin.worker import MIRROR_PORT, Worker
+from bkrules.sandbox import syscalls
+from bkrules.sandbox.cgroups import Cgroups, threads
+from bkrules.sandbox.ipc import receive, send
+
+_QUESTION_LIMIT = 256
+_PATIENCE_MS = 500
+_PERIOD_MS = 200
+_LONGEST = 4 << 20
+"""Bytes of what a cell says at once."""
+
+
+def janitor(spec: Mapping[str, Any], channel: socket.socket, death: int, worker: Worker) -> None:
+    """Keep one cell, from its making to its report. Runs in a process of its own, with one thread."""
+    began = time.monotonic()
+    groups = Cgroups(spec["cgroup"], spec["limited"])
+    belongings = Belongings(spec["cgroup"], spec["root"])
+    is_jail = spec.get("isolation") == jail.ISOLATION
+    try:
+        surroundings.reset_for_cell()
+        groups.create(spec["limits"])
+        with suppress(OSError):  # a kernel without eBPF for cgroups, where nothing else keeps devices from root either
+            confine.limit_devices(spec["cgroup"])
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        begin = partial(_begin, spec, (near, channel), far, death, worker, began)
+        if is_jail:
+            pid = begin(partial(jail.begin, spec, build_root))
+            jail.admit(pid)
+            groups.join(pid)
+            names = _open_network(channel)
+            send(near, {"event": "jailed"})
+        else:
+            syscalls.leave_network()
+            names = _open_network(channel)
+            pid = begin(partial(_fork, spec), names.socket)
+        far.close()
+        with suppress(ProcessLookupError, FileNotFoundError):  # it has ended, and its message says why
+            belongings.see(pid)
+            groups.join(pid)
+        cell = _Cell(
+            pid, channel, near, names, groups, spec["limits"], _watch(spec["cgroup"]), spec["out"], spec["program"]
+        )
+        with suppress(BrokenPipeError, ConnectionResetError):  # likewise
+            send(near, {"event": "go"})
+        result = cell.attend(death, belongings)
+        if result is None:
+            return
+        ended = time.monotonic()
+        if cell.out is not None:
+            cell.out.finish()
+            belongings.strange = cell.out.strange
+        result = cell.judged(result, belongings.leftovers())
+        groups.remove()
+        if "seconds" in result:
+            result["seconds"]["teardown"] = time.monotonic() - ended
+        send(channel, result)
+    except OSError as error:
+        reason = f"the cell could not be made or cleaned up: {error}"
+        # An ordinary cell makes its root itself, and says itself what it has run out of.
+        is_full = is_jail and error.errno == errno.ENOSPC
+        kind = "resources" if is_full else "infrastructure"
+        with suppress(OSError):  # bk is gone
+            send(channel, {"event": "result", "status": "failed", "class": kind, "reason": reason})
+    finally:
+        groups.remove()
+
+
+def _open_network(channel: socket.socket) -> egress.NameServer:
+    """Serve in the cell's network, in which this process is: the mirror's socket is handed to bk."""
+    surroundings.reset_network()
+    with socket.create_server(("0.0.0.0", MIRROR_PORT), backlog=256) as door:
+        send(channel, {"event": "mirror"}, (door.fileno(),))
+    return egress.NameServer()
+
+
+def _fork(spec: Mapping[str, Any]) -> int:
+    """Fork into the namespaces of an ordinary cell."""
+    folder = os.open(f"{spec['cgroup']}/init", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return syscalls.clone3(
+            syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWPID, folder
+        )
+    finally:
+        os.close(folder)  # in the cell too: by `..` it leads to the groups of the whole machine
+
+
+def _begin(
+    spec: Mapping[str, Any],
+    others: tuple[socket.socket, ...],
+    far: socket.socket,
+    death: int,
+    worker: Worker,
+    began: float,
+    fork: Callable[[], int],
+    *more: socket.socket,
+) -> int:
+    """Start the cell's first process by `fork`. It has none of the sockets but `far`."""
+    pid = fork()
+    if pid == 0:
+        syscalls.die_with_parent()
+        os.close(death)
+        for other in (*others, *more):
+            other.close()
+        first_process(spec, far, worker, began)
+    return pid
+
+
+@dataclass
+class _Cell:
+    """A cell that lives, and what is already known of it."""
+
+    pid: int
+    channel: socket.socket
+    near: socket.socket
+    names: egress.NameServer
+    groups: Cgroups
+    limits: Mapping[str, int]
+    watch: egress.Watch | None
+    results: str
+    program: str
+    out: OutFolder | None = None
+    reported: set[egress.Attempt] = field(default_factory=set)
+    met: dict[str, int] = field(default_factory=dict)
+
+    def attend(self, death: int, belongings: Belongings) -> dict[str, Any] | None:
+        """Wait until the cell has ended; what it said of itself. When bk is gone, or wants it to end, there is nothing."""
+        result: dict[str, Any] = {
+            "event": "result",
+            "status": "failed",
+            "class": "infrastructure",
+            "reason": "the cell's first process was killed",
+        }
+        ended = os.pidfd_open(self.pid)
+        poll = select.poll()
+        for descriptor in (death, ended, self.channel, self.near, self.names.socket):
+            poll.register(descriptor, select.POLLIN)
+        questions = 0
+        answered: dict[str, Any] | None = None
+        while True:
+            found = {descriptor for descriptor, _ in poll.poll(_PERIOD_MS if answered is None else _PATIENCE_MS)}
+            if not found and answered is None:
+                if self.out is not None:
+                    self.out.sync()
+                continue
+            if death in found:
+                belongings.fuse = fuse_connections(self.groups.processes())
+                os.kill(self.pid, signal.SIGKILL)
+                self.reap(ended, belongings)
+                if self.out is not None:
+                    self.out.sync()
+                return None
+            if not found:
+                self.reap(ended, belongings)
+                return answered
+            if self.names.socket.fileno() in found:
+                self.names.answer(self.groups.processes() if questions < _QUESTION_LIMIT else ())
+                questions += 1
+            if self.channel.fileno() in found:
+                self.pass_on()
+            if self.near.fileno() in found:
+                try:
+                    event, message, descriptors = self.heard()
+                except ValueError as error:
+                    poll.unregister(self.near)
+                    os.kill(self.pid, signal.SIGKILL)
+                    reason = f"a test spoke in the name of its cell's first process: {error}"
+                    answered = {**result, "class": "test", "reason": reason}
+                    continue
+                if not event:
+                    poll.unregister(self.near)
+                    answered = answered or result
+                elif event == "root":
+                    belongings.device = message["device"]
+                    self.out = OutFolder(descriptors.pop(0), self.results, self.limits["disk"])
+                elif event == "ready":
+                    send(self.channel, {**message, "pid": self.pid})
+                elif event == "cell":
+                    if self.out is not None:
+                        self.out.finish_test()
+                    send(self.channel, self.judged(message, []))
+                else:
+                    answered = message
+                    belongings.fuse = message.get("fuse", [])
+                for descriptor in descriptors:
+                    os.close(descriptor)
+            elif ended in found:
+                self.reap(ended, belongings)
+                return answered or result
+
+    def heard(self) -> tuple[str, dict[str, Any], list[int]]:
+        """The next message of the cell with its event, which is empty at the end. Raises ValueError for what makes no sense.
+
+        The descriptor of /out comes before the first test can say anything.
+        """
+        message, descriptors = receive(self.near, _LONGEST)
+        if message is None:
+            return "", {}, descriptors
+        event = said.checked(message, self.program)
+        if event == "root" and (self.out is not None or len(descriptors) != 1):
+            raise ValueError("it is about the root, which is made")
+        return event, message, descriptors
+
+    def pass_on(self) -> None:
+        """Hand what bk says to the cell's first process. Where the results of a test go stays outside."""
+        message, descriptors = receive(self.channel)
+        if message is not None:
+            if "out" in message and self.out is not None:
+                self.out.begin(message.pop("out"))
+            elif "out" in message:  # the cell is still being made: all that it writes is of its first test
+                self.results = message.pop("out")
+            with suppress(OSError):  # it has ended, which is met next
+                send(self.near, message, tuple(descriptors))
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def reap(self, ended: int, belongings: Belongings) -> None:
+        """Wait for the cell's first process, which is about to end.
+
+        A FUSE server that dies with a file of its own open waits for an answer from itself, and everybody else for it: after a
+        while the cell's FUSE connections are aborted.
+        """
+        if not select.select([ended], [], [], _PATIENCE_MS / 1000)[0]:
+            own = threads(self.groups.path)
+            abort({*unseen_by_others(belongings.fuse, own), *fuse_connections(own)})
+            with suppress(ProcessLookupError):  # it may have said that it ends, and not do so
+                os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        os.close(ended)
+
+    def judged(self, result: Mapping[str, Any], leftovers: list[str]) -> dict[str, Any]:
+        """A result with what is known from outside of the cell, since the last result."""
+        attempts = {*self.names.asked, *(self.watch.attempts() if self.watch else ())} - self.reported
+        self.reported |= attempts
+        hits = {**self.groups.hits(), "out": int(self.out is not None and self.out.is_over)}
+        new = {name: count - self.met.get(name, 0) for name, count in hits.items()}
+        self.met = hits
+        shown = [{"who": one.who, "what": one.what} for one in sorted(attempts)]
+        return {**result, "egress": shown, **_verdict(result, leftovers, new, self.limits)}
+
+
+def _verdict(
+    result: Mapping[str, Any], leftovers: list[str], hits: Mapping[str, int], limits: Mapping[str, int]
+) -> dict[str, str]:
+    """What the cell's end says about its result: a leftover fails it; a limit that was met is why it failed."""
+    if leftovers:
+        return {"status": "failed", "class": "leak", "reason": f"the cell left behind: {'; '.join(leftovers)}"}
+    if hits.get("out"):
+        reason = f"the cell wrote more to /out than bk keeps of its {limits['disk'] >> 20} MiB"
+        return {"status": "failed", "class": "resources", "reason": reason}
+    if result["status"] == "passed":
+        return {}
+    before = f"; {result['reason']}" if result.get("reason") else ""
+    if killed := hits.get("memory"):
+        limit = f"the cell's limit of {limits['memory'] >> 20} MiB"
+        return {"class": "resources", "reason": f"out of memory: {killed} killed at {limit}{before}"}
+    if hits.get("pids"):
+        return {"class": "resources", "reason": f"the cell's limit of {limits['pids']} processes was met{before}"}
+    return {}
+
+
+def _watch(cgroup: str) -> egress.Watch | None:
+    """A cell on a kernel without eBPF is as closed as any other, but who knocks from inside is not known."""
+    try:
+        return egress.Watch(cgroup)
+    except OSError:
+        return None

@@ -1,0 +1,169 @@
+"""A small process with one thread, from which every other process of a build is forked.
+
+bk itself has threads and a large heap, so forking it is slow and unsafe. The zygote imports pytest and the plugins once, when
+the first cell needs them; a cell is then a fork of a few milliseconds. It ends when bk does, and what it started ends with it.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from itertools import pairwise
+from typing import Any
+
+from bkrules.cell import surroundings
+from bkrules.cell.views import Views
+from bkrules.sandbox import command, syscalls
+from bkrules.sandbox.ipc import receive, send
+
+_MOST_DESCRIPTORS = 1 << 30
+_REFUSED = 127
+_VIEWS = Views()
+
+
+def main(descriptor: int, home: int = -1, *, for_tests: bool = False) -> None:
+    """Serve requests until bk closes its end; `for_tests` says that cells with tests will be among them.
+
+    `home` is a descriptor of the mount namespace of the machine; -1 when this process is in it.
+    """
+    surroundings.reset()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # janitors are reaped by the kernel
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # bk decides what Ctrl-C means
+    control = socket.socket(fileno=descriptor)
+    _see_fuse()
+    if for_tests:
+        with suppress(Exception):  # what is wrong with it, the cell says that needs it
+            _preload()
+    if home >= 0:
+        _keep_compiled(home)
+        os.close(home)
+    _settle()
+    while True:
+        request, descriptors = receive(control)
+        if request is None:
+            return
+        spec_fd, channel_fd, death = descriptors[:3]
+        with open(spec_fd, "rb") as file:
+            spec = json.load(file)
+        channel = socket.socket(fileno=channel_fd)
+        alone = functools.partial(_leave, {0, 1, 2, channel_fd, *descriptors[2:]})
+        try:
+            if spec["kind"] == "cell":
+                _fork_janitor(spec, channel, death, alone)
+            elif spec["kind"] == "sandboxes":
+                command.begin_sandboxes(spec, channel, death, alone)
+            else:
+                command.begin(spec, channel, death, descriptors[3], alone)
+        except OSError as error:  # as when this machine has no process left: that one is not started, and others are
+            _refuse(channel, f"it could not be started: {error}")
+        channel.close()
+        for other in descriptors[2:]:
+            os.close(other)
+
+
+def _fork_janitor(spec: Mapping[str, Any], channel: socket.socket, death: int, alone: Callable[[], None]) -> None:
+    try:
+        start = _cell({**spec, "binds": _VIEWS.of(spec["binds"], spec["views"])})
+    except OSError as error:
+        _refuse(channel, f"the cell could not be set up: {error}")
+        return
+    except (Exception, SystemExit) as error:  # of a plugin's module: its cell fails, and others go on
+        _refuse(channel, f"the worker cannot be made: {type(error).__name__}: {error}")
+        return
+    if os.fork() == 0:
+        try:
+            alone()
+            start(channel, death)
+        except BaseException as error:
+            os.write(2, f"bk: janitor: {error!r}\n".encode())
+        finally:
+            os._exit(0)
+
+
+def _refuse(channel: socket.socket, reason: str) -> None:
+    """Say why something is not started."""
+    with suppress(OSError):  # bk is gone
+        send(
+            channel,
+            {"event": "result", "status": "failed", "class": "infrastructure", "reason": reason, "exit_code": _REFUSED},
+        )
+
+
+def _leave(keep: set[int]) -> None:
+    """Become a process of its own. Only these descriptors stay open: another cell's pipe would keep that cell alive."""
+    os.setsid()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for before, after in pairwise([*sorted(keep), _MOST_DESCRIPTORS]):
+        os.closerange(before + 1, after)
+
+
+def _see_fuse() -> None:
+    """Mount the kernel's list of FUSE connections in a namespace of the zygote's own, where janitors look for their cells'."""
+    with suppress(OSError):  # not root, or no FUSE: then there is nothing to look for
+        syscalls.own_mounts()
+        syscalls.mount("bk", syscalls.FUSE_CONNECTIONS, "fusectl")
+
+
+def _settle() -> None:
+    """What is here now stays: a collection in a fork need not look at it, and does not copy its pages."""
+    gc.collect()
+    gc.freeze()
+
+
+def _preload() -> None:
+    importlib.import_module("bkrules.cell.pytest_run").preload()
+
+
+def _cell(spec: Mapping[str, Any]) -> Callable[[socket.socket, int], None]:
+    """Import what the cell will run, so that every later cell has it already."""
+    known = len(sys.modules)
+    from bkrules.cell.supervisor import janitor
+
+    for path in spec["python_path"]:
+        if path not in sys.path:
+            sys.path.append(path)
+    if spec["program"] in ("test", "tests"):
+        _preload()
+    for module in spec["modules"]:
+        importlib.import_module(module)
+    if len(sys.modules) > known:
+        _settle()
+    module, _, name = spec["worker_class"].partition(":")
+    worker = getattr(importlib.import_module(module), name).from_settings(spec["settings"])
+    return lambda channel, death: janitor(spec, channel, death, worker)
+
+
+def _keep_compiled(home: int) -> None:
+    """Compile the modules that had to be compiled at this start, so that the next one finds them.
+
+    They lie where this process may not write. So a fork of it goes back to the mount namespace outside, the descriptor `home`.
+    """
+    missing = [
+        str(module.__file__)
+        for module in list(sys.modules.values())
+        if getattr(module, "__cached__", None) and not os.path.exists(str(module.__cached__))
+    ]
+    if missing and os.fork() == 0:
+        try:
+            import py_compile
+
+            os.setsid()
+            syscalls.enter_mounts(home)
+            for path in missing:
+                with suppress(py_compile.PyCompileError, OSError):
+                    py_compile.compile(path, doraise=True)
+        finally:
+            os._exit(0)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), for_tests=len(sys.argv) > 3)

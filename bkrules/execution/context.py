@@ -1,0 +1,130 @@
+"""What runners share: the stores and processes of one build."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bkrules.analysis.host_inputs import Machine
+from bkrules.cache.atomic import place
+from bkrules.cache.cas import Cas
+from bkrules.execution.result import Outcome
+from bkrules.mirror.proxy import MirrorDoor
+from bkrules.mirror.registry import Registries
+from bkrules.model.action import Action, FileNode, Node
+from bkrules.model.digest import Digest
+from bkrules.model.resources import Limits
+from bkrules.plugin.manager import Plugins
+from bkrules.sandbox import outputs
+from bkrules.sandbox.command import MOST_OUTPUT
+from bkrules.sandbox.run_folder import RunFolder
+from bkrules.sandbox.spawner import Ended, Processes
+
+if TYPE_CHECKING:
+    from bkrules.runners.cell_pool import SharedCells
+
+# A fetch is checked by digest, so how it reaches the network is no part of any key.
+NETWORK = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_DIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+_LAST_WORDS = 4096
+NETWORK_PREFIXES = ("GOPROXY", "GONOPROXY", "GOSUMDB", "GONOSUMDB", "GOINSECURE", "GOPRIVATE", "PIP_", "UV_")
+
+
+@dataclass
+class Workshop:
+    """Everything that a runner may use. `cache` is the disk cache's folder; `out` is `bk-out`. `test_attempts` is how
+    often a test that fails may run, unless its matrix says so itself. `test_timeouts` are seconds by size that hold instead of a
+    matrix's own.
+    """
+
+    cache: Path
+    out: Path
+    cas: Cas
+    folder: RunFolder
+    processes: Processes
+    registries: Registries
+    door: MirrorDoor
+    machine: Callable[[], Machine]
+    plugins: Plugins
+    jobs: int
+    shared: SharedCells
+    runners: Mapping[str, Runner]
+    test_timeouts: Mapping[str, int] = field(default_factory=dict)
+    test_attempts: int | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _tool_folders: dict[tuple[tuple[str, Digest], ...], str] = field(default_factory=dict)
+
+    def timeout(self, action: Action) -> int:
+        """How many seconds an action may take; 0 for those that may take any time."""
+        return self.test_timeouts.get(action.cell.size, action.timeout) if action.cell else action.timeout
+
+    def scratch(self, action: Action) -> Path:
+        """A folder of this action alone, gone after the run."""
+        return self.folder.new(f"action-{abs(hash(action.id))}")
+
+    def tool_folder(self, tools: Mapping[str, FileNode]) -> str:
+        """A folder with these tools by their names.
+
+        A folder, since runc runs itself from an overlay of the folder it lies in, and an overlay does not see through a bind
+        of a single file. Its files are links into the cache, and copies of what is this machine's: a link would move the time of
+        a file that is not bk's, which then looks as if somebody wrote to it.
+        """
+        key = tuple(sorted((name, node.digest) for name, node in tools.items()))
+        with self._lock:
+            if key not in self._tool_folders:
+                folder = self.folder.new(f"tools-{len(self._tool_folders)}")
+                folder.chmod(0o755)  # whatever the umask: daemons without privileges look into it too
+                for name, node in tools.items():
+                    if node.path == self.cas.path(node.digest):
+                        place(node.path, folder / name)
+                    else:
+                        shutil.copy(node.path, folder / name)
+                self._tool_folders[key] = str(folder)
+            return self._tool_folders[key]
+
+    def log(self, action: Action) -> Path:
+        """Where the output of an action's command is kept."""
+        folder = self.out / action.label.package / action.label.name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{action.mnemonic}.log"
+
+    def cell_folder(self, action: Action) -> Path:
+        """Where the logs of a cell are kept."""
+        assert action.cell is not None
+        return self.out / action.label.package / action.label.name / action.cell.folder
+
+
+Runner = Callable[[Action, Mapping[str, Node], Workshop], Outcome]
+
+
+def network_environment() -> dict[str, str]:
+    """The variables by which this machine reaches package registries."""
+    found = {}
+    for name, value in os.environ.items():
+        if name.upper() in NETWORK or name.startswith(NETWORK_PREFIXES):
+            found[name] = value
+    return found
+
+
+def limit_met(ended: Ended, log: Path) -> str:
+    """Return the limit that ended a command: `timeout`, `output`, `memory`, `pids` or `disk`; empty when it met none."""
+    if ended.over or not ended.code:
+        return ended.over
+    return "disk" if os.strerror(errno.ENOSPC) in outputs.tail(log, _LAST_WORDS) else ""
+
+
+def limit_text(limits: Limits, name: str) -> str:
+    """Return what a command that met this limit did, as the end of a sentence about it; empty for no limit."""
+    texts = {
+        "timeout": f"took more than {limits.timeout} s",
+        "output": f"printed more than {MOST_OUTPUT >> 20} MiB",
+        "memory": f"met its limit of {limits.memory} MiB of memory",
+        "pids": f"met its limit of {limits.pids} processes",
+        "disk": f"filled its disk of {limits.disk} MiB",
+    }
+    return texts[name] if name else ""

@@ -1,0 +1,282 @@
+"""The packages that need not be looked at again, when something has changed elsewhere.
+
+`null_build.py` knows the stamp of every file when this command line was last answered, and which of them differ now. A package is
+settled when all its actions were cached, and each file that was looked at for it was older than the build. As long as all that was
+looked at and its outputs in `bk-out` are as they were, and what it uses is settled too, its targets are neither loaded nor analysed
+nor looked up: their results are those of before. What a changed package uses is analysed with it.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+from bkrules.incremental import dependencies, null_build, stamps
+from bkrules.incremental.stamps import FIELDS, MISSING, Stamp
+from bkrules.model import digest
+from bkrules.model.label import Label
+
+UNSETTLED = -1
+
+
+class Package(NamedTuple):
+    """What is kept of a package: the packages that it uses, how many actions it has, the seconds that they took when they ran, a
+    digest of its targets and actions, and the numbers of its files. `actions` is `UNSETTLED` when it must be looked at in any case.
+    """
+
+    uses: tuple[str, ...]
+    actions: int
+    seconds: float
+    members: str
+    files: bytes
+
+
+class Settled:
+    """What was kept of the last build, and what of it still holds."""
+
+    def __init__(
+        self,
+        folders: list[null_build.Folder],
+        changed: set[int],
+        for_all: bytes,
+        packages: Mapping[str, null_build.Kept],
+    ) -> None:
+        self._folders = folders
+        self._renewed: dict[Stamp | None, Stamp | None] = {}
+        self._changed = changed - self._relinked(changed)
+        self.for_all = _numbers(for_all)
+        self.packages = {name: Package(*fields) for name, fields in packages.items()}
+        self.same = self._same()
+        self.skipped = frozenset(self.same - self._below(self.packages.keys() - self.same))
+
+    def _same(self) -> set[str]:
+        """The packages that are as they were, with all that they use."""
+        users: dict[str, list[str]] = {}
+        others = []
+        for name, kept in self.packages.items():
+            for use in kept.uses:
+                users.setdefault(use, []).append(name)
+            if kept.actions == UNSETTLED or not self._changed.isdisjoint(_numbers(kept.files)):
+                others.append(name)
+        others += users.keys() - self.packages.keys()
+        seen = set(others)
+        while others:
+            for name in users.get(others.pop(), ()):
+                if name not in seen:
+                    seen.add(name)
+                    others.append(name)
+        return self.packages.keys() - seen
+
+    def _below(self, names: Iterable[str]) -> set[str]:
+        """All packages that these use, whoever uses them."""
+        found: set[str] = set()
+        todo = list(names)
+        while todo:
+            kept = self.packages.get(todo.pop())
+            for use in kept.uses if kept else ():
+                if use not in found:
+                    found.add(use)
+                    todo.append(use)
+        return found
+
+    def without(self, names: Collection[str]) -> None:
+        """Look at these packages after all, and at what they use."""
+        self.skipped -= {*names, *self._below(names)}
+
+    def is_short_of(self, members: Mapping[str, str]) -> bool:
+        """Whether a package that is as it was has other targets or actions in this build than it had in the last one."""
+        return any(members.get(name, "") != self.packages[name].members for name in self.same - self.skipped)
+
+    def left_out(self) -> tuple[int, float]:
+        """How many actions the skipped packages have, and the seconds that they took when they ran."""
+        kept = [self.packages[name] for name in self.skipped]
+        return sum(one.actions for one in kept), sum(one.seconds for one in kept)
+
+    def carried(self) -> Iterator[tuple[str, Stamp | None]]:
+        """The files of packages that are as they were, and those that all rest on, with the stamps they had before this build."""
+        groups = (self.for_all, *(_numbers(self.packages[name].files) for name in self.same))
+        for number in {number for numbers in groups for number in numbers}:
+            path, stamp = self._files[number]
+            yield path, self._renewed.get(stamp, stamp)
+
+    def paths(self, numbers: Iterable[int]) -> list[str]:
+        """The paths of files by their numbers."""
+        return [self._files[number][0] for number in numbers]
+
+    def _relinked(self, changed: set[int]) -> set[int]:
+        """Of files that changed, the blobs that have the bytes that they had: hard links to them came or went.
+
+        Only reading a blob again tells that from a write.
+        """
+        touched = {number: now for number in changed if (now := self._touched(number)) is not None}
+        if not touched:
+            return set()
+        names = {stamp: path.rpartition("/")[2] for path, stamp in self._files if stamp is not None and "/cas/" in path}
+        for number, now in touched.items():
+            before = self._files[number][1]
+            if before in names and before not in self._renewed and _hash(self._files[number][0]) == names[before]:
+                self._renewed[before] = before if stamps.is_young(now) else now
+        return {number for number in touched if self._files[number][1] in self._renewed}
+
+    def _touched(self, number: int) -> Stamp | None:
+        """The stamp of a file of which nothing but the ctime is another one than before."""
+        path, before = self._files[number]
+        now = stamps.of(path) if before is not None else None
+        return now if now is not None and before is not None and now[1:] == before[1:] else None
+
+    def holds(self, numbers: Iterable[int]) -> bool:
+        """Whether none of these files has changed."""
+        return self._changed.isdisjoint(numbers)
+
+    @cached_property
+    def _files(self) -> list[tuple[str, Stamp | None]]:
+        return [file for folder in self._folders for file in _unpacked(folder)]
+
+    @cached_property
+    def vouched(self) -> dict[str, Stamp]:
+        """The stamps of folders of the cache that vouched for what is in them."""
+        return {folder: own for folder, own, _, _ in self._folders if own is not None}
+
+
+@dataclass
+class Seen:
+    """What a build has seen of a package: see `Package`. `outputs` are the files in `bk-out` that show what it made."""
+
+    members: str = ""
+    count: int = 0
+    seconds: float = 0.0
+    settled: bool = True
+    outputs: list[str] = field(default_factory=list)
+
+
+def before() -> Settled | None:
+    """What was kept of the last build with this command line, unless something has changed on which all of it depends."""
+    if null_build.last is None:
+        return None
+    folders, changed, for_all, packages = null_build.last
+    known = Settled(folders, changed, for_all, packages)
+    return known if known.holds(_numbers(for_all)) else None
+
+
+def members(targets: Iterable[Label], actions: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """A digest of the targets and the actions of each package; actions are pairs of package and id."""
+    found: dict[str, list[str]] = {}
+    for label in targets:
+        found.setdefault(label.package, []).append(label.name)
+    for package, name in actions:
+        found.setdefault(package, []).append(name)
+    return {package: digest.of_bytes("\n".join(names).encode()).hash for package, names in found.items()}
+
+
+def keep(
+    argv: list[str], root: str, cache: str, text: str | None, seen: Mapping[str, Seen], old: Settled | None
+) -> None:
+    """Keep what the next build with this command line need not look at again.
+
+    `text` is the answer when every result was cached, `cache` the folder of the disk cache, and `old` what this build itself
+    has not looked at again.
+    """
+    same = old.same if old else set()
+    book = _Book(root, cache, old)
+    for_all = [*(old.paths(old.for_all) if old else ()), *dependencies.noted()]
+    noted = dependencies.noted_of()
+    fresh = {name: [*noted.get(name, ()), *seen.get(name, Seen()).outputs] for name in (noted.keys() | seen) - same}
+    if text is None and not any(seen.get(name, Seen()).settled for name in fresh if name != dependencies.WALK):
+        return  # what was kept before says as much
+    book.enter([for_all, *fresh.values()])
+    if book.is_young(for_all):
+        return
+    young = {name for name, paths in fresh.items() if book.is_young(paths)}
+    text = None if young else text
+    packages = {}
+    for name, paths in fresh.items():
+        if name != dependencies.WALK:
+            one = seen.get(name, Seen())
+            settled = one.settled and name not in young
+            count, files = (one.count, book.numbers(paths)) if settled else (UNSETTLED, b"")
+            packages[name] = Package(tuple(sorted(dependencies.used_by(name))), count, one.seconds, one.members, files)
+    if text is None and all(one.actions == UNSETTLED for one in packages.values()):
+        return
+    if old is not None:
+        for name in same:
+            kept = old.packages[name]
+            packages[name] = kept._replace(files=book.numbers(old.paths(_numbers(kept.files))))
+    plain = {name: (*one,) for name, one in packages.items()}
+    null_build.keep(argv, root, book.folders(), text, book.numbers(for_all), plain)
+
+
+class _Book:
+    """Files with their stamps, numbered: those of this build's first look, and those that it has taken over from the last one."""
+
+    def __init__(self, root: str, cache: str, old: Settled | None) -> None:
+        self._outputs = f"{root}/bk-out/"
+        self._results, self._blobs = f"{cache}/ac/", f"{cache}/cas/"
+        self._old = dict(old.carried()) if old else {}
+        self._vouched = old.vouched if old else {}
+        self._stamps: dict[str, Stamp | None] = {}
+        self._number: dict[str, int] = {}
+        self._kept: list[null_build.Folder] = []
+
+    def enter(self, groups: Iterable[Iterable[str]]) -> None:
+        """Enter all these files, and those that are taken over."""
+        self._stamps = dict(self._old)
+        for paths in groups:
+            for path in paths:
+                if path not in self._stamps:
+                    self._stamps[path] = dependencies.first(path)
+        shown = {stamp for path, stamp in self._stamps.items() if path.startswith(self._outputs)}
+        folders: dict[str, list[str]] = {"": []}
+        for path, stamp in self._stamps.items():
+            # A blob may be written to in place, which its folder does not show. A hard link to it that is looked at does.
+            may_vouch = path.startswith(self._results) or (path.startswith(self._blobs) and stamp in shown)
+            folders.setdefault(path[: path.rindex("/") + 1] if may_vouch else "", []).append(path)
+        for folder, paths in folders.items():
+            packed = array("q", [number for path in paths for number in self._stamps[path] or MISSING])
+            names = null_build.BETWEEN.join(path[len(folder) :] for path in paths)
+            self._kept.append((folder, self._own(folder, paths) if folder else None, names, packed.tobytes()))
+            for path in paths:
+                self._number[path] = len(self._number)
+
+    def _own(self, folder: str, paths: Iterable[str]) -> Stamp | None:
+        """The stamp of a folder of the cache from before these were looked at, when nothing has come or gone since then."""
+        own = dependencies.first_of_store(folder)
+        if stamps.is_young(own):
+            return None
+        if own != self._vouched.get(folder):
+            for path in paths:
+                if path in self._old and stamps.of(path) != self._old[path]:
+                    return None
+        return own
+
+    def is_young(self, paths: Iterable[str]) -> bool:
+        """Whether one of these may have changed since this process began. Results in the cache are never written to."""
+        return any(stamps.is_young(self._stamps[path]) and not path.startswith(self._results) for path in paths)
+
+    def numbers(self, paths: Iterable[str]) -> bytes:
+        """The numbers of files."""
+        return array("I", map(self._number.__getitem__, paths)).tobytes()
+
+    def folders(self) -> list[null_build.Folder]:
+        """All of it, as it is kept."""
+        return self._kept
+
+
+def _hash(path: str) -> str:
+    try:
+        return digest.of_file(path).hash
+    except OSError:
+        return ""
+
+
+def _numbers(packed: bytes) -> array[int]:
+    return array("I", packed)
+
+
+def _unpacked(folder: null_build.Folder) -> Iterator[tuple[str, Stamp | None]]:
+    name, _, names, packed = folder
+    each = zip(*[iter(memoryview(packed).cast("q"))] * FIELDS, strict=True)
+    for one, stamp in zip(names.split(null_build.BETWEEN), each, strict=True):
+        yield name + one, None if stamp == MISSING else stamp

@@ -1,0 +1,109 @@
+"""The registries of a run: one read-only registry for each set of images, serving hard links of the CAS on a unix socket."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from bkrules.errors import ActionFailed
+from bkrules.images.storage import SOCKET, write_tree
+from bkrules.model.action import DirectoryNode, FileNode
+from bkrules.model.reference import Reference
+from bkrules.sandbox import syscalls
+from bkrules.sandbox.run_folder import RunFolder
+from bkrules.sandbox.spawner import Processes, Started
+
+REGISTRY = "registry"
+"""The reason of the error that a registry does not start."""
+_START_SECONDS = 20
+_POLL_SECONDS = 0.005
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A started registry: the path of its socket, and its process."""
+
+    target: str
+    process: Started
+
+    def has_ended(self, patience: float = 0) -> bool:
+        """Whether it has ended, or does within `patience` seconds."""
+        return self.process.has_ended(patience)
+
+
+class Registries:
+    """Registries by what they hold, each ended with the run, and started again when it ended before."""
+
+    def __init__(self, processes: Processes, folder: RunFolder) -> None:
+        self._processes = processes
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._started = 0
+        self._registries: dict[tuple[object, ...], Registry] = {}
+        self._open = ExitStack()
+
+    def get(self, images: Mapping[Reference, DirectoryNode], binary: FileNode, configuration: FileNode) -> Registry:
+        """A registry of this binary and configuration that holds these images. Raises ActionFailed when it does not start."""
+        content = sorted((reference, layout.digest) for reference, layout in images.items())
+        key = (binary.digest, configuration.digest, *content)
+        with self._lock:
+            if key not in self._registries or self._registries[key].has_ended():
+                self._registries[key] = self._start(images, binary.path, configuration.path)
+            return self._registries[key]
+
+    def close(self) -> None:
+        """End them all."""
+        self._open.close()
+
+    def _start(self, images: Mapping[Reference, DirectoryNode], binary: str, configuration: str) -> Registry:
+        folder = self._folder.new(f"registry-{self._started}")
+        self._started += 1
+        data = folder / "data"
+        data.mkdir()
+        write_tree(data, images)
+        shutil.copyfile(configuration, folder / "config.yml")
+        log = folder / "registry.log"
+        with ExitStack() as opened, syscalls.watch_folder(str(folder)) as changes:
+            process = opened.enter_context(
+                self._processes.command(
+                    [binary, "serve", "config.yml"], str(folder), {"OTEL_TRACES_EXPORTER": "none"}, str(log)
+                )
+            )
+            # Reached through the descriptor of its folder, since the path of a unix socket may only have 107 bytes.
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            opened.callback(os.close, handle)
+            target = f"/proc/self/fd/{handle}/{SOCKET}"
+            deadline = time.monotonic() + _START_SECONDS
+            while not _accepts(target):
+                left = deadline - time.monotonic()
+                watched = [process.channel.fileno(), *([] if changes is None else [changes])]
+                patience = left if changes is not None else min(left, _POLL_SECONDS)
+                found, _, _ = select.select(watched, [], [], max(0, patience))
+                if left <= 0 or process.channel.fileno() in found:
+                    text = log.read_text(errors="replace")
+                    raise ActionFailed(REGISTRY, "the mirror's registry did not start", log=text)
+                if changes is not None and changes in found:
+                    os.read(changes, 4096)
+            self._open.push(opened.pop_all())
+        return Registry(target, process)
+
+
+def _accepts(target: str) -> bool:
+    """Whether somebody listens. Between its socket's appearance and this lies one system call of the registry."""
+    if not os.path.exists(target):
+        return False
+    for _ in range(100):
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(target)
+                return True
+            except ConnectionRefusedError:
+                time.sleep(0.001)
+    return False

@@ -1,0 +1,315 @@
+"""Actions: what analysis declares and execution runs, and the digests that name them.
+
+An action has the fields of REAPI's Action and Command. Its key is the digest of their canonical encoding, with the
+inputs as a Merkle tree of Directory messages. Nothing else of an action may change its result, so a runner reads
+only what the key covers: the arguments and the resolved inputs.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from bkrules.model import digest, reapi
+from bkrules.model.digest import Digest
+from bkrules.model.label import Label
+from bkrules.model.resources import LIMITS, UNASKED, Limits, Request
+
+SALT = b"bk/1"
+_HASH = re.compile("[0-9a-f]{64}").fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file of the workspace; `path` is relative to its root."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Bytes that analysis already knows.
+
+    `data` is what the key covers. `shown`, when it is given, is what the action reads instead: it may differ in what cannot
+    change a result, such as the place of lines.
+    """
+
+    data: bytes
+    shown: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HostFile:
+    """A file that this machine provides: an absolute path, or a command's name to be found on PATH."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What another action makes: `producer` is that action's id."""
+
+    producer: str
+    path: str
+
+
+Artifact = Source | Text | HostFile | Output
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A point of a matrix, as it is reported: `test_pull/worker=oci/compression=estargz`.
+
+    A cell that runs several times in a build is one for each run, `run` of `runs`, counted from 1. `flaky` is what its matrix says
+    of itself, `skip` is why it does not run, as far as that is known before anything starts. `jail`: it is in a user namespace.
+    """
+
+    matrix: Label
+    test: str
+    worker: str
+    axes: tuple[tuple[str, str], ...]
+    run: int = 0
+    runs: int = 0
+    flaky: bool = False
+    skip: str = ""
+    size: str = "medium"
+    jail: bool = False
+
+    @property
+    def point(self) -> str:
+        """BuildKit's name of the cell, whichever run it is."""
+        return "/".join(self.parts)
+
+    @property
+    def name(self) -> str:
+        """The same with the run, where there are several."""
+        return f"{self.point}/run_{self.run}_of_{self.runs}" if self.runs else self.point
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of its name, of which each may hold a slash."""
+        return (self.test, f"worker={self.worker}", *(f"{axis}={choice}" for axis, choice in self.axes))
+
+    @property
+    def folder(self) -> str:
+        """Its folder below the matrix's outputs, which no other cell has."""
+        run = [f"run_{self.run}_of_{self.runs}"] if self.runs else []
+        test, *others = self.parts
+        return "/".join([_test_folder(test), *map(_folder, others), *run])
+
+    @property
+    def label(self) -> str:
+        """The cell as a label of its matrix."""
+        return f"{self.matrix}[{self.name}]"
+
+
+_PLAIN_TEST = re.compile(r"\w+(?:::\w+)*(?:\[[\w.+,=@~-]*\])?", re.ASCII).fullmatch
+_PLAIN_PART = re.compile(r"[\w.+,=@~ -]+", re.ASCII).fullmatch
+_UNUSUAL = re.compile(r"[^\w.+=@-]+", re.ASCII)
+_LONGEST_NAME = 160
+_SHOWN_OF_NAME = 100
+_DIGITS = 16
+
+
+def _test_folder(test: str) -> str:
+    """A test's name as that of a folder: without `::`, which some stores of CI artifacts refuse."""
+    return test.replace("::", ".") if len(test) <= _LONGEST_NAME and _PLAIN_TEST(test) else _digested(test)
+
+
+def _folder(part: str) -> str:
+    return part if len(part) <= _LONGEST_NAME and _PLAIN_PART(part) else _digested(part)
+
+
+def _digested(text: str) -> str:
+    """What can be read of a text, and a digest of it. Its `#` is in no name that is taken as it is."""
+    whole = digest.of_bytes(text.encode(errors="surrogatepass")).hash[:_DIGITS]
+    return f"{_UNUSUAL.sub('_', text)[:_SHOWN_OF_NAME]}#{whole}"
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One step of a build. `id` is unique in a build and not part of the key, and neither are label, cell, request
+    and limits.
+
+    `folders` are those of its outputs that are folders.
+    """
+
+    id: str
+    label: Label
+    mnemonic: str
+    arguments: tuple[str, ...]
+    inputs: tuple[tuple[str, Artifact], ...]
+    outputs: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = ()
+    platform: tuple[tuple[str, str], ...] = ()
+    timeout: int = 0
+    cell: Cell | None = None
+    request: Request = UNASKED
+    folders: tuple[str, ...] = ()
+    limits: Limits = LIMITS
+
+    @property
+    def declared(self) -> dict[str, bool]:
+        """Its outputs, and whether each is a folder."""
+        return {path: path in self.folders for path in self.outputs}
+
+    @property
+    def title(self) -> str:
+        """The action in progress lines: a cell's name, or the target's label."""
+        return self.cell.name if self.cell else str(self.label)
+
+    @property
+    def dependencies(self) -> tuple[str, ...]:
+        """The ids of the actions whose outputs this one reads, sorted."""
+        return tuple(sorted({item.producer for _, item in self.inputs if isinstance(item, Output)}))
+
+    @property
+    def parameters(self) -> Any:
+        """The JSON in the last argument, for the mnemonics that bk itself runs."""
+        return json.loads(self.arguments[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class FileNode:
+    """A resolved input or an output: the bytes of one file, readable at `path` now."""
+
+    digest: Digest
+    path: str
+    executable: bool = False
+
+
+@dataclass(frozen=True)
+class DirectoryNode:
+    """A resolved folder; `files` are keyed by their paths below it."""
+
+    files: Mapping[str, FileNode] = field(default_factory=dict)
+
+    @cached_property
+    def tree(self) -> tuple[Digest, dict[Digest, bytes]]:
+        """The digest of the folder's Directory message, and every such message of its tree."""
+        return merkle(self.files)
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of the folder's Directory message."""
+        return self.tree[0]
+
+
+Node = FileNode | DirectoryNode
+
+
+def merkle(nodes: Mapping[str, Node]) -> tuple[Digest, dict[Digest, bytes]]:
+    """The digest of the input root, and every Directory message of the tree by its digest."""
+    blobs: dict[Digest, bytes] = {}
+    root: dict[str, Any] = {}
+    for path, node in nodes.items():
+        *parents, name = path.split("/")
+        folder = root
+        for parent in parents:
+            folder = folder.setdefault(parent, {})
+        folder[name] = node
+    return _directory(root, blobs), blobs
+
+
+def _directory(folder: Mapping[str, Any], blobs: dict[Digest, bytes]) -> Digest:
+    files: list[bytes] = []
+    directories: list[bytes] = []
+    for name in sorted(folder):
+        node = folder[name]
+        if isinstance(node, FileNode):
+            files.append(_file_message(name, node.digest.hash, node.digest.size, node.executable))
+            continue
+        if isinstance(node, DirectoryNode):
+            found, inner = node.tree
+            blobs.update(inner)
+        else:
+            found = _directory(node, blobs)
+        directories.append(reapi.encode("DirectoryNode", {"name": name, "digest": to_message(found)}))
+    own, data = _directory_message(tuple(files), tuple(directories))
+    blobs[own] = data
+    return own
+
+
+# The same tools and libraries are inputs of many actions, so what is encoded once is kept for a while.
+@functools.lru_cache(maxsize=1 << 14)
+def _file_message(name: str, content: str, size: int, executable: bool) -> bytes:
+    message = {"name": name, "digest": {"hash": content, "size_bytes": size}, "is_executable": executable}
+    return reapi.encode("FileNode", message)
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _directory_message(files: tuple[bytes, ...], directories: tuple[bytes, ...]) -> tuple[Digest, bytes]:
+    data = reapi.encode("Directory", {"files": files, "directories": directories})
+    return digest.of_bytes(data), data
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An action's digest, and the named leaves that it covers."""
+
+    digest: Digest
+    leaves: Mapping[str, str]
+
+
+def key_of(action: Action, inputs: Mapping[str, Node]) -> Key:
+    """The key of an action whose inputs are resolved."""
+    platform = {"properties": _properties(action.platform)}
+    command = reapi.encode(
+        "Command",
+        {
+            "arguments": [action.mnemonic, *action.arguments],
+            "environment_variables": _properties(action.environment),
+            "output_paths": sorted(action.outputs),
+        },
+    )
+    message = {
+        "command_digest": to_message(digest.of_bytes(command)),
+        "input_root_digest": to_message(merkle(inputs)[0]),
+        "timeout": {"seconds": action.timeout} if action.timeout else None,
+        "salt": SALT,
+        "platform": platform if action.platform else None,
+    }
+    leaves = {"mnemonic": action.mnemonic, "salt": SALT.decode()}
+    leaves |= {f"argument/{number}": text for number, text in enumerate(action.arguments)}
+    leaves |= {f"env/{name}": value for name, value in action.environment}
+    leaves |= {f"platform/{name}": value for name, value in action.platform}
+    leaves |= {f"output/{path}": "" for path in action.outputs}
+    leaves |= {"timeout": str(action.timeout)} if action.timeout else {}
+    # Cells share most inputs, and each keeps its leaves to the end of the build.
+    leaves |= {sys.intern(f"input/{path}"): sys.intern(_leaf(node)) for path, node in inputs.items()}
+    return Key(digest.of_bytes(reapi.encode("Action", message)), dict(sorted(leaves.items())))
+
+
+def _leaf(node: Node) -> str:
+    """A node as text: all that its key covers, since a folder and a file may have the same bytes."""
+    if isinstance(node, DirectoryNode):
+        return f"folder {node.digest}"
+    return f"executable {node.digest}" if node.executable else str(node.digest)
+
+
+@functools.lru_cache(maxsize=1 << 10)
+def _properties(pairs: tuple[tuple[str, str], ...]) -> tuple[bytes, ...]:
+    return tuple(reapi.encode("Property", {"name": name, "value": value}) for name, value in sorted(pairs))
+
+
+def to_message(value: Digest) -> reapi.Message:
+    """A digest as REAPI's message."""
+    return {"hash": value.hash, "size_bytes": value.size}
+
+
+def from_message(message: reapi.Message | None) -> Digest:
+    """The digest in a REAPI message. Raises ValueError when there is none, or nonsense."""
+    if not message or not _HASH(message["hash"]) or message["size_bytes"] < 0:
+        raise ValueError("a digest is missing")
+    return Digest(message["hash"], message["size_bytes"])
+
+
+def parameters(value: Any) -> str:
+    """A value as the JSON that `Action.parameters` reads: sorted, so that equal values are equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

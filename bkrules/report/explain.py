@@ -1,0 +1,247 @@
+"""Why an action would run, or ran: the first leaf of its key that differs from an earlier one."""
+
+from __future__ import annotations
+
+import json
+import os
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import IO, Any
+
+from bkrules.errors import MachineLacks, UsageError
+from bkrules.execution.layout import KEY, PREVIOUS
+from bkrules.system.files import read_regular
+
+_PATIENCE = 30.0
+_MOST_KEY = 16 << 20  # bytes of a key that a server has
+Read = Callable[[str], Mapping[str, Any] | None]
+_SHOWN = 72
+_UNNAMED = "all that the key names is the same, so that another version of bk has made it"
+_BEFORE = 16
+"""How much of what two long values share is shown before the place where they differ."""
+_ORDER = ("mnemonic", "salt", "platform/", "env/", "argument/", "input/", "output/", "timeout")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first leaf in which two keys differ, its two values (None where it is missing), and how many more differ."""
+
+    leaf: str
+    old: str | None
+    new: str | None
+    more: int
+
+    def __str__(self) -> str:
+        old, new = _shown(self.old, self.new)
+        if self.old is None:
+            text = f"{self.leaf} is new: {new}"
+        elif self.new is None:
+            text = f"{self.leaf} is gone; it was {old}"
+        else:
+            text = f"{self.leaf} was {old} and is {new}"
+        return f"{text} (and {self.more} more)" if self.more else text
+
+
+def difference(old: Mapping[str, str], new: Mapping[str, str]) -> Difference | None:
+    """The first difference of two keys by their leaves, or nothing. Arguments are compared inside of their JSON."""
+    found = [
+        (name, old.get(name), new.get(name))
+        for name in sorted({*old, *new}, key=_place)
+        if old.get(name) != new.get(name)
+    ]
+    if not found:
+        return None
+    leaf, was, now = found[0]
+    more = len(found) - 1
+    if leaf.startswith("argument/") and was is not None and now is not None:
+        inner = list(_inside(_parsed(was), _parsed(now), ""))
+        if inner:  # else the two say the same in other words
+            leaf, was, now = inner[0]
+            more += len(inner) - 1
+    return Difference(leaf, was, now, more)
+
+
+def _place(leaf: str) -> tuple[int, str]:
+    return next((number for number, start in enumerate(_ORDER) if leaf.startswith(start)), len(_ORDER)), leaf
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _inside(old: Any, new: Any, path: str) -> Iterator[tuple[str, str | None, str | None]]:
+    """The values in which two JSON values differ, as JSON, in which 1, 1.0 and true are three things."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted({*old, *new}):
+            below = f"{path}.{name}" if path else name
+            if name in old and name in new:
+                yield from _inside(old[name], new[name], below)
+            else:
+                yield below, _json(old[name]) if name in old else None, _json(new[name]) if name in new else None
+    elif _json(old) != _json(new):
+        yield path or "argument", _json(old), _json(new)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _shown(old: str | None, new: str | None) -> tuple[str, str]:
+    """Two values as a line shows them: never the same text for two that differ."""
+    values = [value for value in (old, new) if value is not None]
+    are_apart = len({_looks(value) for value in values}) == len(values)
+    if are_apart and all(value and value.isprintable() for value in values):
+        quoted = old or "", new or ""
+    else:
+        quoted = json.dumps(old or ""), json.dumps(new or "")
+    shared = next(
+        (place for place, (one, other) in enumerate(zip(*quoted, strict=False)) if one != other), _least(quoted)
+    )
+    begin = shared - _BEFORE if shared > _SHOWN - _BEFORE else 0
+    return _part(quoted[0], begin), _part(quoted[1], begin)
+
+
+def _least(texts: Iterable[str]) -> int:
+    return min(map(len, texts))
+
+
+def _looks(text: str) -> str:
+    """What is left of a text for the eye, which sees no spaces at its ends and no two ways to write a letter."""
+    return " ".join(unicodedata.normalize("NFKC", text).split())
+
+
+def _part(text: str, begin: int) -> str:
+    return f"{'...' if begin else ''}{text[begin : begin + _SHOWN]}{'...' if len(text) > begin + _SHOWN else ''}"
+
+
+@contextmanager
+def opened(place: str, *, must_exist: bool) -> Iterator[Read]:
+    """What reads the keys that a run kept, by their paths in its `bk-out`: a folder, the URL of one, or an archive with one.
+
+    A key that is not there is nothing. Raises UsageError when there is no run at `place`, unless it need not exist, and
+    MachineLacks when it cannot be read.
+    """
+    with ExitStack() as stack:
+        if place.startswith(("http://", "https://")):
+            fetch = _from_server(place)
+        elif os.path.isfile(place):
+            fetch = _from_archive(place, stack)
+        elif must_exist and not os.path.isdir(place):
+            hint = "name a bk-out folder, the URL of one, or an archive with one in it"
+            raise UsageError("against", f"--against: there is nothing at {place}", hint=hint)
+        else:
+            fetch = _from_folder(place)
+
+        def read(path: str) -> Mapping[str, Any] | None:
+            try:
+                data = fetch(path)
+                return None if data is None else _document(data)
+            except FileNotFoundError:
+                return None
+            except (OSError, ValueError) as error:
+                raise MachineLacks("against", f"cannot read {place}/{path}: {error}", hint="see --against") from error
+
+        yield read
+
+
+def _document(data: bytes) -> dict[str, Any]:
+    document = json.loads(data)
+    if not isinstance(document, dict) or not {"key", "leaves"} <= document.keys():
+        raise ValueError("it holds no key")
+    return document
+
+
+def _from_folder(place: str) -> Callable[[str], bytes | None]:
+    return lambda path: read_regular(f"{place}/{path}")
+
+
+def _from_server(place: str) -> Callable[[str], bytes | None]:
+    def fetch(path: str) -> bytes | None:
+        from bkrules.web.client import HttpClient
+        from bkrules.web.errors import BadAnswer
+        from bkrules.web.limits import Limits
+        from bkrules.web.trust import trust
+
+        authorities = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
+        limits = Limits(connect=_PATIENCE, idle=_PATIENCE, total=_PATIENCE)
+        with ExitStack() as closed:
+            client = HttpClient(trust(authorities))
+            closed.callback(client.close)
+            answer = closed.enter_context(client.request("GET", f"{place}/{path}", limits=limits, redirects=True))
+            if answer.status == 404:
+                return None
+            if answer.status != 200:
+                raise BadAnswer(f"{answer.status} {answer.reason}")
+            return answer.read(_MOST_KEY)
+
+    return fetch
+
+
+def _from_archive(place: str, stack: ExitStack) -> Callable[[str], bytes | None]:
+    """Of a zip or a tar, compressed or not, as CI keeps them: `bk-out` may lie at its top or in a folder."""
+    import tarfile
+    import zipfile
+
+    names: Collection[str]
+    take: Callable[[str], bytes]
+    if zipfile.is_zipfile(place):
+        zipped = stack.enter_context(zipfile.ZipFile(place))
+        names, take = zipped.namelist(), lambda name: zipped.read(name)
+    elif tarfile.is_tarfile(place):
+        tar = stack.enter_context(tarfile.TarFile.open(place))
+        members = {member.name: member for member in tar if member.isfile()}
+        names, take = members, lambda name: _whole(tar.extractfile(members[name]))
+    else:
+        hint = "name a bk-out folder, the URL of one, or an archive with one in it"
+        raise UsageError("against", f"--against: {place} is neither a zip nor a tar", hint=hint)
+
+    def fetch(path: str) -> bytes | None:
+        found = [name for name in names if name == path or name.endswith(f"/{path}")]
+        return take(min(found, key=len)) if found else None
+
+    return fetch
+
+
+def _whole(file: IO[bytes] | None) -> bytes:
+    assert file is not None  # of a regular file there is always one
+    return file.read()
+
+
+def explain(key: str | None, leaves: Mapping[str, str], read: Read, *, cache: str | None, waits_for: str) -> str:
+    """One line. `read` gives what the last build kept: its key, or that which it found when it ran the action anew.
+
+    `cache` is where the result is: disk, remote, or nowhere.
+    """
+    if key is None:
+        return f"would run: {waits_for} would run first"
+    last = read(KEY)
+    if cache:
+        where = "cached" if cache == "disk" else "cached in the remote cache"
+        previous = read(PREVIOUS)
+        if last is None or previous is None or last["key"] != key:
+            return where
+        changed = difference(previous["leaves"], last["leaves"]) or (
+            _UNNAMED if previous["key"] != last["key"] else None
+        )
+        return f"{where}; it ran in the last build: {changed or 'its result before was no passed one'}"
+    if last is None:
+        return "would run: nothing is known of an earlier run"
+    changed = difference(last["leaves"], leaves) or (_UNNAMED if last["key"] != key else None)
+    return f"would run: {changed or 'its last result is not in the cache: it did not pass, or was removed'}"
+
+
+def compare(key: str | None, leaves: Mapping[str, str], read: Read, *, waits_for: str) -> str:
+    """One line on how a key differs from that of another run."""
+    if key is None:
+        return f"not known here: {waits_for} would run first"
+    other = read(KEY)
+    if other is None:
+        return "that run kept no key of it"
+    if other["key"] == key:
+        return "the same key"
+    return f"another key: {difference(other['leaves'], leaves) or _UNNAMED}"

@@ -1,0 +1,115 @@
+"""Workers that cells share, for a matrix with `isolation = "worker"`: started when needed, kept while they are as they were."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bkrules.execution.context import Workshop
+from bkrules.model.action import Action, FileNode, Node
+from bkrules.runners.open_cell import OpenCell, open_cell
+
+_OWN = ("axes", "module", "pytest", "test")
+
+
+@dataclass
+class _Shared:
+    """One worker that lives."""
+
+    cell: OpenCell
+    open: ExitStack = field(default_factory=ExitStack)
+
+
+class SharedCells:
+    """The workers of a run that wait for their next test, by all that they are made of."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: dict[str, list[_Shared]] = {}
+        self._started = 0
+        self._leaks: list[str] = []
+
+    def run(self, action: Action, inputs: Mapping[str, Node], workshop: Workshop, folder: Path) -> dict[str, Any]:
+        """Run a test on a worker that nobody uses now, or on a new one; what became of it. `folder` gets its logs."""
+        key = _key(action, inputs)
+        with self._lock:
+            waiting = self._idle.get(key)
+            shared = waiting.pop() if waiting else None
+            number = self._started
+            self._started += 1
+        shared = shared or _open(action, inputs, workshop, workshop.folder.new(f"shared-{number}"))
+        reusable = False
+        try:
+            result = _ask(shared, action, inputs, folder)
+            reusable = result["event"] == "cell" and not result["tainted"] and result.get("class") != "infrastructure"
+        finally:
+            if reusable:
+                with self._lock:
+                    self._idle.setdefault(key, []).append(shared)
+            else:
+                self._end(shared)
+        return result
+
+    def close(self) -> tuple[str, ...]:
+        """End all of them; what they left behind, though no test was seen to leave it."""
+        with self._lock:
+            waiting = [shared for idle in self._idle.values() for shared in idle]
+            self._idle.clear()
+        for shared in waiting:
+            self._end(shared)
+        return tuple(self._leaks)
+
+    def _end(self, shared: _Shared) -> None:
+        with shared.open:
+            if shared.cell.workshop.processes.interrupted:
+                return
+            try:
+                shared.cell.ask({"event": "end"})
+                last = shared.cell.result(0)
+            except OSError:
+                return  # it has ended already
+            if last.get("class") == "leak":
+                self._leaks.append(last["reason"])
+
+
+def _open(action: Action, inputs: Mapping[str, Node], workshop: Workshop, out: Path) -> _Shared:
+    common = {path: node for path, node in inputs.items() if not path.startswith("src/")}
+    with ExitStack() as stack:
+        cell = stack.enter_context(
+            open_cell(action, common, workshop, str(out), program="tests", name=str(action.label))
+        )
+        return _Shared(cell, stack.pop_all())
+
+
+def _sources(inputs: Mapping[str, Node]) -> dict[str, tuple[str, bool]]:
+    """The bytes of a test's sources, not a descriptor of their folder: by `..` that would lead to every file of the machine."""
+    return {
+        path.removeprefix("src/"): (base64.b64encode(Path(node.path).read_bytes()).decode(), node.executable)
+        for path, node in inputs.items()
+        if path.startswith("src/") and isinstance(node, FileNode)
+    }
+
+
+def _ask(shared: _Shared, action: Action, inputs: Mapping[str, Node], folder: Path) -> dict[str, Any]:
+    assert action.cell is not None
+    own = {
+        name: action.parameters.get(name) for name in _OWN
+    }  # a name that is missing would be that of the test before
+    own["pytest"] = own["pytest"] or {}
+    own |= {"name": action.cell.name, "timeout": action.timeout}
+    with suppress(OSError):  # it has ended, and says why
+        shared.cell.ask({"event": "test", "spec": own, "sources": _sources(inputs), "out": str(folder)})
+    result = shared.cell.result(shared.cell.workshop.timeout(action))
+    return {"tainted": [], "event": "result", **result}
+
+
+def _key(action: Action, inputs: Mapping[str, Node]) -> str:
+    parts = {path: str(node.digest) for path, node in inputs.items() if not path.startswith("src/")}
+    settings = {name: value for name, value in action.parameters.items() if name not in _OWN}
+    return json.dumps([parts, settings, dict(action.environment)], sort_keys=True)

@@ -1,0 +1,111 @@
+"""The runner of CollectTests: pytest's own list of the tests of a module, in a sandbox that shows the files of its cells."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from bkrules.cell.init import ETC
+from bkrules.errors import ActionFailed
+from bkrules.execution.context import Workshop, limit_met, limit_text
+from bkrules.execution.result import Outcome
+from bkrules.model.action import Action, FileNode, HostFile, Node
+from bkrules.runners.missing_files import hint_of
+from bkrules.runners.open_cell import interpreter_links, outermost
+from bkrules.sandbox import outputs
+from bkrules.sandbox.command import MOST_OUTPUT
+from bkrules.sandbox.spawner import CommandSandbox
+from bkrules.testing.collection import PATIENCE, last_line, place_in
+
+_TESTS, _OUT = "tests.json", "/out"
+_HANGS = "Timeout ("
+"""How faulthandler begins to tell where a program hangs."""
+_TOO_LONG = f"its import and collection took more than {PATIENCE} s"
+
+
+def collect_tests(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
+    """Ask pytest. Raises ActionFailed when it cannot import or collect the module."""
+    folder = workshop.scratch(action)
+    (folder / "src").mkdir()
+    _write_etc(folder / "etc")
+    binds = [(path, path) for path in workshop.machine().binds]
+    declared = dict(action.inputs)
+    for path, node in inputs.items():
+        assert isinstance(node, FileNode)
+        source = declared[path]
+        if path.startswith("src/"):
+            _copy(node, folder / path)
+        elif path.startswith("host/") and isinstance(source, HostFile):
+            binds.append((node.path, source.path))
+    shown = tuple((source, target, False) for source, target in outermost(binds))
+    sandbox = CommandSandbox(
+        str(workshop.folder.root),
+        shown,
+        tuple(interpreter_links(workshop.machine().binds)),
+        action.limits,
+        copies=tuple((str(folder / name), f"/{name}") for name in ("src", "etc")),
+        folders=(_OUT,),
+        out=_OUT,
+    )
+    command = [sys.executable, "-I", "-m", "bkrules.testing.collect", action.arguments[-1], f"{_OUT}/{_TESTS}"]
+    log = folder / "log"
+    ended = workshop.processes.run_in_sandbox(command, "/src", dict(action.environment), str(log), sandbox)
+    made = f"/proc/self/fd/{ended.out}"
+    if ended.code:
+        over = limit_text(action.limits, limit_met(ended, log))
+        document = outputs.read(made, _TESTS, MOST_OUTPUT) if ended.out is not None and not over else None
+        if ended.out is not None:
+            os.close(ended.out)
+        raise _failure(action, workshop, over or f"exit status {ended.code}", document, outputs.tail(log))
+    most = action.limits.disk << 20
+    return Outcome(
+        "passed",
+        dict.fromkeys(action.outputs, f"{made}/{_TESTS}"),
+        most=most,
+        handle=ended.out,
+        unlimited=ended.unlimited,
+    )
+
+
+def _write_etc(folder: Path) -> None:
+    folder.mkdir()
+    for name, text in ETC.items():
+        (folder / name).write_text(text)
+
+
+def _copy(node: FileNode, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(node.path, target)
+    target.chmod(0o755 if node.executable else 0o644)
+
+
+def _failure(action: Action, workshop: Workshop, how: str, document: bytes | None, log: str) -> ActionFailed:
+    """What pytest said of a module that it could not collect, with its place."""
+    module = action.parameters["module"]
+    errors, missing = _said(document)
+    ended = _TOO_LONG if _HANGS in log else f"{how}, before pytest could say why"
+    where, what = errors[0] if errors else (place_in(log), last_line(log) if document is not None else ended)
+    return ActionFailed(
+        "collection-failed",
+        f"pytest cannot collect {module}: {what}",
+        where=where or f"{module}:1",
+        hint=hint_of(missing, module, workshop.out.parent, dict(action.inputs)),
+        log=log,
+    )
+
+
+def _said(document: bytes | None) -> tuple[list[tuple[str, str]], list[str]]:
+    """The errors in a list of tests, each with its place, and what was not found; nothing of a file that is none."""
+    if document is None:
+        return [], []
+    try:
+        found = json.loads(document)
+        return [(str(one["where"]), str(one["what"])) for one in found["errors"]], [
+            str(one) for one in found["missing"]
+        ]
+    except (ValueError, TypeError, KeyError):
+        return [], []

@@ -1,0 +1,81 @@
+"""The runner of FetchFile: bytes from the web, believed when they have the digest that was pinned."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from bkrules.errors import ActionFailed
+from bkrules.execution.context import Workshop
+from bkrules.execution.result import Outcome
+from bkrules.model.action import Action, Node
+from bkrules.system.files import open_regular
+
+_MOST = 64 << 30  # bytes of a file
+_FIRST_WAIT = 0.2
+_OK = 200
+_ATTEMPTS = 4
+_AGAIN = (429, 500, 502, 503, 504)
+
+
+def fetch_file(action: Action, _inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
+    """Fetch a file from the first place that has it. Raises ActionFailed when none has, or has other bytes."""
+    spec = action.parameters
+    (name,) = action.outputs
+    place = workshop.scratch(action) / name
+    problems = []
+    for url in spec["urls"]:
+        try:
+            _fetch(url, place)
+        except OSError as error:
+            problems.append(f"{url}: {error}")
+            continue
+        with place.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found == spec["sha256"]:
+            place.chmod(0o755 if spec["executable"] else 0o644)
+            return Outcome("passed", {name: str(place)})
+        problems.append(f"{url}: it has another sha256: {found}")
+    raise ActionFailed(
+        "fetch",
+        f"{action.label}: no place has the file with sha256 {spec['sha256']}",
+        hint="\n".join([*problems, "if other bytes are the right ones, pin their digest"]),
+    )
+
+
+def _fetch(url: str, place: Path) -> None:
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        with open_regular(url2pathname(parts.path)) as source, place.open("wb") as file:
+            shutil.copyfileobj(source, file)
+        return
+    from bkrules.images.protocol import authorities
+    from bkrules.web.client import HttpClient
+    from bkrules.web.errors import BadAnswer, Unreachable
+    from bkrules.web.limits import Limits
+    from bkrules.web.trust import trust
+
+    limits = Limits(connect=10, idle=60, least=64 << 10)
+    with closing(HttpClient(trust(authorities()))) as client:
+        for attempt in range(_ATTEMPTS):
+            last = attempt == _ATTEMPTS - 1
+            try:
+                # What comes has a digest, so that it may come from anywhere.
+                with client.request("GET", url, limits=limits, redirects=True, plain=True) as answer:
+                    if answer.status == _OK:
+                        with place.open("wb") as file:
+                            for piece in answer.chunks(_MOST):
+                                file.write(piece)
+                        return
+                    if last or answer.status not in _AGAIN:
+                        raise BadAnswer(f"{answer.status} {answer.reason}")
+            except Unreachable:
+                if last:
+                    raise
+            time.sleep(_FIRST_WAIT * 2**attempt)

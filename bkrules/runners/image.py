@@ -1,0 +1,70 @@
+"""The runners of Image and EstargzImage."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from bkrules.errors import ActionFailed
+from bkrules.execution.context import Workshop
+from bkrules.execution.result import Outcome
+from bkrules.images import layout
+from bkrules.images.layout import Entry
+from bkrules.model.action import Action, DirectoryNode, FileNode, Node
+from bkrules.rules.pulled_image import LAYOUT
+from bkrules.runners.open_cell import run_in_cell
+from bkrules.runners.pull_image import unpacked
+from bkrules.sandbox import outputs
+
+
+def make_image(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
+    """Write an image from its files, links and noise."""
+    spec = action.parameters
+    folder = workshop.scratch(action)
+    entries: dict[str, Entry] = {}
+    for number, path in enumerate(spec["files"]):
+        node = inputs[f"files/{number}"]
+        assert isinstance(node, FileNode)
+        entries[path] = Entry(Path(node.path).read_bytes(), executable=node.executable)
+    entries |= {path: Entry(link=target) for path, target in spec["symlinks"].items()}
+    entries |= {path: Entry(layout.noise(path, size)) for path, size in spec["noise"].items()}
+    base = inputs.get("base")
+    layout.write_image(
+        folder / LAYOUT,
+        layout.layer(entries),
+        architecture=spec["architecture"],
+        cmd=spec["cmd"],
+        env=spec["env"],
+        base=unfold(base, folder / "base") if isinstance(base, DirectoryNode) else None,
+    )
+    return Outcome("passed", {LAYOUT: str(folder / LAYOUT)})
+
+
+def convert_to_estargz(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
+    """Have a real buildkitd export the image as eStargz. Raises ActionFailed when it does not."""
+    folder = workshop.scratch(action)
+    out = folder / "out"
+    out.mkdir()
+    result = run_in_cell(action, inputs, workshop, str(out), program="commands", name=str(action.label))
+    outputs.clean(out)
+    if result["status"] != "passed":
+        logs = "".join(f"--- {path.name}\n{path.read_text(errors='replace')}" for path in sorted(out.glob("*.log")))
+        workshop.log(action).write_text(logs)
+        raise ActionFailed(
+            "conversion",
+            f"{action.label}: the conversion failed: {result.get('reason')}",
+            hint=f"logs: {workshop.log(action)}",
+            log=logs,
+        )
+    unpacked(action, out / "image.tar", folder / LAYOUT)
+    return Outcome("passed", {LAYOUT: str(folder / LAYOUT)})
+
+
+def unfold(node: DirectoryNode, folder: Path) -> Path:
+    """Show a folder's files at their paths, as links to the stored bytes."""
+    for path, file in node.files.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.symlink(file.path, target)
+    return folder

@@ -1,0 +1,190 @@
+"""A cell from bk's side: its inputs become binds and copies, its mirror is joined to a registry, what it says is awaited."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from bkrules.analysis.host_inputs import COMMANDS, HELPERS, REGISTRY
+from bkrules.errors import Interrupted
+from bkrules.execution.context import Workshop
+from bkrules.mirror.faults import MirrorFaults
+from bkrules.mirror.registry import Registry
+from bkrules.model.action import Action, DirectoryNode, FileNode, HostFile, Node
+from bkrules.model.reference import Reference
+from bkrules.sandbox.cgroups import Cgroups
+from bkrules.sandbox.ipc import send
+from bkrules.sandbox.spawner import Started
+
+_GRACE = 30.0
+_NOTICE = 0.1
+
+
+def run_in_cell(
+    action: Action, inputs: Mapping[str, Node], workshop: Workshop, out: str, *, program: str, name: str
+) -> dict[str, Any]:
+    """Run the program of an action in a cell of its own; what the cell says of its end. `out` gets its logs and outputs."""
+    with open_cell(action, inputs, workshop, out, program=program, name=name) as cell:
+        return cell.result(workshop.timeout(action))
+
+
+@dataclass
+class OpenCell:
+    """A cell that lives."""
+
+    started: Started
+    registry: Registry
+    workshop: Workshop
+    handles: list[int]
+    faults: MirrorFaults | None = None
+
+    def ask(self, message: Mapping[str, Any], *descriptors: int) -> None:
+        """Tell something to the cell's first process. Raises OSError when the cell has ended."""
+        send(self.started.channel, message, descriptors)
+
+    def message(self, timeout: float) -> dict[str, Any]:
+        """What the cell next says, or that it failed to. Raises Interrupted."""
+        reason = f"the cell ended without a result{self.workshop.processes.fate()}"
+        lost = {"event": "result", "status": "failed", "class": "infrastructure", "reason": reason}
+        return self._next(time.monotonic() + timeout + _GRACE) or lost
+
+    def result(self, timeout: float) -> dict[str, Any]:
+        """What the cell next says of a result, or what became of it. Raises Interrupted."""
+        result = self.message(timeout)
+        if result["status"] == "failed" and self.registry.has_ended(_NOTICE):
+            result |= {"class": "infrastructure", "reason": f"the mirror's registry ended; {result['reason']}"}
+        return {**result, "unlimited": self.workshop.machine().host.unlimited()}
+
+    def _next(self, deadline: float) -> dict[str, Any] | None:
+        while True:
+            try:
+                message, descriptors = self.started.next(max(0.001, deadline - time.monotonic()))
+            except TimeoutError:
+                reason = "the cell did not end in time, and was ended"
+                return {"status": "timed out", "class": "infrastructure", "reason": reason}
+            if message is None and self.workshop.processes.interrupted:
+                raise Interrupted("interrupted", "the cell was ended")
+            if message is None or message["event"] != "mirror":
+                return message
+            self.handles.append(self.workshop.door.add(descriptors[0], self.registry.target, self.faults))
+
+
+@contextmanager
+def open_cell(
+    action: Action,
+    inputs: Mapping[str, Node],
+    workshop: Workshop,
+    out: str,
+    *,
+    program: str,
+    name: str,
+    folders: Sequence[str] = (),
+) -> Iterator[OpenCell]:
+    """A cell for as long as the context lasts. It sees `folders` of the machine too, which hide its own."""
+    parameters = action.parameters
+    machine = workshop.machine()
+    kind = workshop.plugins.workers[parameters["plugin"]]
+    binds = [(path, path) for path in machine.binds]
+    plugin_folders: list[str] = []
+    modules: list[str] = []
+    copies = []
+    tools: dict[str, FileNode] = {}
+    images: dict[Reference, DirectoryNode] = {}
+    declared = dict(action.inputs)
+    for path, node in inputs.items():
+        top, _, rest = path.partition("/")
+        source = declared[path]
+        if isinstance(node, DirectoryNode):
+            host, _, place = rest.partition("/")
+            repository, _, tag = place.rpartition("/")
+            images[Reference(host, repository, tag)] = node
+        elif top == "tools":
+            tools[rest] = node
+        elif top == "config":
+            copies.append((node.path, f"/etc/bk/{rest}", node.executable))
+        elif top in ("src", "updaters"):
+            copies.append((node.path, f"/{path}", node.executable))
+        elif top == "plugin" and isinstance(source, HostFile):
+            plugin_folders.append(node.path.removesuffix(f"/{rest}"))
+            modules.append(rest.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+        elif top == "host" and isinstance(source, HostFile):
+            binds.append((node.path, _place(path, source.path)))
+    binds += [(folder, folder) for folder in {*plugin_folders, *folders}]
+    binds.append((workshop.tool_folder(tools), "/opt/bk/bin"))
+    own = workshop.folder.new_name()
+    groups = Cgroups(
+        f"{machine.host.cgroup}/{own}", {one: f"{folder}/{own}" for one, folder in machine.host.controllers.items()}
+    )
+    configuration = inputs[REGISTRY]
+    assert isinstance(configuration, FileNode)
+    registry = workshop.registries.get(images, tools["registry"], configuration)
+    spec = {
+        **parameters,
+        "program": program,
+        "name": name,
+        "worker_class": f"{kind.__module__}:{kind.__qualname__}",
+        "python_path": sorted(set(plugin_folders)),
+        "modules": modules,
+        "environment": {**dict(action.environment), "GOMAXPROCS": str(_go_threads(workshop.jobs))},
+        "timeout": workshop.timeout(action),
+        "root": str(workshop.folder.root),
+        "views": str(workshop.folder.views),
+        "out": out,
+        "cgroup": groups.path,
+        "limited": groups.limited,
+        "binds": outermost(binds),
+        "copies": copies,
+        "links": interpreter_links((*machine.binds, *folders)),
+    }
+    handles: list[int] = []
+    wrong = parameters.get("update", {}).get("mirror")
+    faults = MirrorFaults.read(wrong) if wrong else None
+    try:
+        with workshop.folder.owned(own, groups.folders):
+            with workshop.processes.cell(spec) as started:
+                yield OpenCell(started, registry, workshop, handles, faults)
+            with suppress(OSError):  # the janitor has removed them, unless it had to be killed
+                groups.remove()
+    finally:
+        for handle in handles:
+            workshop.door.remove(handle)
+
+
+def _place(path: str, here: str) -> str:
+    """Where a cell has a file of the machine: a command at a fixed place, the interpreter and libraries where they are here."""
+    name = path.removeprefix(HELPERS)
+    return f"{COMMANDS}/{name}" if path.startswith(HELPERS) and "/" not in name else here
+
+
+def _go_threads(jobs: int) -> int:
+    """How many threads of Go each daemon runs at a time: half of the cores that a job has, for the test needs some too.
+
+    On two cores it is one, which saves a tenth of the daemons' CPU time at any number of jobs. It changes no result, so no key has
+    it.
+    """
+    return max(1, (os.cpu_count() or 1) // (2 * jobs))
+
+
+def outermost(binds: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The binds without those that another one already shows, sorted so that folders come before what lies in them."""
+    kept: list[tuple[str, str]] = []
+    for source, target in sorted(set(binds), key=lambda pair: pair[1]):
+        if not any(target.startswith(f"{above}/") and source == target and first == above for first, above in kept):
+            kept.append((source, target))
+    return kept
+
+
+def interpreter_links(binds: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The symbolic links between the environment's interpreter and the real one that no bind shows."""
+    links = [("/usr/bin/python3", sys.executable)]
+    path = sys.executable
+    while os.path.islink(path):
+        link = os.readlink(path)
+        links.append((path, link))
+        path = os.path.join(os.path.dirname(path), link)
+    return [(path, link) for path, link in links if not any(path.startswith(f"{folder}/") for folder in binds)]

@@ -1,0 +1,177 @@
+"""The runner of TestCell: one test, on one worker, at one point of the axes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bkrules.cache import atomic
+from bkrules.cell import jail
+from bkrules.errors import ActionFailed, MachineLacks
+from bkrules.execution import timeline
+from bkrules.execution.context import Workshop
+from bkrules.execution.layout import KEY, PREVIOUS, TIMELINE
+from bkrules.execution.result import Attempt, CellReport, Outcome
+from bkrules.mirror.registry import REGISTRY
+from bkrules.model.action import Action, Node
+from bkrules.runners.missing_files import hint_of
+from bkrules.runners.open_cell import run_in_cell
+from bkrules.sandbox import outputs
+
+SANDBOXES = 2
+"""How often a cell runs while its infrastructure fails."""
+FLAKY = 3
+"""How often the test of a matrix runs that is declared as flaky; Bazel's number."""
+
+
+OWN_FILES = ("test.log", timeline.RESULT, TIMELINE, KEY, PREVIOUS)
+"""What bk writes into a cell's folder, or reads there, by its name."""
+_ATTEMPT = "attempt_"
+_SHOWN = 5
+
+
+def run_test_cell(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
+    """Run the cell and keep its logs in `bk-out`. Raises MachineLacks when the worker cannot run here.
+
+    What passes at a later attempt is flaky. The logs of earlier attempts are kept in the folders `attempt_1` and so on. How
+    often it may run is in no key, since only what passes at once is kept.
+    """
+    assert action.cell is not None
+    check_machine(action, workshop)
+    folder = workshop.cell_folder(action)
+    _empty(folder)
+    most = workshop.test_attempts or (FLAKY if action.cell.flaky else 1)
+    attempts: list[Attempt] = []
+    while True:
+        began = time.monotonic()
+        result = _run(action, inputs, workshop, folder)
+        seconds = time.monotonic() - began
+        status, failure, reason = result["status"], result.get("class", ""), result.get("reason", "")
+        attempts.append(Attempt(status, seconds, "test.log", failure, reason))
+        if not may_try_again(attempts, most):
+            break
+        before = [f"{_ATTEMPT}{number}" for number in range(1, len(attempts))]
+        aside = f"{_ATTEMPT}{len(attempts)}"
+        _put_aside(folder, aside, [*before, PREVIOUS])
+        attempts[-1] = replace(attempts[-1], log=f"{aside}/test.log")
+    if status == "passed" and len(attempts) > 1:
+        status, failure = "flaky", attempts[-2].failure
+        reason = f"passed at attempt {len(attempts)}, after: {attempts[-2].reason}"
+    egress = tuple((one["who"], one["what"]) for one in result.get("egress", ()))
+    report = CellReport(tuple(attempts), egress, tuple(result["unlimited"]), tuple(result.get("tainted", ())))
+    made = {name: str(folder / name) for name in action.outputs}
+    return Outcome(status, made, reason, failure, report, most=_disk(action))
+
+
+def may_try_again(attempts: Sequence[Attempt], most: int) -> bool:
+    """Whether a cell that ended like this runs once more: by the class of its last failure, which counts for itself.
+
+    A failed infrastructure gets one more sandbox, a failed test as many attempts as were asked for. Time that is over is over:
+    what took too long would take as long again.
+    """
+    last = attempts[-1]
+    allowed = {"infrastructure": SANDBOXES, "test": most}.get(last.failure, 1)
+    return last.status == "failed" and sum(one.failure == last.failure for one in attempts) < allowed
+
+
+def _run(action: Action, inputs: Mapping[str, Node], workshop: Workshop, folder: Path) -> dict[str, Any]:
+    """One attempt; what the cell said of its end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if action.parameters["isolation"] == "worker":
+        result = _with_registry(lambda: workshop.shared.run(action, inputs, workshop, folder))
+    else:
+        result = _with_registry(
+            lambda: run_in_cell(action, inputs, workshop, str(folder), program="test", name=action.title)
+        )
+    result = _checked(_with_hint(result, action, workshop), folder, _disk(action))
+    (folder / timeline.RESULT).write_text(json.dumps(result, sort_keys=True))
+    if result["status"] not in ("passed", "skipped"):
+        timeline.write(folder)
+    return result
+
+
+def _with_hint(result: dict[str, Any], action: Action, workshop: Workshop) -> dict[str, Any]:
+    """The result whose reason says what to do about files of the workspace that the test did not find in its cell."""
+    missing = result.pop("missing", ())
+    if result["status"] != "failed" or not isinstance(missing, list):
+        return result
+    names = [one for one in missing if isinstance(one, str)]
+    hint = hint_of(names, action.parameters["module"], workshop.out.parent, dict(action.inputs)) if names else ""
+    return {**result, "reason": f"{result['reason']}; {hint}"} if hint else result
+
+
+def _disk(action: Action) -> int:
+    return int(action.parameters["limits"]["disk"])
+
+
+def _checked(result: dict[str, Any], folder: Path, most: int) -> dict[str, Any]:
+    """The result of a cell whose folder holds nothing that leads elsewhere any more, and no folder where bk writes a file.
+
+    A test that left something of that kind in /out has failed.
+    """
+    problems = outputs.clean(folder, most)
+    for name in OWN_FILES:
+        if (folder / name).is_dir():
+            problems.append(f"{name} is a folder")
+            outputs.remove_tree(folder / name)
+    if problems and result["status"] == "passed":
+        reason = f"the test left in /out what cannot be kept: {'; '.join(problems[:_SHOWN])}"
+        result = {**result, "status": "failed", "class": "test", "reason": reason}
+    if not (folder / "test.log").exists():
+        (folder / "test.log").write_text(result.get("detail") or result.get("reason") or "", errors="replace")
+    return result
+
+
+def _with_registry(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what became of a cell. A registry that does not start is a failure of the cell's infrastructure like others."""
+    try:
+        return run()
+    except ActionFailed as error:
+        if error.reason != REGISTRY:
+            raise
+        detail = f"{error.message}\n{error.log}"
+        result = {"status": "failed", "class": "infrastructure", "reason": error.message, "detail": detail}
+        return {**result, "unlimited": ()}
+
+
+def _empty(folder: Path) -> None:
+    """Remove what an earlier run left in the cell's folder, but for its key, by which `bk why` tells why this one ran."""
+    key = folder / KEY
+    kept = key.read_bytes() if key.is_file() and not key.is_symlink() else None
+    outputs.remove_tree(folder)
+    if kept is not None:
+        folder.mkdir(parents=True)
+        (folder / PREVIOUS).write_bytes(kept)
+
+
+def _put_aside(folder: Path, name: str, kept: Sequence[str]) -> None:
+    """Move all that an attempt left in a folder to a new folder in it, beside what is `kept` there: attempts before, the key.
+
+    A test may have given a file of its own such a name, so the whole folder moves, and comes back without what is kept.
+    """
+    aside = Path(atomic.temporary(str(folder)))
+    folder.rename(aside)
+    folder.mkdir()
+    for one in kept:
+        if (aside / one).exists():
+            (aside / one).rename(folder / one)
+    aside.rename(folder / name)
+
+
+def check_machine(action: Action, workshop: Workshop) -> None:
+    """Raise MachineLacks when this machine lacks what the action's worker needs."""
+    spec = action.parameters
+    host = workshop.machine().host
+    worker = workshop.plugins.workers[spec["plugin"]].from_settings(spec["settings"])
+    lacks = [*host.lacks(), *worker.preflight(host)]
+    if spec.get("isolation") == jail.ISOLATION:
+        lacks += jail.lacks(host)
+    if lacks:
+        name = action.cell.worker if action.cell else spec["plugin"]
+        reasons = "; ".join(f"{lack.what}: {lack.why}" for lack in lacks)
+        remedies = "\n".join(dict.fromkeys(lack.remedy for lack in lacks))
+        raise MachineLacks("preflight", f"{name} cannot run here: {reasons}", hint=remedies)

@@ -1,0 +1,1 @@
+"""Processes under bk: how they are started, confined, limited and ended."""

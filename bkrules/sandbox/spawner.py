@@ -1,0 +1,379 @@
+"""bk's end of the zygote: starts commands and cells, and ends them."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from bkrules.errors import ActionFailed, Interrupted
+from bkrules.model.resources import LIMITS, Limits
+from bkrules.plugin.host import CONTROLLERS
+from bkrules.sandbox import shield
+from bkrules.sandbox.command_groups import Group
+from bkrules.sandbox.ipc import receive, send
+
+_QUEUE = 1 << 20
+_FOR_TESTS = "tests"
+_END_SECONDS = 15.0
+"""The longest that anything may take to end in order: a cell looks for leaks and removes its cgroups."""
+_INTERRUPTED_SECONDS = 4.0
+"""The same once the user has asked bk to stop."""
+_KILLED_SECONDS = 5.0
+_GRACE = 30.0
+_KILLED = 137
+
+
+@dataclass(frozen=True)
+class CommandSandbox:
+    """What a command sees: a root on a tmpfs, with `binds` (what of the machine, where, whether it may be written to), `copies` of
+    folders (which, where) and symbolic `links` (where, to what), and what it may use. Its network is a loopback and nothing else.
+
+    `root` is the folder on which roots are mounted, in namespaces of their own; one for all commands of a run. `folders` are made
+    in it, and one of them, `out`, is where the command leaves what it makes.
+    """
+
+    root: str
+    binds: tuple[tuple[str, str, bool], ...]
+    links: tuple[tuple[str, str], ...] = ()
+    limits: Limits = LIMITS
+    copies: tuple[tuple[str, str], ...] = ()
+    folders: tuple[str, ...] = ()
+    out: str = ""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command in a sandbox ended: its exit code, the limit that it met, if any, and a descriptor of `out`, if it had one.
+
+    `unlimited` are the limits that this machine could not give it.
+    """
+
+    code: int
+    over: str = ""
+    out: int | None = None
+    unlimited: tuple[str, ...] = ()
+
+
+@dataclass
+class Started:
+    """Something that the zygote started. It lives while `death` is open; `channel` ends when all of it is gone.
+
+    `far` names the other end of `channel`, as the links in /proc/PID/fd do.
+    """
+
+    channel: socket.socket
+    death: int
+    far: str = ""
+    group: Group | None = None
+
+    def has_ended(self, patience: float = 0) -> bool:
+        """Whether it has ended, or does within `patience` seconds."""
+        return bool(select.select([self.channel], [], [], patience)[0])
+
+    def next(self, timeout: float) -> tuple[dict[str, Any] | None, list[int]]:
+        """The next message and its descriptors; no message at the end. Raises TimeoutError after `timeout` seconds."""
+        self.channel.settimeout(timeout)
+        return receive(self.channel)
+
+    def kill(self) -> None:
+        """End it, with everything that it started."""
+        death, self.death = self.death, -1
+        if death >= 0:
+            os.close(death)
+
+    def is_gone(self, patience: float) -> bool:
+        """Return whether it is gone within `patience` seconds. What it still says is dropped."""
+        deadline = time.monotonic() + patience
+        try:
+            while True:
+                message, descriptors = self.next(max(0.001, deadline - time.monotonic()))
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                if message is None:
+                    return True
+        except TimeoutError:
+            return False
+
+    def force(self) -> bool:
+        """Kill the process that holds the other end of the channel, even a stopped one; return whether there is such a process."""
+        found = False
+        for folder in os.listdir("/proc"):
+            if folder.isdigit() and int(folder) != os.getpid():
+                with suppress(OSError):  # it has ended, or is not ours
+                    process = os.pidfd_open(int(folder))
+                    try:
+                        if self.far in _links(f"/proc/{folder}/fd"):
+                            signal.pidfd_send_signal(process, signal.SIGKILL)
+                            found = True
+                    finally:
+                        os.close(process)
+        return found
+
+
+class Processes:
+    """The zygote of one run of bk, started when it is first needed."""
+
+    def __init__(self, groups: Callable[[Limits], Group | None] = lambda _: None) -> None:
+        self._groups = groups
+        self._lock = threading.Lock()
+        self._control: socket.socket | None = None
+        self._zygote: subprocess.Popen[bytes] | None = None
+        self._started: dict[int, Started] = {}
+        self._idle: dict[Limits, list[Started]] = {}
+        self._interrupted = False
+        self._last_resort: threading.Timer | None = None
+        self.zygote_command: Sequence[str] = (sys.executable, "-I", "-S", shield.__file__)
+
+    def begin(self) -> None:
+        """Start the zygote, which gets ready for tests while other things go on."""
+        with self._lock:
+            self._zygote_control(_FOR_TESTS)
+
+    def run(
+        self,
+        arguments: Sequence[str],
+        directory: str,
+        environment: Mapping[str, str],
+        log: str,
+    ) -> int:
+        """Run a command without a sandbox, its output in the file `log`; exit code, or 128 + n for a signal. Raises Interrupted."""
+        with self.command(arguments, directory, environment, log) as started:
+            message, _ = receive(started.channel)
+        return int(self._ended(message, arguments)["exit_code"])
+
+    def run_in_sandbox(
+        self,
+        arguments: Sequence[str],
+        directory: str,
+        environment: Mapping[str, str],
+        log: str,
+        sandbox: CommandSandbox,
+    ) -> Ended:
+        """Run a command to its end, its output in the file `log`. Raises Interrupted, and ActionFailed when it was killed."""
+        started = self._sandboxes(sandbox)
+        message: dict[str, Any] | None = None
+        descriptors: list[int] = []
+        late = False
+        try:
+            shown = {name: getattr(sandbox, name) for name in ("binds", "copies", "links", "folders", "out")}
+            spec = {**_command(arguments, directory, environment), "timeout": sandbox.limits.timeout}
+            spec["sandbox"] = {**shown, "disk": sandbox.limits.disk << 20}
+            with _opened(log) as output:
+                with suppress(BrokenPipeError, ConnectionResetError):  # it has ended; what it said can still be read
+                    send(started.channel, spec, (output,))
+                message, descriptors = started.next(sandbox.limits.timeout + _GRACE)
+        except TimeoutError:
+            late = True
+        finally:
+            met = started.group.met() if started.group else ""
+            unlimited = tuple(name for name in CONTROLLERS if not started.group or name not in started.group.limited)
+            if message is None or "reason" in message:
+                self._end(started)
+            else:
+                with self._lock:
+                    self._idle.setdefault(sandbox.limits, []).append(started)
+        if message is None and (met or late) and not self._interrupted:
+            return Ended(_KILLED, met or "timeout", unlimited=unlimited)
+        message = self._ended(message, arguments)
+        over = message["over"] or (met if message["exit_code"] else "")
+        return Ended(message["exit_code"], over, descriptors[0] if descriptors else None, unlimited)
+
+    def _ended(self, message: dict[str, Any] | None, arguments: Sequence[str]) -> dict[str, Any]:
+        if message is not None and "reason" in message:
+            raise ActionFailed("not-started", f"{arguments[0]}: {message['reason']}", hint="run the build again")
+        if message is None and not self._interrupted:
+            raise ActionFailed("killed", f"{arguments[0]} was killed from outside of bk", hint="run the build again")
+        if message is None:
+            raise Interrupted("interrupted", f"{arguments[0]} was ended")
+        return message
+
+    @contextmanager
+    def command(
+        self,
+        arguments: Sequence[str],
+        directory: str,
+        environment: Mapping[str, str],
+        log: str,
+    ) -> Iterator[Started]:
+        """Run a command, without a sandbox, for as long as the context lasts."""
+        spec = {**_command(arguments, directory, environment), "kind": "command"}
+        with _opened(log) as output:
+            started = self._start(spec, (output,))
+        with self._until_end(started):
+            yield started
+
+    def _sandboxes(self, sandbox: CommandSandbox) -> Started:
+        """A process that runs sandboxes with these limits, and does nothing now."""
+        with self._lock:
+            waiting = self._idle.get(sandbox.limits)
+            if waiting and not self._interrupted:
+                return waiting.pop()
+        group = self._groups(sandbox.limits)
+        where = {"cgroup": group.path, "limited": group.limited} if group else {"cgroup": "", "limited": {}}
+        try:
+            started = self._start({"kind": "sandboxes", "root": sandbox.root, **where}, ())
+        except BaseException:
+            if group:
+                group.remove()
+            raise
+        started.group = group
+        return started
+
+    @contextmanager
+    def cell(self, spec: Mapping[str, Any]) -> Iterator[Started]:
+        """Have a cell for as long as the context lasts. It sends messages until it has ended."""
+        with self._until_end(self._start({**spec, "kind": "cell"}, ())) as started:
+            yield started
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether everything was told to end."""
+        return self._interrupted
+
+    def fate(self) -> str:
+        """Return how the zygote ended, as the end of a sentence; empty while it lives."""
+        code = self._zygote.poll() if self._zygote is not None else None
+        if code is None:
+            return ""
+        how = f"exit status {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+        return f"; the process that starts cells had ended before: {how}"
+
+    def interrupt(self) -> None:
+        """End everything that runs; what would start from now on does not. What does not end in order soon is killed."""
+        with self._lock:
+            self._interrupted = True
+            for started in self._started.values():
+                started.kill()
+        if self._last_resort is None:
+            self._last_resort = threading.Timer(_INTERRUPTED_SECONDS, self._force_all)
+            self._last_resort.daemon = True
+            self._last_resort.start()
+
+    def _force_all(self) -> None:
+        with self._lock:
+            remaining = list(self._started.values())
+        for started in remaining:
+            self._force(started)
+
+    def _force(self, started: Started) -> None:
+        """Kill what does not end, or the zygote when that has never taken the request."""
+        if not started.force():
+            with self._lock:
+                if self._zygote is not None:
+                    self._zygote.kill()
+                self._end_zygote()
+
+    def close(self) -> None:
+        """End the zygote and what runs sandboxes, and wait until they are gone."""
+        for started in [one for waiting in self._idle.values() for one in waiting]:
+            self._end(started)
+        self._idle.clear()
+        if self._last_resort is not None:
+            self._last_resort.cancel()
+        with self._lock:
+            self._end_zygote()
+
+    def _start(self, spec: Mapping[str, Any], descriptors: tuple[int, ...]) -> Started:
+        near, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        far = f"socket:[{os.fstat(other.fileno()).st_ino}]"
+        death, held = os.pipe2(os.O_CLOEXEC)
+        spec_file = os.memfd_create("bk-spec", os.MFD_CLOEXEC)
+        try:
+            os.write(spec_file, json.dumps(spec).encode())
+            os.lseek(spec_file, 0, os.SEEK_SET)
+            with self._lock:
+                if self._interrupted:
+                    os.close(held)
+                    near.close()
+                    raise Interrupted("interrupted", "nothing is started any more")
+                self._ask((spec_file, other.fileno(), death, *descriptors))
+                started = Started(near, held, far)
+                self._started[id(started)] = started
+        finally:
+            other.close()
+            os.close(death)
+            os.close(spec_file)
+        return started
+
+    @contextmanager
+    def _until_end(self, started: Started) -> Iterator[Started]:
+        try:
+            yield started
+        finally:
+            self._end(started)
+
+    def _end(self, started: Started) -> None:
+        """End what was started, and wait until it is gone. What does not end in order, as when it was stopped, is killed."""
+        with self._lock:
+            started.kill()
+        if not started.is_gone(_END_SECONDS):
+            self._force(started)
+            started.is_gone(_KILLED_SECONDS)
+        with self._lock:
+            self._started.pop(id(started), None)
+        started.channel.close()
+        if started.group:
+            started.group.remove()
+
+    def _ask(self, descriptors: tuple[int, ...]) -> None:
+        """Hand a request to the zygote; to a new one when it has ended, as by the kernel when memory ran out."""
+        try:
+            send(self._zygote_control(), {}, descriptors)
+        except (BrokenPipeError, ConnectionResetError):
+            self._end_zygote()
+            send(self._zygote_control(), {}, descriptors)
+
+    def _end_zygote(self) -> None:
+        if self._control is not None and self._zygote is not None:
+            self._control.close()
+            try:
+                self._zygote.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._zygote.kill()
+                self._zygote.wait()
+            self._control = self._zygote = None
+
+    def _zygote_control(self, *more: str) -> socket.socket:
+        if self._control is None:
+            near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _QUEUE)
+            arguments = [*self.zygote_command, str(far.fileno()), *more]
+            environment = {"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8"}
+            self._zygote = subprocess.Popen(
+                arguments, pass_fds=[far.fileno()], start_new_session=True, env=environment, stdin=subprocess.DEVNULL
+            )
+            far.close()
+            self._control = near
+        return self._control
+
+
+def _links(folder: str) -> Iterator[str]:
+    """The targets of the links in /proc/PID/fd."""
+    for name in os.listdir(folder):
+        with suppress(OSError):  # closed meanwhile
+            yield os.readlink(f"{folder}/{name}")
+
+
+def _command(arguments: Sequence[str], directory: str, environment: Mapping[str, str]) -> dict[str, Any]:
+    return {"arguments": list(arguments), "directory": directory, "environment": dict(environment)}
+
+
+@contextmanager
+def _opened(log: str) -> Iterator[int]:
+    """A descriptor that adds to a file, which is made when it is missing."""
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    try:
+        yield output
+    finally:
+        os.close(output)

@@ -1,0 +1,1 @@
+"""What bk asks of the operating system: files, streams, facts of the kernel."""
