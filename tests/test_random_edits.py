@@ -36,12 +36,14 @@ def test_there_are_many_kinds_of_edits() -> None:
     assert len(EDITS) >= 25
 
 
+@pytest.mark.soak
 def test_every_answer_is_that_from_nothing(repository: Path, tmp_path: Path) -> None:
     done = run(repository, tmp_path, f"--rounds={rounds(USUAL)}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith(" rounds without a wrong answer\n")
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule])
 def test_without_a_rule_a_fault_is_found(repository: Path, tmp_path: Path, rule: str) -> None:
     only, during = FOUND_BY[rule]

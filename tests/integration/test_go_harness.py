@@ -71,6 +71,7 @@ def files(folder: Path) -> dict[str, digest.Digest]:
     return {str(path.relative_to(folder)): digest.of_file(path) for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.soak
 def test_buildkits_own_tests_pass_on_a_mirror_of_bk(harness: Harness, original: Space, mirror: Path) -> None:
     before = files(mirror / "data")
 
@@ -86,6 +87,7 @@ def test_buildkits_own_tests_pass_on_a_mirror_of_bk(harness: Harness, original: 
     assert (mirror / "config.yaml").exists()  # the harness's own, of the registry that it ran on the folder
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("missing", ["library/busybox", "tonistiigi/test", "the variable"])
 def test_they_fail_without_the_images(harness: Harness, mirror: Path, missing: str) -> None:
     """A control: nothing else on this machine serves what the mirror lacks, not even an image that the test does not use."""

@@ -15,6 +15,8 @@ from spaces import WORKERS, Space, matrix
 Report = Callable[[Path, str], dict[str, Any]]
 Leftovers = Callable[[Path], dict[str, list[str]]]
 
+pytestmark = pytest.mark.soak
+
 KILLS = 100
 HELLO = """
 import tarfile

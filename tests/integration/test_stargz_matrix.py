@@ -109,6 +109,7 @@ def test_another_pin_of_a_tool_reruns_the_cells_of_its_workers(proven: Space, re
     assert {part for name in names for part in name.split("/") if part.startswith("worker=")} == {"worker=rootless"}
 
 
+@pytest.mark.soak
 def test_the_other_matrices_pass(clone: Space) -> None:
     """What a worker cannot do is skipped, and says why; nothing else is."""
     done = clone.bk("test", "//...", "-//targets:stargz_matrix")
