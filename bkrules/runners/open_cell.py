@@ -66,7 +66,7 @@ class OpenCell:
                 message, descriptors = self.started.next(max(0.001, deadline - time.monotonic()))
             except TimeoutError:
                 reason = "the cell did not end in time, and was ended"
-                return {"status": "timed out", "class": "infrastructure", "reason": reason}
+                return {"event": "result", "status": "timed out", "class": "infrastructure", "reason": reason}
             if message is None and self.workshop.processes.interrupted:
                 raise Interrupted("interrupted", "the cell was ended")
             if message is None or message["event"] != "mirror":
