@@ -68,6 +68,7 @@ def test_the_same_words_are_said(settled: Space) -> None:
         lambda space: next(path for path in (space.cache / "cas").glob("*/*")).unlink(),
         lambda space: [path.write_bytes(b"garbage") for path in (space.root / "bk-out/.state/answers").iterdir()],
         lambda space: [path.write_bytes(b"") for path in (space.root / "bk-out/.state/answers").iterdir()],
+        lambda space: [path.write_bytes(b"\xff" * 64) for path in (space.root / "bk-out/.state/answers").iterdir()],
     ],
 )
 def test_a_change_is_seen(settled: Space, change: Callable[[Space], object]) -> None:

@@ -22,7 +22,8 @@ from bkrules.incremental.stamps import FIELDS, MISSING, MOST, Stamp
 from bkrules.system.files import open_regular
 from bkrules.system.kernel import texts
 
-FORMAT = 5
+FORMAT = 6
+_LENGTH = 8
 COMMANDS = ("build", "test")
 SECONDS = "\0"
 BETWEEN = "\0"
@@ -54,12 +55,15 @@ def answer(argv: list[str], began: float) -> int | None:
         return None
     try:
         with open_regular(_place(root, argv)) as file:
-            form, asked, facts, folders, text = marshal.load(file)
+            length = int.from_bytes(file.read(_LENGTH), "big")
+            if length > os.fstat(file.fileno()).st_size:
+                return None
+            form, asked, facts, folders, text = marshal.loads(file.read(length))  # in one piece: `load` reads each part
             if form != FORMAT or asked != _asked(argv) or facts != KERNEL:
                 return None
             changed = _changed(folders)
             if changed or text is None:
-                last = (folders, changed, *marshal.load(file))
+                last = (folders, changed, *marshal.loads(file.read()))
                 return None
     except (OSError, ValueError, EOFError, TypeError):
         return None
@@ -76,22 +80,23 @@ def _changed(folders: list[Folder]) -> set[int]:
     for folder, vouched, names, packed in folders:
         numbers = memoryview(packed).cast("q")
         if vouched is None or stamps.of(folder) != vouched:
-            each = zip(*[iter(numbers)] * FIELDS, strict=True)
-            for number, (name, known) in enumerate(zip(names.split(BETWEEN), each, strict=True), start):
+            each = [numbers[field::FIELDS] for field in range(FIELDS)]
+            rows = zip(names.split(BETWEEN), *each, strict=True)
+            for number, (name, ctime, mtime, size, inode, device, mode) in enumerate(rows, start):
                 try:
                     found = stat(folder + name)
                 except OSError:
-                    if known != MISSING:
+                    if (ctime, mtime, size, inode, device, mode) != MISSING:
                         changed.add(number)
                     continue
-                # What `stamps.of` makes, without the call: there may be tens of thousands.
-                if known != (
-                    found.st_ctime_ns,
-                    found.st_mtime_ns,
-                    found.st_size,
-                    found.st_ino & MOST,
-                    found.st_dev & MOST,
-                    found.st_mode,
+                # What `stamps.of` makes, without the call and the tuple: there may be tens of thousands.
+                if not (
+                    found.st_ctime_ns == ctime
+                    and found.st_mtime_ns == mtime
+                    and found.st_size == size
+                    and found.st_mode == mode
+                    and found.st_ino & MOST == inode
+                    and found.st_dev & MOST == device
                 ):
                     changed.add(number)
         start += len(numbers) // FIELDS
@@ -109,8 +114,8 @@ def keep(
     os.makedirs(os.path.dirname(place), exist_ok=True)
     scratch = f"{place}.{os.getpid()}.tmp"
     with open(scratch, "wb") as file:
-        marshal.dump((FORMAT, _asked(argv), KERNEL, folders, text), file)
-        marshal.dump((for_all, packages), file)
+        data = marshal.dumps((FORMAT, _asked(argv), KERNEL, folders, text))
+        file.writelines((len(data).to_bytes(_LENGTH, "big"), data, marshal.dumps((for_all, packages))))
     os.rename(scratch, place)
     kept = sorted(os.scandir(os.path.dirname(place)), key=lambda entry: entry.stat().st_mtime_ns)
     for entry in kept[:-_KEPT]:
