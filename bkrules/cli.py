@@ -48,6 +48,10 @@ def main(argv: Sequence[str]) -> int:
         arguments = _parse(argv)
         arguments.argv = list(argv)
         early_actions.disk_cache = os.path.abspath(arguments.disk_cache) if "disk_cache" in arguments else ""
+        if arguments.noplugin or "bkrules.plugin.manager" in sys.modules:
+            from bkrules.plugin import manager
+
+            manager.block(arguments.noplugin)
         command: Callable[[argparse.Namespace], int] = arguments.command
         return command(arguments)
     except BkError as error:
@@ -56,16 +60,32 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return errors.INTERRUPTED
+    except SystemExit as end:
+        fault = _of_plugin(end)
+        if fault is None:
+            raise
+        print(error_text(fault), file=sys.stderr)
+        return fault.exit_code
     except Exception as error:
         lack = errors.of_machine(error) if isinstance(error, OSError) else None
-        if lack is not None:
-            print(error_text(lack), file=sys.stderr)
-            return lack.exit_code
+        known = _of_plugin(error) or lack
+        if known is not None:
+            print(error_text(known), file=sys.stderr)
+            return known.exit_code
         import traceback
 
         traceback.print_exc()
         print("error: this is a bug of bk; please report the lines above", file=sys.stderr)
         return errors.BUG
+
+
+def _of_plugin(error: BaseException) -> BkError | None:
+    """Return the error that names the plugin whose code raised; None when it was bk's own."""
+    if "bkrules.plugin.manager" not in sys.modules:
+        return None
+    from bkrules.plugin.manager import blamed
+
+    return blamed(error)
 
 
 def _end_as_by_ctrl_c() -> None:

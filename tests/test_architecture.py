@@ -86,7 +86,7 @@ MAY_IMPORT = {
         "sandbox",
         "system",
     },
-    "cli": {"build", "commands", "errors", "loading"},
+    "cli": {"build", "commands", "errors", "loading", "plugin"},
     "__main__": {"cli", "incremental", "system"},
 }
 LOOSE = {"__init__", "__main__", "cli", "errors"}

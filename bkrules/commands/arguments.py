@@ -64,6 +64,7 @@ def command(commands: Commands, name: str, run: Callable[[argparse.Namespace], i
     parser = commands.add_parser(name, help=text, description=text)
     parser.set_defaults(command=run, name=name)
     parser.add_argument("--config", metavar="NAME", help="take the lines of .bkrc files that are for COMMAND:NAME too")
+    parser.add_argument("--noplugin", action="append", default=[], metavar="NAME", help="leave out this plugin")
     return parser
 
 

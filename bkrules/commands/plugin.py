@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,19 +52,32 @@ def _plugin(arguments: argparse.Namespace) -> int:
 def _list(arguments: argparse.Namespace) -> int:
     from bkrules.plugin.manager import load
 
-    plugins: dict[str, list[str]] = {}
-    for worker, distribution in sorted(load().distributions.items()):
-        plugins.setdefault(distribution, []).append(worker)
+    plugins = load()
+    documents = [
+        {
+            "distribution": one.title,
+            "entry_point": one.entry_point.name,
+            "module": one.entry_point.value,
+            "origin": one.origin,
+            "hooks": list(one.hooks),
+            "workers": sorted(worker.name for worker in one.workers),
+            "error": str(one.error or ""),
+        }
+        for one in plugins.installed
+    ]
+    faults = list(plugins.conflicts.values())
     if arguments.json:
-        print(
-            json.dumps(
-                [{"distribution": name, "workers": workers} for name, workers in sorted(plugins.items())], indent=1
-            )
-        )
-        return errors.SUCCESS
-    for name, workers in sorted(plugins.items()):
-        print(f"{name}: {', '.join(workers)}")
-    return errors.SUCCESS
+        print(json.dumps(documents, indent=1))
+    else:
+        for document in documents:
+            print(f"{document['distribution']}: {', '.join(document['workers']) or 'no workers'}")
+            print(f"  from {document['origin'] or document['module']}; hooks: {', '.join(document['hooks']) or 'none'}")
+            if document["error"]:
+                print("  " + f"error: {document['error']}".replace("\n", "\n  "))
+    for error in faults:
+        print(f"error: {error}", file=sys.stderr)
+    broken = any(one.error.reason == "broken-plugin" for one in plugins.installed if one.error)
+    return errors.BUILD_FAILED if broken or faults else errors.SUCCESS
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 from bkrules import errors
@@ -26,6 +27,8 @@ def _workers(arguments: argparse.Namespace) -> int:
     from bkrules.plugin.manager import load
 
     plugins = load()
+    for error in (*(one.error for one in plugins.broken), *plugins.conflicts.values()):
+        print(f"warning: {error}", file=sys.stderr)
     host = probe()
     documents: list[dict[str, Any]] = []
     for name, kind in sorted(plugins.workers.items()):

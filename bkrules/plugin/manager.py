@@ -1,56 +1,292 @@
-"""Finds the installed plugins and asks them for their workers."""
+"""Finds the installed plugins, registers each with pluggy, and asks them for their workers.
+
+A process has one `PluginManager`, made when the first worker is needed. A plugin that is broken makes its own workers unusable
+and nothing else: its error is kept, and raised by the one who needs such a worker.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import distributions
+from importlib.metadata import EntryPoint, distributions, version
+from types import ModuleType, TracebackType
+from typing import Any
 
 import pluggy
 
-from bkrules.errors import BkError
+from bkrules.errors import BkError, UsageError, did_you_mean
 from bkrules.plugin import spec
+from bkrules.plugin.guard import Hung, guarded
 from bkrules.plugin.worker import Worker
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+HOOKS = tuple(name for name in vars(spec) if name.startswith("bk_"))
+
+
+class _BadPlugin(Exception):
+    """What is wrong with a plugin, and what its author can do."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """An entry point in the group `bk`. `error` is why its workers are unusable, None when they are not."""
+
+    distribution: str
+    version: str
+    entry_point: EntryPoint
+    requires: tuple[str, ...] = ()
+    origin: str = ""
+    hooks: tuple[str, ...] = ()
+    workers: tuple[type[Worker], ...] = ()
+    error: BkError | None = None
+
+    @property
+    def title(self) -> str:
+        """The distribution and its version."""
+        return f"{self.distribution} {self.version}"
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The names by which `--noplugin` blocks it."""
+        return (self.distribution, self.entry_point.name)
+
+    def failed(self, error: BkError) -> Plugin:
+        """Return this plugin without workers, because of an error."""
+        return dataclasses.replace(self, workers=(), error=error)
 
 
 @dataclass(frozen=True)
 class Plugins:
-    """The installed workers by name, and the distribution of each; `before` has those of all that were ever seen here."""
+    """The usable workers by name, and the distribution of each; `before` has those of all that were ever seen here.
+
+    `conflicts` are the errors of the worker names that two plugins have.
+    """
 
     workers: dict[str, type[Worker]]
     distributions: dict[str, str]
     before: Mapping[str, str] = field(default_factory=dict)
+    installed: tuple[Plugin, ...] = ()
+    conflicts: Mapping[str, BkError] = field(default_factory=dict)
+
+    @property
+    def broken(self) -> tuple[Plugin, ...]:
+        """The installed plugins that have an error, blocked ones included."""
+        return tuple(plugin for plugin in self.installed if plugin.error is not None)
+
+    def fault_of(self, worker: str) -> BkError | None:
+        """Return why an installed worker is unusable; None when no plugin here is known to have one of that name.
+
+        The workers of a plugin that cannot be loaded are known by its entry point's name, and by what it had before.
+        """
+        if worker in self.conflicts:
+            return self.conflicts[worker]
+        origin = self.before.get(worker, "").split(" ")[0]
+        plain = re.sub(r"\W", "_", worker)
+        return next((one.error for one in self.broken if origin == one.distribution or plain == one.names[1]), None)
 
 
+_blocked: tuple[str, ...] = ()
+
+
+def block(names: Sequence[str]) -> None:
+    """Leave out the plugins of these names, of distributions or entry points, in this process."""
+    global _blocked
+    if _blocked != tuple(names):
+        _blocked = tuple(names)
+        load.cache_clear()
+
+
+@functools.lru_cache(maxsize=1)
 def load() -> Plugins:
-    """The workers of every distribution with an entry point in the group `bk`. Raises BkError for a broken one."""
-    found: dict[str, type[Worker]] = {}
-    origins: dict[str, str] = {}
-    # Entry points are one small file; a distribution's name takes all of its metadata to be parsed.
-    plugins = [(one, points) for one in distributions() if (points := one.entry_points.select(group=spec.GROUP))]
-    for distribution, entry_points in sorted(plugins, key=lambda pair: pair[0].name):
-        for entry_point in entry_points:
-            manager = pluggy.PluginManager(spec.GROUP)
-            manager.add_hookspecs(spec)
-            registered: list[type[Worker]] = []
+    """Return the workers of every distribution with an entry point in the group `bk`, in the order of their names.
+
+    A broken plugin is in `Plugins.broken`. Raises UsageError for a blocked name that no plugin has.
+    """
+    found = sorted(_installed(), key=lambda plugin: plugin.names)
+    known = {name for plugin in found for name in plugin.names}
+    for name in _blocked:
+        if name not in known:
+            hint = did_you_mean(name, known, "installed")
+            raise UsageError("unknown-plugin", f"--noplugin: no plugin {name!r} is installed", hint=hint)
+    manager = pluggy.PluginManager(spec.GROUP)
+    manager.add_hookspecs(spec)
+    return _joined([_loaded(manager, plugin) for plugin in found])
+
+
+def _installed() -> Iterator[Plugin]:
+    """Yield the entry points in the group `bk`; of two distributions of one name, those of the one that Python finds first.
+
+    Entry points are one small file; a distribution's name takes all of its metadata to be parsed.
+    """
+    seen: set[str] = set()
+    for one in distributions():
+        points = one.entry_points.select(group=spec.GROUP)
+        if points:
+            metadata = one.metadata
+            if metadata["Name"] in seen:
+                continue
+            seen.add(metadata["Name"])
+            requires = tuple(metadata.get_all("Requires-Dist") or ())
+            for point in points:
+                yield Plugin(metadata["Name"], metadata["Version"], point, requires)
+
+
+def _loaded(manager: pluggy.PluginManager, plugin: Plugin) -> Plugin:
+    """Return a plugin with its hooks and workers, or with the error that says why it has none."""
+    if set(plugin.names) & set(_blocked):
+        return plugin.failed(BkError("blocked-plugin", f"the plugin {plugin.title} is blocked by --noplugin"))
+    step = "import"
+    try:
+        _check_metadata(plugin)
+        with guarded():
+            module = plugin.entry_point.load()
+        step = "hooks"
+        plugin = dataclasses.replace(plugin, origin=str(getattr(module, "__file__", "")))
+        plugin = dataclasses.replace(plugin, hooks=_hooks(manager, module))
+        title = f"{plugin.title} {plugin.entry_point.name}"
+        manager.register(module, title)
+        step = "bk_register_workers"
+        registered: list[object] = []
+        others = [one for one in manager.get_plugins() if one is not module]
+        ask = manager.subset_hook_caller("bk_register_workers", others)
+        with guarded():
+            ask(register=registered.append)
+        return dataclasses.replace(plugin, workers=_checked(registered))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a plugin raises, `SystemExit` included, is its own fault
+        return plugin.failed(_broken(plugin, step, error))
+
+
+def _broken(plugin: Plugin, step: str, error: BaseException) -> BkError:
+    """Return the error of a plugin that cannot be used, which names the distribution and the hook."""
+    own = isinstance(error, _BadPlugin | Hung)
+    text = str(error) if own or isinstance(error, ImportError | RuntimeError) else f"{type(error).__name__}: {error}"
+    where = f"  in {step}" if step.startswith("bk_") else ""
+    hint = getattr(error, "hint", "") if isinstance(error, _BadPlugin) else ""
+    remedy = (
+        f"leave it out with --noplugin={plugin.distribution}, or remove it with:"
+        f"  {sys.executable} -m pip uninstall {plugin.distribution}"
+    )
+    return BkError(
+        "broken-plugin",
+        f"the plugin {plugin.title} cannot be loaded: {text}",
+        where=where.strip(),
+        hint="\n".join(filter(None, (hint, remedy))),
+    )
+
+
+def _check_metadata(plugin: Plugin) -> None:
+    """Raise _BadPlugin for an entry point that names no module, and for a plugin of another version of bk."""
+    point = plugin.entry_point
+    if point.attr:
+        raise _BadPlugin(
+            f"its entry point {point.value!r} names an object", "name the module alone: MODULE, not MODULE:NAME"
+        )
+    for text in plugin.requires:
+        if re.match(r"bkrules\s*[^\w.;-]", text, re.IGNORECASE):
+            from packaging.requirements import InvalidRequirement, Requirement
+
             try:
-                manager.register(entry_point.load(), entry_point.name)
-                manager.check_pending()
-                manager.hook.bk_register_workers(register=registered.append)
-            except Exception as error:
-                raise BkError(
-                    "broken-plugin",
-                    f"the plugin {distribution.name} {distribution.version} cannot be loaded: {error}",
-                    hint=f"remove it with:  {sys.executable} -m pip uninstall {distribution.name}",
-                ) from error
-            for worker in registered:
-                if worker.name in found:
-                    raise BkError(
-                        "duplicate-worker",
-                        f"two plugins have a worker {worker.name!r}: {origins[worker.name]} and {distribution.name}",
-                        hint="remove one of them",
-                    )
-                found[worker.name] = worker
-                origins[worker.name] = f"{distribution.name} {distribution.version}"
-    return Plugins(found, origins)
+                wanted = Requirement(text)
+            except InvalidRequirement as error:
+                raise _BadPlugin(f"its Requires-Dist {text!r} cannot be read") from error
+            here = version("bkrules")
+            if not wanted.specifier.contains(here, prereleases=True):
+                raise _BadPlugin(f"it requires {text}, and this is bkrules {here}", "install a release that fits")
+
+
+def _hooks(manager: pluggy.PluginManager, module: ModuleType) -> tuple[str, ...]:
+    """Return the names of the hooks that a module implements. Raises _BadPlugin for what is no hook of bk."""
+    wanted = getattr(module, "BK_API", spec.API)
+    if type(wanted) is not int or wanted > spec.API:
+        raise _BadPlugin(
+            f"it needs version {wanted!r} of the hooks, and this bk has version {spec.API}", "install a newer bk"
+        )
+    found = []
+    for name, function in vars(module).items():
+        if not inspect.isroutine(function) or manager.parse_hookimpl_opts(module, name) is None:
+            continue
+        if name not in HOOKS:
+            raise _BadPlugin(f"it implements {name}, which is no hook of bk", did_you_mean(name, HOOKS, "hooks"))
+        known = inspect.signature(getattr(spec, name)).parameters
+        other = [one for one in inspect.signature(function).parameters if one not in known]
+        if other:
+            raise _BadPlugin(f"its {name} has the argument {other[0]!r}", f"{name} has: {', '.join(known)}")
+        found.append(name)
+    if not found:
+        raise _BadPlugin(f"the module {module.__name__} implements no hook", "mark functions with @hookimpl")
+    return tuple(found)
+
+
+def _checked(registered: Sequence[object]) -> tuple[type[Worker], ...]:
+    """Return what a plugin registered, when each is a worker with a name of its own. Raises _BadPlugin."""
+    workers: dict[str, type[Worker]] = {}
+    for one in registered:
+        if not isinstance(one, type) or not issubclass(one, Worker):
+            raise _BadPlugin(f"it registered {one!r} as a worker", "register a subclass of Worker")
+        name: Any = getattr(one, "name", None)
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            allowed = "letters, digits, '_', '.', '+' and '-' of ASCII, the first one a letter or a digit"
+            raise _BadPlugin(f"its worker {one.__name__} has the name {name!r}", f"a name has {allowed}")
+        if inspect.isabstract(one):
+            raise _BadPlugin(f"its worker {name!r} lacks the methods {', '.join(sorted(one.__abstractmethods__))}")
+        if not dataclasses.is_dataclass(one):
+            raise _BadPlugin(f"its worker {name!r} is no dataclass", "decorate it with @dataclass(frozen=True)")
+        if name in workers:
+            raise _BadPlugin(f"it registered two workers of the name {name!r}", "give one of them another name")
+        workers[name] = one
+    return tuple(workers.values())
+
+
+def _joined(plugins: Sequence[Plugin]) -> Plugins:
+    """Return the workers of all plugins. A name that two of them have is unusable, and nothing else of them."""
+    owners: dict[str, list[tuple[Plugin, type[Worker]]]] = {}
+    for plugin in plugins:
+        for worker in plugin.workers:
+            owners.setdefault(worker.name, []).append((plugin, worker))
+    single = {name: found[0] for name, found in owners.items() if len(found) == 1}
+    conflicts = {
+        name: BkError(
+            "duplicate-worker",
+            f"two plugins have a worker {name!r}: {' and '.join(plugin.title for plugin, _ in found)}",
+            hint="remove one of them, or leave it out with --noplugin=NAME",
+        )
+        for name, found in owners.items()
+        if len(found) > 1
+    }
+    workers = {name: worker for name, (_, worker) in single.items()}
+    origins = {name: plugin.title for name, (plugin, _) in single.items()}
+    return Plugins(workers, origins, installed=tuple(plugins), conflicts=conflicts)
+
+
+def blamed(error: BaseException) -> BkError | None:
+    """Return the error that names the plugin whose code raised, by its traceback; None when no plugin's code did."""
+    if load.cache_info().currsize == 0:
+        return None
+    owners = {one.entry_point.module.partition(".")[0]: one for one in load().installed}
+    trace: TracebackType | None = error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        plugin = owners.get(frame.f_globals.get("__name__", "").partition(".")[0])
+        if plugin is not None:
+            worker = frame.f_locals.get("self", frame.f_locals.get("cls"))
+            name = getattr(worker, "name", "") if isinstance(worker, Worker) or inspect.isclass(worker) else ""
+            whose = f"the worker {name!r} of the plugin {plugin.title}" if name else f"the plugin {plugin.title}"
+            return BkError(
+                "broken-plugin",
+                f"{whose} failed in {frame.f_code.co_name}: {type(error).__name__}: {error}",
+                where=f"{frame.f_code.co_filename}:{trace.tb_lineno}",
+                hint=f"leave it out with --noplugin={plugin.distribution}",
+            )
+        trace = trace.tb_next
+    return None

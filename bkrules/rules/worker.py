@@ -16,6 +16,11 @@ BASE_TOOLS = ("buildctl", "registry")
 def _analyze(context: Context) -> tuple[object, ...]:
     name = context.attribute("plugin")
     kind = context.plugins.workers.get(name)
+    fault = context.plugins.fault_of(name) if kind is None else None
+    if fault is not None:
+        raise context.error(
+            "unusable-worker", f"the worker {name!r} is unusable: {fault.message}", "plugin", fault.hint
+        )
     if kind is None:
         package = "bk-worker-" + name.replace("+", "-").replace("_", "-").lower()
         hint = did_you_mean(name, context.plugins.workers, "installed")

@@ -52,16 +52,23 @@ def test_a_strangers_plugin_is_used_like_ours(
     assert report(space.root, "m")["cells"][0]["name"] == "test_it/worker=strange"
 
 
-def test_a_broken_plugin_is_named(tools: Space, environment: str, tmp_path: Path) -> None:
+def test_a_broken_plugin_has_no_worker_and_the_others_stay(tools: Space, environment: str, tmp_path: Path) -> None:
     source = shutil.copytree(STRANGER, tmp_path / "stranger")
     (source / "bk_worker_strange.py").write_text("import no_such_module\n")
     pip(environment, "install", "--no-index", "--no-deps", "--no-build-isolation", str(source))
     space = dataclasses.replace(tools, python=environment)
 
-    done = space.bk("build", "//targets:oci")
+    build = space.root / "targets/BUILD.py"
+    build.write_text(build.read_text() + 'worker(name = "strange", plugin = "strange")\n')
+
+    assert space.bk("build", "//targets:oci").returncode == 0
+    done = space.bk("build", "//targets:strange")
 
     assert done.returncode == 1
-    assert "the plugin bk-worker-strange 1.0 cannot be loaded: No module named 'no_such_module'" in done.stderr
+    assert "error: //targets:strange: the worker 'strange' is unusable: the plugin bk-worker-strange 1.0" in done.stderr
+    assert "cannot be loaded: No module named 'no_such_module'" in done.stderr
+    done = space.bk("build", "//targets:strange", "--noplugin=bk-worker-strange")
+    assert "the plugin bk-worker-strange 1.0 is blocked by --noplugin" in done.stderr
 
 
 def test_two_workers_of_one_name_are_refused(tools: Space, environment: str, tmp_path: Path) -> None:
