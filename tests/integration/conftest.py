@@ -17,6 +17,7 @@ import registries
 from registries import FILES, NAME, Proxy
 
 from bkrules.images import registry_client
+from bkrules.sandbox import shield
 
 
 @pytest.fixture
@@ -28,6 +29,10 @@ def report() -> Callable[..., dict[str, Any]]:
         return document
 
     return read
+
+
+HELPERS = (shield.ZYGOTE, "bkrules.sandbox.")
+"""What is in the command lines of the processes that bk starts beside its cells."""
 
 
 def is_of_another(cgroup: str, cache: Path) -> bool:
@@ -44,7 +49,11 @@ def of_another_run(folder: Path, cache: Path) -> bool:
             return is_of_another(cells[0], cache)
         parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
         command = Path("/proc", parent, "cmdline").read_bytes()
-        return b"bkrules" in command and f"{cache}".encode() not in command and b"execution" not in command
+        return (
+            b"bkrules" in command
+            and f"{cache}".encode() not in command
+            and not any(name.encode() in command for name in HELPERS)
+        )
     except OSError:
         return False
 
@@ -66,7 +75,7 @@ def leftovers() -> Callable[[Path], dict[str, list[str]]]:
                 continue
             if namespace != own:
                 namespaces.add(namespace)
-            if "bkrules.execution" in command or f"{cache}/" in command or (namespace != own and command):
+            if any(name in command for name in HELPERS) or f"{cache}/" in command or (namespace != own and command):
                 processes.append(f"{folder.name} {command}")
         fuse = [
             "unshare",
