@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import inspect
 import re
 import shlex
+import subprocess
+import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -22,10 +25,19 @@ from bkrules.query.output import FORMATS
 from bkrules.rules import RULES
 from bkrules.testing.sandbox import Sandbox
 
+ROOT = Path(__file__).parents[1]
+USERS = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+"""The pages for users."""
+FOLDERS = ("docs/design", "bkrules", "plugins", "tests/bench")
+MORE = [str(path.relative_to(ROOT)) for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.md"))]
+PAGES = [*USERS, *MORE, "CHANGELOG.md", "SECURITY.md"]
+"""Every Markdown page of the repository."""
+
 
 @pytest.fixture
-def readme(repository: Path) -> str:
-    return (repository / "README.md").read_text()
+def readme() -> str:
+    """All pages for users, one after the other."""
+    return "\n".join((ROOT / name).read_text() for name in USERS)
 
 
 @pytest.fixture
@@ -33,14 +45,14 @@ def guide(repository: Path) -> str:
     return (repository / "plugins/README.md").read_text()
 
 
-def test_every_command_is_in_the_readme(readme: str) -> None:
+def test_every_command_is_in_the_documents(readme: str) -> None:
     usage = cli._parser(cli.MODULES)[0].format_help()
     commands = re.findall(r"^    (\w+) +\S", usage, re.MULTILINE)
     assert len(commands) >= 6
     assert [name for name in commands if f"`bk {name}" not in readme] == []
 
 
-def test_every_option_of_a_remote_cache_is_in_the_readme(readme: str) -> None:
+def test_every_option_of_a_remote_cache_is_in_the_documents(readme: str) -> None:
     parser = argparse.ArgumentParser()
     arguments.add_remote(parser)
     options = [action.option_strings[0] for action in parser._actions if action.dest != "help"]
@@ -49,7 +61,7 @@ def test_every_option_of_a_remote_cache_is_in_the_readme(readme: str) -> None:
     assert f"`{arguments.HEADERS}`" in readme
 
 
-def test_every_option_of_tests_is_in_the_readme(readme: str) -> None:
+def test_every_option_of_tests_is_in_the_documents(readme: str) -> None:
     parser = argparse.ArgumentParser()
     arguments.add_tests(parser)
     arguments.add_cells(parser)
@@ -58,7 +70,7 @@ def test_every_option_of_tests_is_in_the_readme(readme: str) -> None:
     assert [name for name in options if not re.search(rf"[| ]`{name}[=`]", readme)] == []
 
 
-def test_every_option_of_scheduling_is_in_the_readme(readme: str) -> None:
+def test_every_option_of_scheduling_is_in_the_documents(readme: str) -> None:
     parser = argparse.ArgumentParser()
     arguments.add_scheduling(parser)
     options = [action.option_strings[0] for action in parser._actions if action.dest != "help"]
@@ -66,13 +78,13 @@ def test_every_option_of_scheduling_is_in_the_readme(readme: str) -> None:
     assert [name for name in options if name != "--test_keep_going" and f"| `{name}" not in readme] == []
 
 
-def test_every_exit_code_is_in_the_readme(readme: str) -> None:
+def test_every_exit_code_is_in_the_documents(readme: str) -> None:
     codes = [value for name, value in vars(errors).items() if name.isupper() and isinstance(value, int)]
     assert len(codes) == 8
     assert [code for code in codes if not re.search(rf"\| {code} \| \w", readme)] == []
 
 
-def test_the_sandbox_is_in_the_readme(readme: str) -> None:
+def test_the_sandbox_is_in_the_documents(readme: str) -> None:
     public = [name for name in vars(Sandbox) if not name.startswith("_")]
     fields = ["name", "worker", "backend", "axes"]
     assert [name for name in {*public, *fields} - {"log_folder", "backend", "axes"} if f"`{name}" not in readme] == []
@@ -88,7 +100,8 @@ def test_every_hook_and_method_is_in_the_guide(guide: str) -> None:
     assert [name for name in Backend.__dataclass_fields__ if f"`{name}`" not in guide] == []
 
 
-def test_the_two_commands_are_what_ci_runs(repository: Path, readme: str) -> None:
+def test_the_two_commands_are_what_ci_runs(repository: Path) -> None:
+    readme = (repository / "README.md").read_text()
     ci = re.findall(r"^part \w+ (.*)$", (repository / ".ci/run").read_text(), re.MULTILINE)
     assert ci == [
         "./bk build //targets:stargz_matrix",
@@ -135,7 +148,7 @@ def _row(name: str, attribute: Attr) -> str:
     return f"| `{name}` | {attribute.kind} | {default} | {attribute.doc} |"
 
 
-def test_the_queries_of_the_readme_have_these_answers(
+def test_the_queries_of_the_documents_have_these_answers(
     repository: Path, readme: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(repository)
@@ -146,13 +159,71 @@ def test_the_queries_of_the_readme_have_these_answers(
         assert capsys.readouterr().out == answer
 
 
-def test_every_function_and_format_of_queries_is_in_the_readme(readme: str) -> None:
+def test_every_function_and_format_of_queries_is_in_the_documents(readme: str) -> None:
     assert [name for name in (*FUNCTIONS, *FILTERS) if f"`{name}(" not in readme] == []
     assert [name for name in FORMATS if f"`{name}`" not in readme] == []
 
 
-@pytest.mark.parametrize("name", ["README.md", "bkrules/README.md", "plugins/README.md", "CHANGELOG.md"])
-def test_links_lead_somewhere(repository: Path, name: str) -> None:
-    file = repository / name
-    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", file.read_text())
-    assert [link for link in links if not (file.parent / link).exists()] == []
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_somewhere(name: str) -> None:
+    """To files that are there, and to headings that they have."""
+    text = (ROOT / name).read_text()
+    for link, heading in re.findall(r"\]\s?\(([^)#:\s]*)(?:#([^)\s]*))?\)", text):
+        target = (ROOT / name).parent / link if link else ROOT / name
+        assert target.exists(), link
+        headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE) if heading else []
+        assert not heading or heading in [re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in headings], (
+            heading
+        )
+
+
+def test_the_index_names_every_page(repository: Path) -> None:
+    index = (repository / "docs/README.md").read_text()
+    assert [name for name in USERS[1:] if name != "docs/README.md" and f"({Path(name).name})" not in index] == []
+
+
+def test_the_readme_is_short(repository: Path) -> None:
+    """A newcomer reads it whole; what takes longer has a page."""
+    assert len((repository / "README.md").read_text().splitlines()) <= 120
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    """Return the code blocks of a language in all pages, each with its page."""
+    pattern = re.compile(rf"^```{language}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    return [(name, block) for name in PAGES for block in pattern.findall((ROOT / name).read_text())]
+
+
+@pytest.mark.parametrize(("name", "block"), blocks("python"))
+def test_python_in_the_documents_is_python(name: str, block: str) -> None:
+    ast.parse(block)
+
+
+@pytest.mark.parametrize(("name", "block"), blocks("toml"))
+def test_toml_in_the_documents_is_toml(name: str, block: str) -> None:
+    tomllib.loads(block)
+
+
+@pytest.mark.parametrize(("name", "block"), blocks("sh"))
+def test_shell_in_the_documents_is_shell(name: str, block: str) -> None:
+    subprocess.run(["sh", "-n"], input=block, text=True, check=True)
+
+
+def bk_commands() -> list[tuple[str, str]]:
+    """Return each `./bk ...` of the pages, with its page: of shell blocks and of sentences, those with a target."""
+    found = []
+    for name in PAGES:
+        text = (ROOT / name).read_text().replace("\\\n", " ")
+        lines = [line for block in re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S) for line in block.splitlines()]
+        found += [(name, one) for line in lines for one in re.findall(r"(?:^|\s)\./bk (.*)$", line)]
+        found += [(name, one) for one in re.findall(r"(?<!`)`\./bk ([^`]+)`", text) if "//" in one]
+    return found
+
+
+@pytest.mark.parametrize(("name", "line"), bk_commands())
+def test_every_bk_command_in_the_documents_parses(name: str, line: str) -> None:
+    parser = cli._parser(cli.MODULES)[0]
+    parser.parse_args([arguments.spelled_out(word) for word in shlex.split(line, comments=True)])
+
+
+def test_there_are_commands_in_the_documents() -> None:
+    assert len(bk_commands()) >= 10

@@ -22,7 +22,7 @@ MARKS = ("no_rootless", "no_parallel", "extra_timeout", "requires")
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marks known, so that pytest does not warn of them."""
     for name in MARKS:
-        config.addinivalue_line("markers", f"{name}: see bk's README")
+        config.addinivalue_line("markers", f"{name}: see docs/tests.md of bk")
 
 
 @pytest.fixture

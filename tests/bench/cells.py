@@ -1,4 +1,4 @@
-"""Cells of bk against BuildKit's own integration harness: `.venv/bin/python tests/bench/cells.py`. README.md says more."""
+"""Cells of bk against BuildKit's integration harness: `.venv/bin/python tests/bench/cells.py`. See docs/performance.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""bk's engine against other build tools: `.venv/bin/python tests/bench/engine.py`. README.md says more."""
+"""bk's engine against other build tools: `.venv/bin/python tests/bench/engine.py`. docs/performance.md says more."""
 
 from __future__ import annotations
 

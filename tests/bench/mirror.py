@@ -1,4 +1,4 @@
-"""Copies of images against crane and skopeo: `.venv/bin/python tests/bench/mirror.py`. README.md says more."""
+"""Copies of images against crane and skopeo: `.venv/bin/python tests/bench/mirror.py`. docs/performance.md says more."""
 
 from __future__ import annotations
 

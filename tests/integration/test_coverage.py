@@ -86,7 +86,7 @@ def test_cells_keep_what_their_daemons_ran(
     cells = [f"worker={plugin}-covered" for plugin in PLUGINS]
     assert kept(covered) == {cell: ["covcounters", "covmeta"] for cell in cells}
 
-    (commands,) = re.findall(r"```sh\n([^`]*covdata[^`]*)```", (repository / "README.md").read_text())
+    (commands,) = re.findall(r"```sh\n([^`]*covdata[^`]*)```", (repository / "docs/coverage.md").read_text())
     in_shell(commands)
     lines = (covered.root / "coverage.txt").read_text().splitlines()
     counts = {line.rpartition(" ")[2] for line in lines if line.startswith("github.com/moby/buildkit/solver/jobs.go:")}
