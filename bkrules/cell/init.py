@@ -1,6 +1,6 @@
 """The inside of a cell: its first process, its root and its test.
 
-    bk -- zygote -- janitor -- PID 1 of the cell -- daemons, test
+    bk -- zygote -- supervisor -- PID 1 of the cell -- daemons, test
 
 When PID 1 ends, the kernel ends every process, mount and socket of the cell. So nothing in here is stopped in an orderly way.
 """
@@ -75,7 +75,7 @@ def first_process(spec: Mapping[str, Any], channel: socket.socket, worker: Worke
     try:
         syscalls.set_name("cell")
         if _is_closed(channel):
-            os._exit(0)  # the janitor ended before its end could have been noticed
+            os._exit(0)  # the supervisor ended before its end could have been noticed
         is_jail = spec.get("isolation") == jail.ISOLATION
         if is_jail:
             receive(channel)  # from here on it has ids

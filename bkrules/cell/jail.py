@@ -1,8 +1,8 @@
 """Jails: cells in a user namespace, whose root has capabilities over the cell's own namespaces and over nothing else.
 
 Ids in a jail are ids of the machine that nobody has. So what belongs to the machine's root belongs to nobody in there, and all that
-only its owner may write, as the settings in /proc/sys, cannot be written. The janitor makes the root before the namespace is made:
-then the kernel locks each mount of it, and a jail can neither uncover, move nor unmount one, nor take "read-only" from it.
+only its owner may write, as the settings in /proc/sys, cannot be written. The supervisor makes the root before the namespace is
+made: then the kernel locks each mount of it, and a jail can neither uncover, move nor unmount one, nor take "read-only" from it.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def run_tests(
     worker: Worker,
     run_test: Callable[[Backend, Mapping[str, Any], Daemons], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Run the tests that arrive on the channel, each with its sources. The janitor copies the logs of each."""
+    """Run the tests that arrive on the channel, each with its sources. The supervisor copies the logs of each."""
     from bkrules.testing.sandbox import mirror_record  # with requests, which a fresh cell without a test does not need
 
     first = state(backend, daemons, worker)

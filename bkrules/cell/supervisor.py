@@ -1,4 +1,4 @@
-"""The janitor of a cell: makes it, waits for it, ends it when bk is gone, looks for what it left, cleans up.
+"""The supervisor of a cell: makes it, waits for it, ends it when bk is gone, looks for what it left, cleans up.
 
 It lives in the host's namespaces but for two. Its network is the cell's: so the sockets that are served from outside, the mirror's
 and the name server's, are made in there and stay with it. Its mounts are the zygote's, which show the kernel's FUSE connections.
@@ -34,7 +34,7 @@ _LONGEST = 4 << 20
 """Bytes of what a cell says at once."""
 
 
-def janitor(spec: Mapping[str, Any], channel: socket.socket, death: int, worker: Worker) -> None:
+def supervise(spec: Mapping[str, Any], channel: socket.socket, death: int, worker: Worker) -> None:
     """Keep one cell, from its making to its report. Runs in a process of its own, with one thread."""
     began = time.monotonic()
     groups = Cgroups(spec["cgroup"], spec["limited"])

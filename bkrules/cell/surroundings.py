@@ -1,7 +1,7 @@
 """What a process inherits from the one that starts it, and a cell must not have from who started bk: set to the same everywhere.
 
-A cell gets these from its janitor. What is only a matter of speed stays as the user wants it: niceness, scheduling, processors. A
-limit that bk may not raise stays lower, and is in the key then (`kernel.LIMITS`).
+A cell gets these from its supervisor. What is only a matter of speed stays as the user wants it: niceness, scheduling, processors.
+A limit that bk may not raise stays lower, and is in the key then (`kernel.LIMITS`).
 """
 
 from __future__ import annotations

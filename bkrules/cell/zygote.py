@@ -35,7 +35,7 @@ def main(descriptor: int, home: int = -1, *, for_tests: bool = False) -> None:
     `home` is a descriptor of the mount namespace of the machine; -1 when this process is in it.
     """
     surroundings.reset()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # janitors are reaped by the kernel
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors are reaped by the kernel
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # bk decides what Ctrl-C means
     control = socket.socket(fileno=descriptor)
     _see_fuse()
@@ -57,7 +57,7 @@ def main(descriptor: int, home: int = -1, *, for_tests: bool = False) -> None:
         alone = functools.partial(_leave, {0, 1, 2, channel_fd, *descriptors[2:]})
         try:
             if spec["kind"] == "cell":
-                _fork_janitor(spec, channel, death, alone)
+                _fork_supervisor(spec, channel, death, alone)
             elif spec["kind"] == "sandboxes":
                 command.begin_sandboxes(spec, channel, death, alone)
             else:
@@ -69,7 +69,7 @@ def main(descriptor: int, home: int = -1, *, for_tests: bool = False) -> None:
             os.close(other)
 
 
-def _fork_janitor(spec: Mapping[str, Any], channel: socket.socket, death: int, alone: Callable[[], None]) -> None:
+def _fork_supervisor(spec: Mapping[str, Any], channel: socket.socket, death: int, alone: Callable[[], None]) -> None:
     try:
         start = _cell({**spec, "binds": _VIEWS.of(spec["binds"], spec["views"])})
     except OSError as error:
@@ -83,7 +83,7 @@ def _fork_janitor(spec: Mapping[str, Any], channel: socket.socket, death: int, a
             alone()
             start(channel, death)
         except BaseException as error:
-            os.write(2, f"bk: janitor: {error!r}\n".encode())
+            os.write(2, f"bk: supervisor: {error!r}\n".encode())
         finally:
             os._exit(0)
 
@@ -107,7 +107,7 @@ def _leave(keep: set[int]) -> None:
 
 
 def _see_fuse() -> None:
-    """Mount the kernel's list of FUSE connections in a namespace of the zygote's own, where janitors look for their cells'."""
+    """Mount the kernel's list of FUSE connections in a namespace of the zygote's own, where supervisors look for their cells'."""
     with suppress(OSError):  # not root, or no FUSE: then there is nothing to look for
         syscalls.own_mounts()
         syscalls.mount("bk", syscalls.FUSE_CONNECTIONS, "fusectl")
@@ -126,7 +126,7 @@ def _preload() -> None:
 def _cell(spec: Mapping[str, Any]) -> Callable[[socket.socket, int], None]:
     """Import what the cell will run, so that every later cell has it already."""
     known = len(sys.modules)
-    from bkrules.cell.supervisor import janitor
+    from bkrules.cell.supervisor import supervise
 
     for path in spec["python_path"]:
         if path not in sys.path:
@@ -139,7 +139,7 @@ def _cell(spec: Mapping[str, Any]) -> Callable[[socket.socket, int], None]:
         _settle()
     module, _, name = spec["worker_class"].partition(":")
     worker = getattr(importlib.import_module(module), name).from_settings(spec["settings"])
-    return lambda channel, death: janitor(spec, channel, death, worker)
+    return lambda channel, death: supervise(spec, channel, death, worker)
 
 
 def _keep_compiled(home: int) -> None:

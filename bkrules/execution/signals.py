@@ -27,8 +27,8 @@ def go_on() -> None:
 class StopSignals:
     """A context in which the first such signal is answered with `reaction`, in the main thread, between two of its steps.
 
-    The second one ends bk on the spot. Its cells end with it: their janitors see the pipe close that only bk held open. The folder
-    of the run stays, and the next run removes it.
+    The second one ends bk on the spot. Its cells end with it: their supervisors see the pipe close that only bk held open. The
+    folder of the run stays, and the next run removes it.
     """
 
     def __init__(self, reaction: Callable[[], None]) -> None:

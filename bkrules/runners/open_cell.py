@@ -148,7 +148,7 @@ def open_cell(
         with workshop.folder.owned(own, groups.folders):
             with workshop.processes.cell(spec) as started:
                 yield OpenCell(started, registry, workshop, handles, faults)
-            with suppress(OSError):  # the janitor has removed them, unless it had to be killed
+            with suppress(OSError):  # the supervisor has removed them, unless it had to be killed
                 groups.remove()
     finally:
         for handle in handles:

@@ -102,7 +102,7 @@ def test_no_process_for_the_cell(cells: BareCells) -> None:
         with cells.processes.cell(spec) as started:
             result = last(started)
         assert "Resource temporarily unavailable" in result["reason"], result
-        (group / "pids.max").write_text("2")  # enough for the janitor
+        (group / "pids.max").write_text("2")  # enough for the supervisor
         with cells.processes.cell(spec) as started:
             result = last(started)
         assert "clone3: Resource temporarily unavailable" in result["reason"], result
@@ -120,14 +120,14 @@ def begun(cells: BareCells, spec: dict[str, Any]) -> dict[str, int]:
     """The processes of a cell whose test sleeps, by their names."""
     wait_for(lambda: len(members(spec["cgroup"])) == 2, SOON)
     first = min(members(spec["cgroup"]), key=lambda pid: Path(f"/proc/{pid}/comm").read_text() != "cell\n")
-    janitor = int(Path(f"/proc/{first}/stat").read_text().rpartition(")")[2].split()[1])
-    return {"zygote": children(os.getpid())[0], "janitor": janitor, "first process": first}
+    supervisor = int(Path(f"/proc/{first}/stat").read_text().rpartition(")")[2].split()[1])
+    return {"zygote": children(os.getpid())[0], "supervisor": supervisor, "first process": first}
 
 
 SLEEPS = "import time\ndef test_it(sandbox): time.sleep(600)\n"
 
 
-@pytest.mark.parametrize("who", ["zygote", "janitor", "first process"])
+@pytest.mark.parametrize("who", ["zygote", "supervisor", "first process"])
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_who_is_stopped_does_not_stop_bk(
     cells: BareCells, monkeypatch: pytest.MonkeyPatch, who: str, interrupted: bool

@@ -1,4 +1,4 @@
-"""What a cell's end says about its result; the janitor's work is seen in the cells of the integration tests."""
+"""What a cell's end says about its result; the supervisor's work is seen in the cells of the integration tests."""
 
 from __future__ import annotations
 
