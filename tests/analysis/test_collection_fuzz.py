@@ -23,7 +23,8 @@ from bkrules.analysis.test_files import Module, _Files, _module
 COLLECT = """
 import gc, json, os, sys
 import pytest
-from bkrules.testing import in_cell, pytest_plugin
+from bkrules.cell import pytest_run
+from bkrules.testing import pytest_plugin
 from bkrules.testing.collection import Faults, arguments, name_of
 
 class Items(Faults):
@@ -31,7 +32,7 @@ class Items(Faults):
     def pytest_collection_finish(self, session):
         self.found = [name_of(item, module) for item in session.items]
 
-in_cell.preload()
+pytest_run.preload()
 gc.collect()
 gc.freeze()
 answers = {}
