@@ -45,9 +45,19 @@ from bkrules.runners import table
 HOUR = 3600 * 10**9
 MS_BIND, MNT_DETACH = 4096, 2
 LIBC = ctypes.CDLL(None, use_errno=True)
-GOOD_PLUGIN = (
-    "WORDS = 'good'\nfrom bkrules.plugin import hookimpl\n@hookimpl\ndef bk_register_workers(register): pass\n"
-)
+GOOD_PLUGIN = """WORDS = 'good'
+from dataclasses import dataclass
+from bkrules.plugin import Worker, hookimpl
+@dataclass(frozen=True)
+class Edited(Worker):
+    name = "edited"
+    def tools(self): return ()
+    def configuration(self, mirror): return {}
+    def start(self, daemons): raise NotImplementedError("no cell of it runs")
+@hookimpl
+def bk_register_workers(register): register(Edited)
+"""
+"""A plugin with a worker that a target names, so that a build fails when it is broken."""
 CONTENT: dict[str, Callable[[int], str]] = {
     "ws/a/one.txt": "value {}\n".format,
     "ws/a/run.sh": "echo {}\n".format,
@@ -67,6 +77,7 @@ CONTENT: dict[str, Callable[[int], str]] = {
 FIXED = {
     "ws/WORKSPACE.py": (
         "from bkrules import genrule, host_binary, workspace\nworkspace(name = 'test')\nhost_binary(name = 'tool')\n"
+        "host_binary(name = 'buildctl', binary = 'tool')\nhost_binary(name = 'registry', binary = 'tool')\n"
         "genrule(name = 'made', srcs = ['//a:one.txt'], outs = ['out'], tools = [':tool'],"
         " cmd = ['$(location :tool)', '$<', '$@'])\n"
     ),
@@ -76,6 +87,7 @@ FIXED = {
         'image(name = "image", files = {name: name for name in glob(["**/*.txt"])}, cmd = WORDS)\n'
     ),
     "ws/m/BUILD.py": "",
+    "ws/w/BUILD.py": 'from bkrules import worker\nworker(name = "edited", plugin = "edited")\n',
     "ws/c/BUILD.py": (
         'from bkrules import image\nimage(name = "image", base = "//a:image", '
         'files = {"link": "link.txt", "far": "far/far.txt", "one": "//a:one.txt"})\n'
