@@ -24,6 +24,8 @@ MOST_HEAD = 1 << 16
 MOST_RECORD = 1 << 25
 """The most bytes that the record of one cell takes."""
 
+_TLS = b"\x16"
+"""How a handshake of TLS begins. Clients that may fall back to HTTP try it first."""
 _CHUNKED, _UNTIL_CLOSE = -1, 1 << 62
 _RECORD_OVERHEAD = 256
 _MOST_REASONS = 16
@@ -42,6 +44,10 @@ _LINE_END = re.compile(rb"\r\n|\n")
 
 class Uncountable(Exception):
     """Bytes of which nobody can tell for certain what they are; the text is the reason."""
+
+
+class NotHttp(Uncountable):
+    """What arrived is no request at all, so that refusing it leaves no count incomplete."""
 
 
 @dataclass(frozen=True)
@@ -201,6 +207,8 @@ class Messages:
         had = len(text)
         room = MOST_HEAD - had
         text += data[at : at + room]
+        if text[:1] == _TLS:
+            raise NotHttp("it speaks TLS, and the mirror speaks HTTP")
         found = mark.search(text, max(0, had - 3))
         if found is None:
             if len(text) >= MOST_HEAD:

@@ -34,6 +34,7 @@ from bkrules.mirror.http1 import (
     Asked,
     Kind,
     Messages,
+    NotHttp,
     Requests,
     Room,
     Uncountable,
@@ -194,7 +195,8 @@ class MirrorDoor(threading.Thread):
                     self._write(end.peer, data[begin:stop])
         except Uncountable as doubt:
             reason = f"a request was refused: {doubt}"
-            end.room.doubt(reason)
+            if not isinstance(doubt, NotHttp):
+                end.room.doubt(reason)
             self._answer(end, HTTPStatus.BAD_REQUEST, json.dumps({"errors": [{"message": reason}]}).encode())
 
     def _admit(self, end: _End, request: Asked) -> bool:

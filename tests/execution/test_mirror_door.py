@@ -328,6 +328,17 @@ def test_a_request_that_cannot_be_read_for_certain_is_refused(
     assert get(port, "/x", Range="bytes=0-3") == (206, BLOB[:4])
 
 
+def test_a_greeting_of_tls_is_refused_and_leaves_the_count_whole(cell: Callable[[], tuple[int, int]]) -> None:
+    """A client that may fall back to HTTP begins with one, and it may hold a line feed."""
+    port, _ = cell()
+    answer = exchange(port, b"\x16\x03\x01\x00\x05\x01\x00\x0a\n\x00")
+
+    assert not answer or answer.startswith(b"HTTP/1.1 400 ")
+    assert counts(port) == []
+    assert get(port, "/x", Range="bytes=0-3") == (206, BLOB[:4])
+    assert counts(port) == [("GET", "/x", 206, 4)]
+
+
 def test_a_record_has_a_limit_and_says_so(cell: Callable[[], tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bkrules.mirror.http1.MOST_RECORD", 1000)
     port, _ = cell()
