@@ -25,7 +25,7 @@ MOST_RECORD = 1 << 25
 """The most bytes that the record of one cell takes."""
 
 _TLS = b"\x16"
-"""How a handshake of TLS begins. Clients that may fall back to HTTP try it first."""
+"""The first byte of a TLS handshake. A client that may fall back to HTTP sends one first."""
 _CHUNKED, _UNTIL_CLOSE = -1, 1 << 62
 _RECORD_OVERHEAD = 256
 _MOST_REASONS = 16
@@ -47,7 +47,7 @@ class Uncountable(Exception):
 
 
 class NotHttp(Uncountable):
-    """What arrived is no request at all, so that refusing it leaves no count incomplete."""
+    """A connection carries no HTTP from its first byte on, so refusing it leaves no count incomplete."""
 
 
 @dataclass(frozen=True)
@@ -207,8 +207,6 @@ class Messages:
         had = len(text)
         room = MOST_HEAD - had
         text += data[at : at + room]
-        if text[:1] == _TLS:
-            raise NotHttp("it speaks TLS, and the mirror speaks HTTP")
         found = mark.search(text, max(0, had - 3))
         if found is None:
             if len(text) >= MOST_HEAD:
@@ -264,6 +262,12 @@ class Requests(Messages):
     """The requests of a connection. `last` is the one whose head was last."""
 
     last = Asked("", "", None)
+
+    def feed(self, data: bytes) -> Iterator[Part]:
+        """Return the parts of `data`, in order. Raises NotHttp for a connection that begins with TLS, else as the base class."""
+        if data[:1] == _TLS and not self.last.method and not self._text:
+            raise NotHttp("it speaks TLS, and the mirror speaks HTTP")
+        return super().feed(data)
 
     def begin(self, head: bytes) -> int:
         line, _, fields = (head + b"\r\n").partition(b"\r\n")

@@ -339,6 +339,17 @@ def test_a_greeting_of_tls_is_refused_and_leaves_the_count_whole(cell: Callable[
     assert counts(port) == [("GET", "/x", 206, 4)]
 
 
+@pytest.mark.parametrize(
+    "before", [b"GET /x HTTP/1.1\r\n\r\n", b"POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"GET "]
+)
+def test_the_byte_of_tls_within_a_connection_is_in_doubt(cell: Callable[[], tuple[int, int]], before: bytes) -> None:
+    """A request went on to the registry, or may have begun, so what follows it counts."""
+    port, _ = cell()
+    exchange(port, before + b"\x16\x03\x01\n")
+
+    assert "refused" in uncounted(port)
+
+
 def test_a_record_has_a_limit_and_says_so(cell: Callable[[], tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bkrules.mirror.http1.MOST_RECORD", 1000)
     port, _ = cell()
