@@ -14,6 +14,7 @@ import pytest
 
 import bkrules
 from bkrules.analysis import host_inputs
+from bkrules.analysis.collection import ABOVE
 from bkrules.analysis.host_inputs import AROUND_CELLS, IN_CELLS, Machine
 
 PACKAGE = Path(bkrules.__file__).parent
@@ -100,6 +101,13 @@ def test_all_code_around_cells_is_in_their_keys() -> None:
     )
 
     assert not missing(found, (*IN_CELLS, *AROUND_CELLS))
+
+
+def test_all_code_that_collects_tests_is_in_the_key_of_the_collection() -> None:
+    found = files_of(PACKAGE, ("testing/collect.py",), NOT_IN_CELLS)
+
+    assert not missing(found, IN_CELLS)
+    assert not [path for path in found if f"bkrules/{path}".startswith(ABOVE)]
 
 
 def test_what_the_lists_name_is_there() -> None:

@@ -23,18 +23,14 @@ from bkrules.model.resources import SIZES
 
 MNEMONIC = "CollectTests"
 _FOLDER = "collected"
+ABOVE = ("bkrules/cell/", "bkrules/execution/", "bkrules/runners/")
+"""The rooms above `bkrules/testing`: nothing that collects tests can import from them."""
 
 
 def declare(context: Context, module: str, files: Iterable[str], settings: Settings) -> Action:
     """Declare the action that asks pytest for the tests of a module; `files` are all that its import may read."""
     inputs = {f"src/{path}": Source(path) for path in (*files, module)}
-    runtime = {
-        name: HostFile(path)
-        for name, path in context.machine.runtime
-        if not name.startswith(
-            ("bkrules/cell/", "bkrules/execution/", "bkrules/mirror/", "bkrules/runners/", "bkrules/sandbox/")
-        )
-    }
+    runtime = {name: HostFile(path) for name, path in context.machine.runtime if not name.startswith(ABOVE)}
     return context.declare(
         MNEMONIC,
         [parameters({"module": module, **settings.parameters})],
