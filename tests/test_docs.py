@@ -227,3 +227,16 @@ def test_every_bk_command_in_the_documents_parses(name: str, line: str) -> None:
 
 def test_there_are_commands_in_the_documents() -> None:
     assert len(bk_commands()) >= 10
+
+
+def test_the_tree_names_every_module(repository: Path) -> None:
+    text = (repository / "bkrules/README.md").read_text()
+    tree = text[text.index("## The tree") :].split("```")[1]
+    room, listed = "", set()
+    for line in tree.splitlines():
+        if found := re.match(r"(\w+/) ", line):
+            room = found[1]
+        elif found := re.match(r"(  )?(\w+\.py) ", line):
+            listed.add((room if found[1] else "") + found[2])
+    modules = {str(path.relative_to(repository / "bkrules")) for path in (repository / "bkrules").rglob("*.py")}
+    assert listed == {name for name in modules if "/" not in name or not name.endswith("__init__.py")}

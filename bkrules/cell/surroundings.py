@@ -1,6 +1,6 @@
 """What a process inherits from the one that starts it, and a cell must not have from who started bk: set to the same everywhere.
 
-A cell gets these from its supervisor. What is only a matter of speed stays as the user wants it: niceness, scheduling, processors.
+The supervisor resets these for its cell. It leaves what affects speed alone as the user set it: niceness, scheduling, processors.
 A limit that bk may not raise stays lower, and is in the key then (`kernel.LIMITS`).
 """
 

@@ -229,7 +229,7 @@ def _hooks(manager: pluggy.PluginManager, module: ModuleType) -> tuple[str, ...]
 
 
 def _checked(registered: Sequence[object]) -> tuple[type[Worker], ...]:
-    """Return what a plugin registered, when each is a worker with a name of its own. Raises _BadPlugin."""
+    """Return the workers that a plugin registered. Raises _BadPlugin for anything else, and for two workers of one name."""
     workers: dict[str, type[Worker]] = {}
     for one in registered:
         if not isinstance(one, type) or not issubclass(one, Worker):
