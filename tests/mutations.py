@@ -86,6 +86,7 @@ MUTATIONS: dict[str, Callable[[], None]] = {
     "timeout": _changed(lambda one, inputs: (replace(one, timeout=0), inputs)),
     "toolchain digest": _without("tools/"),
     "configuration": _without("config/"),
+    "plugin's helper": _without("plugin/near_helper"),
     "plugin's word": _without("plugin/cache_key"),
     "packages": _without("python/"),
     "axis value": _changed(_without_values_of_axes),

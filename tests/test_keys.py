@@ -9,12 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import strangers
 
 from bkrules.analysis import host_inputs
 from bkrules.analysis.runs import Runs
 from bkrules.build.analysis import analyze_patterns
 from bkrules.build.execute import Execution
 from bkrules.build.request import Options
+from bkrules.errors import BkError
 from bkrules.plugin.host import Host
 from bkrules.system import kernel
 
@@ -146,6 +148,29 @@ def test_the_configuration_of_the_daemons(cells: Cells, monkeypatch: pytest.Monk
     worker = analyze_patterns(str(cells.root), ["//p:m"]).plugins.workers["oci"]
     monkeypatch.setattr(worker, "configuration", lambda *_: {"buildkitd.toml": {"debug": True}})
     assert cells.key() != before
+
+
+def test_a_helper_of_a_plugin(cells: Cells, tmp_path: Path) -> None:
+    files = {"near_worker.py": strangers.worker("from near_helper import FLAGS"), "near_helper.py": "FLAGS = []\n"}
+    with strangers.installed(tmp_path / "plugin", files) as folder:
+        cells.write("p/BUILD.py", BUILD.replace("SETTINGS", "").replace("VALUE", "'1'").replace('"oci")', '"near")'))
+        before = cells.key()
+        (folder / "near_helper.py").write_text("FLAGS = ['--trace']\n")
+        assert cells.key() != before
+
+
+def test_modules_that_leave_out_the_workers_own(cells: Cells, tmp_path: Path) -> None:
+    methods = "    def modules(self):\n        return ()\n"
+    with strangers.installed(tmp_path / "plugin", {"near_worker.py": strangers.worker(methods=methods)}):
+        cells.write("p/BUILD.py", BUILD.replace("SETTINGS", "").replace("VALUE", "'1'").replace('"oci")', '"near")'))
+        with pytest.raises(BkError) as caught:
+            cells.key()
+
+    assert caught.value.exit_code == 1
+    assert (
+        "//p:oci: the worker 'near' of the plugin bk-worker-near 1.0 is broken: its modules() leaves out near_worker"
+        in str(caught.value)
+    )
 
 
 def test_the_plugins_own_word(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:

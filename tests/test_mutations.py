@@ -25,6 +25,7 @@ CAUGHT_BY = {
     "timeout": {"test_the_timeout"},
     "toolchain digest": {"test_the_digest_of_each_tool"},
     "configuration": {"test_the_configuration_of_the_daemons"},
+    "plugin's helper": {"test_a_helper_of_a_plugin"},
     "plugin's word": {"test_the_plugins_own_word"},
     "packages": {"test_the_installed_packages"},
     "axis value": {"test_the_value_on_an_axis"},

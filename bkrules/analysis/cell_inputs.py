@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import tomli_w
 
 from bkrules.analysis.context import Context
 from bkrules.analysis.host_inputs import HELPERS, REGISTRY, Machine
+from bkrules.analysis.plugin_files import BadModules, plugin_files
 from bkrules.analysis.updaters import Update, merged
-from bkrules.errors import MachineLacks
+from bkrules.errors import BkError, MachineLacks
 from bkrules.images.storage import CONFIGURATION
 from bkrules.model.action import Artifact, HostFile, Output, Source, Text, parameters
 from bkrules.model.providers import BinaryInfo, WorkerInfo
 from bkrules.model.reference import Reference
-from bkrules.plugin.worker import MIRROR_ADDRESS, Mirror, Worker
+from bkrules.plugin.worker import MIRROR_ADDRESS, Mirror
 
 ENVIRONMENT = {
     "HOME": "/root",
@@ -60,7 +58,7 @@ def sandbox_inputs(
     inputs |= _files(configuration(info, images))
     for reference, layout in images.items():
         inputs[f"mirror/{reference.host}/{reference.repository}/{reference.tag}"] = layout
-    inputs |= {f"plugin/{name}": HostFile(path) for name, path in plugin_files(info.worker).items()}
+    inputs |= {f"plugin/{name}": HostFile(path) for name, path in _code(context, info).items()}
     inputs[REGISTRY] = Text(CONFIGURATION.encode())
     inputs["plugin/cache_key"] = Text(parameters(dict(info.worker.cache_key())).encode())
     machine = context.machine
@@ -107,6 +105,23 @@ def configuration(info: WorkerInfo, images: Iterable[Reference]) -> Mapping[str,
     return info.worker.configuration(mirror)
 
 
+def _code(context: Context, info: WorkerInfo) -> dict[str, str]:
+    """The files of the plugin that act in the cell. Raises BkError that names the plugin."""
+    try:
+        return plugin_files(info.worker)
+    except BadModules as error:
+        raise _broken(context, info, str(error), error.hint) from error
+
+
+def _broken(context: Context, info: WorkerInfo, what: str, hint: str) -> BkError:
+    """The error of a worker that breaks the contract of plugins."""
+    name = info.worker.name
+    plugin = context.plugins.distributions.get(name, "")
+    return BkError(
+        "broken-plugin", f"{info.label}: the worker {name!r} of the plugin {plugin} is broken: {what}", hint=hint
+    )
+
+
 def _files(documents: Mapping[str, Mapping[str, Any]]) -> dict[str, Artifact]:
     return {f"config/{name}": Text(tomli_w.dumps(dict(one)).encode()) for name, one in documents.items()}
 
@@ -127,26 +142,6 @@ def updated(
     if update.functions:
         inputs |= {f"updaters/{path}": Source(path) for path in code}
     return sandbox._replace(inputs=inputs, parameters={**sandbox.parameters, "update": update.parameters})
-
-
-def plugin_files(worker: Worker) -> dict[str, str]:
-    """The source files of a worker's code, by their paths below the folder that is on Python's path."""
-    found: dict[str, str] = {}
-    seen: set[str] = set()
-    waiting = list(worker.modules())
-    while waiting:
-        module = waiting.pop()
-        file = getattr(module, "__file__", None)  # modules inside of the interpreter have none
-        top = module.__name__.partition(".")[0]
-        if file is None or module.__name__ in seen or top == "bkrules" or top in sys.stdlib_module_names:
-            continue
-        seen.add(module.__name__)
-        path = Path(file)
-        root = path.parent.parent if path.name == "__init__.py" else path.parent
-        for source in path.parent.rglob("*.py") if path.name == "__init__.py" else [path]:
-            found[str(source.relative_to(root))] = str(source)
-        waiting += [value for value in vars(module).values() if isinstance(value, ModuleType)]
-    return dict(sorted(found.items()))
 
 
 def _helpers(machine: Machine, commands: Iterable[str]) -> dict[str, Artifact]:

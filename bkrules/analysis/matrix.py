@@ -125,12 +125,12 @@ def _words(waiting: Sequence[ast.AST], without: Container[int] = ()) -> set[str]
 
 def imported_files(source: str, path: str, roots: Sequence[str], exists: Callable[[str], bool]) -> Iterator[str]:
     """The workspace files that the module at `path` imports, by its syntax; absolute names are looked for below `roots`."""
-    for level, name in _imports(source, package=os.path.basename(path) == "__init__.py"):
+    for level, name in imports(source, package=os.path.basename(path) == "__init__.py"):
         yield from (file for base in _bases(path, level, roots) for file in _files(base, name) if exists(file))
 
 
 @functools.lru_cache(maxsize=256)
-def _imports(source: str, *, package: bool) -> tuple[tuple[int, str], ...]:
+def imports(source: str, *, package: bool) -> tuple[tuple[int, str], ...]:
     """The names that a source imports, each with the level of a relative import."""
     tree = parsed(source)
     found: dict[tuple[int, str], None] = {}

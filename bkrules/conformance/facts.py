@@ -14,7 +14,7 @@ import subprocess
 import sys
 from typing import Any
 
-from bkrules.analysis.cell_inputs import plugin_files
+from bkrules.analysis.plugin_files import plugin_files
 from bkrules.plugin.manager import load
 from bkrules.plugin.worker import MIRROR_ADDRESS, Mirror, Worker
 

@@ -150,9 +150,9 @@ class Worker(ABC):
         return {}
 
     def modules(self) -> tuple[ModuleType, ...]:
-        """The modules that `start` runs, which become part of the key: this worker's own, and those of other plugins.
+        """Return the modules that `start` runs, which become part of the key. This worker's own must be among them.
 
-        Modules that these import at their top level are found by themselves.
+        All that these import by statements or literal names is found by itself, and of a package all files count.
         """
         return (sys.modules[type(self).__module__],)
 

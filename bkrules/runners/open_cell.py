@@ -89,9 +89,8 @@ def open_cell(
     parameters = action.parameters
     machine = workshop.machine()
     kind = workshop.plugins.workers[parameters["plugin"]]
-    binds = [(path, path) for path in machine.binds]
-    plugin_folders: list[str] = []
-    modules: list[str] = []
+    binds = [(path, path) for path in (*machine.binds, *folders)]
+    python_path: set[str] = set()
     copies = []
     tools: dict[str, FileNode] = {}
     images: dict[Reference, DirectoryNode] = {}
@@ -110,11 +109,11 @@ def open_cell(
         elif top in ("src", "updaters"):
             copies.append((node.path, f"/{path}", node.executable))
         elif top == "plugin" and isinstance(source, HostFile):
-            plugin_folders.append(node.path.removesuffix(f"/{rest}"))
-            modules.append(rest.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+            place, shown = _on_path(rest, source.path)
+            python_path.add(place)
+            binds.append((shown, shown))
         elif top == "host" and isinstance(source, HostFile):
             binds.append((node.path, _place(path, source.path)))
-    binds += [(folder, folder) for folder in {*plugin_folders, *folders}]
     binds.append((workshop.tool_folder(tools), "/opt/bk/bin"))
     own = workshop.folder.new_name()
     groups = Cgroups(
@@ -128,8 +127,8 @@ def open_cell(
         "program": program,
         "name": name,
         "worker_class": f"{kind.__module__}:{kind.__qualname__}",
-        "python_path": sorted(set(plugin_folders)),
-        "modules": modules,
+        "python_path": sorted(python_path),
+        "modules": [module.__name__ for module in kind.from_settings(parameters["settings"]).modules()],
         "environment": {**dict(action.environment), "GOMAXPROCS": str(_go_threads(workshop.jobs))},
         "timeout": workshop.timeout(action),
         "root": str(workshop.folder.root),
@@ -159,6 +158,17 @@ def _place(path: str, here: str) -> str:
     """Where a cell has a file of the machine: a command at a fixed place, the interpreter and libraries where they are here."""
     name = path.removeprefix(HELPERS)
     return f"{COMMANDS}/{name}" if path.startswith(HELPERS) and "/" not in name else here
+
+
+def _on_path(path: str, file: str) -> tuple[str, str]:
+    """Return the folder on Python's path of a plugin's `file`, and what of it a cell sees: that module, or its package.
+
+    `path` is the file's path below that folder. What else lies there is in no key, so no cell sees it.
+    """
+    if not file.endswith(f"/{path}"):  # an editable install that finds it under another name
+        return os.path.dirname(file), file
+    folder = file.removesuffix(f"/{path}")
+    return folder, f"{folder}/{path.partition('/')[0]}"
 
 
 def _go_threads(jobs: int) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spaces import Space, pip
+from strangers import worker
 
 STRANGER = Path(__file__).parents[1] / "plugins/stranger"
 
@@ -50,6 +51,66 @@ def test_a_strangers_plugin_is_used_like_ours(
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert report(space.root, "m")["cells"][0]["name"] == "test_it/worker=strange"
+
+
+PACKAGE = {
+    "pyproject.toml": """[build-system]
+requires = ["flit_core>=3.12"]
+build-backend = "flit_core.buildapi"
+
+[project]
+name = "bk-worker-near"
+version = "1.0"
+description = "A worker in a package"
+dependencies = ["bkrules"]
+
+[project.entry-points.bk]
+near = "near_pack"
+
+[tool.flit.module]
+name = "near_pack"
+""",
+    "near_pack/__init__.py": '"""A plugin that is a package."""\n\nfrom .deep.worker import bk_register_workers\n',
+    "near_pack/helper.py": "FLAGS = ['--oci-worker-snapshotter=native']\n",
+    "near_pack/deep/__init__.py": "",
+    "near_pack/deep/data.json": '{"LEVEL": "one"}',
+    "near_pack/deep/worker.py": worker(
+        "import json\nfrom pathlib import Path\nfrom ..helper import FLAGS",
+        start="        flags = [*buildkitd.OCI_FLAGS, *FLAGS]\n"
+        "        from .late import level\n"
+        "        (daemons.logs / 'data.log').write_text(level())\n"
+        "        assert not Path(__file__).parents[2].joinpath('undeclared.json').exists()\n",
+    ),
+    "near_pack/deep/late.py": "import json\nfrom importlib import resources\n\n\ndef level():\n"
+    "    return json.loads((resources.files(__package__) / 'data.json').read_text())['LEVEL']\n",
+    "undeclared.json": "{}",
+}
+"""Relative imports, a worker in a submodule, package data that is read in a cell, and a file that belongs to no package."""
+
+
+def test_a_plugin_that_is_a_package(tools: Space, environment: str, tmp_path: Path) -> None:
+    for name, text in PACKAGE.items():
+        path = tmp_path / "near" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    editable = ("--editable", str(tmp_path / "near"))
+    pip(environment, "install", "--no-index", "--no-deps", "--no-build-isolation", *editable)
+    space = dataclasses.replace(tools, python=environment)
+    build = space.root / "targets/BUILD.py"
+    build.write_text(
+        build.read_text().replace(", worker", ", test_matrix, worker", 1) + 'worker(name = "near", plugin = "near")\n'
+        'test_matrix(name = "m", tests = ["//t:test_it.py"], workers = [":near"], mirror = ":mirror")\n'
+    )
+    space.write("t/BUILD.py", "")
+    space.write("t/test_it.py", "def test_it(sandbox):\n    assert sandbox.logs['data'] == 'one'\n")
+    done = space.bk("build", "//targets:m")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 cached" in space.bk("build", "//targets:m").stdout
+
+    space.write(str(tmp_path / "near/near_pack/deep/data.json"), '{"LEVEL": "two"}')
+    done = space.bk("build", "//targets:m")
+
+    assert done.returncode == 3, "an edit of package data is noticed" + done.stdout + done.stderr
 
 
 def test_a_broken_plugin_has_no_worker_and_the_others_stay(tools: Space, environment: str, tmp_path: Path) -> None:

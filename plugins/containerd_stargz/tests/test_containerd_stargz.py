@@ -5,7 +5,7 @@ from unittest.mock import Mock
 
 from bk_worker_containerd_stargz import ContainerdStargzWorker, configuration, socket, start
 
-from bkrules.analysis.cell_inputs import plugin_files
+from bkrules.analysis.plugin_files import plugin_files
 from bkrules.plugin import Mirror
 
 MIRROR = Mirror("127.0.0.1:5000", ("docker.io",))

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from bk_worker_rootless import RootlessWorker
 
-from bkrules.analysis.cell_inputs import plugin_files
+from bkrules.analysis.plugin_files import plugin_files
 from bkrules.plugin import Mirror, SettingsError
 from bkrules.plugin.host import probe
 

@@ -1,0 +1,165 @@
+"""The files of a plugin that act in a cell: those of its worker's modules, and of all that these import.
+
+Imports are followed by syntax, also inside functions. A package counts as a whole, with its data, as Python installs it: what
+a module may read of its package is then in the key. The standard library and bk are other parts of the key, and so is what the
+locked environment has installed, unless it belongs to a plugin.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.metadata import distribution, packages_distributions
+from importlib.util import decode_source, find_spec
+from types import ModuleType
+from typing import NamedTuple
+
+from bkrules.analysis.matrix import imports
+from bkrules.incremental.dependencies import note_for_all
+from bkrules.plugin.spec import GROUP
+from bkrules.plugin.worker import Worker
+from bkrules.system.files import read_regular
+
+_COMPILED = "__pycache__"
+_ELSEWHERE = sys.stdlib_module_names | {"bkrules", "__main__"}
+
+
+class BadModules(Exception):
+    """What is wrong with the modules that a worker names. `hint` says what its author can do."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class _Unit(NamedTuple):
+    """What is imported as one: a module, or a package with all that is in it. `path` is its place below the import path."""
+
+    path: str
+    place: str
+    is_package: bool
+
+
+def plugin_files(worker: Worker) -> dict[str, str]:
+    """Return the files of a worker's code, by their paths below the folder that is on Python's path.
+
+    Raises BadModules when `modules()` returns something else than modules, or leaves the worker's own module out.
+    """
+    named = _modules(worker)
+    found: dict[str, str] = {}
+    seen: set[str] = set()
+    units: set[_Unit] = set()
+    waiting = [(name, True) for name in named]
+    while waiting:
+        name, is_named = waiting.pop()
+        unit = None if name in seen else _unit(name)
+        seen.add(name)
+        if unit is None or unit in units or (not is_named and _is_locked(unit)):
+            continue
+        units.add(unit)
+        for path, file in _files(unit):
+            found[path] = file
+            waiting += [(one, False) for one in _imported(path, file)]
+    own = type(worker).__module__
+    if _file_of(own) not in found.values():
+        raise BadModules(
+            f"its modules() leaves out {own}, the module of the worker itself",
+            "return (*super().modules(), ...) from it",
+        )
+    return dict(sorted(found.items()))
+
+
+def _modules(worker: Worker) -> list[str]:
+    modules: object = worker.modules()
+    if isinstance(modules, str | bytes) or not isinstance(modules, Iterable):
+        raise BadModules(f"its modules() returns {modules!r}", "return a tuple of modules")
+    names = []
+    for module in modules:
+        if not isinstance(module, ModuleType):
+            raise BadModules(f"its modules() has {module!r}, which is no module", "return a tuple of modules")
+        names.append(module.__name__)
+    return names
+
+
+def _file_of(module: str) -> str:
+    return getattr(sys.modules[module], "__file__", None) or ""
+
+
+def _unit(name: str) -> _Unit | None:
+    """Return the module or the outermost package that `import name` reads; None for one that another part of the key covers.
+
+    A namespace package belongs to nobody, so what counts is the part of it that is imported. Nothing is imported here.
+    """
+    parts = name.split(".")
+    if parts[0] in _ELSEWHERE:
+        return None
+    spec: ModuleSpec | None
+    try:
+        spec = find_spec(parts[0])
+    except (ImportError, ValueError):  # it is loaded, and has no spec: nobody imports it by its name
+        return None
+    for number in range(1, len(parts) + 1):
+        if spec is None:
+            return None
+        if spec.has_location and spec.origin:
+            return _unit_at(
+                "/".join(parts[:number]), spec.origin, is_package=spec.submodule_search_locations is not None
+            )
+        folders = [note_for_all(folder) for folder in spec.submodule_search_locations or ()]
+        spec = PathFinder.find_spec(".".join(parts[: number + 1]), folders)
+    return None
+
+
+def _unit_at(path: str, origin: str, *, is_package: bool) -> _Unit:
+    if is_package:
+        return _Unit(path, os.path.dirname(origin), True)
+    suffix = os.path.basename(origin).partition(".")[2]
+    return _Unit(f"{path}.{suffix}", origin, False)
+
+
+def _is_locked(unit: _Unit) -> bool:
+    """Whether a unit is of an installed distribution that is no plugin: the key has the digests of what that installed."""
+    folders = {f"{sysconfig.get_path(name)}/" for name in ("purelib", "platlib")}
+    if not unit.place.startswith(tuple(folders)):
+        return False
+    owners = _owners().get(unit.path.partition("/")[0].partition(".")[0], ())
+    return bool(owners) and not any(distribution(name).entry_points.select(group=GROUP) for name in owners)
+
+
+@functools.cache
+def _owners() -> dict[str, list[str]]:
+    """Return the distributions that have each name on Python's path. It reads what all of them have installed."""
+    return dict(packages_distributions())
+
+
+def _files(unit: _Unit) -> Iterator[tuple[str, str]]:
+    """Yield the files of a unit, each with its path below the import path."""
+    if not unit.is_package:
+        yield unit.path, unit.place
+        return
+    for folder, names, files in os.walk(note_for_all(unit.place)):
+        names[:] = sorted(name for name in names if name != _COMPILED)
+        inner = folder.removeprefix(unit.place)
+        for name in names:
+            note_for_all(f"{folder}/{name}")
+        for name in files:
+            if os.path.isfile(f"{folder}/{name}") and not name.endswith(".pyc"):
+                yield f"{unit.path}{inner}/{name}", f"{folder}/{name}"
+
+
+def _imported(path: str, file: str) -> Iterator[str]:
+    """Yield the names of the modules that a file imports by syntax; none for what Python cannot read."""
+    if not path.endswith(".py"):
+        return
+    try:
+        found = imports(decode_source(read_regular(note_for_all(file))), package=path.endswith("/__init__.py"))
+    except (SyntaxError, UnicodeDecodeError):  # a template, say; were it imported, that would fail
+        return
+    folders = path.split("/")[:-1]
+    for level, name in found:
+        above = folders[: len(folders) - level + 1] if level else []
+        yield ".".join([*above, *filter(None, [name])])
