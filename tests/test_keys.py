@@ -150,27 +150,76 @@ def test_the_configuration_of_the_daemons(cells: Cells, monkeypatch: pytest.Monk
     assert cells.key() != before
 
 
+NEAR = BUILD.replace("SETTINGS", "").replace("VALUE", "'1'").replace('"oci")', '"near")')
+"""The build file, with the worker of a plugin that a test writes."""
+
+
 def test_a_helper_of_a_plugin(cells: Cells, tmp_path: Path) -> None:
     files = {"near_worker.py": strangers.worker("from near_helper import FLAGS"), "near_helper.py": "FLAGS = []\n"}
     with strangers.installed(tmp_path / "plugin", files) as folder:
-        cells.write("p/BUILD.py", BUILD.replace("SETTINGS", "").replace("VALUE", "'1'").replace('"oci")', '"near")'))
+        cells.write("p/BUILD.py", NEAR)
         before = cells.key()
         (folder / "near_helper.py").write_text("FLAGS = ['--trace']\n")
         assert cells.key() != before
 
 
-def test_modules_that_leave_out_the_workers_own(cells: Cells, tmp_path: Path) -> None:
-    methods = "    def modules(self):\n        return ()\n"
-    with strangers.installed(tmp_path / "plugin", {"near_worker.py": strangers.worker(methods=methods)}):
-        cells.write("p/BUILD.py", BUILD.replace("SETTINGS", "").replace("VALUE", "'1'").replace('"oci")', '"near")'))
+def fault(cells: Cells, folder: Path, methods: str) -> str:
+    """The error of a cell with the worker of a plugin with these methods; it names the plugin and the worker."""
+    with strangers.installed(folder, {"near_worker.py": strangers.worker(methods=methods)}):
+        cells.write("p/BUILD.py", NEAR)
         with pytest.raises(BkError) as caught:
             cells.key()
+    assert (caught.value.exit_code, caught.value.reason) == (1, "broken-plugin")
+    start, _, what = str(caught.value).partition(" is broken: ")
+    assert start == "//p:oci: the worker 'near' of the plugin bk-worker-near 1.0"
+    return what
 
-    assert caught.value.exit_code == 1
-    assert (
-        "//p:oci: the worker 'near' of the plugin bk-worker-near 1.0 is broken: its modules() leaves out near_worker"
-        in str(caught.value)
+
+def test_modules_that_leave_out_the_workers_own(cells: Cells, tmp_path: Path) -> None:
+    what = fault(cells, tmp_path / "plugin", "    def modules(self):\n        return ()\n")
+
+    assert what.startswith("its modules() leaves out near_worker, the module of the worker itself\n")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("../x", "../../x", "a/../../x", "a/..", "..", ".", "./x", "a/./x", "/x", "/", "", "a//x", "x/"),
+        *("a\0b", "a\nb", "\udc80"),
+    ],
+)
+def test_names_of_configuration_files_that_leave_their_folder(cells: Cells, tmp_path: Path, name: str) -> None:
+    methods = f"    def configuration(self, mirror):\n        return {{{name!r}: {{}}}}\n"
+
+    what = fault(cells, tmp_path / "plugin", methods)
+
+    assert what.startswith(f"its configuration() has a file of the name {name!r}\n")
+
+
+@pytest.mark.parametrize(
+    ("documents", "message"),
+    [
+        ("None", "its configuration() returns None"),
+        ("['buildkitd.toml']", "its configuration() returns ['buildkitd.toml']"),
+        ("{1: {}}", "its configuration() has a file of the name 1"),
+        ("{'a': {'x': None}}", "its configuration() has what is no TOML document: "),
+        ("{'a': 'text'}", "its configuration() has what is no TOML document: "),
+        ("{'a': {}, 'a/b': {}}", "its configuration() has 'a' as a file and as a folder"),
+    ],
+)
+def test_configuration_that_is_none(cells: Cells, tmp_path: Path, documents: str, message: str) -> None:
+    what = fault(cells, tmp_path / "plugin", f"    def configuration(self, mirror):\n        return {documents}\n")
+
+    assert what.startswith(message)
+
+
+def test_configuration_files_in_folders(cells: Cells, tmp_path: Path) -> None:
+    methods = (
+        "    def configuration(self, mirror):\n        return {'a/b.toml': {}, 'c d.toml': {}, '..x': {}, 'ü': {}}\n"
     )
+    with strangers.installed(tmp_path / "plugin", {"near_worker.py": strangers.worker(methods=methods)}):
+        cells.write("p/BUILD.py", NEAR)
+        assert cells.key()
 
 
 def test_the_plugins_own_word(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ def sandbox_inputs(
 ) -> SandboxInputs:
     """The inputs, environment, platform and parameters of a cell with this worker and these images in its mirror."""
     inputs: dict[str, Artifact] = {f"tools/{name}": tool for name, tool in info.tools.items()}
-    inputs |= _files(configuration(info, images))
+    inputs |= _checked(context, info, _configuration(info, images))
     for reference, layout in images.items():
         inputs[f"mirror/{reference.host}/{reference.repository}/{reference.tag}"] = layout
     inputs |= {f"plugin/{name}": HostFile(path) for name, path in _code(context, info).items()}
@@ -99,10 +99,39 @@ def with_tools(context: Context, sandbox: SandboxInputs, worker: WorkerInfo) -> 
     return sandbox._replace(inputs={**sandbox.inputs, **more}) if more else sandbox
 
 
-def configuration(info: WorkerInfo, images: Iterable[Reference]) -> Mapping[str, Mapping[str, Any]]:
+def _configuration(info: WorkerInfo, images: Iterable[Reference]) -> Mapping[str, Mapping[str, Any]]:
     """The configuration files of a worker's daemons, by name, when these images are in the mirror."""
     mirror = Mirror(MIRROR_ADDRESS, tuple(sorted({reference.host for reference in images})))
     return info.worker.configuration(mirror)
+
+
+def _checked(context: Context, info: WorkerInfo, documents: object) -> dict[str, Artifact]:
+    """Return the configuration files as inputs.
+
+    Raises BkError that names the plugin for a name that leaves their folder, and for what is no TOML document.
+    """
+    if not isinstance(documents, Mapping):
+        raise _broken(context, info, f"its configuration() returns {documents!r}", "return a dictionary of documents")
+    for name in documents:
+        if not _is_file_name(name):
+            hint = "name a file below Daemons.configuration, such as 'daemon.toml' or 'certs/ca.toml'"
+            raise _broken(context, info, f"its configuration() has a file of the name {name!r}", hint)
+        if any(other.startswith(f"{name}/") for other in documents if isinstance(other, str)):
+            raise _broken(context, info, f"its configuration() has {name!r} as a file and as a folder", "rename one")
+    try:
+        return _files(documents)
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
+        what = f"its configuration() has what is no TOML document: {error}"
+        raise _broken(context, info, what, "return a dictionary of what TOML can say for each file") from error
+
+
+def _is_file_name(name: object) -> bool:
+    """Whether a name is that of a file below a folder, written in one way."""
+    return (
+        isinstance(name, str)
+        and name.isprintable()  # no NUL, no line feed, nothing that is no text
+        and not {"", ".", ".."}.intersection(name.split("/"))
+    )
 
 
 def _code(context: Context, info: WorkerInfo) -> dict[str, str]:
@@ -137,7 +166,7 @@ def updated(
     """The same with what the axis values of a cell change; `code` are the files with functions for that. Raises LoadError."""
     if not update:
         return sandbox
-    documents = merged(configuration(info, images), update, info.id, context.error)
+    documents = merged(_configuration(info, images), update, info.id, context.error)
     inputs = {**sandbox.inputs, **_files(documents)}
     if update.functions:
         inputs |= {f"updaters/{path}": Source(path) for path in code}
