@@ -24,14 +24,16 @@ import bkrules
 from bkrules.cache import atomic
 from bkrules.errors import MachineLacks
 from bkrules.incremental import stamps
-from bkrules.incremental.dependencies import note_for_all
+from bkrules.incremental.dependencies import doubt, note_for_all
 from bkrules.model import digest
-from bkrules.plugin.host import Host, probe
+from bkrules.plugin.host import Host, notice_reads, probe
 from bkrules.system.files import read_regular
 from bkrules.system.kernel import SERIES
 
 _LINKER = ("/etc/ld.so.cache", "/etc/ld.so.preload")
 """What else decides which libraries the dynamic linker loads."""
+_KERNELS = ("/proc/", "/sys/")
+"""Where `stat` says nothing of what a file holds."""
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 IN_CELLS = (
     "cell/*.py",
@@ -92,6 +94,17 @@ class Machine:
         paths = {os.path.basename(command): find(command) for command in commands}
         libraries = _closure(tuple(paths.values()), self.store)
         return {**paths, **{f"lib/{os.path.basename(path)}": path for path in libraries}}
+
+
+def note_reads_of_plugins() -> None:
+    """Note from now on which files of this machine plugins read. Call it before they load."""
+    notice_reads(_note_read)
+
+
+def _note_read(path: str) -> None:
+    if os.path.realpath(path).startswith(_KERNELS):
+        doubt(f"a plugin reads {path}, whose stamp the kernel makes up")
+    note_for_all(path)
 
 
 @functools.cache

@@ -190,6 +190,7 @@ def analyze_targets(
 ) -> Analysis:
     """Analyse these targets and all that they depend on. Raises BkError."""
     out = Path(workspace.root, OUTPUT)
+    machine.note_reads_of_plugins()
     plugins = remember(str(out / STATE), load())
     here = functools.lru_cache(maxsize=1)(lambda: machine.load(str(out / STATE), runs.kernel_key))
     graph = granted(close(workspace, targets, plugins), workspace, plugins, wishes)

@@ -5,7 +5,7 @@ A plugin is a distribution with an entry point in the group `bk`, whose module i
 
 from __future__ import annotations
 
-from bkrules.plugin import buildkitd, snapshotters
+from bkrules.plugin import buildkitd, host, snapshotters
 from bkrules.plugin.daemon import Daemon, DaemonError, Daemons, User, listening
 from bkrules.plugin.features import FEATURES
 from bkrules.plugin.host import Host, Lack, subordinate_range
@@ -27,6 +27,7 @@ __all__ = [
     "Worker",
     "buildkitd",
     "hookimpl",
+    "host",
     "listening",
     "one_of",
     "setting",

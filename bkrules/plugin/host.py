@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bkrules.system import kernel
+from bkrules.system import files, kernel
 
 CONTROLLERS = ("memory", "pids")
 SUBORDINATE_IDS = 65536
@@ -59,6 +59,13 @@ class Host:
 
     kernel: Mapping[str, str] = field(default_factory=dict)
     """What the kernel says of itself: see `bkrules.system.kernel`."""
+
+    folder: str = "/"
+    """The folder below which the facts were read, which ends in a slash."""
+
+    def read(self, path: str) -> str:
+        """Return the text of a file of this machine, as the function `read` does."""
+        return read(path, self.folder)
 
     @property
     def features(self) -> dict[str, str]:
@@ -130,7 +137,34 @@ def probe(root: str = "/") -> Host:
         tun=_is_device(f"{root}dev/net/tun", TUN_DEVICE) or "tun" in _read(f"{root}proc/misc").split(),
         controllers=_controllers(root, cgroup, mounts),
         kernel=kernel.texts(root),
+        folder=root,
     )
+
+
+_notice: Callable[[str], object] | None = None
+
+
+def notice_reads(notice: Callable[[str], object]) -> None:
+    """Have `notice` called with the path of each file that `read` is asked for from now on, before it is read."""
+    global _notice
+    _notice = notice
+
+
+def read(path: str, below: str = "/") -> str:
+    """Return the text of a file of this machine, empty where there is none; bytes that are not UTF-8 are replaced.
+
+    The answer of a build depends on each file that was asked for: the next build notices when one changes, appears or goes.
+    `path` is absolute, and looked for in the folder `below`. Raises ValueError for another path, OSError for what is no file.
+    """
+    if not path.startswith("/") or "\0" in path:
+        raise ValueError(f"a file of the machine has an absolute path, and {path!r} is none")
+    place = f"{below}{path.lstrip('/')}"
+    if _notice is not None:
+        _notice(place)
+    try:
+        return files.read_text(place)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
 
 
 def _read(path: str) -> str:

@@ -27,6 +27,7 @@ from bkrules.plugin import (
     Worker,
     buildkitd,
     hookimpl,
+    host,
     one_of,
     setting,
     snapshotters,
@@ -108,7 +109,7 @@ class RootlessWorker(Worker):
             )
         if self.user:
             files = [
-                name for name in ("subuid", "subgid") if subordinate_range(_read(f"/etc/{name}"), self.user) is None
+                name for name in ("subuid", "subgid") if subordinate_range(host.read(f"/etc/{name}"), self.user) is None
             ]
             add = f"usermod --add-subuids {FIRST_ID}-{FIRST_ID + IDS - 1} --add-subgids {FIRST_ID}-{FIRST_ID + IDS - 1} {self.user}"
             lacks += [
@@ -134,7 +135,7 @@ class RootlessWorker(Worker):
     def configuration(self, mirror: Mirror) -> Mapping[str, Mapping[str, Any]]:
         ranges = {}
         for name in ("subuid", "subgid"):
-            found = subordinate_range(_read(f"/etc/{name}"), self.user) if self.user else None
+            found = subordinate_range(host.read(f"/etc/{name}"), self.user) if self.user else None
             start, count = found or (FIRST_ID, IDS)
             ranges[name] = f"{start}:{count}"
         files = {buildkitd.CONFIGURATION: buildkitd.configuration(mirror, self.snapshotter), RANGES: ranges}
@@ -196,13 +197,6 @@ def _containerd() -> Any:
         raise SettingsError(
             "containerd", "'containerd' needs its own plugin", "pip install bk-worker-containerd"
         ) from error
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text()
-    except FileNotFoundError:
-        return ""
 
 
 @hookimpl

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 from spaces import Space, pip
 from strangers import worker
 
@@ -53,6 +54,7 @@ def test_a_strangers_plugin_is_used_like_ours(
     assert report(space.root, "m")["cells"][0]["name"] == "test_it/worker=strange"
 
 
+IT = "def test_it(sandbox):\n    sandbox.run('debug workers')\n"
 PACKAGE = {
     "pyproject.toml": """[build-system]
 requires = ["flit_core>=3.12"]
@@ -88,21 +90,33 @@ name = "near_pack"
 """Relative imports, a worker in a submodule, package data that is read in a cell, and a file that belongs to no package."""
 
 
-def test_a_plugin_that_is_a_package(tools: Space, environment: str, tmp_path: Path) -> None:
-    for name, text in PACKAGE.items():
-        path = tmp_path / "near" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    editable = ("--editable", str(tmp_path / "near"))
-    pip(environment, "install", "--no-index", "--no-deps", "--no-build-isolation", *editable)
-    space = dataclasses.replace(tools, python=environment)
-    build = space.root / "targets/BUILD.py"
-    build.write_text(
-        build.read_text().replace(", worker", ", test_matrix, worker", 1) + 'worker(name = "near", plugin = "near")\n'
-        'test_matrix(name = "m", tests = ["//t:test_it.py"], workers = [":near"], mirror = ":mirror")\n'
-    )
-    space.write("t/BUILD.py", "")
-    space.write("t/test_it.py", "def test_it(sandbox):\n    assert sandbox.logs['data'] == 'one'\n")
+@pytest.fixture
+def near(tools: Space, environment: str, tmp_path: Path) -> Callable[[Mapping[str, str], str], Space]:
+    """Install a plugin of these files, editable, in `tmp_path / "near"`; a workspace with a matrix //targets:m of a test on it."""
+
+    def install(files: Mapping[str, str], test: str) -> Space:
+        for name, text in files.items():
+            path = tmp_path / "near" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        editable = ("--editable", str(tmp_path / "near"))
+        pip(environment, "install", "--no-index", "--no-deps", "--no-build-isolation", *editable)
+        space = dataclasses.replace(tools, python=environment)
+        build = space.root / "targets/BUILD.py"
+        build.write_text(
+            build.read_text().replace(", worker", ", test_matrix, worker", 1)
+            + 'worker(name = "near", plugin = "near")\n'
+            'test_matrix(name = "m", tests = ["//t:test_it.py"], workers = [":near"], mirror = ":mirror")\n'
+        )
+        space.write("t/BUILD.py", "")
+        space.write("t/test_it.py", test)
+        return space
+
+    return install
+
+
+def test_a_plugin_that_is_a_package(near: Callable[[Mapping[str, str], str], Space], tmp_path: Path) -> None:
+    space = near(PACKAGE, "def test_it(sandbox):\n    assert sandbox.logs['data'] == 'one'\n")
     done = space.bk("build", "//targets:m")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 cached" in space.bk("build", "//targets:m").stdout
@@ -111,6 +125,29 @@ def test_a_plugin_that_is_a_package(tools: Space, environment: str, tmp_path: Pa
     done = space.bk("build", "//targets:m")
 
     assert done.returncode == 3, "an edit of package data is noticed" + done.stdout + done.stderr
+
+
+def test_a_null_build_notices_what_a_plugin_reads_of_the_machine(
+    near: Callable[[Mapping[str, str], str], Space], tmp_path: Path
+) -> None:
+    file = tmp_path / "machine.conf"
+    method = f"    def cache_key(self):\n        return {{'level': host.read({str(file)!r})}}\n"
+    text = worker("from bkrules.plugin import host", methods=method)
+    space = near(
+        {"pyproject.toml": PACKAGE["pyproject.toml"].replace("near_pack", "near_worker"), "near_worker.py": text}, IT
+    )
+    space = dataclasses.replace(space, later=True)
+    for _ in range(2):
+        done = space.bk("build", "//targets:m")
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert list((space.root / "bk-out/.state/answers").iterdir())
+    assert "1 cached, 0 not" in space.bk("build", "//targets:m").stdout
+
+    file.write_text("other")
+
+    assert "0 cached, 1 not" in space.bk("build", "//targets:m").stdout
+    file.unlink()
+    assert "1 cached, 0 not" in space.bk("build", "//targets:m").stdout, "it is as it was at first"
 
 
 def test_a_broken_plugin_has_no_worker_and_the_others_stay(tools: Space, environment: str, tmp_path: Path) -> None:

@@ -1,11 +1,18 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import strangers
+from bk_worker_rootless import RootlessWorker
 
-from bkrules.plugin.host import probe, subordinate_range
+from bkrules.analysis.host_inputs import note_reads_of_plugins
+from bkrules.incremental import dependencies
+from bkrules.plugin import Mirror, host
+from bkrules.plugin.host import notice_reads, probe, subordinate_range
+from bkrules.plugin.manager import load
 
 
 @pytest.fixture
@@ -204,3 +211,81 @@ def test_a_machine_without_controllers_limits_nothing(machine: Path) -> None:
 )
 def test_subordinate_range(text: str, found: tuple[int, int] | None) -> None:
     assert subordinate_range(text, "alice") == found
+
+
+def test_a_file_of_the_machine_is_read(machine: Path) -> None:
+    (machine / "etc").mkdir()
+    (machine / "etc/subuid").write_bytes(b"alice:1:65536\n\xff")
+    here = probe(f"{machine}/")
+
+    assert here.read("/etc/subuid") == host.read(f"{machine}/etc/subuid") == "alice:1:65536\n\ufffd"
+    assert here.read("/etc/none") == here.read("/etc/subuid/none") == here.read("/nowhere/none") == ""
+
+
+@pytest.mark.parametrize("path", ["", "etc/subuid", "../etc/subuid", "/etc/sub\0uid"])
+def test_only_absolute_paths_are_read(path: str) -> None:
+    with pytest.raises(ValueError, match="absolute path"):
+        host.read(path)
+
+
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    """Above all no FIFO, which would be waited for."""
+    os.mkfifo(tmp_path / "fifo")
+
+    for path in (tmp_path, tmp_path / "fifo"):
+        with pytest.raises(OSError, match=r"."):
+            host.read(str(path))
+
+
+@pytest.fixture
+def noted() -> Iterator[Callable[[], set[str]]]:
+    """What was noted since the test began."""
+    note_reads_of_plugins()
+    before = set(dependencies.noted())
+    yield lambda: set(dependencies.noted()) - before
+    notice_reads(lambda _: None)
+
+
+def test_what_plugins_read_is_noted_also_when_it_is_missing(tmp_path: Path, noted: Callable[[], set[str]]) -> None:
+    file = tmp_path / "file"
+    assert host.read(str(file)) == ""
+    file.write_text("later")
+    assert host.read(str(file)) == "later"
+
+    assert noted() == {str(file)}
+    assert dependencies.first(str(file)) is None, "the stamp is from before the first look"
+
+
+def test_what_a_plugin_reads_while_it_is_imported_is_noted(tmp_path: Path, noted: Callable[[], set[str]]) -> None:
+    file = tmp_path / "file"
+    text = strangers.worker(f"from bkrules.plugin import host\nFLAGS = host.read({str(file)!r})")
+    with strangers.installed(tmp_path / "plugin", {"near_worker.py": text}):
+        assert load().workers["near"]
+
+    assert str(file) in noted()
+
+
+def test_rootless_reads_the_ranges_of_its_user_by_it() -> None:
+    seen: list[str] = []
+    notice_reads(seen.append)
+    worker = RootlessWorker(user="alice")
+
+    worker.configuration(Mirror("127.0.0.1:5000", ()))
+    worker.preflight(probe("/nowhere/"))
+
+    notice_reads(lambda _: None)
+    assert set(seen) == {f"{root}etc/{name}" for root in ("/", "/nowhere/") for name in ("subuid", "subgid")}
+
+
+@pytest.mark.parametrize(
+    ("path", "doubted"), [("/proc/meminfo", True), ("/sys/kernel/mm/none", True), ("/etc/none", False)]
+)
+def test_no_answer_is_kept_that_rests_on_a_file_whose_stamp_says_nothing(
+    noted: Callable[[], set[str]], monkeypatch: pytest.MonkeyPatch, path: str, doubted: bool
+) -> None:
+    doubts: list[str] = []
+    monkeypatch.setattr(dependencies, "_doubts", doubts)
+
+    host.read(path)
+
+    assert bool(doubts) == doubted
