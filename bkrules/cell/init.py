@@ -320,7 +320,8 @@ def run_commands(backend: Backend, spec: Mapping[str, Any], daemons: Daemons) ->
 
     def program(_: Control) -> int:
         environment = {**os.environ, "BUILDKIT_HOST": backend.address, **backend.extra_env}
-        for command in spec["commands"]:
+        for words in spec["commands"]:
+            command = [*backend.buildctl, *words[1:]] if words[0] == "buildctl" else words
             code = os.spawnvpe(os.P_WAIT, command[0], command, environment)
             if code:
                 return code if code > 0 else 128 - code

@@ -102,7 +102,7 @@ def state(backend: Backend, daemons: Daemons, worker: Worker) -> dict[str, str]:
 def _buildctl(backend: Backend, *words: str) -> str:
     environment = {**os.environ, "BUILDKIT_HOST": backend.address, **backend.extra_env}
     done = subprocess.run(
-        ["buildctl", *words], env=environment, capture_output=True, text=True, check=True, timeout=_PATIENCE
+        [*backend.buildctl, *words], env=environment, capture_output=True, text=True, check=True, timeout=_PATIENCE
     )
     return done.stdout
 

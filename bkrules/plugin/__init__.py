@@ -10,7 +10,7 @@ from bkrules.plugin.daemon import Daemon, DaemonError, Daemons, User, listening
 from bkrules.plugin.features import FEATURES
 from bkrules.plugin.host import Host, Lack, subordinate_range
 from bkrules.plugin.spec import Register, hookimpl
-from bkrules.plugin.worker import Backend, Mirror, SettingsError, Worker, one_of, setting
+from bkrules.plugin.worker import Backend, Mirror, SettingsError, Tls, Worker, one_of, setting
 
 __all__ = [
     "FEATURES",
@@ -23,6 +23,7 @@ __all__ = [
     "Mirror",
     "Register",
     "SettingsError",
+    "Tls",
     "User",
     "Worker",
     "buildkitd",

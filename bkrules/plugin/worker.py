@@ -30,11 +30,34 @@ class Mirror:
 
 
 @dataclass(frozen=True)
+class Tls:
+    """How a client reaches a buildkitd that wants TLS: PEM files of the cell, and the name in the daemon's certificate.
+
+    An empty string leaves the choice to the client. Raises ValueError for a certificate without its key, and the reverse.
+    """
+
+    cacert: str = ""
+    cert: str = ""
+    key: str = ""
+    servername: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.cert) != bool(self.key):
+            raise ValueError("TLS needs 'cert' and 'key' together, or neither")
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The flags of buildctl that say this."""
+        return tuple(f"--tls{name}={value}" for name, value in dataclasses.asdict(self).items() if value)
+
+
+@dataclass(frozen=True)
 class Backend:
     """A running buildkitd. An empty string means that there is no such thing here.
 
     `debug_address` is where buildkitd serves its stacks and metrics, `extra_env` what commands that talk to it need beside
-    BUILDKIT_HOST, `cdi_spec_dir` the folder in which it looks for CDI devices. bk itself says what is `unsupported`.
+    BUILDKIT_HOST, `cdi_spec_dir` the folder in which it looks for CDI devices, `tls` what a client needs for an address that
+    wants TLS. bk itself says what is `unsupported`.
     """
 
     address: str
@@ -47,6 +70,12 @@ class Backend:
     extra_env: Mapping[str, str] = dataclasses.field(default_factory=dict)
     cdi_spec_dir: str = ""
     unsupported: frozenset[str] = frozenset()
+    tls: Tls = Tls()
+
+    @property
+    def buildctl(self) -> tuple[str, ...]:
+        """The words with which a command line of buildctl begins for this backend, beside BUILDKIT_HOST."""
+        return ("buildctl", *self.tls.flags)
 
     def supports(self, feature: str) -> bool:
         """Whether this backend can do something, by BuildKit's name of it. Raises UnknownFeature."""

@@ -21,7 +21,7 @@ import requests
 
 from bkrules.mirror.http1 import BEGIN_FAULTS, COUNTS, END_FAULTS, MirrorRequest
 from bkrules.plugin.cell_log import NAME as CELL_LOG
-from bkrules.plugin.worker import MIRROR_ADDRESS, Backend
+from bkrules.plugin.worker import MIRROR_ADDRESS, Backend, Tls
 from bkrules.testing import debug
 from bkrules.testing.command import Command, CommandFailed
 from bkrules.testing.control import Control, ControlFailed
@@ -116,6 +116,11 @@ class Sandbox:
         return self.backend.extra_env
 
     @property
+    def tls(self) -> Tls:
+        """The files and the name that a client needs for an address that wants TLS; all empty where it wants none."""
+        return self.backend.tls
+
+    @property
     def cdi_spec_dir(self) -> Path:
         """The folder in which buildkitd looks for specifications of CDI devices; empty at first."""
         return Path(self.backend.cdi_spec_dir)
@@ -145,7 +150,7 @@ class Sandbox:
     def cmd(self, arguments: str | list[str]) -> Command:
         """buildctl with these arguments and this backend as its BUILDKIT_HOST; a string is split as a shell would."""
         words = shlex.split(arguments) if isinstance(arguments, str) else arguments
-        return Command(("buildctl", *words), self.environment, self.log_folder)
+        return Command((*self.backend.buildctl, *words), self.environment, self.log_folder)
 
     def run(self, arguments: str | list[str], *, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
         """Run buildctl with these arguments against this backend; a string is split as a shell would.

@@ -150,6 +150,67 @@ def test_a_null_build_notices_what_a_plugin_reads_of_the_machine(
     assert "1 cached, 0 not" in space.bk("build", "//targets:m").stdout, "it is as it was at first"
 
 
+MUTUAL = """import dataclasses
+import subprocess
+
+import pytest
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_mutual_tls(sandbox, number):
+    assert sandbox.address.startswith("tcp://")
+    assert "linux" in sandbox.run("debug workers").stdout
+    others = {
+        "no certificate": dataclasses.replace(sandbox.tls, cert="", key=""),
+        "no authority": dataclasses.replace(sandbox.tls, cacert=""),
+        "another name": dataclasses.replace(sandbox.tls, servername="b.example"),
+    }
+    for what, tls in others.items():
+        command = ["buildctl", *tls.flags, "debug", "workers"]
+        done = subprocess.run(command, env=sandbox.environment, capture_output=True, text=True)
+        assert done.returncode != 0, what
+"""
+
+
+def test_a_buildkitd_that_wants_certificates(
+    near: Callable[[Mapping[str, str], str], Space], authority: Path, tmp_path: Path
+) -> None:
+    """The sandbox, a shared worker's reset and an action of commands reach it without a forwarder."""
+    text = (
+        worker(
+            "from pathlib import Path\nfrom bkrules.plugin import Tls",
+            start="""        certs = Path(__file__).with_name("certs")
+        server, key, ca = (str(certs / name) for name in ("server.pem", "server.key", "ca.pem"))
+        flags += [f"--tlscacert={ca}", f"--tlscert={server}", f"--tlskey={key}"]
+        tls = Tls(cacert=ca, cert=server, key=key, servername="a.example")
+        address = "tcp://127.0.0.1:1234"
+""",
+        )
+        .replace(
+            'buildkitd.backend(buildkitd.start(daemons, flags), "native")',
+            'buildkitd.backend(address, "native", tls=tls)',
+        )
+        .replace(
+            "        yield ",
+            "        daemons.start('buildkitd', buildkitd.arguments(address, daemons.run, flags))\n        yield ",
+        )
+    )
+    certs = {
+        f"near_pack/certs/{name}": (authority / name).read_text() for name in ("server.pem", "server.key", "ca.pem")
+    }
+    space = near({"pyproject.toml": PACKAGE["pyproject.toml"], "near_pack/__init__.py": text, **certs}, MUTUAL)
+    build = space.root / "targets/BUILD.py"
+    build.write_text(
+        build.read_text().replace('mirror = ":mirror")\n', 'mirror = ":mirror", isolation = "worker")\n')
+        + 'estargz_image(name = "by_tls", image = ":busybox", worker = ":near")\n'
+    )
+
+    done = space.bk("build", "//targets:m", "//targets:by_tls")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
+
+
 def test_a_broken_plugin_has_no_worker_and_the_others_stay(tools: Space, environment: str, tmp_path: Path) -> None:
     source = shutil.copytree(STRANGER, tmp_path / "stranger")
     (source / "bk_worker_strange.py").write_text("import no_such_module\n")
