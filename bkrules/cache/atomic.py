@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -57,13 +58,19 @@ def copy(source: str, target: str, mode: int) -> None:
 
 
 def place(source: str, target: Path) -> None:
-    """Show a stored file at `target`: as a hard link, or as a copy where the cache is on another filesystem."""
+    """Show a stored file at `target`, by rename: as a hard link, or as a copy where the cache is on another filesystem."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
+    scratch = temporary(str(target))
     try:
-        os.link(source, target)
+        os.link(source, scratch)
     except OSError:
-        shutil.copy(source, target)
+        copy(source, str(target), stat.S_IMODE(os.stat(source).st_mode))
+        return
+    try:
+        os.rename(scratch, target)
+    finally:
+        with suppress(FileNotFoundError):  # rename(2) leaves both names of a file that `target` is already
+            os.unlink(scratch)
 
 
 def _create(path: str, mode: int) -> int:

@@ -7,7 +7,6 @@ lock for themselves alone, so they never take away what a running build refers t
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 import time
@@ -19,6 +18,7 @@ from bkrules.cache import results
 from bkrules.cache.cas import Cas
 from bkrules.model import digest
 from bkrules.model.digest import Digest
+from bkrules.system import locks
 from bkrules.system.files import open_lock
 
 LOCK = "cache"
@@ -36,7 +36,7 @@ def in_use(cache: str, *, alone: bool = False) -> Iterator[None]:
         descriptor = open_lock(f"{cache}/locks/{LOCK}")
     try:
         if descriptor >= 0:
-            fcntl.flock(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            locks.hold(descriptor, shared=not alone)
         yield
     finally:
         if descriptor >= 0:

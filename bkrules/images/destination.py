@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ from bkrules.images.documents import Manifest
 from bkrules.images.protocol import Place
 from bkrules.images.storage import Tree
 from bkrules.model.reference import Reference, parse_reference
+from bkrules.system import locks
 
 if TYPE_CHECKING:
     from bkrules.images.push import Registry
@@ -127,9 +127,5 @@ def _lock(folder: str) -> Iterator[None]:
     os.makedirs(folder, mode=0o700, exist_ok=True)
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with os.fdopen(os.open(f"{folder}/lock", flags, 0o666), "rb+", buffering=0) as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"waiting for another user of {folder}", file=sys.stderr)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        locks.hold(lock.fileno(), waiting=lambda: print(f"waiting for another user of {folder}", file=sys.stderr))
         yield

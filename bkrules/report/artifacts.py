@@ -21,16 +21,24 @@ from bkrules.model.label import Label
 from bkrules.report.build_result import BuildResult, by_matrix, by_status
 from bkrules.report.junit import junit
 from bkrules.system.files import read_regular
+from bkrules.system.locks import locked
 
 SCHEMA = 2
+LOCK = ".state/lock"  # below `bk-out`
 REPORT, JUNIT = "report.json", "test.xml"
 
 
 def write(build: BuildResult, wanted: Collection[Label], out: Path, digests: FileDigests) -> None:
     """Write all files of a build below `out`; of the `wanted` targets, the outputs too.
 
-    What is there already with the right bytes is left, so that its stamp stays as it is.
+    What is there already with the right bytes is left, so that its stamp stays as it is. Builds that end at once write one after
+    the other.
     """
+    with locked(f"{out}/{LOCK}"):
+        _write(build, wanted, out, digests)
+
+
+def _write(build: BuildResult, wanted: Collection[Label], out: Path, digests: FileDigests) -> None:
     for label, cells in by_matrix(build.results).items():
         with NotedFor(label.package):
             write_matrix(label, cells, build, out, digests)

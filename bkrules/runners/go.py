@@ -9,8 +9,6 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from filelock import FileLock
-
 from bkrules.analysis.host_inputs import SEARCH_PATH
 from bkrules.errors import ActionFailed
 from bkrules.execution.context import Workshop, limit_met, limit_text, network_environment
@@ -21,6 +19,7 @@ from bkrules.model.resources import Limits
 from bkrules.rules.go import WHEEL
 from bkrules.sandbox import outputs
 from bkrules.sandbox.spawner import CommandSandbox, Ended
+from bkrules.system.locks import locked
 
 LIMITS = Limits(memory=32768, pids=16384, disk=4096, timeout=7200)
 """What the build of a command may use. Go runs as many compilers as there are cores, and writes outside of its root too."""
@@ -99,8 +98,7 @@ def go_build(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> 
 def _toolchain(wheel: FileNode, cache: Path) -> Path:
     """The unpacked toolchain of a wheel."""
     folder = cache / "toolchains" / wheel.digest.hash
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
+    with locked(f"{folder}.lock"):
         if not folder.exists():
             partial = Path(f"{folder}.partial")
             shutil.rmtree(partial, ignore_errors=True)

@@ -6,18 +6,18 @@ killed run left is known exactly, and the next run, or `bk reap`, removes that a
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import json
 import os
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from bkrules.cache import atomic
 from bkrules.sandbox import cgroups, outputs
-from bkrules.system.files import open_lock, read_text
+from bkrules.system import locks
+from bkrules.system.files import read_text
 
 
 class RunFolder:
@@ -28,7 +28,7 @@ class RunFolder:
             self.path = Path(cache, "run", f"{os.getpid()}-{secrets.token_hex(3)}")
             self.path.mkdir(parents=True)
             self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            locks.hold(self._lock)
         self.root.mkdir()
         self.views.mkdir()
         self._ledger = self.new("ledger")
@@ -70,17 +70,9 @@ class RunFolder:
         os.close(self._lock)
 
 
-@contextmanager
-def _making(cache: str) -> Iterator[None]:
+def _making(cache: str) -> AbstractContextManager[None]:
     """Nobody else makes or sweeps folders meanwhile, so that one which is not locked belongs to a dead run."""
-    locks = Path(cache, "locks")
-    locks.mkdir(parents=True, exist_ok=True)
-    lock = open_lock(locks / "run")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
+    return locks.locked(f"{cache}/locks/run")
 
 
 def sweep(cache: str) -> list[str]:
@@ -119,9 +111,6 @@ def _is_abandoned(folder: Path) -> bool:
     except OSError:
         return False  # its run has just ended, or nothing of a run
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return locks.tried(descriptor)
     finally:
         os.close(descriptor)
-    return True

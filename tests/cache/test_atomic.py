@@ -116,6 +116,38 @@ def test_a_placed_file_replaces_what_was_there(tmp_path: Path) -> None:
     assert old.read_bytes() == b"old"
 
 
+def test_a_file_placed_where_it_is_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(b"data")
+    os.link(source, target)
+    atomic.place(str(source), target)
+    assert target.samefile(source)
+    assert files(tmp_path) == ["source", "target"]
+
+
+def test_many_place_one_file_at_once(tmp_path: Path) -> None:
+    sources = [tmp_path / "one", tmp_path / "other"]
+    for source in sources:
+        source.write_bytes(source.name.encode())
+    target = tmp_path / "target"
+    errors = []
+
+    def place(source: Path) -> None:
+        try:
+            for _ in range(200):
+                atomic.place(str(source), target)
+        except OSError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=place, args=(source,)) for source in sources * 4]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert files(tmp_path) == ["one", "other", "target"]
+
+
 def test_a_file_on_another_filesystem_is_copied_with_its_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(b"data")
