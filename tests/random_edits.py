@@ -34,7 +34,7 @@ from bkrules.cache import cas
 from bkrules.cache.file_digests import FileDigests
 from bkrules.commands import build as build_command
 from bkrules.execution import executor
-from bkrules.execution.context import Runner, Workshop
+from bkrules.execution.context import RunContext, Runner
 from bkrules.execution.result import Outcome
 from bkrules.incremental import dependencies, null_build, stamps, up_to_date
 from bkrules.model import digest
@@ -617,9 +617,9 @@ def before_runners(then: Callable[[], object]) -> None:
     """Do something before each action that runs."""
 
     def spied(real: Runner) -> Runner:
-        def run(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
+        def run(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Outcome:
             then()
-            return real(action, inputs, workshop)
+            return real(action, inputs, context)
 
         return run
 
@@ -627,9 +627,9 @@ def before_runners(then: Callable[[], object]) -> None:
         table.RUNNERS[name] = spied(table.RUNNERS[name])
 
 
-def join(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
+def join(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Outcome:
     """Play a genrule: all that it would be given, one after the other."""
-    folder = workshop.scratch(action)
+    folder = context.scratch(action)
     data = b"".join(Path(getattr(inputs[name], "path", "")).read_bytes() for name in sorted(inputs))
     (folder / "out").write_bytes(data)
     return Outcome("passed", {"out": str(folder / "out")})

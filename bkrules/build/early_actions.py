@@ -18,7 +18,7 @@ from bkrules.errors import Interrupted, LoadError, MachineLacks
 if TYPE_CHECKING:
     from bkrules.analysis.host_inputs import Machine
     from bkrules.cache.cas import Cas
-    from bkrules.execution.context import Workshop
+    from bkrules.execution.context import RunContext
     from bkrules.execution.executor import Executor
     from bkrules.execution.result import Result
     from bkrules.model.action import Action, Node
@@ -45,33 +45,33 @@ class EarlyActions:
         from bkrules.execution.executor import Executor
 
         cache = disk_cache or default_cache()
-        workshops: list[Workshop] = []
+        contexts: list[RunContext] = []
         with in_use(cache):
             digests = FileDigests(f"{self._state}/digests")
             cas = Cas(f"{cache}/cas", digests)
-            executor = Executor(self._root, ActionCache(f"{cache}/ac", cas), digests, lambda: workshops[0])
+            executor = Executor(self._root, ActionCache(f"{cache}/ac", cas), digests, lambda: contexts[0])
             found = {action.id: executor.look_up(action) for action in actions}
             missing = [action for action in actions if found[action.id] is None]
             if missing:
-                with self._opened(cache, cas) as workshop:
-                    workshops.append(workshop)
+                with self._opened(cache, cas) as context:
+                    contexts.append(context)
                     found.update({one.action.id: one for one in _run(executor, missing)})
             digests.save()
         return [_outputs(found[action.id]) for action in actions]
 
     @contextmanager
-    def _opened(self, cache: str, cas: Cas) -> Iterator[Workshop]:
-        from bkrules.build.open_context import close_workshop, open_workshop
+    def _opened(self, cache: str, cas: Cas) -> Iterator[RunContext]:
+        from bkrules.build.open_context import close_context, open_context
 
         jobs = os.cpu_count() or 1
-        workshop = open_workshop(
+        context = open_context(
             cache, cas, self._out, self._machine, self._plugins, jobs, test_timeouts={}, test_attempts=None
         )
         try:
-            yield workshop
+            yield context
         finally:
-            workshop.processes.interrupt()
-            close_workshop(workshop)
+            context.processes.interrupt()
+            close_context(context)
 
 
 def _run(executor: Executor, actions: Sequence[Action]) -> list[Result]:

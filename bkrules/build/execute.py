@@ -18,7 +18,7 @@ from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
 from bkrules.cache.maintenance import in_use
 from bkrules.errors import BkError
-from bkrules.execution.context import Workshop
+from bkrules.execution.context import RunContext
 from bkrules.execution.executor import Executor
 from bkrules.execution.pools import Pools
 from bkrules.execution.profile import NoProfile, Profile
@@ -52,7 +52,7 @@ class Execution:
         self.history = history(analysis.out, of_shards=bool(analysis.selected and analysis.selected.shard))
         cache = options.disk_cache
         self.cas = Cas(f"{cache}/cas", self.digests)
-        self.workshop: Workshop | None = None
+        self.context: RunContext | None = None
         self.remote: Remote | None = None
         if options.remote is not None:
             from bkrules.cache.remote import Remote
@@ -82,22 +82,22 @@ class Execution:
 
     def prepare(self, *, tests: bool) -> None:
         """Open what running needs. Called in the main thread, before the first action runs; `tests` says whether cells may."""
-        if self.workshop is None:
-            self.workshop = self._make()
+        if self.context is None:
+            self.context = self._make()
             # What is loaded and analysed stays; from here on there is garbage to be found.
             gc.freeze()
             gc.set_threshold(_OBJECTS)
             if tests:
-                self.workshop.processes.begin()
+                self.context.processes.begin()
 
-    def _open(self) -> Workshop:
-        assert self.workshop is not None
-        return self.workshop
+    def _open(self) -> RunContext:
+        assert self.context is not None
+        return self.context
 
-    def _make(self) -> Workshop:
-        from bkrules.build.open_context import open_workshop
+    def _make(self) -> RunContext:
+        from bkrules.build.open_context import open_context
 
-        return open_workshop(
+        return open_context(
             self.options.disk_cache,
             self.cas,
             self.analysis.out,
@@ -128,19 +128,19 @@ class Execution:
     def interrupt(self) -> None:
         """End whatever runs, and what waits for another run of bk."""
         self.executor.stopped.set()
-        if self.workshop is not None:
-            self.workshop.processes.interrupt()
+        if self.context is not None:
+            self.context.processes.interrupt()
 
     def end_shared(self) -> tuple[str, ...]:
         """End the workers that cells shared; what they left behind."""
-        return self.workshop.shared.close() if self.workshop else ()
+        return self.context.shared.close() if self.context else ()
 
     def close(self) -> None:
         """End and remove all that the build brought to life."""
-        if self.workshop is not None:
-            from bkrules.build.open_context import close_workshop
+        if self.context is not None:
+            from bkrules.build.open_context import close_context
 
-            close_workshop(self.workshop)
+            close_context(self.context)
         self.digests.save()
         self.history.save()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bkrules.analysis.host_inputs import Machine
 from bkrules.cache.cas import Cas
-from bkrules.execution.context import Workshop
+from bkrules.execution.context import RunContext
 from bkrules.mirror.proxy import MirrorDoor
 from bkrules.mirror.registry import Registries
 from bkrules.plugin.manager import Plugins
@@ -18,7 +18,7 @@ from bkrules.sandbox.run_folder import RunFolder, sweep
 from bkrules.sandbox.spawner import Processes
 
 
-def open_workshop(
+def open_context(
     cache: str,
     cas: Cas,
     out: Path,
@@ -28,12 +28,12 @@ def open_workshop(
     *,
     test_timeouts: Mapping[str, int],
     test_attempts: int | None,
-) -> Workshop:
+) -> RunContext:
     """Remove what killed runs left in the disk cache `cache`, and make what this run needs. Nothing is started yet."""
     sweep(cache)
     folder = RunFolder(cache)
     processes = Processes(command_groups.maker(folder))
-    return Workshop(
+    return RunContext(
         cache=Path(cache),
         out=out,
         cas=cas,
@@ -51,10 +51,10 @@ def open_workshop(
     )
 
 
-def close_workshop(workshop: Workshop) -> None:
+def close_context(context: RunContext) -> None:
     """End and remove all that runners brought to life."""
-    workshop.shared.close()
-    workshop.registries.close()
-    workshop.processes.close()
-    workshop.door.close()
-    workshop.folder.close()
+    context.shared.close()
+    context.registries.close()
+    context.processes.close()
+    context.door.close()
+    context.folder.close()

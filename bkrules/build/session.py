@@ -64,19 +64,19 @@ def session(analysis: Analysis, action: Action, options: Options, *, machine: bo
     execution.executor.results.update({one.action.id: one for one in built.results})
     with in_use(options.disk_cache), _closing(execution):
         execution.prepare(tests=False)
-        workshop = execution.workshop
-        assert workshop is not None
-        check_machine(action, workshop)
+        context = execution.context
+        assert context is not None
+        check_machine(action, context)
         inputs = execution.executor.stage(action)
-        logs = workshop.folder.new("session")
+        logs = context.folder.new("session")
         folders = [folder for folder in MACHINE if machine and Path(folder).is_dir()]
         with open_cell(
-            action, inputs, workshop, str(logs), program="session", name=action.title, folders=folders
+            action, inputs, context, str(logs), program="session", name=action.title, folders=folders
         ) as cell:
             ready = cell.message(action.timeout)
             if ready["event"] != "ready":
                 raise _not_booted(action, ready, logs)
-            yield Session(action.title, cell, ready, workshop.tool_folder({"buildctl": _tool(inputs, "buildctl")}))
+            yield Session(action.title, cell, ready, context.tool_folder({"buildctl": _tool(inputs, "buildctl")}))
 
 
 @contextmanager

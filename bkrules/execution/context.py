@@ -36,7 +36,7 @@ NETWORK_PREFIXES = ("GOPROXY", "GONOPROXY", "GOSUMDB", "GONOSUMDB", "GOINSECURE"
 
 
 @dataclass
-class Workshop:
+class RunContext:
     """Everything that a runner may use. `cache` is the disk cache's folder; `out` is `bk-out`. `test_attempts` is how
     often a test that fails may run, unless its matrix says so itself. `test_timeouts` are seconds by size that hold instead of a
     matrix's own.
@@ -99,7 +99,7 @@ class Workshop:
         return self.out / action.label.package / action.label.name / action.cell.folder
 
 
-Runner = Callable[[Action, Mapping[str, Node], Workshop], Outcome]
+Runner = Callable[[Action, Mapping[str, Node], RunContext], Outcome]
 
 
 def network_environment() -> dict[str, str]:

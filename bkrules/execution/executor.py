@@ -17,7 +17,7 @@ from bkrules.cache.action_cache import ActionCache, ActionResult
 from bkrules.cache.file_digests import FileDigests
 from bkrules.cache.results import files_of
 from bkrules.errors import ActionFailed, BkError, Interrupted, of_machine
-from bkrules.execution.context import Workshop
+from bkrules.execution.context import RunContext
 from bkrules.execution.job_slot import Turn, Unscheduled
 from bkrules.execution.profile import NoProfile
 from bkrules.execution.result import RESOURCES, Outcome, Result, failed
@@ -49,7 +49,7 @@ class Executor:
         root: str,
         actions: ActionCache,
         digests: FileDigests,
-        workshop: Callable[[], Workshop],
+        context: Callable[[], RunContext],
         *,
         whole: Callable[[Action], bool] = lambda _action: True,
         read: Callable[[Action], bool] | None = None,
@@ -60,7 +60,7 @@ class Executor:
         self._root = root
         self._actions = actions
         self._digests = digests
-        self._workshop = workshop
+        self._context = context
         self._whole, self._may_be_cached, self._say, self._profile = whole, may_be_cached, say, profile
         self._read = read or whole
         self.results: dict[str, Result] = {}
@@ -144,8 +144,8 @@ class Executor:
         try:
             self._make_readable(action)
             with self._profile.span("run", "run"):
-                workshop = self._workshop()
-                outcome = workshop.runners[action.mnemonic](action, inputs, workshop)
+                context = self._context()
+                outcome = context.runners[action.mnemonic](action, inputs, context)
                 self._profile.phases(outcome.outputs)
             with self._profile.span("store outputs", "cache"), _closed(outcome.handle):
                 return self._settle(action, key, outcome, time.monotonic() - began)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bkrules.execution.context import Workshop
+from bkrules.execution.context import RunContext
 from bkrules.model.action import Action, FileNode, Node
 from bkrules.runners.open_cell import OpenCell, open_cell
 
@@ -35,7 +35,7 @@ class SharedCells:
         self._started = 0
         self._leaks: list[str] = []
 
-    def run(self, action: Action, inputs: Mapping[str, Node], workshop: Workshop, folder: Path) -> dict[str, Any]:
+    def run(self, action: Action, inputs: Mapping[str, Node], context: RunContext, folder: Path) -> dict[str, Any]:
         """Run a test on a worker that nobody uses now, or on a new one; what became of it. `folder` gets its logs."""
         key = _key(action, inputs)
         with self._lock:
@@ -43,7 +43,7 @@ class SharedCells:
             shared = waiting.pop() if waiting else None
             number = self._started
             self._started += 1
-        shared = shared or _open(action, inputs, workshop, workshop.folder.new(f"shared-{number}"))
+        shared = shared or _open(action, inputs, context, context.folder.new(f"shared-{number}"))
         reusable = False
         try:
             result = _ask(shared, action, inputs, folder)
@@ -67,7 +67,7 @@ class SharedCells:
 
     def _end(self, shared: _Shared) -> None:
         with shared.open:
-            if shared.cell.workshop.processes.interrupted:
+            if shared.cell.context.processes.interrupted:
                 return
             try:
                 shared.cell.ask({"event": "end"})
@@ -78,11 +78,11 @@ class SharedCells:
                 self._leaks.append(last["reason"])
 
 
-def _open(action: Action, inputs: Mapping[str, Node], workshop: Workshop, out: Path) -> _Shared:
+def _open(action: Action, inputs: Mapping[str, Node], context: RunContext, out: Path) -> _Shared:
     common = {path: node for path, node in inputs.items() if not path.startswith("src/")}
     with ExitStack() as stack:
         cell = stack.enter_context(
-            open_cell(action, common, workshop, str(out), program="tests", name=str(action.label))
+            open_cell(action, common, context, str(out), program="tests", name=str(action.label))
         )
         return _Shared(cell, stack.pop_all())
 
@@ -105,7 +105,7 @@ def _ask(shared: _Shared, action: Action, inputs: Mapping[str, Node], folder: Pa
     own |= {"name": action.cell.name, "timeout": action.timeout}
     with suppress(OSError):  # it has ended, and says why
         shared.cell.ask({"event": "test", "spec": own, "sources": _sources(inputs), "out": str(folder)})
-    result = shared.cell.result(shared.cell.workshop.timeout(action))
+    result = shared.cell.result(shared.cell.context.timeout(action))
     return {"tainted": [], "event": "result", **result}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bkrules.cell.init import ETC
 from bkrules.errors import ActionFailed
-from bkrules.execution.context import Workshop, limit_met, limit_text
+from bkrules.execution.context import RunContext, limit_met, limit_text
 from bkrules.execution.result import Outcome
 from bkrules.model.action import Action, FileNode, HostFile, Node
 from bkrules.runners.missing_files import hint_of
@@ -27,12 +27,12 @@ _HANGS = "Timeout ("
 _TOO_LONG = f"its import and collection took more than {PATIENCE} s"
 
 
-def collect_tests(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
+def collect_tests(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Outcome:
     """Ask pytest. Raises ActionFailed when it cannot import or collect the module."""
-    folder = workshop.scratch(action)
+    folder = context.scratch(action)
     (folder / "src").mkdir()
     _write_etc(folder / "etc")
-    binds = [(path, path) for path in workshop.machine().binds]
+    binds = [(path, path) for path in context.machine().binds]
     declared = dict(action.inputs)
     for path, node in inputs.items():
         assert isinstance(node, FileNode)
@@ -43,9 +43,9 @@ def collect_tests(action: Action, inputs: Mapping[str, Node], workshop: Workshop
             binds.append((node.path, source.path))
     shown = tuple((source, target, False) for source, target in outermost(binds))
     sandbox = CommandSandbox(
-        str(workshop.folder.root),
+        str(context.folder.root),
         shown,
-        tuple(interpreter_links(workshop.machine().binds)),
+        tuple(interpreter_links(context.machine().binds)),
         action.limits,
         copies=tuple((str(folder / name), f"/{name}") for name in ("src", "etc")),
         folders=(_OUT,),
@@ -53,14 +53,14 @@ def collect_tests(action: Action, inputs: Mapping[str, Node], workshop: Workshop
     )
     command = [sys.executable, "-I", "-m", "bkrules.testing.collect", action.arguments[-1], f"{_OUT}/{_TESTS}"]
     log = folder / "log"
-    ended = workshop.processes.run_in_sandbox(command, "/src", dict(action.environment), str(log), sandbox)
+    ended = context.processes.run_in_sandbox(command, "/src", dict(action.environment), str(log), sandbox)
     made = f"/proc/self/fd/{ended.out}"
     if ended.code:
         over = limit_text(action.limits, limit_met(ended, log))
         document = outputs.read(made, _TESTS, MOST_OUTPUT) if ended.out is not None and not over else None
         if ended.out is not None:
             os.close(ended.out)
-        raise _failure(action, workshop, over or f"exit status {ended.code}", document, outputs.tail(log))
+        raise _failure(action, context, over or f"exit status {ended.code}", document, outputs.tail(log))
     most = action.limits.disk << 20
     return Outcome(
         "passed",
@@ -83,7 +83,7 @@ def _copy(node: FileNode, target: Path) -> None:
     target.chmod(0o755 if node.executable else 0o644)
 
 
-def _failure(action: Action, workshop: Workshop, how: str, document: bytes | None, log: str) -> ActionFailed:
+def _failure(action: Action, context: RunContext, how: str, document: bytes | None, log: str) -> ActionFailed:
     """What pytest said of a module that it could not collect, with its place."""
     module = action.parameters["module"]
     errors, missing = _said(document)
@@ -93,7 +93,7 @@ def _failure(action: Action, workshop: Workshop, how: str, document: bytes | Non
         "collection-failed",
         f"pytest cannot collect {module}: {what}",
         where=where or f"{module}:1",
-        hint=hint_of(missing, module, workshop.out.parent, dict(action.inputs)),
+        hint=hint_of(missing, module, context.out.parent, dict(action.inputs)),
         log=log,
     )
 

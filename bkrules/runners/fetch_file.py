@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from bkrules.errors import ActionFailed
-from bkrules.execution.context import Workshop
+from bkrules.execution.context import RunContext
 from bkrules.execution.result import Outcome
 from bkrules.model.action import Action, Node
 from bkrules.system.files import open_regular
@@ -24,11 +24,11 @@ _ATTEMPTS = 4
 _AGAIN = (429, 500, 502, 503, 504)
 
 
-def fetch_file(action: Action, _inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
+def fetch_file(action: Action, _inputs: Mapping[str, Node], context: RunContext) -> Outcome:
     """Fetch a file from the first place that has it. Raises ActionFailed when none has, or has other bytes."""
     spec = action.parameters
     (name,) = action.outputs
-    place = workshop.scratch(action) / name
+    place = context.scratch(action) / name
     problems = []
     for url in spec["urls"]:
         try:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bkrules.errors import ActionFailed
-from bkrules.execution.context import Workshop, limit_met, limit_text
+from bkrules.execution.context import RunContext, limit_met, limit_text
 from bkrules.execution.result import RESOURCES, Outcome
 from bkrules.model.action import Action, FileNode, HostFile, Node, Source
 from bkrules.rules.genrule import OUT
@@ -21,18 +21,18 @@ _WORK = "/work"
 _SEEN = 10
 
 
-def run_genrule(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
+def run_genrule(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Outcome:
     """Run the command. Raises ActionFailed when it fails, meets a limit, or does not make what it should."""
-    folder = workshop.scratch(action)
+    folder = context.scratch(action)
     log = folder / "log"
-    ended = _run(action, inputs, workshop, folder, log)
+    ended = _run(action, inputs, context, folder, log)
     try:
         if limit := limit_met(ended, log):
             remedy = "let it print less" if limit == "output" else f"give it more with the attribute {limit!r}"
-            raise _failed(action, workshop, log, limit_text(action.limits, limit), RESOURCES, remedy)
+            raise _failed(action, context, log, limit_text(action.limits, limit), RESOURCES, remedy)
         problem, reason = _problem(action, ended)
         if problem:
-            raise _failed(action, workshop, log, problem, reason, _seen_by(inputs))
+            raise _failed(action, context, log, problem, reason, _seen_by(inputs))
     except BaseException:
         if ended.out is not None:
             os.close(ended.out)
@@ -41,7 +41,7 @@ def run_genrule(action: Action, inputs: Mapping[str, Node], workshop: Workshop) 
     return Outcome("passed", made, most=action.limits.disk << 20, handle=ended.out, unlimited=ended.unlimited)
 
 
-def _run(action: Action, inputs: Mapping[str, Node], workshop: Workshop, folder: Path, log: Path) -> Ended:
+def _run(action: Action, inputs: Mapping[str, Node], context: RunContext, folder: Path, log: Path) -> Ended:
     declared = dict(action.inputs)
     binds = []
     for path, node in inputs.items():
@@ -55,9 +55,9 @@ def _run(action: Action, inputs: Mapping[str, Node], workshop: Workshop, folder:
     out = f"{_WORK}/{OUT}"
     folders = dict.fromkeys([out, *(os.path.dirname(f"{out}/{name}") for name in action.outputs)])
     sandbox = CommandSandbox(
-        str(workshop.folder.root), tuple(binds), limits=action.limits, folders=tuple(folders), out=out
+        str(context.folder.root), tuple(binds), limits=action.limits, folders=tuple(folders), out=out
     )
-    return workshop.processes.run_in_sandbox(action.arguments, _WORK, dict(action.environment), str(log), sandbox)
+    return context.processes.run_in_sandbox(action.arguments, _WORK, dict(action.environment), str(log), sandbox)
 
 
 def _readable(path: str, folder: Path) -> str:
@@ -86,9 +86,9 @@ def _problem(action: Action, ended: Ended) -> tuple[str, str]:
     return "", ""
 
 
-def _failed(action: Action, workshop: Workshop, log: Path, problem: str, reason: str, remedy: str) -> ActionFailed:
+def _failed(action: Action, context: RunContext, log: Path, problem: str, reason: str, remedy: str) -> ActionFailed:
     """Keep the command's output, and return the error, whose hint begins with `remedy`."""
-    kept = workshop.log(action)
+    kept = context.log(action)
     text = outputs.tail(log)
     outputs.replace(kept.parent, kept.name, text.encode())
     hint = f"{remedy}\nits output is in {kept}"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bkrules.analysis.host_inputs import SEARCH_PATH
 from bkrules.errors import ActionFailed
-from bkrules.execution.context import Workshop, limit_met, limit_text, network_environment
+from bkrules.execution.context import RunContext, limit_met, limit_text, network_environment
 from bkrules.execution.result import RESOURCES, Outcome
 from bkrules.model import digest
 from bkrules.model.action import Action, FileNode, Node
@@ -25,10 +25,10 @@ LIMITS = Limits(memory=32768, pids=16384, disk=4096, timeout=7200)
 """What the build of a command may use. Go runs as many compilers as there are cores, and writes outside of its root too."""
 
 
-def fetch_wheel(action: Action, _inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
+def fetch_wheel(action: Action, _inputs: Mapping[str, Node], context: RunContext) -> Outcome:
     """Fetch a pinned wheel with pip. Raises ActionFailed when its bytes are not those that were pinned."""
     spec = action.parameters
-    folder = workshop.scratch(action)
+    folder = context.scratch(action)
     command = [
         sys.executable,
         "-m",
@@ -41,7 +41,7 @@ def fetch_wheel(action: Action, _inputs: Mapping[str, Node], workshop: Workshop)
         str(folder),
     ]
     environment = {"PATH": SEARCH_PATH, "HOME": os.environ.get("HOME", "/root"), **network_environment()}
-    _run([*command, spec["requirement"]], folder, environment, action, workshop)
+    _run([*command, spec["requirement"]], folder, environment, action, context)
     wheels = list(folder.glob("*.whl"))
     if len(wheels) != 1:
         raise ActionFailed("fetch", f"{action.label}: pip fetched {len(wheels)} wheels for {spec['requirement']}")
@@ -55,19 +55,19 @@ def fetch_wheel(action: Action, _inputs: Mapping[str, Node], workshop: Workshop)
     return Outcome("passed", {WHEEL: str(wheels[0])})
 
 
-def go_build(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
+def go_build(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Outcome:
     """Build one command, or the tests of a package. Go's own caches are kept beside the disk cache.
 
     First the modules are fetched, which go.sum names by digest; then the build runs in a sandbox, without a network.
     """
-    folder = workshop.scratch(action)
+    folder = context.scratch(action)
     for path, node in inputs.items():
         if path.startswith("src/") and isinstance(node, FileNode):
             shutil.copyfile(node.path, folder / path.removeprefix("src/"))
     wheel = inputs[WHEEL]
     assert isinstance(wheel, FileNode)
-    go = _toolchain(wheel, workshop.cache)
-    built, modules, scratch = workshop.cache / "go/build", workshop.cache / "go/mod", folder / "tmp"
+    go = _toolchain(wheel, context.cache)
+    built, modules, scratch = context.cache / "go/build", context.cache / "go/mod", folder / "tmp"
     for place in (built, modules, scratch):
         place.mkdir(parents=True, exist_ok=True)
     environment = {
@@ -82,16 +82,16 @@ def go_build(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> 
     tagged = action.arguments[tags : tags + 2] if tags else ()
     tests = ["-test"] if action.arguments[0] == "test" else []
     fetch = [f"{go}/bin/go", "list", "-deps", *tests, "-f", "{{.Module}}", *tagged, action.arguments[-1]]
-    _run(fetch, folder, {**environment, **network_environment()}, action, workshop)
+    _run(fetch, folder, {**environment, **network_environment()}, action, context)
     binds = [(str(folder), True), (str(built), True), (str(modules), False), (str(go), False)]
     links = []
     if any(path.startswith("host/") for path in inputs):  # a C compiler reads far and wide below /usr
         binds += [("/usr", False), ("/etc/alternatives", False)]
         links = [(path, os.readlink(path)) for path in ("/bin", "/lib", "/lib64") if os.path.islink(path)]
     shown = tuple((path, path, writable) for path, writable in binds)
-    sandbox = CommandSandbox(str(workshop.folder.root), shown, tuple(links), LIMITS)
+    sandbox = CommandSandbox(str(context.folder.root), shown, tuple(links), LIMITS)
     offline = {**environment, "GOPROXY": "off", "GOSUMDB": "off"}
-    unlimited = _run([f"{go}/bin/go", *action.arguments], folder, offline, action, workshop, sandbox)
+    unlimited = _run([f"{go}/bin/go", *action.arguments], folder, offline, action, context, sandbox)
     return Outcome("passed", {name: str(folder / name) for name in action.outputs}, unlimited=unlimited)
 
 
@@ -115,17 +115,17 @@ def _run(
     folder: Path,
     environment: Mapping[str, str],
     action: Action,
-    workshop: Workshop,
+    context: RunContext,
     sandbox: CommandSandbox | None = None,
 ) -> tuple[str, ...]:
     """Run a command; the limits that it ran without. Raises ActionFailed when it fails."""
-    log = workshop.log(action)
+    log = context.log(action)
     log.unlink(missing_ok=True)
     if sandbox is None:
-        ended = Ended(workshop.processes.run(command, str(folder), environment, str(log)))
+        ended = Ended(context.processes.run(command, str(folder), environment, str(log)))
         over = ""
     else:
-        ended = workshop.processes.run_in_sandbox(command, str(folder), environment, str(log), sandbox)
+        ended = context.processes.run_in_sandbox(command, str(folder), environment, str(log), sandbox)
         over = limit_text(sandbox.limits, limit_met(ended, log))
     if ended.code or over:
         raise ActionFailed(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bkrules.errors import ActionFailed
-from bkrules.execution.context import Workshop
+from bkrules.execution.context import RunContext
 from bkrules.execution.result import Outcome
 from bkrules.images import layout
 from bkrules.images.layout import Entry
@@ -18,10 +18,10 @@ from bkrules.runners.pull_image import unpacked
 from bkrules.sandbox import outputs
 
 
-def make_image(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
+def make_image(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Outcome:
     """Write an image from its files, links and noise."""
     spec = action.parameters
-    folder = workshop.scratch(action)
+    folder = context.scratch(action)
     entries: dict[str, Entry] = {}
     for number, path in enumerate(spec["files"]):
         node = inputs[f"files/{number}"]
@@ -41,20 +41,20 @@ def make_image(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -
     return Outcome("passed", {LAYOUT: str(folder / LAYOUT)})
 
 
-def convert_to_estargz(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
+def convert_to_estargz(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Outcome:
     """Have a real buildkitd export the image as eStargz. Raises ActionFailed when it does not."""
-    folder = workshop.scratch(action)
+    folder = context.scratch(action)
     out = folder / "out"
     out.mkdir()
-    result = run_in_cell(action, inputs, workshop, str(out), program="commands", name=str(action.label))
+    result = run_in_cell(action, inputs, context, str(out), program="commands", name=str(action.label))
     outputs.clean(out)
     if result["status"] != "passed":
         logs = "".join(f"--- {path.name}\n{path.read_text(errors='replace')}" for path in sorted(out.glob("*.log")))
-        workshop.log(action).write_text(logs)
+        context.log(action).write_text(logs)
         raise ActionFailed(
             "conversion",
             f"{action.label}: the conversion failed: {result.get('reason')}",
-            hint=f"logs: {workshop.log(action)}",
+            hint=f"logs: {context.log(action)}",
             log=logs,
         )
     unpacked(action, out / "image.tar", folder / LAYOUT)

@@ -12,7 +12,7 @@ from typing import Any
 
 from bkrules.analysis.host_inputs import COMMANDS, HELPERS, REGISTRY
 from bkrules.errors import Interrupted
-from bkrules.execution.context import Workshop
+from bkrules.execution.context import RunContext
 from bkrules.mirror.faults import MirrorFaults
 from bkrules.mirror.registry import Registry
 from bkrules.model.action import Action, DirectoryNode, FileNode, HostFile, Node
@@ -26,11 +26,11 @@ _NOTICE = 0.1
 
 
 def run_in_cell(
-    action: Action, inputs: Mapping[str, Node], workshop: Workshop, out: str, *, program: str, name: str
+    action: Action, inputs: Mapping[str, Node], context: RunContext, out: str, *, program: str, name: str
 ) -> dict[str, Any]:
     """Run the program of an action in a cell of its own; what the cell says of its end. `out` gets its logs and outputs."""
-    with open_cell(action, inputs, workshop, out, program=program, name=name) as cell:
-        return cell.result(workshop.timeout(action))
+    with open_cell(action, inputs, context, out, program=program, name=name) as cell:
+        return cell.result(context.timeout(action))
 
 
 @dataclass
@@ -39,7 +39,7 @@ class OpenCell:
 
     started: Started
     registry: Registry
-    workshop: Workshop
+    context: RunContext
     handles: list[int]
     faults: MirrorFaults | None = None
 
@@ -49,7 +49,7 @@ class OpenCell:
 
     def message(self, timeout: float) -> dict[str, Any]:
         """What the cell next says, or that it failed to. Raises Interrupted."""
-        reason = f"the cell ended without a result{self.workshop.processes.fate()}"
+        reason = f"the cell ended without a result{self.context.processes.fate()}"
         lost = {"event": "result", "status": "failed", "class": "infrastructure", "reason": reason}
         return self._next(time.monotonic() + timeout + _GRACE) or lost
 
@@ -58,7 +58,7 @@ class OpenCell:
         result = self.message(timeout)
         if result["status"] == "failed" and self.registry.has_ended(_NOTICE):
             result |= {"class": "infrastructure", "reason": f"the mirror's registry ended; {result['reason']}"}
-        return {**result, "unlimited": self.workshop.machine().host.unlimited()}
+        return {**result, "unlimited": self.context.machine().host.unlimited()}
 
     def _next(self, deadline: float) -> dict[str, Any] | None:
         while True:
@@ -67,18 +67,18 @@ class OpenCell:
             except TimeoutError:
                 reason = "the cell did not end in time, and was ended"
                 return {"event": "result", "status": "timed out", "class": "infrastructure", "reason": reason}
-            if message is None and self.workshop.processes.interrupted:
+            if message is None and self.context.processes.interrupted:
                 raise Interrupted("interrupted", "the cell was ended")
             if message is None or message["event"] != "mirror":
                 return message
-            self.handles.append(self.workshop.door.add(descriptors[0], self.registry.target, self.faults))
+            self.handles.append(self.context.door.add(descriptors[0], self.registry.target, self.faults))
 
 
 @contextmanager
 def open_cell(
     action: Action,
     inputs: Mapping[str, Node],
-    workshop: Workshop,
+    context: RunContext,
     out: str,
     *,
     program: str,
@@ -87,8 +87,8 @@ def open_cell(
 ) -> Iterator[OpenCell]:
     """A cell for as long as the context lasts. It sees `folders` of the machine too, which hide its own."""
     parameters = action.parameters
-    machine = workshop.machine()
-    kind = workshop.plugins.workers[parameters["plugin"]]
+    machine = context.machine()
+    kind = context.plugins.workers[parameters["plugin"]]
     binds = [(path, path) for path in (*machine.binds, *folders)]
     python_path: set[str] = set()
     copies = []
@@ -114,14 +114,14 @@ def open_cell(
             binds.append((shown, shown))
         elif top == "host" and isinstance(source, HostFile):
             binds.append((node.path, _place(path, source.path)))
-    binds.append((workshop.tool_folder(tools), "/opt/bk/bin"))
-    own = workshop.folder.new_name()
+    binds.append((context.tool_folder(tools), "/opt/bk/bin"))
+    own = context.folder.new_name()
     groups = Cgroups(
         f"{machine.host.cgroup}/{own}", {one: f"{folder}/{own}" for one, folder in machine.host.controllers.items()}
     )
     configuration = inputs[REGISTRY]
     assert isinstance(configuration, FileNode)
-    registry = workshop.registries.get(images, tools["registry"], configuration)
+    registry = context.registries.get(images, tools["registry"], configuration)
     spec = {
         **parameters,
         "program": program,
@@ -129,10 +129,10 @@ def open_cell(
         "worker_class": f"{kind.__module__}:{kind.__qualname__}",
         "python_path": sorted(python_path),
         "modules": [module.__name__ for module in kind.from_settings(parameters["settings"]).modules()],
-        "environment": {**dict(action.environment), "GOMAXPROCS": str(_go_threads(workshop.jobs))},
-        "timeout": workshop.timeout(action),
-        "root": str(workshop.folder.root),
-        "views": str(workshop.folder.views),
+        "environment": {**dict(action.environment), "GOMAXPROCS": str(_go_threads(context.jobs))},
+        "timeout": context.timeout(action),
+        "root": str(context.folder.root),
+        "views": str(context.folder.views),
         "out": out,
         "cgroup": groups.path,
         "limited": groups.limited,
@@ -144,14 +144,14 @@ def open_cell(
     wrong = parameters.get("update", {}).get("mirror")
     faults = MirrorFaults.read(wrong) if wrong else None
     try:
-        with workshop.folder.owned(own, groups.folders):
-            with workshop.processes.cell(spec) as started:
-                yield OpenCell(started, registry, workshop, handles, faults)
+        with context.folder.owned(own, groups.folders):
+            with context.processes.cell(spec) as started:
+                yield OpenCell(started, registry, context, handles, faults)
             with suppress(OSError):  # the supervisor has removed them, unless it had to be killed
                 groups.remove()
     finally:
         for handle in handles:
-            workshop.door.remove(handle)
+            context.door.remove(handle)
 
 
 def _place(path: str, here: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from bkrules.cache import atomic
 from bkrules.cache.cas import Cas
 from bkrules.errors import ActionFailed
-from bkrules.execution.context import Workshop
+from bkrules.execution.context import RunContext
 from bkrules.execution.result import Outcome
 from bkrules.images import layout
 from bkrules.images.archive import unpack
@@ -41,7 +41,7 @@ class LayoutPlace(Place):
         return self._folder / "blobs" / digest.path
 
 
-def pull_image(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
+def pull_image(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Outcome:
     """Pull an image by its digest. Raises ActionFailed, with the tag's digest of today when the registry lost the pinned one."""
     from bkrules.images.copy import Copier
     from bkrules.images.registry_client import RegistryClient
@@ -50,11 +50,11 @@ def pull_image(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -
     place = inputs["reference"]
     assert isinstance(place, FileNode)
     reference = parse_reference(Path(place.path).read_text())
-    folder = workshop.scratch(action) / LAYOUT
+    folder = context.scratch(action) / LAYOUT
     with closing(RegistryClient(reference.host)) as client, Copier() as copier:
         try:
             manifest = copier.image(
-                client, reference.repository, spec["digest"], LayoutPlace(folder, workshop.cas), spec["platform"]
+                client, reference.repository, spec["digest"], LayoutPlace(folder, context.cas), spec["platform"]
             )
         except ActionFailed as error:
             problem, hint = f"{action.label}: {error.message}", error.hint
@@ -68,9 +68,9 @@ def pull_image(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -
     return Outcome("passed", {LAYOUT: str(folder)})
 
 
-def import_image(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
+def import_image(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Outcome:
     """Unpack an archive of one image. Raises ActionFailed when it is none."""
-    folder = workshop.scratch(action) / LAYOUT
+    folder = context.scratch(action) / LAYOUT
     archive = inputs["archive"]
     assert isinstance(archive, FileNode)
     unpacked(action, Path(archive.path), folder)

@@ -13,7 +13,7 @@ from bkrules.cache import atomic
 from bkrules.cell import jail
 from bkrules.errors import ActionFailed, MachineLacks
 from bkrules.execution import timeline
-from bkrules.execution.context import Workshop
+from bkrules.execution.context import RunContext
 from bkrules.execution.layout import KEY, PREVIOUS, TIMELINE
 from bkrules.execution.result import Attempt, CellReport, Outcome
 from bkrules.mirror.registry import REGISTRY
@@ -34,21 +34,21 @@ _ATTEMPT = "attempt_"
 _SHOWN = 5
 
 
-def run_test_cell(action: Action, inputs: Mapping[str, Node], workshop: Workshop) -> Outcome:
+def run_test_cell(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Outcome:
     """Run the cell and keep its logs in `bk-out`. Raises MachineLacks when the worker cannot run here.
 
     What passes at a later attempt is flaky. The logs of earlier attempts are kept in the folders `attempt_1` and so on. How
     often it may run is in no key, since only what passes at once is kept.
     """
     assert action.cell is not None
-    check_machine(action, workshop)
-    folder = workshop.cell_folder(action)
+    check_machine(action, context)
+    folder = context.cell_folder(action)
     _empty(folder)
-    most = workshop.test_attempts or (FLAKY if action.cell.flaky else 1)
+    most = context.test_attempts or (FLAKY if action.cell.flaky else 1)
     attempts: list[Attempt] = []
     while True:
         began = time.monotonic()
-        result = _run(action, inputs, workshop, folder)
+        result = _run(action, inputs, context, folder)
         seconds = time.monotonic() - began
         status, failure, reason = result["status"], result.get("class", ""), result.get("reason", "")
         attempts.append(Attempt(status, seconds, "test.log", failure, reason))
@@ -78,29 +78,29 @@ def may_try_again(attempts: Sequence[Attempt], most: int) -> bool:
     return last.status == "failed" and sum(one.failure == last.failure for one in attempts) < allowed
 
 
-def _run(action: Action, inputs: Mapping[str, Node], workshop: Workshop, folder: Path) -> dict[str, Any]:
+def _run(action: Action, inputs: Mapping[str, Node], context: RunContext, folder: Path) -> dict[str, Any]:
     """One attempt; what the cell said of its end."""
     folder.mkdir(parents=True, exist_ok=True)
     if action.parameters["isolation"] == "worker":
-        result = _with_registry(lambda: workshop.shared.run(action, inputs, workshop, folder))
+        result = _with_registry(lambda: context.shared.run(action, inputs, context, folder))
     else:
         result = _with_registry(
-            lambda: run_in_cell(action, inputs, workshop, str(folder), program="test", name=action.title)
+            lambda: run_in_cell(action, inputs, context, str(folder), program="test", name=action.title)
         )
-    result = _checked(_with_hint(result, action, workshop), folder, _disk(action))
+    result = _checked(_with_hint(result, action, context), folder, _disk(action))
     (folder / timeline.RESULT).write_text(json.dumps(result, sort_keys=True))
     if result["status"] not in ("passed", "skipped"):
         timeline.write(folder)
     return result
 
 
-def _with_hint(result: dict[str, Any], action: Action, workshop: Workshop) -> dict[str, Any]:
+def _with_hint(result: dict[str, Any], action: Action, context: RunContext) -> dict[str, Any]:
     """The result whose reason says what to do about files of the workspace that the test did not find in its cell."""
     missing = result.pop("missing", ())
     if result["status"] != "failed" or not isinstance(missing, list):
         return result
     names = [one for one in missing if isinstance(one, str)]
-    hint = hint_of(names, action.parameters["module"], workshop.out.parent, dict(action.inputs)) if names else ""
+    hint = hint_of(names, action.parameters["module"], context.out.parent, dict(action.inputs)) if names else ""
     return {**result, "reason": f"{result['reason']}; {hint}"} if hint else result
 
 
@@ -162,11 +162,11 @@ def _put_aside(folder: Path, name: str, kept: Sequence[str]) -> None:
     aside.rename(folder / name)
 
 
-def check_machine(action: Action, workshop: Workshop) -> None:
+def check_machine(action: Action, context: RunContext) -> None:
     """Raise MachineLacks when this machine lacks what the action's worker needs."""
     spec = action.parameters
-    host = workshop.machine().host
-    worker = workshop.plugins.workers[spec["plugin"]].from_settings(spec["settings"])
+    host = context.machine().host
+    worker = context.plugins.workers[spec["plugin"]].from_settings(spec["settings"])
     lacks = [*host.lacks(), *worker.preflight(host)]
     if spec.get("isolation") == jail.ISOLATION:
         lacks += jail.lacks(host)

@@ -17,7 +17,7 @@ from bkrules.cache.action_cache import ActionCache
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
 from bkrules.errors import ActionFailed, MachineLacks
-from bkrules.execution.context import Workshop
+from bkrules.execution.context import RunContext
 from bkrules.execution.executor import Executor
 from bkrules.execution.result import Attempt, CellReport, Outcome, Result
 from bkrules.model import digest
@@ -47,7 +47,7 @@ def at(
         str(root),
         actions,
         digests,
-        lambda: cast(Workshop, SimpleNamespace(runners=RUNNERS)),
+        lambda: cast(RunContext, SimpleNamespace(runners=RUNNERS)),
         whole=whole,
         may_be_cached=may_be_cached,
     )
@@ -58,7 +58,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Outcome]], N
     """Makes that the runner."""
 
     def use(body: Callable[[], Outcome]) -> None:
-        def runner(_action: Action, _inputs: Mapping[str, Node], _workshop: Workshop) -> Outcome:
+        def runner(_action: Action, _inputs: Mapping[str, Node], _context: RunContext) -> Outcome:
             return body()
 
         monkeypatch.setitem(RUNNERS, "Test", runner)
@@ -309,7 +309,7 @@ def test_what_is_damaged_on_the_disk_is_made_again_before_it_is_read(
     spoil(Path(blob.path), damage)
     ran: list[str] = []
 
-    def runner(action: Action, inputs: Mapping[str, Node], _workshop: Workshop) -> Outcome:
+    def runner(action: Action, inputs: Mapping[str, Node], _context: RunContext) -> Outcome:
         ran.append(action.id)
         assert [Path(node.path).read_text() for node in inputs.values() if isinstance(node, FileNode)] in ([], ["made"])
         return Outcome("passed", {"out": out})
@@ -331,7 +331,7 @@ def test_what_is_made_of_an_input_that_is_damaged_meanwhile_is_not_kept(
     executor = at(tmp_path / "cache", tmp_path)
     executor.results["a"] = executor.run(made)
 
-    def runner(_action: Action, inputs: Mapping[str, Node], _workshop: Workshop) -> Outcome:
+    def runner(_action: Action, inputs: Mapping[str, Node], _context: RunContext) -> Outcome:
         (node,) = inputs.values()
         assert isinstance(node, FileNode)
         spoil(Path(node.path), damage)

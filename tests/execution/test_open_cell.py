@@ -28,7 +28,7 @@ class Processes:
         return ""
 
 
-class Workshop:
+class RunContext:
     def __init__(self, interrupted: bool = False) -> None:
         self.processes = Processes(interrupted)
 
@@ -38,7 +38,7 @@ def _ends() -> Iterator[tuple[OpenCell, socket.socket]]:
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with here, there, open(os.devnull, "rb") as death:
         started = Started(here, death.fileno())
-        yield OpenCell(started, None, Workshop(), []), there  # type: ignore[arg-type]
+        yield OpenCell(started, None, RunContext(), []), there  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("program", ["test", "tests", "session"])
@@ -61,7 +61,7 @@ def test_a_cell_that_ends_without_a_word_has_a_whole_result(ends: tuple[OpenCell
 
 def test_a_cell_that_ends_by_an_interrupt_raises(ends: tuple[OpenCell, socket.socket]) -> None:
     cell, there = ends
-    cell.workshop = Workshop(interrupted=True)  # type: ignore[assignment]
+    cell.context = RunContext(interrupted=True)  # type: ignore[assignment]
     there.close()
     with pytest.raises(Interrupted):
         cell.message(0)

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from bkrules.errors import ActionFailed
-from bkrules.execution.context import Workshop
+from bkrules.execution.context import RunContext
 from bkrules.execution.result import Attempt, Outcome
 from bkrules.model.action import Action, Cell
 from bkrules.model.label import Label
@@ -47,8 +47,8 @@ def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Play:
 
         monkeypatch.setattr(test_cell, "check_machine", lambda *_: None)
         monkeypatch.setattr(test_cell, "run_in_cell", one)
-        workshop = SimpleNamespace(test_attempts=attempts, cell_folder=lambda _: tmp_path / "cell")
-        outcome = test_cell.run_test_cell(action, {}, cast(Workshop, workshop))
+        context = SimpleNamespace(test_attempts=attempts, cell_folder=lambda _: tmp_path / "cell")
+        outcome = test_cell.run_test_cell(action, {}, cast(RunContext, context))
         assert next(waiting, None) is None
         return outcome
 
