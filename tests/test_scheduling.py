@@ -72,7 +72,7 @@ def test_a_profile_of_a_build_that_failed(rules: Space, name: str) -> None:
     assert spans(profile, "action processing") == ["Genrule //p:a", "Genrule //p:b"]
     assert spans(profile, "disk cache") == ["//p:a", "//p:b"]
     assert spans(profile, "run") == ["run", "run"]
-    waits = [(event["ph"], event["name"]) for event in trace(profile) if event.get("cat") == "wait for a turn"]
+    waits = [(event["ph"], event["name"]) for event in trace(profile) if event.get("cat") == "wait for a job slot"]
     assert waits == [("b", "//p:a"), ("e", "//p:a"), ("b", "//p:b"), ("e", "//p:b")]
     ids = {event["tid"]: event["args"]["name"] for event in trace(profile) if event["ph"] == "M"}
     assert set(ids.values()) == {"main", "job-0"}

@@ -18,7 +18,7 @@ from bkrules.cache.file_digests import FileDigests
 from bkrules.cache.results import files_of
 from bkrules.errors import ActionFailed, BkError, Interrupted, of_machine
 from bkrules.execution.context import RunContext
-from bkrules.execution.job_slot import Turn, Unscheduled
+from bkrules.execution.job_slot import JobSlot, Unscheduled
 from bkrules.execution.profile import NoProfile
 from bkrules.execution.result import RESOURCES, Outcome, Result, failed
 from bkrules.incremental.dependencies import NotedFor
@@ -89,47 +89,47 @@ class Executor:
         found = self._actions.ask(key.digest, whole=self._whole(action), declared=action.declared)
         return None if found is None else replace(_hit(action, key, found), remote=True)
 
-    def run(self, action: Action, turn: Turn | None = None) -> Result:
+    def run(self, action: Action, slot: JobSlot | None = None) -> Result:
         """The result by running; or from the cache, when another process of bk has just stored it.
 
-        While that process works on it, the turn is left to others.
+        While that process works on it, other actions may have the slot.
         """
-        turn = turn or Unscheduled(action.id)
+        slot = slot or Unscheduled(action.id)
         with self._profile.action(action), NotedFor(action.label.package):
-            return self._run_in_turn(action, turn)
+            return self._run_in_slot(action, slot)
 
-    def _run_in_turn(self, action: Action, turn: Turn) -> Result:
+    def _run_in_slot(self, action: Action, slot: JobSlot) -> Result:
         from filelock import FileLock
 
         try:
             with self._profile.span("gather inputs", "cache"):
-                self._gather(action, turn)
+                self._gather(action, slot)
             inputs = self._resolve(action)
             key = key_of(action, inputs)
             locks = Path(self._actions.root).parent / "locks"
             locks.mkdir(parents=True, exist_ok=True)
-            with self._acquired(FileLock(locks / key.digest.hash), turn):
+            with self._acquired(FileLock(locks / key.digest.hash), slot):
                 found = self._cached(action, key)
                 if found is not None:
                     return found
-                if turn.is_left:
-                    with self._profile.span("wait for a turn", "wait"):
-                        turn.take_again()
+                if slot.is_released:
+                    with self._profile.span("wait for a job slot", "wait"):
+                        slot.reacquire()
                 return self._run(action, key, inputs)
         except BkError as error:
             return failed(action, error)
 
-    def _acquired(self, lock: FileLock, turn: Turn) -> AbstractContextManager[object]:
+    def _acquired(self, lock: FileLock, slot: JobSlot) -> AbstractContextManager[object]:
         """The lock, held. Raises Interrupted when the build ends before another process has given it up."""
         from filelock import Timeout
 
         try:
             return lock.acquire(timeout=0)
         except Timeout:
-            turn.leave()
+            slot.release()
         try:
             with self._profile.span("wait for another bk", "wait"):
-                return lock.acquire(cancel_check=lambda: self.stopped.is_set() or turn.over.is_set())
+                return lock.acquire(cancel_check=lambda: self.stopped.is_set() or slot.over.is_set())
         except Timeout:
             raise Interrupted("interrupted", "another run of bk had not finished it") from None
 
@@ -202,7 +202,7 @@ class Executor:
             names = [file.digest for file in files_of(self.results[item.producer].outputs[item.path])]
         return all(map(self._actions.cas.is_still, names))
 
-    def _gather(self, action: Action, turn: Turn) -> None:
+    def _gather(self, action: Action, slot: JobSlot) -> None:
         """Bring the bytes of inputs that are in the remote cache alone, and read again those that the disk cache has.
 
         What is lost or damaged is made again. Then the bytes may be others, so the key of `action` is computed afterwards.
@@ -214,20 +214,20 @@ class Executor:
         for name, one in made.items():
             if name not in away:
                 if not self._intact(one):
-                    self._make_again(name, turn, "the cache's copy of what it made was damaged")
+                    self._make_again(name, slot, "the cache's copy of what it made was damaged")
                 continue
             result = ActionResult(one.outputs, one.seconds)
             assert one.key is not None
             if lost.intersection(file.digest for file in result.files()):
-                self._make_again(name, turn, "the remote cache lost what it made")
+                self._make_again(name, slot, "the remote cache lost what it made")
             else:
                 self._actions.bring(one.key.digest, result)
 
-    def _make_again(self, name: str, turn: Turn, why: str) -> None:
+    def _make_again(self, name: str, slot: JobSlot, why: str) -> None:
         before = self.results[name]
         action = before.action
         self._say(f"  {action.mnemonic} {action.title} once more: {why}")
-        again = self.run(action, turn)
+        again = self.run(action, slot)
         if again.status != "passed":
             raise ActionFailed("remade", f"{action.title}: {again.reason}", hint=again.hint, log=again.log)
         if self.results[name] is before:  # another thread may have been here meanwhile

@@ -1,4 +1,4 @@
-"""An action's turn: its job slot and its share of the pools, which it leaves to others while it waits for somebody else."""
+"""The job slot of an action, with its share of the pools, which it releases while it waits for another process."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from bkrules.errors import Interrupted
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """What a scheduler is told when an action leaves its turn, or, with `back`, when it wants it again."""
+    """A message to the scheduler: an action has released its slot or, with `back`, wants it again."""
 
     name: str
     back: bool = False
 
 
-class Turn:
-    """The turn of the action `name`. `tell` reaches the scheduler; `over` is set when nothing starts or goes on any more."""
+class JobSlot:
+    """The slot of the action `name`. `tell` sends to the scheduler; `over` is set when nothing may start or continue any more."""
 
     def __init__(self, name: str, tell: Callable[[Paused], None], over: threading.Event) -> None:
         self.name = name
         self.over = over
-        self.is_left = False
+        self.is_released = False
         self._tell = tell
         self._grants: queue.SimpleQueue[bool] = queue.SimpleQueue()
 
-    def leave(self) -> None:
-        """Let others have it. Called by the thread that runs the action, as is `take_again`."""
-        self.is_left = True
+    def release(self) -> None:
+        """Let other actions have the slot. Call this and `reacquire` in the thread that runs the action."""
+        self.is_released = True
         self._tell(Paused(self.name))
 
-    def take_again(self) -> None:
-        """Wait until there is room for the action again. Raises Interrupted when there will be none."""
+    def reacquire(self) -> None:
+        """Wait for the slot. Raises Interrupted when the build has ended meanwhile."""
         self._tell(Paused(self.name, back=True))
         if not self._grants.get():
-            raise Interrupted("interrupted", f"{self.name} does not go on")
-        self.is_left = False
+            raise Interrupted("interrupted", f"{self.name} does not continue")
+        self.is_released = False
 
     def grant(self, *, granted: bool = True) -> None:
-        """Let the action go on, or end it when it next asks. Called by the scheduler."""
+        """Let the action continue, or end it when it next waits for its slot. Call this in the scheduler."""
         self._grants.put(granted)
 
 
-class Unscheduled(Turn):
-    """The turn of an action that nobody schedules: there is always room for it."""
+class Unscheduled(JobSlot):
+    """The slot of an action that no scheduler runs: it is always free."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name, lambda paused: self.grant() if paused.back else None, threading.Event())

@@ -1,7 +1,7 @@
 """What a build spent its time on, as a Chrome trace: open it with chrome://tracing or https://ui.perfetto.dev.
 
 The format is that of `bazel build --profile`: the JSON object format of the Trace Event Format. A row is a thread; what waits for
-its turn has no thread yet and is drawn as an asynchronous event.
+a job slot has no thread yet and is drawn as an asynchronous event.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class NoProfile:
         return nullcontext()
 
     def begin_wait(self, action: Action) -> None:
-        """Note that an action has to run, and that its turn has not come."""
+        """Record that an action waits for a job slot."""
 
     def end_wait(self, action: Action) -> None:
-        """Note that the turn of an action has come."""
+        """Record that an action has a job slot."""
 
     def phases(self, outputs: Mapping[str, str]) -> None:
         """Show the phases of a cell that has just ended and made these files; nothing for what is no cell."""
@@ -137,7 +137,7 @@ class Profile(NoProfile):
     def _wait(self, phase: str, action: Action) -> None:
         event = {
             "name": action.title,
-            "cat": "wait for a turn",
+            "cat": "wait for a job slot",
             "ph": phase,
             "id": action.id,
             "ts": self._time(time.monotonic()),

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from bkrules.cache.history import History
 from bkrules.errors import MachineLacks
 from bkrules.execution.estimates import expected_seconds
-from bkrules.execution.job_slot import Paused, Turn
+from bkrules.execution.job_slot import JobSlot, Paused
 from bkrules.execution.plan import Plan
 from bkrules.execution.pools import Pools
 from bkrules.execution.profile import NoProfile
@@ -53,7 +53,7 @@ class Scheduler:
     def __init__(
         self,
         look_up: Callable[[Action], Result | None],
-        run: Callable[[Action, Turn], Result],
+        run: Callable[[Action, JobSlot], Result],
         on_start: Callable[[Action], None],
         on_result: Callable[[Result], None],
         *,
@@ -69,11 +69,11 @@ class Scheduler:
         self._pools, self._policy, self._history, self._profile = pools, policy, history, profile
         self._plan, self._actions = Plan({}), dict[str, Action]()
         self._done: queue.SimpleQueue[Result | _Unknown | Paused | BaseException] = queue.SimpleQueue()
-        self._work: queue.SimpleQueue[tuple[Action, Turn] | None] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[tuple[Action, JobSlot] | None] = queue.SimpleQueue()
         self._questions: queue.SimpleQueue[Action | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._askers: list[threading.Thread] = []
-        self._turns: dict[str, Turn] = {}  # of the actions that were started and have no result yet
+        self._slots: dict[str, JobSlot] = {}  # of the actions that were started and have no result yet
         self._asked = 0
         self._over = threading.Event()
         self.stopped_by = ""
@@ -90,11 +90,11 @@ class Scheduler:
         try:
             while not self._plan.finished:
                 self._advance()
-                if not self._turns and not self._asked and self._done.empty():
+                if not self._slots and not self._asked and self._done.empty():
                     return
                 self._receive(self._next())
         finally:
-            self._end_turns()
+            self._end_slots()
             for _ in self._threads:
                 self._work.put(None)
             for _ in self._askers:
@@ -151,7 +151,7 @@ class Scheduler:
             else:
                 self._plan.pause(outcome.name)
         else:
-            if self._turns.pop(outcome.action.id, None) is None:
+            if self._slots.pop(outcome.action.id, None) is None:
                 self._asked -= 1
             self._settle(outcome)
 
@@ -166,7 +166,7 @@ class Scheduler:
             self._miss(action)
 
     def _miss(self, action: Action) -> None:
-        """Let an action wait for its turn. One that wants more than this machine has can never have one."""
+        """Queue an action for a job slot. One that needs more than the machine has never gets one."""
         lack = self._pools.lack(action.request)
         if lack is not None:
             name, wanted, there = lack
@@ -199,15 +199,15 @@ class Scheduler:
         self._on_result(result)
 
     def _stop(self, result: Result) -> None:
-        """Start nothing more. What runs goes on; what waits for its turn to go on ends."""
+        """Start nothing more. Running actions continue; actions that wait to reacquire their slot end."""
         if not self.stopped_by:
             self.stopped_by = f"{result.action.title} {result.status}"
-            self._end_turns()
+            self._end_slots()
 
-    def _end_turns(self) -> None:
+    def _end_slots(self) -> None:
         self._over.set()
-        for turn in self._turns.values():
-            turn.grant(granted=False)
+        for slot in self._slots.values():
+            slot.grant(granted=False)
 
     def _question(self, action: Action) -> None:
         if len(self._askers) < ASKERS:
@@ -226,17 +226,17 @@ class Scheduler:
 
     def _submit(self, action: Action) -> None:
         """Run an action, or let it go on when it was paused."""
-        if action.id in self._turns:
-            self._turns[action.id].grant()
+        if action.id in self._slots:
+            self._slots[action.id].grant()
             return
-        turn = self._turns[action.id] = Turn(action.id, self._done.put, self._over)
-        if len(self._threads) < len(self._turns):
+        slot = self._slots[action.id] = JobSlot(action.id, self._done.put, self._over)
+        if len(self._threads) < len(self._slots):
             thread = threading.Thread(target=self._serve, name=f"job-{len(self._threads)}", daemon=True)
             self._threads.append(thread)
             thread.start()
         self._profile.end_wait(action)
         self._on_start(action)
-        self._work.put((action, turn))
+        self._work.put((action, slot))
 
     def _serve(self) -> None:
         while (work := self._work.get()) is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from bkrules.cache.history import History
-from bkrules.execution.job_slot import Turn
+from bkrules.execution.job_slot import JobSlot
 from bkrules.execution.pools import Pools
 from bkrules.execution.result import Result
 from bkrules.execution.scheduler import Policy, Scheduler
@@ -64,7 +64,7 @@ class Build:
             return None
         return Result(action, "failed" if action.id in self.failures else "passed", cached=True)
 
-    def run(self, action: Action, _turn: Turn) -> Result:
+    def run(self, action: Action, _slot: JobSlot) -> Result:
         self.run_threads.add(threading.current_thread())
         self.body(action)
         return Result(action, "failed" if action.id in self.failures else "passed")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bkrules.cache.history import History
 from bkrules.errors import Interrupted
-from bkrules.execution.job_slot import Turn
+from bkrules.execution.job_slot import JobSlot
 from bkrules.execution.pools import Pools
 from bkrules.execution.result import Result, failed
 from bkrules.execution.scheduler import Policy, Scheduler
@@ -22,11 +22,11 @@ from bkrules.model.resources import UNASKED, Request
 
 MakeAction = Callable[..., Action]
 KEEP_GOING = Policy(keep_going=True)
-Body = Callable[[Action, Turn], str]
+Body = Callable[[Action, JobSlot], str]
 SOON = 20  # seconds; only a broken scheduler waits for so long
 
 
-def passes(_action: Action, _turn: Turn) -> str:
+def passes(_action: Action, _slot: JobSlot) -> str:
     return "passed"
 
 
@@ -63,9 +63,9 @@ class Build:
             self.scheduler.join()
         return {name: result.status for name, result in self.results.items()}
 
-    def run(self, action: Action, turn: Turn) -> Result:
+    def run(self, action: Action, slot: JobSlot) -> Result:
         try:
-            return Result(action, self.body(action, turn))
+            return Result(action, self.body(action, slot))
         except Interrupted as error:
             return failed(action, error)
 
@@ -105,7 +105,7 @@ def test_a_pool_is_never_exceeded_and_does_not_hold_up_others(make_action: MakeA
     other_ran = threading.Event()
     using: list[str] = []
 
-    def body(action: Action, _turn: Turn) -> str:
+    def body(action: Action, _slot: JobSlot) -> str:
         if action.id == "other":
             other_ran.set()
         else:
@@ -138,7 +138,7 @@ def test_what_must_run_alone_does(make_action: MakeAction) -> None:
     lock = threading.Lock()
     running: set[str] = set()
 
-    def body(action: Action, _turn: Turn) -> str:
+    def body(action: Action, _slot: JobSlot) -> str:
         with lock:
             running.add(action.id)
             assert running == {action.id} or "alone" not in running
@@ -155,11 +155,11 @@ def test_what_must_run_alone_does(make_action: MakeAction) -> None:
 def test_who_waits_for_somebody_else_leaves_its_slot_and_gets_one_again(make_action: MakeAction) -> None:
     other_ran = threading.Event()
 
-    def body(action: Action, turn: Turn) -> str:
+    def body(action: Action, slot: JobSlot) -> str:
         if action.id == "waits":
-            turn.leave()
+            slot.release()
             assert other_ran.wait(SOON), "the slot of an action that waits was not given to another"
-            turn.take_again()
+            slot.reacquire()
         else:
             other_ran.set()
         return "passed"
@@ -169,8 +169,8 @@ def test_who_waits_for_somebody_else_leaves_its_slot_and_gets_one_again(make_act
 
 
 def test_a_result_may_come_from_who_left_its_slot(make_action: MakeAction) -> None:
-    def body(_action: Action, turn: Turn) -> str:
-        turn.leave()
+    def body(_action: Action, slot: JobSlot) -> str:
+        slot.release()
         return "passed"
 
     build = Build(body)
@@ -182,7 +182,7 @@ def test_the_first_failed_cell_ends_the_build_if_wanted(make_action: MakeAction,
     build = Build(jobs=2, policy=Policy(test_keep_going=False))
     slow_runs = threading.Event()
 
-    def body(action: Action, _turn: Turn) -> str:
+    def body(action: Action, _slot: JobSlot) -> str:
         if action.id == "slow":
             slow_runs.set()
             assert build.canceled.wait(SOON), "what runs was not told to end"
@@ -208,15 +208,15 @@ def test_a_cell_that_did_not_fail_does_not_end_the_build(make_action: MakeAction
 def test_a_failure_ends_the_wait_for_somebody_else(make_action: MakeAction, wants_back: bool) -> None:
     waits = threading.Event()
 
-    def body(action: Action, turn: Turn) -> str:
+    def body(action: Action, slot: JobSlot) -> str:
         if action.id == "bad":
             assert waits.wait(SOON)
             return "failed"
-        turn.leave()
+        slot.release()
         waits.set()
         if not wants_back:
-            assert turn.over.wait(SOON), "nobody said that the build is over"
-        turn.take_again()
+            assert slot.over.wait(SOON), "nobody said that the build is over"
+        slot.reacquire()
         raise AssertionError("it went on after the build had ended")
 
     build = Build(body, jobs=1, policy=Policy())
@@ -228,7 +228,7 @@ def test_a_failure_ends_the_wait_for_somebody_else(make_action: MakeAction, want
 def test_an_interrupt_starts_nothing_more_and_is_raised(make_action: MakeAction) -> None:
     build = Build()
 
-    def body(_action: Action, _turn: Turn) -> str:
+    def body(_action: Action, _slot: JobSlot) -> str:
         build.scheduler.interrupt()
         return "passed"
 
@@ -265,7 +265,7 @@ def builds(draw: st.DrawFn) -> list[tuple[str, list[str], Request, str]]:
             Request((), True),
         ]
     )
-    behaviour = st.sampled_from(["passed", "failed", "flaky", "leave", "leave and come back"])
+    behaviour = st.sampled_from(["passed", "failed", "flaky", "release", "release and come back"])
     return [
         (
             str(number),
@@ -287,7 +287,7 @@ def test_any_build_ends_with_one_result_for_each_action(
     taken: list[Request] = []
     peak = 0.0
 
-    def body(action: Action, turn: Turn) -> str:
+    def body(action: Action, slot: JobSlot) -> str:
         nonlocal peak
         behaviour = behaviours[action.id]
         with lock:
@@ -297,11 +297,11 @@ def test_any_build_ends_with_one_result_for_each_action(
             peak = max(peak, sum(dict(one.resources).get("gpu", 0) for one in taken))
         with lock:
             taken.remove(action.request)
-        if behaviour.startswith("leave"):
-            turn.leave()
-        if behaviour == "leave and come back":
-            turn.take_again()
-        return "passed" if behaviour.startswith("leave") else behaviour
+        if behaviour.startswith("release"):
+            slot.release()
+        if behaviour == "release and come back":
+            slot.reacquire()
+        return "passed" if behaviour.startswith("release") else behaviour
 
     build = Build(body, jobs=jobs, sizes={"gpu": 2, "cpu": 3}, policy=Policy(keep_going=keep_going))
     done = threading.Thread(target=build.execute, args=([_action(*one) for one in plan],), daemon=True)
