@@ -65,7 +65,6 @@ UNMENDED: tuple[str, ...] = (
     "bkrules/images/",
     "bkrules/incremental/",
     "bkrules/loading/",
-    "bkrules/mirror/",
     "bkrules/model/",
     "bkrules/plugin/",
     "bkrules/query/",

@@ -1,4 +1,4 @@
-"""Opens and closes what runners share: the run's folder, the zygote, the registries, the mirror's door."""
+"""Open and close what runners share: the run's folder, the zygote, the registries, the mirror proxy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from bkrules.analysis.host_inputs import Machine
 from bkrules.cache.cas import Cas
 from bkrules.execution.context import RunContext
-from bkrules.mirror.proxy import MirrorDoor
+from bkrules.mirror.proxy import MirrorProxy
 from bkrules.mirror.registry import Registries
 from bkrules.plugin.manager import Plugins
 from bkrules.runners.cell_pool import SharedCells
@@ -29,7 +29,7 @@ def open_context(
     test_timeouts: Mapping[str, int],
     test_attempts: int | None,
 ) -> RunContext:
-    """Remove what killed runs left in the disk cache `cache`, and make what this run needs. Nothing is started yet."""
+    """Remove leftovers of killed runs from the disk cache `cache`, and make what this run needs. Nothing is started yet."""
     sweep(cache)
     folder = RunFolder(cache)
     processes = Processes(command_groups.maker(folder))
@@ -40,7 +40,7 @@ def open_context(
         folder=folder,
         processes=processes,
         registries=Registries(processes, folder),
-        door=MirrorDoor(),
+        mirror=MirrorProxy(),
         machine=machine,
         plugins=plugins,
         jobs=jobs,
@@ -52,9 +52,9 @@ def open_context(
 
 
 def close_context(context: RunContext) -> None:
-    """End and remove all that runners brought to life."""
+    """End all processes that runners have started, and remove the run's folder."""
     context.shared.close()
     context.registries.close()
     context.processes.close()
-    context.door.close()
+    context.mirror.close()
     context.folder.close()

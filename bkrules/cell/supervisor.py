@@ -92,8 +92,8 @@ def supervise(spec: Mapping[str, Any], channel: socket.socket, death: int, worke
 def _open_network(channel: socket.socket) -> egress.NameServer:
     """Serve in the cell's network, in which this process is: the mirror's socket is handed to bk."""
     surroundings.reset_network()
-    with socket.create_server(("0.0.0.0", MIRROR_PORT), backlog=256) as door:
-        send(channel, {"event": "mirror"}, (door.fileno(),))
+    with socket.create_server(("0.0.0.0", MIRROR_PORT), backlog=256) as listener:
+        send(channel, {"event": "mirror"}, (listener.fileno(),))
     return egress.NameServer()
 
 

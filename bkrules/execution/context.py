@@ -15,7 +15,7 @@ from bkrules.analysis.host_inputs import Machine
 from bkrules.cache.atomic import place
 from bkrules.cache.cas import Cas
 from bkrules.execution.result import Outcome
-from bkrules.mirror.proxy import MirrorDoor
+from bkrules.mirror.proxy import MirrorProxy
 from bkrules.mirror.registry import Registries
 from bkrules.model.action import Action, FileNode, Node
 from bkrules.model.digest import Digest
@@ -48,7 +48,7 @@ class RunContext:
     folder: RunFolder
     processes: Processes
     registries: Registries
-    door: MirrorDoor
+    mirror: MirrorProxy
     machine: Callable[[], Machine]
     plugins: Plugins
     jobs: int

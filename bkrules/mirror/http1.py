@@ -1,7 +1,7 @@
-"""What passes the mirror's door: requests and answers as HTTP/1.1 frames them, the record of them, and which of them meet faults.
+"""Parsers for the HTTP/1.1 messages that pass the mirror proxy, their record, and the choice of those that meet faults.
 
-Only what decides where a message ends is parsed, by RFC 9112, without a copy of any body. What leaves the least doubt about that
-raises `Uncountable`: two parsers that disagree would count different things.
+They parse only what decides where a message ends, by RFC 9112, and copy no body. Ambiguous framing raises `Uncountable`, since two
+parsers may disagree about it and count different requests.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import NamedTuple
 
 from bkrules.mirror.faults import NEVER, MirrorFaults
 
-OWN = "/_bk/"
-COUNTS = f"{OWN}requests"
-BEGIN_FAULTS, END_FAULTS = f"{OWN}faults/begin", f"{OWN}faults/end"
+PROXY_PATH = "/_bk/"
+COUNTS = f"{PROXY_PATH}requests"
+BEGIN_FAULTS, END_FAULTS = f"{PROXY_PATH}faults/begin", f"{PROXY_PATH}faults/end"
 MOST_HEAD = 1 << 16
-"""The most bytes that a head, the trailers of a body, or the line before a chunk may have."""
+"""The limit in bytes of a head, of a body's trailers, and of the line before a chunk."""
 MOST_RECORD = 1 << 25
-"""The most bytes that the record of one cell takes."""
+"""The limit in bytes of the record of one cell."""
 
 _TLS = b"\x16"
-"""The first byte of a TLS handshake. A client that may fall back to HTTP sends one first."""
+"""The first byte of a TLS handshake. A client that may fall back to HTTP tries TLS first."""
 _CHUNKED, _UNTIL_CLOSE = -1, 1 << 62
 _RECORD_OVERHEAD = 256
 _MOST_REASONS = 16
@@ -37,25 +37,25 @@ _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [^\r\n\0]*)?")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n\0]*)?")
 _ORIGIN = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
-# Where a head or a line ends, or a line feed stands alone, which some parsers take for the end of a line.
+# The end of a head or a line, or a lone line feed, which some parsers accept as the end of a line.
 _HEAD_END = re.compile(rb"\r\n\r\n|(?<!\r)\n")
 _LINE_END = re.compile(rb"\r\n|\n")
 
 
 class Uncountable(Exception):
-    """Bytes of which nobody can tell for certain what they are; the text is the reason."""
+    """The framing of a message is ambiguous; the text is the reason."""
 
 
 class NotHttp(Uncountable):
-    """A connection carries no HTTP from its first byte on, so refusing it leaves no count incomplete."""
+    """A connection carries no HTTP from its first byte on, so the count stays complete when the proxy refuses it."""
 
 
 @dataclass(frozen=True)
 class MirrorRequest:
     """One request that a cell made to its mirror; `path` is without its query, `body_bytes` the length of the answer's body.
 
-    `body_bytes` is what has passed so far for an answer that does not declare a length, and what passed for an answer whose
-    connection ended within its body. `status` is 0 when the connection ended before an answer.
+    For an answer that declares no length, and for one whose connection ended within its body, `body_bytes` counts the bytes that
+    have passed. `status` is 0 when the connection ended before an answer.
     """
 
     method: str
@@ -75,16 +75,16 @@ class Counted:
     passed: int = 0
 
     def request(self) -> MirrorRequest:
-        """The request as a test sees it."""
+        """Return the request as a test sees it."""
         size = self.passed if self.declared is None else self.declared
         return MirrorRequest(self.method, self.path, self.status, size)
 
 
 @dataclass
-class Room:
-    """What the door keeps for one cell. `busy_until` is when a slowed mirror has sent what it has sent.
+class CellMirror:
+    """The mirror of one cell. `busy_until` is the time at which a slowed mirror may send again.
 
-    `uncounted` are the reasons why `record` lacks something.
+    `uncounted` are the reasons why `record` is incomplete.
     """
 
     target: str
@@ -98,7 +98,7 @@ class Room:
     _recorded: int = 0
 
     def add(self, method: str, path: str, status: int, declared: int | None = 0) -> Counted:
-        """Record a request; its record. A cell that makes too many of them is no longer counted."""
+        """Record a request, and return its record. Beyond a limit, requests of a cell are no longer counted."""
         one = Counted(method, path, status, declared)
         self._recorded += _RECORD_OVERHEAD + len(path)
         if self._recorded <= MOST_RECORD:
@@ -108,25 +108,25 @@ class Room:
         return one
 
     def doubt(self, reason: str) -> None:
-        """Note why something is not counted."""
+        """Record why a request is not counted."""
         if reason not in self.uncounted and len(self.uncounted) < _MOST_REASONS:
             self.uncounted.append(reason)
 
     def meets(self, path: str) -> MirrorFaults | None:
-        """The faults that a request for this path meets."""
+        """Return the faults that a request for this path meets."""
         faults = self.faults
         return faults if faults is not None and self.faulty and not self.spent() and faults.concern(path) else None
 
     def spent(self) -> bool:
-        """Whether as many requests have met the faults as should."""
+        """Return whether as many requests have met the faults as `times` allows."""
         return self.faults is not None and 0 < self.faults.times <= self.met
 
     def begin(self) -> None:
-        """Let the faults begin, and count from here."""
+        """Begin the faults, and count those that are met from now on."""
         self.faulty, self.met = True, 0
 
 
-class Asked(NamedTuple):
+class PendingRequest(NamedTuple):
     """A request that waits for its answer."""
 
     method: str
@@ -135,7 +135,7 @@ class Asked(NamedTuple):
 
 
 class Kind(Enum):
-    """What a part of a connection's bytes is: of a body, the end of a head, a piece of an unfinished head, or none of these."""
+    """The kind of a part of a connection: body, the end of a head, a piece of an unfinished head, or bytes between messages."""
 
     BODY = auto()
     HEAD = auto()
@@ -144,7 +144,7 @@ class Kind(Enum):
 
 
 class Part(NamedTuple):
-    """A part of the bytes that were fed, from `begin` to `end`. `head` is the head that it completes, without the empty line."""
+    """A part of the input, from `begin` to `end`. `head` is the head that it completes, without the empty line."""
 
     begin: int
     end: int
@@ -152,7 +152,7 @@ class Part(NamedTuple):
     head: bytes = b""
 
 
-class Messages:
+class MessageParser:
     """The messages in one direction of an HTTP/1.1 connection, in pieces of any size."""
 
     def __init__(self) -> None:
@@ -165,23 +165,23 @@ class Messages:
 
     @property
     def in_body(self) -> bool:
-        """Whether the next byte is one of a body."""
+        """Whether the next byte belongs to a body."""
         return self._left > 0
 
     @property
     def held(self) -> bytes:
-        """The part of a head that has been fed, when it has not ended yet."""
+        """The bytes of an unfinished head."""
         return bytes(self._text) if self._wanted == self._head else b""
 
     def begin(self, head: bytes) -> int:
-        """Take note of a head without the empty line at its end; the bytes of its body, or one of the two constants."""
+        """Parse a head, without the empty line at its end. Return the size of its body in bytes, or one of the two constants."""
         raise NotImplementedError
 
     def ended(self) -> None:
-        """Take note that the message whose head was last has ended."""
+        """Record that the current message has ended."""
 
     def feed(self, data: bytes) -> Iterator[Part]:
-        """The parts of `data`, in order. Raises Uncountable; what was not in a part before it is not understood."""
+        """Yield the parts of `data`, in order. Raises Uncountable at the first byte that is in no part."""
         at = 0
         while at < len(data) and not self.opaque:
             before = at
@@ -202,11 +202,10 @@ class Messages:
             yield Part(at, len(data), Kind.BETWEEN)
 
     def _gather(self, data: bytes, at: int, mark: re.Pattern[bytes]) -> tuple[bytes | None, int]:
-        """The text before the next mark, and where what follows it begins; no text while there is no mark."""
+        """Return the text before the next mark, and the place behind the mark; no text when there is no mark yet."""
         text = self._text
         had = len(text)
-        room = MOST_HEAD - had
-        text += data[at : at + room]
+        text += data[at : at + MOST_HEAD - had]
         found = mark.search(text, max(0, had - 3))
         if found is None:
             if len(text) >= MOST_HEAD:
@@ -258,10 +257,10 @@ class Messages:
             self.ended()
 
 
-class Requests(Messages):
-    """The requests of a connection. `last` is the one whose head was last."""
+class RequestParser(MessageParser):
+    """The requests of a connection. `last` is the request whose head was parsed last."""
 
-    last = Asked("", "", None)
+    last = PendingRequest("", "", None)
 
     def feed(self, data: bytes) -> Iterator[Part]:
         """Return the parts of `data`, in order. Raises NotHttp for a connection that begins with TLS, else as the base class."""
@@ -278,18 +277,18 @@ class Requests(Messages):
         if method == "CONNECT":
             raise Uncountable("it asks for a tunnel (CONNECT)")
         target = _ORIGIN.sub(b"", found[2], count=1).decode("latin-1")
-        self.last = Asked(method, target.partition("?")[0] or "/", None)
+        self.last = PendingRequest(method, target.partition("?")[0] or "/", None)
         size = _framing(fields, is_first_version=found[3] == b"0")
         return 0 if size == _UNTIL_CLOSE else size
 
 
-class Answers(Messages):
+class ResponseParser(MessageParser):
     """The answers of a connection, whose bodies depend on the requests that they answer."""
 
-    def __init__(self, asked: deque[Asked], room: Room) -> None:
+    def __init__(self, unanswered: deque[PendingRequest], cell: CellMirror) -> None:
         super().__init__()
-        self.asked = asked
-        self.room = room
+        self.unanswered = unanswered
+        self.cell = cell
         self.rate = 0
         self._counted: Counted | None = None
         self._faults: MirrorFaults | None = None
@@ -304,12 +303,12 @@ class Answers(Messages):
         _check_fields(fields)
         if 100 <= status < 200 and status != 101:
             return 0
-        if not self.asked:
+        if not self.unanswered:
             raise Uncountable(f"there is no request for the status {status}")
-        method, path, faults = self.asked.popleft()
+        method, path, faults = self.unanswered.popleft()
         size = self._size(status, method, path, fields, is_first_version=found[1] == b"0")
         is_known = size not in (_CHUNKED, _UNTIL_CLOSE)
-        self._counted = self.room.add(method, path, status, size if is_known else None)
+        self._counted = self.cell.add(method, path, status, size if is_known else None)
         self.rate = faults.bytes_per_second if faults else 0
         self._meet(faults, size if is_known else _UNTIL_CLOSE, is_known=is_known)
         return size
@@ -319,27 +318,27 @@ class Answers(Messages):
             return 0
         try:
             if status == 101:
-                raise Uncountable("the connection became one of another protocol")
+                raise Uncountable("the connection switched to another protocol")
             return _framing(fields, is_first_version=is_first_version)
         except Uncountable as doubt:
-            self.room.add(method, path, status)
+            self.cell.add(method, path, status)
             raise Uncountable(f"{method} {path}, status {status}: {doubt}") from None
 
     def _meet(self, faults: MirrorFaults | None, size: int, *, is_known: bool) -> None:
-        """Take note whether this answer is to be cut. One of unknown length meets the fault when it turns out to be long enough."""
-        cut = faults is not None and faults.cuts(size) and not self.room.spent()
+        """Decide whether this answer is cut. An answer of unknown length meets the fault once it is long enough."""
+        cut = faults is not None and faults.cuts(size) and not self.cell.spent()
         self._faults = faults if cut else None
         self._reserved = cut and is_known
         if self._reserved:
-            self.room.met += 1
+            self.cell.met += 1
             assert self._counted is not None
-            self._counted.declared = None  # it will be what passes
+            self._counted.declared = None  # the number of bytes that pass counts
 
     def ended(self) -> None:
         self._counted = self._faults = None
 
     def take(self, data: bytes) -> int:
-        """Count these bytes; how many of them may pass before the connection is reset, or NEVER. Raises Uncountable."""
+        """Count these bytes. Return how many may pass before the connection is reset, or NEVER. Raises Uncountable."""
         for begin, end, kind, _ in self.feed(data):
             counted, faults = self._counted, self._faults
             if kind is not Kind.BODY or counted is None:
@@ -352,26 +351,26 @@ class Answers(Messages):
         return NEVER
 
     def _meets_now(self) -> bool:
-        """Whether an answer that is long enough to be cut is."""
+        """Return whether to cut an answer that is long enough to be cut."""
         if self._reserved:
             return True
-        if self.room.spent():
+        if self.cell.spent():
             self._faults = None
             return False
-        self.room.met += 1
+        self.cell.met += 1
         return True
 
     def lost(self) -> None:
-        """Take note that the connection has ended, whatever was under way."""
+        """Record that the connection has ended, also within a message."""
         if self._counted is not None:
             self._counted.declared = None
-        for method, path, _ in self.asked:
-            self.room.add(method, path, 0)
-        self.asked.clear()
+        for method, path, _ in self.unanswered:
+            self.cell.add(method, path, 0)
+        self.unanswered.clear()
 
 
 def _framing(fields: bytes, *, is_first_version: bool) -> int:
-    """The bytes of the body that fields declare, or one of the two constants. Raises Uncountable."""
+    """Return the size in bytes of the body that fields declare, or one of the two constants. Raises Uncountable."""
     _check_fields(fields)
     found = [(name.lower(), value) for name, value in _FRAMING.findall(fields)]
     lengths = [value for name, value in found if name == b"content-length"]

@@ -21,7 +21,7 @@ from bkrules.sandbox.run_folder import RunFolder
 from bkrules.sandbox.spawner import Processes, Started
 
 REGISTRY = "registry"
-"""The reason of the error that a registry does not start."""
+"""The reason of the error for a registry that does not start."""
 _START_SECONDS = 20
 _POLL_SECONDS = 0.005
 
@@ -34,12 +34,12 @@ class Registry:
     process: Started
 
     def has_ended(self, patience: float = 0) -> bool:
-        """Whether it has ended, or does within `patience` seconds."""
+        """Return whether the registry has ended, waiting up to `patience` seconds."""
         return self.process.has_ended(patience)
 
 
 class Registries:
-    """Registries by what they hold, each ended with the run, and started again when it ended before."""
+    """The registries of a run by their content. A registry that has ended is started again; all end with the run."""
 
     def __init__(self, processes: Processes, folder: RunFolder) -> None:
         self._processes = processes
@@ -50,7 +50,7 @@ class Registries:
         self._open = ExitStack()
 
     def get(self, images: Mapping[Reference, DirectoryNode], binary: FileNode, configuration: FileNode) -> Registry:
-        """A registry of this binary and configuration that holds these images. Raises ActionFailed when it does not start."""
+        """Return a registry of this binary and configuration with these images. Raises ActionFailed when it does not start."""
         content = sorted((reference, layout.digest) for reference, layout in images.items())
         key = (binary.digest, configuration.digest, *content)
         with self._lock:
@@ -59,7 +59,7 @@ class Registries:
             return self._registries[key]
 
     def close(self) -> None:
-        """End them all."""
+        """End all registries."""
         self._open.close()
 
     def _start(self, images: Mapping[Reference, DirectoryNode], binary: str, configuration: str) -> Registry:
@@ -76,7 +76,7 @@ class Registries:
                     [binary, "serve", "config.yml"], str(folder), {"OTEL_TRACES_EXPORTER": "none"}, str(log)
                 )
             )
-            # Reached through the descriptor of its folder, since the path of a unix socket may only have 107 bytes.
+            # The path goes through the descriptor of the folder, since the path of a unix socket is limited to 107 bytes.
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             opened.callback(os.close, handle)
             target = f"/proc/self/fd/{handle}/{SOCKET}"
@@ -96,7 +96,7 @@ class Registries:
 
 
 def _accepts(target: str) -> bool:
-    """Whether somebody listens. Between its socket's appearance and this lies one system call of the registry."""
+    """Return whether the registry accepts connections. After its socket appears, it still has one system call to make."""
     if not os.path.exists(target):
         return False
     for _ in range(100):

@@ -71,7 +71,7 @@ class OpenCell:
                 raise Interrupted("interrupted", "the cell was ended")
             if message is None or message["event"] != "mirror":
                 return message
-            self.handles.append(self.context.door.add(descriptors[0], self.registry.target, self.faults))
+            self.handles.append(self.context.mirror.add(descriptors[0], self.registry.target, self.faults))
 
 
 @contextmanager
@@ -151,7 +151,7 @@ def open_cell(
                 groups.remove()
     finally:
         for handle in handles:
-            context.door.remove(handle)
+            context.mirror.remove(handle)
 
 
 def _place(path: str, here: str) -> str:

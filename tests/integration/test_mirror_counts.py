@@ -1,4 +1,4 @@
-"""The door in front of a real registry: what it counts is what a client received."""
+"""The proxy in front of a real registry: what it counts is what a client received."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 import registries
 from registries import FILES
 
-from bkrules.mirror.proxy import MirrorDoor
+from bkrules.mirror.proxy import MirrorProxy
 from bkrules.sandbox import syscalls
 
 REPOSITORIES = 60
@@ -23,7 +23,7 @@ REPOSITORIES = 60
 
 @pytest.fixture
 def port(binary: Path, tmp_path: Path) -> Iterator[int]:
-    """Where a door answers for a registry with so many repositories that it sends the list of them in chunks."""
+    """Where a proxy answers for a registry with so many repositories that it sends the list of them in chunks."""
     root = tmp_path / "tree"
     root.mkdir()
     image = registries.image(tmp_path / "image", FILES)
@@ -38,12 +38,12 @@ def port(binary: Path, tmp_path: Path) -> Iterator[int]:
         while not path.exists():
             assert changes is not None
             assert select.select([changes], [], [], 30)[0], (tmp_path / "log").read_text()
-    door = MirrorDoor()
+    proxy = MirrorProxy()
     listener = socket.create_server(("127.0.0.1", 0))
     found = listener.getsockname()[1]
-    door.add(listener.detach(), str(path))
+    proxy.add(listener.detach(), str(path))
     yield found
-    door.close()
+    proxy.close()
     process.terminate()
     process.wait()
 

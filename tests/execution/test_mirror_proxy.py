@@ -1,4 +1,4 @@
-"""The door between cells and the registry, with real sockets on both sides."""
+"""The proxy between cells and the registry, with real sockets on both sides."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from socketserver import ThreadingUnixStreamServer
 import pytest
 
 from bkrules.mirror.faults import MirrorFaults
-from bkrules.mirror.http1 import Answers, Asked, Requests, Room
-from bkrules.mirror.proxy import MirrorDoor, _End
+from bkrules.mirror.http1 import CellMirror, PendingRequest, RequestParser, ResponseParser
+from bkrules.mirror.proxy import MirrorProxy, _Side
 
 BLOB = os.urandom(3_000_000)
 RAW = {
@@ -125,20 +125,20 @@ def registry(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def door() -> Iterator[MirrorDoor]:
-    door = MirrorDoor()
-    yield door
-    door.close()
+def proxy() -> Iterator[MirrorProxy]:
+    proxy = MirrorProxy()
+    yield proxy
+    proxy.close()
 
 
 @pytest.fixture
-def cell(door: MirrorDoor, registry: str) -> Callable[..., tuple[int, int]]:
-    """Opens a listener as a cell would, with faults or without; its port, and the door's handle of it."""
+def cell(proxy: MirrorProxy, registry: str) -> Callable[..., tuple[int, int]]:
+    """Open a listener as a cell would, with faults or without; return its port, and the proxy's handle of it."""
 
     def open_one(**faults: object) -> tuple[int, int]:
         listener = socket.create_server(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-        return port, door.add(listener.detach(), registry, MirrorFaults.read(faults) if faults else None)
+        return port, proxy.add(listener.detach(), registry, MirrorFaults.read(faults) if faults else None)
 
     return open_one
 
@@ -403,12 +403,12 @@ def test_a_slow_reader_gets_everything(cell: Callable[[], tuple[int, int]]) -> N
     assert received.endswith(BLOB)
 
 
-def test_a_removed_cell_is_closed_and_others_live_on(door: MirrorDoor, cell: Callable[[], tuple[int, int]]) -> None:
+def test_a_removed_cell_is_closed_and_others_live_on(proxy: MirrorProxy, cell: Callable[[], tuple[int, int]]) -> None:
     (gone, handle), (other, _) = cell(), cell()
     waiting = socket.create_connection(("127.0.0.1", gone), timeout=20)
     waiting.sendall(b"GET /x HTTP/1.1\r\n")
 
-    door.remove(handle)
+    proxy.remove(handle)
 
     with suppress(ConnectionResetError):
         assert waiting.recv(1) == b""
@@ -420,34 +420,34 @@ def test_a_removed_cell_is_closed_and_others_live_on(door: MirrorDoor, cell: Cal
 
 def test_an_event_of_a_connection_before_ends_no_other() -> None:
     """It may wait in the same list of events as the connection that has got its descriptor, of which there is nothing to read."""
-    door = MirrorDoor()
+    proxy = MirrorProxy()
     (near, client), (far, registry_) = socket.socketpair(), socket.socketpair()
     with near, client, far, registry_:
         for one in (near, far):
             one.setblocking(False)
-        asked: deque[Asked] = deque()
-        room = Room("", near)
-        end = _End(near, Requests(), asked, room)
-        end.peer = _End(far, Answers(asked, room), asked, room, peer=end)
+        unanswered: deque[PendingRequest] = deque()
+        cell = CellMirror("", near)
+        end = _Side(near, RequestParser(), unanswered, cell)
+        end.peer = _Side(far, ResponseParser(unanswered, cell), unanswered, cell, peer=end)
 
-        door._serve(end, select.EPOLLHUP)
+        proxy._serve(end, select.EPOLLHUP)
 
         client.sendall(b"GET / HTTP/1.1\r\n\r\n")
-        door._serve(end, select.EPOLLIN)
+        proxy._serve(end, select.EPOLLIN)
         assert registry_.recv(100) == b"GET / HTTP/1.1\r\n\r\n"
-    door.close()
+    proxy.close()
 
 
-def test_a_registry_that_is_gone_ends_the_connection(door: MirrorDoor, tmp_path: Path) -> None:
+def test_a_registry_that_is_gone_ends_the_connection(proxy: MirrorProxy, tmp_path: Path) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    door.add(listener.detach(), str(tmp_path / "nobody.sock"))
+    proxy.add(listener.detach(), str(tmp_path / "nobody.sock"))
 
     with pytest.raises(ConnectionError):
         get(port, "/x")
 
 
-def test_a_refused_request_is_answered_at_the_door(cell: Callable[..., tuple[int, int]]) -> None:
+def test_the_proxy_answers_a_refused_request(cell: Callable[..., tuple[int, int]]) -> None:
     port, _ = cell(status=429, retry_after=3, times=1, paths="*/blobs/*")
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     connection.request("GET", "/v2/a/blobs/x?ns=docker.io")
@@ -545,7 +545,7 @@ def test_a_delayed_answer_comes_whole_and_late(cell: Callable[..., tuple[int, in
 
 
 def test_who_goes_away_while_its_answer_is_held_back_is_forgotten(
-    door: MirrorDoor, cell: Callable[..., tuple[int, int]]
+    proxy: MirrorProxy, cell: Callable[..., tuple[int, int]]
 ) -> None:
     (slow, handle), (other, _) = cell(delay=0.1), cell()
     for _ in range(3):
@@ -553,7 +553,7 @@ def test_who_goes_away_while_its_answer_is_held_back_is_forgotten(
             gone.sendall(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
     with socket.create_connection(("127.0.0.1", slow)) as waiting:
         waiting.sendall(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
-        door.remove(handle)
+        proxy.remove(handle)
         with suppress(ConnectionResetError):
             assert waiting.recv(1) == b""
     time.sleep(0.15)  # until what was held back would have gone on

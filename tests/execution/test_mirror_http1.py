@@ -12,7 +12,7 @@ from typing import IO
 import pytest
 from rounds import rounds
 
-from bkrules.mirror.http1 import Answers, Asked, Kind, Requests, Room, Uncountable
+from bkrules.mirror.http1 import CellMirror, Kind, PendingRequest, RequestParser, ResponseParser, Uncountable
 
 METHODS = ("GET", "HEAD", "GET", "POST")
 STATUSES = (200, 200, 206, 204, 304, 404, 500)
@@ -88,13 +88,15 @@ def answer_to(method: str, chance: random.Random, *, is_last: bool) -> tuple[byt
     return head, b"" if none else chunked(body, chance) if kind == "chunked" else body
 
 
-def fed(methods: list[str], data: list[bytes]) -> tuple[Room, Answers]:
-    """What a room has counted of these answers."""
-    room = Room("", None)  # type: ignore[arg-type]
-    answers = Answers(deque(Asked(method, f"/{number}", None) for number, method in enumerate(methods)), room)
+def fed(methods: list[str], data: list[bytes]) -> tuple[CellMirror, ResponseParser]:
+    """What a cell has counted of these answers."""
+    cell = CellMirror("", None)  # type: ignore[arg-type]
+    answers = ResponseParser(
+        deque(PendingRequest(method, f"/{number}", None) for number, method in enumerate(methods)), cell
+    )
     for piece in data:
         answers.take(piece)
-    return room, answers
+    return cell, answers
 
 
 def test_answers_are_counted_as_a_full_parser_counts_them() -> None:
@@ -109,13 +111,13 @@ def test_answers_are_counted_as_a_full_parser_counts_them() -> None:
             stream = stream[: len(stream) - chance.randrange(len(parts[-1][1]) + 1)]
         expected = by_a_full_parser(stream, methods)
 
-        room, answers = fed(methods, pieces(stream, chance))
+        cell, answers = fed(methods, pieces(stream, chance))
         answers.lost()
 
-        counted = [one.request() for one in room.record]
+        counted = [one.request() for one in cell.record]
         assert [(one.status, one.body_bytes) for one in counted][: len(expected)] == expected
         assert [one.status for one in counted[len(expected) :]] == [0] * (len(methods) - len(expected))
-        assert room.uncounted == []
+        assert cell.uncounted == []
 
 
 def test_requests_are_told_apart_wherever_their_bytes_are_split() -> None:
@@ -141,7 +143,7 @@ def test_requests_are_told_apart_wherever_their_bytes_are_split() -> None:
             )
             stream += chunked(body, chance) if kind == "chunked" else body
 
-        requests, found, passed, counted = Requests(), [], b"", 0
+        requests, found, passed, counted = RequestParser(), [], b"", 0
         for piece in pieces(stream, chance):
             for begin, end, kind_of, head in requests.feed(piece):
                 counted += end - begin if kind_of is Kind.BODY else 0
@@ -181,7 +183,7 @@ def test_damaged_bytes_are_counted_or_raise_and_never_end_otherwise() -> None:
 
 def test_a_head_that_drips_is_read_in_time_that_grows_with_its_length() -> None:
     """A quarter of an endless head, byte by byte, looks at few bytes more than once."""
-    requests = Requests()
+    requests = RequestParser()
     looked = 0
 
     class Mark:
