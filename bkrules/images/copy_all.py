@@ -36,10 +36,10 @@ def copy_references(
 
 def _unmoved(references: Sequence[Reference], destination: Destination) -> dict[Reference, str]:
     """The references whose images are there as their registries have them now, by their digests."""
-    from bkrules.images.glance import glance
+    from bkrules.images.resolve_tags import resolve_tags
 
     there = {reference: digest for reference in references if (digest := destination.tagged(reference))}
-    return {reference: digest for reference, digest in glance(there).items() if digest == there[reference]}
+    return {reference: digest for reference, digest in resolve_tags(there).items() if digest == there[reference]}
 
 
 def copy_all(

@@ -13,7 +13,7 @@ import registries
 from registries import HASHED, ME, NAME, Forwarder, Proxy, copy, whole
 
 from bkrules.errors import ActionFailed
-from bkrules.images import glance
+from bkrules.images import resolve_tags
 from bkrules.images.docker_auth import Credentials
 from bkrules.images.storage import Tree
 from bkrules.model.reference import Reference
@@ -209,23 +209,23 @@ def test_an_index_is_narrowed_or_kept_whole(many: tuple[str, str], tmp_path: Pat
     assert caught.value.hint == "it has: linux/amd64, linux/arm/v7, linux/arm64/v8"
 
 
-def test_a_glance_at_many_tags(
+def test_many_tags_are_resolved(
     binary: Path, store: Path, tmp_path: Path, authority: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More than go out at once, by TLS as with registries that are elsewhere; the first that is missing ends it."""
+    """They are resolved by TLS, as with remote registries, up to the first that is missing."""
     made = registries.image(tmp_path / "one", {"a": b"1"})
     digest = registries.fill(store, "many/image:00", made)
     for number in range(1, 40):
         registries.fill(store, f"many/image:{number:02}", made)
     monkeypatch.setenv("SSL_CERT_FILE", f"{authority}/ca.pem")
     monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
-    monkeypatch.setattr(glance, "is_loopback", lambda _host: False)
+    monkeypatch.setattr(resolve_tags, "is_loopback", lambda _host: False)
     tls = {"certificate": f"{authority}/server.pem", "key": f"{authority}/server.key"}
     with registries.registry(binary, store, http={"tls": tls}) as address:
         wanted = [Reference(address, "many/image", f"{number:02}") for number in range(40)]
-        assert glance.glance(wanted) == dict.fromkeys(wanted, digest)
+        assert resolve_tags.resolve_tags(wanted) == dict.fromkeys(wanted, digest)
         missing = Reference(address, "many/image", "19b")
-        assert glance.glance([*wanted, missing]) == dict.fromkeys(wanted[:20], digest)
+        assert resolve_tags.resolve_tags([*wanted, missing]) == dict.fromkeys(wanted[:20], digest)
         monkeypatch.setenv("SSL_CERT_FILE", f"{authority}/server.pem")
-        assert glance.glance(wanted) == {}
-    assert glance.glance(wanted) == {}
+        assert resolve_tags.resolve_tags(wanted) == {}
+    assert resolve_tags.resolve_tags(wanted) == {}

@@ -1,8 +1,8 @@
-"""The digests that tags have now, asked for as quickly as can be.
+"""Resolve tags to their current digests, without the registry client.
 
-A mirror that has everything needs nothing else, and to import a client takes longer than to ask. So this knows the plain case
-alone: a registry that answers at once, wants no credentials and has no proxy. All others are left to `registry_client.py`. Each
-registry has one connection, which is kept for all of its tags.
+A sync of unmoved images needs only these digests, and the import of the client takes longer than the requests. So this module knows
+the plain case alone: a registry that answers at once, needs no credentials and has no proxy. All others are left to
+`registry_client.py`. Each registry has one connection, which is kept for all of its tags.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _LIMITS = Limits(connect=3, idle=5, total=5)
 _OK = 200
 
 
-def glance(references: Iterable[Reference]) -> dict[Reference, str]:
-    """Return the digests `sha256:...` that these tags have now, of those that their registries tell anyone at once."""
+def resolve_tags(references: Iterable[Reference]) -> dict[Reference, str]:
+    """Return the current digest `sha256:...` of each tag whose registry sends it at once and to anyone."""
     found: dict[Reference, str] = {}
     for host, group in groupby(sorted(references), lambda reference: reference.host):
-        with suppress(OSError, ValueError):  # what is wrong with a registry is said by its client
+        with suppress(OSError, ValueError):  # the registry client reports the error
             found.update(_tags(host, group))
     return found
 
 
 def _tags(host: str, references: Iterable[Reference]) -> Iterator[tuple[Reference, str]]:
-    """Return the digests, up to the first that the registry does not tell."""
+    """Yield the digests of tags, up to the first that the registry does not send."""
     scheme = "http" if is_loopback(host) else "https"
     place = urlsplit(f"//{server(host)}")
     name, port = place.hostname or "", place.port or PORTS[scheme]
