@@ -146,7 +146,7 @@ BAD_COMMAND_LINES = {
         ["build", "--profile=no/such/p.json", "//p:a"],
         ["--profile: cannot write the file", "such/p.json"],
     ),
-    "bad wish": (["test", "--cache_test_results=maybe", "//..."], ["'maybe'", "auto"]),
+    "bad value": (["test", "--cache_test_results=maybe", "//..."], ["'maybe'", "auto"]),
     "bad variable": (["test", "--test_env==x", "//..."], ["--test_env", "NAME=VALUE or NAME", "'=x'"]),
     "a variable of bk's own": (["test", "--test_env=PATH=/bin", "//..."], ["PATH is bk's own in a cell", "GOMAXPROCS"]),
     "bad jobs": (["build", "-j", "0", "//..."], ["must be a positive number, but was '0'"]),

@@ -13,7 +13,7 @@ from bkrules.analysis.analyze import ActionGraph, analyze
 from bkrules.analysis.runs import Runs
 from bkrules.build.early_actions import EarlyActions
 from bkrules.build.selection import Selection, select
-from bkrules.build.worker_overrides import NONE, Wishes, granted
+from bkrules.build.worker_overrides import NONE, WorkerOverrides, apply_overrides
 from bkrules.cache.history import NAME as HISTORY
 from bkrules.cache.history import History
 from bkrules.errors import LoadError, MachineLacks
@@ -128,7 +128,7 @@ def analyze_patterns(
     *,
     kind: str = "",
     runs: Runs = ONCE,
-    wishes: Wishes = NONE,
+    overrides: WorkerOverrides = NONE,
     settled: Settled | None = None,
 ) -> Analysis:
     """Load and analyse what the patterns name; with `kind`, only the targets of that rule. Raises BkError.
@@ -145,7 +145,7 @@ def analyze_patterns(
     targets = workspace.match(parsed, manual=False)
     if kind:
         targets = [target for target in _unfolded(workspace, targets) if target.rule.name == kind]
-    return analyze_targets(workspace, targets, runs, wishes)
+    return analyze_targets(workspace, targets, runs, overrides)
 
 
 def _analyze_others(workspace: Workspace, patterns: list[Pattern], settled: Settled, runs: Runs) -> Analysis | None:
@@ -186,16 +186,16 @@ def package_of(workspace: Workspace, folder: str) -> str:
 
 
 def analyze_targets(
-    workspace: Workspace, targets: Iterable[Target], runs: Runs = ONCE, wishes: Wishes = NONE
+    workspace: Workspace, targets: Iterable[Target], runs: Runs = ONCE, overrides: WorkerOverrides = NONE
 ) -> Analysis:
     """Analyse these targets and all that they depend on. Raises BkError."""
     out = Path(workspace.root, OUTPUT)
     machine.note_reads_of_plugins()
     plugins = remember(str(out / STATE), load())
     here = functools.lru_cache(maxsize=1)(lambda: machine.load(str(out / STATE), runs.kernel_key))
-    graph = granted(close(workspace, targets, plugins), workspace, plugins, wishes)
+    graph = apply_overrides(close(workspace, targets, plugins), workspace, plugins, overrides)
     early = EarlyActions(workspace.root, out, f"{out}/{STATE}", here, plugins)
-    actions = analyze(graph, workspace, plugins, here, wishes.unsupported, early.run)
+    actions = analyze(graph, workspace, plugins, here, overrides.unsupported, early.run)
     workspace.save()
     return Analysis(workspace, plugins, graph, actions, here, out, runs)
 

@@ -1,7 +1,7 @@
-"""What the command line changes about the workers of all matrices, as BuildKit's harness does by its environment.
+"""Worker overrides: changes of the command line to the workers of all matrices, as BuildKit's harness makes by variables.
 
-Build files say what a matrix is; these wishes are for one build of it. They change targets after loading and before analysis, so
-that keys and reports have what really ran.
+Build files declare a matrix; these overrides change it for one build. bk applies them to targets after loading and before analysis,
+so that keys and reports name the workers that really ran.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ from bkrules.plugin.worker import SettingsError, Worker
 from bkrules.rules import RULES
 
 MATRIX, WORKER, BINARY = "test_matrix", "worker", "host_binary"
+_SNAPSHOTTER, _USER, _BINARIES = "--extra_snapshotter={}", "--rootless_user={}", "--extra_binaries={}={}"
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """`enabled` and `disabled` are features, and the first wins. `snapshotter` is one more for every kind of worker. `binaries` are
-    further workers by their ids, each with the folder from which it takes its tools. `user` runs the workers without privileges.
+class WorkerOverrides:
+    """The overrides of one build.
+
+    `enabled` and `disabled` are features; a feature in both is enabled. `snapshotter` adds a worker to each kind of worker.
+    `binaries` adds a worker for each pair of an id and the folder that holds its tools. `user` is the user of rootless workers.
     """
 
     enabled: frozenset[str] = frozenset()
@@ -38,47 +41,53 @@ class Wishes:
     user: str = ""
 
     def unsupported(self, features: frozenset[str]) -> frozenset[str]:
-        """What a worker with these features cannot do, or is said not to."""
+        """Return the features without which the cells of a worker with `features` run."""
         return (FEATURES - features | self.disabled) - self.enabled
 
+    def options(self) -> list[str]:
+        """Return the options of the command line that add workers or change their settings."""
+        snapshotters = [_SNAPSHOTTER.format(self.snapshotter)] if self.snapshotter else []
+        users = [_USER.format(self.user)] if self.user else []
+        return snapshotters + users + [_BINARIES.format(*pair) for pair in self.binaries]
 
-NONE = Wishes()
+
+NONE = WorkerOverrides()
 
 
-def granted(graph: TargetGraph, workspace: Workspace, plugins: Plugins, wishes: Wishes) -> TargetGraph:
-    """The graph with the workers that are wished for. Raises UsageError for a wish that changes nothing, and LoadError."""
-    if replace(wishes, enabled=frozenset(), disabled=frozenset()) == NONE:
+def apply_overrides(
+    graph: TargetGraph, workspace: Workspace, plugins: Plugins, overrides: WorkerOverrides
+) -> TargetGraph:
+    """Return the graph with the overrides applied. Raises UsageError for an override that matches no worker, and LoadError."""
+    if replace(overrides, enabled=frozenset(), disabled=frozenset()) == NONE:
         return graph
-    fulfilled: set[str] = set()
+    used: set[str] = set()
     for target in graph.targets:
         kind = _kind(target, plugins)
-        if wishes.user and kind is not None and kind.rootless and "user" in kind.describe_settings():
-            workspace.put(replace(target, extra={**target.extra, "user": wishes.user}))
-            fulfilled.add(f"the user {wishes.user!r}")
+        if overrides.user and kind is not None and kind.rootless and "user" in kind.describe_settings():
+            workspace.put(replace(target, extra={**target.extra, "user": overrides.user}))
+            used.add(_USER.format(overrides.user))
     matrices = [target for target in graph.targets if target.rule.name == MATRIX]
     for matrix in matrices:
         workers = _targets(workspace, matrix.attributes["workers"])
         labels = list(matrix.attributes["workers"])
-        taken = {_id(worker, plugins) for worker in workers}.intersection(name for name, _ in wishes.binaries)
+        taken = {_id(worker, plugins) for worker in workers}.intersection(name for name, _ in overrides.binaries)
         if taken:
             raise UsageError(
                 "duplicate-name", f"{matrix.label} has a worker {min(taken)!r} already", hint="choose another id"
             )
-        for wish, worker in [
-            *_snapshotters(workers, plugins, wishes.snapshotter),
-            *_others(workers, plugins, workspace, wishes),
+        for option, worker in [
+            *_snapshotters(workers, plugins, overrides.snapshotter),
+            *_others(workers, plugins, workspace, overrides),
         ]:
-            fulfilled.add(wish)
+            used.add(option)
             if _id(worker, plugins) not in {_id(workspace.target(label), plugins) for label in labels}:
                 workspace.put(worker)
                 labels.append(worker.label)
         workspace.put(replace(matrix, attributes={**matrix.attributes, "workers": tuple(labels)}))
-    wanted = [f"the snapshotter {wishes.snapshotter!r}"] if wishes.snapshotter else []
-    wanted += [f"the user {wishes.user!r}"] if wishes.user else []
-    wanted += [f"a tool of {folder}" for _, folder in wishes.binaries]
-    missing = [wish for wish in wanted if wish not in fulfilled]
-    if matrices and missing:
-        raise UsageError("useless-wish", f"no worker of these matrices can take {missing[0]}", hint="see `bk workers`")
+    unused = [option for option in overrides.options() if option not in used]
+    if matrices and unused:
+        reason = f"{unused[0]} matches no worker of the selected matrices"
+        raise UsageError("unused-override", reason, hint="see `bk workers`")
     return close(workspace, _targets(workspace, graph.wanted), plugins)
 
 
@@ -92,7 +101,7 @@ def _kind(worker: Target | None, plugins: Plugins) -> type[Worker] | None:
 
 
 def _id(worker: Target | None, plugins: Plugins) -> str:
-    """What a worker is called in cells; nothing for one that its own rule will refuse."""
+    """Return the id of a worker in cells; empty for a worker whose settings its rule will refuse."""
     kind = _kind(worker, plugins)
     if worker is None or kind is None:
         return ""
@@ -103,40 +112,41 @@ def _id(worker: Target | None, plugins: Plugins) -> str:
 
 
 def _snapshotters(workers: list[Target], plugins: Plugins, snapshotter: str) -> Iterator[tuple[str, Target]]:
-    """One worker with the snapshotter for each plugin of the workers: by a plugin of its own, or by a setting."""
+    """Yield a worker with the snapshotter for each plugin of `workers`: by a separate plugin, or by a setting."""
     seen: set[str] = set()
     for worker in workers:
         plugin = worker.attributes["plugin"] if _kind(worker, plugins) else ""
         if not snapshotter or not plugin or plugin in seen:
             continue
         seen.add(plugin)
-        own = f"{plugin}+{snapshotter}"
-        changes = {"plugin": own, "extra": {}} if own in plugins.workers else {"extra": {"snapshotter": snapshotter}}
+        name = f"{plugin}+{snapshotter}"
+        changes = {"plugin": name, "extra": {}} if name in plugins.workers else {"extra": {"snapshotter": snapshotter}}
         made = _copy(worker, snapshotter, **changes)
         if _id(made, plugins):
-            yield f"the snapshotter {snapshotter!r}", made
+            yield _SNAPSHOTTER.format(snapshotter), made
 
 
 def _others(
-    workers: list[Target], plugins: Plugins, workspace: Workspace, wishes: Wishes
+    workers: list[Target], plugins: Plugins, workspace: Workspace, overrides: WorkerOverrides
 ) -> Iterator[tuple[str, Target]]:
-    """For each folder with tools, the worker that runs most of them, with them."""
-    for name, folder in wishes.binaries:
+    """Yield a worker for each folder with tools: a copy of the worker that runs most of them, with these tools."""
+    for name, folder in overrides.binaries:
         shared = [(worker, _shared(worker, plugins, folder)) for worker in workers]
         worker, tools = max(shared, key=lambda pair: len(pair[1]), default=(None, []))
         if worker is None or not tools:
             continue
-        given: dict[str, Label] = {}
+        labels: dict[str, Label] = {}
         for tool in tools:
-            given[tool] = Label(worker.label.package, f"{worker.label.name}={name}/{tool}")
-            values = {"name": given[tool].name, "binary": os.path.join(folder, tool)}
-            attributes, _ = check_attributes(RULES[BINARY], given[tool], values, worker.location)
-            workspace.put(Target(given[tool], RULES[BINARY], attributes, {}, worker.location))
-        yield f"a tool of {folder}", _copy(worker, name, id=name, tools={**worker.attributes["tools"], **given})
+            label = labels[tool] = Label(worker.label.package, f"{worker.label.name}={name}/{tool}")
+            values = {"name": label.name, "binary": os.path.join(folder, tool)}
+            attributes, _ = check_attributes(RULES[BINARY], label, values, worker.location)
+            workspace.put(Target(label, RULES[BINARY], attributes, {}, worker.location))
+        tools_by_name = {**worker.attributes["tools"], **labels}
+        yield _BINARIES.format(name, folder), _copy(worker, name, id=name, tools=tools_by_name)
 
 
 def _shared(worker: Target, plugins: Plugins, folder: str) -> list[str]:
-    """The tools of a worker that are in a folder."""
+    """Return the tools of a worker that a folder holds."""
     kind = _kind(worker, plugins)
     if kind is None or not _id(worker, plugins):
         return []
@@ -145,7 +155,7 @@ def _shared(worker: Target, plugins: Plugins, folder: str) -> list[str]:
 
 
 def _copy(worker: Target, name: str, *, extra: Mapping[str, Any] | None = None, **attributes: Any) -> Target:
-    """A worker like another, with other attributes or settings; its label has `name` behind an equals sign."""
+    """Return a copy of a worker with other attributes or settings; its label ends with an equals sign and `name`."""
     label = Label(worker.label.package, f"{worker.label.name}={name}")
     values = {**worker.attributes, "id": None, **attributes, "name": label.name}
     return replace(worker, label=label, attributes=values, extra=worker.extra if extra is None else extra)

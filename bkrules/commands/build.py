@@ -15,7 +15,7 @@ from bkrules.build.execute import execute
 from bkrules.build.request import Options
 from bkrules.build.worker_overrides import NONE
 from bkrules.commands.arguments import add_execution, add_patterns, command, nothing, options_of, patterns_of, runs_of
-from bkrules.commands.harness import add_selection, add_wishes, selection_of, wishes_of
+from bkrules.commands.harness import add_overrides, add_selection, overrides_of, selection_of
 from bkrules.execution.result import Result
 from bkrules.incremental import dependencies, null_build, stamps, up_to_date
 from bkrules.loading.root import root_of
@@ -35,12 +35,12 @@ def add(commands: Commands) -> None:
     build = command(commands, "build", _build, "build targets; a matrix runs the cells that have no proven answer")
     add_patterns(build)
     add_selection(build)
-    add_wishes(build)
+    add_overrides(build)
     add_execution(build)
     test = command(commands, "test", _test, "the same for the matrices among the targets")
     add_patterns(test)
     add_selection(test)
-    add_wishes(test)
+    add_overrides(test)
     add_execution(test)
 
 
@@ -49,11 +49,11 @@ def _build(arguments: argparse.Namespace) -> int:
     selection = selection_of(arguments)
     dependencies.note_code()
     with _recorded(arguments) as events:
-        runs, wishes = runs_of(arguments), wishes_of(arguments)
+        runs, overrides = runs_of(arguments), overrides_of(arguments)
         is_plain = _is_plain(options, arguments) and not selection.words and not selection.skip
-        is_plain = is_plain and replace(runs, kernel_key=ONCE.kernel_key) == ONCE and wishes == NONE
+        is_plain = is_plain and replace(runs, kernel_key=ONCE.kernel_key) == ONCE and overrides == NONE
         known = up_to_date.before() if is_plain else None
-        analysis = analyze_patterns(".", patterns_of(arguments), runs=runs, wishes=wishes, settled=known)
+        analysis = analyze_patterns(".", patterns_of(arguments), runs=runs, overrides=overrides, settled=known)
         if not analysis.targets.wanted and analysis.settled is None:
             raise nothing(f"no target is left of {' '.join(patterns_of(arguments))}", MANUAL_HINT)
         return _finish(selected(analysis, selection), options, arguments, events)
@@ -65,7 +65,7 @@ def _test(arguments: argparse.Namespace) -> int:
     dependencies.note_code()
     with _recorded(arguments) as events:
         analysis = analyze_patterns(
-            ".", patterns_of(arguments), kind="test_matrix", runs=runs_of(arguments), wishes=wishes_of(arguments)
+            ".", patterns_of(arguments), kind="test_matrix", runs=runs_of(arguments), overrides=overrides_of(arguments)
         )
         if not analysis.targets.wanted:
             raise nothing(

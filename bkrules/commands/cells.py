@@ -7,7 +7,7 @@ import re
 
 from bkrules.analysis.runs import Runs
 from bkrules.build.analysis import Analysis, analyze_patterns
-from bkrules.build.worker_overrides import Wishes
+from bkrules.build.worker_overrides import WorkerOverrides
 from bkrules.commands.arguments import nothing
 from bkrules.errors import UsageError
 from bkrules.model.action import Action
@@ -23,10 +23,10 @@ def divided(text: str) -> tuple[str, str] | None:
     return (found[1], found[2]) if found else ("//...", text)
 
 
-def one_cell(text: str, runs: Runs, wishes: Wishes) -> tuple[Analysis, Action]:
+def one_cell(text: str, runs: Runs, overrides: WorkerOverrides) -> tuple[Analysis, Action]:
     """The one cell that a word names. Raises BkError for no cell, and UsageError for several."""
     pattern, name = divided(text) or ("//...", text)
-    analysis = analyze_patterns(".", [pattern], kind="test_matrix", runs=runs, wishes=wishes)
+    analysis = analyze_patterns(".", [pattern], kind="test_matrix", runs=runs, overrides=overrides)
     cells = [action for action in analysis.wanted().values() if action.cell is not None]
     found = [action for action in cells if action.cell is not None and name in (action.cell.name, action.cell.point)]
     if not found:

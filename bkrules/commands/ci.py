@@ -27,7 +27,7 @@ from bkrules.commands.arguments import (
     remote_of,
     runs_of,
 )
-from bkrules.commands.harness import add_selection, add_wishes, selection_of, wishes_of
+from bkrules.commands.harness import add_overrides, add_selection, overrides_of, selection_of
 from bkrules.errors import UsageError
 from bkrules.loading.glob import OUTPUT
 from bkrules.loading.root import root_of
@@ -47,7 +47,7 @@ def add(commands: Commands) -> None:
     ci.add_argument("--max_jobs", "--max-jobs", type=positive, default=4, metavar="N", help="for plan: at most so many")
     ci.add_argument("--out", metavar="DIR", help=f"for merge: where {REPORT} and {JUNIT} are written")
     add_selection(ci)
-    add_wishes(ci)
+    add_overrides(ci)
     add_cells(ci)
     add_cache(ci)
     add_remote(ci)
@@ -59,7 +59,9 @@ def _ci(arguments: argparse.Namespace) -> int:
 
 def _plan(arguments: argparse.Namespace) -> int:
     patterns = patterns_of(arguments)
-    analysis = analyze_patterns(".", patterns, kind="test_matrix", runs=runs_of(arguments), wishes=wishes_of(arguments))
+    analysis = analyze_patterns(
+        ".", patterns, kind="test_matrix", runs=runs_of(arguments), overrides=overrides_of(arguments)
+    )
     if not analysis.targets.wanted:
         raise nothing(f"no test_matrix among {' '.join(patterns)}", "see `bk query //...`")
     analysis = selected(analysis, selection_of(arguments))

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bkrules.build.selection import Selection
-from bkrules.build.worker_overrides import Wishes
+from bkrules.build.worker_overrides import WorkerOverrides
 from bkrules.errors import UsageError
 from bkrules.incremental.dependencies import doubt, note
 from bkrules.plugin.features import UnknownFeature, known
@@ -68,7 +68,7 @@ def selection_of(arguments: argparse.Namespace, environment: Mapping[str, str] =
     return Selection(tuple(arguments.test_filter), arguments.shard, None if seed is None else int(seed), skip)
 
 
-def add_wishes(parser: argparse.ArgumentParser) -> None:
+def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Let a command take what changes the workers, and so the keys of their cells."""
     group = parser.add_argument_group("workers")
 
@@ -87,7 +87,7 @@ def add_wishes(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def wishes_of(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Wishes:
+def overrides_of(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> WorkerOverrides:
     """What is changed about workers. An option counts more than the variable. Raises UsageError."""
     try:
         enabled, disabled = (
@@ -99,7 +99,7 @@ def wishes_of(arguments: argparse.Namespace, environment: Mapping[str, str] = os
     except argparse.ArgumentTypeError as error:
         raise UsageError("usage", f"a variable of BuildKit's harness: {error}") from error
     snapshotter = arguments.extra_snapshotter or environment.get(SNAPSHOTTER, "")
-    return Wishes(enabled, disabled, snapshotter, tuple(binaries), user)
+    return WorkerOverrides(enabled, disabled, snapshotter, tuple(binaries), user)
 
 
 def _list(text: str) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bkrules import errors
 from bkrules.commands.arguments import add_cells, command, nothing, runs_of
-from bkrules.commands.harness import add_wishes
+from bkrules.commands.harness import add_overrides
 from bkrules.errors import UsageError
 from bkrules.execution.layout import TIMELINE
 from bkrules.loading.glob import OUTPUT
@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
     logs.add_argument("names", nargs="*", metavar="NAME", help="test, buildkitd, buildkitd.stacks, ...: these alone")
     logs.add_argument("--timeline", action="store_true", help="print them as one, in the order of time")
     add_cells(logs)
-    add_wishes(logs)
+    add_overrides(logs)
 
 
 def _logs(arguments: argparse.Namespace) -> int:
@@ -65,9 +65,9 @@ def _place(arguments: argparse.Namespace) -> tuple[Path, str]:
     if kept:
         return next(iter(kept.items()))
     from bkrules.commands.cells import one_cell
-    from bkrules.commands.harness import wishes_of
+    from bkrules.commands.harness import overrides_of
 
-    analysis, action = one_cell(arguments.cell, runs_of(arguments), wishes_of(arguments))
+    analysis, action = one_cell(arguments.cell, runs_of(arguments), overrides_of(arguments))
     assert action.cell is not None
     return analysis.out / action.label.package / action.label.name / action.cell.folder, action.cell.label
 

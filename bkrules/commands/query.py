@@ -14,7 +14,7 @@ from bkrules.build.analysis import Analysis, analyze_targets, open_workspace, pa
 from bkrules.build.execute import Execution
 from bkrules.build.request import Options
 from bkrules.commands.arguments import add_cache, add_cells, add_remote, command, remote_of, runs_of
-from bkrules.commands.harness import add_wishes, wishes_of
+from bkrules.commands.harness import add_overrides, overrides_of
 from bkrules.errors import MachineLacks
 from bkrules.model.action import Action, HostFile
 
@@ -34,7 +34,7 @@ def add(commands: Commands) -> None:
     )
     aquery.add_argument("--json", action="store_true", help="print JSON")
     add_cells(aquery)
-    add_wishes(aquery)
+    add_overrides(aquery)
     add_cache(aquery)
     add_remote(aquery)
 
@@ -87,7 +87,7 @@ def _aquery(arguments: argparse.Namespace) -> int:
     workspace = open_workspace(".")
     graph = WorkspaceGraph(workspace, package_of(workspace, "."), files=False)
     analysis = analyze_targets(
-        workspace, graph.targets(evaluate(expression, graph)), runs_of(arguments), wishes_of(arguments)
+        workspace, graph.targets(evaluate(expression, graph)), runs_of(arguments), overrides_of(arguments)
     )
     execution = Execution(analysis, options, lambda line: print(line, file=sys.stderr), show=False)
     documents = [_describe(action, execution) for action in analysis.wanted().values()]

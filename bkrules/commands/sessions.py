@@ -18,7 +18,7 @@ from bkrules.build.analysis import Analysis, analyze_targets, open_workspace
 from bkrules.build.request import Options
 from bkrules.commands.arguments import add_cache, add_cells, add_remote, command, nothing, remote_of, runs_of
 from bkrules.commands.cells import one_cell
-from bkrules.commands.harness import add_wishes, wishes_of
+from bkrules.commands.harness import add_overrides, overrides_of
 from bkrules.commands.targets import mirror_of, target_of
 from bkrules.model.action import Action
 from bkrules.report.summary import summarize
@@ -40,7 +40,7 @@ def add(commands: Commands) -> None:
     shell.usage = "bk shell CELL [-- COMMAND...]"
     shell.add_argument("cell", metavar="CELL", help="test_x/worker=oci, or //pkg:matrix[CELL]")
     add_cells(shell)
-    add_wishes(shell)
+    add_overrides(shell)
     for parser in (run, shell):
         add_cache(parser)
         add_remote(parser)
@@ -68,7 +68,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _shell(arguments: argparse.Namespace) -> int:
-    analysis, action = one_cell(arguments.cell, runs_of(arguments), wishes_of(arguments))
+    analysis, action = one_cell(arguments.cell, runs_of(arguments), overrides_of(arguments))
     assert action.cell is not None
     if action.cell.skip:
         raise nothing(f"{action.title} has no sandbox: {action.cell.skip}", "choose a cell that is not skipped")

@@ -25,7 +25,7 @@ from bkrules.commands.arguments import (
     runs_of,
 )
 from bkrules.commands.cells import divided
-from bkrules.commands.harness import add_wishes, wishes_of
+from bkrules.commands.harness import add_overrides, overrides_of
 from bkrules.model.action import Action
 from bkrules.report.artifacts import action_folder
 
@@ -47,7 +47,7 @@ def add(commands: Commands) -> None:
     )
     why.add_argument("--json", action="store_true", help="print JSON")
     add_cells(why)
-    add_wishes(why)
+    add_overrides(why)
     add_cache(why)
     add_remote(why)
 
@@ -59,7 +59,7 @@ def _why(arguments: argparse.Namespace) -> int:
     named = [part for part in parts.values() if part is not None]
     cells = {cell for _, cell in named}
     patterns = [text for text, part in parts.items() if part is None] + [pattern for pattern, _ in named]
-    analysis = analyze_patterns(".", patterns, runs=runs_of(arguments), wishes=wishes_of(arguments))
+    analysis = analyze_patterns(".", patterns, runs=runs_of(arguments), overrides=overrides_of(arguments))
     options = Options(1, os.path.abspath(arguments.disk_cache), remote=remote_of(arguments))
     execution = Execution(analysis, options, lambda line: print(line, file=sys.stderr), show=False)
     against = (arguments.against or str(analysis.out)).rstrip("/")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bkrules.build.selection import Selection
-from bkrules.build.worker_overrides import NONE, Wishes
-from bkrules.commands.harness import add_selection, add_wishes, selection_of, wishes_of
+from bkrules.build.worker_overrides import NONE, WorkerOverrides
+from bkrules.commands.harness import add_overrides, add_selection, overrides_of, selection_of
 from bkrules.errors import UsageError
 from bkrules.incremental import dependencies
 
@@ -75,14 +75,14 @@ def test_a_seed_is_a_number() -> None:
         selection("--random_worker=oci")
 
 
-def wishes(*words: str, **environment: str) -> Wishes:
+def overrides(*words: str, **environment: str) -> WorkerOverrides:
     parser = argparse.ArgumentParser(exit_on_error=False)
-    add_wishes(parser)
-    return wishes_of(parser.parse_args(words), environment)
+    add_overrides(parser)
+    return overrides_of(parser.parse_args(words), environment)
 
 
 def test_without_anything_no_worker_is_changed() -> None:
-    assert wishes() == NONE
+    assert overrides() == NONE
 
 
 def test_each_variable_is_an_option(tmp_path: Path) -> None:
@@ -94,16 +94,16 @@ def test_each_variable_is_an_option(tmp_path: Path) -> None:
         "BUILDKIT_INTEGRATION_ROOTLESS_IDPAIR": ("0:0", "--rootless_user=root"),
     }
     for name, (value, option) in pairs.items():
-        assert wishes(**{name: value}) == wishes(option) != NONE
-        assert wishes(option, **{name: value}) == wishes(option)
-    everything = wishes(**{name: value for name, (value, _) in pairs.items()})
-    assert everything == Wishes(
+        assert overrides(**{name: value}) == overrides(option) != NONE
+        assert overrides(option, **{name: value}) == overrides(option)
+    everything = overrides(**{name: value for name, (value, _) in pairs.items()})
+    assert everything == WorkerOverrides(
         frozenset({"cdi", "info"}), frozenset({"sbom"}), "native", (("old", str(tmp_path)),), "root"
     )
 
 
 def test_several_folders_of_binaries(tmp_path: Path) -> None:
-    found = wishes(BUILDKIT_INTEGRATION_CONTAINERD_EXTRA=f"a={tmp_path},b={tmp_path}").binaries
+    found = overrides(BUILDKIT_INTEGRATION_CONTAINERD_EXTRA=f"a={tmp_path},b={tmp_path}").binaries
     assert found == (("a", str(tmp_path)), ("b", str(tmp_path)))
 
 
@@ -120,5 +120,5 @@ def test_several_folders_of_binaries(tmp_path: Path) -> None:
 )
 def test_what_a_variable_cannot_mean_is_an_error_of_usage(name: str, value: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        wishes(**{name: value})
+        overrides(**{name: value})
     assert message in caught.value.message

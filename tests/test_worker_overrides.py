@@ -1,4 +1,4 @@
-"""Workers that the command line wishes for, beside those of the build files."""
+"""Worker overrides: workers that the command line adds to those of the build files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bkrules.build.analysis import analyze_patterns
-from bkrules.build.worker_overrides import NONE, Wishes
+from bkrules.build.worker_overrides import NONE, WorkerOverrides
 from bkrules.errors import UsageError
 from bkrules.model.action import Action, HostFile
 
@@ -33,15 +33,15 @@ Cells = Callable[..., dict[str, Action]]
 
 @pytest.fixture
 def cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cells:
-    """The cells of a target with these wishes, by worker, of test_b alone."""
+    """The cells of a target with these overrides, by worker, of test_b alone."""
     (tmp_path / "WORKSPACE.py").write_text(WORKSPACE)
     (tmp_path / "p").mkdir()
     (tmp_path / "p/BUILD.py").write_text(BUILD)
     (tmp_path / "p/test_it.py").write_text(TEST)
     monkeypatch.chdir(tmp_path)
 
-    def analyze(wishes: Wishes, pattern: str = "//p:m", test: str = "test_b") -> dict[str, Action]:
-        actions = analyze_patterns(".", [pattern], wishes=wishes).wanted().values()
+    def analyze(overrides: WorkerOverrides, pattern: str = "//p:m", test: str = "test_b") -> dict[str, Action]:
+        actions = analyze_patterns(".", [pattern], overrides=overrides).wanted().values()
         return {one.cell.worker: one for one in actions if one.cell and one.cell.test == test}
 
     return analyze
@@ -59,24 +59,24 @@ def folder(tmp_path: Path) -> Path:
     return found
 
 
-def test_without_wishes_all_is_as_declared(cells: Cells) -> None:
+def test_without_overrides_all_is_as_declared(cells: Cells) -> None:
     assert list(cells(NONE)) == ["oci", "oci+stargz", "containerd"]
 
 
 def test_a_snapshotter_is_one_more_worker_of_each_kind(cells: Cells) -> None:
-    found = cells(Wishes(snapshotter="native"))
+    found = cells(WorkerOverrides(snapshotter="native"))
     assert sorted(found) == ["containerd", "containerd+native", "oci", "oci+native", "oci+stargz"]
     assert found["oci+native"].parameters["settings"]["snapshotter"] == "native"
 
 
-def test_a_snapshotter_with_a_plugin_of_its_own_is_that_and_none_comes_twice(cells: Cells) -> None:
-    found = cells(Wishes(snapshotter="stargz"))
+def test_a_snapshotter_with_a_separate_plugin_is_that_plugin_and_none_comes_twice(cells: Cells) -> None:
+    found = cells(WorkerOverrides(snapshotter="stargz"))
     assert sorted(found) == ["containerd", "containerd+stargz", "oci", "oci+stargz"]
     assert found["containerd+stargz"].parameters["plugin"] == "containerd+stargz"
 
 
 def test_binaries_of_the_machine_are_one_more_worker_and_in_its_key(cells: Cells, folder: Path) -> None:
-    found = cells(Wishes(binaries=(("containerd-1.7", str(folder)),)))
+    found = cells(WorkerOverrides(binaries=(("containerd-1.7", str(folder)),)))
     assert sorted(found) == ["containerd", "containerd-1.7", "oci", "oci+stargz"]
     tools = {path: one for path, one in found["containerd-1.7"].inputs if path.startswith("tools/")}
     assert tools["tools/containerd"] == HostFile(f"{folder}/containerd")
@@ -85,54 +85,54 @@ def test_binaries_of_the_machine_are_one_more_worker_and_in_its_key(cells: Cells
     assert dict(found["containerd"].inputs)["tools/containerd"] == HostFile("cat")
 
 
-def test_wishes_reach_the_matrices_of_a_suite(cells: Cells) -> None:
-    assert "oci+native" in cells(Wishes(snapshotter="native"), "//p:both")
+def test_overrides_reach_the_matrices_of_a_suite(cells: Cells) -> None:
+    assert "oci+native" in cells(WorkerOverrides(snapshotter="native"), "//p:both")
 
 
 def test_a_user_of_the_machine_is_a_setting_of_workers_without_privileges(cells: Cells) -> None:
-    found = cells(Wishes(user="root"), "//p:both")
+    found = cells(WorkerOverrides(user="root"), "//p:both")
     assert found["rootless"].parameters["settings"]["user"] == "root"
     assert "user" not in found["oci"].parameters["settings"]
 
 
-def test_another_build_has_no_wishes(cells: Cells) -> None:
-    cells(Wishes(snapshotter="native"))
+def test_another_build_has_no_overrides(cells: Cells) -> None:
+    cells(WorkerOverrides(snapshotter="native"))
     assert list(cells(NONE)) == ["oci", "oci+stargz", "containerd"]
 
 
 @pytest.mark.parametrize(
-    ("wishes", "pattern", "message"),
+    ("overrides", "pattern", "message"),
     [
-        (Wishes(snapshotter="nonesuch"), "//p:r", "the snapshotter 'nonesuch'"),
-        (Wishes(user="root"), "//p:m", "the user 'root'"),
-        (Wishes(binaries=(("x", "/nonexistent"),)), "//p:m", "a tool of /nonexistent"),
+        (WorkerOverrides(snapshotter="nonesuch"), "//p:r", "--extra_snapshotter=nonesuch"),
+        (WorkerOverrides(user="root"), "//p:m", "--rootless_user=root"),
+        (WorkerOverrides(binaries=(("x", "/nonexistent"),)), "//p:m", "--extra_binaries=x=/nonexistent"),
     ],
 )
-def test_a_wish_that_changes_nothing_is_an_error(cells: Cells, wishes: Wishes, pattern: str, message: str) -> None:
-    with pytest.raises(UsageError, match="no worker of these matrices can take") as caught:
-        cells(wishes, pattern)
+def test_an_unused_override_is_an_error(cells: Cells, overrides: WorkerOverrides, pattern: str, message: str) -> None:
+    with pytest.raises(UsageError, match="matches no worker of the selected matrices") as caught:
+        cells(overrides, pattern)
     assert caught.value.exit_code == 2
     assert message in caught.value.message
-    cells(wishes, "//p:small")  # where there is no matrix there is nothing to change
+    cells(overrides, "//p:small")  # where there is no matrix there is nothing to change
 
 
 def test_an_id_that_another_worker_has(cells: Cells, folder: Path) -> None:
     with pytest.raises(UsageError, match="//p:m has a worker 'oci' already"):
-        cells(Wishes(binaries=(("oci", str(folder)),)))
+        cells(WorkerOverrides(binaries=(("oci", str(folder)),)))
 
 
 @pytest.mark.parametrize(
-    ("wishes", "skipped"),
+    ("overrides", "skipped"),
     [
         (NONE, False),
-        (Wishes(disabled=frozenset({"cdi"})), True),
-        (Wishes(enabled=frozenset({"cdi"}), disabled=frozenset({"cdi"})), False),
-        (Wishes(disabled=frozenset({"info"})), False),
+        (WorkerOverrides(disabled=frozenset({"cdi"})), True),
+        (WorkerOverrides(enabled=frozenset({"cdi"}), disabled=frozenset({"cdi"})), False),
+        (WorkerOverrides(disabled=frozenset({"info"})), False),
     ],
 )
-def test_features_are_enabled_before_they_are_disabled(cells: Cells, wishes: Wishes, skipped: bool) -> None:
-    cell = cells(wishes, test="test_a")["oci"].cell
+def test_features_are_enabled_before_they_are_disabled(cells: Cells, overrides: WorkerOverrides, skipped: bool) -> None:
+    cell = cells(overrides, test="test_a")["oci"].cell
     assert cell is not None
     assert bool(cell.skip) == skipped
-    other = cells(wishes)["oci"]
-    assert (set(other.parameters["unsupported"]) >= wishes.disabled) == (not wishes.enabled)
+    other = cells(overrides)["oci"]
+    assert (set(other.parameters["unsupported"]) >= overrides.disabled) == (not overrides.enabled)
