@@ -39,6 +39,7 @@ from bkrules.execution.result import Outcome
 from bkrules.incremental import dependencies, null_build, stamps, up_to_date
 from bkrules.model import digest
 from bkrules.model.action import Action, Node
+from bkrules.model.status import Status
 from bkrules.report import artifacts
 from bkrules.runners import table
 
@@ -632,7 +633,7 @@ def join(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Out
     folder = context.scratch(action)
     data = b"".join(Path(getattr(inputs[name], "path", "")).read_bytes() for name in sorted(inputs))
     (folder / "out").write_bytes(data)
-    return Outcome("passed", {"out": str(folder / "out")})
+    return Outcome(Status.PASSED, {"out": str(folder / "out")})
 
 
 # Rules, broken on purpose.

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "mirror": {"errors", "images", "model", "sandbox"},
     "testing": {"mirror", "plugin", "sandbox"},
     "analysis": {"cache", "errors", "images", "incremental", "loading", "mirror", "model", "plugin", "system"},
-    "cell": {"plugin", "sandbox", "system", "testing"},
+    "cell": {"model", "plugin", "sandbox", "system", "testing"},
     "execution": {"analysis", "cache", "errors", "incremental", "mirror", "model", "plugin", "sandbox"},
     "report": {"cache", "errors", "execution", "incremental", "model", "sandbox", "system", "web"},
     "rules": {"analysis", "errors", "images", "incremental", "model", "plugin", "system"},

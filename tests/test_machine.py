@@ -24,7 +24,7 @@ AROUND = ("runners/open_cell.py", "runners/test_cell.py", "runners/cell_pool.py"
 """What bk itself does for a cell is imported by these."""
 NOT_IN_CELLS = {
     "__init__.py": "names for build files; nothing in a cell reads them",
-    **{f"{part}/__init__.py": "empty" for part in ("execution", "mirror", "sandbox", "system")},
+    **{f"{part}/__init__.py": "empty" for part in ("execution", "mirror", "model", "sandbox", "system")},
     "sandbox/command.py": "the sandbox of ordinary actions, which the zygote makes too",
 }
 NOT_AROUND = {

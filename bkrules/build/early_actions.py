@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bkrules.errors import Interrupted, LoadError, MachineLacks
+from bkrules.model.status import FailureClass, Status
 
 if TYPE_CHECKING:
     from bkrules.analysis.host_inputs import Machine
@@ -92,11 +93,11 @@ def _run(executor: Executor, actions: Sequence[Action]) -> list[Result]:
 
 def _outputs(result: Result | None) -> Mapping[str, Node]:
     assert result is not None
-    if result.status == "passed":
+    if result.status == Status.PASSED:
         return result.outputs
-    if result.failure == "interrupted":
+    if result.failure == FailureClass.INTERRUPTED:
         raise Interrupted("interrupted", f"{result.action.id} was interrupted")
-    if result.failure == "machine":
+    if result.failure == FailureClass.MACHINE:
         raise MachineLacks("machine", f"{result.action.label}: {result.reason}", hint=result.hint)
     where, _, hint = result.hint.partition("\n")
     raise LoadError("collection-failed", f"{result.action.label}: {result.reason}", where=where, hint=hint)

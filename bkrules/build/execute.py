@@ -28,6 +28,7 @@ from bkrules.execution.signals import StopSignals, go_on, leave
 from bkrules.loading.workspace import STATE
 from bkrules.model.action import Action
 from bkrules.model.resources import pool_sizes
+from bkrules.model.status import BAD, FailureClass, Status
 from bkrules.report import artifacts
 from bkrules.report.build_result import BuildResult
 from bkrules.report.output import Display
@@ -120,7 +121,7 @@ class Execution:
         found = executor.look_up(action)
         if found is None and self.remote is not None:
             found = executor.ask(action)
-        if found is not None and found.status == "passed":
+        if found is not None and found.status == Status.PASSED:
             executor.results[action.id] = found
         kept = executor.results.get(action.id)
         return whole.digest.hash, dict(whole.leaves), kept.cache if kept else None
@@ -184,10 +185,14 @@ def _execute(
             display.close()
             execution.close()
             execution.profile.write(options.profile)
-    why = ("the build was interrupted", "interrupted") if interrupted else (scheduler.stopped_by, "")
+    why = (
+        ("the build was interrupted", FailureClass.INTERRUPTED)
+        if interrupted
+        else (scheduler.stopped_by, FailureClass.NONE)
+    )
     for name, action in actions.items():
         if name not in results:
-            results[name] = Result(action, "not run", reason=why[0], failure=why[1])
+            results[name] = Result(action, Status.NOT_RUN, reason=why[0], failure=why[1])
             told(results[name])
     build = BuildResult(
         tuple(results[name] for name in actions),
@@ -217,7 +222,7 @@ def _scheduler(
     def on_result(result: Result) -> None:
         executor.results[result.action.id] = result
         if result.has_run:
-            execution.history.note(result.action.id, result.seconds, failed=result.status in ("failed", "timed out"))
+            execution.history.note(result.action.id, result.seconds, failed=result.status in BAD)
         display.end(result)
         told(result)
 

@@ -27,6 +27,7 @@ from bkrules.cell.out_folder import MOST_FILES
 from bkrules.cell.shared import run_tests
 from bkrules.cell.stacks import write_stacks
 from bkrules.cell.updaters import UpdateError, check, updated
+from bkrules.model.status import FailureClass, Status
 from bkrules.plugin.cell_log import note
 from bkrules.plugin.daemon import DaemonError, Daemons
 from bkrules.plugin.worker import Backend, Worker
@@ -113,19 +114,21 @@ def first_process(spec: Mapping[str, Any], channel: socket.socket, worker: Worke
                 result = _session(backend, daemons, channel)
             else:
                 result = PROGRAMS[spec["program"]](backend, spec, daemons)
-            if COVERAGE in spec["environment"] and result["status"] != "timed out":
+            if COVERAGE in spec["environment"] and result["status"] != Status.TIMED_OUT:
                 result |= _end_in_order(daemons, result)
             result["seconds"] = {"setup": made - began, "boot": booted - made, "run": time.monotonic() - booted}
     except DaemonError as error:
-        result = _out_of({"status": "failed", "class": "infrastructure", "reason": str(error)}, Daemons.logs)
+        result = _out_of(
+            {"status": Status.FAILED, "class": FailureClass.INFRASTRUCTURE, "reason": str(error)}, Daemons.logs
+        )
     except UpdateError as error:
-        result = {**result, "status": "failed", "class": "test", "reason": str(error)}
+        result = {**result, "status": Status.FAILED, "class": FailureClass.TEST, "reason": str(error)}
     except BaseException as error:
         detail = traceback.format_exc()
         reason = f"the cell could not be {phase}: {detail.splitlines()[-1]}"
-        result = {"status": "failed", "class": "infrastructure", "reason": reason, "detail": detail}
+        result = {"status": Status.FAILED, "class": FailureClass.INFRASTRUCTURE, "reason": reason, "detail": detail}
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            result["class"] = "resources"
+            result["class"] = FailureClass.RESOURCES
         elif phase != "set up":
             result = _out_of(result, Daemons.logs)
     try:
@@ -221,16 +224,16 @@ def _attended(daemons: Daemons, timeout: float, program: Callable[[Control], int
         reason = "; ".join([f"it took more than {timeout:g} s", *stopped])
         note(daemons.logs, reason)
         _end_in_time(daemons, pid, ended)
-        return {"status": "timed out", "class": "timeout", "reason": reason}
+        return {"status": Status.TIMED_OUT, "class": FailureClass.TIMEOUT, "reason": reason}
     _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
     dead = [f"{daemon.name} ended during the test: {daemons.status(daemon)}" for daemon in daemons.dead()]
     if dead:
-        return {"status": "failed", "class": "infrastructure", "reason": "; ".join(dead)}
+        return {"status": Status.FAILED, "class": FailureClass.INFRASTRUCTURE, "reason": "; ".join(dead)}
     if code == 0:
-        return {"status": "passed"}
+        return {"status": Status.PASSED}
     reason = f"exit status {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
-    return {"status": "failed", "class": "test", "reason": reason}
+    return {"status": Status.FAILED, "class": FailureClass.TEST, "reason": reason}
 
 
 def _ends(ended: int, channel: socket.socket, daemons: Daemons, deadline: float) -> bool:
@@ -258,16 +261,16 @@ def _end_in_order(daemons: Daemons, result: Mapping[str, Any]) -> dict[str, Any]
     """End the daemons so that they write their coverage, which they do when they end; what that changes of the result."""
     late = daemons.end()
     os.chmod(os.environ[COVERAGE], 0o755)  # it stays in the user's workspace
-    if not late or result["status"] != "passed":
+    if not late or result["status"] != Status.PASSED:
         return {}
     reason = f"without coverage, since SIGTERM did not end {' and '.join(late)}"
-    return {"status": "failed", "class": "infrastructure", "reason": reason}
+    return {"status": Status.FAILED, "class": FailureClass.INFRASTRUCTURE, "reason": reason}
 
 
 def _out_of(result: dict[str, Any], logs: Path) -> dict[str, Any]:
     """Return a result with what the cell ran out of as its reason, if that is why it failed."""
-    if result.get("class") in ("test", "infrastructure") and (lack := exhausted(logs)):
-        return {**result, "class": "resources", "reason": f"{lack}; {result['reason']}"}
+    if result.get("class") in (FailureClass.TEST, FailureClass.INFRASTRUCTURE) and (lack := exhausted(logs)):
+        return {**result, "class": FailureClass.RESOURCES, "reason": f"{lack}; {result['reason']}"}
     return result
 
 
@@ -339,10 +342,10 @@ def run_test(backend: Backend, spec: Mapping[str, Any], daemons: Daemons) -> dic
         outcome = f"/proc/self/fd/{file.fileno()}"
         result = _attended(daemons, spec["timeout"], lambda control: pytest_run.main(backend, spec, control, outcome))
         found = said.outcome(file.read())
-    if result.get("class") in (None, "test") and found:
+    if result.get("class") in (None, FailureClass.TEST) and found:
         result |= found
-    elif result["status"] == "passed":
-        result |= {"status": "failed", "class": "test", "reason": "pytest ended without an outcome"}
+    elif result["status"] == Status.PASSED:
+        result |= {"status": Status.FAILED, "class": FailureClass.TEST, "reason": "pytest ended without an outcome"}
     return _out_of(result, daemons.logs)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from _pytest.config import default_plugins
 
+from bkrules.model.status import FailureClass, Status
 from bkrules.plugin.worker import Backend
 from bkrules.testing import pytest_plugin
 from bkrules.testing.collection import DECLARED, ROOT, Faults, arguments, difference, last_line, name_of
@@ -54,21 +55,21 @@ class _Recorder(Faults):
             self.failures.append(f"pytest collects other tests of {self.module} in the cell than were declared: {what}")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        item = self.items.setdefault(report.nodeid, {"name": report.nodeid, "status": "not run", "seconds": 0.0})
+        item = self.items.setdefault(report.nodeid, {"name": report.nodeid, "status": Status.NOT_RUN, "seconds": 0.0})
         item["seconds"] = round(item["seconds"] + report.duration, 3)
         expected = getattr(report, "wasxfail", None)
         if report.failed:
-            item |= {"status": "failed", "reason": _last_line(report)}
+            item |= {"status": Status.FAILED, "reason": _last_line(report)}
             self.failures.append(f"{report.nodeid}: {item['reason']}")
-        elif item["status"] == "failed":
+        elif item["status"] == Status.FAILED:
             return
         elif report.skipped and expected is None:
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
-            item |= {"status": "skipped", "reason": str(reason).removeprefix("Skipped: ")}
+            item |= {"status": Status.SKIPPED, "reason": str(reason).removeprefix("Skipped: ")}
         elif report.skipped:
-            item |= {"status": "passed", "reason": f"it failed, as expected: {expected}".removesuffix(": ")}
+            item |= {"status": Status.PASSED, "reason": f"it failed, as expected: {expected}".removesuffix(": ")}
         elif report.when == "call":
-            item["status"] = "passed"
+            item["status"] = Status.PASSED
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         super().pytest_collectreport(report)
@@ -85,19 +86,27 @@ class _Recorder(Faults):
         for item in self.items.values():
             by_status.setdefault(item["status"], []).append(item.get("reason", ""))
         if self.failures:
-            more = len(by_status.get("failed", ())) - 1
+            more = len(by_status.get(Status.FAILED, ())) - 1
             also = f" (and {more} more of {len(self.items)})" if more > 0 else ""
-            return {"status": "failed", "class": "test", "reason": self.failures[0] + also}
+            return {"status": Status.FAILED, "class": FailureClass.TEST, "reason": self.failures[0] + also}
         if exit_code not in (0, pytest.ExitCode.NO_TESTS_COLLECTED):
-            return {"status": "failed", "class": "test", "reason": f"pytest ended with exit status {exit_code}"}
-        if "passed" in by_status:
-            reason = next(filter(None, by_status["passed"]), "")
-            return {"status": "passed", **({"reason": reason} if reason else {})}
-        if "skipped" in by_status:
-            return {"status": "skipped", "class": "skip", "reason": by_status["skipped"][0]}
+            return {
+                "status": Status.FAILED,
+                "class": FailureClass.TEST,
+                "reason": f"pytest ended with exit status {exit_code}",
+            }
+        if Status.PASSED in by_status:
+            reason = next(filter(None, by_status[Status.PASSED]), "")
+            return {"status": Status.PASSED, **({"reason": reason} if reason else {})}
+        if Status.SKIPPED in by_status:
+            return {"status": Status.SKIPPED, "class": FailureClass.SKIP, "reason": by_status[Status.SKIPPED][0]}
         if self.skipped:
-            return {"status": "skipped", "class": "skip", "reason": self.skipped}
-        return {"status": "failed", "class": "test", "reason": "the test was not collected, so nothing ran"}
+            return {"status": Status.SKIPPED, "class": FailureClass.SKIP, "reason": self.skipped}
+        return {
+            "status": Status.FAILED,
+            "class": FailureClass.TEST,
+            "reason": "the test was not collected, so nothing ran",
+        }
 
 
 def _last_line(report: pytest.TestReport) -> str:
@@ -134,4 +143,4 @@ def main(backend: Backend, spec: Mapping[str, Any], control: Control, outcome: s
     sandbox.done.set()
     result = recorder.outcome(code)
     Path(outcome).write_text(json.dumps(result))
-    return 0 if result["status"] in ("passed", "skipped") else 1
+    return 0 if result["status"] in (Status.PASSED, Status.SKIPPED) else 1

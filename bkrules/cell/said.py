@@ -11,8 +11,17 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-STATUSES = ("passed", "failed", "skipped", "timed out")
-CLASSES = ("test", "infrastructure", "resources", "timeout", "skip")
+from bkrules.model.status import FailureClass, Status
+
+STATUSES = (Status.PASSED, Status.FAILED, Status.SKIPPED, Status.TIMED_OUT)
+CLASSES = (
+    FailureClass.TEST,
+    FailureClass.INFRASTRUCTURE,
+    FailureClass.RESOURCES,
+    FailureClass.TIMEOUT,
+    FailureClass.SKIP,
+)
+"""The classes that a cell may give itself. Only from outside is a leak seen, or what the machine lacks."""
 _LONGEST_REASON = 1 << 16
 
 

@@ -11,6 +11,7 @@ import termios
 from collections.abc import Mapping
 from typing import Any
 
+from bkrules.model.status import Status
 from bkrules.plugin.daemon import Daemons
 from bkrules.plugin.worker import Backend
 from bkrules.sandbox import syscalls
@@ -23,7 +24,7 @@ def serve(backend: Backend, daemons: Daemons, channel: socket.socket) -> dict[st
     message, descriptors = receive(channel)
     code = _run(message, descriptors, backend) if message is not None and message["event"] == "command" else 0
     ended = [f"{daemon.name} ended: {daemons.status(daemon)}" for daemon in daemons.dead()]
-    return {"status": "passed", "exit_code": code, "reason": "; ".join(ended)}
+    return {"status": Status.PASSED, "exit_code": code, "reason": "; ".join(ended)}
 
 
 def _run(message: Mapping[str, Any], descriptors: list[int], backend: Backend) -> int:

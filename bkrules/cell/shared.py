@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bkrules.cell.leaks import loops_on
+from bkrules.model.status import Status
 from bkrules.plugin.daemon import Daemons
 from bkrules.plugin.worker import Backend, Worker
 from bkrules.sandbox.ipc import receive, send
@@ -44,7 +45,7 @@ def run_tests(
     while True:
         message, _ = receive(channel)
         if message is None or message["event"] == "end":
-            return {"status": "passed"}
+            return {"status": Status.PASSED}
         _write_sources(message["sources"])
         (daemons.logs / "test.log").unlink(missing_ok=True)
         begins = {path.name: path.stat().st_size for path in daemons.logs.glob("*.log")}
@@ -52,7 +53,7 @@ def run_tests(
         began = time.time()
         result = run_test(backend, {**spec, **message["spec"], "seen": seen}, daemons)
         tainted = [f"{name}, which the test has stopped" for name in daemons.stopped]
-        tainted += ["what the test left, since it was ended"] if result["status"] == "timed out" else []
+        tainted += ["what the test left, since it was ended"] if result["status"] == Status.TIMED_OUT else []
         if not tainted and not daemons.dead():
             reset(backend)
             now = state(backend, daemons, worker)

@@ -22,6 +22,7 @@ from bkrules.cell import confine, egress, jail, said, surroundings
 from bkrules.cell.init import build_root, first_process
 from bkrules.cell.leaks import Belongings, abort, fuse_connections, unseen_by_others
 from bkrules.cell.out_folder import OutFolder
+from bkrules.model.status import FailureClass, Status
 from bkrules.plugin.worker import MIRROR_PORT, Worker
 from bkrules.sandbox import syscalls
 from bkrules.sandbox.cgroups import Cgroups, threads
@@ -82,9 +83,9 @@ def supervise(spec: Mapping[str, Any], channel: socket.socket, death: int, worke
         reason = f"the cell could not be made or cleaned up: {error}"
         # An ordinary cell makes its root itself, and says itself what it has run out of.
         is_full = is_jail and error.errno == errno.ENOSPC
-        kind = "resources" if is_full else "infrastructure"
+        kind = FailureClass.RESOURCES if is_full else FailureClass.INFRASTRUCTURE
         with suppress(OSError):  # bk is gone
-            send(channel, {"event": "result", "status": "failed", "class": kind, "reason": reason})
+            send(channel, {"event": "result", "status": Status.FAILED, "class": kind, "reason": reason})
     finally:
         groups.remove()
 
@@ -150,8 +151,8 @@ class _Cell:
         """Wait until the cell has ended; what it said of itself. When bk is gone, or wants it to end, there is nothing."""
         result: dict[str, Any] = {
             "event": "result",
-            "status": "failed",
-            "class": "infrastructure",
+            "status": Status.FAILED,
+            "class": FailureClass.INFRASTRUCTURE,
             "reason": "the cell's first process was killed",
         }
         ended = os.pidfd_open(self.pid)
@@ -188,7 +189,7 @@ class _Cell:
                     poll.unregister(self.near)
                     os.kill(self.pid, signal.SIGKILL)
                     reason = f"a test spoke in the name of its cell's first process: {error}"
-                    answered = {**result, "class": "test", "reason": reason}
+                    answered = {**result, "class": FailureClass.TEST, "reason": reason}
                     continue
                 if not event:
                     poll.unregister(self.near)
@@ -267,18 +268,25 @@ def _verdict(
 ) -> dict[str, str]:
     """What the cell's end says about its result: a leftover fails it; a limit that was met is why it failed."""
     if leftovers:
-        return {"status": "failed", "class": "leak", "reason": f"the cell left behind: {'; '.join(leftovers)}"}
+        return {
+            "status": Status.FAILED,
+            "class": FailureClass.LEAK,
+            "reason": f"the cell left behind: {'; '.join(leftovers)}",
+        }
     if hits.get("out"):
         reason = f"the cell wrote more to /out than bk keeps of its {limits['disk'] >> 20} MiB"
-        return {"status": "failed", "class": "resources", "reason": reason}
-    if result["status"] == "passed":
+        return {"status": Status.FAILED, "class": FailureClass.RESOURCES, "reason": reason}
+    if result["status"] == Status.PASSED:
         return {}
     before = f"; {result['reason']}" if result.get("reason") else ""
     if killed := hits.get("memory"):
         limit = f"the cell's limit of {limits['memory'] >> 20} MiB"
-        return {"class": "resources", "reason": f"out of memory: {killed} killed at {limit}{before}"}
+        return {"class": FailureClass.RESOURCES, "reason": f"out of memory: {killed} killed at {limit}{before}"}
     if hits.get("pids"):
-        return {"class": "resources", "reason": f"the cell's limit of {limits['pids']} processes was met{before}"}
+        return {
+            "class": FailureClass.RESOURCES,
+            "reason": f"the cell's limit of {limits['pids']} processes was met{before}",
+        }
     return {}
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from bkrules.cell import surroundings
 from bkrules.cell.views import Views
+from bkrules.model.status import FailureClass, Status
 from bkrules.sandbox import command, syscalls
 from bkrules.sandbox.ipc import receive, send
 
@@ -93,7 +94,13 @@ def _refuse(channel: socket.socket, reason: str) -> None:
     with suppress(OSError):  # bk is gone
         send(
             channel,
-            {"event": "result", "status": "failed", "class": "infrastructure", "reason": reason, "exit_code": _REFUSED},
+            {
+                "event": "result",
+                "status": Status.FAILED,
+                "class": FailureClass.INFRASTRUCTURE,
+                "reason": reason,
+                "exit_code": _REFUSED,
+            },
         )
 
 

@@ -31,6 +31,7 @@ from bkrules.commands.harness import add_overrides, add_selection, overrides_of,
 from bkrules.errors import UsageError
 from bkrules.loading.glob import OUTPUT
 from bkrules.loading.root import root_of
+from bkrules.model.status import Status
 from bkrules.report.artifacts import JUNIT, REPORT
 from bkrules.report.merge import merged, merged_junit
 
@@ -115,7 +116,7 @@ def _remember(report: dict[str, Any]) -> None:
         return
     known = history(Path(root, OUTPUT))
     for cell in report["cells"]:
-        if cell["status"] == "passed" and not cell["cached"]:
+        if cell["status"] == Status.PASSED and not cell["cached"]:
             known.note(f"{report['label']} {cell['name']}", cell["seconds"], failed=False)
     known.save()
 

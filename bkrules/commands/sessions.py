@@ -21,6 +21,7 @@ from bkrules.commands.cells import one_cell
 from bkrules.commands.harness import add_overrides, overrides_of
 from bkrules.commands.targets import mirror_of, target_of
 from bkrules.model.action import Action
+from bkrules.model.status import Status
 from bkrules.report.summary import summarize
 
 if TYPE_CHECKING:
@@ -83,9 +84,9 @@ def _with_session(analysis: Analysis, action: Action, options: Options, words: l
     try:
         with session(analysis, action, options, machine=use is _inside) as opened:
             code, last = use(opened, words)
-            if last["status"] != "passed" or last["reason"]:
+            if last["status"] != Status.PASSED or last["reason"]:
                 print(f"bk: {last['reason']}", file=sys.stderr)
-            return code or (errors.SUCCESS if last["status"] == "passed" else errors.BUILD_FAILED)
+            return code or (errors.SUCCESS if last["status"] == Status.PASSED else errors.BUILD_FAILED)
     except NotBuilt as error:
         print(summarize(error.result, analysis.out), file=sys.stderr)
         return error.exit_code

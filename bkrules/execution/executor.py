@@ -25,6 +25,7 @@ from bkrules.incremental.dependencies import NotedFor
 from bkrules.model import digest
 from bkrules.model.action import Action, DirectoryNode, FileNode, HostFile, Key, Node, Output, Source, Text, key_of
 from bkrules.model.digest import Digest
+from bkrules.model.status import FailureClass, Status
 from bkrules.sandbox import outputs
 from bkrules.sandbox.outputs import BadOutput, Room, TooLarge
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 NO_PROFILE = NoProfile()
-CONTRADICTIONS = ("test", "timeout")
+CONTRADICTIONS = (FailureClass.TEST, FailureClass.TIMEOUT)
 """Failures of what the key covers: a result from before, which says that it passes, is then no proof any more."""
 
 
@@ -73,7 +74,7 @@ class Executor:
     def look_up(self, action: Action) -> Result | None:
         """The result from the disk cache, a failure or a skip that needs no run, or None."""
         if action.cell is not None and action.cell.skip:
-            return Result(action, "skipped", reason=action.cell.skip, failure="skip")
+            return Result(action, Status.SKIPPED, reason=action.cell.skip, failure=FailureClass.SKIP)
         with NotedFor(action.label.package):
             try:
                 key = self.key(action)
@@ -155,11 +156,13 @@ class Executor:
             lack = of_machine(error)
             if lack is None:
                 raise
-            return Result(action, "failed", False, reason=lack.message, failure="machine", hint=lack.hint, key=key)
+            return Result(
+                action, Status.FAILED, False, reason=lack.message, failure=FailureClass.MACHINE, hint=lack.hint, key=key
+            )
 
     def _settle(self, action: Action, key: Key, outcome: Outcome, seconds: float) -> Result:
         """The result of a run, which is kept when it passed and was fully isolated."""
-        if outcome.status != "passed":
+        if outcome.status != Status.PASSED:
             if outcome.failure in CONTRADICTIONS:
                 self._actions.drop(key.digest)
             log = outcome.outputs.get("test.log", "")
@@ -181,7 +184,15 @@ class Executor:
         if is_kept:
             self._actions.put(key.digest, ActionResult(made, seconds))
         return Result(
-            action, "passed", False, seconds, key, made, outcome.reason, ran=outcome.ran, unlimited=outcome.unlimited
+            action,
+            Status.PASSED,
+            False,
+            seconds,
+            key,
+            made,
+            outcome.reason,
+            ran=outcome.ran,
+            unlimited=outcome.unlimited,
         )
 
     def _are_still(self, action: Action) -> bool:
@@ -228,7 +239,7 @@ class Executor:
         action = before.action
         self._say(f"  {action.mnemonic} {action.title} once more: {why}")
         again = self.run(action, slot)
-        if again.status != "passed":
+        if again.status != Status.PASSED:
             raise ActionFailed("remade", f"{action.title}: {again.reason}", hint=again.hint, log=again.log)
         if self.results[name] is before:  # another thread may have been here meanwhile
             self.results[name] = again
@@ -315,7 +326,7 @@ def _closed(handle: int | None) -> Iterator[None]:
 
 def _hit(action: Action, key: Key, found: ActionResult) -> Result:
     """A result that the cache had."""
-    return Result(action, "passed", True, found.seconds, key, found.outputs)
+    return Result(action, Status.PASSED, True, found.seconds, key, found.outputs)
 
 
 def _is_executable(path: str) -> bool:

@@ -7,19 +7,20 @@ from dataclasses import dataclass, field
 
 from bkrules.errors import ActionFailed, BkError, MachineLacks
 from bkrules.model.action import Action, Key, Node
+from bkrules.model.status import ABSENT, FailureClass, Status
 
-RESOURCES = "resources"
-"""The class of failures by a limit that was met, and the reason of errors that are of this class."""
+RESOURCES = FailureClass.RESOURCES.value
+"""The reason of errors whose failure is of this class: a limit was met."""
 
 
 @dataclass(frozen=True)
 class Attempt:
     """One run of a cell: what came of it, how many seconds it took, and where its log is in the cell's folder."""
 
-    status: str
+    status: Status
     seconds: float
     log: str
-    failure: str = ""
+    failure: FailureClass = FailureClass.NONE
     reason: str = ""
 
 
@@ -45,7 +46,7 @@ class CellReport:
 
 @dataclass(frozen=True)
 class Result:
-    """`status` is passed, flaky, failed, timed out, skipped or not run; `failure` the class of what went wrong.
+    """`failure` is the class of what went wrong.
 
     `seconds` is what the action took when it ran, which for a cached result was another time. `ran` is there for a cell that ran
     in this build. `remote`: it is from the remote cache; the bytes of its outputs may not be on the disk. `unlimited` names the
@@ -53,13 +54,13 @@ class Result:
     """
 
     action: Action
-    status: str
+    status: Status
     cached: bool = False
     seconds: float = 0.0
     key: Key | None = None
     outputs: Mapping[str, Node] = field(default_factory=dict)
     reason: str = ""
-    failure: str = ""
+    failure: FailureClass = FailureClass.NONE
     hint: str = ""
     log: str = ""
     ran: CellReport | None = None
@@ -69,7 +70,7 @@ class Result:
     @property
     def has_run(self) -> bool:
         """Whether the action ran in this build, to whatever end. An interrupted one did not."""
-        return not self.cached and self.key is not None and self.status in ("passed", "flaky", "failed", "timed out")
+        return not self.cached and self.key is not None and self.status not in ABSENT
 
     @property
     def cache(self) -> str | None:
@@ -86,10 +87,10 @@ class Outcome:
     outputs may have `most` bytes, or any number for 0. `handle` is a descriptor that is closed when they are stored.
     """
 
-    status: str
+    status: Status
     outputs: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
-    failure: str = ""
+    failure: FailureClass = FailureClass.NONE
     ran: CellReport | None = None
     most: int = 0
     handle: int | None = None
@@ -99,12 +100,12 @@ class Outcome:
 def failed(action: Action, error: BkError) -> Result:
     """The result of an action that could not run, or that raised."""
     if error.reason == "interrupted":
-        return Result(action, "not run", reason="the build was interrupted", failure="interrupted")
+        return Result(action, Status.NOT_RUN, reason="the build was interrupted", failure=FailureClass.INTERRUPTED)
     if isinstance(error, MachineLacks) and action.cell is not None:
-        return Result(action, "skipped", reason=error.message, failure="machine", hint=error.hint)
-    failure = "machine" if isinstance(error, MachineLacks) else "build"
+        return Result(action, Status.SKIPPED, reason=error.message, failure=FailureClass.MACHINE, hint=error.hint)
+    failure = FailureClass.MACHINE if isinstance(error, MachineLacks) else FailureClass.BUILD
     log = ""
     if isinstance(error, ActionFailed):
-        log, failure = error.log, RESOURCES if error.reason == RESOURCES else failure
+        log, failure = error.log, FailureClass.RESOURCES if error.reason == RESOURCES else failure
     hint = "\n".join(filter(None, [error.where, error.hint]))
-    return Result(action, "failed", reason=error.message, failure=failure, hint=hint, log=log)
+    return Result(action, Status.FAILED, reason=error.message, failure=failure, hint=hint, log=log)

@@ -21,6 +21,7 @@ from bkrules.execution.pools import Pools
 from bkrules.execution.profile import NoProfile
 from bkrules.execution.result import Result, failed
 from bkrules.model.action import Action
+from bkrules.model.status import BAD, FailureClass, Status
 
 ASKERS = 16
 _LONGEST_WAIT = 0.2
@@ -180,21 +181,21 @@ class Scheduler:
     def _settle(self, result: Result) -> None:
         """Take a result into the plan."""
         self._report(result)
-        if result.status == "passed":
+        if result.status == Status.PASSED:
             self._plan.succeed(result.action.id)
             return
         for name in self._plan.fail(result.action.id):
             reason = f"{result.action.id} {result.status}"
-            self._on_result(Result(self._actions[name], "not run", reason=reason, failure=result.failure))
+            self._on_result(Result(self._actions[name], Status.NOT_RUN, reason=reason, failure=result.failure))
         is_cell = result.action.cell is not None
         if not is_cell and not self._policy.keep_going:
             self._stop(result)
-        elif is_cell and not self._policy.test_keep_going and result.status in ("failed", "timed out"):
+        elif is_cell and not self._policy.test_keep_going and result.status in BAD:
             self._stop(result)
             self._cancel()
 
     def _report(self, result: Result) -> None:
-        if result.failure == "interrupted" and self.stopped_by:
+        if result.failure == FailureClass.INTERRUPTED and self.stopped_by:
             result = replace(result, reason=self.stopped_by)
         self._on_result(result)
 

@@ -18,6 +18,7 @@ from bkrules.execution.result import Attempt, Result
 from bkrules.incremental.dependencies import NotedFor, look, note
 from bkrules.model.action import Action, DirectoryNode, FileNode
 from bkrules.model.label import Label
+from bkrules.model.status import Status
 from bkrules.report.build_result import BuildResult, by_matrix, by_status
 from bkrules.report.junit import junit
 from bkrules.system.files import read_regular
@@ -45,7 +46,7 @@ def _write(build: BuildResult, wanted: Collection[Label], out: Path, digests: Fi
     for result in build.results:
         if result.action.cell is None:
             keep_key_of_action(result, out, digests)
-        if result.action.cell is None and result.action.label in wanted and result.status == "passed":
+        if result.action.cell is None and result.action.label in wanted and result.status == Status.PASSED:
             with NotedFor(result.action.label.package):
                 _show(result, f"{out}/{result.action.label.package}/{result.action.label.name}", digests)
 

@@ -9,6 +9,7 @@ from bkrules import errors
 from bkrules.execution.result import Result
 from bkrules.model.label import Label
 from bkrules.model.selected import Selected
+from bkrules.model.status import BAD, FailureClass, Status
 from bkrules.system.kernel import SERIES
 
 
@@ -41,14 +42,16 @@ class BuildResult:
         """Bazel's exit code for the whole; of several, the first of: interrupted, build, tests, machine, nothing ran."""
         if self.interrupted:
             return errors.INTERRUPTED
-        broken = {result.failure for result in self.results if result.status == "failed" and result.action.cell is None}
-        if broken - {"machine"} or self.leaks:
+        broken = {
+            result.failure for result in self.results if result.status == Status.FAILED and result.action.cell is None
+        }
+        if broken - {FailureClass.MACHINE} or self.leaks:
             return errors.BUILD_FAILED
-        if any(result.status in ("failed", "timed out") and result.failure != "machine" for result in self.cells):
+        if any(result.status in BAD and result.failure != FailureClass.MACHINE for result in self.cells):
             return errors.TESTS_FAILED
-        if broken or self.fault or any(result.failure == "machine" for result in self.cells):
+        if broken or self.fault or any(result.failure == FailureClass.MACHINE for result in self.cells):
             return errors.MACHINE_LACKS
-        if any(result.status == "not run" for result in self.results):
+        if any(result.status == Status.NOT_RUN for result in self.results):
             return errors.NOTHING_RAN
         return errors.SUCCESS
 

@@ -20,6 +20,7 @@ from bkrules.execution.result import Attempt, Result
 from bkrules.model.action import Action, Cell
 from bkrules.model.label import Label
 from bkrules.model.rule import Target
+from bkrules.model.status import GOOD, FailureClass, Status
 from bkrules.report.artifacts import JUNIT, REPORT
 
 Event = dict[str, Any]
@@ -34,7 +35,13 @@ EXIT_CODES = {
     errors.BUG: "BLAZE_INTERNAL_ERROR",
 }
 """Bazel's names of its exit codes."""
-STATUSES = {"passed": "PASSED", "flaky": "FLAKY", "failed": "FAILED", "timed out": "TIMEOUT", "skipped": "NO_STATUS"}
+STATUSES = {
+    Status.PASSED: "PASSED",
+    Status.FLAKY: "FLAKY",
+    Status.FAILED: "FAILED",
+    Status.TIMED_OUT: "TIMEOUT",
+    Status.SKIPPED: "NO_STATUS",
+}
 _FINISHED: Event = {"buildFinished": {}}
 
 
@@ -106,11 +113,11 @@ class Events:
         self._results[action.id] = result
         if action.cell is not None:
             self._cell(action.cell, result)
-        elif result.status != "passed":
+        elif result.status != Status.PASSED:
             self._failed(result)
         waiting = self._waiting.get(action.label)
         if waiting is not None:
-            if result.status not in ("passed", "flaky"):
+            if result.status not in GOOD:
                 self._broken.add(action.label)
             waiting.discard(action.id)
             if not waiting:
@@ -148,8 +155,10 @@ class Events:
         if _key(_completed(label)) in self._announced:
             runs = [_attempt(label, number, 1) for number in range(1, len(names) + 1)]
             # What could not be built has no test to run.
-            self._post(_completed(label), [*runs, _summary(label)], completed={"success": result.status != "not run"})
-        if result.status == "not run" or (result.status == "skipped" and result.ran is None):
+            self._post(
+                _completed(label), [*runs, _summary(label)], completed={"success": result.status != Status.NOT_RUN}
+            )
+        if result.status == Status.NOT_RUN or (result.status == Status.SKIPPED and result.ran is None):
             self._post(_attempt(label, cell.run or 1, 1), aborted=_absent(result))
         else:
             self._attempts(label, cell, result)
@@ -184,7 +193,7 @@ class Events:
             assert cell is not None
             if result.ran or result.cached:
                 log = self._out / cell.matrix.package / cell.matrix.name / cell.name / "test.log"
-                logs[result.status in ("passed", "flaky")].append(_file(log, "test.log"))
+                logs[result.status in GOOD].append(_file(log, "test.log"))
         attempts = [len(result.ran.attempts) if result.ran else 1 for result in runs]
         seconds = sum(result.seconds for result in runs)
         self._post(
@@ -206,7 +215,7 @@ class Events:
     def _failed(self, result: Result) -> None:
         """An action that is no cell has failed, or was not run because of one that did. The progress events announce it."""
         action = result.action
-        if result.status == "not run":
+        if result.status == Status.NOT_RUN:
             return
         own = {"actionCompleted": {"primaryOutput": action.outputs[0], "label": str(action.label)}}
         before = self._progress_id()
@@ -271,19 +280,24 @@ def _summary(label: str) -> Event:
 
 
 def _absent(result: Result) -> Event:
-    reason = "SKIPPED" if result.status == "skipped" else "INCOMPLETE"
-    return {"reason": "USER_INTERRUPTED" if result.failure == "interrupted" else reason, "description": result.reason}
+    reason = "SKIPPED" if result.status == Status.SKIPPED else "INCOMPLETE"
+    return {
+        "reason": "USER_INTERRUPTED" if result.failure == FailureClass.INTERRUPTED else reason,
+        "description": result.reason,
+    }
 
 
 def _overall(runs: Sequence[Result]) -> str:
     """The status of a cell by those of its runs: the worst that there is."""
-    if any(result.failure == "interrupted" for result in runs):
+    if any(result.failure == FailureClass.INTERRUPTED for result in runs):
         return "INCOMPLETE"
     found = {result.status for result in runs}
-    for status, word in (("failed", "FAILED"), ("timed out", "TIMEOUT"), ("not run", "FAILED_TO_BUILD")):
+    for status, word in ((Status.FAILED, "FAILED"), (Status.TIMED_OUT, "TIMEOUT"), (Status.NOT_RUN, "FAILED_TO_BUILD")):
         if status in found:
             return word
-    return STATUSES["flaky" if "flaky" in found else "passed" if "passed" in found else "skipped"]
+    return STATUSES[
+        Status.FLAKY if Status.FLAKY in found else Status.PASSED if Status.PASSED in found else Status.SKIPPED
+    ]
 
 
 def _file(path: Path, name: str) -> Event:

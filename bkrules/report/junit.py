@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bkrules.execution.result import Result
 from bkrules.model.label import Label
+from bkrules.model.status import ABSENT, BAD, Status
 from bkrules.system.files import read_text
 
 
@@ -17,8 +18,8 @@ def junit(label: Label, results: Sequence[Result], folder: Path) -> str:
 
     Attempts before the last have the elements of Surefire's rerunFailingTestsCount, which CI servers know.
     """
-    failures = sum(result.status in ("failed", "timed out") for result in results)
-    skipped = sum(result.status in ("skipped", "not run") for result in results)
+    failures = sum(result.status in BAD for result in results)
+    skipped = sum(result.status in ABSENT for result in results)
     lines = [
         '<?xml version="1.0" encoding="UTF-8"?>',
         f'<testsuites><testsuite name={_quoted(str(label))} tests="{len(results)}" failures="{failures}" skipped="{skipped}">',
@@ -33,10 +34,10 @@ def junit(label: Label, results: Sequence[Result], folder: Path) -> str:
         axes = {"worker": cell.worker, **dict(cell.axes), "cached": str(result.cached).lower()}
         properties = "".join(f"<property name={_quoted(name)} value={_quoted(value)}/>" for name, value in axes.items())
         lines.append(f"<properties>{properties}</properties>")
-        if result.status in ("failed", "timed out"):
+        if result.status in BAD:
             head = f"type={_quoted(result.failure)} message={_quoted(result.reason)}"
             lines.append(f"<failure {head}>{html.escape(_printable(_log(Path(result.log))))}</failure>")
-        elif result.status in ("skipped", "not run"):
+        elif result.status in ABSENT:
             lines.append(f"<skipped message={_quoted(result.reason)}/>")
         lines += _attempts_before(result, place)
         lines.append("</testcase>")
@@ -49,7 +50,7 @@ def _quoted(text: str) -> str:
 
 def _attempts_before(result: Result, folder: Path) -> list[str]:
     """The failures before the last attempt: of a cell that passed then, and of one that did not."""
-    kind = "flakyFailure" if result.status == "flaky" else "rerunFailure"
+    kind = "flakyFailure" if result.status == Status.FLAKY else "rerunFailure"
     return [
         f"<{kind} type={_quoted(one.failure)} message={_quoted(one.reason)}>"
         f"<stackTrace>{html.escape(_printable(one.reason))}</stackTrace>"

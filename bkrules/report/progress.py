@@ -7,6 +7,7 @@ import time
 from typing import IO, TYPE_CHECKING
 
 from bkrules.execution.result import Result
+from bkrules.model.status import Status
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -37,10 +38,10 @@ class Progress:
         self._done += 1
         action = result.action
         self._running.pop(action.title, None)
-        if result.cached or result.status == "not run":
+        if result.cached or result.status == Status.NOT_RUN:
             return
         word = result.status if action.cell is None else result.status.upper()
-        if action.cell is None and result.status == "passed":
+        if action.cell is None and result.status == Status.PASSED:
             word = action.mnemonic
         reason = f": {result.reason.splitlines()[0]}" if result.reason else ""
         self.say(f"[{self._done}/{self._total}] {word} {action.title} {result.seconds:.2f}s{reason}")

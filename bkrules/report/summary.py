@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bkrules.execution.layout import TIMELINE
 from bkrules.execution.result import Result
+from bkrules.model.status import ABSENT, BAD, GOOD, FailureClass, Status
 from bkrules.report.build_result import BuildResult, by_matrix, by_status
 from bkrules.report.critical_path import critical_path
 from bkrules.system.files import read_text
@@ -24,7 +25,7 @@ def summarize(build: BuildResult, out: Path, *, tails: bool = True) -> str:
     parts = []
     for label, cells in by_matrix(build.results).items():
         parts.append(f"{label}\n{grid(cells)}")
-    parts += [_failure(result, out, tails) for result in build.results if result.status in ("failed", "timed out")]
+    parts += [_failure(result, out, tails) for result in build.results if result.status in BAD]
     parts += [f"error: a worker that cells shared: {leak}" for leak in build.leaks]
     parts += [f"error: {build.fault}"] if build.fault else []
     parts += _remarks(build.results)
@@ -88,16 +89,16 @@ def _mark(runs: Sequence[Result]) -> str:
     if len(runs) > 1:
         return _mark_of_runs(runs)
     [result] = runs
-    if result.status == "passed":
+    if result.status == Status.PASSED:
         return "passed (cached)" if result.cached else f"passed {result.seconds:.2f}s"
-    return result.status if result.status in ("skipped", "not run") else result.status.upper()
+    return result.status if result.status in ABSENT else result.status.upper()
 
 
 def _mark_of_runs(runs: Sequence[Result]) -> str:
     statuses = by_status(runs)
-    if bad := statuses.get("failed", 0) + statuses.get("timed out", 0):
+    if bad := statuses.get(Status.FAILED, 0) + statuses.get(Status.TIMED_OUT, 0):
         return f"{'FAILED' if 'failed' in statuses else 'TIMED OUT'} in {bad} out of {len(runs)}"
-    if len(statuses) > 1 or "flaky" in statuses:
+    if len(statuses) > 1 or Status.FLAKY in statuses:
         return ", ".join(f"{count} {status}" for status, count in statuses.items())
     cached = " (cached)" if all(result.cached for result in runs) else ""
     return f"{runs[0].status} in {len(runs)} runs{cached}"
@@ -109,7 +110,7 @@ def _failure(result: Result, out: Path, tails: bool) -> str:
         lines = [f"error: {result.reason}"]
         lines += [f"  {line}" for line in result.hint.splitlines()]
         return "\n".join([*lines, *(_tail(result.log) if tails else ())])
-    kinds = [result.failure] if result.failure not in ("", "test") else []
+    kinds: list[str] = [result.failure] if result.failure not in (FailureClass.NONE, FailureClass.TEST) else []
     attempts = len(result.ran.attempts) if result.ran else 0
     kinds += [_count(attempts, "attempt")] if attempts > 1 else []
     kind = f" ({', '.join(kinds)})" if kinds else ""
@@ -136,9 +137,9 @@ def _remarks(results: Iterable[Result]) -> list[str]:
     blocks = []
     results = list(results)
     for result in results:
-        if result.ran is None or result.status not in ("passed", "flaky"):
+        if result.ran is None or result.status not in GOOD:
             continue
-        if result.status == "flaky":
+        if result.status == Status.FLAKY:
             blocks.append(f"FLAKY: {result.action.title}: {result.reason}")
         for name in result.ran.unlimited:
             remark = f"passed without a limit of {name}, which this machine cannot give: not kept in the cache"
@@ -162,7 +163,7 @@ def _reasons(results: Iterable[Result]) -> list[str]:
     """Why cells were skipped or not run, each reason once."""
     found: dict[tuple[str, str, str], int] = {}
     for result in results:
-        if result.action.cell is not None and result.status in ("skipped", "not run"):
+        if result.action.cell is not None and result.status in ABSENT:
             why = (result.status, result.reason, result.hint)
             found[why] = found.get(why, 0) + 1
     blocks = []
@@ -203,13 +204,13 @@ def _counts(build: BuildResult) -> str:
 
 
 def _has_run(result: Result) -> bool:
-    return not result.cached and result.status not in ("skipped", "not run")
+    return not result.cached and result.status not in ABSENT
 
 
 def _truth(build: BuildResult) -> str:
     where = [result.cache for result in build.results]
     ran = sum(_has_run(result) for result in build.results)
-    skipped = sum(result.status in ("skipped", "not run") for result in build.results)
+    skipped = sum(result.status in ABSENT for result in build.results)
     saved = sum(result.seconds for result in build.results if result.cached) + build.settled[1]
     return (
         f"hit local {where.count('disk') + build.settled[0]}, hit remote {where.count('remote')}, ran {ran}, skipped {skipped}; "

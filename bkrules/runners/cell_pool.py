@@ -13,6 +13,7 @@ from typing import Any
 
 from bkrules.execution.context import RunContext
 from bkrules.model.action import Action, FileNode, Node
+from bkrules.model.status import FailureClass
 from bkrules.runners.open_cell import OpenCell, open_cell
 
 _OWN = ("axes", "module", "pytest", "test")
@@ -47,7 +48,11 @@ class SharedCells:
         reusable = False
         try:
             result = _ask(shared, action, inputs, folder)
-            reusable = result["event"] == "cell" and not result["tainted"] and result.get("class") != "infrastructure"
+            reusable = (
+                result["event"] == "cell"
+                and not result["tainted"]
+                and result.get("class") != FailureClass.INFRASTRUCTURE
+            )
         finally:
             if reusable:
                 with self._lock:
@@ -74,7 +79,7 @@ class SharedCells:
                 last = shared.cell.result(0)
             except OSError:
                 return  # it has ended already
-            if last.get("class") == "leak":
+            if last.get("class") == FailureClass.LEAK:
                 self._leaks.append(last["reason"])
 
 

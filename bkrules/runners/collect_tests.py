@@ -14,6 +14,7 @@ from bkrules.errors import ActionFailed
 from bkrules.execution.context import RunContext, limit_met, limit_text
 from bkrules.execution.result import Outcome
 from bkrules.model.action import Action, FileNode, HostFile, Node
+from bkrules.model.status import Status
 from bkrules.runners.missing_files import hint_of
 from bkrules.runners.open_cell import interpreter_links, outermost
 from bkrules.sandbox import outputs
@@ -63,7 +64,7 @@ def collect_tests(action: Action, inputs: Mapping[str, Node], context: RunContex
         raise _failure(action, context, over or f"exit status {ended.code}", document, outputs.tail(log))
     most = action.limits.disk << 20
     return Outcome(
-        "passed",
+        Status.PASSED,
         dict.fromkeys(action.outputs, f"{made}/{_TESTS}"),
         most=most,
         handle=ended.out,

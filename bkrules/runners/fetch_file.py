@@ -15,6 +15,7 @@ from bkrules.errors import ActionFailed
 from bkrules.execution.context import RunContext
 from bkrules.execution.result import Outcome
 from bkrules.model.action import Action, Node
+from bkrules.model.status import Status
 from bkrules.system.files import open_regular
 
 _MOST = 64 << 30  # bytes of a file
@@ -40,7 +41,7 @@ def fetch_file(action: Action, _inputs: Mapping[str, Node], context: RunContext)
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found == spec["sha256"]:
             place.chmod(0o755 if spec["executable"] else 0o644)
-            return Outcome("passed", {name: str(place)})
+            return Outcome(Status.PASSED, {name: str(place)})
         problems.append(f"{url}: it has another sha256: {found}")
     raise ActionFailed(
         "fetch",

@@ -12,6 +12,7 @@ from bkrules.errors import ActionFailed
 from bkrules.execution.context import RunContext, limit_met, limit_text
 from bkrules.execution.result import RESOURCES, Outcome
 from bkrules.model.action import Action, FileNode, HostFile, Node, Source
+from bkrules.model.status import Status
 from bkrules.rules.genrule import OUT
 from bkrules.sandbox import outputs
 from bkrules.sandbox.outputs import BadOutput
@@ -38,7 +39,7 @@ def run_genrule(action: Action, inputs: Mapping[str, Node], context: RunContext)
             os.close(ended.out)
         raise
     made = {name: f"/proc/self/fd/{ended.out}/{name}" for name in action.outputs}
-    return Outcome("passed", made, most=action.limits.disk << 20, handle=ended.out, unlimited=ended.unlimited)
+    return Outcome(Status.PASSED, made, most=action.limits.disk << 20, handle=ended.out, unlimited=ended.unlimited)
 
 
 def _run(action: Action, inputs: Mapping[str, Node], context: RunContext, folder: Path, log: Path) -> Ended:

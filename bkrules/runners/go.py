@@ -16,6 +16,7 @@ from bkrules.execution.result import RESOURCES, Outcome
 from bkrules.model import digest
 from bkrules.model.action import Action, FileNode, Node
 from bkrules.model.resources import Limits
+from bkrules.model.status import Status
 from bkrules.rules.go import WHEEL
 from bkrules.sandbox import outputs
 from bkrules.sandbox.spawner import CommandSandbox, Ended
@@ -52,7 +53,7 @@ def fetch_wheel(action: Action, _inputs: Mapping[str, Node], context: RunContext
             f"{action.label}: {wheels[0].name} has another sha256 than the one pinned",
             hint=f"pinned:  {spec['sha256']}\nfetched: {found.hash}\nif the new bytes are the right ones, pin them in WORKSPACE.py",
         )
-    return Outcome("passed", {WHEEL: str(wheels[0])})
+    return Outcome(Status.PASSED, {WHEEL: str(wheels[0])})
 
 
 def go_build(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Outcome:
@@ -92,7 +93,7 @@ def go_build(action: Action, inputs: Mapping[str, Node], context: RunContext) ->
     sandbox = CommandSandbox(str(context.folder.root), shown, tuple(links), LIMITS)
     offline = {**environment, "GOPROXY": "off", "GOSUMDB": "off"}
     unlimited = _run([f"{go}/bin/go", *action.arguments], folder, offline, action, context, sandbox)
-    return Outcome("passed", {name: str(folder / name) for name in action.outputs}, unlimited=unlimited)
+    return Outcome(Status.PASSED, {name: str(folder / name) for name in action.outputs}, unlimited=unlimited)
 
 
 def _toolchain(wheel: FileNode, cache: Path) -> Path:

@@ -12,6 +12,7 @@ from bkrules.execution.result import Outcome
 from bkrules.images import layout
 from bkrules.images.layout import Entry
 from bkrules.model.action import Action, DirectoryNode, FileNode, Node
+from bkrules.model.status import Status
 from bkrules.rules.pulled_image import LAYOUT
 from bkrules.runners.open_cell import run_in_cell
 from bkrules.runners.pull_image import unpacked
@@ -38,7 +39,7 @@ def make_image(action: Action, inputs: Mapping[str, Node], context: RunContext) 
         env=spec["env"],
         base=unfold(base, folder / "base") if isinstance(base, DirectoryNode) else None,
     )
-    return Outcome("passed", {LAYOUT: str(folder / LAYOUT)})
+    return Outcome(Status.PASSED, {LAYOUT: str(folder / LAYOUT)})
 
 
 def convert_to_estargz(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Outcome:
@@ -48,7 +49,7 @@ def convert_to_estargz(action: Action, inputs: Mapping[str, Node], context: RunC
     out.mkdir()
     result = run_in_cell(action, inputs, context, str(out), program="commands", name=str(action.label))
     outputs.clean(out)
-    if result["status"] != "passed":
+    if result["status"] != Status.PASSED:
         logs = "".join(f"--- {path.name}\n{path.read_text(errors='replace')}" for path in sorted(out.glob("*.log")))
         context.log(action).write_text(logs)
         raise ActionFailed(
@@ -58,7 +59,7 @@ def convert_to_estargz(action: Action, inputs: Mapping[str, Node], context: RunC
             log=logs,
         )
     unpacked(action, out / "image.tar", folder / LAYOUT)
-    return Outcome("passed", {LAYOUT: str(folder / LAYOUT)})
+    return Outcome(Status.PASSED, {LAYOUT: str(folder / LAYOUT)})
 
 
 def unfold(node: DirectoryNode, folder: Path) -> Path:

@@ -17,6 +17,7 @@ from bkrules.mirror.faults import MirrorFaults
 from bkrules.mirror.registry import Registry
 from bkrules.model.action import Action, DirectoryNode, FileNode, HostFile, Node
 from bkrules.model.reference import Reference
+from bkrules.model.status import FailureClass, Status
 from bkrules.sandbox.cgroups import Cgroups
 from bkrules.sandbox.ipc import send
 from bkrules.sandbox.spawner import Started
@@ -50,14 +51,17 @@ class OpenCell:
     def message(self, timeout: float) -> dict[str, Any]:
         """What the cell next says, or that it failed to. Raises Interrupted."""
         reason = f"the cell ended without a result{self.context.processes.fate()}"
-        lost = {"event": "result", "status": "failed", "class": "infrastructure", "reason": reason}
+        lost = {"event": "result", "status": Status.FAILED, "class": FailureClass.INFRASTRUCTURE, "reason": reason}
         return self._next(time.monotonic() + timeout + _GRACE) or lost
 
     def result(self, timeout: float) -> dict[str, Any]:
         """What the cell next says of a result, or what became of it. Raises Interrupted."""
         result = self.message(timeout)
-        if result["status"] == "failed" and self.registry.has_ended(_NOTICE):
-            result |= {"class": "infrastructure", "reason": f"the mirror's registry ended; {result['reason']}"}
+        if result["status"] == Status.FAILED and self.registry.has_ended(_NOTICE):
+            result |= {
+                "class": FailureClass.INFRASTRUCTURE,
+                "reason": f"the mirror's registry ended; {result['reason']}",
+            }
         return {**result, "unlimited": self.context.machine().host.unlimited()}
 
     def _next(self, deadline: float) -> dict[str, Any] | None:
@@ -66,7 +70,12 @@ class OpenCell:
                 message, descriptors = self.started.next(max(0.001, deadline - time.monotonic()))
             except TimeoutError:
                 reason = "the cell did not end in time, and was ended"
-                return {"event": "result", "status": "timed out", "class": "infrastructure", "reason": reason}
+                return {
+                    "event": "result",
+                    "status": Status.TIMED_OUT,
+                    "class": FailureClass.INFRASTRUCTURE,
+                    "reason": reason,
+                }
             if message is None and self.context.processes.interrupted:
                 raise Interrupted("interrupted", "the cell was ended")
             if message is None or message["event"] != "mirror":

@@ -18,6 +18,7 @@ from bkrules.images.protocol import Place
 from bkrules.model.action import Action, FileNode, Node
 from bkrules.model.digest import Digest
 from bkrules.model.reference import parse_reference
+from bkrules.model.status import Status
 from bkrules.rules.pulled_image import LAYOUT
 
 
@@ -65,7 +66,7 @@ def pull_image(action: Action, inputs: Mapping[str, Node], context: RunContext) 
                     hint = "to take the new one:  bk mirror sync --update"
             raise ActionFailed(error.reason, problem, hint=hint) from error
     layout.write_index(folder, manifest.descriptor)
-    return Outcome("passed", {LAYOUT: str(folder)})
+    return Outcome(Status.PASSED, {LAYOUT: str(folder)})
 
 
 def import_image(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Outcome:
@@ -74,7 +75,7 @@ def import_image(action: Action, inputs: Mapping[str, Node], context: RunContext
     archive = inputs["archive"]
     assert isinstance(archive, FileNode)
     unpacked(action, Path(archive.path), folder)
-    return Outcome("passed", {LAYOUT: str(folder)})
+    return Outcome(Status.PASSED, {LAYOUT: str(folder)})
 
 
 def unpacked(action: Action, archive: Path, folder: Path) -> None:

@@ -18,6 +18,7 @@ from bkrules.execution.layout import KEY, PREVIOUS, TIMELINE
 from bkrules.execution.result import Attempt, CellReport, Outcome
 from bkrules.mirror.registry import REGISTRY
 from bkrules.model.action import Action, Node
+from bkrules.model.status import FailureClass, Status
 from bkrules.runners.missing_files import hint_of
 from bkrules.runners.open_cell import run_in_cell
 from bkrules.sandbox import outputs
@@ -50,7 +51,8 @@ def run_test_cell(action: Action, inputs: Mapping[str, Node], context: RunContex
         began = time.monotonic()
         result = _run(action, inputs, context, folder)
         seconds = time.monotonic() - began
-        status, failure, reason = result["status"], result.get("class", ""), result.get("reason", "")
+        status, failure = Status(result["status"]), FailureClass(result.get("class", ""))
+        reason = result.get("reason", "")
         attempts.append(Attempt(status, seconds, "test.log", failure, reason))
         if not may_try_again(attempts, most):
             break
@@ -58,8 +60,8 @@ def run_test_cell(action: Action, inputs: Mapping[str, Node], context: RunContex
         aside = f"{_ATTEMPT}{len(attempts)}"
         _put_aside(folder, aside, [*before, PREVIOUS])
         attempts[-1] = replace(attempts[-1], log=f"{aside}/test.log")
-    if status == "passed" and len(attempts) > 1:
-        status, failure = "flaky", attempts[-2].failure
+    if status == Status.PASSED and len(attempts) > 1:
+        status, failure = Status.FLAKY, attempts[-2].failure
         reason = f"passed at attempt {len(attempts)}, after: {attempts[-2].reason}"
     egress = tuple((one["who"], one["what"]) for one in result.get("egress", ()))
     report = CellReport(tuple(attempts), egress, tuple(result["unlimited"]), tuple(result.get("tainted", ())))
@@ -74,8 +76,8 @@ def may_try_again(attempts: Sequence[Attempt], most: int) -> bool:
     what took too long would take as long again.
     """
     last = attempts[-1]
-    allowed = {"infrastructure": SANDBOXES, "test": most}.get(last.failure, 1)
-    return last.status == "failed" and sum(one.failure == last.failure for one in attempts) < allowed
+    allowed = {FailureClass.INFRASTRUCTURE: SANDBOXES, FailureClass.TEST: most}.get(last.failure, 1)
+    return last.status == Status.FAILED and sum(one.failure == last.failure for one in attempts) < allowed
 
 
 def _run(action: Action, inputs: Mapping[str, Node], context: RunContext, folder: Path) -> dict[str, Any]:
@@ -89,7 +91,7 @@ def _run(action: Action, inputs: Mapping[str, Node], context: RunContext, folder
         )
     result = _checked(_with_hint(result, action, context), folder, _disk(action))
     (folder / timeline.RESULT).write_text(json.dumps(result, sort_keys=True))
-    if result["status"] not in ("passed", "skipped"):
+    if result["status"] not in (Status.PASSED, Status.SKIPPED):
         timeline.write(folder)
     return result
 
@@ -97,7 +99,7 @@ def _run(action: Action, inputs: Mapping[str, Node], context: RunContext, folder
 def _with_hint(result: dict[str, Any], action: Action, context: RunContext) -> dict[str, Any]:
     """The result whose reason says what to do about files of the workspace that the test did not find in its cell."""
     missing = result.pop("missing", ())
-    if result["status"] != "failed" or not isinstance(missing, list):
+    if result["status"] != Status.FAILED or not isinstance(missing, list):
         return result
     names = [one for one in missing if isinstance(one, str)]
     hint = hint_of(names, action.parameters["module"], context.out.parent, dict(action.inputs)) if names else ""
@@ -118,9 +120,9 @@ def _checked(result: dict[str, Any], folder: Path, most: int) -> dict[str, Any]:
         if (folder / name).is_dir():
             problems.append(f"{name} is a folder")
             outputs.remove_tree(folder / name)
-    if problems and result["status"] == "passed":
+    if problems and result["status"] == Status.PASSED:
         reason = f"the test left in /out what cannot be kept: {'; '.join(problems[:_SHOWN])}"
-        result = {**result, "status": "failed", "class": "test", "reason": reason}
+        result = {**result, "status": Status.FAILED, "class": FailureClass.TEST, "reason": reason}
     if not (folder / "test.log").exists():
         (folder / "test.log").write_text(result.get("detail") or result.get("reason") or "", errors="replace")
     return result
@@ -134,7 +136,12 @@ def _with_registry(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         if error.reason != REGISTRY:
             raise
         detail = f"{error.message}\n{error.log}"
-        result = {"status": "failed", "class": "infrastructure", "reason": error.message, "detail": detail}
+        result = {
+            "status": Status.FAILED,
+            "class": FailureClass.INFRASTRUCTURE,
+            "reason": error.message,
+            "detail": detail,
+        }
         return {**result, "unlimited": ()}
 
 

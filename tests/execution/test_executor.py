@@ -22,11 +22,12 @@ from bkrules.execution.executor import Executor
 from bkrules.execution.result import Attempt, CellReport, Outcome, Result
 from bkrules.model import digest
 from bkrules.model.action import Action, DirectoryNode, FileNode, Node, Text
+from bkrules.model.status import FailureClass, Status
 from bkrules.report.build_result import BuildResult
 from bkrules.runners.table import RUNNERS
 
 MakeAction = Callable[..., Action]
-TWICE = (Attempt("failed", 1.0, "attempt_1/test.log"), Attempt("passed", 1.0, "test.log"))
+TWICE = (Attempt(Status.FAILED, 1.0, "attempt_1/test.log"), Attempt(Status.PASSED, 1.0, "test.log"))
 Run = Callable[[Action, Callable[[], Outcome]], Result]
 
 
@@ -91,7 +92,7 @@ Runs = Callable[[Callable[[], Outcome]], None]
 def test_what_passed_is_kept(executor: Executor, runs: Runs, make_action: MakeAction, out: str) -> None:
     action = make_action("a")
     assert executor.look_up(action) is None
-    runs(lambda: Outcome("passed", {"out": out}))
+    runs(lambda: Outcome(Status.PASSED, {"out": out}))
 
     ran = executor.run(action)
     found = executor.look_up(action)
@@ -105,7 +106,7 @@ def test_what_passed_is_kept(executor: Executor, runs: Runs, make_action: MakeAc
 def test_what_another_run_has_stored_meanwhile_is_not_run_again(
     executor: Executor, runs: Runs, make_action: MakeAction, out: str
 ) -> None:
-    runs(lambda: Outcome("passed", {"out": out}))
+    runs(lambda: Outcome(Status.PASSED, {"out": out}))
     executor.run(make_action("a"))
     runs(lambda: pytest.fail("it ran again"))
 
@@ -119,7 +120,7 @@ def test_what_passed_without_full_isolation_is_not_kept(
     executor: Executor, runs: Runs, make_action: MakeAction, out: str, report: CellReport
 ) -> None:
     action = make_action("a", cell=True)
-    runs(lambda: Outcome("passed", {"out": out}, ran=report))
+    runs(lambda: Outcome(Status.PASSED, {"out": out}, ran=report))
 
     result = executor.run(action)
 
@@ -131,7 +132,7 @@ def test_a_cell_with_full_isolation_is_kept_whoever_tried_to_leave(
     executor: Executor, runs: Runs, make_action: MakeAction, out: str
 ) -> None:
     action = make_action("a", cell=True)
-    runs(lambda: Outcome("passed", {"out": out}, ran=CellReport(egress=(("wget", "tcp 192.0.2.1:80"),))))
+    runs(lambda: Outcome(Status.PASSED, {"out": out}, ran=CellReport(egress=(("wget", "tcp 192.0.2.1:80"),))))
 
     executor.run(action)
 
@@ -144,7 +145,11 @@ def test_what_is_flaky_is_not_kept_and_says_why(
     executor: Executor, runs: Runs, make_action: MakeAction, out: str
 ) -> None:
     action = make_action("a", cell=True)
-    runs(lambda: Outcome("flaky", {"test.log": out}, "passed at attempt 2", "infrastructure", CellReport(TWICE)))
+    runs(
+        lambda: Outcome(
+            Status.FLAKY, {"test.log": out}, "passed at attempt 2", FailureClass.INFRASTRUCTURE, CellReport(TWICE)
+        )
+    )
 
     result = executor.run(action)
 
@@ -181,7 +186,7 @@ def test_a_cache_without_room_for_an_output_is_a_lack_of_the_machine(
 ) -> None:
     executor = at(small_disk, tmp_path)
     (tmp_path / "large").write_bytes(bytes(1 << 20))
-    runs(lambda: Outcome("passed", {"out": str(tmp_path / "large")}))
+    runs(lambda: Outcome(Status.PASSED, {"out": str(tmp_path / "large")}))
 
     result = executor.run(make_action("a"))
 
@@ -240,7 +245,7 @@ def test_what_the_machine_lacks_skips_a_cell_and_fails_a_step(
 def test_an_output_that_was_not_made_is_a_failure(
     executor: Executor, runs: Runs, make_action: MakeAction, tmp_path: Path
 ) -> None:
-    runs(lambda: Outcome("passed", {"out": str(tmp_path / "nowhere")}))
+    runs(lambda: Outcome(Status.PASSED, {"out": str(tmp_path / "nowhere")}))
 
     result = executor.run(make_action("a"))
 
@@ -254,7 +259,7 @@ def test_what_must_run_anew_is_asked_of_no_cache_and_kept_all_the_same(
 ) -> None:
     action = make_action("a", cell=cell)
     fresh = at(tmp_path / "cache", tmp_path, may_be_cached=lambda one: one.cell is None)
-    runs(lambda: Outcome("passed", {"out": out}))
+    runs(lambda: Outcome(Status.PASSED, {"out": out}))
 
     for _ in range(2):
         ran = fresh.look_up(action) or fresh.run(action)
@@ -282,9 +287,9 @@ def test_what_fails_anew_is_proven_no_more(
 ) -> None:
     """As with Bazel, where a test that failed last time is run again."""
     action = make_action("a", cell=True)
-    runs(lambda: Outcome("passed", {"out": out}))
+    runs(lambda: Outcome(Status.PASSED, {"out": out}))
     at(tmp_path / "cache", tmp_path).run(action)
-    runs(lambda: Outcome(status, {}, "assert 1 == 2", failure, CellReport()))
+    runs(lambda: Outcome(Status(status), {}, "assert 1 == 2", FailureClass(failure), CellReport()))
 
     assert at(tmp_path / "cache", tmp_path, may_be_cached=lambda _: False).run(action).status == status
 
@@ -297,7 +302,7 @@ def test_what_is_damaged_on_the_disk_is_made_again_before_it_is_read(
 ) -> None:
     """The reader is new, so it was not read when the build began; what it reads was a hit."""
     made, reader = make_action("a"), make_action("b", "a")
-    runs(lambda: Outcome("passed", {"out": out}))
+    runs(lambda: Outcome(Status.PASSED, {"out": out}))
     at(tmp_path / "cache", tmp_path).run(made)
     executor = at(tmp_path / "cache", tmp_path, whole=lambda one: one is reader)
     found = executor.look_up(made)
@@ -312,7 +317,7 @@ def test_what_is_damaged_on_the_disk_is_made_again_before_it_is_read(
     def runner(action: Action, inputs: Mapping[str, Node], _context: RunContext) -> Outcome:
         ran.append(action.id)
         assert [Path(node.path).read_text() for node in inputs.values() if isinstance(node, FileNode)] in ([], ["made"])
-        return Outcome("passed", {"out": out})
+        return Outcome(Status.PASSED, {"out": out})
 
     RUNNERS["Test"] = runner
     assert executor.run(reader).status == "passed"
@@ -327,7 +332,7 @@ def test_what_is_made_of_an_input_that_is_damaged_meanwhile_is_not_kept(
     """It was whole when the action began; a link in `bk-out` was written to while the action read it."""
     made = make_action("a")
     reader = replace(make_action("b"), inputs=(("text", Text(b"a text")),)) if text else make_action("b", "a")
-    runs(lambda: Outcome("passed", {"out": out}))
+    runs(lambda: Outcome(Status.PASSED, {"out": out}))
     executor = at(tmp_path / "cache", tmp_path)
     executor.results["a"] = executor.run(made)
 
@@ -335,11 +340,11 @@ def test_what_is_made_of_an_input_that_is_damaged_meanwhile_is_not_kept(
         (node,) = inputs.values()
         assert isinstance(node, FileNode)
         spoil(Path(node.path), damage)
-        return Outcome("passed", {"out": out})
+        return Outcome(Status.PASSED, {"out": out})
 
     RUNNERS["Test"] = runner
     assert executor.run(reader).status == "passed"
-    runs(lambda: Outcome("passed", {"out": out}))
+    runs(lambda: Outcome(Status.PASSED, {"out": out}))
     again = at(tmp_path / "cache", tmp_path)
     again.results["a"] = again.run(made)
     assert again.look_up(reader) is None
@@ -351,7 +356,7 @@ def test_what_is_made_of_an_input_that_is_damaged_meanwhile_is_not_kept(
 def test_what_is_damaged_on_the_disk_is_not_shown(
     tmp_path: Path, runs: Runs, make_action: MakeAction, out: str, damage: str
 ) -> None:
-    runs(lambda: Outcome("passed", {"out": out}))
+    runs(lambda: Outcome(Status.PASSED, {"out": out}))
     blob = at(tmp_path / "cache", tmp_path).run(make_action("a")).outputs["out"]
     assert isinstance(blob, FileNode)
     spoil(Path(blob.path), damage)
@@ -367,7 +372,9 @@ def test_a_text_that_is_damaged_on_the_disk_is_written_again(
     place = Path(Cas(str(tmp_path / "cache/cas"), FileDigests("")).path(digest.of_bytes(b"a text")))
     place.parent.mkdir(parents=True)
     place.write_bytes(b"a test")
-    runs(lambda: Outcome("passed", {"out": out}) if place.read_bytes() == b"a text" else pytest.fail("it was read"))
+    runs(
+        lambda: Outcome(Status.PASSED, {"out": out}) if place.read_bytes() == b"a text" else pytest.fail("it was read")
+    )
 
     assert executor.run(action).status == "passed"
 
@@ -392,7 +399,7 @@ def test_an_output_is_a_file_or_an_error_that_names_it(
     place = tmp_path / "made/out"
     place.parent.mkdir()
     make(place)
-    runs(lambda: Outcome("passed", {"out": str(place)}))
+    runs(lambda: Outcome(Status.PASSED, {"out": str(place)}))
 
     result = at(tmp_path / "cache", tmp_path).run(make_action("a"))
 
@@ -415,7 +422,7 @@ def test_an_output_is_not_read_behind_a_link(
     else:
         (made / "a").rmdir()
         (made / "a").symlink_to(tmp_path / "host")
-    runs(lambda: Outcome("passed", {name: str(made / name)}))
+    runs(lambda: Outcome(Status.PASSED, {name: str(made / name)}))
 
     result = at(tmp_path / "cache", tmp_path).run(make_action("a"))
 
@@ -430,7 +437,7 @@ def test_outputs_that_are_larger_than_their_limit_are_a_matter_of_resources(
     place = tmp_path / "out"
     with place.open("wb") as file:
         file.truncate(1 << 40)
-    runs(lambda: Outcome("passed", {"out": str(place)}, most=1 << 20))
+    runs(lambda: Outcome(Status.PASSED, {"out": str(place)}, most=1 << 20))
 
     result = at(tmp_path / "cache", tmp_path).run(make_action("a"))
 
@@ -442,7 +449,7 @@ def test_a_folder_is_stored_and_its_descriptor_closed(runs: Runs, make_action: M
     (tmp_path / "made/out/a").mkdir(parents=True)
     (tmp_path / "made/out/a/b").write_text("b")
     handle = os.open(tmp_path / "made", os.O_RDONLY)
-    runs(lambda: Outcome("passed", {"out": f"/proc/self/fd/{handle}/out"}, handle=handle))
+    runs(lambda: Outcome(Status.PASSED, {"out": f"/proc/self/fd/{handle}/out"}, handle=handle))
 
     result = at(tmp_path / "cache", tmp_path).run(replace(make_action("a"), folders=("out",)))
 

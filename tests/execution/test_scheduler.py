@@ -12,6 +12,7 @@ from bkrules.execution.pools import Pools
 from bkrules.execution.result import Result
 from bkrules.execution.scheduler import Policy, Scheduler
 from bkrules.model.action import Action
+from bkrules.model.status import Status
 
 MakeAction = Callable[..., Action]
 STRICT = Policy()
@@ -62,12 +63,12 @@ class Build:
         self.callback_threads.add(threading.current_thread())
         if action.id not in self.hits:
             return None
-        return Result(action, "failed" if action.id in self.failures else "passed", cached=True)
+        return Result(action, Status.FAILED if action.id in self.failures else Status.PASSED, cached=True)
 
     def run(self, action: Action, _slot: JobSlot) -> Result:
         self.run_threads.add(threading.current_thread())
         self.body(action)
-        return Result(action, "failed" if action.id in self.failures else "passed")
+        return Result(action, Status.FAILED if action.id in self.failures else Status.PASSED)
 
     def on_start(self, action: Action) -> None:
         self.callback_threads.add(threading.current_thread())
@@ -264,7 +265,7 @@ def test_a_second_cache_is_asked_about_all_that_is_ready_at_once(make_action: Ma
     def ask(action: Action) -> Result:
         threads.add(threading.current_thread())
         together.wait()
-        return Result(action, "passed", cached=True, remote=True)
+        return Result(action, Status.PASSED, cached=True, remote=True)
 
     build = Build()
     actions = {str(number): make_action(str(number)) for number in range(count)}
@@ -285,7 +286,7 @@ def test_what_no_cache_has_runs_and_what_follows_is_asked_about_later(make_actio
     def ask(action: Action) -> Result | None:
         asked.append(action.id)
         assert set(action.dependencies) <= {result.action.id for result in build.results}
-        return Result(action, "passed", cached=True, remote=True) if action.id == "c" else None
+        return Result(action, Status.PASSED, cached=True, remote=True) if action.id == "c" else None
 
     actions = [make_action("a"), make_action("b", "a"), make_action("c", "b"), make_action("d", "c")]
     scheduler = build.scheduler(jobs=2, ask=ask)

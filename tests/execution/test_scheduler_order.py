@@ -19,6 +19,7 @@ from bkrules.execution.result import Result, failed
 from bkrules.execution.scheduler import Policy, Scheduler
 from bkrules.model.action import Action
 from bkrules.model.resources import UNASKED, Request
+from bkrules.model.status import Status
 
 MakeAction = Callable[..., Action]
 KEEP_GOING = Policy(keep_going=True)
@@ -65,7 +66,7 @@ class Build:
 
     def run(self, action: Action, slot: JobSlot) -> Result:
         try:
-            return Result(action, self.body(action, slot))
+            return Result(action, Status(self.body(action, slot)))
         except Interrupted as error:
             return failed(action, error)
 

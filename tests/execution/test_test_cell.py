@@ -15,6 +15,7 @@ from bkrules.execution.context import RunContext
 from bkrules.execution.result import Attempt, Outcome
 from bkrules.model.action import Action, Cell
 from bkrules.model.label import Label
+from bkrules.model.status import FailureClass, Status
 from bkrules.runners import test_cell
 
 TEST: dict[str, Any] = {"status": "failed", "class": "test", "reason": "assert 1 == 2"}
@@ -111,7 +112,7 @@ def test_the_log_of_each_attempt_is_kept(play: Play, tmp_path: Path) -> None:
     texts = [(tmp_path / "cell" / log).read_text() for log in logs]
     assert texts == ["assert 1 == 2", "buildkitd ended", "all is well"]
     assert outcome.ran.attempts[0] == Attempt(
-        "failed", outcome.ran.attempts[0].seconds, logs[0], "test", "assert 1 == 2"
+        Status.FAILED, outcome.ran.attempts[0].seconds, logs[0], FailureClass.TEST, "assert 1 == 2"
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 from bkrules.execution.result import CellReport, Result
 from bkrules.model.action import Action, Cell
 from bkrules.model.label import Label
+from bkrules.model.status import FailureClass, Status
 
 MATRIX = Label("t", "m")
 
@@ -31,7 +32,7 @@ def cell() -> Callable[..., Result]:
     ) -> Result:
         point = Cell(MATRIX, "test_it", worker, (("compression", "gzip"),), run, runs, jail=jail)
         action = Action(f"{MATRIX} {point.name}", MATRIX, "TestCell", ("{}",), (), ("test.log",), cell=point)
-        return Result(action, status, cached, 1.5, reason=reason, failure=failure, ran=ran)
+        return Result(action, Status(status), cached, 1.5, reason=reason, failure=FailureClass(failure), ran=ran)
 
     return make
 
@@ -42,6 +43,8 @@ def step() -> Callable[..., Result]:
 
     def make(status: str, failure: str = "") -> Result:
         label = Label("t", "tool")
-        return Result(Action(f"{label} GoBuild", label, "GoBuild", (), (), ()), status, failure=failure)
+        return Result(
+            Action(f"{label} GoBuild", label, "GoBuild", (), (), ()), Status(status), failure=FailureClass(failure)
+        )
 
     return make

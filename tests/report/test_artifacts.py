@@ -9,11 +9,15 @@ from pathlib import Path
 from bkrules.cache.file_digests import FileDigests
 from bkrules.execution.result import Attempt, CellReport, Result
 from bkrules.model.label import Label
+from bkrules.model.status import FailureClass, Status
 from bkrules.report.artifacts import write_matrix
 from bkrules.report.build_result import BuildResult
 
 MATRIX = Label("t", "m")
-TWICE = (Attempt("failed", 1.0, "attempt_1/test.log", "test", "why"), Attempt("passed", 2.0, "test.log"))
+TWICE = (
+    Attempt(Status.FAILED, 1.0, "attempt_1/test.log", FailureClass.TEST, "why"),
+    Attempt(Status.PASSED, 2.0, "test.log"),
+)
 
 
 def test_the_report_counts_every_cell_once(cell: Callable[..., Result], tmp_path: Path) -> None:

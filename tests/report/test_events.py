@@ -17,13 +17,14 @@ from bkrules.errors import MachineLacks
 from bkrules.execution.result import Attempt, CellReport, Result
 from bkrules.model.label import Label
 from bkrules.model.rule import Location, Target
+from bkrules.model.status import FailureClass, Status
 from bkrules.report.events import EXIT_CODES, Events
 from bkrules.rules import RULES
 
 CELL = "//t:m[test_it/worker=oci/compression=gzip]"
 FLAKY = (
-    Attempt("failed", 1.0, "attempt_1/test.log", "test", "assert 0"),
-    Attempt("passed", 2.0, "test.log"),
+    Attempt(Status.FAILED, 1.0, "attempt_1/test.log", FailureClass.TEST, "assert 0"),
+    Attempt(Status.PASSED, 2.0, "test.log"),
 )
 MakeCell = Callable[..., Result]
 Stream = Callable[..., list[dict[str, Any]]]
@@ -51,7 +52,7 @@ def stream(tmp_path: Path) -> Stream:
 
 
 def test_what_there_is_of_a_cell(stream: Stream, cell: MakeCell, tmp_path: Path) -> None:
-    events = stream(cell("passed", ran=CellReport((Attempt("passed", 1.5, "test.log"),))))
+    events = stream(cell("passed", ran=CellReport((Attempt(Status.PASSED, 1.5, "test.log"),))))
 
     ((own, result),) = payloads(events, "testResult")
     assert own == {"label": CELL, "run": 1, "shard": 1, "attempt": 1}
@@ -91,10 +92,14 @@ def test_each_attempt_has_its_event(stream: Stream, cell: MakeCell) -> None:
 
 
 def test_runs_are_results_of_one_test(stream: Stream, cell: MakeCell) -> None:
-    once = CellReport((Attempt("passed", 1.0, "test.log"),))
+    once = CellReport((Attempt(Status.PASSED, 1.0, "test.log"),))
     runs = [cell("passed", run=number, runs=3, ran=once) for number in (1, 2)]
     failed = cell(
-        "failed", failure="test", run=3, runs=3, ran=CellReport((Attempt("failed", 1.0, "test.log", "test"),))
+        "failed",
+        failure="test",
+        run=3,
+        runs=3,
+        ran=CellReport((Attempt(Status.FAILED, 1.0, "test.log", FailureClass.TEST),)),
     )
 
     events = stream(*runs, failed, code=3)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from bkrules.execution.result import Attempt, CellReport, Result
 from bkrules.model.label import Label
+from bkrules.model.status import FailureClass, Status
 from bkrules.report.junit import junit
 
 MATRIX = Label("t", "m")
 TWICE = (
-    Attempt("failed", 1.0, "attempt_1/test.log", "infrastructure", "buildkitd ended"),
-    Attempt("passed", 2.0, "test.log"),
+    Attempt(Status.FAILED, 1.0, "attempt_1/test.log", FailureClass.INFRASTRUCTURE, "buildkitd ended"),
+    Attempt(Status.PASSED, 2.0, "test.log"),
 )
 
 
@@ -52,7 +53,9 @@ def test_junit_has_a_flaky_cell_among_those_that_passed(cell: Callable[..., Resu
 
 
 def test_junit_has_each_attempt_of_a_cell_that_never_passed(cell: Callable[..., Result], tmp_path: Path) -> None:
-    attempts = tuple(Attempt("failed", 1.0, f"attempt_{n}/test.log", "test", f"number {n}") for n in (1, 2, 3))
+    attempts = tuple(
+        Attempt(Status.FAILED, 1.0, f"attempt_{n}/test.log", FailureClass.TEST, f"number {n}") for n in (1, 2, 3)
+    )
     results = [cell("failed", failure="test", reason="number 3", ran=CellReport(attempts))]
 
     suite = ET.fromstring(junit(MATRIX, results, tmp_path).encode())[0]

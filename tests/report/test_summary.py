@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from bkrules.execution.result import Attempt, CellReport, Result
+from bkrules.model.status import Status
 from bkrules.report.build_result import BuildResult
 from bkrules.report.summary import grid, summarize
 
-TWICE = (Attempt("failed", 1.0, "attempt_1/test.log"), Attempt("passed", 2.0, "test.log"))
+TWICE = (Attempt(Status.FAILED, 1.0, "attempt_1/test.log"), Attempt(Status.PASSED, 2.0, "test.log"))
 
 
 def test_the_grid_has_a_row_for_a_point_and_a_column_for_a_worker(cell: Callable[..., Result]) -> None:
