@@ -1,4 +1,4 @@
-"""What a cell left behind: everything that it could have made in the kernel, looked for once it has ended."""
+"""The leak check: looks for everything that a cell could have made in the kernel, once the cell has ended."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ SUBORDINATE = ("/etc/subuid", "/etc/subgid")
 _LOOP_GET_STATUS64, _LOOP_CLR_FD = 0x4C05, 0x4C01
 
 
-class Belongings:
-    """What one cell has, written down while it lives. `cgroup` is its cgroup2 folder, `root` where its tmpfs is mounted.
+class LeakCheck:
+    """The leak check of one cell, which records what the cell has while it runs.
 
-    `strange` are the paths of what lay among its results and is no file, folder or link.
+    `cgroup` is the cgroup2 folder of the cell, and `root` the mount point of its tmpfs. `strange` are the paths of its results that
+    are no file, folder or link.
     """
 
     def __init__(self, cgroup: str, root: str) -> None:
@@ -32,14 +33,14 @@ class Belongings:
         self._subordinate = _stamps()
 
     def see(self, pid: int) -> None:
-        """Take down the namespaces of the cell's first process, which may have changed."""
+        """Record the namespaces of the cell's first process, which may have changed."""
         self.namespaces |= {os.readlink(f"/proc/{pid}/ns/{name}") for name in NAMESPACES}
 
-    def leftovers(self) -> list[str]:
-        """What is still there after the cell's first process has been waited for, each with its kind; sorted.
+    def leaks(self) -> list[str]:
+        """Return the leaks of the cell, each with its kind, sorted. Call this after the cell's first process has been reaped.
 
-        No process is left in its namespaces, since they all end with the first one of their PID namespace. What could keep one
-        alive is a mount of it outside of the cell, as `ip netns` makes them.
+        No process is left in its namespaces, since all end with the first process of their PID namespace. A namespace can stay
+        alive when it is mounted outside of the cell, as `ip netns` does.
         """
         found = [f"process {_command(pid)}" for pid in cgroups.processes(self.cgroup)]
         for inner, point in _mounts():
@@ -54,12 +55,12 @@ class Belongings:
         return sorted(found)
 
     def _is_connected(self, number: int) -> bool:
-        """Whether a connection is there and no cell that lives has been given its number again."""
+        """Return whether a connection exists and the kernel has not reused its number for a running cell."""
         return os.path.exists(f"{FUSE_CONNECTIONS}/{number}") and bool(unseen_by_others([number], ()))
 
 
 def fuse_connections(processes: list[int]) -> list[int]:
-    """The connections of the FUSE mounts that these processes see."""
+    """Return the connections of the FUSE mounts that these processes see."""
     found = set()
     seen = set()
     for pid in processes:
@@ -76,15 +77,15 @@ def fuse_connections(processes: list[int]) -> list[int]:
 
 
 def unseen_by_others(connections: Iterable[int], processes: Iterable[int]) -> set[int]:
-    """Those of the connections that no process but these sees: what a cell says are its own may be those of others."""
+    """Return the connections that only these processes see. A cell may name connections that belong to others."""
     others = {int(name) for name in os.listdir("/proc") if name.isdigit()} - set(processes)
     return set(connections) - set(fuse_connections(sorted(others)))
 
 
 def abort(connections: Iterable[int]) -> None:
-    """End FUSE connections, so that who waits for an answer gets an error."""
+    """End FUSE connections, so that processes that wait for an answer get an error."""
     for number in connections:
-        with suppress(OSError):  # it has ended meanwhile, or this process sees none
+        with suppress(OSError):  # the connection has ended meanwhile, or this process sees no connections
             Path(FUSE_CONNECTIONS, str(number), "abort").write_text("1")
 
 
@@ -96,14 +97,14 @@ def _command(pid: int) -> str:
 
 
 def _mounts() -> Iterator[tuple[str, str]]:
-    """What of its file system each mount of the machine shows, which for a namespace is its name, and where."""
+    """Yield each mount of the machine: the root within its file system, which for a namespace is its name, and the mount point."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         inner, point = line.split()[3:5]
         yield inner, point
 
 
 def loops_on(device: int) -> Iterator[str]:
-    """Loop devices whose file lies on that file system. Each is detached, so that its memory is free again."""
+    """Yield the loop devices whose file lies on a file system. Detach each of them, so that its memory is freed."""
     for name in os.listdir("/sys/block"):
         if not (name.startswith("loop") and os.path.exists(f"/sys/block/{name}/loop")):
             continue

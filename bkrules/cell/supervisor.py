@@ -20,7 +20,7 @@ from typing import Any
 
 from bkrules.cell import confine, egress, jail, said, surroundings
 from bkrules.cell.init import build_root, first_process
-from bkrules.cell.leaks import Belongings, abort, fuse_connections, unseen_by_others
+from bkrules.cell.leaks import LeakCheck, abort, fuse_connections, unseen_by_others
 from bkrules.cell.out_folder import OutFolder
 from bkrules.model.status import FailureClass, Status
 from bkrules.plugin.worker import MIRROR_PORT, Worker
@@ -39,7 +39,7 @@ def supervise(spec: Mapping[str, Any], channel: socket.socket, death: int, worke
     """Keep one cell, from its making to its report. Runs in a process of its own, with one thread."""
     began = time.monotonic()
     groups = Cgroups(spec["cgroup"], spec["limited"])
-    belongings = Belongings(spec["cgroup"], spec["root"])
+    leak_check = LeakCheck(spec["cgroup"], spec["root"])
     is_jail = spec.get("isolation") == jail.ISOLATION
     try:
         surroundings.reset_for_cell()
@@ -60,21 +60,21 @@ def supervise(spec: Mapping[str, Any], channel: socket.socket, death: int, worke
             pid = begin(partial(_fork, spec), names.socket)
         far.close()
         with suppress(ProcessLookupError, FileNotFoundError):  # it has ended, and its message says why
-            belongings.see(pid)
+            leak_check.see(pid)
             groups.join(pid)
         cell = _Cell(
             pid, channel, near, names, groups, spec["limits"], _watch(spec["cgroup"]), spec["out"], spec["program"]
         )
         with suppress(BrokenPipeError, ConnectionResetError):  # likewise
             send(near, {"event": "go"})
-        result = cell.attend(death, belongings)
+        result = cell.attend(death, leak_check)
         if result is None:
             return
         ended = time.monotonic()
         if cell.out is not None:
             cell.out.finish()
-            belongings.strange = cell.out.strange
-        result = cell.judged(result, belongings.leftovers())
+            leak_check.strange = cell.out.strange
+        result = cell.judged(result, leak_check.leaks())
         groups.remove()
         if "seconds" in result:
             result["seconds"]["teardown"] = time.monotonic() - ended
@@ -147,7 +147,7 @@ class _Cell:
     reported: set[egress.Attempt] = field(default_factory=set)
     met: dict[str, int] = field(default_factory=dict)
 
-    def attend(self, death: int, belongings: Belongings) -> dict[str, Any] | None:
+    def attend(self, death: int, leak_check: LeakCheck) -> dict[str, Any] | None:
         """Wait until the cell has ended; what it said of itself. When bk is gone, or wants it to end, there is nothing."""
         result: dict[str, Any] = {
             "event": "result",
@@ -168,14 +168,14 @@ class _Cell:
                     self.out.sync()
                 continue
             if death in found:
-                belongings.fuse = fuse_connections(self.groups.processes())
+                leak_check.fuse = fuse_connections(self.groups.processes())
                 os.kill(self.pid, signal.SIGKILL)
-                self.reap(ended, belongings)
+                self.reap(ended, leak_check)
                 if self.out is not None:
                     self.out.sync()
                 return None
             if not found:
-                self.reap(ended, belongings)
+                self.reap(ended, leak_check)
                 return answered
             if self.names.socket.fileno() in found:
                 self.names.answer(self.groups.processes() if questions < _QUESTION_LIMIT else ())
@@ -195,7 +195,7 @@ class _Cell:
                     poll.unregister(self.near)
                     answered = answered or result
                 elif event == "root":
-                    belongings.device = message["device"]
+                    leak_check.device = message["device"]
                     self.out = OutFolder(descriptors.pop(0), self.results, self.limits["disk"])
                 elif event == "ready":
                     send(self.channel, {**message, "pid": self.pid})
@@ -205,11 +205,11 @@ class _Cell:
                     send(self.channel, self.judged(message, []))
                 else:
                     answered = message
-                    belongings.fuse = message.get("fuse", [])
+                    leak_check.fuse = message.get("fuse", [])
                 for descriptor in descriptors:
                     os.close(descriptor)
             elif ended in found:
-                self.reap(ended, belongings)
+                self.reap(ended, leak_check)
                 return answered or result
 
     def heard(self) -> tuple[str, dict[str, Any], list[int]]:
@@ -238,7 +238,7 @@ class _Cell:
         for descriptor in descriptors:
             os.close(descriptor)
 
-    def reap(self, ended: int, belongings: Belongings) -> None:
+    def reap(self, ended: int, leak_check: LeakCheck) -> None:
         """Wait for the cell's first process, which is about to end.
 
         A FUSE server that dies with a file of its own open waits for an answer from itself, and everybody else for it: after a
@@ -246,13 +246,13 @@ class _Cell:
         """
         if not select.select([ended], [], [], _PATIENCE_MS / 1000)[0]:
             own = threads(self.groups.path)
-            abort({*unseen_by_others(belongings.fuse, own), *fuse_connections(own)})
+            abort({*unseen_by_others(leak_check.fuse, own), *fuse_connections(own)})
             with suppress(ProcessLookupError):  # it may have said that it ends, and not do so
                 os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
         os.close(ended)
 
-    def judged(self, result: Mapping[str, Any], leftovers: list[str]) -> dict[str, Any]:
+    def judged(self, result: Mapping[str, Any], leaks: list[str]) -> dict[str, Any]:
         """A result with what is known from outside of the cell, since the last result."""
         attempts = {*self.names.asked, *(self.watch.attempts() if self.watch else ())} - self.reported
         self.reported |= attempts
@@ -260,18 +260,18 @@ class _Cell:
         new = {name: count - self.met.get(name, 0) for name, count in hits.items()}
         self.met = hits
         shown = [{"who": one.who, "what": one.what} for one in sorted(attempts)]
-        return {**result, "egress": shown, **_verdict(result, leftovers, new, self.limits)}
+        return {**result, "egress": shown, **_verdict(result, leaks, new, self.limits)}
 
 
 def _verdict(
-    result: Mapping[str, Any], leftovers: list[str], hits: Mapping[str, int], limits: Mapping[str, int]
+    result: Mapping[str, Any], leaks: list[str], hits: Mapping[str, int], limits: Mapping[str, int]
 ) -> dict[str, str]:
     """What the cell's end says about its result: a leftover fails it; a limit that was met is why it failed."""
-    if leftovers:
+    if leaks:
         return {
             "status": Status.FAILED,
             "class": FailureClass.LEAK,
-            "reason": f"the cell left behind: {'; '.join(leftovers)}",
+            "reason": f"the cell leaked: {'; '.join(leaks)}",
         }
     if hits.get("out"):
         reason = f"the cell wrote more to /out than bk keeps of its {limits['disk'] >> 20} MiB"

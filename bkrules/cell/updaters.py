@@ -43,8 +43,8 @@ def updated(update: Mapping[str, Any], daemons: Daemons, timeout: float) -> Iter
 
     `timeout` is in seconds, for the edit and for the release.
     """
-    daemons.more_flags = update.get("flags", {})
-    daemons.more_environment = update.get("environment", {})
+    daemons.extra_flags = update.get("flags", {})
+    daemons.extra_environment = update.get("environment", {})
     functions = update.get("functions", [])
     if not functions:
         yield
@@ -82,7 +82,7 @@ def updated(update: Mapping[str, Any], daemons: Daemons, timeout: float) -> Iter
 def check(daemons: Daemons) -> None:
     """Raise UpdateError when flags or variables were for a daemon that the worker has not started."""
     started = sorted({daemon.name for daemon in daemons.running})
-    for name in sorted({*daemons.more_flags, *daemons.more_environment}):
+    for name in sorted({*daemons.extra_flags, *daemons.extra_environment}):
         if name not in started:
             raise UpdateError(f"an axis value is for the daemon {name!r}, but this worker has: {', '.join(started)}")
 

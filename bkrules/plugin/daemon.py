@@ -35,8 +35,8 @@ class User:
 
 
 @dataclass(frozen=True)
-class _Way:
-    """How a daemon is started, each time. `address` is the path of the socket that it is handed."""
+class _DaemonSpec:
+    """The start of a daemon, for each time. `address` is the path of the socket that the daemon inherits."""
 
     name: str
     arguments: Sequence[str]
@@ -55,7 +55,7 @@ class Daemon:
     pidfd: int
     ready: socket.socket
     began: float
-    way: _Way
+    spec: _DaemonSpec
 
 
 class Daemons:
@@ -72,8 +72,8 @@ class Daemons:
         self.patience = patience
         self.running: list[Daemon] = []
         self.stopped: dict[str, Daemon] = {}
-        self.more_flags: Mapping[str, Sequence[str]] = {}
-        self.more_environment: Mapping[str, Mapping[str, str]] = {}
+        self.extra_flags: Mapping[str, Sequence[str]] = {}
+        self.extra_environment: Mapping[str, Mapping[str, str]] = {}
 
     def start(
         self,
@@ -107,11 +107,11 @@ class Daemons:
     ) -> Daemon:
         """Start `arguments` without waiting; `wait_ready` does. Flags and variables that the cell has for `name` are added."""
         address = listener.getsockname() if listener is not None else ""
-        return self._spawn(_Way(name, arguments, environment, user, inside, address), listener)
+        return self._spawn(_DaemonSpec(name, arguments, environment, user, inside, address), listener)
 
-    def _spawn(self, way: _Way, listener: socket.socket | None) -> Daemon:
-        name = way.name
-        arguments = [*way.arguments, *self.more_flags.get(name, ())]
+    def _spawn(self, spec: _DaemonSpec, listener: socket.socket | None) -> Daemon:
+        name = spec.name
+        arguments = [*spec.arguments, *self.extra_flags.get(name, ())]
         ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         address = str(self.run / f"notify-{name}")
         ready.bind(address)
@@ -119,16 +119,16 @@ class Daemons:
         variables = {
             **self.environment,
             "NOTIFY_SOCKET": address,
-            **(way.environment or {}),
-            **self.more_environment.get(name, {}),
+            **(spec.environment or {}),
+            **self.extra_environment.get(name, {}),
         }
         log = os.open(self.logs / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         began = time.monotonic()
         pid = os.fork()
         if pid == 0:
-            _become(arguments, variables, log, way.user, way.inside, listener)
+            _become(arguments, variables, log, spec.user, spec.inside, listener)
         os.close(log)
-        daemon = Daemon(name, pid, os.pidfd_open(pid), ready, began, way)
+        daemon = Daemon(name, pid, os.pidfd_open(pid), ready, began, spec)
         self.running.append(daemon)
         note(self.logs, f"{name} started as process {pid}: {shlex.join(arguments)}")
         return daemon
@@ -181,14 +181,14 @@ class Daemons:
         self.running.remove(daemon)
         self.stopped[name] = daemon
 
-    def start_again(self, name: str, timeout: float = 20) -> None:
-        """Start a daemon that was stopped as it was started, and return once it is ready. Raises DaemonError."""
+    def restart(self, name: str, timeout: float = 20) -> None:
+        """Start a stopped daemon as it was started before, and return once it is ready. Raises DaemonError."""
         if name not in self.stopped:
             raise DaemonError(f"{name!r} was not stopped; what was: {', '.join(self.stopped) or 'nothing'}")
-        way = self.stopped[name].way
+        spec = self.stopped[name].spec
         with contextlib.ExitStack() as handed:
-            listener = handed.enter_context(_bound_again(way.address)) if way.address else None
-            daemon = self._spawn(way, listener)
+            listener = handed.enter_context(_bound_again(spec.address)) if spec.address else None
+            daemon = self._spawn(spec, listener)
         del self.stopped[name]
         self.wait_ready(daemon, timeout)
 

@@ -60,7 +60,7 @@ def _done(question: Mapping[str, Any], daemons: Daemons, patience: float) -> str
         if "stop" in question:
             daemons.stop(question["stop"], question["signal"], patience)
         else:
-            daemons.start_again(question["start"], patience)
+            daemons.restart(question["start"], patience)
     except DaemonError as problem:
         return str(problem)
     return ""

@@ -24,7 +24,7 @@ def test_a_leftover_fails_whatever_it_is_the_end_of(result: dict[str, Any]) -> N
     assert verdict == {
         "status": "failed",
         "class": "leak",
-        "reason": "the cell left behind: process 7 (sleep); mount /x",
+        "reason": "the cell leaked: process 7 (sleep); mount /x",
     }
 
 

@@ -139,7 +139,7 @@ def test_pipe(sandbox):
 
     assert {cell["class"] for cell in cells.values()} == {"leak"}
     pipe = tools.root / "bk-out/targets/small/test_pipe/worker=oci/pipe"
-    assert cells["test_pipe/worker=oci"]["reason"] == f"the cell left behind: file {pipe}"
+    assert cells["test_pipe/worker=oci"]["reason"] == f"the cell leaked: file {pipe}"
     assert "other-pipe" in cells["test_loop/worker=oci"]["reason"]
     assert not pipe.exists()
     assert leftovers(tools.cache) == before

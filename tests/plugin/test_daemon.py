@@ -76,8 +76,8 @@ def test_one_that_has_ended_before_is_no_error(daemons: Daemons) -> None:
 
 def test_one_starts_again_as_it_was(daemons: Daemons, tmp_path: Path) -> None:
     path = tmp_path / "socket"
-    daemons.more_flags = {"one": ["flag"]}
-    daemons.more_environment = {"one": {"WORD": "spoken"}}
+    daemons.extra_flags = {"one": ["flag"]}
+    daemons.extra_environment = {"one": {"WORD": "spoken"}}
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         path.chmod(0o640)
@@ -91,7 +91,7 @@ def test_one_starts_again_as_it_was(daemons: Daemons, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as client, pytest.raises(ConnectionRefusedError):
         client.connect(str(path))
 
-    daemons.start_again("one")
+    daemons.restart("one")
 
     assert [daemon.name for daemon in daemons.running] == ["one"]
     assert daemons.dead() == []
@@ -118,7 +118,7 @@ def test_one_that_does_not_start_again_has_died(daemons: Daemons, tmp_path: Path
     daemons.stop("one")
     script.write_text("raise SystemExit(3)")
     with pytest.raises(DaemonError, match="one died before it was ready: exit status 3"):
-        daemons.start_again("one")
+        daemons.restart("one")
     assert [daemon.name for daemon in daemons.dead()] == ["one"]
 
 
@@ -126,7 +126,7 @@ def test_only_what_was_stopped_starts_again(daemons: Daemons) -> None:
     with pytest.raises(DaemonError, match="'one' is not a daemon of this cell; what runs: nothing"):
         daemons.stop("one")
     with pytest.raises(DaemonError, match="'one' was not stopped; what was: nothing"):
-        daemons.start_again("one")
+        daemons.restart("one")
     start(daemons, "one")
     daemons.stop("one")
     with pytest.raises(DaemonError, match="'one' is stopped already; what runs: nothing"):

@@ -1,4 +1,4 @@
-"""What a cell left behind, in the kernel's own objects: each is made, seen, and taken away again."""
+"""Leaks of a cell, in the kernel's own objects: each is made, found, and removed again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bkrules.cell import leaks
-from bkrules.cell.leaks import Belongings, fuse_connections
+from bkrules.cell.leaks import LeakCheck, fuse_connections
 from bkrules.plugin.host import probe
 from bkrules.sandbox import cgroups
 
@@ -35,14 +35,14 @@ input()
 
 
 @pytest.fixture
-def cell(tmp_path: Path) -> Iterator[Belongings]:
-    """What a cell has that made nothing yet."""
+def cell(tmp_path: Path) -> Iterator[LeakCheck]:
+    """The leak check of a cell that has made nothing yet."""
     host = probe()
     if lacks := host.lacks():
         pytest.skip("; ".join(map(str, lacks)))
     (tmp_path / "root").mkdir()
     (tmp_path / "out").mkdir()
-    made = Belongings(f"{host.cgroup}/bk-test-{os.getpid()}", str(tmp_path / "root"))
+    made = LeakCheck(f"{host.cgroup}/bk-test-{os.getpid()}", str(tmp_path / "root"))
     os.mkdir(made.cgroup)
     yield made
     cgroups.remove(made.cgroup)
@@ -88,24 +88,24 @@ def attached(device: str) -> bool:
     return Path(f"/sys/block/{os.path.basename(device)}/loop").exists()
 
 
-def test_a_cell_that_left_nothing(cell: Belongings) -> None:
+def test_a_cell_that_left_nothing(cell: LeakCheck) -> None:
     with first_process() as pid:
         cell.see(pid)
 
-    assert cell.leftovers() == []
+    assert cell.leaks() == []
 
 
-def test_a_process_in_the_cells_group(cell: Belongings) -> None:
+def test_a_process_in_the_cells_group(cell: LeakCheck) -> None:
     with running("sleep", "1000") as pid:
         Path(cell.cgroup, "cgroup.procs").write_text(str(pid))
 
-        assert cell.leftovers() == [f"process {pid} (sleep 1000)"]
+        assert cell.leaks() == [f"process {pid} (sleep 1000)"]
 
-    assert cell.leftovers() == []
+    assert cell.leaks() == []
 
 
 @pytest.mark.parametrize("name", ["ipc", "mnt", "net", "pid", "uts"])
-def test_a_namespace_that_a_mount_keeps(cell: Belongings, tmp_path: Path, name: str) -> None:
+def test_a_namespace_that_a_mount_keeps(cell: LeakCheck, tmp_path: Path, name: str) -> None:
     other, kept = tmp_path / "other", tmp_path / "kept"
     other.touch()
     kept.touch()
@@ -113,9 +113,9 @@ def test_a_namespace_that_a_mount_keeps(cell: Belongings, tmp_path: Path, name: 
         cell.see(pid)
         inner = os.readlink(f"/proc/{pid}/ns/{name}")
 
-        assert cell.leftovers() == [f"namespace {inner}, mounted on {kept}"]
+        assert cell.leaks() == [f"namespace {inner}, mounted on {kept}"]
 
-    assert cell.leftovers() == []
+    assert cell.leaks() == []
 
 
 @contextmanager
@@ -128,14 +128,14 @@ def kept_by(path: Path, pid: int, name: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("place", ["root", "root/deep/er"])
-def test_a_mount_that_the_host_sees(cell: Belongings, tmp_path: Path, place: str) -> None:
+def test_a_mount_that_the_host_sees(cell: LeakCheck, tmp_path: Path, place: str) -> None:
     with mounted("tmpfs", tmp_path / place) as point, mounted("tmpfs", tmp_path / "root-of-another"):
-        assert cell.leftovers() == [f"mount {point}"]
+        assert cell.leaks() == [f"mount {point}"]
 
-    assert cell.leftovers() == []
+    assert cell.leaks() == []
 
 
-def test_a_loop_device_on_the_cells_disk_is_named_and_detached(cell: Belongings, tmp_path: Path) -> None:
+def test_a_loop_device_on_the_cells_disk_is_named_and_detached(cell: LeakCheck, tmp_path: Path) -> None:
     with mounted("tmpfs", tmp_path / "disk") as disk, mounted("tmpfs", tmp_path / "other") as other:
         devices = []
         try:
@@ -144,20 +144,20 @@ def test_a_loop_device_on_the_cells_disk_is_named_and_detached(cell: Belongings,
                 os.truncate(folder / "image", 1 << 20)
                 command = ["losetup", "--find", "--show", f"{folder}/image"]
                 devices.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
-            assert cell.leftovers() == []
+            assert cell.leaks() == []
             cell.device = os.stat(disk).st_dev
 
-            assert cell.leftovers() == [f"loop device {devices[0]}"]
+            assert cell.leaks() == [f"loop device {devices[0]}"]
 
             assert [attached(device) for device in devices] == [False, True]
-            assert cell.leftovers() == []
+            assert cell.leaks() == []
         finally:
             for device in filter(attached, devices):
                 subprocess.run(["losetup", "--detach", device], check=True)
 
 
 def test_a_fuse_connection_that_outlives_its_mount(
-    cell: Belongings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cell: LeakCheck, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not probe().fuse:
         pytest.skip("no /dev/fuse")
@@ -173,40 +173,40 @@ def test_a_fuse_connection_that_outlives_its_mount(
                 cell.fuse = fuse_connections([process.pid, process.pid, 1 << 30])
                 (number,) = cell.fuse
                 assert str(number) in os.listdir(connections)
-                assert cell.leftovers() == []  # the number may have been given to a cell that lives
+                assert cell.leaks() == []  # the number may have been given to a cell that lives
 
                 print(file=process.stdin, flush=True)
                 assert process.stdout.readline() == "held\n"
                 assert fuse_connections([process.pid]) == []
-                assert cell.leftovers() == [f"FUSE connection {number}"]
+                assert cell.leaks() == [f"FUSE connection {number}"]
 
                 process.communicate("\n")
-                assert cell.leftovers() == []
+                assert cell.leaks() == []
         finally:
             process.kill()
 
 
-def test_what_is_no_file_among_the_results(cell: Belongings) -> None:
+def test_what_is_no_file_among_the_results(cell: LeakCheck) -> None:
     cell.strange = ["/out/deep/fifo"]
 
-    assert cell.leftovers() == ["file /out/deep/fifo"]
+    assert cell.leaks() == ["file /out/deep/fifo"]
 
 
-def test_a_change_of_the_subordinate_ids(cell: Belongings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_of_the_subordinate_ids(cell: LeakCheck, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changed, made, kept = (str(tmp_path / name) for name in ("subuid", "subgid", "kept"))
     Path(changed).write_text("a:1:1\n")
     Path(kept).write_text("a:1:1\n")
     monkeypatch.setattr(leaks, "SUBORDINATE", (changed, made, kept))
-    cell = Belongings(cell.cgroup, cell.root)
+    cell = LeakCheck(cell.cgroup, cell.root)
 
-    assert cell.leftovers() == []
+    assert cell.leaks() == []
     Path(changed).write_text("a:1:1\nb:2:2\n")
     Path(made).touch()
 
-    assert cell.leftovers() == [f"change of {made}", f"change of {changed}"]
+    assert cell.leaks() == [f"change of {made}", f"change of {changed}"]
 
 
-def test_all_that_is_left_is_named(cell: Belongings) -> None:
+def test_all_that_is_left_is_named(cell: LeakCheck) -> None:
     cell.strange = ["/out/fifo"]
     with mounted("tmpfs", Path(cell.root, "tmp")) as point:
-        assert cell.leftovers() == ["file /out/fifo", f"mount {point}"]
+        assert cell.leaks() == ["file /out/fifo", f"mount {point}"]
