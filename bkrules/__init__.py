@@ -55,7 +55,7 @@ def load(file: str, *names: str, **renamed: str) -> None:
 
 
 def glob(include: list[str], exclude: list[str] = [], allow_empty: bool = False) -> list[str]:  # noqa: B006 - never used
-    """The files of this package whose names match a pattern of `include` and none of `exclude`, sorted.
+    """Return the files of this package whose names match a pattern of `include` and none of `exclude`, sorted.
 
     `*` and `?` match within a name, and a leading dot only where it is written; `**` stands for any number of folders.
     A folder with its own `BUILD.py`, a symbolic link to a folder, a folder that begins with a dot, `__pycache__` and

@@ -109,7 +109,7 @@ def _check_folder() -> None:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The arguments, with what the rc files say; `after` is what stands behind `--` of a command that runs another."""
+    """Return the arguments, with what the rc files say; `after` is what stands behind `--` of a command that runs another."""
     words = list(argv)
     runs_another = "--" in words and rc.split(_startup(), words)[1] in RUN_ANOTHER
     place = words.index("--") if runs_another else len(words)
@@ -119,7 +119,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _parsed(argv: Sequence[str]) -> argparse.Namespace:
-    """The arguments, with what the rc files say. Raises UsageError."""
+    """Return the arguments, with what the rc files say. Raises UsageError."""
     startup = _startup()
     first, command, words = rc.split(startup, [spelled_out(word) for word in argv])
     own = [module for module, commands in MODULES.items() if command in commands]
@@ -151,7 +151,7 @@ def _words(lines: Iterable[rc.Line]) -> list[str]:
 
 
 def _startup() -> Parser:
-    """The options that stand before the command."""
+    """Return the options that stand before the command."""
     parser = Parser(prog="bk", add_help=False)
     parser.add_argument("--norc", "--ignore_all_rc_files", action="store_true", help="read no .bkrc")
     parser.add_argument("--noworkspace_rc", action="store_true", help="leave out the .bkrc beside WORKSPACE.py")
@@ -161,7 +161,7 @@ def _startup() -> Parser:
 
 
 def _parser(modules: Iterable[str]) -> tuple[Parser, dict[str, Parser]]:
-    """The parser of the whole command line, and those of the commands of these modules."""
+    """Return the parser of the whole command line, and those of the commands of these modules."""
     parser = Parser(
         parents=[_startup()],
         prog="bk",

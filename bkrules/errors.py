@@ -102,7 +102,7 @@ _REMEDIES = {
 
 
 def of_machine(error: OSError) -> MachineLacks | None:
-    """The error when it is one of the machine's state, such as a full disk; none when bk itself must be wrong."""
+    """Return the error when it is one of the machine's state, such as a full disk; none when bk itself must be wrong."""
     remedy = _REMEDIES.get(error.errno or 0)
     if remedy is None:
         return None
@@ -111,7 +111,7 @@ def of_machine(error: OSError) -> MachineLacks | None:
 
 
 def exit_code_of(error: BaseException) -> int:
-    """The exit code of a bk that ends with this error."""
+    """Return the exit code of a bk that ends with this error."""
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
     lack = of_machine(error) if isinstance(error, OSError) else None
@@ -120,12 +120,12 @@ def exit_code_of(error: BaseException) -> int:
 
 
 def error_text(error: BkError) -> str:
-    """An error as it is printed."""
+    """Return an error as it is printed."""
     return f"error: {error}"
 
 
 def did_you_mean(word: str, known: Iterable[str], what: str = "known") -> str:
-    """A hint that names the nearest of `known`, and then all of it, in order, unless that is a great many."""
+    """Return a hint that names the nearest of `known`, and then all of it, in order, unless that is a great many."""
     letters, compared, named = 100, 2_000, 100
     choices = sorted(known)
     short = [choice for choice in choices[:compared] if len(choice) <= letters]  # the comparison of two words is cubic

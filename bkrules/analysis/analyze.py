@@ -32,7 +32,7 @@ def analyze(
     unsupported: Unsupported = missing,
     run: Run = run_nothing,
 ) -> ActionGraph:
-    """The actions of every target of the graph; `run` runs those that decide which others there are.
+    """Return the actions of every target of the graph; `run` runs those that decide which others there are.
 
     Raises LoadError for what a rule refuses.
     """

@@ -53,7 +53,7 @@ class SandboxInputs(NamedTuple):
 def sandbox_inputs(
     context: Context, info: WorkerInfo, images: Mapping[Reference, Output], limits: Limits
 ) -> SandboxInputs:
-    """The inputs, environment, platform and parameters of a cell with this worker and these images in its mirror."""
+    """Return the inputs, environment, platform and parameters of a cell with this worker and these images in its mirror."""
     inputs: dict[str, Artifact] = {f"tools/{name}": tool for name, tool in info.tools.items()}
     inputs |= _checked(context, info, _configuration(info, images))
     for reference, layout in images.items():
@@ -77,7 +77,7 @@ def sandbox_inputs(
 
 
 def python_inputs(machine: Machine) -> dict[str, Artifact]:
-    """The interpreter of this machine with its libraries, and the packages of the locked environment."""
+    """Return the interpreter of this machine with its libraries, and the packages of the locked environment."""
     inputs: dict[str, Artifact] = {f"host/lib/{path.rpartition('/')[2]}": HostFile(path) for path in machine.libraries}
     inputs["host/python"] = HostFile(machine.interpreter)
     inputs["python/packages"] = Text(machine.packages.encode())
@@ -85,7 +85,7 @@ def python_inputs(machine: Machine) -> dict[str, Artifact]:
 
 
 def with_tools(context: Context, sandbox: SandboxInputs, worker: WorkerInfo) -> SandboxInputs:
-    """The same with the binaries in the attribute `tools`, which the tests find on PATH. Raises LoadError."""
+    """Return the same with the binaries in the attribute `tools`, which the tests find on PATH. Raises LoadError."""
     more: dict[str, Artifact] = {}
     for label in context.attribute("tools"):
         file = context.provider("tools", label, BinaryInfo, "a binary").file
@@ -100,7 +100,7 @@ def with_tools(context: Context, sandbox: SandboxInputs, worker: WorkerInfo) -> 
 
 
 def _configuration(info: WorkerInfo, images: Iterable[Reference]) -> Mapping[str, Mapping[str, Any]]:
-    """The configuration files of a worker's daemons, by name, when these images are in the mirror."""
+    """Return the configuration files of a worker's daemons, by name, when these images are in the mirror."""
     mirror = Mirror(MIRROR_ADDRESS, tuple(sorted({reference.host for reference in images})))
     return info.worker.configuration(mirror)
 
@@ -126,7 +126,7 @@ def _checked(context: Context, info: WorkerInfo, documents: object) -> dict[str,
 
 
 def _is_file_name(name: object) -> bool:
-    """Whether a name is that of a file below a folder, written in one way."""
+    """Return whether a name is that of a file below a folder, written in one way."""
     return (
         isinstance(name, str)
         and name.isprintable()  # no NUL, no line feed, nothing that is no text
@@ -135,7 +135,7 @@ def _is_file_name(name: object) -> bool:
 
 
 def _code(context: Context, info: WorkerInfo) -> dict[str, str]:
-    """The files of the plugin that act in the cell. Raises BkError that names the plugin."""
+    """Return the files of the plugin that act in the cell. Raises BkError that names the plugin."""
     try:
         return plugin_files(info.worker)
     except BadModules as error:
@@ -143,7 +143,7 @@ def _code(context: Context, info: WorkerInfo) -> dict[str, str]:
 
 
 def _broken(context: Context, info: WorkerInfo, what: str, hint: str) -> BkError:
-    """The error of a worker that breaks the contract of plugins."""
+    """Return the error of a worker that breaks the contract of plugins."""
     name = info.worker.name
     plugin = context.plugins.distributions.get(name, "")
     return BkError(
@@ -174,7 +174,7 @@ def updated(
 
 
 def _helpers(machine: Machine, commands: Iterable[str]) -> dict[str, Artifact]:
-    """The files of commands of this machine, as inputs. One that is missing is met when the key is asked for."""
+    """Return the files of commands of this machine, as inputs. One that is missing is met when the key is asked for."""
     names = tuple(commands)
     try:
         found = machine.helpers(names)

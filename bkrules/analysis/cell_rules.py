@@ -21,7 +21,7 @@ EXTRA = 3
 
 
 def skip_reason(test: Test, *, rootless: bool, unsupported: Collection[str]) -> str:
-    """Why a test does not run on a worker; empty when it does, or when only the cell can tell.
+    """Return why a test does not run on a worker; empty when it does, or when only the cell can tell.
 
     `unsupported` are the features that the worker does not have.
     """
@@ -52,7 +52,7 @@ def required(test: Test) -> frozenset[str]:
 
 
 def is_exclusive(test: Test) -> bool:
-    """Whether nothing else may run beside the test."""
+    """Return whether nothing else may run beside the test."""
     return test.mark("no_parallel") is not None or test.callable.endswith("NoParallel")
 
 
@@ -62,7 +62,7 @@ def time_factor(test: Test) -> int:
 
 
 def _reason(skip: Mark) -> str:
-    """The reason of a `skip`, in pytest's words when it has none; empty when it is worked out in the cell."""
+    """Return the reason of a `skip`, in pytest's words when it has none; empty when it is worked out in the cell."""
     if skip.arguments is None or skip.keywords is None:
         return ""
     given = skip.keywords.get("reason", skip.arguments[0] if skip.arguments else "")

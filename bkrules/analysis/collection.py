@@ -44,7 +44,7 @@ def declare(context: Context, module: str, files: Iterable[str], settings: Setti
 
 
 def tests_of(action: Action, outputs: Mapping[str, Node]) -> list[Test]:
-    """The tests in the answer to such an action.
+    """Return the tests in the answer to such an action.
 
     A module that skips itself as a whole is one test that has the module's name: its cell tells why. Raises LoadError for an
     answer that is none.
@@ -78,5 +78,5 @@ def _mark(name: str, arguments: str | None, keywords: str | None, line: int) -> 
 
 
 def _printable(text: str) -> str:
-    """A name in which each character can be printed: plugins may give ids with line breaks and worse."""
+    """Return a name in which each character can be printed: plugins may give ids with line breaks and worse."""
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)

@@ -63,11 +63,11 @@ class Context:
         return self._machine()
 
     def attribute(self, name: str) -> Any:
-        """The value of an attribute."""
+        """Return the value of an attribute."""
         return self.target.attributes[name]
 
     def error(self, reason: str, message: str, attribute: str = "", hint: str = "") -> LoadError:
-        """An error at this target, or at one of its attributes."""
+        """Return an error at this target, or at one of its attributes."""
         where = self.target.location.of(attribute) if attribute else str(self.target.location)
         return LoadError(reason, f"{self.label}: {message}", where=where, hint=hint)
 
@@ -81,7 +81,7 @@ class Context:
         raise self.error("wrong-kind", f"{attribute!r} needs {what}, but {label} is {is_now}", attribute)
 
     def source(self, attribute: str, label: Label) -> Source:
-        """A source file. Raises LoadError when there is no such file."""
+        """Return a source file. Raises LoadError when there is no such file."""
         if not self.workspace.is_file(label):
             raise self.error("missing-file", f"no such file: {label.path}", attribute, self.workspace.unknown(label))
         return Source(label.path)
@@ -137,6 +137,6 @@ class Context:
             raise self.error("bad-tag", str(error), "tags") from error
 
     def output(self, action: Action, path: str) -> Output:
-        """One of the outputs of an action of this target."""
+        """Return one of the outputs of an action of this target."""
         assert path in action.outputs, f"{action.id} has no output {path}"
         return Output(action.id, path)

@@ -110,7 +110,7 @@ def _note_read(path: str) -> None:
 
 @functools.cache
 def find(command: str) -> str:
-    """The path of a command of this machine, or `command` itself when it is absolute. Raises MachineLacks."""
+    """Return the path of a command of this machine, or `command` itself when it is absolute. Raises MachineLacks."""
     path: str | None = command
     if not command.startswith("/"):
         folders = f"{os.environ.get('PATH', '')}:{SEARCH_PATH}"
@@ -151,7 +151,7 @@ def load(store: str, kernel_key: str = SERIES) -> Machine:
 
 
 def _environment() -> set[str]:
-    """The folders of this Python's packages: a whole virtual environment, or what is installed for an interpreter itself.
+    """Return the folders of this Python's packages: a whole virtual environment, or what is installed for an interpreter itself.
 
     The folder of such an interpreter is often `/usr`, of which a cell must see nothing else.
     """
@@ -161,7 +161,7 @@ def _environment() -> set[str]:
 
 
 def _packages(store: str) -> str:
-    """The installed distributions, one `name-version digest` a line: the digest is that of what each has installed.
+    """Return the installed distributions, one `name-version digest` a line: the digest is that of what each has installed.
 
     It is made from the digests in its RECORD, without files that say where it is installed, how, and from where.
     """
@@ -192,7 +192,7 @@ def _content(record: str) -> str:
 
 @functools.cache
 def _closure(binaries: tuple[str, ...], store: str) -> tuple[str, ...]:
-    """The shared libraries that the dynamic linker would load for `binaries`, sorted."""
+    """Return the shared libraries that the dynamic linker would load for `binaries`, sorted."""
     if not binaries:
         return ()
     memory = f"{store}/libraries-{os.path.basename(binaries[0])}.json"
@@ -210,7 +210,7 @@ def _closure(binaries: tuple[str, ...], store: str) -> tuple[str, ...]:
 
 
 def _remembered(path: str, *needed: str) -> dict[str, Any] | None:
-    """An answer that was kept, unless one of the files that it rests on has another stamp; `needed` are some of them."""
+    """Return an answer that was kept, unless one of the files that it rests on has another stamp; `needed` are some of them."""
     try:
         record: dict[str, Any] = json.loads(read_regular(path))
         for name, stamp in record["stamps"].items():

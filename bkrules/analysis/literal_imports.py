@@ -85,7 +85,7 @@ def _texts(node: ast.expr) -> Iterator[str]:
 
 
 def path_entries(source: str, path: str) -> list[str]:
-    """The folders of the workspace that the file at `path` adds to `sys.path`, as far as they follow from `__file__`."""
+    """Return the folders of the workspace that the file at `path` adds to `sys.path`, as far as they follow from `__file__`."""
     if not any(word in source for word in _PATH_WORDS):
         return []
     module = parsed(source)
@@ -120,7 +120,7 @@ def path_entries(source: str, path: str) -> list[str]:
 
 
 def _folder(node: ast.expr, known: dict[str, str]) -> str | None:
-    """The path below the workspace that an expression computes from `__file__`, or None."""
+    """Return the path below the workspace that an expression computes from `__file__`, or None."""
     if isinstance(node, ast.Name):
         return known.get(node.id)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div | ast.Add):

@@ -39,7 +39,7 @@ _LOOKS_AT_ITS_OWN = LOOKS_AROUND | {"globals", "locals", "__file__"}
 
 
 def choices(axes: Mapping[str, Iterable[str]]) -> list[tuple[tuple[str, str], ...]]:
-    """Every combination of the axes, each as pairs of axis and choice, in a stable order."""
+    """Return every combination of the axes, each as pairs of axis and choice, in a stable order."""
     names = sorted(axes)
     return [
         tuple(zip(names, point, strict=True)) for point in itertools.product(*(sorted(axes[name]) for name in names))
@@ -47,17 +47,17 @@ def choices(axes: Mapping[str, Iterable[str]]) -> list[tuple[tuple[str, str], ..
 
 
 def looks_at_its_own(source: str) -> bool:
-    """Whether code of a module may look at the module's own definitions, text or lines."""
+    """Return whether code of a module may look at the module's own definitions, text or lines."""
     return not _LOOKS_AT_ITS_OWN.isdisjoint(_words([parsed(source)]))
 
 
 def looks_around(source: str) -> bool:
-    """Whether code of a module may look at the definitions, the text or the lines of one that uses it."""
+    """Return whether code of a module may look at the definitions, the text or the lines of one that uses it."""
     return not LOOKS_AROUND.isdisjoint(_words([parsed(source)]))
 
 
 def only_test(source: str, keep: str, sets: Sequence[int] = ()) -> str:
-    """The module with the body of every other test function taken out, its lines kept in place.
+    """Return the module with the body of every other test function taken out, its lines kept in place.
 
     It is left as it is when the test, or what the module does for it, may look at the module as it is written.
 
@@ -91,7 +91,7 @@ def only_test(source: str, keep: str, sets: Sequence[int] = ()) -> str:
 
 
 def meaning(source: str) -> str:
-    """The source without what cannot change a result unless somebody looks at it: comments, blank lines, layout."""
+    """Return the source without what cannot change a result unless somebody looks at it: comments, blank lines, layout."""
     try:
         return ast.unparse(parsed(source))
     except (
@@ -102,7 +102,7 @@ def meaning(source: str) -> str:
 
 
 def _words(waiting: Sequence[ast.AST], without: Container[int] = ()) -> set[str]:
-    """The names and texts in these nodes and all below them, but for the nodes with the ids in `without`."""
+    """Return the names and texts in these nodes and all below them, but for the nodes with the ids in `without`."""
     found: set[str] = set()
     stack = list(waiting)
     while stack:
@@ -124,14 +124,14 @@ def _words(waiting: Sequence[ast.AST], without: Container[int] = ()) -> set[str]
 
 
 def imported_files(source: str, path: str, roots: Sequence[str], exists: Callable[[str], bool]) -> Iterator[str]:
-    """The workspace files that the module at `path` imports, by its syntax; absolute names are looked for below `roots`."""
+    """Yield the workspace files that the module at `path` imports, by its syntax; absolute names are looked for below `roots`."""
     for level, name in imports(source, package=os.path.basename(path) == "__init__.py"):
         yield from (file for base in _bases(path, level, roots) for file in _files(base, name) if exists(file))
 
 
 @functools.lru_cache(maxsize=256)
 def imports(source: str, *, package: bool) -> tuple[tuple[int, str], ...]:
-    """The names that a source imports, each with the level of a relative import."""
+    """Return the names that a source imports, each with the level of a relative import."""
     tree = parsed(source)
     found: dict[tuple[int, str], None] = {}
     for node in ast.walk(tree):

@@ -122,7 +122,7 @@ def _unit_at(path: str, origin: str, *, is_package: bool) -> _Unit:
 
 
 def _is_locked(unit: _Unit) -> bool:
-    """Whether a unit is of an installed distribution that is no plugin: the key has the digests of what that installed."""
+    """Return whether a unit is of an installed distribution that is no plugin: the key has the digests of what that installed."""
     folders = {f"{sysconfig.get_path(name)}/" for name in ("purelib", "platlib")}
     if not unit.place.startswith(tuple(folders)):
         return False

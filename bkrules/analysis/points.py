@@ -17,7 +17,7 @@ Error = Callable[[str, str, str, str], LoadError]
 
 
 def is_named(test: Test, text: str) -> bool:
-    """Whether an entry's text names a test: by its name, without its parameters, by its class, or by a pattern with `*`."""
+    """Return whether an entry's text names a test: by its name, without its parameters, by its class, or by a pattern with `*`."""
     names = [test.name, test.callable]
     while "::" in names[-1]:
         names.append(names[-1].rpartition("::")[0])
@@ -52,7 +52,7 @@ class Points:
         self._exclude, self._include = exclude, include
 
     def has(self, test: Test, worker: str, point: Iterable[tuple[str, str]]) -> bool:
-        """Whether the point is a cell."""
+        """Return whether the point is a cell."""
         values = {**dict(point), WORKER: worker}
         return not _any(self._exclude, test, values) or _any(self._include, test, values)
 
@@ -65,7 +65,7 @@ def _any(entries: Iterable[Entry], test: Test, values: Mapping[str, str]) -> boo
 
 
 def _meet(one: Entry, other: Entry, tests: Sequence[Test]) -> bool:
-    """Whether there is a point that both entries name."""
+    """Return whether there is a point that both entries name."""
     if any(key in other and other[key] != value for key, value in one.items() if key != TEST):
         return False
     wanted = [entry[TEST] for entry in (one, other) if TEST in entry]

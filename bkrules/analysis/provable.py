@@ -102,7 +102,7 @@ NOWHERE = Imports()
 
 @functools.lru_cache(maxsize=256)
 def parsed(source: str) -> ast.Module:
-    """The syntax of a source, which nobody changes. Raises SyntaxError."""
+    """Return the syntax of a source, which nobody changes. Raises SyntaxError."""
     try:
         return ast.parse(source)
     except (ValueError, RecursionError, MemoryError) as error:  # null bytes, or nested beyond what Python can parse
@@ -110,12 +110,12 @@ def parsed(source: str) -> ast.Module:
 
 
 def is_test(name: str) -> bool:
-    """Whether pytest collects a function of this name."""
+    """Return whether pytest collects a function of this name."""
     return name.startswith("test")
 
 
 def is_test_class(name: str) -> bool:
-    """Whether pytest collects a class of this name."""
+    """Return whether pytest collects a class of this name."""
     return name.startswith("Test")
 
 
@@ -343,7 +343,7 @@ class _Check:
                 raise Unproven(node.lineno, "pytestmark holds something else than marks")
 
     def _mark(self, node: ast.expr) -> bool:
-        """Whether an expression is `pytest.mark.NAME`, called or not."""
+        """Return whether an expression is `pytest.mark.NAME`, called or not."""
         if isinstance(node, ast.Call):
             for one in [*node.args, *(keyword.value for keyword in node.keywords)]:
                 self._inert(one)
@@ -354,7 +354,7 @@ class _Check:
             self._inert(node)
 
     def _origin(self, node: ast.expr) -> str:
-        """The dotted name of what an expression names, by the imports of the module; of a builtin its name; else nothing."""
+        """Return the dotted name of what an expression names, by the imports of the module; of a builtin its name; else nothing."""
         words: list[str] = []
         while isinstance(node, ast.Attribute):
             words.append(node.attr)
@@ -399,18 +399,18 @@ class _Check:
 
 
 def mark_name(node: ast.expr) -> str:
-    """The name of a mark, `pytest.mark.NAME` or `mark.NAME`, called or not; nothing for anything else."""
+    """Return the name of a mark, `pytest.mark.NAME` or `mark.NAME`, called or not; nothing for anything else."""
     start, _, name = ast.unparse(_callee(node)).rpartition(".")
     return name if start in ("pytest.mark", "mark") else ""
 
 
 def _is_pytestmark(node: ast.stmt) -> bool:
-    """Whether a statement is `pytestmark = ...` and nothing more."""
+    """Return whether a statement is `pytestmark = ...` and nothing more."""
     return isinstance(node, ast.Assign) and [ast.unparse(one) for one in node.targets] == ["pytestmark"]
 
 
 def pytestmark(node: ast.stmt) -> list[ast.expr]:
-    """The marks that `pytestmark = ...` gives to all tests of a module or class."""
+    """Return the marks that `pytestmark = ...` gives to all tests of a module or class."""
     if not isinstance(node, ast.Assign) or not _is_pytestmark(node):
         return []
     return node.value.elts if isinstance(node.value, ast.List | ast.Tuple) else [node.value]
@@ -421,7 +421,7 @@ def _callee(node: ast.expr) -> ast.expr:
 
 
 def _bound(node: ast.stmt) -> list[str]:
-    """The names that a statement of a kind known here binds."""
+    """Return the names that a statement of a kind known here binds."""
     if isinstance(node, _FUNCTIONS | ast.ClassDef):
         # A setter has the name of its property.
         again = any(isinstance(one, ast.Attribute) and one.attr in ("setter", "deleter") for one in node.decorator_list)
@@ -436,7 +436,7 @@ def _bound(node: ast.stmt) -> list[str]:
 
 
 def _yields(node: Function) -> bool:
-    """Whether a function is a generator."""
+    """Return whether a function is a generator."""
     waiting: list[ast.AST] = list(node.body)
     while waiting:
         one = waiting.pop()
@@ -449,7 +449,7 @@ def _yields(node: Function) -> bool:
 
 @functools.lru_cache(maxsize=256)
 def _bindings(module: ast.Module) -> Counter[str]:
-    """How often a module binds each name outside of functions and classes, or declares it as global in one."""
+    """Return how often a module binds each name outside of functions and classes, or declares it as global in one."""
     counts: Counter[str] = Counter()
     waiting: list[tuple[ast.AST, bool]] = [(one, True) for one in module.body]
     while waiting:
@@ -471,7 +471,7 @@ def _bindings(module: ast.Module) -> Counter[str]:
 
 @functools.lru_cache(maxsize=1024)
 def _is_harmless(module: ast.Module, name: str) -> bool:
-    """Whether a module binds a name once, and neither to a fixture nor to something that pytest would collect."""
+    """Return whether a module binds a name once, and neither to a fixture nor to something that pytest would collect."""
     if _bindings(module)[name] != 1 or _bindings(module)["*"]:
         return False
     found = [node for node in module.body if name in _bound(node)]
@@ -489,7 +489,7 @@ def _is_harmless(module: ast.Module, name: str) -> bool:
 
 
 def _classes_above(module: ast.Module, node: ast.stmt) -> list[ast.stmt]:
-    """The classes of a module from which a class inherits, in the order of the module."""
+    """Return the classes of a module from which a class inherits, in the order of the module."""
     classes = {one.name: one for one in module.body if isinstance(one, ast.ClassDef)}
     wanted: set[str] = set()
     waiting = [node]

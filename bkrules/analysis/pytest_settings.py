@@ -66,7 +66,7 @@ DEFAULTS = Settings()
 
 
 def settings_of(test: str, read: Callable[[str], bytes | None]) -> Settings:
-    """The settings for the test file at that path of the workspace; `read` gives the bytes of a file, or None.
+    """Return the settings for the test file at that path of the workspace; `read` gives the bytes of a file, or None.
 
     Raises LoadError for a configuration file that cannot be understood.
     """
@@ -84,7 +84,7 @@ def settings_of(test: str, read: Callable[[str], bytes | None]) -> Settings:
 
 
 def _table(path: str, name: str, data: bytes) -> Mapping[str, Any] | None:
-    """The settings in a file; None when it has none, so that pytest looks on."""
+    """Return the settings in a file; None when it has none, so that pytest looks on."""
     own = "pytest" in name
     if not own and b"pytest" not in data:
         return None
@@ -131,7 +131,7 @@ def _settings(table: Mapping[str, Any], folder: str) -> Settings:
 
 
 def _options(words: Iterable[str]) -> Iterable[str]:
-    """The words that say which tests there are."""
+    """Return the words that say which tests there are."""
     waiting = iter(words)
     for word in waiting:
         name, is_joined, value = word.partition("=")

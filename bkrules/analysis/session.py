@@ -11,7 +11,7 @@ BOOT_SECONDS = 60
 
 
 def declare_session(worker: Context, mirror: Context) -> Action:
-    """The action of a cell with this worker and this mirror. Raises LoadError when one of the targets is something else."""
+    """Return the action of a cell with this worker and this mirror. Raises LoadError when one of the targets is something else."""
     info = worker.provider("worker", worker.label, WorkerInfo, "a worker")
     images = mirror.provider("mirror", mirror.label, MirrorInfo, "an image_mirror").images
     parts = sandbox_inputs(worker, info, images, Limits())

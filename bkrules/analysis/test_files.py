@@ -45,7 +45,7 @@ class Module:
     """Whether a file that the tests need may look at the module as it is written."""
 
     def staged(self, test: Test) -> tuple[dict[str, Artifact], dict[str, object]]:
-        """The inputs and parameters of a cell that say which test it runs, and which other tests its module has.
+        """Return the inputs and parameters of a cell that say which test it runs, and which other tests its module has.
 
         Of a module whose tests follow from its syntax, a cell sees no more than its own test, unless something may look at the
         module as it is written.
@@ -78,7 +78,7 @@ class _Files:
         self._exists: dict[str, bool] = {}
 
     def data(self, path: str) -> bytes | None:
-        """The bytes of a file, or None where there is no file."""
+        """Return the bytes of a file, or None where there is no file."""
         if path not in self._bytes:
             try:
                 self._bytes[path] = read_regular(note(f"{self.context.workspace.root}/{path}"))
@@ -87,18 +87,18 @@ class _Files:
         return self._bytes[path]
 
     def exists(self, path: str) -> bool:
-        """Whether there is a file of the workspace that is none of bk's own code."""
+        """Return whether there is a file of the workspace that is none of bk's own code."""
         if path not in self._exists:
             own = path.startswith("bkrules/")
             self._exists[path] = not own and os.path.isfile(note(f"{self.context.workspace.root}/{path}"))
         return self._exists[path]
 
     def text(self, path: str) -> str:
-        """The source of a file. Raises LoadError for one that is no Python."""
+        """Return the source of a file. Raises LoadError for one that is no Python."""
         return self._decoded(path)[0]
 
     def is_utf8(self, path: str) -> bool:
-        """Whether a source is UTF-8, so that a part of it can be written as that."""
+        """Return whether a source is UTF-8, so that a part of it can be written as that."""
         return self._decoded(path)[1]
 
     def _decoded(self, path: str) -> tuple[str, bool]:
@@ -116,12 +116,12 @@ class _Files:
         return self._texts[path]
 
     def tree(self, path: str) -> ast.Module:
-        """The syntax of a file. Raises LoadError for one that is no Python."""
+        """Return the syntax of a file. Raises LoadError for one that is no Python."""
         return parsed(self.text(path))
 
 
 def read_modules(context: Context) -> list[Module]:
-    """The files in the attribute `tests`. Raises LoadError for one without a test, and for two tests of one name."""
+    """Return the files in the attribute `tests`. Raises LoadError for one without a test, and for two tests of one name."""
     files = _Files(context)
     data = [context.source("data", label).path for label in context.attribute("data")]
     found = [
@@ -166,7 +166,7 @@ def _check(context: Context, module: Module, seen: dict[str, str]) -> None:
 
 
 def _module(files: _Files, path: str, data: Sequence[str]) -> Module:
-    """A module with the tests that follow from its syntax, or with the reason why they do not."""
+    """Return a module with the tests that follow from its syntax, or with the reason why they do not."""
     text = files.text(path)
     settings = settings_of(path, files.data)
     conftests = [one for one in _conftests(files.context, path) if files.exists(one)]
@@ -197,7 +197,7 @@ def _imports(files: _Files, path: str, roots: Sequence[str]) -> Imports:
 
 
 def read_updaters(context: Context) -> tuple[Updaters, list[str]]:
-    """The functions in the attribute `updaters`, and these files with what they import. Raises LoadError."""
+    """Return the functions in the attribute `updaters`, and these files with what they import. Raises LoadError."""
     files = _Files(context)
     paths = [context.source("updaters", label).path for label in context.attribute("updaters")]
     try:
@@ -210,7 +210,7 @@ def read_updaters(context: Context) -> tuple[Updaters, list[str]]:
 def _closure(
     files: _Files, start: str, conftests: Sequence[str], paths: Sequence[str], plugins: Sequence[str]
 ) -> tuple[set[str], list[str]]:
-    """The files of the workspace that `start` and its conftests import, with these, and the folders in which they look.
+    """Return the files of the workspace that `start` and its conftests import, with these, and the folders in which they look.
 
     pytest puts the folder of each of them, or that above their packages, on Python's path, and imports the packages around them.
     """
@@ -236,7 +236,7 @@ def _closure(
 
 
 def _packages(files: _Files, path: str) -> Iterator[str]:
-    """The `__init__.py` of the packages in which a file lies, from the innermost."""
+    """Yield the `__init__.py` of the packages in which a file lies, from the innermost."""
     folder = os.path.dirname(path)
     while folder and files.exists(f"{folder}/__init__.py"):
         yield f"{folder}/__init__.py"
@@ -244,7 +244,7 @@ def _packages(files: _Files, path: str) -> Iterator[str]:
 
 
 def _package_root(files: _Files, path: str) -> str:
-    """The folder from which pytest imports a file: the first above its packages."""
+    """Return the folder from which pytest imports a file: the first above its packages."""
     folder = os.path.dirname(path)
     for init in _packages(files, path):
         folder = os.path.dirname(os.path.dirname(init))
@@ -252,7 +252,7 @@ def _package_root(files: _Files, path: str) -> str:
 
 
 def _conftests(context: Context, test: str) -> Iterable[str]:
-    """The places of conftest.py from a test's folder up to that of its package, which bounds what it may share."""
+    """Return the places of conftest.py from a test's folder up to that of its package, which bounds what it may share."""
     folder = os.path.dirname(test)
     while True:
         yield f"{folder}/conftest.py".lstrip("/")

@@ -55,7 +55,7 @@ class Test:
         return self.name if self.item is None else self.item
 
     def mark(self, name: str) -> Mark | None:
-        """The nearest mark of that name, or none."""
+        """Return the nearest mark of that name, or none."""
         return next((mark for mark in self.marks if mark.name == name), None)
 
 
@@ -63,7 +63,7 @@ TestNode = tuple[str, Function, tuple[ast.ClassDef, ...]]
 
 
 def nodes(module: ast.Module) -> list[TestNode]:
-    """The test functions of a module in its order: name, node, and the classes around it from the innermost."""
+    """Return the test functions of a module in its order: name, node, and the classes around it from the innermost."""
     return list(_in(module.body, ()))
 
 
@@ -77,7 +77,7 @@ def _in(body: Iterable[ast.stmt], around: tuple[ast.ClassDef, ...]) -> Iterator[
 
 
 def read_tests(source: str, imports: Imports = NOWHERE) -> list[Test]:
-    """The tests of a module's source, in its order.
+    """Return the tests of a module's source, in its order.
 
     Raises SyntaxError, and Unproven where syntax does not prove that these are all tests, and the names that pytest gives them.
     """
@@ -94,7 +94,7 @@ def read_tests(source: str, imports: Imports = NOWHERE) -> list[Test]:
 
 
 def only_sets(source: str, name: str, sets: Sequence[int]) -> str:
-    """The module in which the test `name` has of each `parametrize` only the set of that number, its lines kept in place.
+    """Return the module in which the test `name` has of each `parametrize` only the set of that number, its lines kept in place.
 
     The set keeps the id that it has among the others.
     """
@@ -125,7 +125,7 @@ def _span(node: ast.expr, starts: Sequence[int]) -> tuple[int, int]:
 
 
 def _marks(node: Function, around: Iterable[ast.ClassDef]) -> list[ast.expr]:
-    """The marks of a function and of the classes around it, from the nearest, in the order in which pytest takes them."""
+    """Return the marks of a function and of the classes around it, from the nearest, in the order in which pytest takes them."""
     own: list[ast.expr] = []
     for one in around:
         own += [mark for statement in one.body for mark in pytestmark(statement)]
@@ -134,7 +134,7 @@ def _marks(node: Function, around: Iterable[ast.ClassDef]) -> list[ast.expr]:
 
 
 def _decorators(node: Function | ast.ClassDef) -> list[ast.expr]:
-    """The marks among the decorators, from the one nearest to the name, which is the order in which pytest takes them."""
+    """Return the marks among the decorators, from the one nearest to the name, which is the order in which pytest takes them."""
     return [one for one in reversed(node.decorator_list) if mark_name(one)]
 
 
@@ -164,7 +164,7 @@ class _Set:
 
 
 def _parametrized(test: Test, marks: Sequence[ast.expr]) -> list[Test]:
-    """The test for each combination of its parameter sets. Raises Unproven for sets whose ids only pytest can tell."""
+    """Return the test for each combination of its parameter sets. Raises Unproven for sets whose ids only pytest can tell."""
     if not marks:
         return [test]
     axes = []
@@ -186,7 +186,7 @@ def _parametrized(test: Test, marks: Sequence[ast.expr]) -> list[Test]:
 
 
 def _given(call: ast.Call) -> dict[str, ast.expr]:
-    """The arguments of a `parametrize` by their names. Raises ValueError for starred ones."""
+    """Return the arguments of a `parametrize` by their names. Raises ValueError for starred ones."""
     if any(isinstance(one, ast.Starred) for one in call.args) or not all(one.arg for one in call.keywords):
         raise ValueError("its arguments are starred")
     given = dict(zip(("argnames", "argvalues", "indirect", "ids", "scope"), call.args, strict=False))
@@ -194,7 +194,7 @@ def _given(call: ast.Call) -> dict[str, ast.expr]:
 
 
 def _sets(call: ast.Call) -> list[_Set]:
-    """The sets of a `parametrize`. Raises ValueError, TypeError or IndexError when only pytest can tell them."""
+    """Return the sets of a `parametrize`. Raises ValueError, TypeError or IndexError when only pytest can tell them."""
     given = _given(call)
     values = given.get("argvalues")
     if "argnames" not in given or not isinstance(values, ast.List | ast.Tuple) or not values.elts:
@@ -258,14 +258,14 @@ def _set(node: ast.expr, index: int, names: Sequence[str], given: object, *, sin
 
 
 def _text_of(value: object) -> str:
-    """The text of an id that is given. Raises ValueError for one that pytest refuses or makes otherwise."""
+    """Return the text of an id that is given. Raises ValueError for one that pytest refuses or makes otherwise."""
     if not isinstance(value, str | int | float | complex):
         raise ValueError("the id is no text")
     return str(value)
 
 
 def _id(value: object, name: str, index: int) -> str:
-    """The part of an id that pytest makes of a value, before it is escaped."""
+    """Return the part of an id that pytest makes of a value, before it is escaped."""
     if isinstance(value, str) and len(value) <= _LONGEST_VALUE:
         return value
     if isinstance(value, bytes) and len(value) <= _LONGEST_VALUE:
@@ -277,5 +277,5 @@ _UNPRINTABLE = {number: f"\\x{number:02x}" for number in (*range(32), 127)} | {9
 
 
 def _escaped(text: str) -> str:
-    """A text as it is in pytest's ids."""
+    """Return a text as it is in pytest's ids."""
     return text.encode("unicode_escape").decode("ascii").translate(_UNPRINTABLE)

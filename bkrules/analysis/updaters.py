@@ -46,7 +46,7 @@ class Update:
     mirror: Mapping[str, Any] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        """Whether there is anything to change."""
+        """Return whether there is anything to change."""
         return bool(self.documents or self.parameters)
 
     @property
@@ -92,7 +92,7 @@ class Updaters:
                     self._functions[node.name] = f"{path}::{node.name}"
 
     def read(self, values: Sequence[tuple[str, str, object]]) -> Update:
-        """The update that the values of a cell make, given as axis, choice, value."""
+        """Return the update that the values of a cell make, given as axis, choice, value."""
         documents: list[tuple[str, Documents]] = []
         flags: dict[str, list[str]] = {}
         environment: dict[str, dict[str, str]] = {}

@@ -55,12 +55,12 @@ class Analysis:
         return self.settled.left_out() if self.settled else (0, 0.0)
 
     def cells(self) -> dict[str, Cell]:
-        """The cells of the targets asked for, by their ids, whether they are selected or not."""
+        """Return the cells of the targets asked for, by their ids, whether they are selected or not."""
         own = self._own()
         return {name: action.cell for name, action in self.actions.actions.items() if name in own and action.cell}
 
     def _own(self) -> set[str]:
-        """The ids of the actions of the targets asked for; a worker or a mirror is as good as what it is made of."""
+        """Return the ids of the actions of the targets asked for; a worker or a mirror is as good as what it is made of."""
         labels = list(self.targets.wanted)
         ids: set[str] = set()
         while labels:
@@ -89,7 +89,7 @@ class Analysis:
         return {one.id: one for action in chosen for one in self.runs.of(action)}
 
     def _selected(self, action: Action) -> Action | None:
-        """The action, unless it is a cell that is not selected; one that is skipped needs no inputs."""
+        """Return the action, unless it is a cell that is not selected; one that is skipped needs no inputs."""
         if action.cell is None or self.selected is None:
             return action
         if action.id not in self.selected.ids:
@@ -99,7 +99,7 @@ class Analysis:
 
 
 def open_workspace(folder: str) -> Workspace:
-    """The workspace around a folder. Raises UsageError or LoadError."""
+    """Return the workspace around a folder. Raises UsageError or LoadError."""
     root = find_root(folder)
     check_output(Path(root, OUTPUT))
     workspace = Workspace(root, RULES, f"{root}/{OUTPUT}/{STATE}")
@@ -160,13 +160,13 @@ def _analyze_others(workspace: Workspace, patterns: list[Pattern], settled: Sett
 
 
 def members(analysis: Analysis) -> dict[str, str]:
-    """A digest of each package's targets and actions in this build."""
+    """Return a digest of each package's targets and actions in this build."""
     actions = ((action.label.package, name) for name, action in analysis.wanted().items())
     return members_of((target.label for target in analysis.targets.targets), actions)
 
 
 def _unfolded(workspace: Workspace, targets: Iterable[Target]) -> list[Target]:
-    """The targets, with those of a test_suite in its place. Raises LoadError for a label of a suite that names nothing."""
+    """Return the targets, with those of a test_suite in its place. Raises LoadError for a label of a suite that names nothing."""
     found: dict[Label, Target] = {}
     waiting = list(reversed(list(targets)))
     while waiting:
@@ -180,7 +180,7 @@ def _unfolded(workspace: Workspace, targets: Iterable[Target]) -> list[Target]:
 
 
 def package_of(workspace: Workspace, folder: str) -> str:
-    """The package that a folder of the workspace would be: what `:name` on a command line given there means."""
+    """Return the package that a folder of the workspace would be: what `:name` on a command line given there means."""
     package = os.path.relpath(os.path.realpath(folder), workspace.root)
     return "" if package == "." else package
 
@@ -201,7 +201,7 @@ def analyze_targets(
 
 
 def selected(analysis: Analysis, selection: Selection) -> Analysis:
-    """The analysis with only those cells that are selected. Raises BkError with exit code 4 when none is left."""
+    """Return the analysis with only those cells that are selected. Raises BkError with exit code 4 when none is left."""
     if not selection.words and not selection.skip:
         return analysis
     store = note(f"{analysis.out}/{STATE}/{HISTORY}") if selection.shard else ""

@@ -37,7 +37,7 @@ class EarlyActions:
         self._machine, self._plugins = machine, plugins
 
     def run(self, actions: Sequence[Action]) -> list[Mapping[str, Node]]:
-        """The outputs of each action. Raises LoadError for the first that fails, MachineLacks and Interrupted."""
+        """Return the outputs of each action. Raises LoadError for the first that fails, MachineLacks and Interrupted."""
         from bkrules.build.request import default_cache
         from bkrules.cache.action_cache import ActionCache
         from bkrules.cache.cas import Cas
@@ -76,7 +76,7 @@ class EarlyActions:
 
 
 def _run(executor: Executor, actions: Sequence[Action]) -> list[Result]:
-    """The results of actions, as many at once as the machine has cores."""
+    """Return the results of actions, as many at once as the machine has cores."""
     from concurrent.futures import ThreadPoolExecutor
 
     def one(action: Action) -> Result:

@@ -44,7 +44,7 @@ class Selection:
 
 
 def select(cells: Mapping[str, Cell], selection: Selection, seconds: Callable[[str], float | None]) -> Selected:
-    """The cells that run, of all declared ones by their ids. `seconds` is what a cell took when it last ran, if ever.
+    """Return the cells that run, of all declared ones by their ids. `seconds` is what a cell took when it last ran, if ever.
 
     Raises BkError with exit code 4 when nothing is left.
     """
@@ -91,7 +91,7 @@ def divide(cells: Iterable[tuple[str, float | None]], count: int) -> list[list[s
 
 
 def _one_worker(ids: Sequence[str], cells: Mapping[str, Cell], seed: int) -> tuple[list[str], tuple[str, ...]]:
-    """The cells of one worker in each matrix. The choice depends on the seed and on the workers' names alone."""
+    """Return the cells of one worker in each matrix. The choice depends on the seed and on the workers' names alone."""
     import random  # it costs a millisecond that other builds need not wait for
 
     workers: dict[Label, set[str]] = {}
@@ -117,7 +117,7 @@ def _filtered(cells: Mapping[str, Cell], filters: Sequence[str]) -> list[str]:
 
 
 def _fitting(cells: Mapping[str, Cell], text: str) -> list[str]:
-    """The cells that a filter names: exactly, else as patterns with `*` and `?`, else by regular expressions."""
+    """Return the cells that a filter names: exactly, else as patterns with `*` and `?`, else by regular expressions."""
     named = [name for name, cell in cells.items() if _is_named(cell, text)]
     if named:
         return named
@@ -137,7 +137,7 @@ Fits = Callable[[str, bool], bool]
 
 
 def _fits(cell: Cell, fits: Iterable[Fits | None]) -> bool:
-    """Whether parts of the cell's name fit, in their order."""
+    """Return whether parts of the cell's name fit, in their order."""
     rest = iter([(part, number == 0) for number, part in enumerate(cell.parts)])
     return all(fit is not None and any(fit(part, is_test) for part, is_test in rest) for fit in fits)
 
@@ -181,7 +181,7 @@ def _regex(text: str) -> Fits | None:
 
 
 def _split(text: str) -> list[str]:
-    """The parts of a filter between slashes, but for those in brackets, as Go's `-run` has it; empty ones fit anything."""
+    """Return the parts of a filter between slashes, but for those in brackets, as Go's `-run` has it; empty ones fit anything."""
     return [part for part in re.findall(r"(?:\[[^]]*\]|\([^)]*\)|[^/\[(]|[\[(])+", text) if part]
 
 

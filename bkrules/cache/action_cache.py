@@ -33,11 +33,11 @@ class ActionCache:
         self.remote = remote
 
     def path(self, key: Digest) -> str:
-        """Where the entry of an action is, or would be."""
+        """Return where the entry of an action is, or would be."""
         return f"{self.root}/{key.hash[:2]}/{key.hash}"
 
     def get(self, key: Digest, declared: Declared | None = None) -> ActionResult | None:
-        """The result of an action from the disk, or None; also None when its outputs are not those that are declared."""
+        """Return the result of an action from the disk, or None; also None when its outputs are not those that are declared."""
         try:
             maintenance.touch(self.path(key))  # which moves its stamp
             found = Entry(read_entry(note_stored(self.path(key))), declared).result(self.cas.read, self.cas.path)
@@ -46,7 +46,7 @@ class ActionCache:
         return found if all(self.cas.look(file.digest) for file in found.files()) else None
 
     def ask(self, key: Digest, *, whole: bool, declared: Declared | None = None) -> ActionResult | None:
-        """The result of an action from the remote cache, or None; with `whole`, its bytes are on the disk then.
+        """Return the result of an action from the remote cache, or None; with `whole`, its bytes are on the disk then.
 
         One whose outputs are not those that are declared is none, and nothing of it is kept.
         """

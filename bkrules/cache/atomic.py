@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def temporary(path: str) -> str:
-    """A name beside `path` that no other thread or process uses."""
+    """Return a name beside `path` that no other thread or process uses."""
     return f"{path}.{os.urandom(8).hex()}.tmp"
 
 

@@ -29,19 +29,19 @@ class Cas:
         self._digests = digests
 
     def path(self, name: Digest) -> str:
-        """Where the blob is, or would be."""
+        """Return where the blob is, or would be."""
         return f"{self.root}/{name.hash[:2]}/{name.hash}"
 
     def has(self, name: Digest) -> bool:
-        """Whether a blob of that name and size is there; its bytes are not read."""
+        """Return whether a blob of that name and size is there; its bytes are not read."""
         return _has(stamps.of(self.path(name)), name)
 
     def look(self, name: Digest) -> bool:
-        """The same for an answer that depends on it."""
+        """Return the same for an answer that depends on it."""
         return _has(look_stored(self.path(name)), name)
 
     def intact(self, name: Digest) -> bool:
-        """Whether the blob is there with the right bytes. A damaged one is removed."""
+        """Return whether the blob is there with the right bytes. A damaged one is removed."""
         if not self.has(name):
             return False
         path = self.path(name)
@@ -54,14 +54,14 @@ class Cas:
         return True
 
     def is_still(self, name: Digest) -> bool:
-        """Whether the blob is there with the right bytes. It is left as it is, for `intact` to find."""
+        """Return whether the blob is there with the right bytes. It is left as it is, for `intact` to find."""
         try:
             return self._digests.now(self.path(name)) == name
         except OSError:
             return False
 
     def read(self, name: Digest) -> bytes | None:
-        """The blob's bytes, or None when it is missing or damaged."""
+        """Return the blob's bytes, or None when it is missing or damaged."""
         try:
             with open_regular(self.path(name)) as file:
                 data = file.read()

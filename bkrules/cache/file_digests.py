@@ -33,7 +33,7 @@ class FileDigests:
             self._known = known
 
     def of(self, path: str) -> Digest:
-        """The digest of the file at `path`, once for all in this process. Raises OSError when it cannot be read."""
+        """Return the digest of the file at `path`, once for all in this process. Raises OSError when it cannot be read."""
         fresh = self._fresh.get(path)
         if fresh is not None:
             note(path)
@@ -66,12 +66,12 @@ class FileDigests:
         return fresh
 
     def stamp(self, path: str) -> Stamp | None:
-        """The stamp of the file from before its digest was taken; None when it was not, or when the stamp proves nothing."""
+        """Return the stamp of the file from before its digest was taken; None when it was not, or when the stamp proves nothing."""
         fresh = self._fresh.get(path)
         return None if fresh is None or fresh[2] else fresh[1]
 
     def is_still(self, path: str) -> bool:
-        """Whether the file still has the bytes whose digest was taken in this process."""
+        """Return whether the file still has the bytes whose digest was taken in this process."""
         fresh = self._fresh.get(path)
         if fresh is None:
             return False

@@ -33,7 +33,7 @@ class History:
         return None if run is None else run[0]
 
     def failed_last(self, name: str) -> bool:
-        """Whether the action failed or timed out when it last ran."""
+        """Return whether the action failed or timed out when it last ran."""
         run = self._get(name)
         return run is not None and run[1]
 
@@ -61,7 +61,7 @@ class History:
 
 
 def _read(store: str) -> dict[str, Run]:
-    """The runs in a store; none when it is missing or damaged."""
+    """Return the runs in a store; none when it is missing or damaged."""
     try:
         with open_regular(store) as file:
             return {str(name): (float(seconds), bool(failed)) for name, (seconds, failed) in marshal.load(file).items()}

@@ -66,7 +66,7 @@ class HttpStore:
         return self._options.upload and "PUT" not in self._away
 
     def result(self, key: Digest) -> bytes | None:
-        """The bytes of an action result, as the server has them."""
+        """Return the bytes of an action result, as the server has them."""
 
         def get() -> bytes | None:
             with self._send("GET", f"/ac/{key.hash}") as response:
@@ -89,7 +89,7 @@ class HttpStore:
         return self._attempt("GET", f"cas/{name.hash}", get, False)
 
     def has(self, name: Digest) -> bool:
-        """Whether the server says that it has a blob. It may be wrong."""
+        """Return whether the server says that it has a blob. It may be wrong."""
 
         def head() -> bool:
             with self._send("HEAD", f"/cas/{name.hash}") as response:
@@ -166,7 +166,7 @@ class HttpStore:
         yield from response.chunks(most)
 
     def _refusal(self, response: Response, methods: Collection[str]) -> _Fault:
-        """A status that is no answer. Who may not do this now may not later either; who may not write may still read."""
+        """Return a status that is no answer. Who may not do this now may not later either; who may not write may still read."""
         code = response.status
         hint = {401: ": it wants credentials, or others", 403: ": not allowed", 407: ": of the proxy"}.get(code, "")
         return _Fault(f"status {code}{hint}", final=methods if hint else ())

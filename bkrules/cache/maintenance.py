@@ -140,7 +140,7 @@ class Maintenance:
         return Removed(len(gone), len(loose), sum(entry.size for entry in gone) + sum(size for _, size in loose))
 
     def entries(self) -> Iterator[Entry]:
-        """The results that can be read."""
+        """Return the results that can be read."""
         return (entry for _, entry in self._read() if entry is not None)
 
     def _read(self) -> Iterator[tuple[str, Entry | None]]:
@@ -154,7 +154,7 @@ class Maintenance:
                 yield path, None
 
     def _needed(self, data: bytes) -> tuple[Digest, ...]:
-        """The blobs of an entry. Raises ValueError for an entry that no build would believe."""
+        """Return the blobs of an entry. Raises ValueError for an entry that no build would believe."""
         entry = results.Entry(data)
         files = entry.result(self._cas.read, self._cas.path).files()
         return (*entry.trees, *(file.digest for file in files))
@@ -183,7 +183,7 @@ def expunge(cache: str) -> None:
 
 
 def _is_whole(path: str) -> bool:
-    """Whether a blob has the bytes that its name says; what is no file is none."""
+    """Return whether a blob has the bytes that its name says; what is no file is none."""
     try:
         return digest.of_file(path).hash == os.path.basename(path)
     except OSError as error:
@@ -213,7 +213,7 @@ _SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def size(text: str) -> int:
-    """Bytes from `500M`, `10G`, `1048576`. Raises ValueError."""
+    """Return bytes from `500M`, `10G`, `1048576`. Raises ValueError."""
     number, unit = text.rstrip("kKmMgGtT"), text[len(text.rstrip("kKmMgGtT")) :].lower()
     if not number.isdigit() or unit not in _UNITS:
         raise ValueError(f"must be a size such as 500M or 10G, but was {text!r}")
@@ -221,7 +221,7 @@ def size(text: str) -> int:
 
 
 def span(text: str) -> float:
-    """Seconds from `30d`, `12h`, `2w`. Raises ValueError."""
+    """Return seconds from `30d`, `12h`, `2w`. Raises ValueError."""
     number, unit = text[:-1], text[-1:]
     if not number.isdigit() or unit not in _SPANS:
         raise ValueError(f"must be a span such as 30d or 12h, but was {text!r}")
@@ -229,7 +229,7 @@ def span(text: str) -> float:
 
 
 def shown(count: int) -> str:
-    """A number of bytes for people."""
+    """Return a number of bytes for people."""
     value = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1024 or unit == "GiB":

@@ -41,7 +41,7 @@ class Remote:
         return self._store.readable
 
     def result(self, key: Digest) -> bytes | None:
-        """The bytes of an action result, which may be anything."""
+        """Return the bytes of an action result, which may be anything."""
         return self._store.result(key)
 
     def lied(self, what: str) -> None:

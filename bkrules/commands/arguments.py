@@ -34,11 +34,11 @@ class Parser(argparse.ArgumentParser):
         raise UsageError("usage", f"{self.prog}: {message}", hint=f"see `{self.prog} --help`")
 
     def options(self) -> dict[str, argparse.Action]:
-        """Its options by each of their spellings."""
+        """Return its options by each of their spellings."""
         return self._option_string_actions  # argparse has no public list of them
 
     def option(self, name: str) -> argparse.Action | None:
-        """The option of that name, when there is one."""
+        """Return the option of that name, when there is one."""
         return self.options().get(name)
 
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 
 def spelled_out(word: str) -> str:
-    """A word of a command line as argparse understands it.
+    """Return a word of a command line as argparse understands it.
 
     It would take the pattern `-//x` for an option; with a space in front it is none. It knows no option whose value can be left
     out and must not be the next word.
@@ -60,7 +60,7 @@ def spelled_out(word: str) -> str:
 
 
 def command(commands: Commands, name: str, run: Callable[[argparse.Namespace], int], text: str) -> Parser:
-    """A new command, which `run` carries out."""
+    """Return a new command, which `run` carries out."""
     parser = commands.add_parser(name, help=text, description=text)
     parser.set_defaults(command=run, name=name)
     parser.add_argument("--config", metavar="NAME", help="take the lines of .bkrc files that are for COMMAND:NAME too")
@@ -86,7 +86,7 @@ def add_cache(parser: argparse.ArgumentParser) -> None:
 
 
 def _utf8(path: str) -> str:
-    """A path that can be said in configurations and messages between processes, which are UTF-8."""
+    """Return a path that can be said in configurations and messages between processes, which are UTF-8."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -229,7 +229,7 @@ def add_cells(parser: argparse.ArgumentParser) -> None:
 
 
 def runs_of(arguments: argparse.Namespace) -> Runs:
-    """How often each cell runs and with what in its environment. Raises UsageError."""
+    """Return how often each cell runs and with what in its environment. Raises UsageError."""
     from bkrules.analysis.runs import Runs
 
     environment = {}
@@ -280,7 +280,7 @@ def add_remote(parser: argparse.ArgumentParser) -> None:
 
 
 def _header(text: str) -> tuple[str, str]:
-    """A header; what is wrong with it is said without it, since it may be a secret."""
+    """Return a header; what is wrong with it is said without it, since it may be a secret."""
     name, equals, value = text.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
         raise argparse.ArgumentTypeError("must be NAME=VALUE")
@@ -290,7 +290,7 @@ def _header(text: str) -> tuple[str, str]:
 
 
 def _as_argument(parse: Callable[[str], Value]) -> Callable[[str], Value]:
-    """A function whose ValueErrors argparse prints."""
+    """Return a function whose ValueErrors argparse prints."""
 
     def call(text: str) -> Value:
         try:
@@ -315,7 +315,7 @@ def _seconds(text: str) -> float:
 
 
 def remote_of(arguments: argparse.Namespace) -> RemoteOptions | None:
-    """The remote cache that the command line and the environment name. Raises UsageError."""
+    """Return the remote cache that the command line and the environment name. Raises UsageError."""
     if not arguments.remote_cache:
         return None
     try:
@@ -338,14 +338,14 @@ def remote_of(arguments: argparse.Namespace) -> RemoteOptions | None:
 
 
 def positive(text: str) -> int:
-    """A whole number from 1 on, of an option."""
+    """Return a whole number from 1 on, of an option."""
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a positive number, but was {text!r}")
     return int(text)
 
 
 def options_of(arguments: argparse.Namespace) -> Options:
-    """How to build, as the command line says it. Raises UsageError."""
+    """Return how to build, as the command line says it. Raises UsageError."""
     return Options(
         1 if arguments.test_output == "streamed" else arguments.jobs,
         os.path.abspath(arguments.disk_cache),
@@ -362,7 +362,7 @@ def options_of(arguments: argparse.Namespace) -> Options:
 
 
 def _writable(path: str) -> str:
-    """The whole path of a file that is to be written at the end of a build. Raises UsageError at its begin."""
+    """Return the whole path of a file that is to be written at the end of a build. Raises UsageError at its begin."""
     if not path:
         return ""
     path = os.path.abspath(path)
@@ -372,12 +372,12 @@ def _writable(path: str) -> str:
 
 
 def patterns_of(arguments: argparse.Namespace) -> list[str]:
-    """The target patterns of the command line."""
+    """Return the target patterns of the command line."""
     return [text.strip() for text in arguments.patterns]
 
 
 def nothing(message: str, hint: str) -> BkError:
-    """The error of a command that found nothing to do."""
+    """Return the error of a command that found nothing to do."""
     error = BkError("nothing-ran", message, hint=hint)
     error.exit_code = errors.NOTHING_RAN
     return error

@@ -103,13 +103,13 @@ def _finish(analysis: Analysis, options: Options, arguments: argparse.Namespace,
 
 
 def _is_plain(options: Options, arguments: argparse.Namespace) -> bool:
-    """Whether what a build says and asks for is no more than `unchanged` and `settled` know of."""
+    """Return whether what a build says and asks for is no more than `unchanged` and `settled` know of."""
     said_more = arguments.build_event_json_file or options.profile or options.test_output in ("all", "streamed")
     return options.remote is None and not said_more
 
 
 def _is_known(result: Result) -> bool:
-    """Whether a result follows from what is on the disk: a cached one, or a skip that was known before anything started."""
+    """Return whether a result follows from what is on the disk: a cached one, or a skip that was known before anything started."""
     return result.cached or (result.action.cell is not None and bool(result.action.cell.skip))
 
 

@@ -36,7 +36,7 @@ def add(commands: Commands) -> None:
 
 
 def _measure(kind: str) -> Callable[[str], float]:
-    """An option's value as a number; the module that reads it is imported when there is one."""
+    """Return an option's value as a number; the module that reads it is imported when there is one."""
 
     def read(text: str) -> float:
         from bkrules.cache import maintenance

@@ -16,7 +16,7 @@ _PATTERN_OF_CELL = re.compile(r"((?://|:)[^\[]*)\[(.*)\]")  # //pkg:matrix[test_
 
 
 def divided(text: str) -> tuple[str, str] | None:
-    """The pattern of the matrix and the name of the cell that a word names; None for one that names no cell."""
+    """Return the pattern of the matrix and the name of the cell that a word names; None for one that names no cell."""
     if "[" not in text and "/worker=" not in text:
         return None
     found = _PATTERN_OF_CELL.fullmatch(text)
@@ -24,7 +24,7 @@ def divided(text: str) -> tuple[str, str] | None:
 
 
 def one_cell(text: str, runs: Runs, overrides: WorkerOverrides) -> tuple[Analysis, Action]:
-    """The one cell that a word names. Raises BkError for no cell, and UsageError for several."""
+    """Return the one cell that a word names. Raises BkError for no cell, and UsageError for several."""
     pattern, name = divided(text) or ("//...", text)
     analysis = analyze_patterns(".", [pattern], kind="test_matrix", runs=runs, overrides=overrides)
     cells = [action for action in analysis.wanted().values() if action.cell is not None]

@@ -86,7 +86,7 @@ def _findings(what: str, lacks: Sequence[Lack]) -> Iterator[Finding]:
 
 
 def _commands() -> Iterator[Finding]:
-    """The host_binary targets of the workspace; none outside of one."""
+    """Yield the host_binary targets of the workspace; none outside of one."""
     from bkrules.analysis.host_inputs import find
     from bkrules.build.analysis import open_workspace
     from bkrules.plugin.host import command_of

@@ -121,7 +121,7 @@ def _binaries(text: str) -> tuple[str, str]:
 
 
 def _user(pair: str) -> str:
-    """The name of the user in `UID:GID`, as BuildKit checks it: only root may have the group of root."""
+    """Return the name of the user in `UID:GID`, as BuildKit checks it: only root may have the group of root."""
     if not pair:
         return ""
     found = re.fullmatch(r"(\d+):(\d+)", pair)

@@ -73,7 +73,7 @@ def _place(arguments: argparse.Namespace) -> tuple[Path, str]:
 
 
 def _kept(text: str) -> dict[Path, str]:
-    """The folders in `bk-out` with logs of a cell of that name, each with the cell's label."""
+    """Return the folders in `bk-out` with logs of a cell of that name, each with the cell's label."""
     root = root_of(".")
     out = f"{root}/{OUTPUT}"
     if root is None or not os.path.isdir(out):
@@ -95,7 +95,7 @@ def _kept(text: str) -> dict[Path, str]:
 
 
 def _cell(name: str) -> Cell:
-    """The cell of that name in some matrix; its last part may be a run of it."""
+    """Return the cell of that name in some matrix; its last part may be a run of it."""
     test, _, rest = name.partition("/worker=")
     worker, *axes = rest.split("/")
     run = re.fullmatch(r"run_(\d+)_of_(\d+)", axes[-1]) if axes else None
@@ -104,7 +104,7 @@ def _cell(name: str) -> Cell:
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """The logs in a folder by their names."""
+    """Return the logs in a folder by their names."""
     from bkrules.execution import timeline
 
     found = {path.stem: path for path in timeline.kept(folder, "*.log") if path.name != TIMELINE}

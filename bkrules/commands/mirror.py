@@ -171,7 +171,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _check(tree: Tree, reference: Reference) -> tuple[int, list[str]]:
-    """How many blobs an image of a mirror has, and what is wrong with them."""
+    """Return how many blobs an image of a mirror has, and what is wrong with them."""
     import hashlib
 
     name = f"{reference.repository}:{reference.tag}"
@@ -260,7 +260,7 @@ def _build(arguments: argparse.Namespace, *more: str) -> tuple[str, dict[Referen
 
 
 def _mirrors(analysis: Analysis, more: Sequence[str]) -> Analysis:
-    """The same build of the image_mirrors among the targets alone. Raises BkError when there is none."""
+    """Return the same build of the image_mirrors among the targets alone. Raises BkError when there is none."""
     from dataclasses import replace
 
     kinds = {target.label: target.rule.name for target in analysis.targets.targets}
@@ -271,7 +271,7 @@ def _mirrors(analysis: Analysis, more: Sequence[str]) -> Analysis:
 
 
 def _pulled(workspace: Workspace) -> Iterator[tuple[str, str, str]]:
-    """The images of the workspace that come from registries: label, reference, and the digest that the target says."""
+    """Yield the images of the workspace that come from registries: label, reference, and the digest that the target says."""
     for target in workspace.every():
         if target.rule.name == "image" and target.attributes["reference"]:
             yield str(target.label), target.attributes["reference"], target.attributes["digest"] or ""

@@ -101,7 +101,7 @@ def _aquery(arguments: argparse.Namespace) -> int:
 
 
 def _describe(action: Action, execution: Execution) -> dict[str, object]:
-    """An action as aquery shows it. Its key is known only when the results of what it depends on are in the cache."""
+    """Return an action as aquery shows it. Its key is known only when the results of what it depends on are in the cache."""
     key, leaves, _ = execution.look_up(action)
     return {
         "label": str(action.label),
@@ -138,7 +138,7 @@ def _found(command: str) -> str:
 
 
 def _parameters(action: Action) -> object:
-    """The action's parameters; None for a command, which has none."""
+    """Return the action's parameters; None for a command, which has none."""
     try:
         return action.parameters
     except (ValueError, IndexError):

@@ -56,7 +56,7 @@ class RcFiles:
                 pass  # every line must be right, also one that this command does not ask for
 
     def applied(self, command: str, words: Sequence[str]) -> tuple[list[Line], list[str]]:
-        """All options, in the order in which they count, and the other words of the command line, which may stand anywhere.
+        """Return all options, in the order in which they count, and the other words of the command line, which may stand anywhere.
 
         A configuration stands where it is named. Raises UsageError for one that is not there, or that names itself.
         """
@@ -80,7 +80,7 @@ class RcFiles:
         return [line for name in sections for line in self._lines if (line.command, line.config) == (name, config)]
 
     def _expanded(self, command: str, line: Line, inside: tuple[str, ...]) -> Iterator[Line]:
-        """A line as lines without configurations, and with the options alone that the command knows."""
+        """Yield a line as lines without configurations, and with the options alone that the command knows."""
         known: list[str] = []
         for name, group in self._options(line):
             if name == _CONFIG:
@@ -105,7 +105,7 @@ class RcFiles:
             yield from self._expanded(command, line, (*inside, config))
 
     def _options(self, line: Line) -> Iterator[tuple[str, list[str]]]:
-        """The options of a line by their names, each with its value. Raises UsageError for what its command does not know."""
+        """Yield the options of a line by their names, each with its value. Raises UsageError for what its command does not know."""
         own = self._parsers.values() if line.command == COMMON else [self._parsers[line.command]]
         words = list(line.words)
         while words:
@@ -130,7 +130,7 @@ class RcFiles:
 
 
 def split(parser: Parser, words: Sequence[str]) -> tuple[list[str], str, list[str]]:
-    """A command line in three: what stands before the command, the command (empty when there is none), what follows it."""
+    """Return a command line in three: what stands before the command, the command (empty when there is none), what follows it."""
     first: list[str] = []
     for name, group in _groups(parser, words):
         if not name and not group[0].startswith("-"):
@@ -176,7 +176,7 @@ def _file(path: str, root: str | None, inside: tuple[str, ...]) -> list[Line]:
 
 
 def _words(text: str, path: str) -> Iterator[tuple[int, list[str]]]:
-    """The lines that say something, by their numbers; one that ends with a backslash goes on in the next."""
+    """Yield the lines that say something, by their numbers; one that ends with a backslash goes on in the next."""
     number = 1
     for line in re.sub(r"\\\n", lambda _: "\0", text).split("\n"):
         try:
@@ -208,7 +208,7 @@ def _imported(words: list[str], root: str | None, where: str, inside: tuple[str,
 
 
 def _groups(parser: Parser, words: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """The words in groups: each option with its value, by its name, and each other word, without one."""
+    """Return the words in groups: each option with its value, by its name, and each other word, without one."""
     found: list[tuple[str, list[str]]] = []
     waiting = list(words)
     while waiting:
@@ -224,7 +224,7 @@ def _groups(parser: Parser, words: Sequence[str]) -> list[tuple[str, list[str]]]
 
 
 def _name(word: str) -> str:
-    """The option that a word begins with; of `-j4` it is `-j`."""
+    """Return the option that a word begins with; of `-j4` it is `-j`."""
     if word.startswith("--"):
         return word.partition("=")[0].replace("-", "_").replace("__", "--", 1)
     return word if word == "-t-" else word[:2]

@@ -10,7 +10,7 @@ from bkrules.model.rule import Target
 
 
 def target_of(workspace: Workspace, text: str, rule: str) -> Target:
-    """The target of a rule that a label names, or the only one of that name. Raises UsageError."""
+    """Return the target of a rule that a label names, or the only one of that name. Raises UsageError."""
     if text.startswith(("//", ":")):
         target, *_ = workspace.match([parse_pattern(text, package_of(workspace, "."))])
         if target.rule.name != rule:

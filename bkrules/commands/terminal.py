@@ -16,7 +16,7 @@ _CHUNK = 1 << 16
 
 
 def size_of(terminal: int) -> tuple[int, int]:
-    """How many rows and columns a terminal has."""
+    """Return how many rows and columns a terminal has."""
     columns, rows = os.get_terminal_size(terminal)
     return rows, columns
 

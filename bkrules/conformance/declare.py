@@ -70,7 +70,7 @@ _RULE = Rule(
 
 
 def conformance(workers: Sequence[Label], mirror: Label, image: str) -> Target:
-    """The target whose cells say whether these workers do what every worker must."""
+    """Return the target whose cells say whether these workers do what every worker must."""
     name = "plugin_check"
     attributes = {"name": name, "tags": (), "workers": tuple(workers), "mirror": mirror, "image": image}
     return Target(Label("", name), _RULE, attributes, {}, Location("bk plugin check", 1))

@@ -43,7 +43,7 @@ def facts(worker: Worker) -> dict[str, Any]:
 
 
 def differences(worker: Worker) -> list[str]:
-    """The names of the facts that are not the same everywhere. Raises CalledProcessError when they cannot be told."""
+    """Return the names of the facts that are not the same everywhere. Raises CalledProcessError when they cannot be told."""
     here = json.loads(json.dumps(facts(worker)))
     differ = set()
     for number, surroundings in enumerate(_SURROUNDINGS):

@@ -60,15 +60,15 @@ class RunContext:
     _tool_folders: dict[tuple[tuple[str, Digest], ...], str] = field(default_factory=dict)
 
     def timeout(self, action: Action) -> int:
-        """How many seconds an action may take; 0 for those that may take any time."""
+        """Return how many seconds an action may take; 0 for those that may take any time."""
         return self.test_timeouts.get(action.cell.size, action.timeout) if action.cell else action.timeout
 
     def scratch(self, action: Action) -> Path:
-        """A folder of this action alone, gone after the run."""
+        """Return a folder of this action alone, gone after the run."""
         return self.folder.new(f"action-{abs(hash(action.id))}")
 
     def tool_folder(self, tools: Mapping[str, FileNode]) -> str:
-        """A folder with these tools by their names.
+        """Return a folder with these tools by their names.
 
         A folder, since runc runs itself from an overlay of the folder it lies in, and an overlay does not see through a bind
         of a single file. Its files are links into the cache, and copies of what is this machine's: a link would move the time of
@@ -88,13 +88,13 @@ class RunContext:
             return self._tool_folders[key]
 
     def log(self, action: Action) -> Path:
-        """Where the output of an action's command is kept."""
+        """Return where the output of an action's command is kept."""
         folder = self.out / action.label.package / action.label.name
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{action.mnemonic}.log"
 
     def cell_folder(self, action: Action) -> Path:
-        """Where the logs of a cell are kept."""
+        """Return where the logs of a cell are kept."""
         assert action.cell is not None
         return self.out / action.label.package / action.label.name / action.cell.folder
 
@@ -103,7 +103,7 @@ Runner = Callable[[Action, Mapping[str, Node], RunContext], Outcome]
 
 
 def network_environment() -> dict[str, str]:
-    """The variables by which this machine reaches package registries."""
+    """Return the variables by which this machine reaches package registries."""
     found = {}
     for name, value in os.environ.items():
         if name.upper() in NETWORK or name.startswith(NETWORK_PREFIXES):

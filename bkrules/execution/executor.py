@@ -68,11 +68,11 @@ class Executor:
         self.stopped = threading.Event()
 
     def key(self, action: Action) -> Key:
-        """The key of an action whose dependencies have results. Raises ActionFailed or MachineLacks for a missing input."""
+        """Return the key of an action whose dependencies have results. Raises ActionFailed or MachineLacks for a missing input."""
         return key_of(action, self._resolve(action))
 
     def look_up(self, action: Action) -> Result | None:
-        """The result from the disk cache, a failure or a skip that needs no run, or None."""
+        """Return the result from the disk cache, a failure or a skip that needs no run, or None."""
         if action.cell is not None and action.cell.skip:
             return Result(action, Status.SKIPPED, reason=action.cell.skip, failure=FailureClass.SKIP)
         with NotedFor(action.label.package):
@@ -83,7 +83,7 @@ class Executor:
             return self._cached(action, key)
 
     def ask(self, action: Action) -> Result | None:
-        """The result from the remote cache, or None. Raises MachineLacks when that cache is required and fails."""
+        """Return the result from the remote cache, or None. Raises MachineLacks when that cache is required and fails."""
         if not self._may_be_cached(action):
             return None
         key = self.key(action)
@@ -91,7 +91,7 @@ class Executor:
         return None if found is None else replace(_hit(action, key, found), remote=True)
 
     def run(self, action: Action, slot: JobSlot | None = None) -> Result:
-        """The result by running; or from the cache, when another process of bk has just stored it.
+        """Return the result by running; or from the cache, when another process of bk has just stored it.
 
         While that process works on it, other actions may have the slot.
         """
@@ -121,7 +121,7 @@ class Executor:
             return failed(action, error)
 
     def _acquired(self, lock: FileLock, slot: JobSlot) -> AbstractContextManager[object]:
-        """The lock, held. Raises Interrupted when the build ends before another process has given it up."""
+        """Return the lock, held. Raises Interrupted when the build ends before another process has given it up."""
         from filelock import Timeout
 
         try:
@@ -135,7 +135,7 @@ class Executor:
             raise Interrupted("interrupted", "another run of bk had not finished it") from None
 
     def stage(self, action: Action) -> dict[str, Node]:
-        """The inputs of an action whose dependencies have results, with their bytes on the disk. Raises BkError."""
+        """Return the inputs of an action whose dependencies have results, with their bytes on the disk. Raises BkError."""
         self._gather(action, Unscheduled(action.id))
         self._make_readable(action)
         return self._resolve(action)
@@ -161,7 +161,7 @@ class Executor:
             )
 
     def _settle(self, action: Action, key: Key, outcome: Outcome, seconds: float) -> Result:
-        """The result of a run, which is kept when it passed and was fully isolated."""
+        """Return the result of a run, which is kept when it passed and was fully isolated."""
         if outcome.status != Status.PASSED:
             if outcome.failure in CONTRADICTIONS:
                 self._actions.drop(key.digest)
@@ -196,7 +196,7 @@ class Executor:
         )
 
     def _are_still(self, action: Action) -> bool:
-        """Whether all that the action read is what its key says, and was not written to meanwhile.
+        """Return whether all that the action read is what its key says, and was not written to meanwhile.
 
         What came from the cache counts too: it can be written to through its links in `bk-out`.
         """
@@ -245,13 +245,13 @@ class Executor:
             self.results[name] = again
 
     def _intact(self, result: Result) -> bool:
-        """Whether the disk cache has what an action made with the right bytes. Whatever is damaged is removed."""
+        """Return whether the disk cache has what an action made with the right bytes. Whatever is damaged is removed."""
         files = ActionResult(result.outputs, result.seconds).files()
         damaged = [file for file in files if not self._actions.cas.intact(file.digest)]
         return not damaged
 
     def _cached(self, action: Action, key: Key) -> Result | None:
-        """The result from the disk cache, when one from there will do. What is shown to the user is read again."""
+        """Return the result from the disk cache, when one from there will do. What is shown to the user is read again."""
         found = self._actions.get(key.digest, action.declared) if self._may_be_cached(action) else None
         hit = None if found is None else _hit(action, key, found)
         return None if hit and self._read(action) and not self._intact(hit) else hit
@@ -283,7 +283,7 @@ class Executor:
                     self._actions.cas.put(data)
 
     def _stored(self, action: Action, outcome: Outcome) -> dict[str, Node]:
-        """The outputs of a run, in the disk cache. Raises ActionFailed for one that is missing or not what was declared."""
+        """Return the outputs of a run, in the disk cache. Raises ActionFailed for one that is missing or not what was declared."""
         room = Room(outcome.most)
         found: dict[str, Node] = {}
         for name, path in outcome.outputs.items():
@@ -325,7 +325,7 @@ def _closed(handle: int | None) -> Iterator[None]:
 
 
 def _hit(action: Action, key: Key, found: ActionResult) -> Result:
-    """A result that the cache had."""
+    """Return a result that the cache had."""
     return Result(action, Status.PASSED, True, found.seconds, key, found.outputs)
 
 

@@ -87,7 +87,7 @@ class Plan:
             heapq.heapify(heap)
 
     def take(self) -> str | None:
-        """The most urgent id that is to be looked up, or None when all of those left wait for others."""
+        """Return the most urgent id that is to be looked up, or None when all of those left wait for others."""
         return heapq.heappop(self._ready)[1] if self._ready else None
 
     def miss(self, name: str) -> None:
@@ -95,7 +95,7 @@ class Plan:
         heapq.heappush(self._missed.setdefault(self._request(name), []), (self._ranks[name], name))
 
     def start(self) -> str | None:
-        """The most urgent id that may run now, which takes its share of the pools.
+        """Return the most urgent id that may run now, which takes its share of the pools.
 
         None when there is none, or when one that has still to be looked up is more urgent. One that must run alone waits until
         there is nothing else to do.
@@ -145,7 +145,7 @@ class Plan:
             self.pause(name)
 
     def _best(self, *, exclusive: bool) -> tuple[Rank, str] | None:
-        """The most urgent of those that fit. Ids with equal requests share a heap, so that few are looked at."""
+        """Return the most urgent of those that fit. Ids with equal requests share a heap, so that few are looked at."""
         best = None
         for request, heap in self._missed.items():
             while heap and heap[0][1] not in self._open:  # it ended while it waited to go on

@@ -29,7 +29,7 @@ class Pools:
         self._shares: dict[Request, dict[str, int]] = {}
 
     def lack(self, request: Request) -> tuple[str, float, float] | None:
-        """The first named resource of which a request wants more than there is: its name, what is wanted, what there is."""
+        """Return the first named resource of which a request wants more than there is: its name, what is wanted, what there is."""
         for name, wanted in request.resources:
             there = self._sizes.get(name, 0)
             if name not in (CPU, MEMORY) and _amount(wanted) > there:
@@ -37,7 +37,7 @@ class Pools:
         return None
 
     def fits(self, request: Request) -> bool:
-        """Whether an action with this request may start now."""
+        """Return whether an action with this request may start now."""
         if self.running >= self.jobs or self._alone:
             return False
         if request.exclusive:

@@ -29,15 +29,15 @@ class NoProfile:
     """Takes no notice of anything: the profile of a build that nobody wants to see."""
 
     def span(self, _name: str, _category: str) -> AbstractContextManager[None]:
-        """A context that is shown as a span of the thread it is in."""
+        """Return a context that is shown as a span of the thread it is in."""
         return nullcontext()
 
     def traced(self, function: Callable[[Action], Answer], _category: str) -> Callable[[Action], Answer]:
-        """A function of an action, each call of which is a span; as long as nobody looks, the function itself."""
+        """Return a function of an action, each call of which is a span; as long as nobody looks, the function itself."""
         return function
 
     def action(self, _action: Action) -> AbstractContextManager[None]:
-        """A context in which an action runs."""
+        """Return a context in which an action runs."""
         return nullcontext()
 
     def begin_wait(self, action: Action) -> None:
@@ -73,7 +73,7 @@ class Profile(NoProfile):
             self._add(name, category, began, time.monotonic())
 
     def traced(self, function: Callable[[Action], Answer], category: str) -> Callable[[Action], Answer]:
-        """A function of an action, each call of which is a span."""
+        """Return a function of an action, each call of which is a span."""
 
         def call(action: Action) -> Answer:
             with self.span(action.title, category):
@@ -151,7 +151,7 @@ class Profile(NoProfile):
         self._events.append({**event, "pid": _PROCESS, "tid": self._row(), "args": dict(details or {})})
 
     def _time(self, moment: float) -> int:
-        """Microseconds since the profile began."""
+        """Return microseconds since the profile began."""
         return round((moment - self._began) * 1e6)
 
     def _row(self) -> int:

@@ -98,7 +98,7 @@ class Outcome:
 
 
 def failed(action: Action, error: BkError) -> Result:
-    """The result of an action that could not run, or that raised."""
+    """Return the result of an action that could not run, or that raised."""
     if error.reason == "interrupted":
         return Result(action, Status.NOT_RUN, reason="the build was interrupted", failure=FailureClass.INTERRUPTED)
     if isinstance(error, MachineLacks) and action.cell is not None:

@@ -28,7 +28,7 @@ def kept(folder: Path, pattern: str) -> list[Path]:
 
 
 def lines(folder: Path) -> Iterator[str]:
-    """The lines of all logs but the test's own, whole, each after the seconds since the cell began and the name of its log.
+    """Yield the lines of all logs but the test's own, whole, each after the seconds since the cell began and the name of its log.
 
     A line without a time belongs to the one before it. Where a daemon writes whole seconds, as buildkitd does, its lines come
     first in their second.
@@ -44,7 +44,7 @@ def lines(folder: Path) -> Iterator[str]:
 
 
 def _entries(log: Path) -> Iterator[Entry]:
-    """The lines of a log with their times, which never go back."""
+    """Yield the lines of a log with their times, which never go back."""
     last = 0.0
     for line in _lines(log):
         found = _TIME.match(line)
@@ -54,7 +54,7 @@ def _entries(log: Path) -> Iterator[Entry]:
 
 
 def _seconds(text: str) -> float:
-    """A time in seconds since the epoch, or 0 for digits that are none: anybody in a cell may write a log."""
+    """Return a time in seconds since the epoch, or 0 for digits that are none: anybody in a cell may write a log."""
     try:
         time = datetime.fromisoformat(text)
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
@@ -63,7 +63,7 @@ def _seconds(text: str) -> float:
 
 
 def _lines(log: Path) -> Iterable[str]:
-    """The lines as their writers ended them, and not at every character that Unicode has for that."""
+    """Return the lines as their writers ended them, and not at every character that Unicode has for that."""
     with open(log, encoding="utf-8", errors="replace", newline="\n") as file:
         yield from (line.rstrip("\r\n") for line in file)
 

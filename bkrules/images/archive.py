@@ -102,12 +102,12 @@ def _described(tar: TarReader, name: str, media_type: str, folder: Path) -> dict
 
 
 def _is_digest(name: str) -> bool:
-    """Whether a layer has the name of a blob, which is its digest."""
+    """Return whether a layer has the name of a blob, which is its digest."""
     return name.startswith("blobs/") and _NAMED.fullmatch(name) is not None
 
 
 def _layer_type(start: bytes, name: str) -> str:
-    """The media type of a layer that begins so."""
+    """Return the media type of a layer that begins so."""
     if start.startswith(GZIP):
         return f"{_LAYER}+gzip"
     if start.startswith(ZSTD) or _SKIPPABLE.match(start):

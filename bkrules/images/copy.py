@@ -108,7 +108,7 @@ def _bytes(source: Source, repository: str, blob: Descriptor) -> Iterable[bytes]
 
 
 def platforms(index: Manifest) -> dict[str, ImageDigest]:
-    """The platforms of an index, `os/architecture[/variant]`, to the digests of their manifests; without attestations.
+    """Return the platforms of an index, `os/architecture[/variant]`, to the digests of their manifests; without attestations.
 
     Of two entries for one platform, the first is meant, as with other clients.
     """
@@ -124,7 +124,7 @@ def _offered(index: Manifest) -> dict[str, Descriptor]:
 
 
 def narrowed(source: Source, repository: str, top: Manifest, platform: str) -> Manifest:
-    """The manifest of a platform in an index, in the indexes in it too. A manifest is what it is.
+    """Return the manifest of a platform in an index, in the indexes in it too. A manifest is what it is.
 
     A platform without a variant means the only one of its architecture. An entry that does not say its platform is asked for it.
     Raises ActionFailed with the platforms that there are.

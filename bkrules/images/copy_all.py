@@ -35,7 +35,7 @@ def copy_references(
 
 
 def _unmoved(references: Sequence[Reference], destination: Destination) -> dict[Reference, str]:
-    """The references whose images are there as their registries have them now, by their digests."""
+    """Return the references whose images are there as their registries have them now, by their digests."""
     from bkrules.images.resolve_tags import resolve_tags
 
     there = {reference: digest for reference in references if (digest := destination.tagged(reference))}

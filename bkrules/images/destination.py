@@ -29,10 +29,10 @@ class Destination(Protocol):
     """Images by their references."""
 
     def tagged(self, reference: Reference) -> str:
-        """The digest that a reference has there, with all of its blobs, or nothing."""
+        """Return the digest that a reference has there, with all of its blobs, or nothing."""
 
     def place(self, reference: Reference) -> Place:
-        """Where the blobs and manifests of a reference belong."""
+        """Return where the blobs and manifests of a reference belong."""
 
     def tag(self, reference: Reference, manifest: Manifest) -> None:
         """Give an image whose blobs are there its name."""
@@ -45,7 +45,7 @@ class Folder:
         self._tree = tree
 
     def tagged(self, reference: Reference) -> str:
-        """The digest that a reference has there, with all of its blobs, or nothing."""
+        """Return the digest that a reference has there, with all of its blobs, or nothing."""
         digest = self._tree.tagged(reference)
         if digest is None:
             return ""
@@ -56,7 +56,7 @@ class Folder:
         return digest if whole else ""
 
     def place(self, reference: Reference) -> Place:
-        """The tree, whose blobs are those of all repositories."""
+        """Return the tree, whose blobs are those of all repositories."""
         return self._tree
 
     def tag(self, reference: Reference, manifest: Manifest) -> None:

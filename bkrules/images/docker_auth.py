@@ -142,7 +142,7 @@ def _read(path: Path) -> bytes:
 
 
 def _is_text(text: str) -> bool:
-    """Whether a text can be sent: JSON may have halves of characters."""
+    """Return whether a text can be sent: JSON may have halves of characters."""
     try:
         text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:

@@ -157,7 +157,7 @@ def _no_number(text: str) -> Any:
 
 
 def _finite(text: str) -> float:
-    """A number that can be written again as one of JSON."""
+    """Return a number that can be written again as one of JSON."""
     found = float(text)
     return found if math.isfinite(found) else _no_number(text)
 
@@ -177,11 +177,11 @@ class _Object:
                 raise bad(where, f"the field {self.at(name)!r} must be spelt {meant!r}")
 
     def get(self, name: str) -> Any:
-        """The value of a field, None when it is absent."""
+        """Return the value of a field, None when it is absent."""
         return self.raw.get(name)
 
     def text(self, name: str, pattern: re.Pattern[str], what: str) -> str:
-        """A text of that pattern, or nothing."""
+        """Return a text of that pattern, or nothing."""
         value = self.get(name)
         if value is None or value == "":
             return ""
@@ -190,7 +190,7 @@ class _Object:
         return value
 
     def size(self, name: str, limit: int) -> int:
-        """A number of bytes."""
+        """Return a number of bytes."""
         value = self.get(name)
         if type(value) is not int or value < 0:
             raise self.wrong(name, "a number of bytes", value)
@@ -199,11 +199,11 @@ class _Object:
         return value
 
     def digest(self, name: str) -> ImageDigest:
-        """A digest."""
+        """Return a digest."""
         return self.parsed(name, self.get(name))
 
     def parsed(self, name: str, value: Any) -> ImageDigest:
-        """The digest that a value of this object is."""
+        """Return the digest that a value of this object is."""
         if not isinstance(value, str):
             raise self.wrong(name, "a digest", value)
         try:
@@ -212,12 +212,12 @@ class _Object:
             raise bad(self.where, f"the field {self.at(name)!r}: {error}") from None
 
     def object(self, name: str, known: Sequence[str] = ()) -> _Object | None:
-        """An object, or None."""
+        """Return an object, or None."""
         value = self.get(name)
         return None if value is None else _Object(value, self.where, self.at(name), known)
 
     def items(self, name: str) -> list[tuple[str, Any]]:
-        """The items of a list with their places; none when it is absent."""
+        """Return the items of a list with their places; none when it is absent."""
         value = self.get(name)
         if value is None:
             return []
@@ -226,24 +226,24 @@ class _Object:
         return [(f"{name}[{number}]", item) for number, item in enumerate(value)]
 
     def texts(self, name: str) -> list[str]:
-        """A list of texts."""
+        """Return a list of texts."""
         for place, item in self.items(name):
             if not isinstance(item, str):
                 raise self.wrong(place, "a text", item)
         return list(self.get(name) or ())
 
     def descriptors(self, name: str, limit: int) -> tuple[Descriptor, ...]:
-        """A list of descriptors."""
+        """Return a list of descriptors."""
         return tuple(
             _descriptor(_Object(item, self.where, self.at(at), _DESCRIPTOR), limit) for at, item in self.items(name)
         )
 
     def at(self, name: str) -> str:
-        """The place of a field in the document."""
+        """Return the place of a field in the document."""
         return f"{self._path}.{name}" if self._path and name else self._path or name
 
     def wrong(self, name: str, what: str, value: Any) -> ActionFailed:
-        """The error of a field that must be something else."""
+        """Return the error of a field that must be something else."""
         subject = f"the field {self.at(name)!r}" if self.at(name) else "it"
         return bad(self.where, f"{subject} must be {what}, but is {_shown(value)}")
 

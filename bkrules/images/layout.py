@@ -43,7 +43,7 @@ def noise(name: str, size: int) -> bytes:
 
 
 def layer(entries: Mapping[str, Entry]) -> bytes:
-    """An uncompressed layer with these entries and the folders above them."""
+    """Return an uncompressed layer with these entries and the folders above them."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for folder in sorted(_folders(entries)):
@@ -132,7 +132,7 @@ def write_index(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a layout's one image. Raises ActionFailed when there are several, or only an index."""
+    """Return the manifest of a layout's one image. Raises ActionFailed when there are several, or only an index."""
     what = f"the layout {folder.name}"
     index = documents.read_index(_read(folder / "index.json"), f"{what}: index.json")
     if len(index.entries) != 1:
@@ -145,7 +145,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def read_config(folder: Path, manifest: Manifest) -> Config:
-    """The configuration of an image. Raises ActionFailed, also when it is that of another image."""
+    """Return the configuration of an image. Raises ActionFailed, also when it is that of another image."""
     described = manifest.blobs[0]
     where = f"{manifest.where}: its configuration"
     config = documents.read_config(_read(folder / "blobs" / described.digest.path), where)
@@ -155,7 +155,7 @@ def read_config(folder: Path, manifest: Manifest) -> Config:
 
 
 def _read(path: Path) -> bytes:
-    """The bytes of a document, or of a larger file only the beginning."""
+    """Return the bytes of a document, or of a larger file only the beginning."""
     try:
         with path.open("rb") as file:
             return file.read(MANIFEST_LIMIT + 1)

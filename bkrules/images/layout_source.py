@@ -24,20 +24,20 @@ class LayoutSource:
         self._layout = layout
 
     def top(self) -> ImageDigest:
-        """The digest of the image. Raises ActionFailed."""
+        """Return the digest of the image. Raises ActionFailed."""
         index = read_index(self._read("index.json"), f"{self.host}: index.json")
         if len({entry.digest for entry in index.entries}) != 1:
             raise self._bad(f"it has {len(index.entries)} images, not one")
         return index.entries[0].digest
 
     def blobs(self, manifest: ImageDigest) -> Iterator[ImageDigest]:
-        """The digests of an image, its manifests among them. Raises ActionFailed."""
+        """Yield the digests of an image, its manifests among them. Raises ActionFailed."""
         for one in closure(self._manifest(manifest), lambda entry: self._manifest(entry.digest)):
             yield one.digest
             yield from (blob.digest for blob in one.distributable)
 
     def file(self, digest: ImageDigest) -> FileNode:
-        """The file of a blob. Raises ActionFailed."""
+        """Return the file of a blob. Raises ActionFailed."""
         node = self._layout.files.get(f"blobs/{digest.path}")
         if node is None:
             raise self._bad(f"it lacks the blob {digest}")
@@ -50,7 +50,7 @@ class LayoutSource:
         return self._manifest(ImageDigest(reference) if reference else self.top())
 
     def blob(self, repository: str, digest: ImageDigest, size: int) -> Iterator[bytes]:
-        """The bytes of a blob. Raises ActionFailed."""
+        """Yield the bytes of a blob. Raises ActionFailed."""
         node = self.file(digest)
         if node.digest.size != size:
             raise self._bad(f"its blob {digest} has {node.digest.size} bytes, and its manifest says {size}")

@@ -25,7 +25,7 @@ class Pin:
 
 
 def read(path: str) -> dict[str, Pin]:
-    """The pins by reference; none when there is no file. Raises LoadError for a file that is none of bk's."""
+    """Return the pins by reference; none when there is no file. Raises LoadError for a file that is none of bk's."""
     try:
         data = read_regular(path)
     except FileNotFoundError:

@@ -21,17 +21,17 @@ _LOOPBACK = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a registry is on this machine, where it may speak plain HTTP, as with Docker."""
+    """Return whether a registry is on this machine, where it may speak plain HTTP, as with Docker."""
     return _LOOPBACK.fullmatch(host) is not None
 
 
 def server(host: str) -> str:
-    """The server that answers for a registry."""
+    """Return the server that answers for a registry."""
     return _HUB_SERVER if host == HUB else host
 
 
 def authorities() -> str | None:
-    """The file of the authorities to trust, of REQUESTS_CA_BUNDLE or SSL_CERT_FILE; without one, the public ones."""
+    """Return the file of the authorities to trust, of REQUESTS_CA_BUNDLE or SSL_CERT_FILE; without one, the public ones."""
     return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
 
 
@@ -51,13 +51,13 @@ class Source(Protocol):
     host: str
 
     def manifest(self, repository: str, reference: str) -> Manifest:
-        """The manifest of a tag or a digest. Raises ActionFailed when there is none."""
+        """Return the manifest of a tag or a digest. Raises ActionFailed when there is none."""
 
     def blob(self, repository: str, digest: ImageDigest, size: int) -> Iterable[bytes]:
         """The bytes of a blob, never more than `size`. Raises ActionFailed, at the end when they are not those of the digest."""
 
     def referrers(self, repository: str, digest: ImageDigest) -> Manifest | None:
-        """The index of what refers to a manifest; None when nothing does. Raises ActionFailed."""
+        """Return the index of what refers to a manifest; None when nothing does. Raises ActionFailed."""
 
 
 class Place(ABC):
@@ -65,7 +65,7 @@ class Place(ABC):
 
     @abstractmethod
     def has(self, digest: ImageDigest, size: int) -> bool:
-        """Whether the blob is there."""
+        """Return whether the blob is there."""
 
     @abstractmethod
     def put(self, digest: ImageDigest, size: int, chunks: Callable[[], Iterable[bytes]]) -> None:

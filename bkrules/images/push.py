@@ -24,11 +24,11 @@ class Registry:
         self._turns: defaultdict[ImageDigest, threading.Lock] = defaultdict(threading.Lock)
 
     def tagged(self, reference: Reference) -> str:
-        """The digest that the tag of a reference has there, or nothing. Raises ActionFailed."""
+        """Return the digest that the tag of a reference has there, or nothing. Raises ActionFailed."""
         return self.client.has(self._name(reference), f"manifests/{reference.tag}")
 
     def place(self, reference: Reference) -> Place:
-        """The repository of a reference there. One that comes from the same registry is mounted from where it was."""
+        """Return the repository of a reference there. One that comes from the same registry is mounted from where it was."""
         return _Repository(
             self, self._name(reference), reference.repository if reference.host == self.client.host else ""
         )
@@ -38,7 +38,7 @@ class Registry:
         self.client.put_manifest(self._name(reference), reference.tag, manifest)
 
     def home(self, digest: ImageDigest) -> str:
-        """A repository there that is known to have a blob, or nothing."""
+        """Return a repository there that is known to have a blob, or nothing."""
         return self._homes.get(digest, "")
 
     def found(self, digest: ImageDigest, repository: str) -> None:
@@ -46,7 +46,7 @@ class Registry:
         self._homes[digest] = repository
 
     def turn(self, digest: ImageDigest) -> threading.Lock:
-        """The lock of who sends a blob: who waits for it can mount it."""
+        """Return the lock of who sends a blob: who waits for it can mount it."""
         with self._lock:
             return self._turns[digest]
 

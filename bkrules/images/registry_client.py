@@ -61,24 +61,24 @@ class RegistryClient:
         self._client.close()
 
     def digest(self, repository: str, tag: str) -> str:
-        """The digest that a tag has now. Raises ActionFailed."""
+        """Return the digest that a tag has now. Raises ActionFailed."""
         with self._ask("HEAD", repository, f"manifests/{tag}", {"Accept": ACCEPT}, expected=(_NO_HEAD,)) as answer:
             found = _digest(answer)
         return found or self.manifest(repository, tag).digest
 
     def has(self, repository: str, path: str) -> str:
-        """The digest of `manifests/TAG` or `blobs/DIGEST` when the registry has it, or nothing. Raises ActionFailed."""
+        """Return the digest of `manifests/TAG` or `blobs/DIGEST` when the registry has it, or nothing. Raises ActionFailed."""
         with self._ask("HEAD", repository, path, {"Accept": ACCEPT}, expected=(_MISSING, _NO_HEAD)) as answer:
             return "" if answer.status in (_MISSING, _NO_HEAD) else _digest(answer) or path
 
     def manifest(self, repository: str, reference: str) -> Manifest:
-        """The manifest of a tag or a digest. Raises ActionFailed when there is none, or when its bytes are others."""
+        """Return the manifest of a tag or a digest. Raises ActionFailed when there is none, or when its bytes are others."""
         answer, data = self._document(repository, f"manifests/{reference}", ACCEPT, pinned=":" in reference)
         expected = reference if ":" in reference else answer.header("Docker-Content-Digest")
         return read_manifest(data, written(self.host, repository, reference), expected)
 
     def referrers(self, repository: str, digest: ImageDigest) -> Manifest | None:
-        """The index of what refers to a manifest, of the registry or of the tag that stands for it; None when nothing does.
+        """Return the index of what refers to a manifest, of the registry or of the tag that stands for it; None when nothing does.
 
         https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers. Raises ActionFailed.
         """
@@ -108,7 +108,7 @@ class RegistryClient:
         *,
         pinned: bool = False,
     ) -> tuple[Response, bytes]:
-        """An answer with its bytes, at most those that a manifest may have. Raises ActionFailed."""
+        """Return an answer with its bytes, at most those that a manifest may have. Raises ActionFailed."""
         name = path if isinstance(path, str) else "referrers"
         for attempt in range(_TRIES):
             headers = {"Accept": accept}
@@ -179,7 +179,7 @@ class RegistryClient:
             pass
 
     def _begin(self, repository: str, mount: str = "") -> str:
-        """Where the registry wants to have a blob, or nothing when it has mounted it."""
+        """Return where the registry wants to have a blob, or nothing when it has mounted it."""
         with self._ask("POST", repository, f"blobs/uploads/{'?' if mount else ''}{mount}", {}) as answer:
             if mount and answer.status == 201:
                 return ""
@@ -257,7 +257,7 @@ class RegistryClient:
         *,
         pinned: bool,
     ) -> Response:
-        """The answer to one request. Credentials go to the registry's own origin alone: it may want blobs elsewhere."""
+        """Return the answer to one request. Credentials go to the registry's own origin alone: it may want blobs elsewhere."""
         own = origin(url) == origin(self._base)
         secret = {"Authorization": token} if token and own else {}
         follow = method in ("GET", "HEAD")
@@ -274,7 +274,7 @@ class RegistryClient:
             raise self._error(repository, str(error), f"docker login {self.host}") from error
 
     def _wait(self, repository: str, answer: Response, attempt: int) -> float:
-        """How long to wait before the next try, which the registry may say itself, in seconds."""
+        """Return how long to wait before the next try, which the registry may say itself, in seconds."""
         wait = retry_after(answer.header("Retry-After"), answer.header("Date"))
         if wait is not None and wait > _LONGEST_WAIT:
             problem = f"it is busy ({answer.status}) and asks to wait {wait:.0f} s"
@@ -282,7 +282,7 @@ class RegistryClient:
         return wait if wait is not None else _FIRST_WAIT * 2**attempt
 
     def _find_base(self) -> str:
-        """Whether a registry on the loopback speaks HTTP or HTTPS. A server of HTTPS answers 400 to HTTP."""
+        """Return whether a registry on the loopback speaks HTTP or HTTPS. A server of HTTPS answers 400 to HTTP."""
         scheme = "http"
         try:
             with self._client.request("GET", f"http://{self.host}/v2/", limits=DOCUMENT) as answer:
@@ -306,7 +306,7 @@ def _range(at: int) -> dict[str, str]:
 
 
 def _digest(answer: Response) -> str:
-    """The digest in the head of an answer, or nothing when there is none that is one."""
+    """Return the digest in the head of an answer, or nothing when there is none that is one."""
     try:
         return ImageDigest(answer.header("Docker-Content-Digest"))
     except ValueError:

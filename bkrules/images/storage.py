@@ -43,12 +43,12 @@ class Tree(Place):
         self._base = f"{root}/docker/registry/v2"
 
     def path(self, digest: ImageDigest) -> str:
-        """Where a blob is, or would be."""
+        """Return where a blob is, or would be."""
         name = digest.hash
         return f"{self._base}/blobs/sha256/{name[:2]}/{name}/data"
 
     def has(self, digest: ImageDigest, size: int) -> bool:
-        """Whether a blob of that size is there."""
+        """Return whether a blob of that size is there."""
         try:
             return os.stat(self.path(digest)).st_size == size
         except OSError:
@@ -74,11 +74,11 @@ class Tree(Place):
             self.put(manifest.digest, len(manifest.data), lambda: [manifest.data])
 
     def read(self, digest: ImageDigest) -> bytes | None:
-        """A manifest's bytes, or None when it is not there. Of what is too large for one, only the beginning."""
+        """Return a manifest's bytes, or None when it is not there. Of what is too large for one, only the beginning."""
         return _read(self.path(digest), MANIFEST_LIMIT + 1)
 
     def tagged(self, reference: Reference) -> ImageDigest | None:
-        """The digest that a tag has in the tree, or None."""
+        """Return the digest that a tag has in the tree, or None."""
         data = _read(f"{self._tag(reference)}/current/link", _LINK)
         try:
             return ImageDigest((data or b"").decode())
@@ -86,7 +86,7 @@ class Tree(Place):
             return None
 
     def references(self) -> Iterator[tuple[str, str]]:
-        """The repositories and tags of the tree."""
+        """Yield the repositories and tags of the tree."""
         for link in sorted(Path(self._base, "repositories").glob("**/_manifests/tags/*/current/link")):
             tags = link.parents[2]
             yield str(tags.parents[1].relative_to(f"{self._base}/repositories")), link.parents[1].name
@@ -101,13 +101,13 @@ class Tree(Place):
         _write(f"{self._tag(reference)}/current/link", manifest)
 
     def blobs(self, manifest: ImageDigest) -> Iterator[tuple[ImageDigest, bool]]:
-        """The digests of an image, and whether each is one of a manifest. Raises ActionFailed when a manifest is missing."""
+        """Yield the digests of an image, and whether each is one of a manifest. Raises ActionFailed when a manifest is missing."""
         for one in closure(self.manifest(manifest), lambda entry: self.manifest(entry.digest)):
             yield from ((blob.digest, False) for blob in one.distributable)
             yield one.digest, True
 
     def manifest(self, digest: ImageDigest) -> Manifest:
-        """A manifest that is there. Raises ActionFailed."""
+        """Return a manifest that is there. Raises ActionFailed."""
         data = self.read(digest)
         if data is None:
             raise ActionFailed("bad-mirror", f"there is no manifest {digest}")

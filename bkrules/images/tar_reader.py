@@ -80,19 +80,19 @@ class TarReader:
             self._members[member.name] = member
 
     def has(self, name: str) -> bool:
-        """Whether there is a member of that name."""
+        """Return whether there is a member of that name."""
         return name in self._members
 
     def place(self, name: str) -> int:
-        """Where the bytes of a file begin: two names of one file have one place. Raises ActionFailed."""
+        """Return where the bytes of a file begin: two names of one file have one place. Raises ActionFailed."""
         return self._find(name).offset
 
     def size(self, name: str) -> int:
-        """The size of a file. Raises ActionFailed."""
+        """Return the size of a file. Raises ActionFailed."""
         return self._find(name).size
 
     def pieces(self, name: str) -> Iterator[bytes]:
-        """The bytes of a file, piece by piece. Raises ActionFailed when it is missing, no file, or cut off."""
+        """Yield the bytes of a file, piece by piece. Raises ActionFailed when it is missing, no file, or cut off."""
         member = self._find(name)
         at, end = member.offset, member.offset + member.size
         while at < end:
@@ -104,17 +104,17 @@ class TarReader:
             yield piece
 
     def read(self, name: str, limit: int) -> bytes:
-        """The bytes of a file. Raises ActionFailed, also when there are more than `limit`."""
+        """Return the bytes of a file. Raises ActionFailed, also when there are more than `limit`."""
         if self.size(name) > limit:
             raise bad(f"{name!r} is larger than {limit} bytes")
         return b"".join(self.pieces(name))
 
     def start(self, name: str, size: int) -> bytes:
-        """The first `size` bytes of a file, or all of a smaller one. Raises ActionFailed."""
+        """Return the first `size` bytes of a file, or all of a smaller one. Raises ActionFailed."""
         return next(self.pieces(name), b"")[:size]
 
     def _find(self, name: str) -> _Member:
-        """The file of a name; links are followed to members, never out of the archive."""
+        """Return the file of a name; links are followed to members, never out of the archive."""
         at = name
         for _ in range(_LINKS):
             member = self._members.get(at)
@@ -174,7 +174,7 @@ def _regular(path: Path) -> IO[bytes]:
 
 
 def _decompressed(file: IO[bytes], start: bytes) -> Iterator[bytes] | None:
-    """The bytes of a compressed file in bounded pieces; None when it is not compressed."""
+    """Return the bytes of a compressed file in bounded pieces; None when it is not compressed."""
     if start.startswith(GZIP):
         return _gunzipped(file)
     if start.startswith(BZIP2):
@@ -205,7 +205,7 @@ class _Decompressor(Protocol):
 
 
 def _streams(file: IO[bytes], make: Callable[[], Any]) -> Iterator[bytes]:
-    """The bytes of one stream after the other, up to padding."""
+    """Yield the bytes of one stream after the other, up to padding."""
     state: _Decompressor = make()
     data = b""
     try:
@@ -228,7 +228,7 @@ def _streams(file: IO[bytes], make: Callable[[], Any]) -> Iterator[bytes]:
 
 
 def _members(file: IO[bytes]) -> Iterator[_Member]:
-    """The members of a tar archive in their order. Raises ActionFailed."""
+    """Yield the members of a tar archive in their order. Raises ActionFailed."""
     end = file.seek(0, os.SEEK_END)
     at = 0
     said: dict[str, str] = {}  # what the headers before a member say of it
@@ -281,7 +281,7 @@ def _member(header: tarfile.TarInfo, said: dict[str, str], at: int) -> _Member:
 
 
 def _named(name: str) -> str:
-    """A member's name without `./` and the like. Names that lead out of the archive stay such names."""
+    """Return a member's name without `./` and the like. Names that lead out of the archive stay such names."""
     return posixpath.normpath(name) if name else ""
 
 

@@ -57,7 +57,7 @@ def look(path: str) -> Stamp | None:
 
 
 def note_for_all(path: str) -> str:
-    """The same as `note`, for an answer that is remembered, so that who asks again does not look at `path` again."""
+    """Return the same as `note`, for an answer that is remembered, so that who asks again does not look at `path` again."""
     if path not in _looks:
         _looks.setdefault(path, stamps.of(path))
     _for_all[path] = None
@@ -65,13 +65,13 @@ def note_for_all(path: str) -> str:
 
 
 def note_stored(path: str) -> str:
-    """The same as `note`, for an entry of a store, whose name never changes its meaning: its folder may vouch for it."""
+    """Return the same as `note`, for an entry of a store, whose name never changes its meaning: its folder may vouch for it."""
     look_stored(path)
     return path
 
 
 def look_stored(path: str) -> Stamp | None:
-    """The same as `note_stored`; the stamp of now."""
+    """Return the same as `note_stored`; the stamp of now."""
     folder = path[: path.rindex("/") + 1]
     if folder not in _stores:
         _stores.setdefault(folder, stamps.of(folder))
@@ -141,12 +141,12 @@ def doubt(why: str) -> None:
 
 
 def is_in_doubt() -> bool:
-    """Whether it was noted that `stat` cannot tell."""
+    """Return whether it was noted that `stat` cannot tell."""
     return bool(_doubts)
 
 
 def noted() -> list[str]:
-    """All that the whole answer depends on, in order."""
+    """Return all that the whole answer depends on, in order."""
     return list(_for_all)
 
 
@@ -156,17 +156,17 @@ def noted_of() -> dict[str, dict[str, None]]:
 
 
 def used_by(name: str) -> set[str]:
-    """The packages that a package depends on."""
+    """Return the packages that a package depends on."""
     return _uses.get(name, set())
 
 
 def first(path: str) -> Stamp | None:
-    """The stamp that a path had when it was first looked at, which may be now; None when nothing was there."""
+    """Return the stamp that a path had when it was first looked at, which may be now; None when nothing was there."""
     if path not in _looks:
         _looks.setdefault(path, stamps.of(path))
     return _looks[path]
 
 
 def first_of_store(folder: str) -> Stamp | None:
-    """The stamp of a folder of a store, which ends in a slash, from before the first look into it, which may be now."""
+    """Return the stamp of a folder of a store, which ends in a slash, from before the first look into it, which may be now."""
     return _stores[folder] if folder in _stores else stamps.of(folder)

@@ -73,7 +73,7 @@ def answer(argv: list[str], began: float) -> int | None:
 
 
 def _changed(folders: list[Folder]) -> set[int]:
-    """The files that have another stamp now, as numbers: they are counted through all folders."""
+    """Return the files that have another stamp now, as numbers: they are counted through all folders."""
     stat = os.stat
     changed = set()
     start = 0
@@ -135,7 +135,7 @@ def _root() -> str | None:
 
 
 def _place(root: str, argv: list[str]) -> str:
-    """A name for the command line; two that share one by chance take turns, since the whole is compared."""
+    """Return a name for the command line; two that share one by chance take turns, since the whole is compared."""
     number = 0
     for word in (os.getcwd(), *argv):
         for byte in os.fsencode(word):

@@ -62,7 +62,7 @@ def is_racy(stamp: Stamp | None, moment: int) -> bool:
 
 
 def is_young(stamp: Stamp | None) -> bool:
-    """Whether the file may have changed since this process began, or may still change without its stamp changing."""
+    """Return whether the file may have changed since this process began, or may still change without its stamp changing."""
     return is_racy(stamp, BEGAN)
 
 

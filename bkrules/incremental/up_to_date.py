@@ -53,7 +53,7 @@ class Settled:
         self.skipped = frozenset(self.same - self._below(self.packages.keys() - self.same))
 
     def _same(self) -> set[str]:
-        """The packages that are as they were, with all that they use."""
+        """Return the packages that are as they were, with all that they use."""
         users: dict[str, list[str]] = {}
         others = []
         for name, kept in self.packages.items():
@@ -71,7 +71,7 @@ class Settled:
         return self.packages.keys() - seen
 
     def _below(self, names: Iterable[str]) -> set[str]:
-        """All packages that these use, whoever uses them."""
+        """Return all packages that these use, whoever uses them."""
         found: set[str] = set()
         todo = list(names)
         while todo:
@@ -87,11 +87,11 @@ class Settled:
         self.skipped -= {*names, *self._below(names)}
 
     def is_short_of(self, members: Mapping[str, str]) -> bool:
-        """Whether a package that is as it was has other targets or actions in this build than it had in the last one."""
+        """Return whether a package that is as it was has other targets or actions in this build than it had in the last one."""
         return any(members.get(name, "") != self.packages[name].members for name in self.same - self.skipped)
 
     def left_out(self) -> tuple[int, float]:
-        """How many actions the skipped packages have, and the seconds that they took when they ran."""
+        """Return how many actions the skipped packages have, and the seconds that they took when they ran."""
         kept = [self.packages[name] for name in self.skipped]
         return sum(one.actions for one in kept), sum(one.seconds for one in kept)
 
@@ -103,7 +103,7 @@ class Settled:
             yield path, self._renewed.get(stamp, stamp)
 
     def paths(self, numbers: Iterable[int]) -> list[str]:
-        """The paths of files by their numbers."""
+        """Return the paths of files by their numbers."""
         return [self._files[number][0] for number in numbers]
 
     def _relinked(self, changed: set[int]) -> set[int]:
@@ -122,13 +122,13 @@ class Settled:
         return {number for number in touched if self._files[number][1] in self._renewed}
 
     def _touched(self, number: int) -> Stamp | None:
-        """The stamp of a file of which nothing but the ctime is another one than before."""
+        """Return the stamp of a file of which nothing but the ctime is another one than before."""
         path, before = self._files[number]
         now = stamps.of(path) if before is not None else None
         return now if now is not None and before is not None and now[1:] == before[1:] else None
 
     def holds(self, numbers: Iterable[int]) -> bool:
-        """Whether none of these files has changed."""
+        """Return whether none of these files has changed."""
         return self._changed.isdisjoint(numbers)
 
     @cached_property
@@ -162,7 +162,7 @@ def before() -> Settled | None:
 
 
 def members(targets: Iterable[Label], actions: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """A digest of the targets and the actions of each package; actions are pairs of package and id."""
+    """Return a digest of the targets and the actions of each package; actions are pairs of package and id."""
     found: dict[str, list[str]] = {}
     for label in targets:
         found.setdefault(label.package, []).append(label.name)
@@ -241,7 +241,7 @@ class _Book:
                 self._number[path] = len(self._number)
 
     def _own(self, folder: str, paths: Iterable[str]) -> Stamp | None:
-        """The stamp of a folder of the cache from before these were looked at, when nothing has come or gone since then."""
+        """Return the stamp of a folder of the cache from before these were looked at, when nothing has come or gone since then."""
         own = dependencies.first_of_store(folder)
         if stamps.is_young(own):
             return None
@@ -252,15 +252,15 @@ class _Book:
         return own
 
     def is_young(self, paths: Iterable[str]) -> bool:
-        """Whether one of these may have changed since this process began. Results in the cache are never written to."""
+        """Return whether one of these may have changed since this process began. Results in the cache are never written to."""
         return any(stamps.is_young(self._stamps[path]) and not path.startswith(self._results) for path in paths)
 
     def numbers(self, paths: Iterable[str]) -> bytes:
-        """The numbers of files."""
+        """Return the numbers of files."""
         return array("I", map(self._number.__getitem__, paths)).tobytes()
 
     def folders(self) -> list[null_build.Folder]:
-        """All of it, as it is kept."""
+        """Return all of it, as it is kept."""
         return self._kept
 
 

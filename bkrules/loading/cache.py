@@ -46,7 +46,7 @@ class PackageCache:
         self._changed = False
 
     def get(self, name: str) -> Package | None:
-        """The package, when nothing that it was read from has changed."""
+        """Return the package, when nothing that it was read from has changed."""
         entry = self._entries.get(name)
         if entry is None:
             return None
@@ -119,7 +119,7 @@ class PackageCache:
         return record
 
     def _glob(self, glob: Glob, names: tuple[str, ...]) -> _Entry | None:
-        """The entry of a glob that found `names`, or None when it finds others now."""
+        """Return the entry of a glob that found `names`, or None when it finds others now."""
         now = time.time_ns()
         found = search(self._root, glob)
         if found.names != names:
@@ -127,7 +127,7 @@ class PackageCache:
         return (glob.include, glob.exclude, names, self._stamps(found, now))
 
     def _stamps(self, found: Found, now: int) -> list[tuple[str, Stamp | None]]:
-        """The stamps of the folders, or nothing when these do not show each change: a young folder, a link."""
+        """Return the stamps of the folders, or nothing when these do not show each change: a young folder, a link."""
         pairs = [
             (folder, first(f"{self._root}/{folder}")) for folder in found.folders
         ]  # from before they were searched
@@ -152,7 +152,7 @@ def _read(store: str, made_by: object) -> dict[str, _Entry]:
 
 
 def _code() -> tuple[tuple[str, Stamp | None], ...]:
-    """The code that makes targets, by its stamps."""
+    """Return the code that makes targets, by its stamps."""
     here = os.path.dirname(__file__)
     files = [entry for entry in os.scandir(here) if entry.name.endswith(".py")]
     model = f"{os.path.dirname(here)}/model"

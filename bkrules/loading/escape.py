@@ -78,7 +78,7 @@ def _watching(watch: _Watch) -> Iterator[None]:
 
 
 def trusted(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of the loader that build files call: it may look at frames and read files."""
+    """Return a function of the loader that build files call: it may look at frames and read files."""
 
     @wraps(function)
     def call(*args: Any, **given: Any) -> Any:

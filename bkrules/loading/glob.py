@@ -135,7 +135,7 @@ def _is_file(entry: os.DirEntry[str], root: str) -> bool:
 
 
 def _parts(pattern: str) -> list[str]:
-    """A pattern as one for each name on the way. Raises BadGlob."""
+    """Return a pattern as one for each name on the way. Raises BadGlob."""
     parts = pattern.split("/")
     if not {"", ".", ".."}.isdisjoint(parts) or "\0" in pattern:
         raise BadGlob(f"{shown(pattern)} does not name files of the package; write 'folder/*.txt' or '**/*.txt'")

@@ -32,7 +32,7 @@ class TargetGraph:
 def close(
     workspace: Workspace, wanted: Iterable[Target], plugins: Plugins, *, known: Collection[Label] = ()
 ) -> TargetGraph:
-    """The graph below `wanted`, without what is `known` already. Raises LoadError for an unknown label or a cycle."""
+    """Return the graph below `wanted`, without what is `known` already. Raises LoadError for an unknown label or a cycle."""
     order: list[Target] = []
     edges: dict[Label, tuple[Label, ...]] = {}
     done = set(known)

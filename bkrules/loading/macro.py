@@ -40,7 +40,7 @@ class _Macro:
 
 
 def load_of(statement: ast.stmt, functions: set[str], file: str) -> Load | None:
-    """The load that a statement is, when it calls one of `functions`. Raises LoadError."""
+    """Return the load that a statement is, when it calls one of `functions`. Raises LoadError."""
     call = statement.value if isinstance(statement, ast.Expr) else None
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id not in functions:
         return None

@@ -150,7 +150,7 @@ class Meter:
         return value
 
     def items(self, values: Iterable[Any]) -> list[Any]:
-        """The values as a new list, charged."""
+        """Return the values as a new list, charged."""
         if isinstance(values, Sized):
             self.charge(1 + len(values))
             return list(values)
@@ -181,7 +181,7 @@ class Meter:
         return 1 + sum(self.readable(item, depth + 1) for item in value)
 
     def plain(self, value: Any, depth: int = 0) -> Any:
-        """A copy of a value that consists of text, numbers, lists and dictionaries. Raises TypeError for another.
+        """Return a copy of a value that consists of text, numbers, lists and dictionaries. Raises TypeError for another.
 
         Raises TypeError for text that no file and no command can hold, too: with a NUL, or with half of a character.
         """
@@ -208,7 +208,7 @@ class Meter:
 
 
 def size_of(value: object, times: int = 1) -> int:
-    """The steps that a text, or a list without its parts, takes in memory, so many times."""
+    """Return the steps that a text, or a list without its parts, takes in memory, so many times."""
     if isinstance(value, str):
         return len(value) * times >> 4  # four bytes each at most
     return len(value) * times >> 3 if isinstance(value, list | tuple) else 0
@@ -230,7 +230,7 @@ def kind_of(value: object) -> str:
 
 
 def too_many_bits() -> Refused:
-    """The error for a number that is too large."""
+    """Return the error for a number that is too large."""
     return Refused("too-large", f"a number of more than {BITS:,} bits is too large")
 
 

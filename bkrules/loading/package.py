@@ -53,7 +53,7 @@ class Package:
 
 
 def load(text: bytes, file: str, package: str, rules: Mapping[str, Rule], *, top: bool = False) -> Package:
-    """The targets that `text` alone declares, without other files. Raises LoadError."""
+    """Return the targets that `text` alone declares, without other files. Raises LoadError."""
     return Loader(rules, Sources(None)).package(text, Package(package, file), top=top)
 
 
@@ -73,7 +73,7 @@ class Loader:
         self._macros = Macros(sources, self._macro)
 
     def package(self, text: bytes, package: Package, *, top: bool = False) -> Package:
-        """The package that `text` declares, filled in. `top` allows `workspace()`. Raises LoadError."""
+        """Return the package that `text` declares, filled in. `top` allows `workspace()`. Raises LoadError."""
         names = {**self._names, "workspace": escape.trusted(self._workspace)} if top else self._names
         self._evaluate(text, package.file, package.name, names, package.record, package)
         return package
@@ -289,7 +289,7 @@ class Loader:
 
 
 def _labels_in(rule: Rule, given: Mapping[str, Any]) -> int:
-    """How many labels the attributes of a target have."""
+    """Return how many labels the attributes of a target have."""
     lists = (
         given.get(name) for name, attribute in rule.attributes.items() if attribute.kind in ("labels", "label_dict")
     )
@@ -303,7 +303,7 @@ def _text(places: Iterable[_Place]) -> str:
 def _take_imports(
     tree: ast.Module, file: str, names: Mapping[str, Callable[..., Any]]
 ) -> tuple[dict[str, Any], list[Load]]:
-    """The names that a file imports, and its loads, in order; both are taken out of the tree. Raises LoadError."""
+    """Return the names that a file imports, and its loads, in order; both are taken out of the tree. Raises LoadError."""
     given: dict[str, Any] = {}
     rest: list[ast.stmt] = []
     loads: list[Load] = []

@@ -10,7 +10,7 @@ MARKER = "WORKSPACE.py"
 
 
 def find_root(start: str) -> str:
-    """The nearest folder at or above `start` that has a WORKSPACE.py. Raises UsageError."""
+    """Return the nearest folder at or above `start` that has a WORKSPACE.py. Raises UsageError."""
     root = root_of(start)
     if root is None:
         raise UsageError(
@@ -22,7 +22,7 @@ def find_root(start: str) -> str:
 
 
 def root_of(start: str) -> str | None:
-    """The same, or nothing."""
+    """Return the same, or nothing."""
     folder = os.path.realpath(start)
     while not os.path.isfile(f"{folder}/{MARKER}"):
         parent = os.path.dirname(folder)

@@ -34,7 +34,7 @@ class Record:
 
 
 def build_file(package: str) -> str:
-    """The path of a package's build file."""
+    """Return the path of a package's build file."""
     return f"{package}/{BUILD_FILE}" if package else MARKER
 
 
@@ -46,7 +46,7 @@ class Sources:
         self._seen = seen
 
     def read(self, path: str, record: Record) -> bytes | None:
-        """The bytes of a file, or None when there is none. Raises OSError when it cannot be read."""
+        """Return the bytes of a file, or None when there is none. Raises OSError when it cannot be read."""
         if self.root is None:
             return None
         try:
@@ -59,25 +59,25 @@ class Sources:
         return data
 
     def is_package(self, package: str, record: Record) -> bool:
-        """Whether a folder is a package."""
+        """Return whether a folder is a package."""
         path = build_file(package)
         found = self.root is not None and os.path.isfile(note(f"{self.root}/{path}"))
         self._note(record, Record(exists={path: found}))
         return found
 
     def inside(self, path: str) -> bool:
-        """Whether a path of the workspace stays in it, symbolic links followed."""
+        """Return whether a path of the workspace stays in it, symbolic links followed."""
         root = os.path.realpath(self.root or "")
         return os.path.realpath(f"{root}/{path}").startswith(f"{root}/")
 
     def glob(self, glob: Glob, record: Record, charge: Callable[[int], None] = lambda _steps: None) -> tuple[str, ...]:
-        """The names that a glob finds. `charge` is told the steps that the search takes. Raises BadGlob."""
+        """Return the names that a glob finds. `charge` is told the steps that the search takes. Raises BadGlob."""
         names = search(self.root, glob, charge).names if self.root is not None else ()
         self._note(record, Record(globs={glob: names}))
         return names
 
     def beside(self, package: str) -> list[str]:
-        """The macro files of a package, for a hint."""
+        """Return the macro files of a package, for a hint."""
         return list(self.glob(Glob(package, ("*.py",), (BUILD_FILE, MARKER)), Record()))
 
     def _note(self, record: Record, found: Record) -> None:

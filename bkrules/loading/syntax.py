@@ -87,7 +87,7 @@ Located = TypeVar("Located", bound=ast.AST)
 
 
 def parse(text: bytes, file: str) -> ast.Module:
-    """The syntax tree of a build file. Raises LoadError."""
+    """Return the syntax tree of a build file. Raises LoadError."""
     if len(text) > MOST_BYTES:
         message = f"{file}: a build file of more than {MOST_BYTES >> 20} MiB is too large"
         raise LoadError("too-large", message, where=f"{file}:1", hint="declare less in one file")
@@ -101,7 +101,7 @@ def parse(text: bytes, file: str) -> ast.Module:
 
 
 def _decoded(text: bytes, file: str) -> str:
-    """The text of a build file. It is UTF-8, whatever the machine says; a mark of the byte order may stand before it."""
+    """Return the text of a build file. It is UTF-8, whatever the machine says; a mark of the byte order may stand before it."""
     for number, line in enumerate(text.split(b"\n", 2)[:2], 1):
         cookie = _COOKIE.match(line)
         if cookie and cookie[1].lower().replace(b"_", b"-") not in (
@@ -126,7 +126,7 @@ def _decoded(text: bytes, file: str) -> str:
 
 
 def compiled(tree: ast.Module, file: str) -> CodeType:
-    """The code of a tree that was checked. Raises LoadError."""
+    """Return the code of a tree that was checked. Raises LoadError."""
     try:
         tree = _Rewriter(file).visit(tree)
         with warnings.catch_warnings():
@@ -172,7 +172,7 @@ def _below(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def forbidden(what: str, thing: str, where: str, why: str) -> LoadError:
-    """The error for something that no build file may use."""
+    """Return the error for something that no build file may use."""
     file = where.rpartition(":")[0]
     return LoadError(f"forbidden-{what}", f"{file}: {thing} is not allowed in a build file", where=where, hint=why)
 
@@ -218,7 +218,7 @@ def _forbidden_name(node: ast.AST) -> tuple[str, str, str] | None:
 
 
 def attribute_lines(tree: ast.Module) -> dict[int, dict[str, int]]:
-    """The line of each argument that is given by name, by the line of its call."""
+    """Return the line of each argument that is given by name, by the line of its call."""
     lines: dict[int, dict[str, int]] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
@@ -229,7 +229,7 @@ def attribute_lines(tree: ast.Module) -> dict[int, dict[str, int]]:
 
 
 def _at(node: Located, place: ast.AST) -> Located:
-    """A node at the place of another."""
+    """Return a node at the place of another."""
     node.lineno, node.col_offset = place.lineno, place.col_offset  # type: ignore[attr-defined]  # statements and expressions
     node.end_lineno, node.end_col_offset = place.end_lineno, place.end_col_offset  # type: ignore[attr-defined]
     return node
@@ -271,7 +271,7 @@ class _Rewriter:
         }
 
     def visit(self, node: Any) -> Any:
-        """A node as it is compiled, or statements in its place; what is in it comes first."""
+        """Return a node as it is compiled, or statements in its place; what is in it comes first."""
         kind = type(node)
         before = self._cost
         self._cost += _COSTS.get(kind, 1)
@@ -396,7 +396,7 @@ def _has_slice(index: ast.expr) -> bool:
 
 
 def _rests(place: ast.AST, targets: Iterable[ast.AST]) -> list[ast.expr]:
-    """A check of the lists that an assignment makes for names with a star, when there are any."""
+    """Return a check of the lists that an assignment makes for names with a star, when there are any."""
     names = [
         one.value.id
         for target in targets

@@ -145,7 +145,7 @@ class Runtime:
         self.running.clear()
 
     def plain(self, value: Any) -> Any:
-        """A copy of a value that consists of text, numbers, lists and dictionaries. Raises TypeError for another."""
+        """Return a copy of a value that consists of text, numbers, lists and dictionaries. Raises TypeError for another."""
         return self.meter.plain(value)
 
     def freeze(self, values: Iterable[object], file: str) -> None:
@@ -202,7 +202,7 @@ class Runtime:
         return True
 
     def _weighed(self, value: Any) -> Any:
-        """An operand of several comparisons in a row. To search, compare or hash it costs no more than all its parts."""
+        """Return an operand of several comparisons in a row. To search, compare or hash it costs no more than all its parts."""
         self.meter.weigh(value)
         if isinstance(value, range):
             self.meter.charge(len(value))
@@ -407,7 +407,7 @@ class Runtime:
         return value
 
     def _pairs(self, parts: Iterable[tuple[Any, ...]]) -> dict[Any, Any]:
-        """A dictionary of keys with their values, and of other dictionaries, one in a tuple of its own."""
+        """Return a dictionary of keys with their values, and of other dictionaries, one in a tuple of its own."""
         made: dict[Any, Any] = {}
         for part in parts:
             if len(part) == 2:

@@ -55,7 +55,7 @@ class Workspace:
         return self._listed
 
     def package(self, name: str) -> Package | None:
-        """The package in the folder `name`, or None when it has no build file. Raises LoadError."""
+        """Return the package in the folder `name`, or None when it has no build file. Raises LoadError."""
         use(name)
         if name not in self._packages:
             with NotedFor(name):
@@ -92,7 +92,7 @@ class Workspace:
             note(f"{self.root}/{path}")
 
     def target(self, label: Label) -> Target | None:
-        """The target of that label, or None."""
+        """Return the target of that label, or None."""
         package = self.package(label.package)
         return package.targets.get(label.name) if package else None
 
@@ -103,11 +103,11 @@ class Workspace:
         package.targets[target.label.name] = target
 
     def is_file(self, label: Label) -> bool:
-        """Whether the label names a source file of the workspace."""
+        """Return whether the label names a source file of the workspace."""
         return os.path.isfile(note(f"{self.root}/{label.path}"))
 
     def unknown(self, label: Label) -> str:
-        """A hint for a label that names nothing."""
+        """Return a hint for a label that names nothing."""
         package = self.package(label.package)
         if package is None:
             known = [f"//{name}" for name in self.packages()]
@@ -116,7 +116,7 @@ class Workspace:
         return did_you_mean(label.name, package.targets, f"targets of //{label.package}")
 
     def packages(self, below: str = "") -> Iterator[str]:
-        """The names of all packages at or below a folder, sorted."""
+        """Return the names of all packages at or below a folder, sorted."""
         top = f"{self.root}/{below}" if below else self.root
         found = []
         todo = [top]
@@ -133,7 +133,7 @@ class Workspace:
         return iter(self._listed[below])
 
     def match(self, patterns: list[Pattern], *, manual: bool = True, skip: Set[str] = frozenset()) -> list[Target]:
-        """The targets that the patterns name, sorted by label; a later pattern wins. Raises UsageError.
+        """Return the targets that the patterns name, sorted by label; a later pattern wins. Raises UsageError.
 
         Without `manual`, a target with that tag is among them only when a pattern names it alone. Those of the packages `skip` are
         left out.
@@ -152,7 +152,7 @@ class Workspace:
         return [chosen[label] for label in sorted(chosen)]
 
     def every(self) -> list[Target]:
-        """All targets of the workspace, sorted by label."""
+        """Return all targets of the workspace, sorted by label."""
         packages = (self.package(name) for name in self.packages())
         found = {target.label: target for package in packages if package for target in package.targets.values()}
         return [found[label] for label in sorted(found)]
@@ -177,7 +177,7 @@ class Workspace:
 
 
 def check_labels(workspace: Workspace, target: Target) -> list[Target]:
-    """The targets that a target depends on; source files are left out. Raises LoadError for a label of nothing."""
+    """Return the targets that a target depends on; source files are left out. Raises LoadError for a label of nothing."""
     found = []
     for attribute, label in target.labels():
         other = workspace.target(label)

@@ -118,7 +118,7 @@ _DIGITS = 16
 
 
 def _test_folder(test: str) -> str:
-    """A test's name as that of a folder: without `::`, which some stores of CI artifacts refuse."""
+    """Return a test's name as that of a folder: without `::`, which some stores of CI artifacts refuse."""
     return test.replace("::", ".") if len(test) <= _LONGEST_NAME and _PLAIN_TEST(test) else _digested(test)
 
 
@@ -205,7 +205,7 @@ Node = FileNode | DirectoryNode
 
 
 def merkle(nodes: Mapping[str, Node]) -> tuple[Digest, dict[Digest, bytes]]:
-    """The digest of the input root, and every Directory message of the tree by its digest."""
+    """Return the digest of the input root, and every Directory message of the tree by its digest."""
     blobs: dict[Digest, bytes] = {}
     root: dict[str, Any] = {}
     for path, node in nodes.items():
@@ -258,7 +258,7 @@ class Key:
 
 
 def key_of(action: Action, inputs: Mapping[str, Node]) -> Key:
-    """The key of an action whose inputs are resolved."""
+    """Return the key of an action whose inputs are resolved."""
     platform = {"properties": _properties(action.platform)}
     command = reapi.encode(
         "Command",
@@ -287,7 +287,7 @@ def key_of(action: Action, inputs: Mapping[str, Node]) -> Key:
 
 
 def _leaf(node: Node) -> str:
-    """A node as text: all that its key covers, since a folder and a file may have the same bytes."""
+    """Return a node as text: all that its key covers, since a folder and a file may have the same bytes."""
     if isinstance(node, DirectoryNode):
         return f"folder {node.digest}"
     return f"executable {node.digest}" if node.executable else str(node.digest)
@@ -299,17 +299,17 @@ def _properties(pairs: tuple[tuple[str, str], ...]) -> tuple[bytes, ...]:
 
 
 def to_message(value: Digest) -> reapi.Message:
-    """A digest as REAPI's message."""
+    """Return a digest as REAPI's message."""
     return {"hash": value.hash, "size_bytes": value.size}
 
 
 def from_message(message: reapi.Message | None) -> Digest:
-    """The digest in a REAPI message. Raises ValueError when there is none, or nonsense."""
+    """Return the digest in a REAPI message. Raises ValueError when there is none, or nonsense."""
     if not message or not _HASH(message["hash"]) or message["size_bytes"] < 0:
         raise ValueError("a digest is missing")
     return Digest(message["hash"], message["size_bytes"])
 
 
 def parameters(value: Any) -> str:
-    """A value as the JSON that `Action.parameters` reads: sorted, so that equal values are equal bytes."""
+    """Return a value as the JSON that `Action.parameters` reads: sorted, so that equal values are equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -24,18 +24,18 @@ class Digest:
 
 
 def of_bytes(data: bytes) -> Digest:
-    """The digest of `data`."""
+    """Return the digest of `data`."""
     return Digest(sha256(data).hexdigest(), len(data))
 
 
 def of_file(path: str | os.PathLike[str]) -> Digest:
-    """The digest of a file's content. Raises OSError as `open_regular` does."""
+    """Return the digest of a file's content. Raises OSError as `open_regular` does."""
     with open_regular(path) as file:
         return of_chunks(chunks_of(file.fileno()))
 
 
 def of_chunks(chunks: Iterable[bytes]) -> Digest:
-    """The digest of bytes that come in pieces."""
+    """Return the digest of bytes that come in pieces."""
     total, state = 0, sha256()
     for chunk in chunks:
         state.update(chunk)
@@ -44,7 +44,7 @@ def of_chunks(chunks: Iterable[bytes]) -> Digest:
 
 
 def chunks_of(descriptor: int) -> Iterator[bytes]:
-    """The content of an open file from its first byte, wherever the descriptor stands."""
+    """Yield the content of an open file from its first byte, wherever the descriptor stands."""
     offset = 0
     while chunk := os.pread(descriptor, CHUNK, offset):
         yield chunk
@@ -52,7 +52,7 @@ def chunks_of(descriptor: int) -> Iterator[bytes]:
 
 
 def checked(name: Digest, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same chunks. Raises ValueError after the last one when they are not the bytes of `name`."""
+    """Yield the same chunks. Raises ValueError after the last one when they are not the bytes of `name`."""
     total, state = 0, sha256()
     for chunk in chunks:
         state.update(chunk)

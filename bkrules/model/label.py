@@ -37,7 +37,7 @@ class Label:
 
 
 def parse_label(text: str, package: str = "") -> Label:
-    """The label that `text` means inside `package`. Raises LabelError."""
+    """Return the label that `text` means inside `package`. Raises LabelError."""
     if text.startswith("//"):
         folder, colon, name = text[2:].partition(":")
         name = name if colon else folder.rpartition("/")[2]
@@ -49,7 +49,7 @@ def parse_label(text: str, package: str = "") -> Label:
 
 
 def valid_name(name: str) -> bool:
-    """Whether a target may be called `name`."""
+    """Return whether a target may be called `name`."""
     return bool(_NAME.fullmatch(name)) and _DOTS.isdisjoint(name.split("/"))
 
 
@@ -68,14 +68,14 @@ class Pattern:
     negative: bool = False
 
     def matches(self, label: Label) -> bool:
-        """Whether `label` is one of the targets that this pattern names."""
+        """Return whether `label` is one of the targets that this pattern names."""
         if self.recursive:
             return not self.package or label.package == self.package or label.package.startswith(self.package + "/")
         return label.package == self.package and (self.name is None or label.name == self.name)
 
 
 def parse_pattern(text: str, package: str = "") -> Pattern:
-    """The pattern that `text` means on a command line given in the folder `package`. Raises BkError (usage)."""
+    """Return the pattern that `text` means on a command line given in the folder `package`. Raises BkError (usage)."""
     body = text.removeprefix("-")
     negative = body != text
     try:

@@ -55,7 +55,7 @@ SCHEMA: dict[str, dict[int, tuple[str, str]]] = {
 
 
 def encode(name: str, message: Message) -> bytes:
-    """The canonical bytes of a message. Raises KeyError for a field that the message does not have.
+    """Return the canonical bytes of a message. Raises KeyError for a field that the message does not have.
 
     A message within it may be given as its bytes, when those are known already.
     """
@@ -74,7 +74,7 @@ def encode(name: str, message: Message) -> bytes:
 
 
 def decode(name: str, data: bytes, most: int = MOST_MESSAGES) -> Message:
-    """The message in `data`, with every known field present. Raises ValueError when `data` is not such a message.
+    """Return the message in `data`, with every known field present. Raises ValueError when `data` is not such a message.
 
     At most `most` messages may be in it: an empty one takes two bytes there and hundreds here.
     """
@@ -130,7 +130,7 @@ _Field = tuple[str, str, bool, bytes]
 
 
 def _compiled(schema: dict[int, tuple[str, str]]) -> tuple[set[str], list[_Field]]:
-    """The names of a message's fields, and each with its kind, whether it repeats, and the bytes it starts with."""
+    """Return the names of a message's fields, and each with its kind, whether it repeats, and the bytes it starts with."""
     fields = []
     for tag, (field, kind) in sorted(schema.items()):
         plain = kind.removeprefix("*")

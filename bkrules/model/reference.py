@@ -28,7 +28,7 @@ class Reference:
 
 
 def parse_reference(text: str) -> Reference:
-    """The reference that `text` spells out in full. Raises ValueError; nothing is filled in, so that nothing is guessed."""
+    """Return the reference that `text` spells out in full. Raises ValueError; nothing is filled in, so that nothing is guessed."""
     match = _REFERENCE.fullmatch(text)
     if match is None or not ("." in match["host"] or ":" in match["host"] or match["host"] == "localhost"):
         raise ValueError(

@@ -106,7 +106,7 @@ def pool_sizes(jobs: int, declared: Iterable[tuple[str, float]]) -> dict[str, fl
 
 
 def host_memory() -> float:
-    """The memory of this machine in MiB, or what the container that bk runs in may use of it."""
+    """Return the memory of this machine in MiB, or what the container that bk runs in may use of it."""
     found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     for path in _LIMITS:
         with suppress(OSError, ValueError), open(path) as file:

@@ -30,7 +30,7 @@ class Location:
         return f"{self.file}:{self.line}"
 
     def of(self, attribute: str) -> str:
-        """The place of one attribute, for a message."""
+        """Return the place of one attribute, for a message."""
         return f"{self.file}:{self.attributes.get(attribute, self.line)}, attribute {attribute!r}"
 
 
@@ -70,7 +70,7 @@ class Target:
     location: Location
 
     def labels(self) -> list[tuple[str, Label]]:
-        """Every label that the target names, with the attribute that names it, in order."""
+        """Return every label that the target names, with the attribute that names it, in order."""
         found: list[tuple[str, Label]] = []
         for name, attribute in self.rule.attributes.items():
             value = self.attributes[name]
@@ -100,7 +100,7 @@ MANUAL = "manual"
 def check_attributes(
     rule: Rule, label: Label, given: Mapping[str, Any], where: Location
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The declared and the extra attributes of a target. Raises LoadError for what the schema does not allow."""
+    """Return the declared and the extra attributes of a target. Raises LoadError for what the schema does not allow."""
     schema = {**COMMON, **rule.attributes}
     extra = {name: value for name, value in given.items() if name not in schema}
     if extra and not rule.open_ended:

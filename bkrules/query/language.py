@@ -152,7 +152,7 @@ def _quoted(text: str) -> str:
 
 
 def inside(expression: Expression) -> Iterator[Expression]:
-    """The expression, and all expressions that it is made of."""
+    """Yield the expression, and all expressions that it is made of."""
     yield expression
     below: Sequence[object] = ()
     if isinstance(expression, Set):
@@ -169,7 +169,7 @@ def inside(expression: Expression) -> Iterator[Expression]:
 
 
 def parse(text: str) -> Expression:
-    """The expression that the text means. Raises QueryError."""
+    """Return the expression that the text means. Raises QueryError."""
     return _Parser(text, FUNCTIONS).parse()
 
 
@@ -177,7 +177,7 @@ Filters = tuple[tuple[str, str], ...]
 
 
 def parse_actions(texts: Sequence[str]) -> tuple[Filters, Expression]:
-    """The filters of actions around an expression, and the expression. Raises QueryError.
+    """Return the filters of actions around an expression, and the expression. Raises QueryError.
 
     Several texts are one after the other added, or left out when they begin with a dash, as patterns are.
     """
@@ -215,7 +215,7 @@ def _unwrap(text: str, expression: Expression) -> tuple[Filters, Expression]:
 
 
 def chosen(action: Mapping[str, Any], filters: Filters) -> bool:
-    """Whether an action, as aquery describes it, has a mnemonic, an input and an output as all the filters ask.
+    """Return whether an action, as aquery describes it, has a mnemonic, an input and an output as all the filters ask.
 
     An expression must fit the whole of the name, as in Bazel.
     """
@@ -399,7 +399,7 @@ class _Parser:
 
 
 def regex(text: str) -> re.Pattern[str]:
-    """The compiled pattern. Raises re.error, OverflowError or RecursionError."""
+    """Return the compiled pattern. Raises re.error, OverflowError or RecursionError."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return re.compile(text)

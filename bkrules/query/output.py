@@ -14,7 +14,7 @@ from bkrules.query.targets import SOURCE_FILE, WorkspaceGraph
 
 
 def show(labels: Sequence[Label], graph: WorkspaceGraph, output: str) -> str:
-    """The labels in one of the formats of `FORMATS`. Raises what the graph raises."""
+    """Return the labels in one of the formats of `FORMATS`. Raises what the graph raises."""
     return FORMATS[output](labels, graph)
 
 
@@ -51,7 +51,7 @@ def _json(labels: Sequence[Label], graph: WorkspaceGraph) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON can say it. What JSON has no word for is its text."""
+    """Return a value as JSON can say it. What JSON has no word for is its text."""
     if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
         return value
     if isinstance(value, Mapping):
@@ -72,7 +72,7 @@ def _dot(labels: Sequence[Label], graph: WorkspaceGraph) -> str:
 
 
 def _ranks(labels: Sequence[Label], graph: WorkspaceGraph) -> str:
-    """Each label after the number of steps from the nearest one that no other of them depends on."""
+    """Return each label after the number of steps from the nearest one that no other of them depends on."""
     below = _subgraph(labels, graph)
     level = set(below) - {other for others in below.values() for other in others}
     seen: set[Label] = set()
@@ -92,7 +92,7 @@ def _subgraph(labels: Iterable[Label], graph: WorkspaceGraph) -> dict[Label, lis
 
 
 def _build_file(labels: Sequence[Label], graph: WorkspaceGraph) -> str:
-    """The targets as a build file would declare them, macros and loops worked out."""
+    """Return the targets as a build file would declare them, macros and loops worked out."""
     targets = graph.targets(labels)
     if not targets:
         return ""
@@ -114,7 +114,7 @@ def _call(target: Target) -> str:
 
 
 def _given(target: Target) -> dict[str, Any]:
-    """The attributes that are other than their defaults."""
+    """Return the attributes that are other than their defaults."""
     schema = {**COMMON, **target.rule.attributes}
     package = target.label.package
     return {
@@ -125,7 +125,7 @@ def _given(target: Target) -> dict[str, Any]:
 
 
 def _literal(value: Any, depth: int) -> str:
-    """The value as an expression of a build file. Lists and dictionaries that are long have a line for each item."""
+    """Return the value as an expression of a build file. Lists and dictionaries that are long have a line for each item."""
     if isinstance(value, Label | str):
         return _string(str(value))
     if isinstance(value, float):

@@ -34,7 +34,7 @@ class WorkspaceGraph:
         return load()
 
     def match(self, pattern: str) -> Iterable[Label]:
-        """The targets, or the one source file, that the pattern names. Raises UsageError or LoadError."""
+        """Return the targets, or the one source file, that the pattern names. Raises UsageError or LoadError."""
         parsed = parse_pattern(pattern, self.package)
         if parsed.negative:
             raise UsageError("bad-pattern", f"{pattern!r} is not a pattern of a query", hint="to leave it out:  A - B")
@@ -60,10 +60,10 @@ class WorkspaceGraph:
         return f"{target.rule.name} rule" if target else SOURCE_FILE
 
     def attribute(self, label: Label, name: str) -> Any:
-        """An attribute's value, a worker's settings included; None when there is none."""
+        """Return an attribute's value, a worker's settings included; None when there is none."""
         target = self.workspace.target(label)
         return {**target.attributes, **target.extra}.get(name) if target else None
 
     def targets(self, labels: Iterable[Label]) -> list[Target]:
-        """The targets among the labels, in their order."""
+        """Return the targets among the labels, in their order."""
         return [target for label in labels if (target := self.workspace.target(label)) is not None]

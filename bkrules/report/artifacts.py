@@ -76,7 +76,7 @@ def _shows(path: str, node: FileNode, digests: FileDigests, mode: int | None = N
 
 
 def _shows_all(folder: str, node: DirectoryNode, digests: FileDigests) -> bool:
-    """Whether `folder` shows all these files, and nothing else."""
+    """Return whether `folder` shows all these files, and nothing else."""
     if os.path.islink(folder) or not os.path.isdir(note(folder)):
         return False
     found: set[str] = set()
@@ -121,13 +121,13 @@ def _update(path: Path, data: bytes) -> None:
 
 
 def reports(label: Label, build: BuildResult, out: Path) -> Path:
-    """Where the reports of a matrix are; those of a shard are beside those of other shards, and never in their place."""
+    """Return where the reports of a matrix are; those of a shard are beside those of other shards, and never in their place."""
     folder = out / label.package / label.name
     return folder / build.selected.folder if build.selected else folder
 
 
 def outputs(result: Result, build: BuildResult, wanted: Collection[Label], out: Path) -> list[str]:
-    """The files in `bk-out` that show a result, with the reports of its matrix."""
+    """Return the files in `bk-out` that show a result, with the reports of its matrix."""
     action = result.action
     folder = f"{out}/{action.label.package}/{action.label.name}"
     if action.cell is not None:
@@ -184,7 +184,7 @@ def _attempt(attempt: Attempt, place: Path, root: Path) -> dict[str, Any]:
 
 
 def _isolation(result: Result) -> str | None:
-    """How well a cell was isolated; nothing for one that never ran. What lacks a limit is never cached."""
+    """Return how well a cell was isolated; nothing for one that never ran. What lacks a limit is never cached."""
     jailed = result.action.cell is not None and result.action.cell.jail
     if result.ran is None:
         return ("jail" if jailed else "full") if result.cached else None
@@ -234,7 +234,7 @@ def keep_key_of_action(result: Result, out: Path, digests: FileDigests) -> None:
 
 
 def action_folder(action: Action, out: Path) -> Path:
-    """Where the keys of an action are kept; for a cell it is the cell's own folder."""
+    """Return where the keys of an action are kept; for a cell it is the cell's own folder."""
     folder = out / action.label.package / action.label.name
     return (
         folder / action.cell.folder

@@ -57,7 +57,7 @@ class BuildResult:
 
 
 def by_matrix(results: Iterable[Result]) -> dict[Label, list[Result]]:
-    """The results of cells by their matrix."""
+    """Return the results of cells by their matrix."""
     found: dict[Label, list[Result]] = {}
     for result in results:
         if result.action.cell is not None:
@@ -66,7 +66,7 @@ def by_matrix(results: Iterable[Result]) -> dict[Label, list[Result]]:
 
 
 def by_status(results: Iterable[Result]) -> dict[str, int]:
-    """How many results have each status, in the order of the first of each."""
+    """Return how many results have each status, in the order of the first of each."""
     found: dict[str, int] = {}
     for result in results:
         found[result.status] = found.get(result.status, 0) + 1

@@ -8,7 +8,7 @@ from bkrules.execution.result import Result
 
 
 def critical_path(results: Iterable[Result]) -> list[Result]:
-    """The chain of actions, each needed by the next, that took the longest together: those of them that ran, in their order.
+    """Return the chain of actions, each needed by the next, that took the longest together: those of them that ran, in their order.
 
     `results` come in the order of execution, dependencies first.
     """

@@ -288,7 +288,7 @@ def _absent(result: Result) -> Event:
 
 
 def _overall(runs: Sequence[Result]) -> str:
-    """The status of a cell by those of its runs: the worst that there is."""
+    """Return the status of a cell by those of its runs: the worst that there is."""
     if any(result.failure == FailureClass.INTERRUPTED for result in runs):
         return "INCOMPLETE"
     found = {result.status for result in runs}

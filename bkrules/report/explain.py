@@ -45,7 +45,7 @@ class Difference:
 
 
 def difference(old: Mapping[str, str], new: Mapping[str, str]) -> Difference | None:
-    """The first difference of two keys by their leaves, or nothing. Arguments are compared inside of their JSON."""
+    """Return the first difference of two keys by their leaves, or nothing. Arguments are compared inside of their JSON."""
     found = [
         (name, old.get(name), new.get(name))
         for name in sorted({*old, *new}, key=_place)
@@ -75,7 +75,7 @@ def _parsed(text: str) -> Any:
 
 
 def _inside(old: Any, new: Any, path: str) -> Iterator[tuple[str, str | None, str | None]]:
-    """The values in which two JSON values differ, as JSON, in which 1, 1.0 and true are three things."""
+    """Yield the values in which two JSON values differ, as JSON, in which 1, 1.0 and true are three things."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in sorted({*old, *new}):
             below = f"{path}.{name}" if path else name
@@ -92,7 +92,7 @@ def _json(value: Any) -> str:
 
 
 def _shown(old: str | None, new: str | None) -> tuple[str, str]:
-    """Two values as a line shows them: never the same text for two that differ."""
+    """Return two values as a line shows them: never the same text for two that differ."""
     values = [value for value in (old, new) if value is not None]
     are_apart = len({_looks(value) for value in values}) == len(values)
     if are_apart and all(value and value.isprintable() for value in values):
@@ -213,7 +213,7 @@ def _whole(file: IO[bytes] | None) -> bytes:
 
 
 def explain(key: str | None, leaves: Mapping[str, str], read: Read, *, cache: str | None, waits_for: str) -> str:
-    """One line. `read` gives what the last build kept: its key, or that which it found when it ran the action anew.
+    """Return one line. `read` gives what the last build kept: its key, or that which it found when it ran the action anew.
 
     `cache` is where the result is: disk, remote, or nowhere.
     """
@@ -236,7 +236,7 @@ def explain(key: str | None, leaves: Mapping[str, str], read: Read, *, cache: st
 
 
 def compare(key: str | None, leaves: Mapping[str, str], read: Read, *, waits_for: str) -> str:
-    """One line on how a key differs from that of another run."""
+    """Return one line on how a key differs from that of another run."""
     if key is None:
         return f"not known here: {waits_for} would run first"
     other = read(KEY)

@@ -14,7 +14,7 @@ from bkrules.system.files import read_text
 
 
 def junit(label: Label, results: Sequence[Result], folder: Path) -> str:
-    """The results of a matrix as JUnit XML; `folder` is that of its outputs.
+    """Return the results of a matrix as JUnit XML; `folder` is that of its outputs.
 
     Attempts before the last have the elements of Surefire's rerunFailingTestsCount, which CI servers know.
     """
@@ -49,7 +49,7 @@ def _quoted(text: str) -> str:
 
 
 def _attempts_before(result: Result, folder: Path) -> list[str]:
-    """The failures before the last attempt: of a cell that passed then, and of one that did not."""
+    """Return the failures before the last attempt: of a cell that passed then, and of one that did not."""
     kind = "flakyFailure" if result.status == Status.FLAKY else "rerunFailure"
     return [
         f"<{kind} type={_quoted(one.failure)} message={_quoted(one.reason)}>"

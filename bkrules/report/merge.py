@@ -19,7 +19,7 @@ _WORST_FIRST = (
 
 
 def merged(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One report of several of the same matrix, whose cells are those of all.
+    """Return one report of several of the same matrix, whose cells are those of all.
 
     Raises UsageError for reports that do not belong together, and BkError with exit code 4 when a declared cell is in none.
     """
@@ -57,7 +57,7 @@ def merged(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def merged_junit(texts: Sequence[str]) -> str:
-    """One JUnit file with the suites of all."""
+    """Return one JUnit file with the suites of all."""
     root = ET.Element("testsuites")
     for text in texts:
         root.extend(ET.fromstring(text.encode()))

@@ -21,7 +21,7 @@ _RULE = "=" * 80
 
 
 def block(result: Result, out: Path) -> str:
-    """All that the test of a cell printed, between two rules as Bazel draws them; empty when there is no log."""
+    """Return all that the test of a cell printed, between two rules as Bazel draws them; empty when there is no log."""
     cell = result.action.cell
     assert cell is not None
     kept = result.outputs.get(LOG)
@@ -33,7 +33,7 @@ def block(result: Result, out: Path) -> str:
 
 
 def folder_of(cell: Cell) -> Path:
-    """Where the logs of a cell are below `bk-out`."""
+    """Return where the logs of a cell are below `bk-out`."""
     return Path(cell.matrix.package, cell.matrix.name, cell.name)
 
 
@@ -75,7 +75,7 @@ class Follower:
         self._end()
 
     def _opened(self) -> BinaryIO | None:
-        """The log, which its test may have replaced by a link or a FIFO: then there is none."""
+        """Return the log, which its test may have replaced by a link or a FIFO: then there is none."""
         with (
             suppress(FileNotFoundError, outputs.BadOutput),
             outputs.opened(self._path.parent) as folder,
@@ -126,5 +126,5 @@ class Display:
 
 
 def _is_same(one: BinaryIO, other: BinaryIO) -> bool:
-    """Whether two open files are one. While one of them is open, no new file gets its number."""
+    """Return whether two open files are one. While one of them is open, no new file gets its number."""
     return os.path.samestat(os.fstat(one.fileno()), os.fstat(other.fileno()))

@@ -79,5 +79,5 @@ class Progress:
 
 
 def wants_live(stream: IO[str]) -> bool:
-    """Whether a live display suits the stream."""
+    """Return whether a live display suits the stream."""
     return stream.isatty() and sys.platform != "win32"

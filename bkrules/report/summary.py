@@ -21,7 +21,7 @@ STEPS = 4
 
 
 def summarize(build: BuildResult, out: Path, *, tails: bool = True) -> str:
-    """All that is printed when a build is over; with `tails`, the ends of the logs of what failed too."""
+    """Return all that is printed when a build is over; with `tails`, the ends of the logs of what failed too."""
     parts = []
     for label, cells in by_matrix(build.results).items():
         parts.append(f"{label}\n{grid(cells)}")
@@ -38,7 +38,7 @@ def summarize(build: BuildResult, out: Path, *, tails: bool = True) -> str:
 
 
 def grid(cells: Sequence[Result]) -> str:
-    """A table of one matrix: its tests with their axes down, its workers across."""
+    """Return a table of one matrix: its tests with their axes down, its workers across."""
     workers: dict[str, None] = {}
     rows: dict[str, dict[str, list[Result]]] = {}
     for result in cells:
@@ -58,7 +58,7 @@ def grid(cells: Sequence[Result]) -> str:
 
 
 def _selection(build: BuildResult) -> list[str]:
-    """How many of the declared cells ran, when these were not all."""
+    """Return how many of the declared cells ran, when these were not all."""
     if build.selected is None or not build.selected.by:
         return []
     points = {(cell.matrix, cell.point) for cell in (result.action.cell for result in build.results) if cell}
@@ -78,7 +78,7 @@ def _kernel(build: BuildResult) -> list[str]:
 
 
 def _jails(build: BuildResult) -> list[str]:
-    """How many of the cells were jails, when there were some."""
+    """Return how many of the cells were jails, when there were some."""
     cells = [result for result in build.cells if result.ran is not None or result.cached]
     jails = sum(result.action.cell is not None and result.action.cell.jail for result in cells)
     return [f"{_count(jails, 'cell')} in a jail, each in its own user namespace"] if jails else []
@@ -160,7 +160,7 @@ def _remarks(results: Iterable[Result]) -> list[str]:
 
 
 def _reasons(results: Iterable[Result]) -> list[str]:
-    """Why cells were skipped or not run, each reason once."""
+    """Return why cells were skipped or not run, each reason once."""
     found: dict[tuple[str, str, str], int] = {}
     for result in results:
         if result.action.cell is not None and result.status in ABSENT:
@@ -185,7 +185,7 @@ def _critical_path(results: Iterable[Result]) -> list[str]:
 
 
 def _counts(build: BuildResult) -> str:
-    """Two lines: what there was, and where the answers came from."""
+    """Return two lines: what there was, and where the answers came from."""
     cells = build.cells
     others = [result for result in build.results if result.action.cell is None]
     parts = []

@@ -53,7 +53,7 @@ def _analyze_genrule(context: Context) -> tuple[object, ...]:
 
 
 def _files(context: Context, attribute: str) -> dict[str, Artifact]:
-    """The files of an attribute by their paths: source files, and those of targets."""
+    """Return the files of an attribute by their paths: source files, and those of targets."""
     found: dict[str, Artifact] = {}
     for label in context.attribute(attribute):
         found |= _of(context, attribute, label)
@@ -68,7 +68,7 @@ def _of(context: Context, attribute: str, label: Label) -> Mapping[str, Artifact
 
 
 def _place(context: Context, label: Label, places: Mapping[str, Artifact]) -> str:
-    """The path of a source in the sandbox; nothing when the label stands for several files."""
+    """Return the path of a source in the sandbox; nothing when the label stands for several files."""
     files = [f"src/{path}" for path in _of(context, "srcs", label)]
     return files[0] if len(files) == 1 and files[0] in places else ""
 
@@ -90,7 +90,7 @@ def _add_tool(context: Context, label: Label, inputs: dict[str, Artifact]) -> st
 
 
 def _expand(context: Context, text: str, words: Mapping[str, list[str]], places: Mapping[str, str]) -> list[str]:
-    """A word of `cmd` with its variables replaced. One that is nothing but a list of files becomes a word for each."""
+    """Return a word of `cmd` with its variables replaced. One that is nothing but a list of files becomes a word for each."""
     alone = _VARIABLE.fullmatch(text)
     if alone and alone[1] in words:
         return words[alone[1]]

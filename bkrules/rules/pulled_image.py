@@ -27,7 +27,7 @@ ATTRIBUTES = {
 
 
 def analyze(context: Context) -> tuple[object, ...]:
-    """The providers of an image with `reference` or `archive`. Raises LoadError."""
+    """Return the providers of an image with `reference` or `archive`. Raises LoadError."""
     reference, archive = context.attribute("reference"), context.attribute("archive")
     for name in MADE:
         if context.attribute(name):

@@ -103,7 +103,7 @@ def _declare(
     size: str,
     parts: SandboxInputs,
 ) -> Action:
-    """The action of one cell. One that is skipped has no inputs, so that nothing is built for it."""
+    """Return the action of one cell. One that is skipped has no inputs, so that nothing is built for it."""
     skip = skip_reason(test, rootless=worker.worker.rootless, unsupported=parts.parameters["unsupported"])
     return context.declare(
         "TestCell",

@@ -49,7 +49,7 @@ def _analyze(context: Context) -> tuple[object, ...]:
 
 
 def _implicit(target: Target, plugins: Plugins) -> list[Label]:
-    """The binaries that the plugin asks for by name, and no attribute says."""
+    """Return the binaries that the plugin asks for by name, and no attribute says."""
     kind = plugins.workers.get(target.attributes["plugin"])
     if kind is None:
         return []

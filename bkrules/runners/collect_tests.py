@@ -100,7 +100,7 @@ def _failure(action: Action, context: RunContext, how: str, document: bytes | No
 
 
 def _said(document: bytes | None) -> tuple[list[tuple[str, str]], list[str]]:
-    """The errors in a list of tests, each with its place, and what was not found; nothing of a file that is none."""
+    """Return the errors in a list of tests, each with its place, and what was not found; nothing of a file that is none."""
     if document is None:
         return [], []
     try:

@@ -62,7 +62,7 @@ def _run(action: Action, inputs: Mapping[str, Node], context: RunContext, folder
 
 
 def _readable(path: str, folder: Path) -> str:
-    """The file, or a copy of one that only another user may read: the command is user 0, but may not read everything."""
+    """Return the file, or a copy of one that only another user may read: the command is user 0, but may not read everything."""
     status = os.stat(path)
     if status.st_mode & stat.S_IROTH or (status.st_uid == os.geteuid() and status.st_mode & stat.S_IRUSR):
         return path

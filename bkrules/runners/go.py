@@ -97,7 +97,7 @@ def go_build(action: Action, inputs: Mapping[str, Node], context: RunContext) ->
 
 
 def _toolchain(wheel: FileNode, cache: Path) -> Path:
-    """The unpacked toolchain of a wheel."""
+    """Return the unpacked toolchain of a wheel."""
     folder = cache / "toolchains" / wheel.digest.hash
     with locked(f"{folder}.lock"):
         if not folder.exists():

@@ -30,7 +30,7 @@ def hint_of(missing: Iterable[str], module: str, root: Path, inputs: Iterable[st
 
 
 def _paths(name: str, module: str) -> Iterable[str]:
-    """The paths below the workspace that a name may mean: of a module, or of a file, as the test named it."""
+    """Return the paths below the workspace that a name may mean: of a module, or of a file, as the test named it."""
     if "/" in name or not all(map(str.isidentifier, name.split("."))):
         path = os.path.normpath(f"{_ROOT}/{name}" if not name.startswith("/") else name)
         yield os.path.relpath(path, _ROOT)

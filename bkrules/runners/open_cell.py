@@ -181,7 +181,7 @@ def _on_path(path: str, file: str) -> tuple[str, str]:
 
 
 def _go_threads(jobs: int) -> int:
-    """How many threads of Go each daemon runs at a time: half of the cores that a job has, for the test needs some too.
+    """Return how many threads of Go each daemon runs at a time: half of the cores that a job has, for the test needs some too.
 
     On two cores it is one, which saves a tenth of the daemons' CPU time at any number of jobs. It changes no result, so no key has
     it.
@@ -190,7 +190,7 @@ def _go_threads(jobs: int) -> int:
 
 
 def outermost(binds: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The binds without those that another one already shows, sorted so that folders come before what lies in them."""
+    """Return the binds without those that another one already shows, sorted so that folders come before what lies in them."""
     kept: list[tuple[str, str]] = []
     for source, target in sorted(set(binds), key=lambda pair: pair[1]):
         if not any(target.startswith(f"{above}/") and source == target and first == above for first, above in kept):
@@ -199,7 +199,7 @@ def outermost(binds: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def interpreter_links(binds: tuple[str, ...]) -> list[tuple[str, str]]:
-    """The symbolic links between the environment's interpreter and the real one that no bind shows."""
+    """Return the symbolic links between the environment's interpreter and the real one that no bind shows."""
     links = [("/usr/bin/python3", sys.executable)]
     path = sys.executable
     while os.path.islink(path):

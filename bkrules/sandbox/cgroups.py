@@ -58,7 +58,7 @@ class Cgroups:
                 Path(folder, "cgroup.procs").write_text(str(pid))
 
     def hits(self) -> dict[str, int]:
-        """How often each limit was met: processes killed for memory, forks refused."""
+        """Return how often each limit was met: processes killed for memory, forks refused."""
         found = {}
         for controller, folder in self.limited.items():
             _, name, word = self._files(controller)
@@ -68,7 +68,7 @@ class Cgroups:
         return found
 
     def processes(self) -> list[int]:
-        """The processes in the cgroup2 folder and below."""
+        """Return the processes in the cgroup2 folder and below."""
         return processes(self.path)
 
     def remove(self) -> None:
@@ -86,7 +86,7 @@ class Cgroups:
 
 
 def processes(path: str) -> list[int]:
-    """The processes in a cgroup and in those below it."""
+    """Return the processes in a cgroup and in those below it."""
     found: list[int] = []
     for folder, _, _ in os.walk(path):
         with suppress(OSError):  # gone meanwhile, or of threads
@@ -95,7 +95,7 @@ def processes(path: str) -> list[int]:
 
 
 def threads(path: str) -> list[int]:
-    """The threads in a cgroup and in those below it; a process that is about to end may have nothing else."""
+    """Return the threads in a cgroup and in those below it; a process that is about to end may have nothing else."""
     found: list[int] = []
     for folder, _, _ in os.walk(path):
         with suppress(OSError):  # gone meanwhile

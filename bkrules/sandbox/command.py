@@ -183,7 +183,7 @@ def _serve(channel: socket.socket, death: int, root: str) -> None:
 
 
 def _wake_on_end() -> int:
-    """A descriptor that becomes readable when a child ends."""
+    """Return a descriptor that becomes readable when a child ends."""
     wake, waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
@@ -205,7 +205,7 @@ def _run(spec: Mapping[str, Any], ends: list[int], log: int, wake: int) -> _End 
 
 
 def _run_quietly(spec: Mapping[str, Any], ends: list[int], log: int, wake: int) -> _End | None:
-    """The same with limits of time and of what it prints. It gets no descriptor of `log`, but of a pipe."""
+    """Return the same with limits of time and of what it prints. It gets no descriptor of `log`, but of a pipe."""
     deadline = time.monotonic() + spec["timeout"] if spec["timeout"] else None
     source, pipe = os.pipe2(os.O_CLOEXEC)
     copy = _Copy(source, log)
@@ -261,7 +261,7 @@ def _is_full() -> bool:
 
 
 def _started(spec: Mapping[str, Any], output: int, log: int) -> int | None:
-    """The process of the command; none when it cannot be started, which is then in `log`."""
+    """Return the process of the command; none when it cannot be started, which is then in `log`."""
     try:
         os.chdir(spec["directory"])
         return _spawn(spec["arguments"], spec["environment"], output)
@@ -309,7 +309,7 @@ def _end_all() -> None:
 
 
 def _enter(root: str, sandbox: Mapping[str, Any]) -> int | None:
-    """The command's own root, on a tmpfs: binds of what was declared, a few devices, /proc, an empty /tmp.
+    """Return the command's own root, on a tmpfs: binds of what was declared, a few devices, /proc, an empty /tmp.
 
     A descriptor of the folder for its outputs, when it has one: whatever the command makes of that path.
     """

@@ -29,7 +29,7 @@ class Group:
         return self._groups.limited
 
     def met(self) -> str:
-        """Which limit, `memory` or `pids`, was met since this was asked last; mostly none."""
+        """Return which limit, `memory` or `pids`, was met since this was asked last; mostly none."""
         hits = self._groups.hits()
         new = [name for name, count in hits.items() if count > self._hits.get(name, 0)]
         self._hits = hits
@@ -43,7 +43,7 @@ class Group:
 
 
 def maker(folder: RunFolder) -> Callable[[Limits], Group | None]:
-    """A function that makes such groups for one run; none on a machine that has no cgroup2, or lets nobody make groups."""
+    """Return a function that makes such groups for one run; none on a machine that has no cgroup2, or lets nobody make groups."""
     host = probe()
 
     def make(limits: Limits) -> Group | None:

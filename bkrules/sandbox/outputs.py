@@ -132,7 +132,7 @@ def replace(folder: str | os.PathLike[str], name: str, data: bytes) -> None:
 
 
 def read(folder: str | os.PathLike[str], name: str, most: int) -> bytes | None:
-    """The last `most` bytes of a file beneath a folder; none when there is no such file, or something else."""
+    """Return the last `most` bytes of a file beneath a folder; none when there is no such file, or something else."""
     with suppress(FileNotFoundError, BadOutput), opened(folder) as top, file(top, name) as descriptor:
         size = os.fstat(descriptor).st_size
         return os.pread(descriptor, most, max(0, size - most))
@@ -153,7 +153,7 @@ def kind(mode: int) -> str:
 
 
 def shown(name: str) -> str:
-    """A name as a message can have it: bytes that are no text, and line breaks, as escapes."""
+    """Return a name as a message can have it: bytes that are no text, and line breaks, as escapes."""
     text = os.fsencode(name).decode(errors="backslashreplace")
     return text if text.isprintable() else text.encode("unicode_escape").decode()
 
@@ -224,7 +224,7 @@ def _walk(folder: int, name: str, *, forgiving: bool = False) -> Iterator[tuple[
 
 
 def _unfit(path: str) -> str:
-    """Why a path cannot be one of REAPI, where paths are UTF-8, or not one below a folder of the user's; mostly nothing."""
+    """Return why a path cannot be one of REAPI, where paths are UTF-8, or not one below a folder of the user's; mostly nothing."""
     raw = os.fsencode(path)
     try:
         raw.decode()
@@ -287,6 +287,6 @@ def _flatten(top: int, name: str) -> None:
 
 
 def tail(path: str | os.PathLike[str], most: int = 1 << 20) -> str:
-    """The last `most` bytes of a log of bk's own, as text."""
+    """Return the last `most` bytes of a log of bk's own, as text."""
     where = Path(path)
     return (read(where.parent, where.name, most) or b"").decode(errors="replace")

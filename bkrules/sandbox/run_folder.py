@@ -45,13 +45,13 @@ class RunFolder:
         return self.path / "views"
 
     def new(self, name: str) -> Path:
-        """A new folder of that name."""
+        """Return a new folder of that name."""
         folder = self.path / name
         folder.mkdir()
         return folder
 
     def new_name(self) -> str:
-        """A name that no other cell of this machine has."""
+        """Return a name that no other cell of this machine has."""
         return f"bk-{self.path.name}-{next(self._serial)}"
 
     @contextmanager

@@ -20,7 +20,7 @@ _KEPT_FLAGS = 2 | 4 | 8  # nosuid, nodev, noexec have the same numbers for statv
 
 
 def mapped_folders() -> set[str]:
-    """The folders of all that this program has mapped, which are those of the zygote's own libraries."""
+    """Return the folders of all that this program has mapped, which are those of the zygote's own libraries."""
     with open("/proc/self/maps") as file:
         paths = {line.split(maxsplit=5)[5].strip() for line in file if "/" in line}
     # Where the libraries of the environment lie, and those of the interpreter that are not mapped yet.

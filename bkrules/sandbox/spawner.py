@@ -78,11 +78,11 @@ class Started:
     group: Group | None = None
 
     def has_ended(self, patience: float = 0) -> bool:
-        """Whether it has ended, or does within `patience` seconds."""
+        """Return whether it has ended, or does within `patience` seconds."""
         return bool(select.select([self.channel], [], [], patience)[0])
 
     def next(self, timeout: float) -> tuple[dict[str, Any] | None, list[int]]:
-        """The next message and its descriptors; no message at the end. Raises TimeoutError after `timeout` seconds."""
+        """Return the next message and its descriptors; no message at the end. Raises TimeoutError after `timeout` seconds."""
         self.channel.settimeout(timeout)
         return receive(self.channel)
 
@@ -214,7 +214,7 @@ class Processes:
             yield started
 
     def _sandboxes(self, sandbox: CommandSandbox) -> Started:
-        """A process that runs sandboxes with these limits, and does nothing now."""
+        """Return a process that runs sandboxes with these limits, and does nothing now."""
         with self._lock:
             waiting = self._idle.get(sandbox.limits)
             if waiting and not self._interrupted:
@@ -359,7 +359,7 @@ class Processes:
 
 
 def _links(folder: str) -> Iterator[str]:
-    """The targets of the links in /proc/PID/fd."""
+    """Yield the targets of the links in /proc/PID/fd."""
     for name in os.listdir(folder):
         with suppress(OSError):  # closed meanwhile
             yield os.readlink(f"{folder}/{name}")

@@ -32,17 +32,17 @@ def _regular(descriptor: int, path: str | os.PathLike[str]) -> int:
 
 
 def open_lock(path: str | os.PathLike[str]) -> int:
-    """A descriptor of a file that is locked, which is made when it is missing. Raises OSError as `open_regular` does."""
+    """Return a descriptor of a file that is locked, which is made when it is missing. Raises OSError as `open_regular` does."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     return _regular(os.open(path, flags, 0o644), path)
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """The text of a regular file, with a mark for each byte that is not UTF-8. Raises OSError as `open_regular` does."""
+    """Return the text of a regular file, with a mark for each byte that is not UTF-8. Raises OSError as `open_regular` does."""
     return read_regular(path).decode(errors="replace")
 
 
 def read_regular(path: str | os.PathLike[str], most: int = -1) -> bytes:
-    """The bytes of a regular file, the first `most` of them when that is given. Raises OSError as `open_regular` does."""
+    """Return the bytes of a regular file, the first `most` of them when that is given. Raises OSError as `open_regular` does."""
     with open_regular(path) as file:
         return file.read(most)

@@ -39,7 +39,7 @@ Texts = dict[str, str]
 
 
 def texts(root: str = "/") -> Texts:
-    """All that the kernel says of itself and that counts, by where it says it; a text that is not there is empty."""
+    """Return all that the kernel says of itself and that counts, by where it says it; a text that is not there is empty."""
     system = os.uname()
     found = {RELEASES: f"{system.release} {system.version}"}
     for path in FILES:
@@ -71,7 +71,7 @@ def texts(root: str = "/") -> Texts:
 
 
 def read(path: str) -> str:
-    """The text of a small file of the kernel, or nothing when it cannot be read."""
+    """Return the text of a small file of the kernel, or nothing when it cannot be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -88,7 +88,7 @@ def read(path: str) -> str:
 
 
 def properties(found: Texts, key: str) -> dict[str, str]:
-    """The kernel as properties of a platform, each with a name that begins with `kernel`; `key` is one of KEYS."""
+    """Return the kernel as properties of a platform, each with a name that begins with `kernel`; `key` is one of KEYS."""
     if key == NONE or not found:
         return {}
     release = found[RELEASES]
@@ -107,7 +107,7 @@ def properties(found: Texts, key: str) -> dict[str, str]:
 
 
 def series(release: str) -> str:
-    """The series of a release, `6.12` of `6.12.48+deb13-amd64`: what the kernel's own maintainers keep compatible."""
+    """Return the series of a release, `6.12` of `6.12.48+deb13-amd64`: what the kernel's own maintainers keep compatible."""
     numbers = release.split(".")[:2]
     return ".".join(number[: len(number) - len(number.lstrip("0123456789"))] for number in numbers)
 
@@ -120,7 +120,7 @@ def cgroup_mode(found: Texts) -> str:
 
 
 def _lsm(found: Texts) -> str:
-    """The active security modules, and how they confine this process: by which profile, or in which domain."""
+    """Return the active security modules, and how they confine this process: by which profile, or in which domain."""
     modules = found["sys/kernel/security/lsm"].strip() or "unknown"
     label = found["proc/self/attr/current"].strip("\0\n ")
     domain = label.split(":")[2] if label.count(":") > 2 else label  # of SELinux without user, role and level
@@ -129,7 +129,7 @@ def _lsm(found: Texts) -> str:
 
 
 def _rights(found: Texts) -> str:
-    """Whether a filter of system calls or such limits bk, as in a container.
+    """Return whether a filter of system calls or such limits bk, as in a container.
 
     Its capabilities do not count: who lacks those of root runs no cell, and may have the results of cells that ran.
     """
@@ -139,7 +139,7 @@ def _rights(found: Texts) -> str:
 
 
 def _lower_limits(found: Texts) -> str:
-    """The limits of bk itself that are lower than those of a cell, since not every root may raise them."""
+    """Return the limits of bk itself that are lower than those of a cell, since not every root may raise them."""
     lower = []
     for line in found[_LIMITS].splitlines():
         name = next(name for name in LIMITS if line.startswith(f"Max {name}"))
@@ -151,14 +151,14 @@ def _lower_limits(found: Texts) -> str:
 
 
 def _controllers(found: Texts) -> str:
-    """The controllers that cells have in cgroup2: those that its root hands down, and those that bk makes it hand down."""
+    """Return the controllers that cells have in cgroup2: those that its root hands down, and those that bk makes it hand down."""
     handed = {word for path, text in found.items() if path.endswith("/cgroup.subtree_control") for word in text.split()}
     there = {word for path, text in found.items() if path.endswith("/cgroup.controllers") for word in text.split()}
     return " ".join(sorted(handed | (there & {"memory", "pids"}))) or "none"
 
 
 def _user_namespaces(found: Texts) -> str:
-    """Whether a process without privileges gets a user namespace, and of what kind."""
+    """Return whether a process without privileges gets a user namespace, and of what kind."""
     if found["proc/sys/user/max_user_namespaces"].strip() in ("", "0"):
         return "none"
     if found["proc/sys/kernel/unprivileged_userns_clone"].strip() == "0":

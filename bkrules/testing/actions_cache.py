@@ -25,7 +25,7 @@ class ActionsCache:
     url: str
 
     def cache(self, *, branch: str = "refs/heads/main", expires: int = _NEVER, **more: str) -> str:
-        """A cache in the service, as `--export-cache` and `--import-cache` want it; `more` adds attributes or replaces them.
+        """Return a cache in the service, as `--export-cache` and `--import-cache` want it; `more` adds attributes or replaces them.
 
         The token says for which branch it is, and until when, in seconds since 1970; BuildKit reads it, and this service does not.
         """
@@ -47,6 +47,6 @@ def actions_cache(log_folder: Path) -> Iterator[ActionsCache]:
 
 
 def _token(claims: object) -> str:
-    """A JSON Web Token that nobody signed."""
+    """Return a JSON Web Token that nobody signed."""
     parts = (json.dumps({"alg": "HS256", "typ": "JWT"}).encode(), json.dumps(claims).encode(), b"unsigned")
     return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)

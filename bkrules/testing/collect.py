@@ -65,7 +65,7 @@ def _test(item: pytest.Item, module: str) -> dict[str, Any]:
 
 
 def _literal(value: Sequence[object] | Mapping[str, object]) -> str | None:
-    """The arguments of a mark as a literal, or None when they are none."""
+    """Return the arguments of a mark as a literal, or None when they are none."""
     with contextlib.suppress(Exception):  # of a __repr__ of the workspace
         text = repr(value)
         if ast.literal_eval(text) == value:

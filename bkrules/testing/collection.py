@@ -26,7 +26,7 @@ _PLACE = re.compile(
 
 
 def arguments(settings: Mapping[str, Any], *words: str) -> list[str]:
-    """The words of pytest's command line, with the settings of the workspace that decide which tests there are."""
+    """Return the words of pytest's command line, with the settings of the workspace that decide which tests there are."""
     options = list(settings.get("options", ()))
     overrides = dict(settings.get("overrides", {}))
     if paths := settings.get("paths"):
@@ -43,7 +43,7 @@ def arguments(settings: Mapping[str, Any], *words: str) -> list[str]:
 
 
 def name_of(item: pytest.Item, module: str) -> str:
-    """The part of an item's node id after the file; the whole for an item of another file."""
+    """Return the part of an item's node id after the file; the whole for an item of another file."""
     return item.nodeid.removeprefix(f"{module}::")
 
 
@@ -110,7 +110,7 @@ def place_in(text: str) -> str:
 
 
 def last_line(text: str) -> str:
-    """The line of a text of pytest that says what went wrong."""
+    """Return the line of a text of pytest that says what went wrong."""
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     errors = [line[2:].strip() for line in lines if line.startswith("E  ")]
     named = [line for line in errors if re.match(r"[\w.]+(Error|Exception|Failed|Exit)\b", line)]
@@ -118,7 +118,7 @@ def last_line(text: str) -> str:
 
 
 def difference(collected: Sequence[str], declared: Sequence[str]) -> str:
-    """How two lists of tests differ, in one line; empty when they do not."""
+    """Return how two lists of tests differ, in one line; empty when they do not."""
     more, fewer = (sorted(set(one) - set(other)) for one, other in ((collected, declared), (declared, collected)))
     parts = [
         f"{what}: {', '.join(names)}" for what, names in (("only in the cell", more), ("only declared", fewer)) if names

@@ -20,7 +20,7 @@ class _UnixConnection(HTTPConnection):
 
 
 def get(address: str, path: str, timeout: float) -> str:
-    """The answer to GET of `path` at `address`, which is `unix://` and the path of a socket.
+    """Return the answer to GET of `path` at `address`, which is `unix://` and the path of a socket.
 
     Raises OSError, also when the status is not 200.
     """

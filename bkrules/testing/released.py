@@ -57,7 +57,7 @@ def holdings(sandbox: Sandbox) -> dict[str, list[str]]:
 
 
 def _stored() -> dict[str, list[str]]:
-    """The blobs and snapshots in the daemons' state. Their own content is not looked at."""
+    """Return the blobs and snapshots in the daemons' state. Their own content is not looked at."""
     found: dict[str, list[str]] = {"blobs": [], "snapshots": []}
     for folder, folders, files in os.walk(Daemons.state):
         place = os.path.relpath(folder, Daemons.state)

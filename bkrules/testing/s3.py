@@ -45,7 +45,7 @@ class S3Server:
         return ",".join(f"{name}={value}" for name, value in attributes.items())
 
     def objects(self) -> dict[str, Path]:
-        """The objects of the bucket by their keys, each a file that a test may read, change or delete."""
+        """Return the objects of the bucket by their keys, each a file that a test may read, change or delete."""
         bucket = self.folder / self.bucket
         return {str(path.relative_to(bucket)): path for path in sorted(bucket.rglob("*")) if path.is_file()}
 

@@ -126,7 +126,7 @@ class Sandbox:
         return Path(self.backend.cdi_spec_dir)
 
     def supports(self, feature: str) -> bool:
-        """Whether the backend can do something, by BuildKit's name of it. Raises UnknownFeature."""
+        """Return whether the backend can do something, by BuildKit's name of it. Raises UnknownFeature."""
         return self.backend.supports(feature)
 
     @property
@@ -135,11 +135,11 @@ class Sandbox:
         return MIRROR_ADDRESS
 
     def value(self, axis: str) -> Any:
-        """The value of this cell on an axis. Raises KeyError that names the axes there are."""
+        """Return the value of this cell on an axis. Raises KeyError that names the axes there are."""
         return self._point(axis)["value"]
 
     def choice(self, axis: str) -> str:
-        """The name of this cell's value on an axis."""
+        """Return the name of this cell's value on an axis."""
         return str(self._point(axis)["choice"])
 
     def _point(self, axis: str) -> Mapping[str, Any]:
@@ -165,7 +165,7 @@ class Sandbox:
         return {**os.environ, "BUILDKIT_HOST": self.address, **self.backend.extra_env}
 
     def remaining(self) -> float:
-        """The seconds that are left of the cell's time; never less than 0."""
+        """Return the seconds that are left of the cell's time; never less than 0."""
         return max(0.0, self.deadline - time.monotonic())
 
     @property
@@ -223,7 +223,7 @@ class Sandbox:
         check_released(self)
 
     def mirror_requests(self) -> list[MirrorRequest]:
-        """The requests that this cell's daemons have made to the mirror so far, in the order of their answers.
+        """Return the requests that this cell's daemons have made to the mirror so far, in the order of their answers.
 
         Raises Uncounted, with the reasons, when one of them or its answer could not be counted.
         """
@@ -247,7 +247,7 @@ class Sandbox:
         requests.get(f"http://{MIRROR_ADDRESS}{path}", timeout=_WAIT).raise_for_status()
 
     def manifest(self, reference: str) -> dict[str, Any]:
-        """The manifest that the mirror has for a reference such as `docker.io/library/busybox:latest`."""
+        """Return the manifest that the mirror has for a reference such as `docker.io/library/busybox:latest`."""
         _, _, path = reference.partition("/")
         repository, _, tag = path.rpartition(":")
         accept = "application/vnd.oci.image.manifest.v1+json"

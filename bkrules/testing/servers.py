@@ -30,7 +30,7 @@ class HttpServer:
     requests: list[HttpRequest] = field(default_factory=list)
 
     def url(self, path: str) -> str:
-        """The URL of a path, `/a.tar`."""
+        """Return the URL of a path, `/a.tar`."""
         return f"http://{self.address}{path}"
 
 

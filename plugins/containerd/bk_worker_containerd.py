@@ -68,22 +68,22 @@ def configuration(run: Path = Daemons.run) -> dict[str, Any]:
 
 
 def proxy(snapshotter: str, address: str) -> dict[str, Any]:
-    """The part of containerd.toml that makes a daemon, which serves on `address`, a snapshotter of that name."""
+    """Return the part of containerd.toml that makes a daemon, which serves on `address`, a snapshotter of that name."""
     return {"proxy_plugins": {snapshotter: {"type": "snapshot", "address": address}}}
 
 
 def socket(run: Path = Daemons.run) -> str:
-    """The path of containerd's socket in a cell."""
+    """Return the path of containerd's socket in a cell."""
     return str(run / "containerd.sock")
 
 
 def arguments() -> list[str]:
-    """The command line of containerd."""
+    """Return the command line of containerd."""
     return ["containerd", "--config", str(Daemons.configuration / CONFIGURATION)]
 
 
 def flags(snapshotter: str, run: Path = Daemons.run) -> list[str]:
-    """The flags of a buildkitd that uses containerd."""
+    """Return the flags of a buildkitd that uses containerd."""
     address = ("--containerd-worker-addr", socket(run))
     return [*buildkitd.CONTAINERD_FLAGS, *address, "--containerd-worker-snapshotter", snapshotter]
 

@@ -16,7 +16,7 @@ TOOL = "containerd-stargz-grpc"
 
 
 def configuration(mirror: Mirror) -> dict[str, Any]:
-    """The snapshotter's own configuration: it learns nothing from buildkitd's, and must not read the machine's."""
+    """Return the snapshotter's own configuration: it learns nothing from buildkitd's, and must not read the machine's."""
     mirrors = [{"host": mirror.address, "insecure": True}]
     return {
         "no_background_fetch": True,
@@ -26,7 +26,7 @@ def configuration(mirror: Mirror) -> dict[str, Any]:
 
 
 def socket() -> str:
-    """The path of the snapshotter's socket in a cell."""
+    """Return the path of the snapshotter's socket in a cell."""
     return str(Daemons.run / "stargz.sock")
 
 

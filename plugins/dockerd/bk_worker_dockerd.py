@@ -46,7 +46,7 @@ _GRAPHDRIVER = frozenset(
 
 
 def daemon_json(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Docker's configuration that says what this buildkitd.toml says, as BuildKit's harness derives it too."""
+    """Return Docker's configuration that says what this buildkitd.toml says, as BuildKit's harness derives it too."""
     granted = document.get("insecure-entitlements", [])
     entitlements = {"network-host": "network.host" in granted, "security-insecure": "security.insecure" in granted}
     return {
@@ -67,7 +67,7 @@ def daemon_json(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def hosts_toml(document: Mapping[str, Any]) -> dict[str, str]:
-    """The files of HOSTS for the mirrors of this buildkitd.toml, by registry."""
+    """Return the files of HOSTS for the mirrors of this buildkitd.toml, by registry."""
     plain = {host for host, said in document["registry"].items() if said.get("http")}
     found = {}
     for host, said in document["registry"].items():

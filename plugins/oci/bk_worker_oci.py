@@ -79,7 +79,7 @@ class OciWorker(Worker):
 
 
 def _stargz() -> Any:
-    """The plugin that owns the snapshotter daemon; only the proxy path needs it."""
+    """Return the plugin that owns the snapshotter daemon; only the proxy path needs it."""
     try:
         return import_module("bk_worker_containerd_stargz")
     except ModuleNotFoundError as error:

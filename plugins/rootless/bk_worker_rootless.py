@@ -190,7 +190,7 @@ def make_user(daemons: Daemons) -> None:
 
 
 def _containerd() -> Any:
-    """The plugin that knows containerd; only `containerd` needs it."""
+    """Return the plugin that knows containerd; only `containerd` needs it."""
     try:
         return import_module("bk_worker_containerd")
     except ModuleNotFoundError as error:
