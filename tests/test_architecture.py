@@ -45,6 +45,7 @@ MAY_IMPORT = {
         "images",
         "mirror",
         "model",
+        "plugin",
         "rules",
         "sandbox",
         "system",

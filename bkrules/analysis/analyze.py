@@ -31,14 +31,18 @@ def analyze(
     machine: Callable[[], Machine],
     unsupported: Unsupported = missing,
     run: Run = run_nothing,
+    *,
+    keep_going: bool = False,
 ) -> ActionGraph:
     """Return the actions of every target of the graph; `run` runs those that decide which others there are.
 
-    Raises LoadError for what a rule refuses.
+    Raises LoadError for what a rule refuses, and BkError for a broken worker unless `keep_going`.
     """
     result = ActionGraph({}, {}, {})
     for target in graph.targets:
-        context = Context(target, workspace, plugins, machine, result.providers, unsupported, run)
+        context = Context(
+            target, workspace, plugins, machine, result.providers, unsupported, run, keep_going=keep_going
+        )
         with NotedFor(target.label.package):
             result.providers[target.label] = target.rule.analyze(context)
         result.of_target[target.label] = tuple(action.id for action in context.actions)

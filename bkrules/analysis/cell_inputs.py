@@ -11,14 +11,15 @@ import tomli_w
 
 from bkrules.analysis.context import Context
 from bkrules.analysis.host_inputs import HELPERS, REGISTRY, Machine
-from bkrules.analysis.plugin_files import BadModules, plugin_files
+from bkrules.analysis.plugin_files import plugin_files
 from bkrules.analysis.updaters import Update, merged
-from bkrules.errors import BkError, MachineLacks
+from bkrules.errors import MachineLacks
 from bkrules.images.storage import CONFIGURATION
 from bkrules.model.action import Artifact, HostFile, Output, Source, Text, parameters
 from bkrules.model.providers import BinaryInfo, WorkerInfo
 from bkrules.model.reference import Reference
-from bkrules.plugin.worker import MIRROR_ADDRESS, Mirror
+from bkrules.plugin import ask
+from bkrules.plugin.worker import MIRROR_ADDRESS, Mirror, Worker
 
 ENVIRONMENT = {
     "HOME": "/root",
@@ -48,32 +49,55 @@ class SandboxInputs(NamedTuple):
     environment: dict[str, str]
     platform: dict[str, str]
     parameters: dict[str, Any]
+    is_broken: bool = False
 
 
 def sandbox_inputs(
     context: Context, info: WorkerInfo, images: Mapping[Reference, Output], limits: Limits
 ) -> SandboxInputs:
-    """Return the inputs, environment, platform and parameters of a cell with this worker and these images in its mirror."""
+    """Return the inputs, environment, platform and parameters of a cell with this worker and these images in its mirror.
+
+    Raises WorkerFault.
+    """
+    try:
+        return _sandbox_inputs(context, info, images, limits)
+    except ask.WorkerFault as fault:
+        raise fault.at(info.label) from fault
+
+
+def _sandbox_inputs(
+    context: Context, info: WorkerInfo, images: Mapping[Reference, Output], limits: Limits
+) -> SandboxInputs:
     inputs: dict[str, Artifact] = {f"tools/{name}": tool for name, tool in info.tools.items()}
-    inputs |= _checked(context, info, _configuration(info, images))
+    inputs |= _checked(info.worker, _configuration(info, images))
     for reference, layout in images.items():
         inputs[f"mirror/{reference.host}/{reference.repository}/{reference.tag}"] = layout
-    inputs |= {f"plugin/{name}": HostFile(path) for name, path in _code(context, info).items()}
+    inputs |= {f"plugin/{name}": HostFile(path) for name, path in plugin_files(info.worker).items()}
     inputs[REGISTRY] = Text(CONFIGURATION.encode())
-    inputs["plugin/cache_key"] = Text(parameters(dict(info.worker.cache_key())).encode())
+    inputs["plugin/cache_key"] = Text(parameters(ask.cache_key(info.worker)).encode())
     machine = context.machine
     inputs |= {name: HostFile(path) for name, path in machine.runtime}
     inputs |= python_inputs(machine)
-    inputs |= _helpers(machine, info.worker.host_tools())
+    inputs |= _helpers(machine, ask.host_tools(info.worker))
     spec = {
         "plugin": info.worker.name,
-        "settings": info.worker.settings(),
+        "settings": ask.settings(info.worker),
         "mirror": [str(one) for one in sorted(images)],
-        "unsupported": sorted(context.unsupported(info.worker.features())),
+        "unsupported": sorted(context.unsupported(ask.features(info.worker))),
         "limits": {"memory": limits.memory << 20, "pids": limits.pids, "disk": limits.disk << 20},
     }
     environment = {**ENVIRONMENT, "GOCOVERDIR": f"/out/{COVERAGE}"} if info.covered else dict(ENVIRONMENT)
     return SandboxInputs(inputs, environment, machine.platform, spec)
+
+
+def usable(context: Context, info: WorkerInfo, fault: ask.WorkerFault) -> Output:
+    """Return what an action with a broken worker waits for, which fails. Raises the fault unless the build keeps going."""
+    return info.usable or context.broken(fault.at(info.label), info.id)
+
+
+def broken_inputs(context: Context, info: WorkerInfo, fault: ask.WorkerFault) -> SandboxInputs:
+    """Return what a cell with a broken worker is made of: an action that fails. Raises the fault unless the build keeps going."""
+    return SandboxInputs({"plugin/usable": usable(context, info, fault)}, {}, {}, {"unsupported": []}, is_broken=True)
 
 
 def python_inputs(machine: Machine) -> dict[str, Artifact]:
@@ -99,30 +123,28 @@ def with_tools(context: Context, sandbox: SandboxInputs, worker: WorkerInfo) -> 
     return sandbox._replace(inputs={**sandbox.inputs, **more}) if more else sandbox
 
 
-def _configuration(info: WorkerInfo, images: Iterable[Reference]) -> Mapping[str, Mapping[str, Any]]:
+def _configuration(info: WorkerInfo, images: Iterable[Reference]) -> Mapping[Any, Any]:
     """Return the configuration files of a worker's daemons, by name, when these images are in the mirror."""
     mirror = Mirror(MIRROR_ADDRESS, tuple(sorted({reference.host for reference in images})))
-    return info.worker.configuration(mirror)
+    return ask.configuration(info.worker, mirror)
 
 
-def _checked(context: Context, info: WorkerInfo, documents: object) -> dict[str, Artifact]:
+def _checked(worker: Worker, documents: Mapping[Any, Any]) -> dict[str, Artifact]:
     """Return the configuration files as inputs.
 
-    Raises BkError that names the plugin for a name that leaves their folder, and for what is no TOML document.
+    Raises WorkerFault for a name that leaves their folder, and for what is no TOML document.
     """
-    if not isinstance(documents, Mapping):
-        raise _broken(context, info, f"its configuration() returns {documents!r}", "return a dictionary of documents")
     for name in documents:
         if not _is_file_name(name):
             hint = "name a file below Daemons.configuration, such as 'daemon.toml' or 'certs/ca.toml'"
-            raise _broken(context, info, f"its configuration() has a file of the name {name!r}", hint)
+            raise ask.fault(type(worker), f"its configuration() has a file of the name {name!r}", hint)
         if any(other.startswith(f"{name}/") for other in documents if isinstance(other, str)):
-            raise _broken(context, info, f"its configuration() has {name!r} as a file and as a folder", "rename one")
+            raise ask.fault(type(worker), f"its configuration() has {name!r} as a file and as a folder", "rename one")
     try:
         return _files(documents)
     except (TypeError, ValueError, AttributeError, RecursionError) as error:
         what = f"its configuration() has what is no TOML document: {error}"
-        raise _broken(context, info, what, "return a dictionary of what TOML can say for each file") from error
+        raise ask.fault(type(worker), what, "return a dictionary of what TOML can say for each file") from error
 
 
 def _is_file_name(name: object) -> bool:
@@ -131,23 +153,6 @@ def _is_file_name(name: object) -> bool:
         isinstance(name, str)
         and name.isprintable()  # no NUL, no line feed, nothing that is no text
         and not {"", ".", ".."}.intersection(name.split("/"))
-    )
-
-
-def _code(context: Context, info: WorkerInfo) -> dict[str, str]:
-    """Return the files of the plugin that act in the cell. Raises BkError that names the plugin."""
-    try:
-        return plugin_files(info.worker)
-    except BadModules as error:
-        raise _broken(context, info, str(error), error.hint) from error
-
-
-def _broken(context: Context, info: WorkerInfo, what: str, hint: str) -> BkError:
-    """Return the error of a worker that breaks the contract of plugins."""
-    name = info.worker.name
-    plugin = context.plugins.distributions.get(name, "")
-    return BkError(
-        "broken-plugin", f"{info.label}: the worker {name!r} of the plugin {plugin} is broken: {what}", hint=hint
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from bkrules.analysis.host_inputs import Machine
-from bkrules.errors import LoadError
+from bkrules.errors import BkError, LoadError
 from bkrules.loading.workspace import Workspace
 from bkrules.model.action import Action, Artifact, Cell, Node, Output, Source
 from bkrules.model.label import Label
@@ -35,7 +36,10 @@ def run_nothing(_: Sequence[Action]) -> Sequence[Mapping[str, Node]]:
 
 
 class Context:
-    """The analysis of one target. `run` is for actions whose results decide which others there are."""
+    """The analysis of one target. `run` is for actions whose results decide which others there are.
+
+    `keep_going`: what does not depend on something that is broken is to be built.
+    """
 
     def __init__(
         self,
@@ -46,6 +50,8 @@ class Context:
         providers: Mapping[Label, tuple[object, ...]],
         unsupported: Unsupported = missing,
         run: Run = run_nothing,
+        *,
+        keep_going: bool = False,
     ) -> None:
         self.target = target
         self.label = target.label
@@ -56,6 +62,7 @@ class Context:
         self._providers = providers
         self.unsupported = unsupported
         self.run = run
+        self.keep_going = keep_going
 
     @property
     def machine(self) -> Machine:
@@ -135,6 +142,17 @@ class Context:
             return request_of(tags, memory)
         except ValueError as error:
             raise self.error("bad-tag", str(error), "tags") from error
+
+    def broken(self, fault: BkError, name: str) -> Output:
+        """Return the output of an action that fails with this error: what needs it does not run, and the rest of the build does.
+
+        Raises the error instead, unless the build keeps going.
+        """
+        if not self.keep_going:
+            raise fault
+        action = replace(self.declare("UseWorker", [], {}, ["usable"], name=name), fault=fault)
+        self.actions[-1] = action
+        return self.output(action, "usable")
 
     def output(self, action: Action, path: str) -> Output:
         """Return one of the outputs of an action of this target."""

@@ -11,29 +11,21 @@ import functools
 import os
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import distribution, packages_distributions
 from importlib.util import decode_source, find_spec
-from types import ModuleType
 from typing import NamedTuple
 
 from bkrules.analysis.matrix import imports
 from bkrules.incremental.dependencies import note_for_all
+from bkrules.plugin import ask
 from bkrules.plugin.spec import GROUP
 from bkrules.plugin.worker import Worker
 from bkrules.system.files import read_regular
 
 _COMPILED = "__pycache__"
 _ELSEWHERE = sys.stdlib_module_names | {"bkrules", "__main__"}
-
-
-class BadModules(Exception):
-    """What is wrong with the modules that a worker names. `hint` says what its author can do."""
-
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.hint = hint
 
 
 class _Unit(NamedTuple):
@@ -47,9 +39,9 @@ class _Unit(NamedTuple):
 def plugin_files(worker: Worker) -> dict[str, str]:
     """Return the files of a worker's code, by their paths below the folder that is on Python's path.
 
-    Raises BadModules when `modules()` returns something else than modules, or leaves the worker's own module out.
+    Raises WorkerFault when `modules()` returns something else than modules, or leaves the worker's own module out.
     """
-    named = _modules(worker)
+    named = ask.modules(worker)
     found: dict[str, str] = {}
     seen: set[str] = set()
     units: set[_Unit] = set()
@@ -66,23 +58,9 @@ def plugin_files(worker: Worker) -> dict[str, str]:
             waiting += [(one, False) for one in _imported(path, file)]
     own = type(worker).__module__
     if _file_of(own) not in found.values():
-        raise BadModules(
-            f"its modules() leaves out {own}, the module of the worker itself",
-            "return (*super().modules(), ...) from it",
-        )
+        what = f"its modules() leaves out {own}, the module of the worker itself"
+        raise ask.fault(type(worker), what, "return (*super().modules(), ...) from it")
     return dict(sorted(found.items()))
-
-
-def _modules(worker: Worker) -> list[str]:
-    modules: object = worker.modules()
-    if isinstance(modules, str | bytes) or not isinstance(modules, Iterable):
-        raise BadModules(f"its modules() returns {modules!r}", "return a tuple of modules")
-    names = []
-    for module in modules:
-        if not isinstance(module, ModuleType):
-            raise BadModules(f"its modules() has {module!r}, which is no module", "return a tuple of modules")
-        names.append(module.__name__)
-    return names
 
 
 def _file_of(module: str) -> str:

@@ -130,28 +130,32 @@ def analyze_patterns(
     runs: Runs = ONCE,
     overrides: WorkerOverrides = NONE,
     settled: Settled | None = None,
+    keep_going: bool = False,
 ) -> Analysis:
     """Load and analyse what the patterns name; with `kind`, only the targets of that rule. Raises BkError.
 
-    What is `settled` is left out.
+    What is `settled` is left out. With `keep_going`, a worker that is broken fails its own cells alone.
     """
     workspace = open_workspace(folder)
     package = package_of(workspace, folder)
     parsed = [parse_pattern(text, package) for text in patterns]
     if settled is not None:
-        analysis = _analyze_others(workspace, parsed, settled, runs)
+        analysis = _analyze_others(workspace, parsed, settled, runs, keep_going=keep_going)
         if analysis is not None:
             return analysis
     targets = workspace.match(parsed, manual=False)
     if kind:
         targets = [target for target in _unfolded(workspace, targets) if target.rule.name == kind]
-    return analyze_targets(workspace, targets, runs, overrides)
+    return analyze_targets(workspace, targets, runs, overrides, keep_going=keep_going)
 
 
-def _analyze_others(workspace: Workspace, patterns: list[Pattern], settled: Settled, runs: Runs) -> Analysis | None:
+def _analyze_others(
+    workspace: Workspace, patterns: list[Pattern], settled: Settled, runs: Runs, *, keep_going: bool
+) -> Analysis | None:
     """Analyse what is not settled. None when what is settled has other targets or actions in this build than in the last one."""
     while settled.skipped:
-        analysis = analyze_targets(workspace, workspace.match(patterns, manual=False, skip=settled.skipped), runs)
+        targets = workspace.match(patterns, manual=False, skip=settled.skipped)
+        analysis = analyze_targets(workspace, targets, runs, keep_going=keep_going)
         needed = {target.label.package for target in analysis.targets.targets} & settled.skipped
         if not needed:
             return None if settled.is_short_of(members(analysis)) else replace(analysis, settled=settled)
@@ -186,16 +190,21 @@ def package_of(workspace: Workspace, folder: str) -> str:
 
 
 def analyze_targets(
-    workspace: Workspace, targets: Iterable[Target], runs: Runs = ONCE, overrides: WorkerOverrides = NONE
+    workspace: Workspace,
+    targets: Iterable[Target],
+    runs: Runs = ONCE,
+    overrides: WorkerOverrides = NONE,
+    *,
+    keep_going: bool = False,
 ) -> Analysis:
-    """Analyse these targets and all that they depend on. Raises BkError."""
+    """Analyse these targets and all that they depend on. Raises BkError, for a broken worker only unless `keep_going`."""
     out = Path(workspace.root, OUTPUT)
     machine.note_reads_of_plugins()
     plugins = remember(str(out / STATE), load())
     here = functools.lru_cache(maxsize=1)(lambda: machine.load(str(out / STATE), runs.kernel_key))
     graph = apply_overrides(close(workspace, targets, plugins), workspace, plugins, overrides)
     early = EarlyActions(workspace.root, out, f"{out}/{STATE}", here, plugins)
-    actions = analyze(graph, workspace, plugins, here, overrides.unsupported, early.run)
+    actions = analyze(graph, workspace, plugins, here, overrides.unsupported, early.run, keep_going=keep_going)
     workspace.save()
     return Analysis(workspace, plugins, graph, actions, here, out, runs)
 

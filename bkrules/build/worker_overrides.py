@@ -17,6 +17,7 @@ from bkrules.loading.graph import TargetGraph, close
 from bkrules.loading.workspace import Workspace
 from bkrules.model.label import Label
 from bkrules.model.rule import Target, check_attributes
+from bkrules.plugin import ask
 from bkrules.plugin.features import FEATURES
 from bkrules.plugin.manager import Plugins
 from bkrules.plugin.worker import SettingsError, Worker
@@ -63,7 +64,7 @@ def apply_overrides(
     used: set[str] = set()
     for target in graph.targets:
         kind = _kind(target, plugins)
-        if overrides.user and kind is not None and kind.rootless and "user" in kind.describe_settings():
+        if overrides.user and kind is not None and kind.rootless and "user" in ask.described(kind):
             workspace.put(replace(target, extra={**target.extra, "user": overrides.user}))
             used.add(_USER.format(overrides.user))
     matrices = [target for target in graph.targets if target.rule.name == MATRIX]
@@ -106,8 +107,8 @@ def _id(worker: Target | None, plugins: Plugins) -> str:
     if worker is None or kind is None:
         return ""
     try:
-        return worker.attributes["id"] or kind.from_settings(worker.extra).id()
-    except SettingsError:
+        return worker.attributes["id"] or ask.id_of(ask.made(kind, worker.extra))
+    except (SettingsError, ask.WorkerFault):
         return ""
 
 
@@ -150,7 +151,7 @@ def _shared(worker: Target, plugins: Plugins, folder: str) -> list[str]:
     kind = _kind(worker, plugins)
     if kind is None or not _id(worker, plugins):
         return []
-    tools = kind.from_settings(worker.extra).tools()
+    tools = ask.tools(ask.made(kind, worker.extra))
     return [tool for tool in tools if os.access(note(os.path.join(folder, tool)), os.X_OK)]
 
 

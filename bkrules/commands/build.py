@@ -53,7 +53,9 @@ def _build(arguments: argparse.Namespace) -> int:
         is_plain = _is_plain(options, arguments) and not selection.words and not selection.skip
         is_plain = is_plain and replace(runs, kernel_key=ONCE.kernel_key) == ONCE and overrides == NONE
         known = up_to_date.before() if is_plain else None
-        analysis = analyze_patterns(".", patterns_of(arguments), runs=runs, overrides=overrides, settled=known)
+        analysis = analyze_patterns(
+            ".", patterns_of(arguments), runs=runs, overrides=overrides, settled=known, keep_going=options.keep_going
+        )
         if not analysis.targets.wanted and analysis.settled is None:
             raise nothing(f"no target is left of {' '.join(patterns_of(arguments))}", MANUAL_HINT)
         return _finish(selected(analysis, selection), options, arguments, events)
@@ -65,7 +67,12 @@ def _test(arguments: argparse.Namespace) -> int:
     dependencies.note_code()
     with _recorded(arguments) as events:
         analysis = analyze_patterns(
-            ".", patterns_of(arguments), kind="test_matrix", runs=runs_of(arguments), overrides=overrides_of(arguments)
+            ".",
+            patterns_of(arguments),
+            kind="test_matrix",
+            runs=runs_of(arguments),
+            overrides=overrides_of(arguments),
+            keep_going=options.keep_going,
         )
         if not analysis.targets.wanted:
             raise nothing(

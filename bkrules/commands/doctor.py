@@ -61,6 +61,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _look(cache: str) -> Iterator[Finding]:
+    from bkrules.plugin import ask
     from bkrules.plugin.host import probe
     from bkrules.plugin.manager import load
 
@@ -73,7 +74,10 @@ def _look(cache: str) -> Iterator[Finding]:
     else:
         yield Finding("limits of cells")
     for name, kind in sorted(load().workers.items()):
-        yield from _findings(f"worker {name}", kind.from_settings({}).preflight(host))
+        try:
+            yield from _findings(f"worker {name}", ask.preflight(ask.default(kind), host))
+        except ask.WorkerFault as fault:
+            yield Finding(f"worker {name}", fault.message, fault.hint)
     yield from _commands()
     yield _disk_cache(cache)
 

@@ -23,6 +23,7 @@ def add(commands: Commands) -> None:
 
 
 def _workers(arguments: argparse.Namespace) -> int:
+    from bkrules.plugin import ask
     from bkrules.plugin.host import probe
     from bkrules.plugin.manager import load
 
@@ -32,22 +33,24 @@ def _workers(arguments: argparse.Namespace) -> int:
     host = probe()
     documents: list[dict[str, Any]] = []
     for name, kind in sorted(plugins.workers.items()):
-        worker = kind.from_settings({})
-        documents.append(
-            {
-                "worker": name,
-                "distribution": plugins.distributions[name],
-                "settings": kind.describe_settings(),
-                "lacks": [str(lack) for lack in (*host.lacks(), *worker.preflight(host))],
-            }
-        )
+        row: dict[str, Any] = {"worker": name, "distribution": plugins.distributions[name], "settings": {}}
+        lacks = list(host.lacks())
+        try:
+            row["settings"] = ask.described(kind)
+            lacks += ask.preflight(ask.default(kind), host)
+        except ask.WorkerFault as fault:
+            row["error"] = str(fault)
+        documents.append({**row, "lacks": list(map(str, lacks))})
+    wrong = any("error" in row for row in documents)
     if arguments.json:
         print(json.dumps(documents, indent=1))
-        return errors.SUCCESS
+        return errors.BUILD_FAILED if wrong else errors.SUCCESS
     for document in documents:
         print(f"{document['worker']}  ({document['distribution']})")
         for setting, description in document["settings"].items():
             print(f"  {setting} = {description['default']!r}: {description['help']}")
         for lack in document["lacks"]:
             print(f"  cannot run here: {lack}")
-    return errors.SUCCESS
+        if "error" in document:
+            print("  " + f"error: {document['error']}".replace("\n", "\n  "))
+    return errors.BUILD_FAILED if wrong else errors.SUCCESS

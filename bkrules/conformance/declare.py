@@ -13,6 +13,7 @@ from bkrules.model.action import Cell, parameters
 from bkrules.model.label import Label
 from bkrules.model.providers import MatrixInfo, MirrorInfo, WorkerInfo
 from bkrules.model.rule import Attr, Location, Rule, Target
+from bkrules.plugin import ask
 from bkrules.rules.test_matrix import ISOLATION, JAIL, OUTPUTS
 
 TIMEOUT = 120
@@ -30,7 +31,7 @@ def _analyze(context: Context) -> tuple[object, ...]:
         for test in module.tests:
             own, which = module.staged(test)
             for isolation in ISOLATION:
-                if isolation == JAIL and worker.worker.no_jail():
+                if isolation == JAIL and ask.no_jail(worker.worker):
                     continue
                 axes = {"isolation": isolation, "image": image}
                 spec = {

@@ -15,6 +15,7 @@ import sys
 from typing import Any
 
 from bkrules.analysis.plugin_files import plugin_files
+from bkrules.plugin import ask
 from bkrules.plugin.manager import load
 from bkrules.plugin.worker import MIRROR_ADDRESS, Mirror, Worker
 
@@ -29,15 +30,13 @@ _SURROUNDINGS = (
 def facts(worker: Worker) -> dict[str, Any]:
     """What of a worker goes into keys, by name."""
     return {
-        "id()": worker.id(),
-        "settings()": worker.settings(),
-        "tools()": list(worker.tools()),
-        "host_tools()": list(worker.host_tools()),
-        "features()": sorted(worker.features()),
-        "cache_key()": dict(worker.cache_key()),
-        "configuration()": {
-            name: dict(one) for name, one in worker.configuration(Mirror(MIRROR_ADDRESS, _HOSTS)).items()
-        },
+        "id()": ask.id_of(worker),
+        "settings()": ask.settings(worker),
+        "tools()": list(ask.tools(worker)),
+        "host_tools()": list(ask.host_tools(worker)),
+        "features()": sorted(ask.features(worker)),
+        "cache_key()": ask.cache_key(worker),
+        "configuration()": dict(ask.configuration(worker, Mirror(MIRROR_ADDRESS, _HOSTS))),
         "modules()": sorted(plugin_files(worker)),
     }
 
@@ -47,7 +46,7 @@ def differences(worker: Worker) -> list[str]:
     here = json.loads(json.dumps(facts(worker)))
     differ = set()
     for number, surroundings in enumerate(_SURROUNDINGS):
-        command = [sys.executable, "-P", "-m", __name__, f"host{number}", worker.name, json.dumps(worker.settings())]
+        command = [sys.executable, "-P", "-m", __name__, f"host{number}", worker.name, json.dumps(ask.settings(worker))]
         environment = {"PATH": os.environ.get("PATH", ""), **surroundings}
         folder = ("/", os.path.expanduser("~"))[number]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
@@ -60,7 +59,7 @@ def main(host: str, name: str, settings: str) -> None:
     """Print the facts of the worker of that name."""
     if ctypes.CDLL(None).unshare(_CLONE_NEWUTS) == 0:
         socket.sethostname(host)
-    print(json.dumps(facts(load().workers[name].from_settings(json.loads(settings)))))
+    print(json.dumps(facts(ask.made(load().workers[name], json.loads(settings)))))
 
 
 if __name__ == "__main__":

@@ -75,6 +75,8 @@ class Executor:
         """Return the result from the disk cache, a failure or a skip that needs no run, or None."""
         if action.cell is not None and action.cell.skip:
             return Result(action, Status.SKIPPED, reason=action.cell.skip, failure=FailureClass.SKIP)
+        if action.fault is not None:
+            return failed(action, action.fault)
         with NotedFor(action.label.package):
             try:
                 key = self.key(action)

@@ -12,6 +12,9 @@ from bkrules.model.status import ABSENT, FailureClass, Status
 RESOURCES = FailureClass.RESOURCES.value
 """The reason of errors whose failure is of this class: a limit was met."""
 
+BROKEN = "broken-plugin"
+"""The reason of errors whose failure is of the class `plugin`: a plugin breaks its contract."""
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -103,7 +106,8 @@ def failed(action: Action, error: BkError) -> Result:
         return Result(action, Status.NOT_RUN, reason="the build was interrupted", failure=FailureClass.INTERRUPTED)
     if isinstance(error, MachineLacks) and action.cell is not None:
         return Result(action, Status.SKIPPED, reason=error.message, failure=FailureClass.MACHINE, hint=error.hint)
-    failure = FailureClass.MACHINE if isinstance(error, MachineLacks) else FailureClass.BUILD
+    failure = FailureClass.PLUGIN if error.reason == BROKEN else FailureClass.BUILD
+    failure = FailureClass.MACHINE if isinstance(error, MachineLacks) else failure
     log = ""
     if isinstance(error, ActionFailed):
         log, failure = error.log, FailureClass.RESOURCES if error.reason == RESOURCES else failure

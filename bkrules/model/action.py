@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from bkrules.errors import BkError
 from bkrules.model import digest, reapi
 from bkrules.model.digest import Digest
 from bkrules.model.label import Label
@@ -137,7 +138,7 @@ class Action:
     """One step of a build. `id` is unique in a build and not part of the key, and neither are label, cell, request
     and limits.
 
-    `folders` are those of its outputs that are folders.
+    `folders` are those of its outputs that are folders. `fault` is the error of one that fails without a run.
     """
 
     id: str
@@ -153,6 +154,7 @@ class Action:
     request: Request = UNASKED
     folders: tuple[str, ...] = ()
     limits: Limits = LIMITS
+    fault: BkError | None = None
 
     @property
     def declared(self) -> dict[str, bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bkrules.errors import BkError
 from bkrules.model.action import Artifact, Output
 from bkrules.model.label import Label
 from bkrules.model.reference import Reference
@@ -52,14 +53,25 @@ class MirrorInfo:
 class WorkerInfo:
     """A worker: the plugin's object, its id in the names of cells, and the binaries it runs by their names.
 
-    `covered`: some of them write to GOCOVERDIR when they end.
+    `covered`: some of them write to GOCOVERDIR when they end. `fault` is why there is no such object, `usable` the output of the
+    action that fails for it.
     """
 
     label: Label
     id: str
-    worker: Worker
+    made: Worker | None
     tools: Mapping[str, Artifact]
     covered: bool = False
+    fault: BkError | None = None
+    usable: Output | None = None
+
+    @property
+    def worker(self) -> Worker:
+        """The plugin's object. Raises the error of a worker that is broken."""
+        if self.made is None:
+            assert self.fault is not None
+            raise self.fault
+        return self.made
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ class FailureClass(StrEnum):
     MACHINE = "machine"
     SKIP = "skip"
     BUILD = "build"
+    PLUGIN = "plugin"
     INTERRUPTED = "interrupted"
 
 

@@ -1,18 +1,23 @@
-"""What surrounds the code of a plugin when bk imports it and asks it for its workers."""
+"""What surrounds the code of a plugin when bk imports it, asks it for its workers, and calls the methods of those."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from glob import glob
 from types import FrameType
+from typing import TypeVar
+
+T = TypeVar("T")
 
 SECONDS = 30.0
-"""How long a plugin may take to be imported and to answer a registration hook."""
+"""How long a plugin may take to be imported, to answer a registration hook, and for each method of a worker."""
 
 
 class Hung(BaseException):
@@ -24,7 +29,7 @@ def guarded(seconds: float = SECONDS) -> Iterator[None]:
     """Run a plugin's code with a bound in seconds, its output on standard error, and no process left behind.
 
     Raises Hung when the seconds are over, and RuntimeError for a process that still runs, which is killed.
-    Threads other than the main one have no bound, since only that one receives signals.
+    Called in the main thread alone, since only that one receives signals.
     """
     before = _children()
     try:
@@ -39,14 +44,41 @@ def guarded(seconds: float = SECONDS) -> Iterator[None]:
         raise RuntimeError("it started a process that was still running; a plugin starts nothing outside of a cell")
 
 
+def bounded(call: Callable[[], T], seconds: float = SECONDS) -> T:
+    """Return what `call` returns, or raise what it raises. Raises Hung when the seconds are over.
+
+    In the main thread a signal ends it, and its output goes to standard error. In a job's thread, which gets no signals and shares
+    standard output with others, it runs in a thread of its own, which is left behind when the seconds are over: an exception ends
+    what it runs of Python, and the end of bk ends the rest.
+    """
+    if threading.current_thread() is threading.main_thread():
+        with _output_on_stderr(), _bounded(seconds):
+            return call()
+    outcome: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(call())
+        except BaseException as error:  # carried to the thread that asked
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=run, name="plugin", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Hung))
+        raise _hung(seconds)
+    return outcome.result()
+
+
+def _hung(seconds: float) -> Hung:
+    return Hung(f"it took longer than {seconds:g} s")
+
+
 @contextlib.contextmanager
 def _bounded(seconds: float) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
     def over(_number: int, _frame: FrameType | None) -> None:
-        raise Hung(f"it took longer than {seconds:g} s")
+        raise _hung(seconds)
 
     handler = signal.signal(signal.SIGALRM, over)
     # The signal comes again each second, so that code that catches every exception does not go on either.
@@ -61,7 +93,8 @@ def _bounded(seconds: float) -> Iterator[None]:
 @contextlib.contextmanager
 def _output_on_stderr() -> Iterator[None]:
     """Send what is printed to standard error, also by `os.write` and by child processes: `--json` stays JSON."""
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):  # what cannot be written is bk's to say, at its end
+        sys.stdout.flush()
     output = os.dup(1)
     try:
         os.dup2(2, 1)

@@ -42,9 +42,8 @@ class BuildResult:
         """Bazel's exit code for the whole; of several, the first of: interrupted, build, tests, machine, nothing ran."""
         if self.interrupted:
             return errors.INTERRUPTED
-        broken = {
-            result.failure for result in self.results if result.status == Status.FAILED and result.action.cell is None
-        }
+        failures = [result for result in self.results if result.status == Status.FAILED]
+        broken = {one.failure for one in failures if one.action.cell is None or one.failure == FailureClass.PLUGIN}
         if broken - {FailureClass.MACHINE} or self.leaks:
             return errors.BUILD_FAILED
         if any(result.status in BAD and result.failure != FailureClass.MACHINE for result in self.cells):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from bkrules.analysis.cell_inputs import Limits, sandbox_inputs
+from bkrules.analysis.cell_inputs import Limits, sandbox_inputs, usable
 from bkrules.analysis.context import Context
 from bkrules.model.action import Artifact, Output, Source, Text, parameters
 from bkrules.model.providers import BinaryInfo, ImageInfo, WorkerInfo
 from bkrules.model.reference import Reference
 from bkrules.model.rule import Attr, Rule
+from bkrules.plugin.ask import WorkerFault
 from bkrules.plugin.host import goarch
 from bkrules.rules import pulled_image
 from bkrules.rules.image_paths import collisions, path_problem, size_problem, target_problem
@@ -89,7 +90,11 @@ def _analyze_estargz(context: Context) -> tuple[object, ...]:
     image = context.provider("image", context.attribute("image"), ImageInfo, "an image")
     worker = context.provider("worker", context.attribute("worker"), WorkerInfo, "a worker")
     source = Reference("docker.io", "library/source", "latest")
-    inputs, environment, platform_properties, spec = sandbox_inputs(context, worker, {source: image.layout}, Limits())
+    try:
+        parts = sandbox_inputs(context, worker, {source: image.layout}, Limits())
+    except WorkerFault as fault:
+        return (ImageInfo(usable(context, worker, fault)),)
+    inputs, spec = parts.inputs, parts.parameters
     inputs["src/Dockerfile"] = Text(f"FROM {source}\n".encode())
     exporter = "type=oci,dest=/out/image.tar,compression=estargz,force-compression=true,oci-mediatypes=true"
     spec["commands"] = [
@@ -104,8 +109,8 @@ def _analyze_estargz(context: Context) -> tuple[object, ...]:
         [parameters(spec)],
         inputs,
         [LAYOUT],
-        environment=environment,
-        platform=platform_properties,
+        environment=parts.environment,
+        platform=parts.platform,
         timeout=300,
         folders=[LAYOUT],
     )

@@ -5,7 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable
 
-from bkrules.analysis.cell_inputs import COVERAGE, Limits, SandboxInputs, sandbox_inputs, updated, with_tools
+from bkrules.analysis.cell_inputs import (
+    COVERAGE,
+    Limits,
+    SandboxInputs,
+    broken_inputs,
+    sandbox_inputs,
+    updated,
+    with_tools,
+)
 from bkrules.analysis.cell_rules import is_exclusive, skip_reason, time_factor
 from bkrules.analysis.context import Context
 from bkrules.analysis.matrix import choices
@@ -18,6 +26,7 @@ from bkrules.model.action import Action, Cell, parameters
 from bkrules.model.providers import MatrixInfo, MirrorInfo, WorkerInfo
 from bkrules.model.resources import SIZES
 from bkrules.model.rule import Attr, Rule
+from bkrules.plugin import ask
 
 MOST_POINTS = 20_000
 """How many combinations one matrix may have."""
@@ -33,9 +42,8 @@ def _analyze(context: Context) -> tuple[object, ...]:
         raise context.error("empty-matrix", "the matrix has no cell: it needs a test and a worker", what)
     mirror = context.provider("mirror", context.attribute("mirror"), MirrorInfo, "an image_mirror")
     limits = Limits(**{name: context.attribute(name) for name in ("memory", "pids", "disk")})
-    sandboxes = [
-        (one, with_tools(context, sandbox_inputs(context, one, mirror.images, limits), one)) for one in workers
-    ]
+    isolation, size = _one_of(context, "isolation", ISOLATION), _one_of(context, "size", SIZES)
+    sandboxes = [(one, _sandbox(context, one, mirror, limits, jail=isolation == JAIL)) for one in workers]
     points = Points(
         context.attribute("exclude"),
         context.attribute("include"),
@@ -50,12 +58,9 @@ def _analyze(context: Context) -> tuple[object, ...]:
         what = f"the matrix has {count:,} combinations of tests, workers and axes, but the most is {MOST_POINTS:,}"
         raise context.error("too-large", what, "axes", "divide it, or leave out an axis")
     updaters, code = read_updaters(context)
-    isolation, size = _one_of(context, "isolation", ISOLATION), _one_of(context, "size", SIZES)
     if isolation == SHARED and (covered := [worker.id for worker in workers if worker.covered]):
         what = f"tools of {covered[0]!r} write their coverage when they end, but 'isolation' is {isolation!r}"
         raise context.error("bad-attribute", what, "isolation", "give these workers a matrix of their own")
-    if isolation == JAIL:
-        _check_jail(context, workers)
     cells: list[Action] = []
     for module in modules:
         for test in module.tests:
@@ -72,7 +77,9 @@ def _analyze(context: Context) -> tuple[object, ...]:
                         raise context.error(
                             "bad-attribute", what, "isolation", "give these tests a matrix of their own"
                         )
-                    changed = updated(context, sandbox, worker, mirror.images, update, code)
+                    changed = sandbox
+                    if not sandbox.is_broken:
+                        changed = updated(context, sandbox, worker, mirror.images, update, code)
                     parts = changed._replace(
                         inputs={**changed.inputs, **own},
                         parameters={**changed.parameters, **spec, "worker": worker.id, "axes": _told(values)},
@@ -83,12 +90,17 @@ def _analyze(context: Context) -> tuple[object, ...]:
     return (MatrixInfo(tuple(action.id for action in cells)),)
 
 
-def _check_jail(context: Context, workers: Iterable[WorkerInfo]) -> None:
-    """Raise LoadError when one of these workers cannot run in a jail."""
-    for one in workers:
-        if reason := one.worker.no_jail():
-            what = f"{one.id!r} cannot run in a jail: {reason}"
-            raise context.error("bad-attribute", what, "isolation", "give it a matrix with another isolation")
+def _sandbox(context: Context, one: WorkerInfo, mirror: MirrorInfo, limits: Limits, *, jail: bool) -> SandboxInputs:
+    """Return what the cells with a worker are made of. Raises LoadError when it cannot run in a jail and should."""
+    try:
+        sandbox = sandbox_inputs(context, one, mirror.images, limits)
+        reason = ask.no_jail(one.worker) if jail else ""
+    except ask.WorkerFault as fault:
+        return broken_inputs(context, one, fault)
+    if reason:
+        what = f"{one.id!r} cannot run in a jail: {reason}"
+        raise context.error("bad-attribute", what, "isolation", "give it a matrix with another isolation")
+    return with_tools(context, sandbox, one)
 
 
 def _told(values: Iterable[tuple[str, str, object]]) -> dict[str, dict[str, object]]:
@@ -104,7 +116,8 @@ def _declare(
     parts: SandboxInputs,
 ) -> Action:
     """Return the action of one cell. One that is skipped has no inputs, so that nothing is built for it."""
-    skip = skip_reason(test, rootless=worker.worker.rootless, unsupported=parts.parameters["unsupported"])
+    rootless = not parts.is_broken and worker.worker.rootless
+    skip = skip_reason(test, rootless=rootless, unsupported=parts.parameters["unsupported"])
     return context.declare(
         "TestCell",
         [parameters(parts.parameters)],

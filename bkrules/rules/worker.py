@@ -7,20 +7,44 @@ from bkrules.errors import did_you_mean
 from bkrules.model.label import Label
 from bkrules.model.providers import BinaryInfo, WorkerInfo
 from bkrules.model.rule import Attr, Rule, Target
+from bkrules.plugin import ask
 from bkrules.plugin.manager import Plugins
-from bkrules.plugin.worker import SettingsError
+from bkrules.plugin.worker import SettingsError, Worker
 
 BASE_TOOLS = ("buildctl", "registry")
 
 
 def _analyze(context: Context) -> tuple[object, ...]:
+    try:
+        return (_made(context),)
+    except ask.WorkerFault as error:
+        fault = error.at(context.label)
+        name = context.attribute("id") or context.label.name
+        return (WorkerInfo(context.label, name, None, {}, fault=fault, usable=context.broken(fault, name)),)
+
+
+def _made(context: Context) -> WorkerInfo:
+    """Make the worker, and find its tools. Raises LoadError for a mistake of the build file, WorkerFault for one of the plugin."""
+    try:
+        worker = ask.made(_kind(context), context.target.extra)
+    except SettingsError as error:
+        raise context.error(
+            "unknown-attribute" if error.unknown else "bad-attribute", str(error), error.name, error.hint
+        ) from error
+    found = _tools(context, (*BASE_TOOLS, *ask.tools(worker)))
+    tools = {name: tool.file for name, tool in found.items()}
+    covered = any(tool.covered for tool in found.values())
+    return WorkerInfo(context.label, context.attribute("id") or ask.id_of(worker), worker, tools, covered)
+
+
+def _kind(context: Context) -> type[Worker]:
+    """Return the worker's class. Raises LoadError for one that is not installed, and WorkerFault when its plugin is broken."""
     name = context.attribute("plugin")
     kind = context.plugins.workers.get(name)
     fault = context.plugins.fault_of(name) if kind is None else None
     if fault is not None:
-        raise context.error(
-            "unusable-worker", f"the worker {name!r} is unusable: {fault.message}", "plugin", fault.hint
-        )
+        what = f"the worker {name!r} is unusable: {fault.message}"
+        raise ask.WorkerFault("unusable-worker", what, where=context.target.location.of("plugin"), hint=fault.hint)
     if kind is None:
         package = "bk-worker-" + name.replace("+", "-").replace("_", "-").lower()
         hint = did_you_mean(name, context.plugins.workers, "installed")
@@ -36,16 +60,7 @@ def _analyze(context: Context) -> tuple[object, ...]:
             "plugin",
             f"{hint}\n{source}",
         )
-    try:
-        worker = kind.from_settings(context.target.extra)
-    except SettingsError as error:
-        raise context.error(
-            "unknown-attribute" if error.unknown else "bad-attribute", str(error), error.name, error.hint
-        ) from error
-    found = _tools(context, (*BASE_TOOLS, *worker.tools()))
-    tools = {name: tool.file for name, tool in found.items()}
-    covered = any(tool.covered for tool in found.values())
-    return (WorkerInfo(context.label, context.attribute("id") or worker.id(), worker, tools, covered),)
+    return kind
 
 
 def _implicit(target: Target, plugins: Plugins) -> list[Label]:
@@ -54,8 +69,8 @@ def _implicit(target: Target, plugins: Plugins) -> list[Label]:
     if kind is None:
         return []
     try:
-        names = (*BASE_TOOLS, *kind.from_settings(target.extra).tools())
-    except SettingsError:
+        names = (*BASE_TOOLS, *ask.tools(ask.made(kind, target.extra)))
+    except (SettingsError, ask.WorkerFault):  # the analysis of the target says it
         return []
     return [Label("", name) for name in names if name not in target.attributes["tools"]]
 

@@ -18,6 +18,7 @@ from bkrules.mirror.registry import Registry
 from bkrules.model.action import Action, DirectoryNode, FileNode, HostFile, Node
 from bkrules.model.reference import Reference
 from bkrules.model.status import FailureClass, Status
+from bkrules.plugin import ask
 from bkrules.sandbox.cgroups import Cgroups
 from bkrules.sandbox.ipc import send
 from bkrules.sandbox.spawner import Started
@@ -137,7 +138,7 @@ def open_cell(
         "name": name,
         "worker_class": f"{kind.__module__}:{kind.__qualname__}",
         "python_path": sorted(python_path),
-        "modules": [module.__name__ for module in kind.from_settings(parameters["settings"]).modules()],
+        "modules": ask.modules(ask.made(kind, parameters["settings"])),
         "environment": {**dict(action.environment), "GOMAXPROCS": str(_go_threads(context.jobs))},
         "timeout": context.timeout(action),
         "root": str(context.folder.root),

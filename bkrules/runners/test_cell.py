@@ -19,6 +19,7 @@ from bkrules.execution.result import Attempt, CellReport, Outcome
 from bkrules.mirror.registry import REGISTRY
 from bkrules.model.action import Action, Node
 from bkrules.model.status import FailureClass, Status
+from bkrules.plugin import ask
 from bkrules.runners.missing_files import hint_of
 from bkrules.runners.open_cell import run_in_cell
 from bkrules.sandbox import outputs
@@ -173,8 +174,8 @@ def check_machine(action: Action, context: RunContext) -> None:
     """Raise MachineLacks when this machine lacks what the action's worker needs."""
     spec = action.parameters
     host = context.machine().host
-    worker = context.plugins.workers[spec["plugin"]].from_settings(spec["settings"])
-    lacks = [*host.lacks(), *worker.preflight(host)]
+    worker = ask.made(context.plugins.workers[spec["plugin"]], spec["settings"])
+    lacks = [*host.lacks(), *ask.preflight(worker, host)]
     if spec.get("isolation") == jail.ISOLATION:
         lacks += jail.lacks(host)
     if lacks:

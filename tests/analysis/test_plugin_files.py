@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from strangers import installed, worker
 
-from bkrules.analysis.plugin_files import BadModules, plugin_files
+from bkrules.analysis.plugin_files import plugin_files
+from bkrules.plugin.ask import WorkerFault
 from bkrules.plugin.manager import load
 
 
@@ -124,7 +125,7 @@ def test_nothing_is_imported_to_find_them(tmp_path: Path) -> None:
     ],
 )
 def test_modules_that_are_none_or_leave_out_its_own(tmp_path: Path, methods: str, message: str) -> None:
-    with pytest.raises(BadModules) as caught:
+    with pytest.raises(WorkerFault) as caught:
         files(tmp_path, {"near_worker.py": worker(methods=methods)})
 
     assert message in str(caught.value)

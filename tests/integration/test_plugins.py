@@ -230,6 +230,27 @@ def test_a_broken_plugin_has_no_worker_and_the_others_stay(tools: Space, environ
     assert "the plugin bk-worker-strange 1.0 is blocked by --noplugin" in done.stderr
 
 
+@pytest.mark.parametrize("method", ["cache_key(self)", "preflight(self, host)"])
+def test_a_method_that_raises_leaves_the_cells_of_other_workers_alone(
+    near: Callable[[Mapping[str, str], str], Space], method: str
+) -> None:
+    """One that bk calls while it analyses, and one that it calls when a cell is to run, in the thread of a job."""
+    text = worker(methods=f"    def {method}:\n        raise SystemExit(0)\n")
+    project = PACKAGE["pyproject.toml"].replace("near_pack", "near_worker")
+    space = near({"pyproject.toml": project, "near_worker.py": text}, IT)
+    build = space.root / "targets/BUILD.py"
+    build.write_text(build.read_text().replace('[":near"]', '[":near", ":oci"]'))
+
+    done = space.bk("build", "//targets:m", "--keep_going")
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    name = method.partition("(")[0]
+    assert f"the worker 'near' of the plugin bk-worker-near 1.0 failed in {name}: SystemExit: 0\n" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+    assert ("1 failed" if name == "preflight" else "1 not run") in done.stdout
+
+
 def test_two_workers_of_one_name_are_refused(tools: Space, environment: str, tmp_path: Path) -> None:
     source = shutil.copytree(STRANGER, tmp_path / "stranger")
     module = source / "bk_worker_strange.py"
