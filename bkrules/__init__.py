@@ -1,8 +1,8 @@
 """bk: hermetic rules, driven by Python, that test container builds on every BuildKit worker.
 
-A WORKSPACE.py or BUILD.py imports its rules from here. They are resolved by bk's own loader, which evaluates those files in
-isolation; imported anywhere else, a rule's name gives its `Rule`, with its attributes and their documentation, and the functions
-`workspace`, `load` and `glob` say what they do and refuse to.
+A WORKSPACE.py or BUILD.py imports its rules from here. bk's own loader resolves them and evaluates those files in
+isolation. Elsewhere, a rule's name gives its `Rule`, with its attributes and their documentation, and the docstrings of
+`workspace`, `load` and `glob` document them.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ def workspace(*, name: str) -> None:
 
 
 def load(file: str, *names: str, **renamed: str) -> None:
-    """Take names from another file of the workspace: `load("//pkg:file.py", "name", other = "name")`, or `":file.py"`.
+    """Import names from another file of the workspace: `load("//pkg:file.py", "name", other = "name")`, or `":file.py"`.
 
-    A statement at the top level, its arguments string literals. The file is any `.py` of a package but `BUILD.py` and
-    `WORKSPACE.py`. Names that begin with `_` stay private, lists and dictionaries are frozen. Rules and `glob` in its
-    functions belong to the package that calls them; at its top level they are errors. Raises LoadError for a file or
-    name that is not there, and for files that load each other.
+    Write it as a statement at the top level with string literals as arguments. The file is any `.py` of a package
+    except `BUILD.py` and `WORKSPACE.py`. Names that begin with `_` are private to their file; lists and dictionaries
+    are frozen. Rules and `glob` in its functions belong to the package that calls them; at its top level they are
+    errors. Raises LoadError for a missing file or name, and for files that load each other.
     """
     _only_in_build_files("load")
 
@@ -57,9 +57,9 @@ def load(file: str, *names: str, **renamed: str) -> None:
 def glob(include: list[str], exclude: list[str] = [], allow_empty: bool = False) -> list[str]:  # noqa: B006 - never used
     """Return the files of this package whose names match a pattern of `include` and none of `exclude`, sorted.
 
-    `*` and `?` match within a name, and a leading dot only where it is written; `**` stands for any number of folders.
-    A folder with its own `BUILD.py`, a symbolic link to a folder, a folder that begins with a dot, `__pycache__` and
-    `bk-out` are not entered, and a link that leads out of the workspace is not seen. Raises LoadError for a pattern
+    `*` and `?` match within a name, and a leading dot only where the pattern has one; `**` matches any number of
+    folders. bk does not enter a folder with a `BUILD.py`, a symbolic link to a folder, a folder that begins with a dot,
+    `__pycache__` and `bk-out`, and it ignores a link that leads out of the workspace. Raises LoadError for a pattern
     that leaves the package, and when nothing matches, unless `allow_empty`.
     """
     _only_in_build_files("glob")

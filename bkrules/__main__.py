@@ -1,4 +1,4 @@
-"""The entry point: as little as possible is imported before the command is known."""
+"""The entry point: imports as little as possible before the command is known."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from bkrules import __version__
 from bkrules.incremental import null_build
 from bkrules.system import streams
 
-# What importing, loading and analysis make lives to the end, so looking through it for garbage again and again finds none.
+# Objects made by imports, loading and analysis live to the end, so repeated garbage collection finds nothing.
 _MANY_OBJECTS = 100_000
 _MACHINE_LACKS = 36  # as in `errors`, which need not be imported to print a version
 
 
 def main() -> int:
-    """Run bk with this process's arguments; its exit code."""
+    """Run bk with this process's arguments. Return its exit code."""
     streams.use_utf8(sys.orig_argv)
     streams.prepare()
     try:
@@ -50,7 +50,7 @@ if __name__ == "__main__":
     code = main()
     if "bkrules.cli" in sys.modules:
         sys.exit(code)
-    # Only a version or a kept answer was printed. No thread, file or exit handler needs the interpreter to end in order, which
+    # Only a version or a kept answer was printed. No thread, file or exit handler needs an orderly end of the interpreter, which
     # would take a tenth of the time.
     sys.stderr.flush()
     os._exit(code)

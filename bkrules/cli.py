@@ -1,4 +1,4 @@
-"""The command line: arguments become a call, a result becomes an exit code."""
+"""The command line: turns arguments into a call, and its result into an exit code."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ MODULES = {
     "mirror": ("mirror",),
     "ci": ("ci",),
 }
-"""The modules of `bkrules.commands` and the commands of each. A known command imports its own alone."""
+"""The modules of `bkrules.commands` and the commands of each. bk imports only the module of a known command."""
 
 RUN_ANOTHER = ("run", "shell")
-"""Commands that take another's words behind `--`."""
+"""Commands that take the words of another command after `--`."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one command; its exit code. Prints errors that a user can act on, and a traceback for a bug."""
+    """Run one command. Return its exit code. Prints errors that a user can act on, and a traceback for a bug."""
     try:
         _end_as_by_ctrl_c()
         _check_folder()
@@ -80,7 +80,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _of_plugin(error: BaseException) -> BkError | None:
-    """Return the error that names the plugin whose code raised; None when it was bk's own."""
+    """Return an error that names the plugin whose code raised; None when the code was bk's own."""
     if "bkrules.plugin.manager" not in sys.modules:
         return None
     from bkrules.plugin.manager import blamed
@@ -89,27 +89,29 @@ def _of_plugin(error: BaseException) -> BkError | None:
 
 
 def _end_as_by_ctrl_c() -> None:
-    """Let SIGTERM, and SIGHUP of a terminal that is closed, end bk in order; not what was ignored when bk began, as by `nohup`."""
+    """End bk in order at SIGTERM, and at SIGHUP of a closed terminal. Signals ignored when bk began, as by `nohup`,
+    stay ignored.
+    """
     if threading.current_thread() is threading.main_thread():
         signal.pthread_sigmask(
             signal.SIG_SETMASK, []
-        )  # what started bk may have blocked them all, and bk's children with it
+        )  # the process that started bk may have blocked all signals, and those of bk's children with them
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, signal.default_int_handler)
 
 
 def _check_folder() -> None:
-    """Raises UsageError when the folder in which bk runs is there no more."""
+    """Raise UsageError when the working folder has been removed."""
     try:
         os.getcwd()
     except FileNotFoundError:
-        message = "the folder in which bk runs was removed"
-        raise UsageError("no-folder", message, hint="change to one that is there") from None
+        message = "the working folder was removed"
+        raise UsageError("no-folder", message, hint="change to an existing folder") from None
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Return the arguments, with what the rc files say; `after` is what stands behind `--` of a command that runs another."""
+    """Return the parsed arguments, with the options of the rc files; `after` are the words after `--`."""
     words = list(argv)
     runs_another = "--" in words and rc.split(_startup(), words)[1] in RUN_ANOTHER
     place = words.index("--") if runs_another else len(words)
@@ -119,7 +121,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _parsed(argv: Sequence[str]) -> argparse.Namespace:
-    """Return the arguments, with what the rc files say. Raises UsageError."""
+    """Return the parsed arguments, with the options of the rc files. Raises UsageError."""
     startup = _startup()
     first, command, words = rc.split(startup, [spelled_out(word) for word in argv])
     own = [module for module, commands in MODULES.items() if command in commands]
@@ -137,7 +139,7 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
         return parser.parse_args([*first, command, *_words(options), *rest])
     except UsageError as error:
         own = [*_words(line for line in options if not line.where), *rest]
-        parser.parse_args([command, *own])  # what is wrong with these is not the files' fault
+        parser.parse_args([command, *own])  # the rc files are not at fault for these
         for line in options:
             try:
                 parser.parse_args([command, *line.words, *own])
@@ -151,12 +153,14 @@ def _words(lines: Iterable[rc.Line]) -> list[str]:
 
 
 def _startup() -> Parser:
-    """Return the options that stand before the command."""
+    """Return the options before the command."""
     parser = Parser(prog="bk", add_help=False)
     parser.add_argument("--norc", "--ignore_all_rc_files", action="store_true", help="read no .bkrc")
-    parser.add_argument("--noworkspace_rc", action="store_true", help="leave out the .bkrc beside WORKSPACE.py")
-    parser.add_argument("--nohome_rc", action="store_true", help="leave out ~/.bkrc")
-    parser.add_argument("--bkrc", action="append", default=[], metavar="FILE", help="one more .bkrc, after the others")
+    parser.add_argument("--noworkspace_rc", action="store_true", help="ignore the .bkrc next to WORKSPACE.py")
+    parser.add_argument("--nohome_rc", action="store_true", help="ignore ~/.bkrc")
+    parser.add_argument(
+        "--bkrc", action="append", default=[], metavar="FILE", help="read this rc file after the others"
+    )
     return parser
 
 

@@ -27,10 +27,10 @@ BUG = 37
 
 
 class BkError(Exception):
-    """Something a user can act on.
+    """An error that a user can act on.
 
-    `reason` is a stable slug that tests compare. `where` is `file:line`, optionally followed by the attribute;
-    `hint` says what to do next. `str()` is the whole message, without the leading `error: `.
+    `reason` is a stable slug that tests compare. `where` is `file:line`, optionally followed by the attribute; `hint`
+    says what to do next. `str()` is the whole message, without the leading `error: `.
     """
 
     exit_code = BUILD_FAILED
@@ -59,7 +59,7 @@ class LoadError(BkError):
 
 
 class ActionFailed(BkError):
-    """An action ran and failed. `log` is the tail of what it printed."""
+    """An action ran and failed. `log` is the tail of its output."""
 
     def __init__(self, reason: str, message: str, *, where: str = "", hint: str = "", log: str = "") -> None:
         super().__init__(reason, message, where=where, hint=hint)
@@ -80,7 +80,7 @@ class Interrupted(BkError):
 
 _NOT_WRITABLE = "make it writable, or choose another place with --disk_cache"
 _IN_THE_WAY = (
-    "something else is where bk wants a file or a folder: remove it, or choose another place with --disk_cache"
+    "something else is in the place of a file or folder of bk: remove it, or choose another place with --disk_cache"
 )
 _REMEDIES = {
     errno.ENOSPC: "make room there, or choose another place with --disk_cache",
@@ -102,7 +102,7 @@ _REMEDIES = {
 
 
 def of_machine(error: OSError) -> MachineLacks | None:
-    """Return the error when it is one of the machine's state, such as a full disk; none when bk itself must be wrong."""
+    """Return a BkError for an error of the machine's state, such as a full disk; None when the cause must be a bug of bk."""
     remedy = _REMEDIES.get(error.errno or 0)
     if remedy is None:
         return None
@@ -125,10 +125,10 @@ def error_text(error: BkError) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str], what: str = "known") -> str:
-    """Return a hint that names the nearest of `known`, and then all of it, in order, unless that is a great many."""
+    """Return a hint that names the nearest of `known`, followed by all of `known`, in order, unless that is too long."""
     letters, compared, named = 100, 2_000, 100
     choices = sorted(known)
-    short = [choice for choice in choices[:compared] if len(choice) <= letters]  # the comparison of two words is cubic
+    short = [choice for choice in choices[:compared] if len(choice) <= letters]  # comparing two words is cubic
     near = difflib.get_close_matches(word, short, n=1) if len(word) <= letters else []
     start = f"did you mean {near[0]!r}? " if near else ""
     more = [f"and {len(choices) - named} more"] if len(choices) > named else []

@@ -35,7 +35,7 @@ PLAIN = {
 }
 """Phrases that are literal translations, or paraphrases of a noun that the field has, and plain words for each."""
 
-SUBJECT = re.compile(r"(?:^|(?<=[.:!?]\s))(?:who|what|that which)\b(?!.*\?)", re.IGNORECASE)
+SUBJECT = re.compile(r"(?:^|(?<=[.!?]\s))(?:who|what|that which)\b(?!.*\?)", re.IGNORECASE)
 """A pronoun where the sentence needs the noun."""
 
 NO_VERBS = re.compile(
@@ -52,27 +52,21 @@ UNMENDED: tuple[str, ...] = (
     "README.md",
     "SECURITY.md",
     "WORKSPACE.py",
-    "bkrules/__init__.py",
     "bkrules/analysis/",
     "bkrules/build/",
     "bkrules/cache/",
     "bkrules/cell/",
-    "bkrules/cli.py",
     "bkrules/commands/",
     "bkrules/conformance/",
-    "bkrules/errors.py",
     "bkrules/execution/",
     "bkrules/images/",
-    "bkrules/incremental/",
     "bkrules/loading/",
-    "bkrules/model/",
     "bkrules/plugin/",
     "bkrules/query/",
     "bkrules/report/",
     "bkrules/rules/",
     "bkrules/runners/",
     "bkrules/sandbox/",
-    "bkrules/system/",
     "bkrules/testing/",
     "bkrules/web/",
     "docs/commands.md",

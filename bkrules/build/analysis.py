@@ -18,7 +18,7 @@ from bkrules.cache.history import NAME as HISTORY
 from bkrules.cache.history import History
 from bkrules.errors import LoadError, MachineLacks
 from bkrules.incremental.dependencies import note
-from bkrules.incremental.up_to_date import Settled
+from bkrules.incremental.up_to_date import UpToDate
 from bkrules.incremental.up_to_date import members as members_of
 from bkrules.loading.glob import OUTPUT
 from bkrules.loading.graph import TargetGraph, close
@@ -47,12 +47,12 @@ class Analysis:
     out: Path
     runs: Runs
     selected: Selected | None = None
-    settled: Settled | None = None
+    up_to_date: UpToDate | None = None
 
     @property
     def left_out(self) -> tuple[int, float]:
         """How many actions were not looked at again, since nothing of them has changed, and the seconds they took when they ran."""
-        return self.settled.left_out() if self.settled else (0, 0.0)
+        return self.up_to_date.left_out() if self.up_to_date else (0, 0.0)
 
     def cells(self) -> dict[str, Cell]:
         """Return the cells of the targets asked for, by their ids, whether they are selected or not."""
@@ -129,18 +129,18 @@ def analyze_patterns(
     kind: str = "",
     runs: Runs = ONCE,
     overrides: WorkerOverrides = NONE,
-    settled: Settled | None = None,
+    up_to_date: UpToDate | None = None,
     keep_going: bool = False,
 ) -> Analysis:
     """Load and analyse what the patterns name; with `kind`, only the targets of that rule. Raises BkError.
 
-    What is `settled` is left out. With `keep_going`, a worker that is broken fails its own cells alone.
+    Packages that are `up_to_date` are left out. With `keep_going`, a broken worker fails only its own cells.
     """
     workspace = open_workspace(folder)
     package = package_of(workspace, folder)
     parsed = [parse_pattern(text, package) for text in patterns]
-    if settled is not None:
-        analysis = _analyze_others(workspace, parsed, settled, runs, keep_going=keep_going)
+    if up_to_date is not None:
+        analysis = _analyze_others(workspace, parsed, up_to_date, runs, keep_going=keep_going)
         if analysis is not None:
             return analysis
     targets = workspace.match(parsed, manual=False)
@@ -150,16 +150,16 @@ def analyze_patterns(
 
 
 def _analyze_others(
-    workspace: Workspace, patterns: list[Pattern], settled: Settled, runs: Runs, *, keep_going: bool
+    workspace: Workspace, patterns: list[Pattern], up_to_date: UpToDate, runs: Runs, *, keep_going: bool
 ) -> Analysis | None:
-    """Analyse what is not settled. None when what is settled has other targets or actions in this build than in the last one."""
-    while settled.skipped:
-        targets = workspace.match(patterns, manual=False, skip=settled.skipped)
+    """Analyse the packages that are not up to date. Return None when one that is has other targets or actions than before."""
+    while up_to_date.skipped:
+        targets = workspace.match(patterns, manual=False, skip=up_to_date.skipped)
         analysis = analyze_targets(workspace, targets, runs, keep_going=keep_going)
-        needed = {target.label.package for target in analysis.targets.targets} & settled.skipped
+        needed = {target.label.package for target in analysis.targets.targets} & up_to_date.skipped
         if not needed:
-            return None if settled.is_short_of(members(analysis)) else replace(analysis, settled=settled)
-        settled.without(needed)
+            return None if up_to_date.is_short_of(members(analysis)) else replace(analysis, up_to_date=up_to_date)
+        up_to_date.without(needed)
     return None
 
 

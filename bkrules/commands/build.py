@@ -54,9 +54,9 @@ def _build(arguments: argparse.Namespace) -> int:
         is_plain = is_plain and replace(runs, kernel_key=ONCE.kernel_key) == ONCE and overrides == NONE
         known = up_to_date.before() if is_plain else None
         analysis = analyze_patterns(
-            ".", patterns_of(arguments), runs=runs, overrides=overrides, settled=known, keep_going=options.keep_going
+            ".", patterns_of(arguments), runs=runs, overrides=overrides, up_to_date=known, keep_going=options.keep_going
         )
-        if not analysis.targets.wanted and analysis.settled is None:
+        if not analysis.targets.wanted and analysis.up_to_date is None:
             raise nothing(f"no target is left of {' '.join(patterns_of(arguments))}", MANUAL_HINT)
         return _finish(selected(analysis, selection), options, arguments, events)
 
@@ -110,7 +110,7 @@ def _finish(analysis: Analysis, options: Options, arguments: argparse.Namespace,
 
 
 def _is_plain(options: Options, arguments: argparse.Namespace) -> bool:
-    """Return whether what a build says and asks for is no more than `unchanged` and `settled` know of."""
+    """Return whether what a build says and asks for is no more than `null_build` and `up_to_date` know of."""
     said_more = arguments.build_event_json_file or options.profile or options.test_output in ("all", "streamed")
     return options.remote is None and not said_more
 
@@ -131,17 +131,17 @@ def _keep(text: str | None, analysis: Analysis, options: Options, result: BuildR
         text = f"{before}{null_build.SECONDS}{after}\n"
     with suppress(OSError):  # where it cannot be kept, the next build works it out again
         up_to_date.keep(
-            argv, analysis.workspace.root, options.disk_cache, text, _seen(analysis, result), analysis.settled
+            argv, analysis.workspace.root, options.disk_cache, text, _states(analysis, result), analysis.up_to_date
         )
 
 
-def _seen(analysis: Analysis, build: BuildResult) -> dict[str, up_to_date.Seen]:
-    """What this build has seen of each package."""
-    seen = {name: up_to_date.Seen(found) for name, found in members(analysis).items()}
+def _states(analysis: Analysis, build: BuildResult) -> dict[str, up_to_date.PackageState]:
+    """Return the state of each package in this build."""
+    states = {name: up_to_date.PackageState(found) for name, found in members(analysis).items()}
     for result in build.results:
-        package = seen[result.action.label.package]
+        package = states[result.action.label.package]
         package.count += 1
         package.seconds += result.seconds
-        package.settled &= result.cached and result.action.cell is None
+        package.is_clean &= result.cached and result.action.cell is None
         package.outputs += artifacts.outputs(result, build, analysis.targets.asked, analysis.out)
-    return seen
+    return states

@@ -170,7 +170,7 @@ def _regular(path: Path) -> IO[bytes]:
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
             raise
-        raise bad("it is no regular file") from None
+        raise bad("it is not a regular file") from None
 
 
 def _decompressed(file: IO[bytes], start: bytes) -> Iterator[bytes] | None:

@@ -1,1 +1,1 @@
-"""What makes the next build short: what this one read, and whether that is still the same."""
+"""Incremental builds: the record of a build's dependencies, and the check whether they are unchanged."""

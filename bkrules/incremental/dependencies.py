@@ -1,10 +1,11 @@
-"""What this process has looked at: every file and folder on which its answer depends, whether it was there or not.
+"""The dependencies of this process: every file and folder on which its answer depends, whether it exists or not.
 
-A build keeps the list with the stamp of each (`null_build.py`, `up_to_date.py`), so that the next one need not work out again
-what is as it was. Who looks at a file notes it here, before it is read: the stamp is that of the first look, so a file that
-changes while the build goes on has another one when the next build asks. While a package is loaded, analysed or looked up, what
-is noted is the package's; what is noted otherwise, or by `note_for_all`, the whole answer depends on. A package that asks for
-another depends on all that that one depends on.
+A build keeps the list with the stamp of each (`null_build.py`, `up_to_date.py`), so that the next build need not repeat
+work whose dependencies are unchanged. Code notes a file here before it reads the file. The stamp is that of the first
+look, so a file that changes during the build has another stamp when the next build checks. While a package is loaded,
+analysed or looked up, all notes are dependencies of that package. Notes outside of a package, and those of
+`note_for_all`, are dependencies of the whole answer. A package that uses another depends on all dependencies of that
+package.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from bkrules.incremental import stamps
 from bkrules.incremental.stamps import Stamp
 
 WALK = "..."
-"""As the name of a package: what the search for packages looks at. It is no package's, since each build searches again."""
+"""The name under which the search for packages notes its files. They belong to no package, since each build searches again.
+"""
 
 _for_all: dict[str, None] = {}
 _packages: dict[str, dict[str, None]] = {}
@@ -31,7 +33,7 @@ _stores: dict[str, Stamp | None] = {}
 
 
 class _Scope(threading.local):
-    """For which package this thread looks at files, and where it notes them."""
+    """The package for which this thread notes files, and its list of notes."""
 
     package: str | None = None
     paths = _for_all
@@ -41,7 +43,9 @@ _scope = _Scope()
 
 
 def note(path: str) -> str:
-    """Note that the answer depends on what is at `path`, or on there being nothing; the path itself. Note it before reading it."""
+    """Note that the answer depends on `path`, whether it exists or not, and return the path. Call this before reading
+    the file.
+    """
     if path not in _looks:
         _looks.setdefault(path, stamps.of(path))
     _scope.paths[path] = None
@@ -49,7 +53,7 @@ def note(path: str) -> str:
 
 
 def look(path: str) -> Stamp | None:
-    """Note `path`, and return its stamp of now."""
+    """Note `path`, and return its current stamp."""
     found = stamps.of(path)
     _looks.setdefault(path, found)
     _scope.paths[path] = None
@@ -57,7 +61,9 @@ def look(path: str) -> Stamp | None:
 
 
 def note_for_all(path: str) -> str:
-    """Return the same as `note`, for an answer that is remembered, so that who asks again does not look at `path` again."""
+    """Note `path` for the whole answer. For answers that this process remembers, since later callers do not look at
+    `path` again.
+    """
     if path not in _looks:
         _looks.setdefault(path, stamps.of(path))
     _for_all[path] = None
@@ -65,13 +71,13 @@ def note_for_all(path: str) -> str:
 
 
 def note_stored(path: str) -> str:
-    """Return the same as `note`, for an entry of a store, whose name never changes its meaning: its folder may vouch for it."""
+    """Note an entry of a store, whose name never changes its meaning. The stamp of its folder may vouch for it."""
     look_stored(path)
     return path
 
 
 def look_stored(path: str) -> Stamp | None:
-    """Return the same as `note_stored`; the stamp of now."""
+    """Note an entry of a store as `note_stored` does, and return its current stamp."""
     folder = path[: path.rindex("/") + 1]
     if folder not in _stores:
         _stores.setdefault(folder, stamps.of(folder))
@@ -81,7 +87,8 @@ def look_stored(path: str) -> Stamp | None:
 def note_code() -> None:
     """Note the code of this process: its modules, and the folders and files by which Python finds modules and plugins.
 
-    Call it early: what is imported from then on is noted before it is read. Call it once more at the end for what is no Python.
+    Call this early: later imports are noted before they are read. Call it once more at the end for files that are not
+    Python.
     """
     if SourceFileLoader.path_stats is not _path_stats:
         SourceFileLoader.path_stats = _path_stats  # type: ignore[method-assign, assignment]
@@ -101,7 +108,7 @@ _real_path_stats = SourceFileLoader.path_stats
 
 
 def _path_stats(loader: SourceFileLoader, path: str) -> Mapping[str, Any]:
-    """What the import system asks of a module's file before it reads it."""
+    """Yield the files that the import system looks at before it reads a module."""
     return _real_path_stats(loader, note_for_all(path))
 
 
@@ -113,7 +120,7 @@ def _names(folder: str) -> list[str]:
 
 
 class NotedFor:
-    """What this thread notes meanwhile is what the answer for this package depends on."""
+    """A context in which this thread notes dependencies of one package."""
 
     __slots__ = ("_before", "_name")
 
@@ -129,29 +136,29 @@ class NotedFor:
 
 
 def use(name: str) -> None:
-    """Note that the package of which something is noted now depends on another one."""
+    """Note that the current package depends on another one."""
     package = _scope.package
     if package is not None and package != name:
         _uses.setdefault(package, set()).add(name)
 
 
 def doubt(why: str) -> None:
-    """Note that `stat` cannot tell whether the answer still holds; the reason is for who reads the code in a debugger."""
+    """Note that `stat` cannot tell whether the answer still holds; the reason is for developers who debug bk."""
     _doubts.append(why)
 
 
 def is_in_doubt() -> bool:
-    """Return whether it was noted that `stat` cannot tell."""
+    """Return whether `doubt` was called."""
     return bool(_doubts)
 
 
 def noted() -> list[str]:
-    """Return all that the whole answer depends on, in order."""
+    """Return all dependencies of the whole answer, in order."""
     return list(_for_all)
 
 
 def noted_of() -> dict[str, dict[str, None]]:
-    """What was noted for each package."""
+    """Return the dependencies of each package."""
     return _packages
 
 
@@ -161,12 +168,12 @@ def used_by(name: str) -> set[str]:
 
 
 def first(path: str) -> Stamp | None:
-    """Return the stamp that a path had when it was first looked at, which may be now; None when nothing was there."""
+    """Return the stamp of a path at the first look, which may be now; None when nothing existed there."""
     if path not in _looks:
         _looks.setdefault(path, stamps.of(path))
     return _looks[path]
 
 
 def first_of_store(folder: str) -> Stamp | None:
-    """Return the stamp of a folder of a store, which ends in a slash, from before the first look into it, which may be now."""
+    """Return the stamp of a store's folder, which ends in a slash, from before the first look into it, which may be now."""
     return _stores[folder] if folder in _stores else stamps.of(folder)

@@ -1,13 +1,13 @@
-"""The shortest way to an answer: when nothing that it depends on has changed since it was last given, it is given again.
+"""The null build: when no dependency of the last answer has changed, bk prints that answer again.
 
-Only a build in which every result came from the cache leaves such an answer. It holds for the same command line in the same folder,
-as long as every file and folder that the build looked at has the stamp (`stamps.py`) of then: build files, sources, tools,
-interpreter and libraries, bk's own code, blobs of the cache, and the outputs in `bk-out`. A folder of the cache in which nothing
-came or went vouches for the results in it, which say nothing that the answer does not say itself, and for the blobs whose hard
-links in `bk-out` are looked at anyway. When something has changed, `up_to_date.py` says what need not be looked at
-again all the same.
+Only a build in which every result came from the cache leaves such an answer. It holds for the same command line in the
+same folder, as long as every file and folder that the build looked at has the same stamp (`stamps.py`): build files,
+sources, tools, interpreter and libraries, bk's own code, blobs of the cache, and the outputs in `bk-out`. An unchanged
+folder of the cache vouches for the results in it, which add nothing to the answer, and for the blobs whose hard links
+in `bk-out` are checked anyway. When something has changed, `up_to_date.py` finds the packages that are still up to
+date.
 
-This module is imported before anything else, so it imports next to nothing.
+This module is imported before anything else, so it imports as little as possible.
 """
 
 from __future__ import annotations
@@ -35,19 +35,20 @@ _SECRET = "BK_REMOTE_HEADER"
 _KEPT = 64
 
 Folder = tuple[str, Stamp | None, str, bytes]
-"""A folder of the disk cache or nothing, its own stamp when that vouches for what is in it, names, and a stamp for each."""
+"""A folder of the disk cache or an empty text, its stamp when that vouches for its entries, names, and a stamp for each name.
+"""
 Kept = tuple[tuple[str, ...], int, float, str, bytes]
-"""What is kept of a package: see `up_to_date.Package`, whose fields these are."""
+"""The kept state of a package, with the fields of `up_to_date.Package`."""
 
 KERNEL = texts()
-"""What the kernel says of itself, read before anything is worked out from it."""
+"""The texts of the kernel, read before anything depends on them."""
 last: tuple[list[Folder], set[int], bytes, dict[str, Kept]] | None = None
 
 
 def answer(argv: list[str], began: float) -> int | None:
-    """Print the kept answer to this command line; the exit code, or None when it has to be worked out.
+    """Print the kept answer to this command line. Return the exit code, or None when no answer holds.
 
-    What was kept, and what of it has changed, is then in `last`.
+    The kept state, and the numbers of its changed files, are then in `last`.
     """
     global last
     root = _root()
@@ -73,7 +74,7 @@ def answer(argv: list[str], began: float) -> int | None:
 
 
 def _changed(folders: list[Folder]) -> set[int]:
-    """Return the files that have another stamp now, as numbers: they are counted through all folders."""
+    """Return the files whose stamps have changed, as numbers counted through all folders."""
     stat = os.stat
     changed = set()
     start = 0
@@ -89,7 +90,7 @@ def _changed(folders: list[Folder]) -> set[int]:
                     if (ctime, mtime, size, inode, device, mode) != MISSING:
                         changed.add(number)
                     continue
-                # What `stamps.of` makes, without the call and the tuple: there may be tens of thousands.
+                # the same as `stamps.of`, without the call and the tuple: there may be tens of thousands
                 if not (
                     found.st_ctime_ns == ctime
                     and found.st_mtime_ns == mtime
@@ -106,9 +107,11 @@ def _changed(folders: list[Folder]) -> set[int]:
 def keep(
     argv: list[str], root: str, folders: list[Folder], text: str | None, for_all: bytes, packages: dict[str, Kept]
 ) -> None:
-    """Keep an answer for the next time: its `text`, when that holds as long as nothing changes, and what it rests on.
+    """Keep an answer for the next build, and its dependencies. `text` is the answer when all of it holds as long as
+    nothing changes.
 
-    Of the files in `folders`, by their numbers, the whole rests on those `for_all`, and what is said of a package on its own.
+    Files have numbers, counted through `folders`. The whole answer depends on those of `for_all`, and each package on
+    its own.
     """
     place = _place(root, argv)
     os.makedirs(os.path.dirname(place), exist_ok=True)
@@ -135,7 +138,7 @@ def _root() -> str | None:
 
 
 def _place(root: str, argv: list[str]) -> str:
-    """Return a name for the command line; two that share one by chance take turns, since the whole is compared."""
+    """Return a name for the command line. Two that share a name replace each other, since the whole command line is compared."""
     number = 0
     for word in (os.getcwd(), *argv):
         for byte in os.fsencode(word):
@@ -148,5 +151,5 @@ def _asked(argv: list[str]) -> tuple[tuple[str, ...], str, tuple[tuple[str, str]
     environment = {
         name: value for name, value in os.environ.items() if name in _VARIABLES or name.startswith(_PREFIXES)
     }
-    environment.pop(_SECRET, None)  # of a remote cache, and no answer of a build with one is kept
+    environment.pop(_SECRET, None)  # the file belongs to a remote cache, and builds with a remote cache keep no answer
     return tuple(argv), os.getcwd(), tuple(sorted(environment.items())), os.geteuid(), sys.executable, sys.version

@@ -1,13 +1,15 @@
-"""Stamps: what `stat` says of a file, for whoever wants to know later whether it is still the same.
+"""Stamps of files: what `stat` reports, and when it proves that a file is unchanged.
 
-A writer can set a file's size and the time of its last change, so these alone prove nothing. The kernel alone sets the time of the
-last change of status (ctime): each write, new mode, hard link and rename of the file moves it. Inode and device say which file it
-is, whichever links, mounts and renamed folders led to it. So two equal stamps mean equal bytes and equal mode, but for one gap: the
-clock behind those times moves in ticks, and two changes may fall into one. A stamp is `racy` when such a change may come after it.
+A writer can set a file's size and the time of its last modification, so these alone prove nothing. Only the kernel sets
+the time of the last status change (ctime): each write, chmod, hard link and rename of the file moves it. Inode and
+device identify the file, whichever links, mounts and renamed folders led to it. So two equal stamps mean equal bytes
+and equal mode, with one gap: the clock behind these times moves in ticks, and two changes may fall into one tick. A
+stamp is `racy` when such a change may follow it.
 
-A stamp is taken before the file is read. One that is taken afterwards would vouch for bytes that nobody has read.
+A stamp is taken before the file is read. A stamp taken afterwards would vouch for bytes that nobody has read.
 
-Hard links of the cache are no exception. A link that bk makes moves the ctime of a blob, and then the blob is read once more.
+Hard links of the cache are no exception. A link that bk makes moves the ctime of a blob, and bk then reads the blob
+once more.
 """
 
 from __future__ import annotations
@@ -16,24 +18,28 @@ import os
 import time
 
 Stamp = tuple[int, int, int, int, int, int]
-"""ctime and mtime in nanoseconds since the epoch, bytes, inode, device, mode: all as `stat` has them, links followed."""
+"""ctime and mtime in nanoseconds since the epoch, bytes, inode, device, mode: all as `stat` reports them, with links
+followed.
+"""
 
 MISSING: Stamp = (-1, -1, -1, -1, -1, -1)
-"""Stands for the stamp of a path at which nothing is."""
+"""The stamp of a path at which nothing exists."""
 FIELDS = len(MISSING)
 RACY_NS = 2_000_000_000
-"""How much older than the look at it a change must be: two seconds are the longest tick of a file system in use, that of FAT."""
+"""The least age of a change, in nanoseconds, at the time of the look: two seconds, the longest tick of a file system in
+use (FAT).
+"""
 MOST = (1 << 63) - 1
-"""Inodes and devices are kept as signed numbers of 64 bits."""
+"""Inodes and devices are stored as signed 64-bit numbers."""
 
 BEGAN = time.time_ns()
-"""When this process began to look at files."""
+"""The time at which this process began to look at files."""
 _BEGAN = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 _SLEWED_NS = RACY_NS // 4
 
 
 def of(path: str) -> Stamp | None:
-    """Return the stamp of the file or folder at `path` now, or None when nothing can be found there."""
+    """Return the current stamp of the file or folder at `path`, or None when nothing exists there."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):
@@ -42,7 +48,7 @@ def of(path: str) -> Stamp | None:
 
 
 def of_status(found: os.stat_result) -> Stamp:
-    """Return the stamp that a status makes."""
+    """Return the stamp of a status."""
     return (
         found.st_ctime_ns,
         found.st_mtime_ns,
@@ -54,18 +60,19 @@ def of_status(found: os.stat_result) -> Stamp:
 
 
 def is_racy(stamp: Stamp | None, moment: int) -> bool:
-    """Whether the file may change after the stamp without its stamp changing. `moment` is when the stamp was taken, or before.
+    """Return whether the file may change after the stamp without a change of its stamp.
 
-    It is in nanoseconds since the epoch. A time in the future is racy: the clock of the file is not ours, or one was set back.
+    `moment` is a time not after the stamp was taken, in nanoseconds since the epoch. A time in the future is racy: the
+    file's clock is not this machine's, or one of them was set back.
     """
     return stamp is not None and moment - max(stamp[0], stamp[1]) < RACY_NS
 
 
 def is_young(stamp: Stamp | None) -> bool:
-    """Return whether the file may have changed since this process began, or may still change without its stamp changing."""
+    """Return whether the file may have changed since this process began, or may still change without a change of its stamp."""
     return is_racy(stamp, BEGAN)
 
 
 def clock_was_set() -> bool:
-    """Whether the clock was set since this process began: then a file that is older than the process may be new all the same."""
+    """Return whether the clock was set since this process began. If so, a file that looks older than the process may be new."""
     return abs(time.time_ns() - BEGAN - (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - _BEGAN)) > _SLEWED_NS

@@ -1,9 +1,10 @@
-"""The packages that need not be looked at again, when something has changed elsewhere.
+"""The packages that are up to date, when something else has changed.
 
-`null_build.py` knows the stamp of every file when this command line was last answered, and which of them differ now. A package is
-settled when all its actions were cached, and each file that was looked at for it was older than the build. As long as all that was
-looked at and its outputs in `bk-out` are as they were, and what it uses is settled too, its targets are neither loaded nor analysed
-nor looked up: their results are those of before. What a changed package uses is analysed with it.
+`null_build.py` knows the stamp of every file when this command line was last answered, and which stamps differ now. A
+package was clean when all its actions were cached, and each of its dependencies was older than the build. It is up to
+date as long as its dependencies and its outputs in `bk-out` are unchanged, and all packages that it uses are up to date
+too. bk then neither loads nor analyses its targets, nor looks up their results: they are those of the last build. bk
+analyses the packages that a changed package uses together with it.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from bkrules.incremental.stamps import FIELDS, MISSING, Stamp
 from bkrules.model import digest
 from bkrules.model.label import Label
 
-UNSETTLED = -1
+DIRTY = -1
 
 
 class Package(NamedTuple):
-    """What is kept of a package: the packages that it uses, how many actions it has, the seconds that they took when they ran, a
-    digest of its targets and actions, and the numbers of its files. `actions` is `UNSETTLED` when it must be looked at in any case.
+    """The kept state of a package.
+
+    `uses` are the packages that it depends on, `actions` the number of its actions, or `DIRTY` when bk must look at it
+    in any case. `seconds` is how long its actions took when they ran, `members` a digest of its targets and actions,
+    and `files` the numbers of its files.
     """
 
     uses: tuple[str, ...]
@@ -34,8 +38,8 @@ class Package(NamedTuple):
     files: bytes
 
 
-class Settled:
-    """What was kept of the last build, and what of it still holds."""
+class UpToDate:
+    """The kept state of the last build, and which of its packages are up to date."""
 
     def __init__(
         self,
@@ -53,25 +57,25 @@ class Settled:
         self.skipped = frozenset(self.same - self._below(self.packages.keys() - self.same))
 
     def _same(self) -> set[str]:
-        """Return the packages that are as they were, with all that they use."""
+        """Return the packages that are unchanged, with all that they use."""
         users: dict[str, list[str]] = {}
         others = []
         for name, kept in self.packages.items():
             for use in kept.uses:
                 users.setdefault(use, []).append(name)
-            if kept.actions == UNSETTLED or not self._changed.isdisjoint(_numbers(kept.files)):
+            if kept.actions == DIRTY or not self._changed.isdisjoint(_numbers(kept.files)):
                 others.append(name)
         others += users.keys() - self.packages.keys()
-        seen = set(others)
+        states = set(others)
         while others:
             for name in users.get(others.pop(), ()):
-                if name not in seen:
-                    seen.add(name)
+                if name not in states:
+                    states.add(name)
                     others.append(name)
-        return self.packages.keys() - seen
+        return self.packages.keys() - states
 
     def _below(self, names: Iterable[str]) -> set[str]:
-        """Return all packages that these use, whoever uses them."""
+        """Return all packages that these use, directly or not."""
         found: set[str] = set()
         todo = list(names)
         while todo:
@@ -83,20 +87,22 @@ class Settled:
         return found
 
     def without(self, names: Collection[str]) -> None:
-        """Look at these packages after all, and at what they use."""
+        """Look at these packages after all, and at those that they use."""
         self.skipped -= {*names, *self._below(names)}
 
     def is_short_of(self, members: Mapping[str, str]) -> bool:
-        """Return whether a package that is as it was has other targets or actions in this build than it had in the last one."""
+        """Return whether an unchanged package has other targets or actions in this build than in the last one."""
         return any(members.get(name, "") != self.packages[name].members for name in self.same - self.skipped)
 
     def left_out(self) -> tuple[int, float]:
-        """Return how many actions the skipped packages have, and the seconds that they took when they ran."""
+        """Return the number of actions of the skipped packages, and the seconds that they took when they ran."""
         kept = [self.packages[name] for name in self.skipped]
-        return sum(one.actions for one in kept), sum(one.seconds for one in kept)
+        return sum(state.actions for state in kept), sum(state.seconds for state in kept)
 
     def carried(self) -> Iterator[tuple[str, Stamp | None]]:
-        """The files of packages that are as they were, and those that all rest on, with the stamps they had before this build."""
+        """Yield the files of unchanged packages, and the dependencies of the whole answer, with their stamps before
+        this build.
+        """
         groups = (self.for_all, *(_numbers(self.packages[name].files) for name in self.same))
         for number in {number for numbers in groups for number in numbers}:
             path, stamp = self._files[number]
@@ -107,7 +113,7 @@ class Settled:
         return [self._files[number][0] for number in numbers]
 
     def _relinked(self, changed: set[int]) -> set[int]:
-        """Of files that changed, the blobs that have the bytes that they had: hard links to them came or went.
+        """Return the changed files that are blobs with unchanged bytes, which have gained or lost hard links.
 
         Only reading a blob again tells that from a write.
         """
@@ -122,7 +128,7 @@ class Settled:
         return {number for number in touched if self._files[number][1] in self._renewed}
 
     def _touched(self, number: int) -> Stamp | None:
-        """Return the stamp of a file of which nothing but the ctime is another one than before."""
+        """Return the current stamp of a file when only the ctime has changed."""
         path, before = self._files[number]
         now = stamps.of(path) if before is not None else None
         return now if now is not None and before is not None and now[1:] == before[1:] else None
@@ -137,32 +143,32 @@ class Settled:
 
     @cached_property
     def vouched(self) -> dict[str, Stamp]:
-        """The stamps of folders of the cache that vouched for what is in them."""
+        """The stamps of the cache folders that vouch for their entries."""
         return {folder: own for folder, own, _, _ in self._folders if own is not None}
 
 
 @dataclass
-class Seen:
-    """What a build has seen of a package: see `Package`. `outputs` are the files in `bk-out` that show what it made."""
+class PackageState:
+    """The state of a package in this build; see `Package`. `outputs` are the files in `bk-out` with its results."""
 
     members: str = ""
     count: int = 0
     seconds: float = 0.0
-    settled: bool = True
+    is_clean: bool = True
     outputs: list[str] = field(default_factory=list)
 
 
-def before() -> Settled | None:
-    """What was kept of the last build with this command line, unless something has changed on which all of it depends."""
+def before() -> UpToDate | None:
+    """Return the kept state of the last build with this command line, unless a dependency of the whole answer has changed."""
     if null_build.last is None:
         return None
     folders, changed, for_all, packages = null_build.last
-    known = Settled(folders, changed, for_all, packages)
+    known = UpToDate(folders, changed, for_all, packages)
     return known if known.holds(_numbers(for_all)) else None
 
 
 def members(targets: Iterable[Label], actions: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return a digest of the targets and the actions of each package; actions are pairs of package and id."""
+    """Return a digest of the targets and actions of each package; `actions` are pairs of package and id."""
     found: dict[str, list[str]] = {}
     for label in targets:
         found.setdefault(label.package, []).append(label.name)
@@ -172,20 +178,25 @@ def members(targets: Iterable[Label], actions: Iterable[tuple[str, str]]) -> dic
 
 
 def keep(
-    argv: list[str], root: str, cache: str, text: str | None, seen: Mapping[str, Seen], old: Settled | None
+    argv: list[str], root: str, cache: str, text: str | None, states: Mapping[str, PackageState], old: UpToDate | None
 ) -> None:
-    """Keep what the next build with this command line need not look at again.
+    """Keep the state of this build for the next build with this command line.
 
-    `text` is the answer when every result was cached, `cache` the folder of the disk cache, and `old` what this build itself
-    has not looked at again.
+    `text` is the answer when every result was cached, `cache` the folder of the disk cache, and `old` the kept state
+    that this build has reused.
     """
     same = old.same if old else set()
     book = _Book(root, cache, old)
     for_all = [*(old.paths(old.for_all) if old else ()), *dependencies.noted()]
     noted = dependencies.noted_of()
-    fresh = {name: [*noted.get(name, ()), *seen.get(name, Seen()).outputs] for name in (noted.keys() | seen) - same}
-    if text is None and not any(seen.get(name, Seen()).settled for name in fresh if name != dependencies.WALK):
-        return  # what was kept before says as much
+    fresh = {
+        name: [*noted.get(name, ()), *states.get(name, PackageState()).outputs]
+        for name in (noted.keys() | states) - same
+    }
+    if text is None and not any(
+        states.get(name, PackageState()).is_clean for name in fresh if name != dependencies.WALK
+    ):
+        return  # the state kept before says as much
     book.enter([for_all, *fresh.values()])
     if book.is_young(for_all):
         return
@@ -194,24 +205,26 @@ def keep(
     packages = {}
     for name, paths in fresh.items():
         if name != dependencies.WALK:
-            one = seen.get(name, Seen())
-            settled = one.settled and name not in young
-            count, files = (one.count, book.numbers(paths)) if settled else (UNSETTLED, b"")
-            packages[name] = Package(tuple(sorted(dependencies.used_by(name))), count, one.seconds, one.members, files)
-    if text is None and all(one.actions == UNSETTLED for one in packages.values()):
+            state = states.get(name, PackageState())
+            is_clean = state.is_clean and name not in young
+            count, files = (state.count, book.numbers(paths)) if is_clean else (DIRTY, b"")
+            packages[name] = Package(
+                tuple(sorted(dependencies.used_by(name))), count, state.seconds, state.members, files
+            )
+    if text is None and all(state.actions == DIRTY for state in packages.values()):
         return
     if old is not None:
         for name in same:
             kept = old.packages[name]
             packages[name] = kept._replace(files=book.numbers(old.paths(_numbers(kept.files))))
-    plain = {name: (*one,) for name, one in packages.items()}
+    plain = {name: (*state,) for name, state in packages.items()}
     null_build.keep(argv, root, book.folders(), text, book.numbers(for_all), plain)
 
 
 class _Book:
-    """Files with their stamps, numbered: those of this build's first look, and those that it has taken over from the last one."""
+    """Files with their stamps, numbered: those that this build has looked at, and those carried over from the last one."""
 
-    def __init__(self, root: str, cache: str, old: Settled | None) -> None:
+    def __init__(self, root: str, cache: str, old: UpToDate | None) -> None:
         self._outputs = f"{root}/bk-out/"
         self._results, self._blobs = f"{cache}/ac/", f"{cache}/cas/"
         self._old = dict(old.carried()) if old else {}
@@ -221,7 +234,7 @@ class _Book:
         self._kept: list[null_build.Folder] = []
 
     def enter(self, groups: Iterable[Iterable[str]]) -> None:
-        """Enter all these files, and those that are taken over."""
+        """Enter all these files, and those that are carried over."""
         self._stamps = dict(self._old)
         for paths in groups:
             for path in paths:
@@ -230,7 +243,7 @@ class _Book:
         shown = {stamp for path, stamp in self._stamps.items() if path.startswith(self._outputs)}
         folders: dict[str, list[str]] = {"": []}
         for path, stamp in self._stamps.items():
-            # A blob may be written to in place, which its folder does not show. A hard link to it that is looked at does.
+            # A blob may be written to in place, which its folder does not show. The check of a hard link to it does.
             may_vouch = path.startswith(self._results) or (path.startswith(self._blobs) and stamp in shown)
             folders.setdefault(path[: path.rindex("/") + 1] if may_vouch else "", []).append(path)
         for folder, paths in folders.items():
@@ -241,7 +254,9 @@ class _Book:
                 self._number[path] = len(self._number)
 
     def _own(self, folder: str, paths: Iterable[str]) -> Stamp | None:
-        """Return the stamp of a folder of the cache from before these were looked at, when nothing has come or gone since then."""
+        """Return the stamp of a cache folder from before the first look at these entries, when no entry has come or
+        gone since then.
+        """
         own = dependencies.first_of_store(folder)
         if stamps.is_young(own):
             return None
@@ -252,7 +267,9 @@ class _Book:
         return own
 
     def is_young(self, paths: Iterable[str]) -> bool:
-        """Return whether one of these may have changed since this process began. Results in the cache are never written to."""
+        """Return whether one of these files may have changed since this process began. Results in the cache are never
+        written to.
+        """
         return any(stamps.is_young(self._stamps[path]) and not path.startswith(self._results) for path in paths)
 
     def numbers(self, paths: Iterable[str]) -> bytes:
@@ -260,7 +277,7 @@ class _Book:
         return array("I", map(self._number.__getitem__, paths)).tobytes()
 
     def folders(self) -> list[null_build.Folder]:
-        """Return all of it, as it is kept."""
+        """Return all folders, in their kept form."""
         return self._kept
 
 
@@ -276,7 +293,7 @@ def _numbers(packed: bytes) -> array[int]:
 
 
 def _unpacked(folder: null_build.Folder) -> Iterator[tuple[str, Stamp | None]]:
-    name, _, names, packed = folder
+    folder_name, _, names, packed = folder
     each = zip(*[iter(memoryview(packed).cast("q"))] * FIELDS, strict=True)
-    for one, stamp in zip(names.split(null_build.BETWEEN), each, strict=True):
-        yield name + one, None if stamp == MISSING else stamp
+    for name, stamp in zip(names.split(null_build.BETWEEN), each, strict=True):
+        yield folder_name + name, None if stamp == MISSING else stamp

@@ -1,8 +1,8 @@
-"""Actions: what analysis declares and execution runs, and the digests that name them.
+"""Actions: declared by analysis, run by execution, and named by digests.
 
 An action has the fields of REAPI's Action and Command. Its key is the digest of their canonical encoding, with the
-inputs as a Merkle tree of Directory messages. Nothing else of an action may change its result, so a runner reads
-only what the key covers: the arguments and the resolved inputs.
+inputs as a Merkle tree of Directory messages. Nothing else may change the result of an action, so a runner reads only
+what the key covers: the arguments and the resolved inputs.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Source:
 class Text:
     """Bytes that analysis already knows.
 
-    `data` is what the key covers. `shown`, when it is given, is what the action reads instead: it may differ in what cannot
-    change a result, such as the place of lines.
+    The key covers `data`. When `shown` is given, the action reads `shown` instead: it may differ only in details that
+    cannot change a result, such as line numbers.
     """
 
     data: bytes
@@ -54,7 +54,7 @@ class HostFile:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What another action makes: `producer` is that action's id."""
+    """An output of another action; `producer` is the id of that action."""
 
     producer: str
     path: str
@@ -67,8 +67,9 @@ Artifact = Source | Text | HostFile | Output
 class Cell:
     """A point of a matrix, as it is reported: `test_pull/worker=oci/compression=estargz`.
 
-    A cell that runs several times in a build is one for each run, `run` of `runs`, counted from 1. `flaky` is what its matrix says
-    of itself, `skip` is why it does not run, as far as that is known before anything starts. `jail`: it is in a user namespace.
+    A cell that runs several times in a build has a copy for each run: `run` of `runs`, counted from 1. `flaky` is the
+    matrix's attribute. `skip` is why the cell does not run, when that is known before anything starts. `jail`: the cell
+    is in a user namespace.
     """
 
     matrix: Label
@@ -84,22 +85,22 @@ class Cell:
 
     @property
     def point(self) -> str:
-        """BuildKit's name of the cell, whichever run it is."""
+        """BuildKit's name of the cell, the same for all of its runs."""
         return "/".join(self.parts)
 
     @property
     def name(self) -> str:
-        """The same with the run, where there are several."""
+        """The name of the cell, with the run when there are several."""
         return f"{self.point}/run_{self.run}_of_{self.runs}" if self.runs else self.point
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The parts of its name, of which each may hold a slash."""
+        """The parts of the name. Each part may contain a slash."""
         return (self.test, f"worker={self.worker}", *(f"{axis}={choice}" for axis, choice in self.axes))
 
     @property
     def folder(self) -> str:
-        """Its folder below the matrix's outputs, which no other cell has."""
+        """The folder of the cell below the matrix's outputs, which no other cell has."""
         run = [f"run_{self.run}_of_{self.runs}"] if self.runs else []
         test, *others = self.parts
         return "/".join([_test_folder(test), *map(_folder, others), *run])
@@ -119,7 +120,7 @@ _DIGITS = 16
 
 
 def _test_folder(test: str) -> str:
-    """Return a test's name as that of a folder: without `::`, which some stores of CI artifacts refuse."""
+    """Return a test's name as a folder name: without `::`, which some stores of CI artifacts refuse."""
     return test.replace("::", ".") if len(test) <= _LONGEST_NAME and _PLAIN_TEST(test) else _digested(test)
 
 
@@ -128,17 +129,16 @@ def _folder(part: str) -> str:
 
 
 def _digested(text: str) -> str:
-    """What can be read of a text, and a digest of it. Its `#` is in no name that is taken as it is."""
+    """Return the readable part of a text and a digest of it. No name that is used unchanged contains the `#`."""
     whole = digest.of_bytes(text.encode(errors="surrogatepass")).hash[:_DIGITS]
     return f"{_UNUSUAL.sub('_', text)[:_SHOWN_OF_NAME]}#{whole}"
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One step of a build. `id` is unique in a build and not part of the key, and neither are label, cell, request
-    and limits.
+    """One step of a build. `id` is unique in a build. The key does not cover id, label, cell, request and limits.
 
-    `folders` are those of its outputs that are folders. `fault` is the error of one that fails without a run.
+    `folders` are the outputs that are folders. `fault` is the error of an action that fails without a run.
     """
 
     id: str
@@ -158,7 +158,7 @@ class Action:
 
     @property
     def declared(self) -> dict[str, bool]:
-        """Its outputs, and whether each is a folder."""
+        """The outputs, and whether each is a folder."""
         return {path: path in self.folders for path in self.outputs}
 
     @property
@@ -168,7 +168,7 @@ class Action:
 
     @property
     def dependencies(self) -> tuple[str, ...]:
-        """The ids of the actions whose outputs this one reads, sorted."""
+        """The ids of the actions whose outputs this action reads, sorted."""
         return tuple(sorted({item.producer for _, item in self.inputs if isinstance(item, Output)}))
 
     @property
@@ -238,7 +238,7 @@ def _directory(folder: Mapping[str, Any], blobs: dict[Digest, bytes]) -> Digest:
     return own
 
 
-# The same tools and libraries are inputs of many actions, so what is encoded once is kept for a while.
+# Many actions have the same tools and libraries as inputs, so bk keeps their encoding for a while.
 @functools.lru_cache(maxsize=1 << 14)
 def _file_message(name: str, content: str, size: int, executable: bool) -> bytes:
     message = {"name": name, "digest": {"hash": content, "size_bytes": size}, "is_executable": executable}
@@ -253,7 +253,7 @@ def _directory_message(files: tuple[bytes, ...], directories: tuple[bytes, ...])
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An action's digest, and the named leaves that it covers."""
+    """The digest of an action, and the named leaves that it covers."""
 
     digest: Digest
     leaves: Mapping[str, str]
@@ -283,7 +283,7 @@ def key_of(action: Action, inputs: Mapping[str, Node]) -> Key:
     leaves |= {f"platform/{name}": value for name, value in action.platform}
     leaves |= {f"output/{path}": "" for path in action.outputs}
     leaves |= {"timeout": str(action.timeout)} if action.timeout else {}
-    # Cells share most inputs, and each keeps its leaves to the end of the build.
+    # Cells share most inputs, and each keeps its leaves until the end of the build.
     leaves |= {sys.intern(f"input/{path}"): sys.intern(_leaf(node)) for path, node in inputs.items()}
     return Key(digest.of_bytes(reapi.encode("Action", message)), dict(sorted(leaves.items())))
 
@@ -306,12 +306,12 @@ def to_message(value: Digest) -> reapi.Message:
 
 
 def from_message(message: reapi.Message | None) -> Digest:
-    """Return the digest in a REAPI message. Raises ValueError when there is none, or nonsense."""
+    """Return the digest in a REAPI message. Raises ValueError when it is missing or malformed."""
     if not message or not _HASH(message["hash"]) or message["size_bytes"] < 0:
         raise ValueError("a digest is missing")
     return Digest(message["hash"], message["size_bytes"])
 
 
 def parameters(value: Any) -> str:
-    """Return a value as the JSON that `Action.parameters` reads: sorted, so that equal values are equal bytes."""
+    """Return a value as the JSON that `Action.parameters` reads, sorted so that equal values are equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))

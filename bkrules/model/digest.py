@@ -1,4 +1,4 @@
-"""Digests: the SHA-256 and the size of some bytes, the name of everything bk stores."""
+"""Digests: the SHA-256 and the size of some bytes, under which bk stores them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def of_file(path: str | os.PathLike[str]) -> Digest:
 
 
 def of_chunks(chunks: Iterable[bytes]) -> Digest:
-    """Return the digest of bytes that come in pieces."""
+    """Return the digest of bytes that come in chunks."""
     total, state = 0, sha256()
     for chunk in chunks:
         state.update(chunk)
@@ -52,14 +52,14 @@ def chunks_of(descriptor: int) -> Iterator[bytes]:
 
 
 def checked(name: Digest, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the same chunks. Raises ValueError after the last one when they are not the bytes of `name`."""
+    """Yield the same chunks. Raises ValueError after the last one when their bytes have another digest than `name`."""
     total, state = 0, sha256()
     for chunk in chunks:
         state.update(chunk)
         total += len(chunk)
         yield chunk
     if Digest(state.hexdigest(), total) != name:
-        raise ValueError(f"the bytes that came are not those of {name}")
+        raise ValueError(f"the received bytes are not those of {name}")
 
 
 EMPTY = of_bytes(b"")

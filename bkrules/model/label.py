@@ -32,12 +32,12 @@ class Label:
 
     @property
     def path(self) -> str:
-        """Where a source file of this label lies, relative to the workspace."""
+        """The path of a source file with this label, relative to the workspace."""
         return f"{self.package}/{self.name}" if self.package else self.name
 
 
 def parse_label(text: str, package: str = "") -> Label:
-    """Return the label that `text` means inside `package`. Raises LabelError."""
+    """Return the label that `text` stands for inside `package`. Raises LabelError."""
     if text.startswith("//"):
         folder, colon, name = text[2:].partition(":")
         name = name if colon else folder.rpartition("/")[2]
@@ -75,7 +75,7 @@ class Pattern:
 
 
 def parse_pattern(text: str, package: str = "") -> Pattern:
-    """Return the pattern that `text` means on a command line given in the folder `package`. Raises BkError (usage)."""
+    """Return the pattern that `text` stands for on a command line in the folder `package`. Raises BkError (usage)."""
     body = text.removeprefix("-")
     negative = body != text
     try:

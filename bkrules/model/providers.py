@@ -1,4 +1,4 @@
-"""Providers: what a target tells the targets that depend on it."""
+"""Providers: values that a target passes to the targets that depend on it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ToolchainInfo:
 
 @dataclass(frozen=True)
 class BinaryInfo:
-    """An executable, and the files of this machine that it cannot do without. `covered`: it writes to GOCOVERDIR when it ends."""
+    """An executable, and the files of this machine that it needs. `covered`: it writes to GOCOVERDIR when it ends."""
 
     file: Artifact
     also: tuple[Artifact, ...] = ()
@@ -51,9 +51,9 @@ class MirrorInfo:
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """A worker: the plugin's object, its id in the names of cells, and the binaries it runs by their names.
+    """A worker: the plugin's object, its id in the names of cells, and its binaries by their names.
 
-    `covered`: some of them write to GOCOVERDIR when they end. `fault` is why there is no such object, `usable` the output of the
+    `covered`: some binaries write to GOCOVERDIR when they end. `fault` is why there is no such object, `usable` the output of the
     action that fails for it.
     """
 

@@ -55,9 +55,9 @@ SCHEMA: dict[str, dict[int, tuple[str, str]]] = {
 
 
 def encode(name: str, message: Message) -> bytes:
-    """Return the canonical bytes of a message. Raises KeyError for a field that the message does not have.
+    """Return the canonical bytes of a message. Raises KeyError for an unknown field.
 
-    A message within it may be given as its bytes, when those are known already.
+    A nested message may be given as its bytes, when those are known already.
     """
     known, fields = _FIELDS[name]
     if not message.keys() <= known:
@@ -74,9 +74,9 @@ def encode(name: str, message: Message) -> bytes:
 
 
 def decode(name: str, data: bytes, most: int = MOST_MESSAGES) -> Message:
-    """Return the message in `data`, with every known field present. Raises ValueError when `data` is not such a message.
+    """Return the message in `data`, with every known field present. Raises ValueError when `data` is malformed.
 
-    At most `most` messages may be in it: an empty one takes two bytes there and hundreds here.
+    The message may contain at most `most` messages: an empty one takes two bytes on the wire and hundreds in memory.
     """
     return _decode(name, data, [most])
 
@@ -84,7 +84,7 @@ def decode(name: str, data: bytes, most: int = MOST_MESSAGES) -> Message:
 def _decode(name: str, data: bytes, left: list[int]) -> Message:
     left[0] -= 1
     if left[0] < 0:
-        raise ValueError("there are too many messages in it")
+        raise ValueError("it contains too many messages")
     schema = SCHEMA[name]
     message: Message = {field: _default(kind) for field, kind in schema.values()}
     for tag, value in _fields(data):

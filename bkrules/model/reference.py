@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 ALL = "all"
-"""The platform of an index that is kept whole."""
+"""The platform value with which bk keeps an index whole."""
 
 _LONGEST = 255  # characters of a repository, as registries have it
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -28,7 +28,9 @@ class Reference:
 
 
 def parse_reference(text: str) -> Reference:
-    """Return the reference that `text` spells out in full. Raises ValueError; nothing is filled in, so that nothing is guessed."""
+    """Return the reference that `text` spells out in full. Raises ValueError: bk fills in no missing part, so it never
+    guesses.
+    """
     match = _REFERENCE.fullmatch(text)
     if match is None or not ("." in match["host"] or ":" in match["host"] or match["host"] == "localhost"):
         raise ValueError(

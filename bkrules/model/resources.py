@@ -1,6 +1,6 @@
-"""What actions ask of the machine while they run, in Bazel's words: tags of targets, sizes of tests, `--local_resources`.
+"""Resources of the machine that actions use while they run, in Bazel's words: tags, sizes of tests, `--local_resources`.
 
-None of this is in any key: it changes when an action runs, and not what it makes.
+No key covers them: they change when an action runs, and not what it makes.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ CPU, MEMORY = "cpu", "memory"
 EXCLUSIVE = "exclusive"
 _TAG = re.compile(r"(?:(cpu)|resources:([\w.-]+)):(\d+(?:\.\d+)?)").fullmatch
 _SIZE = re.compile(r"(?:(HOST_CPUS|HOST_RAM)(?:([*-])(\d*\.?\d+))?|(\d*\.?\d+))").fullmatch
-_OF_MEMORY = "HOST_RAM*.67"  # Bazel's default: the rest is for who works on the machine, and for the kernel's caches
+_OF_MEMORY = "HOST_RAM*.67"  # Bazel's default: the rest is for the user's own work, and for the kernel's caches
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What an action takes while it runs: cores of `cpu`, MiB of `memory`, numbers of named resources. With `exclusive`, all of
-    the machine. The default is what Bazel reckons with for an action that says nothing.
+    """The resources of an action while it runs: cores of `cpu`, MiB of `memory`, numbers of named resources.
+
+    With `exclusive`, the action runs alone. The defaults are Bazel's for an action without tags.
     """
 
     resources: tuple[tuple[str, float], ...] = ((CPU, 1.0), (MEMORY, 250.0))
@@ -34,8 +35,10 @@ UNASKED = Request()
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an ordinary action may use: MiB of `memory`, its disk included; processes and threads, `pids`; MiB of `disk`, which is
-    its root with /tmp and its outputs; seconds of `timeout`.
+    """The limits of an ordinary action.
+
+    `memory` in MiB includes the action's disk; `pids` counts processes and threads; `disk` in MiB is for its root with
+    /tmp and its outputs; `timeout` is in seconds.
     """
 
     memory: int = 6144
@@ -49,8 +52,9 @@ LIMITS = Limits()
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What a test of a size may take: seconds, and MiB of memory as an estimate. The numbers are Bazel's; a cell with its daemons
-    that builds small images was seen to take 40 to 100 MiB.
+    """The limits of a test by its size: seconds, and MiB of memory as an estimate.
+
+    The numbers are Bazel's; a cell with its daemons that builds small images was seen to take 40 to 100 MiB.
     """
 
     timeout: int
@@ -66,9 +70,10 @@ SIZES: Mapping[str, Size] = {
 
 
 def request_of(tags: Iterable[str], memory: float) -> Request:
-    """The request of an action whose target has these tags: `cpu:N`, `resources:NAME:N` and `exclusive`; all others mean nothing.
+    """Return the request of an action whose target has these tags: `cpu:N`, `resources:NAME:N` and `exclusive`. Other
+    tags are ignored.
 
-    `memory` is what it takes in MiB unless a tag says otherwise. Raises ValueError for a tag that is nearly one of these.
+    `memory` is the default in MiB. Raises ValueError for a tag that nearly matches one of these.
     """
     asked: dict[str, float] = {CPU: 1.0, MEMORY: memory}
     exclusive = False
@@ -84,9 +89,9 @@ def request_of(tags: Iterable[str], memory: float) -> Request:
 
 
 def pool_size(text: str) -> tuple[str, float]:
-    """Name and size of a pool from `NAME=N`. Raises ValueError.
+    """Return name and size of a pool from `NAME=N`. Raises ValueError.
 
-    N is a number, or HOST_CPUS or HOST_RAM (MiB), perhaps with `*N` or `-N` behind it.
+    N is a number, or HOST_CPUS or HOST_RAM (MiB), optionally followed by `*N` or `-N`.
     """
     name, _, value = text.partition("=")
     found = _SIZE(value)
@@ -96,17 +101,17 @@ def pool_size(text: str) -> tuple[str, float]:
     if found[2]:
         size = size * float(found[3]) if found[2] == "*" else size - float(found[3])
     if size < 0:
-        raise ValueError(f"must not be less than nothing, but {value} is {size:g}")
+        raise ValueError(f"must not be negative, but {value} is {size:g}")
     return name, size
 
 
 def pool_sizes(jobs: int, declared: Iterable[tuple[str, float]]) -> dict[str, float]:
-    """The sizes of all pools: a core for each job and two thirds of the memory, unless they are declared, and what else is."""
+    """Return the sizes of all pools: those declared, and by default a core for each job and two thirds of the memory."""
     return {CPU: float(jobs), **dict([pool_size(f"{MEMORY}={_OF_MEMORY}")]), **dict(declared)}
 
 
 def host_memory() -> float:
-    """Return the memory of this machine in MiB, or what the container that bk runs in may use of it."""
+    """Return the memory in MiB of this machine, or of the container in which bk runs."""
     found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     for path in _LIMITS:
         with suppress(OSError, ValueError), open(path) as file:
@@ -115,7 +120,8 @@ def host_memory() -> float:
 
 
 def timeouts(text: str) -> dict[str, int]:
-    """Seconds by size of test from `N`, or from `N,N,N,N` for small, medium, large and enormous; -1 stands for the size's own.
+    """Return seconds by test size from `N`, or from `N,N,N,N` for small, medium, large and enormous; -1 stands for the
+    default of a size.
 
     Raises ValueError.
     """

@@ -30,7 +30,7 @@ class Location:
         return f"{self.file}:{self.line}"
 
     def of(self, attribute: str) -> str:
-        """Return the place of one attribute, for a message."""
+        """Return the place of an attribute, for a message."""
         return f"{self.file}:{self.attributes.get(attribute, self.line)}, attribute {attribute!r}"
 
 
@@ -46,9 +46,10 @@ class Attr:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a name such as `image` means in a BUILD.py. With `open_ended`, unknown attributes are kept for `analyze`.
+    """The meaning of a name such as `image` in a BUILD.py. With `open_ended`, unknown attributes are kept for `analyze`.
 
-    `implicit` names the targets that one depends on though no attribute says so; those that do not exist are left out.
+    `implicit` names targets that every target of the rule depends on without an attribute; those that do not exist are
+    left out.
     """
 
     name: str
@@ -70,7 +71,7 @@ class Target:
     location: Location
 
     def labels(self) -> list[tuple[str, Label]]:
-        """Return every label that the target names, with the attribute that names it, in order."""
+        """Return every label among the attributes, with the attribute that names it, in order."""
         found: list[tuple[str, Label]] = []
         for name, attribute in self.rule.attributes.items():
             value = self.attributes[name]
@@ -87,10 +88,10 @@ COMMON = {
     "name": Attr("string", "The target's name, unique in its package.", required=True),
     "tags": Attr(
         "strings",
-        "Words to query by. With 'manual' among them, `bk build` and `bk test` leave the target out of patterns such as "
-        "//... and :all, and take it when it is named. 'exclusive': what the target runs, runs alone. 'cpu:N' and "
-        "'resources:NAME:N': what each of its actions takes while it runs, such as 'resources:memory:2000' (MiB) or "
-        "'resources:gpu:1'; see --local_resources.",
+        "Words to query by. 'manual': patterns such as //... and :all do not match the target in `bk build` and "
+        "`bk test`; its name does. 'exclusive': the target's actions run alone. 'cpu:N' and 'resources:NAME:N': the "
+        "resources of each of its actions, such as 'resources:memory:2000' (MiB) or 'resources:gpu:1'; see "
+        "--local_resources.",
         default=(),
     ),
 }
@@ -100,7 +101,9 @@ MANUAL = "manual"
 def check_attributes(
     rule: Rule, label: Label, given: Mapping[str, Any], where: Location
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the declared and the extra attributes of a target. Raises LoadError for what the schema does not allow."""
+    """Return the declared and the extra attributes of a target. Raises LoadError for attributes that the schema does
+    not allow.
+    """
     schema = {**COMMON, **rule.attributes}
     extra = {name: value for name, value in given.items() if name not in schema}
     if extra and not rule.open_ended:
@@ -130,7 +133,7 @@ def check_attributes(
 
 
 def default_value(attribute: Attr, package: str) -> Any:
-    """What a target in `package` has when the attribute is not given."""
+    """Return the default of an attribute for a target in `package`."""
     if attribute.kind == "label" and attribute.default is not None:
         return parse_label(attribute.default, package)
     return attribute.default

@@ -1,4 +1,4 @@
-"""What a selection chose of the declared cells."""
+"""Selections: the cells that a command line chose of the declared cells."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from bkrules.model.label import Label
 
 @dataclass(frozen=True)
 class Selected:
-    """What a selection chose: ids of cells. `declared` counts all cells of each matrix; `by` says what was asked for.
+    """The ids of the chosen cells. `declared` counts all cells of each matrix; `by` names the options that chose.
 
-    `partition` names the way in which all shards divide the cells; shards that belong together have the same. `remarks` are for
-    the user, before anything runs. `skip` is why these cells are skipped.
+    `partition` names how all shards divide the cells; shards that belong together have the same. `remarks` are printed
+    before anything runs. `skip` is why these cells are skipped.
     """
 
     ids: frozenset[str]
@@ -26,5 +26,5 @@ class Selected:
 
     @property
     def folder(self) -> str:
-        """The folder of a shard's reports below a matrix's outputs, where shards do not overwrite each other; Bazel's name."""
+        """The folder of a shard's reports below a matrix's outputs, so that shards do not overwrite each other; Bazel's name."""
         return f"shard_{self.shard[0]}_of_{self.shard[1]}" if self.shard else ""

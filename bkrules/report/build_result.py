@@ -20,7 +20,7 @@ class BuildResult:
     `fault` is why a remote cache that is required could not be given the results; `selected` says which cells were to run, when
     that were not all.
     `kernel_key` says how much of the kernel is in the keys of cells.
-    `settled` is how many actions were not looked at again, and the seconds that they took when they ran.
+    `up_to_date` is how many actions were not looked at again, and the seconds that they took when they ran.
     """
 
     results: tuple[Result, ...]
@@ -29,7 +29,7 @@ class BuildResult:
     leaks: tuple[str, ...] = ()
     fault: str = ""
     selected: Selected | None = None
-    settled: tuple[int, float] = (0, 0.0)
+    up_to_date: tuple[int, float] = (0, 0.0)
     kernel_key: str = SERIES
 
     @property

@@ -197,9 +197,9 @@ def _counts(build: BuildResult) -> str:
         many = many if len(names) == len(cells) else f"{len(cells)} runs of {many}"
         parts.append(f"{many}: {words} ({cached} cached, {len(cells) - cached} not)")
     ran = sum(_has_run(result) for result in others)
-    settled = build.settled[0]
-    cached = sum(result.cached for result in others) + settled
-    parts.append(f"{_count(len(others) + settled, 'action')}: {ran} ran, {cached} cached")
+    up_to_date = build.up_to_date[0]
+    cached = sum(result.cached for result in others) + up_to_date
+    parts.append(f"{_count(len(others) + up_to_date, 'action')}: {ran} ran, {cached} cached")
     return f"{'; '.join(parts)}\n{_truth(build)}"
 
 
@@ -211,9 +211,9 @@ def _truth(build: BuildResult) -> str:
     where = [result.cache for result in build.results]
     ran = sum(_has_run(result) for result in build.results)
     skipped = sum(result.status in ABSENT for result in build.results)
-    saved = sum(result.seconds for result in build.results if result.cached) + build.settled[1]
+    saved = sum(result.seconds for result in build.results if result.cached) + build.up_to_date[1]
     return (
-        f"hit local {where.count('disk') + build.settled[0]}, hit remote {where.count('remote')}, ran {ran}, skipped {skipped}; "
+        f"hit local {where.count('disk') + build.up_to_date[0]}, hit remote {where.count('remote')}, ran {ran}, skipped {skipped}; "
         f"{saved:.1f} s saved, {build.seconds:.2f} s taken"
     )
 

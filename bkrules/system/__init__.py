@@ -1,1 +1,1 @@
-"""What bk asks of the operating system: files, streams, facts of the kernel."""
+"""The parts of the operating system that bk uses: files, streams, facts of the kernel."""

@@ -1,7 +1,7 @@
-"""Open files by names that anybody may have put there.
+"""Open files by names that anybody may have created.
 
-To open a FIFO waits for its other end, and a device has no end. A folder of the user, of a cache or of outputs can hold all of
-these, so what bk reads there is opened without waiting, and must be a regular file.
+Opening a FIFO waits for its other end, and a device has no end. A folder of the user, of a cache or of outputs can
+contain all of these, so bk opens files there without waiting, and only regular files.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def _regular(descriptor: int, path: str | os.PathLike[str]) -> int:
     os.close(descriptor)
     if S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-    raise OSError(errno.ENXIO, "it is no regular file", os.fspath(path))
+    raise OSError(errno.ENXIO, "it is not a regular file", os.fspath(path))
 
 
 def open_lock(path: str | os.PathLike[str]) -> int:
-    """Return a descriptor of a file that is locked, which is made when it is missing. Raises OSError as `open_regular` does."""
+    """Return a descriptor of a lock file, which is created when it is missing. Raises OSError as `open_regular` does."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     return _regular(os.open(path, flags, 0o644), path)
 
@@ -43,6 +43,6 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
 
 def read_regular(path: str | os.PathLike[str], most: int = -1) -> bytes:
-    """Return the bytes of a regular file, the first `most` of them when that is given. Raises OSError as `open_regular` does."""
+    """Return the bytes of a regular file, at most `most` of them when that is given. Raises OSError as `open_regular` does."""
     with open_regular(path) as file:
         return file.read(most)

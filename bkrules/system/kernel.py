@@ -1,6 +1,6 @@
-"""What of this machine's kernel can change what happens in a cell: read by each build, the null build too, so as cheaply as can be.
+"""The facts of this machine's kernel that can change what happens in a cell.
 
-Nothing here may import more than `os`.
+Each build reads them, a null build too, so this module reads as little as possible and imports only `os`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 
 SERIES, RELEASE, NONE = "series", "release", "none"
 KEYS = (SERIES, RELEASE, NONE)
-"""How much of the kernel is in the keys of cells: `--kernel_key`."""
+"""The values of `--kernel_key`: how much of the kernel is in the keys of cells."""
 
 FILES = (
     "proc/filesystems",
@@ -30,7 +30,7 @@ _STATUS = "proc/self/status"
 _RIGHTS = ("NoNewPrivs:", "Seccomp:")
 _LIMITS = "proc/self/limits"
 LIMITS = {"open files": 16384, "file size": None, "address space": None, "data size": None, "stack size": None}
-"""Hard limits of processes in cells, by their names in /proc/PID/limits; None is none."""
+"""Hard limits of processes in cells, by their names in /proc/PID/limits; None means unlimited."""
 _IPV6 = "proc/self/net/if_inet6"
 _CONTROLLERS = ("cgroup.controllers", "cgroup.subtree_control")
 _NOT_A_HANDLER = ("register", "status")
@@ -39,7 +39,7 @@ Texts = dict[str, str]
 
 
 def texts(root: str = "/") -> Texts:
-    """Return all that the kernel says of itself and that counts, by where it says it; a text that is not there is empty."""
+    """Return the relevant texts of the kernel by their paths; a missing one is empty."""
     system = os.uname()
     found = {RELEASES: f"{system.release} {system.version}"}
     for path in FILES:
@@ -49,7 +49,7 @@ def texts(root: str = "/") -> Texts:
     names = tuple(f"Max {name}" for name in LIMITS)
     found[_LIMITS] = "\n".join(line for line in read(root + _LIMITS).splitlines() if line.startswith(names))
     found[_IPV6] = "yes" if os.path.exists(root + _IPV6) else "no"
-    # Without the numbers of mounts and devices, which each mount namespace, and each mount, has for itself.
+    # Without the numbers of mounts and devices, which differ in each mount namespace and for each mount.
     lines = [
         line.split(" ", 3)[3] for line in read(root + _MOUNTS).splitlines() if any(kind in line for kind in _KINDS)
     ]
@@ -71,7 +71,7 @@ def texts(root: str = "/") -> Texts:
 
 
 def read(path: str) -> str:
-    """Return the text of a small file of the kernel, or nothing when it cannot be read."""
+    """Return the text of a small file of the kernel, or an empty text when it cannot be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -107,20 +107,22 @@ def properties(found: Texts, key: str) -> dict[str, str]:
 
 
 def series(release: str) -> str:
-    """Return the series of a release, `6.12` of `6.12.48+deb13-amd64`: what the kernel's own maintainers keep compatible."""
+    """Return the series of a release, `6.12` of `6.12.48+deb13-amd64`, within which the kernel's maintainers keep
+    compatibility.
+    """
     numbers = release.split(".")[:2]
     return ".".join(number[: len(number) - len(number.lstrip("0123456789"))] for number in numbers)
 
 
 def cgroup_mode(found: Texts) -> str:
-    """`v1`, `v2`, `hybrid` or `none`, as systemd names how a machine has its cgroups mounted."""
+    """Return `v1`, `v2`, `hybrid` or `none`, systemd's words for how a machine mounts its cgroups."""
     kinds = {line.partition(" - ")[2].split(" ")[0] for line in found[MOUNTS].splitlines()}
     modes = {("cgroup",): "v1", ("cgroup2",): "v2", ("cgroup", "cgroup2"): "hybrid"}
     return modes.get(tuple(sorted(kinds & {"cgroup", "cgroup2"})), "none")
 
 
 def _lsm(found: Texts) -> str:
-    """Return the active security modules, and how they confine this process: by which profile, or in which domain."""
+    """Return the active security modules, and how they confine this process: the profile, or the domain."""
     modules = found["sys/kernel/security/lsm"].strip() or "unknown"
     label = found["proc/self/attr/current"].strip("\0\n ")
     domain = label.split(":")[2] if label.count(":") > 2 else label  # of SELinux without user, role and level
@@ -131,7 +133,8 @@ def _lsm(found: Texts) -> str:
 def _rights(found: Texts) -> str:
     """Return whether a filter of system calls or such limits bk, as in a container.
 
-    Its capabilities do not count: who lacks those of root runs no cell, and may have the results of cells that ran.
+    bk's capabilities do not count: without those of root it runs no cell, and may use the results of cells that ran
+    elsewhere.
     """
     said = dict(line.split(":\t", 1) for line in found[_STATUS].splitlines() if ":\t" in line)
     more = {"no new privileges": said.get("NoNewPrivs"), "system calls filtered": said.get("Seccomp")}
@@ -151,14 +154,14 @@ def _lower_limits(found: Texts) -> str:
 
 
 def _controllers(found: Texts) -> str:
-    """Return the controllers that cells have in cgroup2: those that its root hands down, and those that bk makes it hand down."""
+    """Return the cgroup2 controllers of cells: those that the root cgroup enables, and those that bk enables there."""
     handed = {word for path, text in found.items() if path.endswith("/cgroup.subtree_control") for word in text.split()}
     there = {word for path, text in found.items() if path.endswith("/cgroup.controllers") for word in text.split()}
     return " ".join(sorted(handed | (there & {"memory", "pids"}))) or "none"
 
 
 def _user_namespaces(found: Texts) -> str:
-    """Return whether a process without privileges gets a user namespace, and of what kind."""
+    """Return whether a process without privileges gets a user namespace, and of which kind."""
     if found["proc/sys/user/max_user_namespaces"].strip() in ("", "0"):
         return "none"
     if found["proc/sys/kernel/unprivileged_userns_clone"].strip() == "0":
@@ -167,10 +170,11 @@ def _user_namespaces(found: Texts) -> str:
 
 
 def _handlers(found: Texts) -> dict[str, str]:
-    """The binary formats that the kernel hands to an interpreter, each by its name: interpreter, flags, and what it looks for.
+    """Return the binary formats of the kernel (binfmt_misc), each by its name: interpreter, flags, and the bytes that
+    it matches.
 
-    Of the interpreter's place only the name counts: a cell sees none of the machine's, and one that was opened when it was
-    registered (flag F) is the same wherever it lay.
+    Of the interpreter's path only the name counts: a cell sees none of the machine's, and one that was opened at
+    registration (flag F) is the same wherever it was.
     """
     handlers = {}
     if found.get(f"{_BINFMT}/status", "").strip() == "disabled":

@@ -1,7 +1,7 @@
-"""Locks that end with their holder.
+"""File locks that end with their holder.
 
-The kernel gives up an `flock` when the last descriptor of its file is closed, so a process that is killed leaves no lock behind.
-What must be able to stop waiting (`execution.executor`) uses `filelock`, which asks again and again instead.
+The kernel releases an `flock` when the last descriptor of its file is closed, so a killed process leaves no lock
+behind. Code that must be able to stop waiting (`execution.executor`) uses `filelock`, which polls.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def locked(path: str, *, shared: bool = False, waiting: Callable[[], None] = _no
 
     Args:
         shared: with other shared holders, rather than alone.
-        waiting: called once when somebody else holds the lock, before the wait for it.
+        waiting: called once before the wait, when another process holds the lock.
 
     Raises OSError as `open_regular` does.
     """
@@ -38,14 +38,14 @@ def locked(path: str, *, shared: bool = False, waiting: Callable[[], None] = _no
 
 
 def hold(descriptor: int, *, shared: bool = False, waiting: Callable[[], None] = _nothing) -> None:
-    """Lock an open file or folder for as long as it stays open."""
+    """Lock an open file or folder until it is closed."""
     if not tried(descriptor, shared=shared):
         waiting()
         fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
 
 
 def tried(descriptor: int, *, shared: bool = False) -> bool:
-    """Lock an open file or folder, unless somebody else holds its lock. Returns whether it is locked now."""
+    """Try to lock an open file or folder without waiting. Returns whether it is locked now."""
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:

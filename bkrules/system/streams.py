@@ -1,8 +1,8 @@
-"""bk's standard streams: whatever they are, printing is no reason for a build to fail.
+"""bk's standard streams, made so that printing never fails a build.
 
-They may be closed (cron, `>&-`), full (`/dev/full`), a pipe whose reader is gone (`| head`), or a pipe that does not wait. They are
-UTF-8, whatever the locale, and what UTF-8 cannot hold is shown as an escape. What cannot be printed on standard output is a fault
-that is said at the end, unless nobody listens any more; what cannot be printed on standard error is lost.
+They may be closed (cron, `>&-`), full (`/dev/full`), a pipe whose reader is gone (`| head`), or a non-blocking pipe.
+They are UTF-8, whatever the locale, and characters that UTF-8 cannot encode are escaped. bk reports at the end that it
+could not write to standard output, unless the reader is gone. Text that cannot be written to standard error is lost.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _output: _Raw | None = None
 
 
 class _Raw(io.FileIO):
-    """A descriptor that takes all that is written to it. `fault` is the first error of it, `is_gone` whether its reader is gone."""
+    """A descriptor that accepts all writes. `fault` is its first error, `is_gone` whether its reader is gone."""
 
     fault: OSError | None = None
     is_gone = False
@@ -35,7 +35,7 @@ class _Raw(io.FileIO):
         return len(view)
 
     def _wait(self) -> int:
-        """Wait until a pipe that does not wait by itself takes more; no bytes."""
+        """Wait until a non-blocking pipe accepts more; return no bytes."""
         import select
 
         poll = select.poll()
@@ -45,13 +45,13 @@ class _Raw(io.FileIO):
 
 
 def prepare() -> None:
-    """Make the standard streams safe to use. Called first of all, once."""
+    """Make the standard streams safe to use. Call this first, once."""
     global _output
     for descriptor, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(_NULL, flags)  # takes the lowest number that is free; else a file of bk's would get it
+            os.open(_NULL, flags)  # `os.open` takes the lowest free number; otherwise a file of bk would get it
     if sys.stdin is None:
         sys.stdin = open(0, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115 - it lives as long as the process
     _output = _Raw(1, "w", closefd=False)
@@ -67,7 +67,7 @@ def _text(raw: _Raw, *, line_buffering: bool = False) -> io.TextIOWrapper:
 
 
 def finish() -> OSError | None:
-    """Print what is left; why not all of standard output could be written, if so."""
+    """Flush standard output. Return the reason when some of it could not be written."""
     if _output is None:
         return None
     sys.stdout.flush()
@@ -75,6 +75,8 @@ def finish() -> OSError | None:
 
 
 def use_utf8(argv: list[str]) -> None:
-    """Begin anew when this machine's locale names files in another encoding than UTF-8; `argv` is the interpreter's own."""
+    """Restart the interpreter when the locale encodes file names in another encoding than UTF-8; `argv` is the
+    interpreter's own.
+    """
     if sys.getfilesystemencoding() != "utf-8":
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *argv[1:]])

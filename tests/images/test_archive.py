@@ -313,7 +313,7 @@ def test_what_is_no_file_is_no_archive(tmp_path: Path, kind: str) -> None:
         "nothing": lambda: None,
     }
     make[kind]()
-    with pytest.raises(ActionFailed, match=r"it is (no regular file|missing)"):
+    with pytest.raises(ActionFailed, match=r"it is (not a regular file|missing)"):
         archive.unpack(path, tmp_path / "layout")
 
 

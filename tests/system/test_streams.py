@@ -131,7 +131,7 @@ def test_words_that_are_no_text_are_errors_of_usage(word: bytes, plain: Space) -
 def test_a_folder_that_was_removed_is_named(plain: Space) -> None:
     for command in (BUILD, QUERY, ("clean",), ("logs", "x")):
         done = run(plain, *command, shell='mkdir gone && cd gone && rmdir ../gone && "$@"')
-        assert (done.returncode, done.stderr.splitlines()[0]) == (2, b"error: the folder in which bk runs was removed")
+        assert (done.returncode, done.stderr.splitlines()[0]) == (2, b"error: the working folder was removed")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ image(name = "small", files = {"text": "//p:text.txt"})
 
 
 @pytest.fixture
-def settled(space: Space) -> Space:
+def built(space: Space) -> Space:
     """A workspace whose targets are all built, and an answer that is kept."""
     space.write("WORKSPACE.py", RULES.replace("genrule(name", "# genrule(name"))
     space.write(".bkrc", "try-import %workspace%/more.rc\n")
@@ -46,9 +46,9 @@ def at_once(space: Space, *arguments: str, prefix: tuple[str, ...] = ()) -> bool
     return "bkrules.cli" not in done.stderr
 
 
-def test_the_same_words_are_said(settled: Space) -> None:
-    first = settled.bk("build", "//...").stdout
-    settled.write("bk-out/.state/answers/none", "")
+def test_the_same_words_are_said(built: Space) -> None:
+    first = built.bk("build", "//...").stdout
+    built.write("bk-out/.state/answers/none", "")
     assert first.startswith("1 action: 0 ran, 1 cached\nhit local 1, hit remote 0, ran 0, skipped 0; ")
     assert first.count("\n") == 2
     assert "\0" not in first
@@ -71,41 +71,41 @@ def test_the_same_words_are_said(settled: Space) -> None:
         lambda space: [path.write_bytes(b"\xff" * 64) for path in (space.root / "bk-out/.state/answers").iterdir()],
     ],
 )
-def test_a_change_is_seen(settled: Space, change: Callable[[Space], object]) -> None:
-    change(settled)
+def test_a_change_is_seen(built: Space, change: Callable[[Space], object]) -> None:
+    change(built)
 
-    assert not at_once(settled)
+    assert not at_once(built)
 
 
-def test_a_cache_that_others_write_to_is_looked_at_again(settled: Space) -> None:
+def test_a_cache_that_others_write_to_is_looked_at_again(built: Space) -> None:
     """What came into a folder of the cache says nothing of the entries that the answer rests on; what went does."""
-    entries = [*(settled.cache / "ac").glob("*/*"), *(settled.cache / "cas").glob("*/*")]
+    entries = [*(built.cache / "ac").glob("*/*"), *(built.cache / "cas").glob("*/*")]
     for entry in entries:
         (entry.parent / "other").write_text("")
-    assert at_once(settled)
+    assert at_once(built)
 
-    next(settled.cache.glob("cas/*/[0-9a-f]*")).unlink()
+    next(built.cache.glob("cas/*/[0-9a-f]*")).unlink()
 
-    assert not at_once(settled)
+    assert not at_once(built)
 
 
-def test_a_blob_that_is_shown_and_was_written_to_is_seen(settled: Space) -> None:
-    shown = next(path for path in (settled.root / "bk-out/small/layout").rglob("*") if path.is_file())
+def test_a_blob_that_is_shown_and_was_written_to_is_seen(built: Space) -> None:
+    shown = next(path for path in (built.root / "bk-out/small/layout").rglob("*") if path.is_file())
     shown.chmod(0o755)
     shown.write_bytes(b"damaged")
 
-    assert not at_once(settled)
+    assert not at_once(built)
 
 
-def test_what_is_asked_for_is_part_of_the_question(settled: Space, tmp_path: Path) -> None:
-    assert not at_once(settled, "//:small")
-    assert not at_once(settled, "//...", "-k")
-    assert not at_once(replace(settled, environment={"HOME": str(tmp_path)}))
-    assert not at_once(replace(settled, environment={"BK_ANYTHING": "1"}))
-    assert not at_once(replace(settled, cache=tmp_path / "other"))
-    assert not at_once(settled, "//...", "--test_env=LEVEL=1")
-    assert not at_once(settled)  # another build has put its own outputs in their place
-    assert at_once(settled)
+def test_what_is_asked_for_is_part_of_the_question(built: Space, tmp_path: Path) -> None:
+    assert not at_once(built, "//:small")
+    assert not at_once(built, "//...", "-k")
+    assert not at_once(replace(built, environment={"HOME": str(tmp_path)}))
+    assert not at_once(replace(built, environment={"BK_ANYTHING": "1"}))
+    assert not at_once(replace(built, cache=tmp_path / "other"))
+    assert not at_once(built, "//...", "--test_env=LEVEL=1")
+    assert not at_once(built)  # another build has put its own outputs in their place
+    assert at_once(built)
 
 
 @pytest.mark.parametrize(
@@ -117,8 +117,8 @@ def test_what_is_asked_for_is_part_of_the_question(settled: Space, tmp_path: Pat
         ("BUILDKIT_INTEGRATION_SNAPSHOTTER", "native"),
     ],
 )
-def test_variables_of_the_harness_are_part_of_the_question(settled: Space, name: str, value: str) -> None:
-    assert not at_once(replace(settled, environment={name: value}))
+def test_variables_of_the_harness_are_part_of_the_question(built: Space, name: str, value: str) -> None:
+    assert not at_once(replace(built, environment={name: value}))
 
 
 HANDLERS = "/proc/sys/fs/binfmt_misc"
@@ -130,12 +130,12 @@ def binfmt(words: str) -> None:
     subprocess.run([*MOUNTED, "sh", "-c", words], check=True)
 
 
-def test_a_change_of_the_kernel_is_seen(settled: Space) -> None:
+def test_a_change_of_the_kernel_is_seen(built: Space) -> None:
     """A binary format is registered, with the kernel's own file system. No file of the workspace changes."""
     name = f"bk-test-{os.getpid()}"
 
     def again() -> list[bool]:
-        return [at_once(settled, "//...", prefix=MOUNTED) for _ in range(2)]
+        return [at_once(built, "//...", prefix=MOUNTED) for _ in range(2)]
 
     # The list lasts as long as it is mounted somewhere.
     with subprocess.Popen(
@@ -153,7 +153,7 @@ def test_a_change_of_the_kernel_is_seen(settled: Space) -> None:
 
 
 @pytest.mark.parametrize("path", ["/proc/sys/user/max_user_namespaces", "/proc/filesystems"])
-def test_each_thing_that_the_kernel_says_is_part_of_the_question(settled: Space, tmp_path: Path, path: str) -> None:
+def test_each_thing_that_the_kernel_says_is_part_of_the_question(built: Space, tmp_path: Path, path: str) -> None:
     other = tmp_path / "other"
     other.write_text("another kernel says something else\n")
     prefix = ("unshare", "-m", "sh", "-c", f'mount --bind {other} {path} && exec "$@"', "sh")
@@ -162,34 +162,34 @@ def test_each_thing_that_the_kernel_says_is_part_of_the_question(settled: Space,
     except subprocess.CalledProcessError:
         pytest.skip(f"this kernel has no {path}")
 
-    assert not at_once(settled, "//...", prefix=prefix)
+    assert not at_once(built, "//...", prefix=prefix)
 
 
-def test_another_mount_namespace_is_the_same_machine(settled: Space) -> None:
+def test_another_mount_namespace_is_the_same_machine(built: Space) -> None:
     """Its mounts have other numbers."""
-    assert at_once(settled, "//...", prefix=("unshare", "-m"))
+    assert at_once(built, "//...", prefix=("unshare", "-m"))
 
 
-def test_what_is_too_young_to_trust_is_looked_at_again(settled: Space) -> None:
+def test_what_is_too_young_to_trust_is_looked_at_again(built: Space) -> None:
     """A file that has just been written may change once more without its stamp telling."""
-    settled.write("p/text.txt", "two\n")
+    built.write("p/text.txt", "two\n")
     ahead = time.time() + 7200
-    os.utime(settled.root / "p/text.txt", (ahead, ahead))
+    os.utime(built.root / "p/text.txt", (ahead, ahead))
 
-    assert [at_once(settled) for _ in range(3)] == [False, False, False]
+    assert [at_once(built) for _ in range(3)] == [False, False, False]
 
 
-def test_the_home_folders_options_are_looked_at(settled: Space, tmp_path: Path) -> None:
+def test_the_home_folders_options_are_looked_at(built: Space, tmp_path: Path) -> None:
     """Its file is no part of the workspace, and may have just been written all the same."""
     place = tmp_path / "home/.bkrc"
     place.parent.mkdir()
 
     def again() -> bool:
-        command = [word for word in settled.command("build", "//...") if word != "--nohome_rc"]
+        command = [word for word in built.command("build", "//...") if word != "--nohome_rc"]
         environment = {**os.environ, "HOME": str(place.parent)}
         done = subprocess.run(
             [command[0], "-Ximporttime", *command[1:]],
-            cwd=settled.root,
+            cwd=built.root,
             env=environment,
             capture_output=True,
             text=True,
@@ -210,27 +210,27 @@ def test_the_home_folders_options_are_looked_at(settled: Space, tmp_path: Path) 
     assert not again()
 
 
-def test_a_value_of_the_environment_is_looked_at(settled: Space) -> None:
+def test_a_value_of_the_environment_is_looked_at(built: Space) -> None:
     with_value = ("//...", "--test_env=LEVEL")
-    assert [at_once(settled, *with_value) for _ in range(2)] == [False, False]
+    assert [at_once(built, *with_value) for _ in range(2)] == [False, False]
 
 
-def test_a_failure_is_no_answer_to_keep(settled: Space) -> None:
-    settled.write("WORKSPACE.py", RULES.replace("# genrule", "genrule"))
+def test_a_failure_is_no_answer_to_keep(built: Space) -> None:
+    built.write("WORKSPACE.py", RULES.replace("# genrule", "genrule"))
 
     for _ in range(2):
-        done = settled.bk("build", "//...")
+        done = built.bk("build", "//...")
         assert done.returncode == 1
         assert "did not make the file 'copy'" in done.stdout
 
 
-def test_answers_do_not_pile_up(settled: Space) -> None:
-    folder = settled.root / "bk-out/.state/answers"
+def test_answers_do_not_pile_up(built: Space) -> None:
+    folder = built.root / "bk-out/.state/answers"
     for number in range(70):
         (folder / f"old{number}").write_text("")
-    settled.write("bk-out/small/layout/oci-layout", "{}").unlink()
+    built.write("bk-out/small/layout/oci-layout", "{}").unlink()
 
     for _ in range(2):
-        settled.bk("build", "//...")
+        built.bk("build", "//...")
 
     assert len(list(folder.iterdir())) <= 64
