@@ -35,10 +35,11 @@ RULE_NAMES = (
 FUNCTION_NAMES = ("workspace", "load", "glob")
 
 
-def workspace(*, name: str) -> None:
+def workspace(*, name: str, noplugins: list[str] = []) -> None:  # noqa: B006 - never used
     """Name the workspace. `WORKSPACE.py` calls it once.
 
-    Raises LoadError for a name that is no string.
+    `noplugins` leaves out plugins in this workspace, as `--noplugin` does for a command: names of distributions or entry
+    points, written out. A name that is not installed on this machine is fine. Raises LoadError for a value of another type.
     """
     _only_in_build_files("workspace")
 

@@ -23,9 +23,9 @@ now = time.time_ns
 time.time_ns = lambda: now() + 3600 * 10**9
 import bkrules.build.analysis as analyzed
 real = analyzed.analyze
-def spy(graph, *more):
+def spy(graph, *more, **named):
     print("analysed:", *sorted({one.label.package for one in graph.targets}), file=sys.stderr)
-    return real(graph, *more)
+    return real(graph, *more, **named)
 analyzed.analyze = spy
 from bkrules.__main__ import main
 sys.exit(main())

@@ -22,13 +22,14 @@ from bkrules.incremental.up_to_date import UpToDate
 from bkrules.incremental.up_to_date import members as members_of
 from bkrules.loading.glob import OUTPUT
 from bkrules.loading.graph import TargetGraph, close
+from bkrules.loading.plugins import load_plugins
 from bkrules.loading.root import MARKER, find_root
 from bkrules.loading.workspace import STATE, Workspace, check_labels
 from bkrules.model.action import Action, Cell
 from bkrules.model.label import Label, Pattern, parse_pattern
 from bkrules.model.rule import Target
 from bkrules.model.selected import Selected
-from bkrules.plugin.manager import Plugins, load
+from bkrules.plugin.manager import Plugins
 from bkrules.plugin.remembered import remember
 from bkrules.rules import RULES
 
@@ -200,7 +201,7 @@ def analyze_targets(
     """Analyse these targets and all that they depend on. Raises BkError, for a broken worker only unless `keep_going`."""
     out = Path(workspace.root, OUTPUT)
     machine.note_reads_of_plugins()
-    plugins = remember(str(out / STATE), load())
+    plugins = remember(str(out / STATE), load_plugins(workspace.root))
     here = functools.lru_cache(maxsize=1)(lambda: machine.load(str(out / STATE), runs.kernel_key))
     graph = apply_overrides(close(workspace, targets, plugins), workspace, plugins, overrides)
     early = EarlyActions(workspace.root, out, f"{out}/{STATE}", here, plugins)

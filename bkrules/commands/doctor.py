@@ -61,9 +61,10 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _look(cache: str) -> Iterator[Finding]:
+    from bkrules.loading.plugins import load_plugins
+    from bkrules.loading.root import root_of
     from bkrules.plugin import ask
     from bkrules.plugin.host import probe
-    from bkrules.plugin.manager import load
 
     host = probe()
     yield from _findings("cells", host.lacks())
@@ -73,7 +74,7 @@ def _look(cache: str) -> Iterator[Finding]:
         yield Finding("limits of cells", f"no limit of {missing}: results of cells are not kept", remedy)
     else:
         yield Finding("limits of cells")
-    for name, kind in sorted(load().workers.items()):
+    for name, kind in sorted(load_plugins(root_of(".")).workers.items()):
         try:
             yield from _findings(f"worker {name}", ask.preflight(ask.default(kind), host))
         except ask.WorkerFault as fault:

@@ -50,9 +50,10 @@ def _plugin(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from bkrules.plugin.manager import load
+    from bkrules.loading.plugins import load_plugins
+    from bkrules.loading.root import root_of
 
-    plugins = load()
+    plugins = load_plugins(root_of("."))
     documents = [
         {
             "distribution": one.title,

@@ -23,11 +23,12 @@ def add(commands: Commands) -> None:
 
 
 def _workers(arguments: argparse.Namespace) -> int:
+    from bkrules.loading.plugins import load_plugins
+    from bkrules.loading.root import root_of
     from bkrules.plugin import ask
     from bkrules.plugin.host import probe
-    from bkrules.plugin.manager import load
 
-    plugins = load()
+    plugins = load_plugins(root_of("."))
     for error in (*(one.error for one in plugins.broken), *plugins.conflicts.values()):
         print(f"warning: {error}", file=sys.stderr)
     host = probe()

@@ -278,12 +278,16 @@ class Loader:
             hint='write it at the top level, by itself:  load("//pkg:file.py", "name")',
         )
 
-    def _workspace(self, *, name: str) -> None:
+    def _workspace(self, *, name: str, noplugins: list[str] | tuple[str, ...] = ()) -> None:
+        where = self._location(self._here(sys._getframe(2))[-1])
         if not isinstance(name, str):
-            where = self._location(self._here(sys._getframe(2))[-1])
             raise LoadError(
                 "bad-name", f"workspace: 'name' must be a string, but was {shown(name)}", where=where.of("name")
             )
+        # Which plugins these are is read by syntax, in `plugins.py`.
+        if not isinstance(noplugins, list | tuple) or not all(isinstance(one, str) for one in noplugins):
+            what = f"workspace: 'noplugins' must be a list of strings, but was {shown(noplugins)}"
+            raise LoadError("bad-attribute", what, where=where.of("noplugins"))
         if self._package is not None:
             self._package.workspace = name
 

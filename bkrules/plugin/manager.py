@@ -95,13 +95,22 @@ class Plugins:
 
 
 _blocked: tuple[str, ...] = ()
+_left_out: tuple[str, ...] = ()
 
 
 def block(names: Sequence[str]) -> None:
-    """Leave out the plugins of these names, of distributions or entry points, in this process."""
+    """Block the plugins of these names, of distributions or entry points, in this process: what `--noplugin` says."""
     global _blocked
     if _blocked != tuple(names):
         _blocked = tuple(names)
+        load.cache_clear()
+
+
+def leave_out(names: Sequence[str]) -> None:
+    """Block these as well, which a workspace leaves out; one that is not installed is fine, since machines differ."""
+    global _left_out
+    if _left_out != tuple(names):
+        _left_out = tuple(names)
         load.cache_clear()
 
 
@@ -142,8 +151,9 @@ def _installed() -> Iterator[Plugin]:
 
 def _loaded(manager: pluggy.PluginManager, plugin: Plugin) -> Plugin:
     """Return a plugin with its hooks and workers, or with the error that says why it has none."""
-    if set(plugin.names) & set(_blocked):
-        return plugin.failed(BkError("blocked-plugin", f"the plugin {plugin.title} is blocked by --noplugin"))
+    for names, by in ((_blocked, "--noplugin"), (_left_out, "'noplugins' in WORKSPACE.py")):
+        if set(plugin.names) & set(names):
+            return plugin.failed(BkError("blocked-plugin", f"the plugin {plugin.title} is blocked by {by}"))
     step = "import"
     try:
         _check_metadata(plugin)

@@ -8,10 +8,11 @@ from typing import Any
 
 from bkrules.errors import UsageError
 from bkrules.loading.graph import close
+from bkrules.loading.plugins import load_plugins
 from bkrules.loading.workspace import Workspace
 from bkrules.model.label import Label, parse_pattern
 from bkrules.model.rule import Target
-from bkrules.plugin.manager import Plugins, load
+from bkrules.plugin.manager import Plugins
 
 SOURCE_FILE = "source file"
 
@@ -31,7 +32,7 @@ class WorkspaceGraph:
 
     @cached_property
     def _plugins(self) -> Plugins:
-        return load()
+        return load_plugins(self.workspace.root)
 
     def match(self, pattern: str) -> Iterable[Label]:
         """Return the targets, or the one source file, that the pattern names. Raises UsageError or LoadError."""
