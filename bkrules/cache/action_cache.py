@@ -1,7 +1,7 @@
 """The action cache: REAPI ActionResult messages by action digest, in `ac/ab/abcd...`.
 
-A result of the disk cache is a hit only when every blob that it names is in the CAS. Of a remote cache it is one by its names
-alone: the bytes come when something needs them. Whatever is wrong with an entry is a miss.
+A result of the disk cache is a hit only when the CAS has every blob that it names. A result of a remote cache is a hit
+by its names alone; bk fetches the bytes when something needs them. Any fault of an entry makes it a miss.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["ActionCache", "ActionResult"]
 
 
 class ActionCache:
-    """Results below `root`, whose blobs are in `cas`, and those of the `remote` cache."""
+    """The results below `root`, whose blobs are in `cas`, and those of the `remote` cache."""
 
     def __init__(self, root: str, cas: Cas, remote: Remote | None = None) -> None:
         self.root = root
@@ -33,22 +33,24 @@ class ActionCache:
         self.remote = remote
 
     def path(self, key: Digest) -> str:
-        """Return where the entry of an action is, or would be."""
+        """Return the path of an action's entry, whether it exists or not."""
         return f"{self.root}/{key.hash[:2]}/{key.hash}"
 
     def get(self, key: Digest, declared: Declared | None = None) -> ActionResult | None:
-        """Return the result of an action from the disk, or None; also None when its outputs are not those that are declared."""
+        """Return the result of an action from the disk. Return None when there is none, or when its outputs are not
+        those declared.
+        """
         try:
-            maintenance.touch(self.path(key))  # which moves its stamp
+            maintenance.touch(self.path(key))  # which changes its stamp
             found = Entry(read_entry(note_stored(self.path(key))), declared).result(self.cas.read, self.cas.path)
         except (OSError, ValueError):
             return None
         return found if all(self.cas.look(file.digest) for file in found.files()) else None
 
     def ask(self, key: Digest, *, whole: bool, declared: Declared | None = None) -> ActionResult | None:
-        """Return the result of an action from the remote cache, or None; with `whole`, its bytes are on the disk then.
+        """Return the result of an action from the remote cache, or None. With `whole`, its bytes are on the disk afterwards.
 
-        One whose outputs are not those that are declared is none, and nothing of it is kept.
+        A result whose outputs are not those declared is a miss, and bk keeps nothing of it.
         """
         assert self.remote is not None
         data = self.remote.result(key)
@@ -60,17 +62,17 @@ class ActionCache:
                 return None
             found = entry.result(self.cas.read, self.cas.path)
         except ValueError as error:
-            self.remote.lied(f"GET ac/{key.hash}: it is no result of that action: {error}")
+            self.remote.lied(f"GET ac/{key.hash}: not a valid result of that action: {error}")
             return None
         return None if whole and not self.bring(key, found) else found
 
     def fetch(self, nodes: Iterable[Node]) -> set[Digest]:
-        """Bring the bytes of files and folders from the remote cache; the digests of those that could not be had."""
+        """Fetch the bytes of files and folders from the remote cache. Return the digests that could not be fetched."""
         assert self.remote is not None
         return self.remote.fetch(file.digest for node in nodes for file in files_of(node))
 
     def bring(self, key: Digest, found: ActionResult) -> bool:
-        """Bring the bytes of a result from the remote cache, and keep it; whether they could all be had."""
+        """Fetch the bytes of a result from the remote cache, and store it. Return whether all could be fetched."""
         assert self.remote is not None
         if self.remote.fetch(file.digest for file in found.files()):
             return False
@@ -84,12 +86,12 @@ class ActionCache:
             self.remote.upload(key, data, [*trees, *(file.digest for file in result.files())])
 
     def _write(self, key: Digest, result: ActionResult) -> tuple[bytes, list[Digest]]:
-        """Write an entry; its bytes, and the digests of the Trees that it names."""
+        """Write an entry. Return its bytes, and the digests of the Trees that it names."""
         data, trees = write_result(result, self.cas.put)
         atomic.write(self.path(key), data)
         return data, trees
 
     def drop(self, key: Digest) -> None:
-        """Forget a result on the disk, if there is one. The protocol of a remote cache knows no such request."""
+        """Remove a result from the disk, if there is one. The protocol of remote caches has no such request."""
         with suppress(FileNotFoundError):
             os.unlink(self.path(key))

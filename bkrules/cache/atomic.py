@@ -1,4 +1,4 @@
-"""Files that readers see whole or not at all."""
+"""Atomic writes: readers see a file whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 
 
 def temporary(path: str) -> str:
-    """Return a name beside `path` that no other thread or process uses."""
+    """Return a name next to `path` that no other thread or process uses."""
     return f"{path}.{os.urandom(8).hex()}.tmp"
 
 
 @contextmanager
 def _renamed(path: str) -> Iterator[str]:
-    """A temporary name to write to, which becomes `path` at the end, or is removed when there is an exception."""
+    """Yield a temporary name, which is renamed to `path` at the end, or removed after an exception."""
     scratch = temporary(path)
     try:
         yield scratch
@@ -29,7 +29,7 @@ def _renamed(path: str) -> Iterator[str]:
 
 
 def write(path: str, data: bytes, mode: int = 0o644) -> None:
-    """Write a file by rename; its folder is made when it is missing."""
+    """Write a file by rename; create its folder when it is missing."""
     with _renamed(path) as scratch:
         fd = _create(scratch, mode)
         try:
@@ -42,7 +42,7 @@ def write(path: str, data: bytes, mode: int = 0o644) -> None:
 
 
 def write_chunks(path: str, chunks: Iterable[bytes], mode: int) -> None:
-    """Write a file by rename, as its bytes arrive; whatever `chunks` raises leaves no file."""
+    """Write a file by rename, as its bytes arrive. An exception of `chunks` leaves no file."""
     with _renamed(path) as scratch, open(_create(scratch, mode), "wb") as file:
         os.fchmod(file.fileno(), mode)
         for chunk in chunks:
@@ -50,7 +50,7 @@ def write_chunks(path: str, chunks: Iterable[bytes], mode: int) -> None:
 
 
 def copy(source: str, target: str, mode: int) -> None:
-    """Copy a file's bytes by rename; the target's folder is made when it is missing."""
+    """Copy a file's bytes by rename; create the target's folder when it is missing."""
     os.makedirs(os.path.dirname(target), exist_ok=True)
     with _renamed(target) as scratch:
         shutil.copyfile(source, scratch)
@@ -58,7 +58,7 @@ def copy(source: str, target: str, mode: int) -> None:
 
 
 def place(source: str, target: Path) -> None:
-    """Show a stored file at `target`, by rename: as a hard link, or as a copy where the cache is on another filesystem."""
+    """Put a stored file at `target` by rename: as a hard link, or as a copy when the cache is on another file system."""
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = temporary(str(target))
     try:
@@ -69,7 +69,7 @@ def place(source: str, target: Path) -> None:
     try:
         os.rename(scratch, target)
     finally:
-        with suppress(FileNotFoundError):  # rename(2) leaves both names of a file that `target` is already
+        with suppress(FileNotFoundError):  # rename(2) keeps both names when `target` is already a link to the same file
             os.unlink(scratch)
 
 

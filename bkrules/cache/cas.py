@@ -1,6 +1,7 @@
 """The content-addressed store: blobs by the digest of their bytes, in `cas/ab/abcd...`.
 
-Blobs are read-only and executable for everyone, since the name covers the bytes alone and a tool in it must run as any user.
+Blobs are read-only and executable for everyone: the name covers the bytes alone, and a tool in the store must run as
+any user.
 """
 
 from __future__ import annotations
@@ -29,19 +30,19 @@ class Cas:
         self._digests = digests
 
     def path(self, name: Digest) -> str:
-        """Return where the blob is, or would be."""
+        """Return the path of a blob, whether it exists or not."""
         return f"{self.root}/{name.hash[:2]}/{name.hash}"
 
     def has(self, name: Digest) -> bool:
-        """Return whether a blob of that name and size is there; its bytes are not read."""
+        """Return whether a blob of that name and size exists. Its bytes are not read."""
         return _has(stamps.of(self.path(name)), name)
 
     def look(self, name: Digest) -> bool:
-        """Return the same for an answer that depends on it."""
+        """Return the same as `has`, for an answer that depends on it."""
         return _has(look_stored(self.path(name)), name)
 
     def intact(self, name: Digest) -> bool:
-        """Return whether the blob is there with the right bytes. A damaged one is removed."""
+        """Return whether the blob exists with the right bytes. A damaged one is removed."""
         if not self.has(name):
             return False
         path = self.path(name)
@@ -49,12 +50,12 @@ class Cas:
             os.unlink(path)
             self._digests.forget(path)
             return False
-        if stat.S_IMODE(os.stat(path).st_mode) != MODE:  # it was changed through a hard link in bk-out
+        if stat.S_IMODE(os.stat(path).st_mode) != MODE:  # it was changed, through a hard link in bk-out
             os.chmod(path, MODE)
         return True
 
     def is_still(self, name: Digest) -> bool:
-        """Return whether the blob is there with the right bytes. It is left as it is, for `intact` to find."""
+        """Return whether the blob exists with the right bytes. A damaged one stays, for `intact` to remove."""
         try:
             return self._digests.now(self.path(name)) == name
         except OSError:
@@ -84,11 +85,11 @@ class Cas:
         return name
 
     def put_open(self, descriptor: int) -> Digest:
-        """Store the bytes of an open file, whose path is not looked at again. Raises ValueError when they change meanwhile."""
+        """Store the bytes of an open file, whose path is not used again. Raises ValueError when they change meanwhile."""
         size = os.fstat(descriptor).st_size
         if size <= digest.CHUNK:
             return self.put(os.pread(descriptor, size, 0))
-        most = size // digest.CHUNK + 1  # of one that grows for ever, no more
+        most = size // digest.CHUNK + 1  # bounded, since the file may grow for ever
         name = digest.of_chunks(islice(digest.chunks_of(descriptor), most))
         if not self.intact(name):
             chunks = islice(digest.chunks_of(descriptor), most)
@@ -96,7 +97,7 @@ class Cas:
         return name
 
     def receive(self, name: Digest, chunks: Iterable[bytes]) -> None:
-        """Store the bytes that somebody says are those of a digest. Raises ValueError when they are not."""
+        """Store bytes under the digest that their sender claims. Raises ValueError when they have another one."""
         atomic.write_chunks(self.path(name), digest.checked(name, chunks), MODE)
         self._digests.forget(self.path(name))
 

@@ -1,4 +1,4 @@
-"""Digests of files, remembered by their stamps, so that an unchanged file is never read again."""
+"""Digests of files, remembered by their stamps, so that bk reads an unchanged file only once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bkrules.system.files import open_regular
 
 
 class FileDigests:
-    """The digest of a file by path. `store` is where it is kept between builds; `save()` writes it."""
+    """The digests of files by path. `store` keeps them between builds; `save()` writes it."""
 
     def __init__(self, store: str) -> None:
         self._store = store
@@ -33,7 +33,9 @@ class FileDigests:
             self._known = known
 
     def of(self, path: str) -> Digest:
-        """Return the digest of the file at `path`, once for all in this process. Raises OSError when it cannot be read."""
+        """Return the digest of the file at `path`, the same for the whole life of this process. Raises OSError when it
+        cannot be read.
+        """
         fresh = self._fresh.get(path)
         if fresh is not None:
             note(path)
@@ -41,7 +43,9 @@ class FileDigests:
         return self._look(path)[0]
 
     def now(self, path: str) -> Digest:
-        """The digest of the file at `path`, read once more when its stamp has changed. Raises OSError when it cannot be read."""
+        """Return the digest of the file at `path`, read again when its stamp has changed. Raises OSError when it cannot
+        be read.
+        """
         fresh = self._fresh.get(path)
         return fresh[0] if fresh is not None and fresh[1] == look(path) else self._look(path)[0]
 
@@ -49,7 +53,7 @@ class FileDigests:
         moment = time.time_ns()
         stamp = look(path)
         if stamp is None:
-            stamp = stamps.of_status(os.stat(path))  # raises what the caller is to be told
+            stamp = stamps.of_status(os.stat(path))  # raises the error that the caller must report
         known = _entry(self._known.get(path))
         if known is not None and known[0] == stamp:
             fresh = Digest(known[1], stamp[2]), stamp, False
@@ -66,12 +70,14 @@ class FileDigests:
         return fresh
 
     def stamp(self, path: str) -> Stamp | None:
-        """Return the stamp of the file from before its digest was taken; None when it was not, or when the stamp proves nothing."""
+        """Return the file's stamp from before its digest was computed. Return None when it was not, or when the stamp
+        proves nothing.
+        """
         fresh = self._fresh.get(path)
         return None if fresh is None or fresh[2] else fresh[1]
 
     def is_still(self, path: str) -> bool:
-        """Return whether the file still has the bytes whose digest was taken in this process."""
+        """Return whether the file still has the bytes whose digest this process computed."""
         fresh = self._fresh.get(path)
         if fresh is None:
             return False
@@ -83,19 +89,19 @@ class FileDigests:
             return False
 
     def forget(self, path: str) -> None:
-        """Look at the file again when it is next asked for: it was replaced."""
+        """Forget a file, which was replaced, so that the next call reads it again."""
         self._fresh.pop(path, None)
         self._changed = self._known.pop(path, None) is not None or self._changed
 
     def save(self) -> None:
-        """Keep what was learned, when something was."""
+        """Write the store when there are new digests."""
         if self._changed:
             atomic.write(self._store, marshal.dumps(self._known))
             self._changed = False
 
 
 def _entry(found: Any) -> tuple[Stamp, str] | None:
-    """What was kept of a file, when it has the right shape: the store may be of another version of bk, or damaged."""
+    """Return the entry of a file when it has the right shape. The store may be of another version of bk, or damaged."""
     try:
         stamp, name = found
         return (stamp, name) if len(name) == len(digest.EMPTY.hash) else None

@@ -1,7 +1,7 @@
-"""What each action took and how it ended when it last ran, in this workspace.
+"""The history of a workspace's actions: how long each took, and how it ended, when it last ran.
 
-It decides what runs first, and never what a result is: removing it costs time only. It is read when something has to run, so that a
-build that finds everything cached does not open it.
+The history decides what runs first, and never what a result is: removing it only costs time. bk reads it when something
+has to run, so a fully cached build does not open it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ NAME = "history"
 _KEPT = 100_000
 
 
-# Wall seconds, of the last run that passed when there was one, and whether the last run failed.
+# Wall seconds, of the last run that passed when there is one, and whether the last run failed.
 Run = tuple[float, bool]
 
 
 class History:
-    """The last run of each action by its id. `store` is the file; `save()` adds to it what `note` was told."""
+    """The last run of each action by its id. `store` is the file; `save()` adds the runs that `note` has recorded."""
 
     def __init__(self, store: str) -> None:
         self._store = store
@@ -28,7 +28,7 @@ class History:
         self._noted: dict[str, Run] = {}
 
     def seconds(self, name: str) -> float | None:
-        """What the action takes, in wall seconds; None when it never ran here."""
+        """Return the wall seconds of an action; None when it never ran here."""
         run = self._get(name)
         return None if run is None else run[0]
 
@@ -38,17 +38,19 @@ class History:
         return run is not None and run[1]
 
     def note(self, name: str, seconds: float, *, failed: bool) -> None:
-        """Record a run. One that failed may have ended early, so it does not replace what a run that passed took."""
+        """Record a run. A failed run may have ended early, so it does not replace the seconds of a passed one."""
         before = self._get(name)
         kept = before[0] if failed and before is not None else seconds
         self._noted[name] = (round(kept, 3), failed)
 
     def save(self) -> None:
-        """Write what was noted, when something was, beside what other builds wrote meanwhile. Raises OSError."""
+        """Write the recorded runs, if any, and keep those that other builds wrote meanwhile. Raises OSError."""
         if not self._noted:
             return
         known = _read(self._store)
-        for name in self._noted:  # what ran last comes last, so that what is cut off is what nobody builds any more
+        for (
+            name
+        ) in self._noted:  # the latest runs come last, so that the limit cuts off actions that nobody builds any more
             known.pop(name, None)
         runs = list({**known, **self._noted}.items())[-_KEPT:]
         atomic.write(self._store, marshal.dumps(dict(runs)))

@@ -1,7 +1,7 @@
-"""Bazel's HTTP cache protocol, from the client's side: `/ac/<sha256>` and `/cas/<sha256>` of one server.
+"""Bazel's HTTP cache protocol, the client's side: `/ac/<sha256>` and `/cas/<sha256>` of one server.
 
-A fault of the server or of the network is never raised: the answer is then that of a server which has nothing. The first fault
-of a build is said, and a server that goes on failing is left alone. With `required`, the first fault ends the build instead.
+A fault of the server or the network is never raised: it counts as a miss. bk prints one warning for the first fault of
+a build, and stops using a server that keeps failing. With `required`, the first fault ends the build instead.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from bkrules.model.digest import Digest
 if TYPE_CHECKING:
     from bkrules.web.client import Body, HttpClient, Response
 
-UPLOAD_RATE = 4 << 20  # bytes a second, at which a server must at least store what it was sent
+UPLOAD_RATE = 4 << 20  # bytes a second: the least rate at which a server must accept an upload
 CONNECT = 3.0  # seconds for a connection
 IDLE = 5.0  # seconds without a byte
-FAULTS = 5  # in a row, after which the server is left alone
+FAULTS = 5  # consecutive faults after which bk stops using the server
 MOST_RESULT = 4 << 20  # bytes of an action result
 MISSING = 404
 OK = 200
@@ -35,7 +35,7 @@ Warn = Callable[[str], None]
 
 
 class _Fault(Exception):
-    """Something other than an answer. `final` holds the methods for which there is no use in asking this server again."""
+    """A fault instead of an answer. `final` holds the methods that are not worth repeating with this server."""
 
     def __init__(self, what: str, *, final: Collection[str] = ()) -> None:
         super().__init__(what)
@@ -43,7 +43,7 @@ class _Fault(Exception):
 
 
 class HttpStore:
-    """One server. Safe for several threads. `warn` is called with the first fault, and with no other."""
+    """The client of one server. Safe for several threads. `warn` is called with the first fault only."""
 
     def __init__(self, options: RemoteOptions, warn: Warn) -> None:
         self._options = options
@@ -57,16 +57,16 @@ class HttpStore:
 
     @property
     def readable(self) -> bool:
-        """Whether the server is still asked."""
+        """Whether bk still reads from the server."""
         return "GET" not in self._away
 
     @property
     def writable(self) -> bool:
-        """Whether the server is still given anything."""
+        """Whether bk still writes to the server."""
         return self._options.upload and "PUT" not in self._away
 
     def result(self, key: Digest) -> bytes | None:
-        """Return the bytes of an action result, as the server has them."""
+        """Return the bytes of an action result from the server."""
 
         def get() -> bytes | None:
             with self._send("GET", f"/ac/{key.hash}") as response:
@@ -77,19 +77,19 @@ class HttpStore:
         return self._attempt("GET", f"ac/{key.hash}", get, None)
 
     def blob(self, name: Digest, receive: Callable[[Digest, Iterator[bytes]], None]) -> bool:
-        """Give the bytes of a blob to `receive`, which raises ValueError when they are not those of its digest."""
+        """Pass the bytes of a blob to `receive`, which raises ValueError when they do not match its digest."""
 
         def get() -> bool:
             with self._send("GET", f"/cas/{name.hash}") as response:
                 if response.status == MISSING:
-                    raise _Fault("it does not have what its own action result names")
+                    raise _Fault("it lacks a blob that its action result names")
                 receive(name, self._body(response, name.size))
             return True
 
         return self._attempt("GET", f"cas/{name.hash}", get, False)
 
     def has(self, name: Digest) -> bool:
-        """Return whether the server says that it has a blob. It may be wrong."""
+        """Return whether the server claims to have a blob. The claim may be wrong."""
 
         def head() -> bool:
             with self._send("HEAD", f"/cas/{name.hash}") as response:
@@ -108,7 +108,7 @@ class HttpStore:
         return self._attempt("PUT", f"cas/{name.hash}", put, False)
 
     def put_result(self, key: Digest, data: bytes) -> bool:
-        """Store an action result whose blobs are there."""
+        """Store an action result whose blobs the server has."""
 
         def put() -> bool:
             self._put(f"/ac/{key.hash}", data, len(data))
@@ -117,7 +117,7 @@ class HttpStore:
         return self._attempt("PUT", f"ac/{key.hash}", put, False)
 
     def lied(self, what: str) -> None:
-        """Note a fault that was found in what the server said. Raises MachineLacks when the cache is required."""
+        """Record a fault in the content of an answer. Raises MachineLacks when the cache is required."""
         self._note("GET", _Fault(what))
 
     def _attempt(self, side: str, what: str, call: Callable[[], _T], otherwise: _T) -> _T:
@@ -140,9 +140,9 @@ class HttpStore:
             first = not self.fault
             self.fault = self.fault or f"remote cache {self._address}: {fault}"
         if self._options.required:
-            raise MachineLacks("remote-cache", self.fault, hint="without --remote_required, bk goes on without it")
+            raise MachineLacks("remote-cache", self.fault, hint="without --remote_required, bk continues without it")
         if first:
-            self._warn(f"warning: {self.fault}; the build goes on without what it cannot have")
+            self._warn(f"warning: {self.fault}; the build continues, and counts this as a miss")
 
     def _put(self, path: str, data: bytes | BinaryIO, size: int) -> None:
         from bkrules.web.client import CHUNK, Body
@@ -162,17 +162,19 @@ class HttpStore:
         if response.status != OK:
             raise self._refusal(response, BOTH)
         if (response.header("Content-Encoding") or "identity") != "identity":
-            raise _Fault("it answers with an encoding that was not asked for")
+            raise _Fault("it answers with an unsolicited encoding")
         yield from response.chunks(most)
 
     def _refusal(self, response: Response, methods: Collection[str]) -> _Fault:
-        """Return a status that is no answer. Who may not do this now may not later either; who may not write may still read."""
+        """Return the fault of a refusing status. A refused read or write stays refused; a server that refuses writes
+        may allow reads.
+        """
         code = response.status
-        hint = {401: ": it wants credentials, or others", 403: ": not allowed", 407: ": of the proxy"}.get(code, "")
+        hint = {401: ": it requires other credentials", 403: ": not allowed", 407: ": of the proxy"}.get(code, "")
         return _Fault(f"status {code}{hint}", final=methods if hint else ())
 
     def _send(self, method: str, path: str, body: bytes | Body | None = None, size: int = 0) -> Response:
-        """Return the head of an answer. A redirect is none: what goes to the cache is for its server alone. Raises _Fault."""
+        """Return the head of an answer. A redirect is a fault: requests of the cache go to its server alone. Raises _Fault."""
         from bkrules.web.errors import TooSlow, Unreachable
         from bkrules.web.limits import Limits
 
@@ -182,13 +184,13 @@ class HttpStore:
         try:
             return client.request(method, self._address + path, headers, body, limits)
         except TooSlow as error:
-            # A server that is silent about something this small would cost as much for each of the others.
+            # A server that does not answer such a small request would cost as much time for each of the others.
             raise _Fault(str(error), final=BOTH if path.startswith("/ac/") else ()) from error
         except Unreachable as error:
             raise _Fault(str(error), final=BOTH) from error
 
     def _open(self) -> tuple[HttpClient, dict[str, str]]:
-        """Return the client and its headers, made when they are first needed: a build of nothing but hits imports no client."""
+        """Return the client and its headers, made at the first request: a build of disk hits imports no client."""
         with self._lock:
             if self._client is None:
                 self._client = _client(self._options, self._address)
@@ -196,7 +198,9 @@ class HttpStore:
 
 
 def _client(options: RemoteOptions, address: str) -> tuple[HttpClient, dict[str, str]]:
-    """Return a client and the headers of each request. `--remote_header` goes before the URL, and that before `~/.netrc`."""
+    """Return a client and the headers of each request. `--remote_header` takes precedence over the URL, and the URL
+    over `~/.netrc`.
+    """
     from bkrules.web.client import HttpClient
     from bkrules.web.trust import trust
 

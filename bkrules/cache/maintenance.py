@@ -1,7 +1,7 @@
-"""The disk cache looked after: how much it holds, whether it is whole, and what of it may go.
+"""Maintenance of the disk cache: its size, its integrity, and the removal of unused entries.
 
-A build holds a shared lock on the cache for as long as it may rely on what it has found there. `collect` and `verify` take the same
-lock for themselves alone, so they never take away what a running build refers to; they wait for it to end.
+A build holds a shared lock on the cache for as long as it relies on entries that it has found. `collect` and `verify`
+hold the same lock exclusively, so they wait for running builds and never remove entries that a build uses.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _DAY_NS = 86_400 * 10**9
 
 @contextmanager
 def in_use(cache: str, *, alone: bool = False) -> Iterator[None]:
-    """Hold the lock of a cache, shared or `alone`. A cache that cannot be written to needs none: nothing is removed there."""
+    """Hold the lock of a cache, shared or `alone`. A read-only cache needs no lock: nothing is removed there."""
     descriptor = -1
     with suppress(OSError):
         os.makedirs(f"{cache}/locks", exist_ok=True)
@@ -44,7 +44,7 @@ def in_use(cache: str, *, alone: bool = False) -> Iterator[None]:
 
 
 def touch(path: str) -> None:
-    """Note that an entry of the action cache was used, to the day."""
+    """Record the day on which an entry of the action cache was used."""
     with suppress(OSError):
         if time.time_ns() - os.stat(path).st_mtime_ns > _DAY_NS:
             os.utime(path)
@@ -52,7 +52,7 @@ def touch(path: str) -> None:
 
 @dataclass(frozen=True)
 class Entry:
-    """One result of the action cache: its file, when it was last used (seconds since the epoch), and the blobs it needs."""
+    """A result of the action cache: its file, the time of its last use (seconds since the epoch), and the blobs it needs."""
 
     path: str
     used: float
@@ -62,7 +62,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Stats:
-    """What a cache holds; sizes in bytes. `loose` are blobs that no result needs, such as texts that actions read."""
+    """The contents of a cache; sizes in bytes. `loose` are blobs that no result needs, such as texts that actions read."""
 
     results: int
     blobs: int
@@ -73,7 +73,7 @@ class Stats:
 
 @dataclass(frozen=True)
 class Removed:
-    """What was removed: results, blobs, and their bytes."""
+    """The removed results and blobs, and their size in bytes."""
 
     results: int
     blobs: int
@@ -81,14 +81,14 @@ class Removed:
 
 
 class Maintenance:
-    """Works on the disk cache in the folder `cache`."""
+    """Maintenance of the disk cache in the folder `cache`."""
 
     def __init__(self, cache: str, cas: Cas) -> None:
         self._cache = cache
         self._cas = cas
 
     def stats(self) -> Stats:
-        """Counts and sizes, as they are now."""
+        """Return the current counts and sizes."""
         needed = {blob.hash for entry in self.entries() for blob in entry.blobs}
         blobs = dict(self._blobs())
         loose = [size for path, size in blobs.items() if os.path.basename(path) not in needed]
@@ -97,7 +97,7 @@ class Maintenance:
         return Stats(len(entries), len(blobs), total, len(loose), sum(loose))
 
     def verify(self) -> Removed:
-        """Read every blob, remove those whose bytes are not what their names say, and the results that need what is not there."""
+        """Read every blob. Remove damaged blobs, and the results that need a missing blob."""
         with in_use(self._cache, alone=True):
             bad = [(path, size) for path, size in self._blobs() if not _is_whole(path)]
             _remove(path for path, _ in bad)
@@ -107,9 +107,9 @@ class Maintenance:
         return Removed(len(broken), len(bad), sum(size for _, size in bad) + sum(sizes))
 
     def collect(self, *, max_size: int | None = None, max_age: float | None = None) -> Removed:
-        """Remove results that were not used for `max_age` seconds, then the longest unused until `max_size` bytes are left.
+        """Remove results unused for `max_age` seconds, then those unused for longest until `max_size` bytes are left.
 
-        Blobs that no result needs any more go too, and what writers that were killed left.
+        Blobs that no result needs any more are removed too, and the temporary files of killed writers.
         """
         with in_use(self._cache, alone=True):
             entries = sorted(self.entries(), key=lambda entry: entry.used)
@@ -133,14 +133,14 @@ class Maintenance:
                         del needs[name]
                         left -= blobs[name][1] if name in blobs else 0
             loose = [pair for name, pair in blobs.items() if name not in needs]
-            # Results first: one whose blobs were gone would be a promise that cannot be kept.
+            # Results first, since a result must not outlive its blobs.
             _remove(entry.path for entry in gone)
             _remove(path for path, _ in loose)
             _remove(self._abandoned())
         return Removed(len(gone), len(loose), sum(entry.size for entry in gone) + sum(size for _, size in loose))
 
     def entries(self) -> Iterator[Entry]:
-        """Return the results that can be read."""
+        """Return the readable results."""
         return (entry for _, entry in self._read() if entry is not None)
 
     def _read(self) -> Iterator[tuple[str, Entry | None]]:
@@ -154,7 +154,7 @@ class Maintenance:
                 yield path, None
 
     def _needed(self, data: bytes) -> tuple[Digest, ...]:
-        """Return the blobs of an entry. Raises ValueError for an entry that no build would believe."""
+        """Return the blobs of an entry. Raises ValueError for an entry that a build would reject."""
         entry = results.Entry(data)
         files = entry.result(self._cas.read, self._cas.path).files()
         return (*entry.trees, *(file.digest for file in files))
@@ -174,7 +174,7 @@ class Maintenance:
 
 
 def expunge(cache: str) -> None:
-    """Remove all that bk keeps in a cache. What else lies in that folder stays. Waits for builds that use it. Raises OSError."""
+    """Remove all entries of a cache. Foreign files in that folder stay. Waits for builds that use it. Raises OSError."""
     with in_use(cache, alone=True):
         for part in PARTS:
             if os.path.lexists(f"{cache}/{part}"):
@@ -183,7 +183,7 @@ def expunge(cache: str) -> None:
 
 
 def _is_whole(path: str) -> bool:
-    """Return whether a blob has the bytes that its name says; what is no file is none."""
+    """Return whether a path is a blob with the bytes of its name."""
     try:
         return digest.of_file(path).hash == os.path.basename(path)
     except OSError as error:
@@ -193,7 +193,7 @@ def _is_whole(path: str) -> bool:
 
 
 def _make_writable(folder: str) -> None:
-    """Go's module cache is read-only, also for who may remove it."""
+    """Make a folder and its folders writable: Go's module cache is read-only for its owner too."""
     for parent, _, _ in os.walk(folder):
         os.chmod(parent, 0o755)
 
@@ -229,7 +229,7 @@ def span(text: str) -> float:
 
 
 def shown(count: int) -> str:
-    """Return a number of bytes for people."""
+    """Return a number of bytes in a readable unit."""
     value = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1024 or unit == "GiB":

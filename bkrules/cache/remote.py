@@ -1,4 +1,4 @@
-"""The remote cache of one build: bytes come to the disk cache and go from it, several at a time, in threads of its own."""
+"""The remote cache of one build: transfers blobs to and from the disk cache, several at a time, in its own threads."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from bkrules.model.digest import EMPTY, Digest
 _T = TypeVar("_T")
 DOWNLOADS = 16
 UPLOADS = 4
-ASK_FIRST = 64 << 10  # bytes; a smaller blob is sent sooner than the server is asked whether it has it
+ASK_FIRST = 64 << 10  # bytes; bk sends a smaller blob without asking the server whether it has it
 
 
 class Remote:
-    """A server beside the disk cache. Raises MachineLacks for a fault when the cache is required, and nothing otherwise."""
+    """A remote cache next to the disk cache. Raises MachineLacks for a fault when the cache is required, and nothing
+    otherwise.
+    """
 
     def __init__(self, options: RemoteOptions, cas: Cas, warn: Warn) -> None:
         self._store = HttpStore(options, warn)
@@ -37,19 +39,19 @@ class Remote:
 
     @property
     def readable(self) -> bool:
-        """Whether it is of use to ask."""
+        """Whether bk still reads from the server."""
         return self._store.readable
 
     def result(self, key: Digest) -> bytes | None:
-        """Return the bytes of an action result, which may be anything."""
+        """Return the unchecked bytes of an action result."""
         return self._store.result(key)
 
     def lied(self, what: str) -> None:
-        """Note that an answer was no good."""
+        """Record an answer with wrong content."""
         self._store.lied(what)
 
     def fetch(self, names: Iterable[Digest]) -> set[Digest]:
-        """Bring blobs to the disk cache, each once however many threads want it; those that could not be had."""
+        """Fetch blobs to the disk cache, each once for all threads. Return those that could not be fetched."""
         wanted: dict[Digest, Future[bool]] = {}
         with self._lock:
             for name in names:
@@ -84,7 +86,9 @@ class Remote:
             self._store.put_result(key, result)
 
     def _put_blob(self, name: Digest) -> bool:
-        """A server that lost a blob, or has it with wrong bytes, may still say that it has it; then it is not asked."""
+        """Send a blob, unless the server has it. A server that lost a blob or damaged it may still claim to have it, so
+        bk skips the question for such blobs.
+        """
         with self._lock:
             known, suspect = name in self._there, name in self._suspect
         if not suspect and (known or (name.size >= ASK_FIRST and self._store.has(name))):
@@ -97,14 +101,14 @@ class Remote:
         return good
 
     def flush(self) -> str:
-        """Wait for what is being sent; why it could not be, when the cache is required."""
+        """Wait for all uploads. Return why an upload failed, when the cache is required."""
         wait(self._jobs)
         errors = [job.exception() for job in self._jobs]
         return next((error.message for error in errors if isinstance(error, MachineLacks)), "")
 
 
 class _Pool:
-    """Threads that nobody waits for at the end of the process, unlike those of concurrent.futures."""
+    """Threads that do not delay the end of the process, unlike those of concurrent.futures."""
 
     def __init__(self, size: int, name: str) -> None:
         self._size, self._name = size, name
@@ -112,7 +116,7 @@ class _Pool:
         self._threads: list[threading.Thread] = []
 
     def submit(self, call: Callable[[], _T]) -> Future[_T]:
-        """What `call` will return, or raise."""
+        """Return a future of the result of `call`."""
         future: Future[_T] = Future()
         self._work.put((future, call))
         if len(self._threads) < self._size:
@@ -126,5 +130,5 @@ class _Pool:
             future, call = self._work.get()
             try:
                 future.set_result(call())
-            except BaseException as error:  # whoever waits for the future raises it
+            except BaseException as error:  # the caller that waits for the future raises it
                 future.set_exception(error)

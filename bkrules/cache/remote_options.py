@@ -1,4 +1,4 @@
-"""What the command line says of a remote cache. Apart from the client, since every command imports this."""
+"""The options of a remote cache, separate from its client, since every command imports this module."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from bkrules.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class RemoteOptions:
-    """A remote cache as the command line says it. `timeout` is in seconds, for one request with all of its bytes.
+    """The options of a remote cache. `timeout` is in seconds, for one request with all of its bytes.
 
-    The secrets, `url` before it is `address` and `headers`, are in no repr.
+    The secrets, which are the credentials in `url` and the `headers`, are in no repr.
     """
 
     url: str = field(repr=False)
@@ -23,7 +23,7 @@ class RemoteOptions:
 
     @property
     def address(self) -> str:
-        """The URL without user and password. Raises UsageError when it is none of http or https."""
+        """The URL without user and password. Raises UsageError when its scheme is not http or https."""
         from urllib.parse import urlsplit
 
         try:

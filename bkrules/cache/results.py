@@ -1,7 +1,7 @@
-"""What the bytes of an action result mean: of the disk cache, which anybody may have written to, and of a remote one.
+"""Parse the bytes of an action result, which may come from anybody who can write to the disk cache or a remote one.
 
-Nothing of an entry is used before all of it was checked: its outputs are those that the action declares, each a file or a folder
-as declared; a Tree names every file once, in order, by names that a folder can have. Whatever else there is makes it a miss.
+No part of an entry is used before the whole is checked: its outputs are those that the action declares, each a file or
+a folder as declared; a Tree names every file once, in order, by valid names. Anything else makes the entry a miss.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from bkrules.model.digest import Digest
 from bkrules.system.files import open_regular
 
 MOST_RESULT = 4 << 20
-"""Bytes of an action result."""
+"""The limit in bytes of an action result."""
 MOST_TREE = 64 << 20
-"""Bytes of a Tree."""
+"""The limit in bytes of a Tree."""
 DEEPEST = 128
-"""Folders in each other."""
+"""The limit of nested folders."""
 MOST_NODES = 100_000
-"""Files and folders of an output; a few messages can describe more than fit anywhere."""
+"""The limit of files and folders in an output; a few messages can describe more than fit anywhere."""
 MOST_MESSAGES = 8 * MOST_NODES
-"""Messages and texts in an entry or a Tree: four for a file, and some for its folder."""
+"""The limit of messages and texts in an entry or a Tree: four for a file, and some for its folder."""
 LONGEST_NAME = 255
-"""Bytes of a name: more than that is none on Linux."""
+"""The limit in bytes of a name, as on Linux."""
 LONGEST_PATH = 1024
-"""Bytes of a path below an output."""
+"""The limit in bytes of a path below an output."""
 _MOST_SECONDS = 366 * 86_400
 _NANOS = 10**9
 _LINKS = ("output_file_symlinks", "output_directory_symlinks", "output_symlinks")
@@ -39,13 +39,13 @@ Declared = Mapping[str, bool]
 
 @dataclass(frozen=True, slots=True)
 class ActionResult:
-    """What an action made, and the seconds it took when it ran."""
+    """The outputs of an action, and the seconds it took when it ran."""
 
     outputs: Mapping[str, Node]
     seconds: float
 
     def files(self) -> Iterator[FileNode]:
-        """Return every file of it."""
+        """Return all files of the result."""
         for node in self.outputs.values():
             yield from files_of(node)
 
@@ -56,13 +56,13 @@ def files_of(node: Node) -> Iterable[FileNode]:
 
 
 def read_entry(path: str) -> bytes:
-    """Return the bytes of an entry on the disk, up to one more than `read` takes. Raises OSError as `open_regular` does."""
+    """Return the bytes of an entry on the disk, at most one more than `read` accepts. Raises OSError as `open_regular` does."""
     with open_regular(path) as file:
         return file.read(MOST_RESULT + 1)
 
 
 class Entry:
-    """An action result as its bytes say. Raises ValueError when they are none, or not one of the declared outputs.
+    """A parsed action result. Raises ValueError for malformed bytes, or when the outputs are not those declared.
 
     `declared` is None where the action is not known.
     """
@@ -72,7 +72,9 @@ class Entry:
             raise ValueError(f"it has more than {MOST_RESULT} bytes")
         message = reapi.decode("ActionResult", data, MOST_MESSAGES)
         if message["exit_code"] or not message["execution_metadata"]:
-            raise ValueError("it is of a failure, or cut short")  # bk keeps no failures, and writes the metadata last
+            raise ValueError(
+                "it is the result of a failure, or truncated"
+            )  # bk keeps no failures, and writes the metadata last
         if any(message[field] for field in _LINKS):
             raise ValueError("an output of it is a symbolic link")
         self._files = {item["path"]: item for item in message["output_files"]}
@@ -97,7 +99,9 @@ class Entry:
                 raise ValueError(f"it has an output that the action does not declare: {path!r}"[:300])
             if found[path] != declared[path]:
                 kinds = ("a file", "a folder")
-                raise ValueError(f"its output {path} is {kinds[found[path]]}, and declared is {kinds[declared[path]]}")
+                raise ValueError(
+                    f"its output {path} is {kinds[found[path]]}, but was declared as {kinds[declared[path]]}"
+                )
 
     @property
     def trees(self) -> list[Digest]:
@@ -105,7 +109,7 @@ class Entry:
         return list(self._folders.values())
 
     def result(self, read: Callable[[Digest], bytes | None], place: Callable[[Digest], str]) -> ActionResult:
-        """Return the result. `read` has the bytes of Trees, `place` says where a blob is. Raises ValueError."""
+        """Return the result. `read` returns the bytes of a Tree, `place` the path of a blob. Raises ValueError."""
         outputs: dict[str, Node] = {path: _file(item, place) for path, item in self._files.items()}
         for path, name in self._folders.items():
             data = read(name)
@@ -123,7 +127,7 @@ def write_tree(node: DirectoryNode) -> tuple[bytes, Digest]:
 
 
 def write_result(result: ActionResult, put: Callable[[bytes], Digest]) -> tuple[bytes, list[Digest]]:
-    """Return an action result's bytes, and the digests of its Trees, which `put` keeps."""
+    """Return an action result's bytes, and the digests of the Trees that `put` stores."""
     files, directories, trees = [], [], []
     for path, node in sorted(result.outputs.items()):
         if isinstance(node, FileNode):
@@ -148,7 +152,7 @@ def _seconds(duration: reapi.Message | None) -> float:
         return 0.0
     seconds, nanos = duration["seconds"], duration["nanos"]
     if not (0 <= seconds <= _MOST_SECONDS and 0 <= nanos < _NANOS):
-        raise ValueError("the time that it took is none")
+        raise ValueError("its time is invalid")
     return float(seconds + nanos / _NANOS)
 
 
@@ -163,7 +167,7 @@ def _read_tree(data: bytes, place: Callable[[Digest], str]) -> dict[str, FileNod
     if tree["root"] is None:
         raise ValueError("the tree has no root")
     if reapi.encode("Tree", tree) != data:
-        raise ValueError("the tree has what bk does not know, such as links")
+        raise ValueError("the tree has entries that bk does not support, such as links")
     children = {digest.of_bytes(reapi.encode("Directory", child)): child for child in tree["children"]}
     found: dict[str, FileNode] = {}
     nodes = 0
@@ -189,17 +193,17 @@ def _read_tree(data: bytes, place: Callable[[Digest], str]) -> dict[str, FileNod
 
 
 def _check_names(directory: reapi.Message) -> None:
-    """Raise ValueError unless each name of a Directory is there once, in order, and leads nowhere else."""
+    """Raise ValueError unless the names of a Directory are unique, in order and valid."""
     both = []
     for field in ("files", "directories"):
         names = [item["name"] for item in directory[field]]
         if any(before >= after for before, after in pairwise(names)):
-            raise ValueError("the tree has names twice, or not in order")
+            raise ValueError("the tree has duplicate or unsorted names")
         both += names
     if len(set(both)) != len(both):
         raise ValueError("the tree has a file and a folder of one name")
     if any("/" in name for name in both):
-        raise ValueError("the tree has a name that leads elsewhere")
+        raise ValueError("the tree has a name that leads out of its folder")
 
 
 def _check_path(path: str) -> None:
@@ -208,6 +212,6 @@ def _check_path(path: str) -> None:
         raise ValueError(f"it has a path of more than {LONGEST_PATH} bytes")
     for name in path.split("/"):
         if name in ("", ".", "..") or "\0" in name:
-            raise ValueError("it has a name that leads elsewhere")
+            raise ValueError("it has a name that leads out of its folder")
         if len(name.encode()) > LONGEST_NAME:
             raise ValueError(f"it has a name of more than {LONGEST_NAME} bytes")

@@ -1,8 +1,8 @@
-"""Requests and their answers, on connections that are kept.
+"""HTTP requests and their answers, on kept-alive connections.
 
-What a server does can neither hold nor fill this process: `Limits` bound the time of each request, status lines, headers and
-interim answers are bounded together, and whoever reads a body says how long it may be. Credentials are sent to the server they
-are for and to no other: nothing is read from `~/.netrc`, and a redirect to another origin loses them.
+A server can neither block nor fill this process: `Limits` bound the time of each request; status lines, headers and
+interim answers have a common limit; and each reader of a body sets the body's limit. The client sends credentials only
+to the server they belong to: it reads nothing from `~/.netrc`, and a redirect to another origin drops them.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from bkrules.web.wire import Wire
 CHUNK = 256 << 10
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 10
-_SHORT = 64 << 10  # bytes of a body that nobody wants, read so that the connection can be kept
-_SHORT_TIME = 5.0  # seconds for these
+_SHORT = 64 << 10  # bytes of an unwanted body, read so that the connection can be kept
+_SHORT_TIME = 5.0  # seconds for reading these bytes
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "bk"}
@@ -39,7 +39,7 @@ _FAULTS = (OSError, ValueError, HTTPException, urllib3.exceptions.HTTPError)
 
 @dataclass(frozen=True)
 class Body:
-    """The body of a request: its size in bytes, and a function that begins its pieces anew."""
+    """The body of a request: its size in bytes, and a function that restarts its chunks."""
 
     size: int
     chunks: Callable[[], Iterable[bytes]]
@@ -47,7 +47,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a request goes: scheme, host and port. Credentials for one origin are for no other."""
+    """The target of a request: scheme, host and port. Credentials of one origin are not sent to another."""
 
     scheme: str
     host: str
@@ -55,14 +55,14 @@ class Origin:
 
 
 def origin(url: str) -> Origin:
-    """Return the origin of a URL. Raises Unreachable when it is none of http or https."""
+    """Return the origin of a URL. Raises Unreachable when its scheme is not http or https."""
     try:
         parts = urlsplit(url)
         port, host = parts.port, parts.hostname
     except ValueError:
         parts, port, host = None, None, None
     if parts is None or parts.scheme not in ("http", "https") or not host or _UNSAFE.search(host) or " " in host:
-        raise Unreachable("the address is no URL of http or https")
+        raise Unreachable("the address is not an http or https URL")
     if not host.isascii():
         with suppress(UnicodeError):
             host = host.encode("idna").decode()
@@ -70,7 +70,7 @@ def origin(url: str) -> Origin:
 
 
 class Response:
-    """An answer. Its body must be read or closed; as a context manager it does so itself."""
+    """An answer. Its body must be read or closed; the context manager closes it."""
 
     def __init__(self, url: str, http: BaseHTTPResponse) -> None:
         self.url = url
@@ -81,15 +81,15 @@ class Response:
 
     @property
     def reason(self) -> str:
-        """The words beside the status, as far as they can be shown."""
+        """The printable words of the status line."""
         return "".join(letter for letter in (self._http.reason or "")[:100] if letter.isprintable())
 
     def header(self, name: str) -> str:
-        """Return a header, or nothing."""
+        """Return a header, or an empty text."""
         return str(self._http.headers.get(name, ""))
 
     def headers(self, name: str) -> list[str]:
-        """Return each header of that name."""
+        """Return all headers of that name."""
         return list(self._http.headers.getlist(name))
 
     def read(self, most: int) -> bytes:
@@ -97,7 +97,7 @@ class Response:
         return b"".join(self.chunks(most))
 
     def chunks(self, most: int) -> Iterator[bytes]:
-        """Return the body piece by piece, as it was sent. Raises HttpError, also when it has more than `most` bytes."""
+        """Yield the body in chunks, as it was sent. Raises HttpError, also when it has more than `most` bytes."""
         total = 0
         pieces = self._http.stream(CHUNK, decode_content=False)
         while chunk := self._next(pieces):
@@ -113,13 +113,13 @@ class Response:
             chunk = next(pieces, b"")
         except _FAULTS as error:
             self.close()
-            raise _told(error) from error
+            raise _described(error) from error
         self._wire.received(len(chunk))
         self._open &= bool(chunk)
         return chunk
 
     def close(self) -> None:
-        """Leave the rest of the body, and the connection with it."""
+        """Discard the rest of the body, and close its connection."""
         if self._open:
             self._open = False
             self._http.close()
@@ -129,7 +129,7 @@ class Response:
         return self
 
     def __exit__(self, kind: object, *_error: object) -> None:
-        """Read a short rest to its end, so that the connection can be used again."""
+        """Read a short rest of the body, so that the connection can be reused."""
         length = self._http.length_remaining
         if self._open and kind is None and (length is None or length <= _SHORT):
             self._wire.watch.hurry(_SHORT_TIME)
@@ -142,7 +142,7 @@ class Response:
 class HttpClient:
     """A client of any servers. Safe for several threads.
 
-    `trust` makes the context of TLS when that is first needed.
+    `trust` makes the TLS context when the first request needs it.
     """
 
     def __init__(self, trust: Callable[[], ssl.SSLContext], proxies: Proxies | None = None) -> None:
@@ -152,7 +152,7 @@ class HttpClient:
         self._managers: dict[tuple[Proxy | None, bool], PoolManager] = {}
 
     def close(self) -> None:
-        """Close the connections that are kept."""
+        """Close the kept connections."""
         with self._lock:
             for pools in self._managers.values():
                 pools.clear()
@@ -172,10 +172,10 @@ class HttpClient:
     ) -> Response:
         """Return the answer to a request. Raises HttpError.
 
-        `secret` are headers for the origin of `url` alone. With `redirects`, an answer that names another place is followed,
-        within the same limits; from https to http only when the place may be read by everybody (`plain`).
-        A connection that the server closes without a word is replaced once, as kept ones may be, unless the address is good for
-        one try (`replay`).
+        `secret` are headers for the origin of `url` alone. With `redirects`, the client follows redirects within the
+        same limits; from https to http only for public content (`plain`). When the server closes a connection without
+        an answer, the client retries once, since a kept connection may have expired, unless the address is valid for a
+        single try (`replay`).
         """
         watch = Watch(limits or Limits())
         own = origin(url)
@@ -189,8 +189,8 @@ class HttpClient:
             with response:
                 url = _joined(url, target)
             if place.scheme == "https" and origin(url).scheme == "http" and not plain:
-                raise BadAnswer("it sends on from https to http")
-        raise BadAnswer(f"it sends on more than {_MOST_REDIRECTS} times")
+                raise BadAnswer("it redirects from https to http")
+        raise BadAnswer(f"it redirects more than {_MOST_REDIRECTS} times")
 
     def _ask(
         self,
@@ -215,7 +215,7 @@ class HttpClient:
             except _BodyFailed as error:
                 raise error.cause from None
             except _FAULTS as error:
-                told = _told(error)
+                told = _described(error)
                 if last or watch.answering or isinstance(told, TooSlow | Unreachable):
                     raise told from error
         raise AssertionError
@@ -240,7 +240,7 @@ class _BodyFailed(Exception):
 
 
 def _pieces(body: Body) -> Iterator[bytes]:
-    """Yield the body of a request. Raises _BodyFailed, also when it has not the size that was said."""
+    """Yield the body of a request. Raises _BodyFailed, also when its size differs from the announced one."""
     sent = 0
     try:
         for chunk in body.chunks():
@@ -251,18 +251,18 @@ def _pieces(body: Body) -> Iterator[bytes]:
     except Exception as error:
         raise _BodyFailed(error) from error
     if sent != body.size:
-        raise _BodyFailed(BadAnswer(f"what is sent has not the {body.size} bytes that it should have"))
+        raise _BodyFailed(BadAnswer(f"the body does not have the announced {body.size} bytes"))
 
 
-def _told(error: BaseException) -> HttpError:
-    """Return what an error of urllib3 means, by its innermost cause."""
+def _described(error: BaseException) -> HttpError:
+    """Return a description of an urllib3 error, by its innermost cause."""
     while inner := next((one for one in error.args if isinstance(one, BaseException)), None):
         error = inner
     return error if isinstance(error, HttpError) else BadAnswer(reason(error))
 
 
 def _checked(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return headers. Raises BadAnswer for one that is none."""
+    """Return the headers. Raises BadAnswer for an invalid one."""
     for name, value in headers.items():
         if not _NAME.fullmatch(name) or _UNSAFE.search(value.replace("\t", " ")):
             raise BadAnswer(f"the header {name!r} cannot be sent: it has a character that headers cannot have")
@@ -270,9 +270,9 @@ def _checked(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _joined(url: str, target: str) -> str:
-    """Return the place that an answer names, without a user and a password. Raises BadAnswer."""
+    """Return the target of a redirect, without user and password. Raises BadAnswer."""
     try:
         parts = urlsplit(urljoin(url, target))
         return parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
     except ValueError as error:
-        raise BadAnswer("it sends on to what is no URL") from error
+        raise BadAnswer("it redirects to an invalid URL") from error

@@ -1,4 +1,4 @@
-"""urllib3's connections, of which each byte is read and sent under the limits of the request that uses them."""
+"""urllib3's connections, which read and send each byte under the limits of the request that uses them."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
 _KEPT = 32  # connections to a server
-_LEAST_TRY = 0.5  # seconds that each address of a name gets, while the time lasts
-_INTERIM = 10  # answers before the answer
+_LEAST_TRY = 0.5  # seconds for each address of a name, within the limit
+_INTERIM = 10  # interim answers before the final one
 _REFUSED = re.compile(r"Tunnel connection failed: (\d+)")
 
 
-class _Asked(threading.local):
+class _PendingRequest(threading.local):
     """The request that this thread is about to send."""
 
     watch: Watch
 
 
-_asked = _Asked()
+_asked = _PendingRequest()
 
 
 class _Answer(http.client.HTTPResponse):
-    """An answer, before which any interim ones are passed over."""
+    """An answer, with any interim answers skipped."""
 
     def _read_status(self) -> tuple[str, int, str]:
         for _ in range(_INTERIM):
@@ -52,7 +52,7 @@ class _Answer(http.client.HTTPResponse):
 
 
 class _Limited(HTTPConnection):
-    """A connection under limits. `socks` is the proxy through which it goes, when that is one of SOCKS."""
+    """A connection under limits. `socks` is the SOCKS proxy through which it goes, if any."""
 
     response_class = _Answer
     socks: Proxy | None = None
@@ -84,11 +84,11 @@ class _Limited(HTTPConnection):
         try:
             super().connect()
         except (OSError, http.client.HTTPException, ValueError, urllib3.exceptions.HTTPError) as error:
-            raise self._told(error) from error
+            raise self._described(error) from error
         self.sock = cast(socket.socket, Wire(self.sock, _asked.watch))
 
-    def _told(self, error: Exception) -> HttpError:
-        """Return why there is no connection."""
+    def _described(self, error: Exception) -> HttpError:
+        """Return why a connection failed."""
         proxy = self.proxy or self.socks
         where = f"its proxy {proxy.host}:{proxy.port}: " if proxy is not None else ""
         if isinstance(error, HttpError):
@@ -98,13 +98,13 @@ class _Limited(HTTPConnection):
         if isinstance(error, TimeoutError):
             return Unreachable("no connection in time")
         if refused := _REFUSED.search(str(error)):
-            hint = ": it wants credentials, or others" if refused[1] == "407" else ""
+            hint = ": it requires other credentials" if refused[1] == "407" else ""
             return Unreachable(f"{where}status {refused[1]}{hint}")
         return Unreachable(f"{where}{error if isinstance(error, UnicodeError) else reason(error)}")
 
     @property
     def is_connected(self) -> bool:
-        """Whether the server is still there, and has sent nothing that nobody asked for."""
+        """Whether the server is still connected, and has sent no unsolicited bytes."""
         return super().is_connected and not cast(Wire, self.sock).has_pending()
 
     def request(self, *words: Any, **named: Any) -> None:
@@ -122,14 +122,14 @@ class _Limited(HTTPConnection):
 
 
 class _Secured(_Limited, HTTPSConnection):
-    """The same with TLS."""
+    """A limited connection with TLS."""
 
     def _connect_tls_proxy(self, hostname: str, sock: socket.socket) -> ssl.SSLSocket:
         return cast(ssl.SSLSocket, Wire(super()._connect_tls_proxy(hostname, sock), self._dialling))
 
 
 def manager(proxy: Proxy | None, trust: ssl.SSLContext | None) -> PoolManager:
-    """Return connections to any servers through a proxy, or directly. `trust` is needed where one of them has TLS."""
+    """Return a pool of connections to any servers, through a proxy or directly. `trust` is needed when one of them uses TLS."""
     more: dict[str, Any] = {"maxsize": _KEPT, "ssl_context": trust}
     if proxy is None or proxy.is_socks:
         made = PoolManager(**more)
@@ -145,7 +145,7 @@ def manager(proxy: Proxy | None, trust: ssl.SSLContext | None) -> PoolManager:
 
 
 def ask(pools: PoolManager, watch: Watch, method: str, url: str, **more: Any) -> BaseHTTPResponse:
-    """Return the answer of a server, whatever it is; its body is not read. Raises what urllib3 raises, and HttpError."""
+    """Return the answer of a server, whatever its status; its body is not read. Raises the errors of urllib3, and HttpError."""
     _asked.watch = watch
     return pools.urlopen(
         method, url, redirect=False, retries=False, preload_content=False, decode_content=False, timeout=None, **more
@@ -153,7 +153,7 @@ def ask(pools: PoolManager, watch: Watch, method: str, url: str, **more: Any) ->
 
 
 def _open(host: str, port: int | None, until: float) -> socket.socket:
-    """Return a connection to the first address of a host that takes one. Raises OSError."""
+    """Return a connection to the first address of a host that accepts one. Raises OSError."""
     found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
     problem: OSError = OSError("it has no address")
     for number, (family, kind, protocol, _, address) in enumerate(found):
@@ -173,7 +173,7 @@ def _open(host: str, port: int | None, until: float) -> socket.socket:
 
 
 def _through_socks(wire: Wire, proxy: Proxy, host: str, port: int | None) -> None:
-    """Have a proxy of SOCKS 5 join the connection to a server, whose name it resolves. Raises Unreachable.
+    """Let a SOCKS 5 proxy connect to a server, whose name the proxy resolves. Raises Unreachable.
 
     https://www.rfc-editor.org/rfc/rfc1928 and rfc1929
     """
@@ -194,7 +194,7 @@ def _through_socks(wire: Wire, proxy: Proxy, host: str, port: int | None) -> Non
     wire.sendall(bytes([5, len(methods)]) + methods)
     version, method = get(2)
     if version != 5 or method not in methods:
-        raise refuse("wants credentials, or others" if version == 5 else "does not speak SOCKS 5")
+        raise refuse("requires other credentials" if version == 5 else "does not speak SOCKS 5")
     if method == 2:
         user, password = proxy.user.encode()[:255], proxy.password.encode()[:255]
         wire.sendall(bytes([1, len(user)]) + user + bytes([len(password)]) + password)

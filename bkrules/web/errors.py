@@ -1,30 +1,30 @@
-"""What a request can end with instead of an answer. Every one is an OSError, and no text of one holds a secret."""
+"""The errors of requests. Each is an OSError, and no text of an error contains a secret."""
 
 from __future__ import annotations
 
 
 class HttpError(OSError):
-    """No answer, or one that cannot be used."""
+    """No usable answer."""
 
 
 class Unreachable(HttpError):
-    """There is no connection to the server: it refuses, it has no address, its proxy refuses, TLS fails."""
+    """The server cannot be reached: it refuses, it has no address, its proxy refuses, or TLS fails."""
 
 
 class Untrusted(Unreachable):
-    """The certificate of the server is not one of an authority that this machine trusts."""
+    """The certificate of the server is not signed by an authority that this machine trusts."""
 
 
 class TooSlow(HttpError):
-    """The server, or the client's own limit, let the time run out."""
+    """The server was too slow for the limits of the request."""
 
 
 class BadAnswer(HttpError):
-    """The connection ended before the answer did, or the answer is not HTTP, or it is larger than it may be."""
+    """The connection ended before the answer did, or the answer is not HTTP, or it is too large."""
 
 
 class TooLarge(BadAnswer):
-    """The body has more bytes than its reader takes."""
+    """The body has more bytes than its reader accepts."""
 
 
 def reason(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""What headers mean that servers write in many ways: WWW-Authenticate, Retry-After and Link.
+"""Parsers of headers that servers write in many ways: WWW-Authenticate, Retry-After and Link.
 
 https://www.rfc-editor.org/rfc/rfc9110#section-11.6.1, #section-10.2.3, https://www.rfc-editor.org/rfc/rfc8288
 """
@@ -19,14 +19,14 @@ _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{0,9})?")
 
 @dataclass(frozen=True)
 class Challenge:
-    """One way to be let in: its scheme and the names of its parameters in lower case."""
+    """An authentication challenge: its scheme, and its parameters with their names in lower case."""
 
     scheme: str
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 def challenges(values: Iterable[str]) -> list[Challenge]:
-    """Return the challenges of one or several WWW-Authenticate headers, in their order. What cannot be read is left out."""
+    """Return the challenges of one or several WWW-Authenticate headers, in their order. Unreadable ones are left out."""
     return [challenge for value in values for challenge in _challenges(value)]
 
 
@@ -54,12 +54,12 @@ def _challenges(value: str) -> Iterator[Challenge]:
 
 
 def next_page(values: Iterable[str]) -> str:
-    """Return the address of the next page of one or several Link headers, or nothing."""
+    """Return the address of the next page in one or several Link headers, or an empty text."""
     return next((match[1] for value in values if (match := _NEXT.search(value))), "")
 
 
 def retry_after(value: str, date: str = "") -> float | None:
-    """Return the seconds that a Retry-After header asks to wait, or None when it cannot be read. Never less than 0.
+    """Return the seconds of a Retry-After header, at least 0, or None when it is unreadable.
 
     A time of day counts from `date`, the server's own Date header: the clocks of two machines may differ.
     """

@@ -33,30 +33,30 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Its address, without the credentials."""
+        """The address of the proxy, without the credentials."""
         return f"{self.scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
     @property
     def is_socks(self) -> bool:
-        """Whether it speaks SOCKS, and not HTTP."""
+        """Whether the proxy speaks SOCKS instead of HTTP."""
         return self.scheme.startswith("socks5")
 
     @property
     def authorization(self) -> str:
-        """The value of Proxy-Authorization, or nothing."""
+        """The value of Proxy-Authorization, or an empty text."""
         if not self.user and not self.password:
             return ""
         return f"Basic {base64.b64encode(f'{self.user}:{self.password}'.encode()).decode()}"
 
 
 class Proxies:
-    """The proxies that an environment names. `environment` is read once, when a proxy is first asked for."""
+    """The proxies that an environment names. `environment` is read once, at the first call."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._environment = environment
 
     def of(self, scheme: str, host: str, port: int) -> Proxy | None:
-        """Return the proxy for a server, or None. Never one for the loopback. Raises Unreachable when the variable is no URL."""
+        """Return the proxy for a server, or None. The loopback never has a proxy. Raises Unreachable for an invalid variable."""
         text = self._urls.get(scheme, "")
         if not text or self._is_direct(host, port):
             return None
@@ -85,9 +85,9 @@ class Proxies:
 class NoProxy:
     """The servers that NO_PROXY lists, separated by commas.
 
-    `*` is every server; `example.com` that name and all below it; `.example.com` and `*.example.com` only those below it; an
-    address, `10.0.0.0/8`, or `2001:db8::/32` that address or network. A name or an address may end with a port, and an IPv6
-    address then stands in brackets.
+    `*` matches every server; `example.com` matches that name and all below it; `.example.com` and `*.example.com` match
+    only names below it; an address, `10.0.0.0/8`, or `2001:db8::/32` matches that address or network. A name or an
+    address may end with a port, and an IPv6 address then stands in brackets.
     """
 
     def __init__(self, text: str) -> None:
@@ -131,7 +131,7 @@ class NoProxy:
 
 
 def _parse(text: str, variable: str) -> Proxy:
-    """Return the proxy that a variable names; without a scheme it is one of HTTP."""
+    """Return the proxy that a variable names; without a scheme it is an HTTP proxy."""
     try:
         parts = urlsplit(text if "://" in text else f"http://{text}")
         host, port = parts.hostname, parts.port
@@ -154,7 +154,7 @@ def _split_port(word: str) -> tuple[str, str]:
 
 
 def _ip(host: str) -> IPv4Address | IPv6Address | None:
-    """Return the address that a host is, without its zone. An IPv4 address that is mapped into IPv6 is that of IPv4."""
+    """Return a host's IP address, without its zone. An IPv4 address mapped into IPv6 counts as IPv4."""
     if not host[-1:].isdigit() and ":" not in host:
         return None
     import ipaddress

@@ -1,4 +1,4 @@
-"""The authorities whose certificates are believed."""
+"""The certificate authorities that bk trusts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bkrules.web.errors import Unreachable
 
 
 def trust(authorities: str | None = None) -> Callable[[], ssl.SSLContext]:
-    """Return what makes a context of TLS: of a file or a folder of authorities, or without one of the public ones.
+    """Return a function that makes a TLS context, with the authorities of a file or folder, or without one the public ones.
 
     The context raises Unreachable when the file cannot be read.
     """

@@ -11,14 +11,14 @@ from bkrules.web.errors import BadAnswer
 from bkrules.web.limits import Watch
 
 MOST_HEAD = 256 << 10
-"""Bytes of an answer before its body, all interim answers included."""
+"""The limit in bytes of an answer before its body, including all interim answers."""
 _PIECE = 64 << 10
-_FRAMING = 16  # bytes on the wire for each of a body that is sent in chunks
-_MOST_AHEAD = 1 << 20  # bytes that may have come before the first of the body has been read
+_FRAMING = 16  # bytes on the wire for each byte of a chunked body
+_MOST_AHEAD = 1 << 20  # bytes that may have arrived before the first byte of the body is read
 
 
 class Socket(Protocol):
-    """What a connection needs of a socket, which one of TLS has too."""
+    """The methods of a socket that a connection needs, with TLS and without."""
 
     def recv_into(self, buffer: Any, /) -> int: ...
     def send(self, data: Any, /) -> int: ...
@@ -28,7 +28,7 @@ class Socket(Protocol):
 
 
 class Wire:
-    """What http.client takes for a socket: each wait is one that the watch of the request allows."""
+    """A socket for http.client whose waits are bounded by the watch of the request."""
 
     def __init__(self, sock: Socket, watch: Watch) -> None:
         self._socket = sock
@@ -41,19 +41,19 @@ class Wire:
         self.watch, self._in_body, self._came, self._payload = watch, False, 0, 0
         if isinstance(inner := getattr(self._socket, "socket", None), Wire):  # TLS within TLS
             inner.begin(watch)
-            inner._in_body, inner._payload = True, 1 << 62  # its bytes are those of TLS
+            inner._in_body, inner._payload = True, 1 << 62  # its bytes are TLS records
 
     def begin_body(self) -> None:
-        """Note that the head of the answer has been read."""
+        """Record that the head of the answer has been read."""
         self.watch.expect_body()
         self._in_body, self._came = True, 0
 
     def received(self, count: int) -> None:
-        """Note bytes of the body itself."""
+        """Record bytes of the body itself."""
         self._payload += count
 
     def recv_into(self, buffer: Any) -> int:
-        """Read what has come, or wait for it. Raises TooSlow, BadAnswer or OSError."""
+        """Read the bytes that have arrived, or wait for some. Raises TooSlow, BadAnswer or OSError."""
         watch = self.watch
         began = time.monotonic()
         self._socket.settimeout(watch.patience())
@@ -62,15 +62,17 @@ class Wire:
         except TimeoutError:
             raise watch.expired() from None
         except OSError as error:
-            if type(error).__name__ != "SSLEOFError":  # by its name: to import ssl takes longer than to ask a registry
+            if (
+                type(error).__name__ != "SSLEOFError"
+            ):  # by its name: importing ssl takes longer than a request to a registry
                 raise
-            return 0  # without TLS's own end; whether the answer was whole is seen by its length
+            return 0  # without the end of TLS; the length shows whether the answer is complete
         watch.answering |= count > 0
         self._came += count
         if self._in_body:
             watch.passed(count, time.monotonic() - began)
             if self._came > _FRAMING * self._payload + _MOST_AHEAD:
-                raise BadAnswer("it sends more between the parts of the body than parts")
+                raise BadAnswer("it sends more bytes between chunks of the body than in chunks")
         elif self._came > MOST_HEAD:
             raise BadAnswer(f"its headers have more than {MOST_HEAD} bytes")
         return count
@@ -88,7 +90,7 @@ class Wire:
                 at += self.send(view[at : at + _PIECE])
 
     def send(self, data: Any) -> int:
-        """Send a part of `data`; how much of it. Raises TooSlow or OSError."""
+        """Send a part of `data`. Return its size. Raises TooSlow or OSError."""
         began = time.monotonic()
         self._socket.settimeout(self.watch.patience())
         try:
@@ -99,31 +101,31 @@ class Wire:
         return count
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        """Return a reader. The socket stays open until the last of them is closed."""
+        """Return a reader. The socket stays open until the last reader is closed."""
         self._readers += 1
         return io.BufferedReader(_Reader(self))
 
     def settimeout(self, _seconds: float | None) -> None:
-        """Do nothing: the watch says how long to wait."""
+        """Do nothing: the watch sets the timeouts."""
 
     def fileno(self) -> int:
         """Return the descriptor of the socket."""
         return self._socket.fileno()
 
     def has_pending(self) -> bool:
-        """Return whether TLS has bytes that were not read."""
+        """Return whether TLS has unread bytes."""
         pending = getattr(self._socket, "pending", None)
         return pending is not None and pending() > 0
 
     def close(self) -> None:
-        """Close the socket once nobody reads of it."""
+        """Close the socket after its last reader."""
         self._is_closed = True
         if not self._readers:
             with suppress(OSError):
                 self._socket.close()
 
     def release(self) -> None:
-        """Note that a reader was closed."""
+        """Record that a reader was closed."""
         self._readers -= 1
         if self._is_closed:
             self.close()

@@ -31,7 +31,7 @@ DECLARED = {"tool": False, "log": False, "layout": True, "empty": True}
 
 @dataclass
 class Machine:
-    """A disk cache of its own beside a remote cache."""
+    """A disk cache of its own next to a remote cache."""
 
     actions: ActionCache
     remote: Remote

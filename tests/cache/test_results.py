@@ -87,7 +87,7 @@ RESULTS: dict[str, Callable[[], bytes]] = {
     "a path with a slash at its end": lambda: message(output_files=[{"path": "log/", **FILE}]),
     "a path with a NUL": lambda: message(output_files=[{"path": "log\0", **FILE}]),
     "no path": lambda: message(output_files=[{"path": "", **FILE}]),
-    "a symbolic link beside": lambda: message(output_symlinks=[link("more")]),
+    "a symbolic link next to": lambda: message(output_symlinks=[link("more")]),
     "a file that is a symbolic link": lambda: message(output_files=[], output_file_symlinks=[link("log")]),
     "a folder that is a symbolic link": lambda: message(
         output_directories=[], output_directory_symlinks=[link("layout")]

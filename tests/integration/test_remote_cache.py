@@ -284,7 +284,7 @@ def test_a_result_with_other_outputs_is_a_miss(machine: Machine) -> None:
         done = build(second, server.address)
 
     assert "3 actions: 3 ran" in done.stdout
-    assert "it is no result of that action" in warnings(done)[0]
+    assert "not a valid result of that action" in warnings(done)[0]
     assert shown(second) == shown(first)
     assert [str(path) for path in second.root.parent.rglob("outside*")] == []
 
