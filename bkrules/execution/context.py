@@ -1,4 +1,4 @@
-"""What runners share: the stores and processes of one build."""
+"""The context of a run: the stores and processes that runners share."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from bkrules.sandbox.spawner import Ended, Processes
 if TYPE_CHECKING:
     from bkrules.runners.cell_pool import SharedCells
 
-# A fetch is checked by digest, so how it reaches the network is no part of any key.
+# Every fetch is checked by digest, so no key covers how bk reaches the network.
 NETWORK = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_DIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 _LAST_WORDS = 4096
 NETWORK_PREFIXES = ("GOPROXY", "GONOPROXY", "GOSUMDB", "GONOSUMDB", "GOINSECURE", "GOPRIVATE", "PIP_", "UV_")
@@ -37,9 +37,10 @@ NETWORK_PREFIXES = ("GOPROXY", "GONOPROXY", "GOSUMDB", "GONOSUMDB", "GOINSECURE"
 
 @dataclass
 class RunContext:
-    """Everything that a runner may use. `cache` is the disk cache's folder; `out` is `bk-out`. `test_attempts` is how
-    often a test that fails may run, unless its matrix says so itself. `test_timeouts` are seconds by size that hold instead of a
-    matrix's own.
+    """The context of a run, with everything that a runner may use.
+
+    `cache` is the disk cache's folder; `out` is `bk-out`. `test_attempts` is the limit of runs of a failing test,
+    unless its matrix sets one. `test_timeouts` are seconds by size that replace a matrix's own.
     """
 
     cache: Path
@@ -60,25 +61,25 @@ class RunContext:
     _tool_folders: dict[tuple[tuple[str, Digest], ...], str] = field(default_factory=dict)
 
     def timeout(self, action: Action) -> int:
-        """Return how many seconds an action may take; 0 for those that may take any time."""
+        """Return the timeout of an action in seconds; 0 means none."""
         return self.test_timeouts.get(action.cell.size, action.timeout) if action.cell else action.timeout
 
     def scratch(self, action: Action) -> Path:
-        """Return a folder of this action alone, gone after the run."""
+        """Return a new folder for this action, removed after the run."""
         return self.folder.new(f"action-{abs(hash(action.id))}")
 
     def tool_folder(self, tools: Mapping[str, FileNode]) -> str:
         """Return a folder with these tools by their names.
 
-        A folder, since runc runs itself from an overlay of the folder it lies in, and an overlay does not see through a bind
-        of a single file. Its files are links into the cache, and copies of what is this machine's: a link would move the time of
-        a file that is not bk's, which then looks as if somebody wrote to it.
+        It is a folder, since runc runs itself from an overlay of its folder, and an overlay does not see through a bind
+        mount of a single file. Its files are links into the cache, and copies of this machine's tools: a link would
+        change the ctime of a file that is not bk's, as if it had been written to.
         """
         key = tuple(sorted((name, node.digest) for name, node in tools.items()))
         with self._lock:
             if key not in self._tool_folders:
                 folder = self.folder.new(f"tools-{len(self._tool_folders)}")
-                folder.chmod(0o755)  # whatever the umask: daemons without privileges look into it too
+                folder.chmod(0o755)  # whatever the umask: daemons without privileges read it too
                 for name, node in tools.items():
                     if node.path == self.cas.path(node.digest):
                         place(node.path, folder / name)
@@ -88,13 +89,13 @@ class RunContext:
             return self._tool_folders[key]
 
     def log(self, action: Action) -> Path:
-        """Return where the output of an action's command is kept."""
+        """Return the path of the log of an action's command."""
         folder = self.out / action.label.package / action.label.name
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{action.mnemonic}.log"
 
     def cell_folder(self, action: Action) -> Path:
-        """Return where the logs of a cell are kept."""
+        """Return the folder for the logs of a cell."""
         assert action.cell is not None
         return self.out / action.label.package / action.label.name / action.cell.folder
 
@@ -112,14 +113,14 @@ def network_environment() -> dict[str, str]:
 
 
 def limit_met(ended: Ended, log: Path) -> str:
-    """Return the limit that ended a command: `timeout`, `output`, `memory`, `pids` or `disk`; empty when it met none."""
+    """Return the limit that ended a command: `timeout`, `output`, `memory`, `pids` or `disk`; empty for none."""
     if ended.over or not ended.code:
         return ended.over
     return "disk" if os.strerror(errno.ENOSPC) in outputs.tail(log, _LAST_WORDS) else ""
 
 
 def limit_text(limits: Limits, name: str) -> str:
-    """Return what a command that met this limit did, as the end of a sentence about it; empty for no limit."""
+    """Return how a command met this limit, as the end of a sentence about it; empty for no limit."""
     texts = {
         "timeout": f"took more than {limits.timeout} s",
         "output": f"printed more than {MOST_OUTPUT >> 20} MiB",

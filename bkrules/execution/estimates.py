@@ -1,4 +1,4 @@
-"""What actions are expected to take, from what they took when they last ran."""
+"""Estimates of how long actions take, from their last runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ _UNKNOWN = 1.0
 
 
 def expected_seconds(actions: Collection[Action], history: History) -> dict[str, float]:
-    """Wall seconds by id. One that never ran is expected to take the mean of those of its mnemonic; where none ran, a second."""
+    """Return the expected wall seconds by id. An action that never ran gets the mean of its mnemonic, and a second when
+    none ran.
+    """
     known: dict[str, float] = {}
     by_mnemonic: dict[str, list[float]] = {}
     for action in actions:

@@ -1,4 +1,4 @@
-"""The executor: an action's result from the cache, or by running it and storing what it made."""
+"""The executor: gets an action's result from the cache, or runs the action and stores its outputs."""
 
 from __future__ import annotations
 
@@ -34,15 +34,17 @@ if TYPE_CHECKING:
 
 NO_PROFILE = NoProfile()
 CONTRADICTIONS = (FailureClass.TEST, FailureClass.TIMEOUT)
-"""Failures of what the key covers: a result from before, which says that it passes, is then no proof any more."""
+"""Classes of failures that depend only on inputs that the key covers: an earlier result that passed is then no proof
+any more.
+"""
 
 
 class Executor:
-    """Resolves inputs, asks the action cache, and runs what it does not have. `results` are those of this build.
+    """Resolves inputs, asks the action cache, and runs actions that miss. `results` are the results of this build.
 
-    `whole` says of which actions the bytes are wanted, and not only the digests that the keys of others need; `say` is told of
-    what has to run although it was a hit. `read` says of which a result of the disk cache is read again before it is a hit. What
-    `may_be_cached` denies runs anyhow; its result is kept like any other.
+    `whole` decides for which actions bk needs the bytes, and not only the digests; `say` receives a message for each
+    hit that has to run all the same. `read` decides which results of the disk cache are read again before they are
+    hits. An action that `may_be_cached` excludes always runs; its result is stored like any other.
     """
 
     def __init__(
@@ -93,7 +95,7 @@ class Executor:
         return None if found is None else replace(_hit(action, key, found), remote=True)
 
     def run(self, action: Action, slot: JobSlot | None = None) -> Result:
-        """Return the result by running; or from the cache, when another process of bk has just stored it.
+        """Return the result of a run, or from the cache when another process of bk has just stored it.
 
         While that process works on it, other actions may have the slot.
         """
@@ -123,7 +125,7 @@ class Executor:
             return failed(action, error)
 
     def _acquired(self, lock: FileLock, slot: JobSlot) -> AbstractContextManager[object]:
-        """Return the lock, held. Raises Interrupted when the build ends before another process has given it up."""
+        """Return the held lock. Raises Interrupted when the build ends before another process releases the lock."""
         from filelock import Timeout
 
         try:
@@ -134,7 +136,7 @@ class Executor:
             with self._profile.span("wait for another bk", "wait"):
                 return lock.acquire(cancel_check=lambda: self.stopped.is_set() or slot.over.is_set())
         except Timeout:
-            raise Interrupted("interrupted", "another run of bk had not finished it") from None
+            raise Interrupted("interrupted", "another run of bk has not finished it") from None
 
     def stage(self, action: Action) -> dict[str, Node]:
         """Return the inputs of an action whose dependencies have results, with their bytes on the disk. Raises BkError."""
@@ -163,7 +165,7 @@ class Executor:
             )
 
     def _settle(self, action: Action, key: Key, outcome: Outcome, seconds: float) -> Result:
-        """Return the result of a run, which is kept when it passed and was fully isolated."""
+        """Return the result of a run, which is stored when it passed and was fully isolated."""
         if outcome.status != Status.PASSED:
             if outcome.failure in CONTRADICTIONS:
                 self._actions.drop(key.digest)
@@ -180,7 +182,7 @@ class Executor:
                 log=log,
                 ran=outcome.ran,
             )
-        # Asked first: to store an output with the bytes of a damaged input would heal that one.
+        # Checked first: storing an output with the bytes of a damaged input would repair that input.
         is_kept = (outcome.ran is None or outcome.ran.may_be_kept) and self._are_still(action)
         made = self._stored(action, outcome)
         if is_kept:
@@ -198,9 +200,9 @@ class Executor:
         )
 
     def _are_still(self, action: Action) -> bool:
-        """Return whether all that the action read is what its key says, and was not written to meanwhile.
+        """Return whether all inputs of the action still match its key.
 
-        What came from the cache counts too: it can be written to through its links in `bk-out`.
+        Files of the cache count too: somebody can write to them through their links in `bk-out`.
         """
         return all(self._is_still(item) for _, item in action.inputs)
 
@@ -216,10 +218,10 @@ class Executor:
         return all(map(self._actions.cas.is_still, names))
 
     def _gather(self, action: Action, slot: JobSlot) -> None:
-        """Bring the bytes of inputs that are in the remote cache alone, and read again those that the disk cache has.
+        """Fetch the bytes of inputs that only the remote cache has, and verify those of the disk cache.
 
-        What is lost or damaged is made again. Then the bytes may be others, so the key of `action` is computed afterwards.
-        Raises ActionFailed or MachineLacks.
+        Lost or damaged inputs are made again. Their bytes may then differ, so the key of `action` is computed
+        afterwards. Raises ActionFailed or MachineLacks.
         """
         made = {name: self.results[name] for name in action.dependencies}
         away = {name: one for name, one in made.items() if one.remote}
@@ -243,17 +245,17 @@ class Executor:
         again = self.run(action, slot)
         if again.status != Status.PASSED:
             raise ActionFailed("remade", f"{action.title}: {again.reason}", hint=again.hint, log=again.log)
-        if self.results[name] is before:  # another thread may have been here meanwhile
+        if self.results[name] is before:  # another thread may have done this meanwhile
             self.results[name] = again
 
     def _intact(self, result: Result) -> bool:
-        """Return whether the disk cache has what an action made with the right bytes. Whatever is damaged is removed."""
+        """Return whether the disk cache has the outputs of an action with the right bytes. Damaged blobs are removed."""
         files = ActionResult(result.outputs, result.seconds).files()
         damaged = [file for file in files if not self._actions.cas.intact(file.digest)]
         return not damaged
 
     def _cached(self, action: Action, key: Key) -> Result | None:
-        """Return the result from the disk cache, when one from there will do. What is shown to the user is read again."""
+        """Return the result from the disk cache when it may be used. Outputs for the user are read again."""
         found = self._actions.get(key.digest, action.declared) if self._may_be_cached(action) else None
         hit = None if found is None else _hit(action, key, found)
         return None if hit and self._read(action) and not self._intact(hit) else hit
@@ -277,7 +279,7 @@ class Executor:
             raise ActionFailed("missing-file", f"{action.label}: cannot read {item.path}: {error.strerror}") from error
 
     def _make_readable(self, action: Action) -> None:
-        """Give texts the files that the action will read. One that is there already may be damaged."""
+        """Write texts to the files that the action will read. An existing file may be damaged."""
         for _, item in action.inputs:
             if isinstance(item, Text):
                 for data in {item.data, item.data if item.shown is None else item.shown}:
@@ -285,7 +287,9 @@ class Executor:
                     self._actions.cas.put(data)
 
     def _stored(self, action: Action, outcome: Outcome) -> dict[str, Node]:
-        """Return the outputs of a run, in the disk cache. Raises ActionFailed for one that is missing or not what was declared."""
+        """Return the outputs of a run, in the disk cache. Raises ActionFailed for an output that is missing or not as
+        declared.
+        """
         room = Room(outcome.most)
         found: dict[str, Node] = {}
         for name, path in outcome.outputs.items():
@@ -327,7 +331,7 @@ def _closed(handle: int | None) -> Iterator[None]:
 
 
 def _hit(action: Action, key: Key, found: ActionResult) -> Result:
-    """Return a result that the cache had."""
+    """Return the result of a cache hit."""
     return Result(action, Status.PASSED, True, found.seconds, key, found.outputs)
 
 

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 KEY, PREVIOUS = "key.json", "previous_key.json"
-"""The key by which a cell ran, and the key of the run before."""
+"""The key with which a cell ran, and the key of its previous run."""
 TIMELINE = "timeline.log"
-"""All logs of a cell as one, where that was made."""
+"""All logs of a cell merged into one, where bk made it."""

@@ -1,4 +1,4 @@
-"""The plan: what may be looked up and what may run now, the most urgent first. Pure; it knows neither threads nor caches."""
+"""The plan: the actions that may be looked up and those that may run now, the most urgent first. Pure: no threads, no caches."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Rank = tuple[bool, float, int]
 
 
 class Plan:
-    """Hands out ids whose dependencies have succeeded: to be looked up, and when no cache has them, to run.
+    """Hands out ids whose dependencies have succeeded: first to be looked up, then, after a miss, to run.
 
-    The order is that in which they were given, until `prioritize` says what is urgent. That costs time, so it is for when there is
-    something to choose: until then nothing starts while there is something to look up, which may be urgent too. `requests` says
-    what an id takes of `pools` while it runs.
+    They come in the given order until `prioritize` is called. Priorities take time to compute, so the scheduler asks
+    for them only when there is a choice: until then nothing starts while a lookup is left, which may be urgent too.
+    `requests` are the resources of `pools` that an id takes while it runs.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Plan:
 
     @property
     def has_to_choose(self) -> bool:
-        """Whether more wait to run than there is room for, in an order that means nothing."""
+        """Whether more ids wait to run than there is room for, in arbitrary order."""
         if self._is_ordered:
             return False
         waiting = sum(map(len, self._missed.values()))
@@ -65,15 +65,15 @@ class Plan:
         return waiting > self._pools.jobs - self._pools.running or not fit
 
     def prioritize(self, seconds: Callable[[str], float], failed: Callable[[str], bool]) -> None:
-        """From now on, what leads to an id that `failed` comes first, then what keeps others waiting for longest.
+        """Order ids by urgency: first those that lead to an id that `failed`, then those that hold up others for longest.
 
-        That is the expected `seconds` of the longest chain that begins with it.
+        The measure is the expected `seconds` of the longest chain that begins with an id.
         """
         self._is_ordered = True
         behind = {name: [one for one in self._dependents[name] if one in self._open] for name in self._open}
         left = {name: len(dependents) for name, dependents in behind.items()}
         done = [name for name, count in left.items() if not count]
-        for name in done:  # it grows while it is walked: an id comes after all that depend on it
+        for name in done:  # the list grows during the walk: an id comes after all that depend on it
             ranks = [self._ranks[one] for one in behind[name]]
             calm = not failed(name) and all(rank[0] for rank in ranks)
             chain = min((rank[1] for rank in ranks), default=0.0) - seconds(name)
@@ -87,18 +87,18 @@ class Plan:
             heapq.heapify(heap)
 
     def take(self) -> str | None:
-        """Return the most urgent id that is to be looked up, or None when all of those left wait for others."""
+        """Return the most urgent id to look up, or None when all that are left wait for others."""
         return heapq.heappop(self._ready)[1] if self._ready else None
 
     def miss(self, name: str) -> None:
-        """Record that an id has to run, or to go on after a pause; `start` hands it out when there is room for it."""
+        """Record that an id has to run, or to continue after a pause; `start` hands it out when there is room."""
         heapq.heappush(self._missed.setdefault(self._request(name), []), (self._ranks[name], name))
 
     def start(self) -> str | None:
-        """Return the most urgent id that may run now, which takes its share of the pools.
+        """Return the most urgent id that may run now, and take its share of the pools.
 
-        None when there is none, or when one that has still to be looked up is more urgent. One that must run alone waits until
-        there is nothing else to do.
+        Return None when there is none, or when an id that is still to be looked up is more urgent. An id that must run
+        alone waits until all else has finished.
         """
         best = self._best(exclusive=False) or (None if self._ready else self._best(exclusive=True))
         if best is None or (self._ready and (not self._is_ordered or self._ready[0] < best)):
@@ -110,12 +110,14 @@ class Plan:
         return best[1]
 
     def pause(self, name: str) -> None:
-        """Record that an id that runs waits for somebody else: what it has of the pools is for others until `miss` and `start`."""
+        """Record that a running id waits for another process: others may have its share of the pools until `miss` and
+        `start`.
+        """
         self._running.remove(name)
         self._pools.release(self._request(name))
 
     def succeed(self, name: str) -> None:
-        """Record that an id is done; what waited for it alone becomes ready."""
+        """Record that an id has succeeded; ids that waited for it alone become ready."""
         self._end(name)
         for other in self._dependents[name]:
             needs = self._waiting[other]
@@ -124,7 +126,7 @@ class Plan:
                 heapq.heappush(self._ready, (self._ranks[other], other))
 
     def fail(self, name: str) -> list[str]:
-        """Record that an id failed; the ids that can never run because of it, in the order given."""
+        """Record that an id failed. Return the ids that can never run because of it, in the given order."""
         self._end(name)
         given_up: set[str] = set()
         stack = [name]
@@ -145,10 +147,10 @@ class Plan:
             self.pause(name)
 
     def _best(self, *, exclusive: bool) -> tuple[Rank, str] | None:
-        """Return the most urgent of those that fit. Ids with equal requests share a heap, so that few are looked at."""
+        """Return the most urgent id that fits. Ids with equal requests share a heap, so few are looked at."""
         best = None
         for request, heap in self._missed.items():
-            while heap and heap[0][1] not in self._open:  # it ended while it waited to go on
+            while heap and heap[0][1] not in self._open:  # it ended while it waited to continue
                 heapq.heappop(heap)
             if (
                 heap

@@ -1,4 +1,4 @@
-"""Pools: what of this machine the actions that run may use at once. Pure; it knows neither threads nor actions.
+"""Pools: the resources of this machine that running actions share. Pure: no threads, no actions.
 
 As in Bazel there are job slots, the pools `cpu` and `memory`, and named ones that a user declares.
 """
@@ -9,15 +9,16 @@ from collections.abc import Mapping
 
 from bkrules.model.resources import CPU, MEMORY, Request
 
-_UNIT = 1000  # amounts are kept as whole thousandths, so that what is taken and given back comes out even
+_UNIT = 1000  # amounts are whole thousandths, so that releases are exact
 
 
 class Pools:
-    """`jobs` slots, and named `sizes`: cores of `cpu`, MiB of `memory`, numbers of whatever else. A size that is missing is
-    unlimited for `cpu` and `memory`, and 0 for any other name.
+    """`jobs` slots, and named `sizes`: cores of `cpu`, MiB of `memory`, numbers of others. A missing size is unlimited
+    for `cpu` and `memory`, and 0 for any other name.
 
-    A request for cores or memory is an estimate: one larger than the pool counts as the whole pool, so it runs when nobody else has
-    any of it, as in Bazel. A named resource is counted, so what asks for more than there is can never run: see `lack`.
+    A request for cores or memory is an estimate: one larger than the pool counts as the whole pool, so it runs when no
+    other action uses any of it, as in Bazel. A named resource is counted, so a request for more than the pool has can
+    never run: see `lack`.
     """
 
     def __init__(self, jobs: int, sizes: Mapping[str, float] | None = None) -> None:
@@ -29,7 +30,7 @@ class Pools:
         self._shares: dict[Request, dict[str, int]] = {}
 
     def lack(self, request: Request) -> tuple[str, float, float] | None:
-        """Return the first named resource of which a request wants more than there is: its name, what is wanted, what there is."""
+        """Return the first named resource of which a request needs more than exists: its name, the request, the pool's size."""
         for name, wanted in request.resources:
             there = self._sizes.get(name, 0)
             if name not in (CPU, MEMORY) and _amount(wanted) > there:
@@ -45,7 +46,7 @@ class Pools:
         return all(self._used[name] + amount <= self._sizes[name] for name, amount in self._share(request).items())
 
     def take(self, request: Request) -> None:
-        """Give an action what it asks for, until `release`. It must fit."""
+        """Take the resources of an action, until `release`. The action must fit."""
         assert self.fits(request)
         self.running += 1
         self._alone = request.exclusive
@@ -53,14 +54,14 @@ class Pools:
             self._used[name] += amount
 
     def release(self, request: Request) -> None:
-        """Take back what an action was given."""
+        """Release the resources of an action."""
         self.running -= 1
         self._alone = False
         for name, amount in self._share(request).items():
             self._used[name] -= amount
 
     def _share(self, request: Request) -> dict[str, int]:
-        """What is taken from each pool; requests are few and used often."""
+        """Return the share of each pool that a request takes; requests are few and used often."""
         if request not in self._shares:
             self._shares[request] = {
                 name: min(_amount(wanted), self._sizes[name])

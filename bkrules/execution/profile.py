@@ -1,7 +1,7 @@
-"""What a build spent its time on, as a Chrome trace: open it with chrome://tracing or https://ui.perfetto.dev.
+"""The profile of a build as a Chrome trace: open it with chrome://tracing or https://ui.perfetto.dev.
 
-The format is that of `bazel build --profile`: the JSON object format of the Trace Event Format. A row is a thread; what waits for
-a job slot has no thread yet and is drawn as an asynchronous event.
+The format is that of `bazel build --profile`: the JSON object format of the Trace Event Format. A row is a thread. An
+action that waits for a job slot has no thread yet, so its wait is an asynchronous event.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from bkrules.model.action import Action
 Answer = TypeVar("Answer")
 CELL_RESULT = "result.json"
 _PROCESS = 1
-_PHASES = ("setup", "boot", "run", "teardown")  # of a cell, in their order, as its result says
+_PHASES = ("setup", "boot", "run", "teardown")  # of a cell, in their order, as its result has them
 _SHOWN = {"setup": "set up", "boot": "boot", "run": "test", "teardown": "tear down"}
 
 
 class NoProfile:
-    """Takes no notice of anything: the profile of a build that nobody wants to see."""
+    """A profile that records nothing."""
 
     def span(self, _name: str, _category: str) -> AbstractContextManager[None]:
-        """Return a context that is shown as a span of the thread it is in."""
+        """Return a context that is recorded as a span of its thread."""
         return nullcontext()
 
     def traced(self, function: Callable[[Action], Answer], _category: str) -> Callable[[Action], Answer]:
-        """Return a function of an action, each call of which is a span; as long as nobody looks, the function itself."""
+        """Return a function of an action, each call of which is a span; without a profile, the function itself."""
         return function
 
     def action(self, _action: Action) -> AbstractContextManager[None]:
@@ -47,14 +47,14 @@ class NoProfile:
         """Record that an action has a job slot."""
 
     def phases(self, outputs: Mapping[str, str]) -> None:
-        """Show the phases of a cell that has just ended and made these files; nothing for what is no cell."""
+        """Record the phases of a cell that has just ended, from its files; nothing for other actions."""
 
     def write(self, path: str) -> None:
-        """Write the file that was asked for."""
+        """Write the profile."""
 
 
 class Profile(NoProfile):
-    """Collects the spans of a build from all of its threads; `write` makes them a file."""
+    """Records the spans of a build from all of its threads; `write` writes them to a file."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -65,7 +65,7 @@ class Profile(NoProfile):
 
     @contextmanager
     def span(self, name: str, category: str) -> Iterator[None]:
-        """A context that is shown as a span of the thread it is in, however it ends."""
+        """Record a context as a span of its thread, however it ends."""
         began = time.monotonic()
         try:
             yield
@@ -83,7 +83,7 @@ class Profile(NoProfile):
 
     @contextmanager
     def action(self, action: Action) -> Iterator[None]:
-        """A context in which an action runs."""
+        """Record a context in which an action runs."""
         began = time.monotonic()
         try:
             yield
@@ -92,7 +92,7 @@ class Profile(NoProfile):
             self._add(f"{action.mnemonic} {action.title}", "action processing", began, time.monotonic(), details)
 
     def begin_wait(self, action: Action) -> None:
-        """Begin the asynchronous span of an action that has to run."""
+        """Begin the asynchronous span of an action that waits to run."""
         self._wait("b", action)
 
     def end_wait(self, action: Action) -> None:
@@ -100,7 +100,7 @@ class Profile(NoProfile):
         self._wait("e", action)
 
     def phases(self, outputs: Mapping[str, str]) -> None:
-        """Show the phases of a cell that has just ended: how long each took is known, and that the last ended now."""
+        """Record the phases of a cell that has just ended: their lengths are known, and the last one ended now."""
         if CELL_RESULT not in outputs:
             return
         with open(outputs[CELL_RESULT], encoding="utf-8") as file:
@@ -114,7 +114,7 @@ class Profile(NoProfile):
     def write(self, path: str) -> None:
         """Write the trace, compressed when the name ends in `.gz`, as Bazel does.
 
-        When that fails there is a warning: the build is worth more than its profile.
+        An error is only a warning: the build is worth more than its profile.
         """
         names = [
             {"name": "thread_name", "ph": "M", "pid": _PROCESS, "tid": row, "args": {"name": name}}

@@ -1,4 +1,4 @@
-"""What became of an action."""
+"""The results of actions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bkrules.model.action import Action, Key, Node
 from bkrules.model.status import ABSENT, FailureClass, Status
 
 RESOURCES = FailureClass.RESOURCES.value
-"""The reason of errors whose failure is of this class: a limit was met."""
+"""The reason of errors of this class of failure: a limit was met."""
 
 BROKEN = "broken-plugin"
 """The reason of errors whose failure is of the class `plugin`: a plugin breaks its contract."""
@@ -18,7 +18,7 @@ BROKEN = "broken-plugin"
 
 @dataclass(frozen=True)
 class Attempt:
-    """One run of a cell: what came of it, how many seconds it took, and where its log is in the cell's folder."""
+    """One run of a cell: its status, its seconds, and the place of its log in the cell's folder."""
 
     status: Status
     seconds: float
@@ -29,11 +29,11 @@ class Attempt:
 
 @dataclass(frozen=True)
 class CellReport:
-    """What is known of a cell that ran, beside its status.
+    """The report of a cell that ran.
 
-    `attempts` are in their order; `egress` holds who tried to reach what outside of it; `unlimited` names the limits that this
-    machine could not give it: without one of them a cell is not fully isolated. `tainted` says in what a shared worker was other
-    after the cell than before. A result of either kind is not kept.
+    `attempts` are in their order; `egress` lists the attempts to leave the cell; `unlimited` names the limits that this
+    machine could not apply: without one of them a cell is not fully isolated. `tainted` lists what changed in a shared
+    worker during the cell. A result with `unlimited` or `tainted` is not cached.
     """
 
     attempts: tuple[Attempt, ...] = ()
@@ -43,17 +43,17 @@ class CellReport:
 
     @property
     def may_be_kept(self) -> bool:
-        """Whether a passed result may go into the cache."""
+        """Whether a passed result may be cached."""
         return not self.unlimited and not self.tainted
 
 
 @dataclass(frozen=True)
 class Result:
-    """`failure` is the class of what went wrong.
+    """The result of an action. `failure` is the class of its failure.
 
-    `seconds` is what the action took when it ran, which for a cached result was another time. `ran` is there for a cell that ran
-    in this build. `remote`: it is from the remote cache; the bytes of its outputs may not be on the disk. `unlimited` names the
-    limits that an ordinary action ran without, since this machine cannot give them.
+    `seconds` is how long the action took when it ran, for a cached result in an earlier build. `ran` is the report of a
+    cell that ran in this build. `remote`: it comes from the remote cache; the bytes of its outputs may not be on the
+    disk. `unlimited` names the limits without which an ordinary action ran, since this machine cannot apply them.
     """
 
     action: Action
@@ -72,22 +72,22 @@ class Result:
 
     @property
     def has_run(self) -> bool:
-        """Whether the action ran in this build, to whatever end. An interrupted one did not."""
+        """Whether the action ran to an end in this build. An interrupted one did not."""
         return not self.cached and self.key is not None and self.status not in ABSENT
 
     @property
     def cache(self) -> str | None:
-        """Which cache the result is from: disk, remote, or neither."""
+        """The cache from which the result comes: disk, remote, or neither."""
         return ("remote" if self.remote else "disk") if self.cached else None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a runner returns: `outputs` are paths by the names that the action declared, each a file or a folder
-    as declared.
+    """The outcome of a runner: `outputs` are paths by the names that the action declared, each a file or a folder as
+    declared.
 
-    A path ends in its name, and what is before that is a folder of bk's own: what lies in there is not believed. Together the
-    outputs may have `most` bytes, or any number for 0. `handle` is a descriptor that is closed when they are stored.
+    A path ends in its name; the folder before that belongs to bk, and its contents are untrusted. Together the outputs
+    may have `most` bytes; 0 means no limit. `handle` is a descriptor that is closed once they are stored.
     """
 
     status: Status
@@ -101,7 +101,7 @@ class Outcome:
 
 
 def failed(action: Action, error: BkError) -> Result:
-    """Return the result of an action that could not run, or that raised."""
+    """Return the result of an action that raised, or could not run."""
     if error.reason == "interrupted":
         return Result(action, Status.NOT_RUN, reason="the build was interrupted", failure=FailureClass.INTERRUPTED)
     if isinstance(error, MachineLacks) and action.cell is not None:

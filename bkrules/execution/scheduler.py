@@ -1,7 +1,7 @@
 """The scheduler: runs a plan on a bounded number of threads.
 
-Hits of the disk cache are answered in the calling thread, one after the other, so that a build of nothing but those starts no
-thread at all. A remote cache is asked about all actions that are ready at once, in threads of its own.
+Hits of the disk cache are answered in the calling thread, one after the other, so a fully cached build starts no
+thread. A remote cache is asked about all ready actions at once, in its own threads.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ NO_PROFILE = NoProfile()
 
 @dataclass(frozen=True)
 class _Unknown:
-    """The answer of a cache that has no result of an action."""
+    """The answer of a cache without a result of an action."""
 
     action: Action
 
 
 @dataclass(frozen=True)
 class Policy:
-    """When a failure ends the build: that of an ordinary action unless `keep_going`, that of a cell unless `test_keep_going`."""
+    """The failures that end a build: those of ordinary actions unless `keep_going`, those of cells unless `test_keep_going`."""
 
     keep_going: bool = False
     test_keep_going: bool = True
 
 
 class Scheduler:
-    """Executes actions, once. `look_up` answers from the cache or returns None; `run` does the work, in a thread for each job.
+    """Executes actions, once. `look_up` answers from the cache or returns None; `run` runs an action, in one thread per job.
 
-    What `look_up` does not know, `ask` may know, which takes its time: it is called in threads, for many actions at once. `history`
-    says what takes long and what failed, and so comes first. `cancel` ends what runs; it is called when a cell's failure ends the
-    build.
+    `ask` looks up the misses of `look_up` in a slow cache: it is called in threads, for many actions at once. `history`
+    tells which actions take long or failed, so that they run first. `cancel` ends running actions; it is called when a
+    cell's failure ends the build.
     """
 
     def __init__(
@@ -74,16 +74,16 @@ class Scheduler:
         self._questions: queue.SimpleQueue[Action | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._askers: list[threading.Thread] = []
-        self._slots: dict[str, JobSlot] = {}  # of the actions that were started and have no result yet
+        self._slots: dict[str, JobSlot] = {}  # of the actions that have started and have no result yet
         self._asked = 0
         self._over = threading.Event()
         self.stopped_by = ""
         self.interrupted = False
 
     def execute(self, actions: Mapping[str, Action]) -> None:
-        """Execute every action. After a failure that ends the build nothing starts; `stopped_by` says which one it was.
+        """Execute every action. After a failure that ends the build nothing starts; `stopped_by` names that failure.
 
-        Raises KeyboardInterrupt after `interrupt`, and what a callback raises.
+        Raises KeyboardInterrupt after `interrupt`, and the exceptions of callbacks.
         """
         self._actions = dict(actions)
         requests = {name: action.request for name, action in actions.items()}
@@ -102,20 +102,18 @@ class Scheduler:
                 self._questions.put(None)
 
     def _next(self) -> Result | _Unknown | Paused | BaseException:
-        """What is done next.
+        """Return the next message of a thread.
 
-        A signal that comes just before a wait of CPython begins is handled only when that wait is over, so no wait is long.
+        CPython handles a signal that arrives just before a wait only after that wait, so no wait is long.
         """
         while True:
             with suppress(queue.Empty):
                 return self._done.get(timeout=_LONGEST_WAIT)
 
     def interrupt(self) -> None:
-        """Have `execute` start nothing more and raise KeyboardInterrupt. May be called by a signal handler."""
+        """Let `execute` start nothing more and raise KeyboardInterrupt. A signal handler may call this."""
         self.interrupted = True
-        self._done.put(
-            KeyboardInterrupt()
-        )  # an Event would not do: its lock may be held by the thread that the signal stops
+        self._done.put(KeyboardInterrupt())  # not an Event: the thread that the signal stops may hold its lock
 
     def join(self) -> None:
         """Wait for the threads that run actions; results that arrive meanwhile are reported."""
@@ -127,7 +125,7 @@ class Scheduler:
                 self._report(outcome)
 
     def _advance(self) -> None:
-        """Start and look up all that may be, the most urgent first."""
+        """Start and look up all that is ready, the most urgent first."""
         while not self.stopped_by and not self.interrupted:
             if self._history is not None and self._plan.has_to_choose:
                 expected = expected_seconds([self._actions[name] for name in self._plan.unfinished], self._history)
@@ -172,14 +170,14 @@ class Scheduler:
         if lack is not None:
             name, wanted, there = lack
             reason = f"{action.label} takes {wanted:g} of the resource {name!r}, of which this machine has {there:g}"
-            hint = f"--local_resources={name}={wanted:g} says that it has as much"
+            hint = f"--local_resources={name}={wanted:g} declares that it has this number"
             self._settle(failed(action, MachineLacks("resources", reason, hint=hint)))
             return
         self._profile.begin_wait(action)
         self._plan.miss(action.id)
 
     def _settle(self, result: Result) -> None:
-        """Take a result into the plan."""
+        """Enter a result into the plan."""
         self._report(result)
         if result.status == Status.PASSED:
             self._plan.succeed(result.action.id)
@@ -226,7 +224,7 @@ class Scheduler:
                 self._done.put(error)
 
     def _submit(self, action: Action) -> None:
-        """Run an action, or let it go on when it was paused."""
+        """Run an action, or let it continue after a pause."""
         if action.id in self._slots:
             self._slots[action.id].grant()
             return

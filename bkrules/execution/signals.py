@@ -1,4 +1,4 @@
-"""How Ctrl-C, SIGTERM and SIGHUP end a build: in order at first, and at once when they come again."""
+"""Stop signals: the first Ctrl-C, SIGTERM or SIGHUP ends a build in order, the second at once."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _SHOW_CURSOR = "\x1b[?25h"
 
 
 def leave() -> None:
-    """A reaction that leaves whatever the main thread waits for."""
+    """End the wait of the main thread by an exception."""
     raise KeyboardInterrupt
 
 
 def go_on() -> None:
-    """A reaction for when all is about to end anyway."""
+    """Ignore the signal, since bk is about to end anyway."""
 
 
 class StopSignals:
-    """A context in which the first such signal is answered with `reaction`, in the main thread, between two of its steps.
+    """A context in which the first stop signal calls `reaction`, in the main thread, between two of its steps.
 
-    The second one ends bk on the spot. Its cells end with it: their supervisors see the pipe close that only bk held open. The
-    folder of the run stays, and the next run removes it.
+    The second signal ends bk on the spot. Its cells end with it: their supervisors see the end of a pipe that only bk
+    held open. The folder of the run stays, and the next run removes it.
     """
 
     def __init__(self, reaction: Callable[[], None]) -> None:

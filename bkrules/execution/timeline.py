@@ -1,4 +1,4 @@
-"""The logs of a cell as one: what all daemons said and what the test ran, in the order of time."""
+"""The timeline of a cell: the logs of all daemons and of the test in one file, in the order of time."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ Entry = tuple[float, str, str]
 
 
 def write(folder: Path) -> None:
-    """Write the timeline of the cell whose logs are in `folder` beside them."""
+    """Write the timeline of a cell next to its logs in `folder`."""
     with open(folder / TIMELINE, "w", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in lines(folder))
 
 
 def kept(folder: Path, pattern: str) -> list[Path]:
-    """The files of a cell's folder that match. A link is none: a bk that was killed has not removed what its test left there."""
+    """Yield the files of a cell's folder that match. Links are ignored: after a kill of bk, the test's own files are
+    still there.
+    """
     return [path for path in sorted(folder.glob(pattern)) if path.is_file() and not path.is_symlink()]
 
 
 def lines(folder: Path) -> Iterator[str]:
-    """Yield the lines of all logs but the test's own, whole, each after the seconds since the cell began and the name of its log.
+    """Yield the lines of all logs except the test's, each with the seconds since the cell began and the name of its log.
 
-    A line without a time belongs to the one before it. Where a daemon writes whole seconds, as buildkitd does, its lines come
-    first in their second.
+    A line without a time belongs to the line before it. A daemon that logs whole seconds, as buildkitd does, has its
+    lines first in each second.
     """
     logs = [path for path in kept(folder, "*.log") if path.name not in (TIMELINE, "test.log")]
     entries = list(heapq.merge(*(_entries(path) for path in logs), key=lambda entry: entry[0]))
@@ -44,7 +46,7 @@ def lines(folder: Path) -> Iterator[str]:
 
 
 def _entries(log: Path) -> Iterator[Entry]:
-    """Yield the lines of a log with their times, which never go back."""
+    """Yield the lines of a log with their times, which never decrease."""
     last = 0.0
     for line in _lines(log):
         found = _TIME.match(line)
@@ -54,7 +56,7 @@ def _entries(log: Path) -> Iterator[Entry]:
 
 
 def _seconds(text: str) -> float:
-    """Return a time in seconds since the epoch, or 0 for digits that are none: anybody in a cell may write a log."""
+    """Return a time in seconds since the epoch, or 0 for an invalid one: anybody in a cell may write a log."""
     try:
         time = datetime.fromisoformat(text)
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
@@ -63,13 +65,13 @@ def _seconds(text: str) -> float:
 
 
 def _lines(log: Path) -> Iterable[str]:
-    """Return the lines as their writers ended them, and not at every character that Unicode has for that."""
+    """Return the lines as their writers ended them, and not at every line separator of Unicode."""
     with open(log, encoding="utf-8", errors="replace", newline="\n") as file:
         yield from (line.rstrip("\r\n") for line in file)
 
 
 def _began(folder: Path) -> float | None:
-    """When the cell began, in seconds since the epoch, as its result says."""
+    """Return when the cell began, in seconds since the epoch, from its result."""
     try:
         document = json.loads((folder / RESULT).read_text())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The value of a query: a set of labels, worked out on any graph that answers four questions."""
+"""The evaluator of queries: an expression becomes a set of labels, on any graph that answers four questions."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ Neighbours = Callable[[Label], Iterable[Label]]
 
 
 class Graph(Protocol):
-    """What a query may ask of the targets."""
+    """The questions that a query asks about targets."""
 
     def match(self, pattern: str) -> Iterable[Label]:
-        """Return the targets that the pattern names. Raises UsageError when there is none."""
+        """Return the targets that the pattern names. Raises UsageError when there are none."""
 
     def dependencies(self, label: Label) -> Iterable[Label]:
         """Return the labels that a target depends on directly."""
 
     def kind(self, label: Label) -> str:
-        """`image rule` and the like, or `source file`."""
+        """Return `image rule` and the like, or `source file`."""
 
     def attribute(self, label: Label, name: str) -> Any:
         """Return the value of an attribute, with `Label`s in it; None when the target has none of that name."""
 
 
 def evaluate(expression: Expression, graph: Graph) -> tuple[Label, ...]:
-    """Return the labels that the expression names: sorted, or as they follow each other when it is a `somepath`.
+    """Return the labels that the expression names: sorted, except for `somepath`, whose labels are in the order of the path.
 
-    Raises what the graph raises.
+    Raises the errors of the graph.
     """
     evaluator = _Evaluator(graph)
     if isinstance(expression, Call) and expression.name == "somepath":
@@ -114,7 +114,7 @@ class _Evaluator:
         return users.__getitem__
 
     def path(self, start: Labels, end: Labels) -> tuple[Label, ...]:
-        """Return a shortest path from one of `start` to one of `end`; always the same one. Empty when there is none."""
+        """Return a shortest path from one of `start` to one of `end`, always the same one. Empty when there is none."""
         came_from: dict[Label, Label | None] = dict.fromkeys(sorted(start))
         level = list(came_from)
         while level:
@@ -132,7 +132,7 @@ class _Evaluator:
 
 
 def reach(start: Iterable[Label], neighbours: Neighbours, depth: int | None = None) -> Labels:
-    """Return all that is reached from `start` in at most `depth` steps, `start` included."""
+    """Return all labels that are reached from `start` in at most `depth` steps, including `start`."""
     found = set(start)
     level = sorted(found)
     while level and (depth is None or depth > 0):
@@ -144,7 +144,7 @@ def reach(start: Iterable[Label], neighbours: Neighbours, depth: int | None = No
 
 
 def text_of(value: Any) -> str:
-    """Return an attribute's value as `attr` sees it: Bazel's way, `[a, b]`, `{k=v}`, and 1 or 0 for a truth."""
+    """Return an attribute's value as `attr` compares it, in Bazel's form: `[a, b]`, `{k=v}`, and 1 or 0 for a boolean."""
     if isinstance(value, bool):
         return str(int(value))
     if isinstance(value, list | tuple):

@@ -28,7 +28,7 @@ _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 class QueryError(UsageError):
-    """A query that cannot be understood. `where` has the column, and the query with a caret under it."""
+    """A malformed query. `where` has the column, and the query with a caret under it."""
 
     def __init__(self, reason: str, message: str, text: str, column: int, hint: str = "") -> None:
         start = max(0, column - 60)
@@ -84,7 +84,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """What a `let` around it has named."""
+    """A variable that an enclosing `let` defines."""
 
     name: str
 
@@ -94,7 +94,7 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Set:
-    """All of some patterns and variables."""
+    """A set of patterns and variables."""
 
     items: tuple[Word | Variable, ...]
 
@@ -104,7 +104,7 @@ class Set:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A function of its arguments: expressions, strings and numbers, as its signature says."""
+    """A call of a function with its arguments: expressions, strings and numbers, by its signature."""
 
     name: str
     arguments: tuple[Expression | str | int, ...]
@@ -152,7 +152,7 @@ def _quoted(text: str) -> str:
 
 
 def inside(expression: Expression) -> Iterator[Expression]:
-    """Yield the expression, and all expressions that it is made of."""
+    """Yield the expression, and all expressions inside it."""
     yield expression
     below: Sequence[object] = ()
     if isinstance(expression, Set):
@@ -179,7 +179,7 @@ Filters = tuple[tuple[str, str], ...]
 def parse_actions(texts: Sequence[str]) -> tuple[Filters, Expression]:
     """Return the filters of actions around an expression, and the expression. Raises QueryError.
 
-    Several texts are one after the other added, or left out when they begin with a dash, as patterns are.
+    Several texts are added one after the other, or subtracted when they begin with a dash, like patterns.
     """
     if len(texts) == 1 and not texts[0].startswith("-"):
         return _unwrap(texts[0], _Parser(texts[0], {**FUNCTIONS, **FILTERS}).parse())
@@ -206,18 +206,18 @@ def _unwrap(text: str, expression: Expression) -> tuple[Filters, Expression]:
         if isinstance(item, Call) and item.name in FILTERS:
             raise QueryError(
                 "misplaced-filter",
-                f"{item.name!r} chooses among actions, so it cannot stand inside of what chooses targets",
+                f"{item.name!r} selects actions, so it cannot be used inside an expression of targets",
                 text,
                 item.column,
-                f"write it around the whole:  {item.name}(regex, ...)",
+                f"write it around the whole expression:  {item.name}(regex, ...)",
             )
     return tuple(filters), expression
 
 
 def chosen(action: Mapping[str, Any], filters: Filters) -> bool:
-    """Return whether an action, as aquery describes it, has a mnemonic, an input and an output as all the filters ask.
+    """Return whether an action, as aquery describes it, matches all the filters of mnemonic, inputs and outputs.
 
-    An expression must fit the whole of the name, as in Bazel.
+    A regular expression must match the whole name, as in Bazel.
     """
     return all(any(map(regex(pattern).fullmatch, _names(action[name]))) for name, pattern in filters)
 
@@ -243,7 +243,7 @@ def _tokens(text: str) -> Iterator[_Token]:
         if found is None and text[column] in "\"'":
             raise QueryError("syntax", f"the quote {text[column]} is not closed", text, column)
         if found is None:
-            hint = "names with other characters than A-Z a-z 0-9 * / @ . - _ : $ ~ [ ] must be in quotes"
+            hint = "names with characters other than A-Z a-z 0-9 * / @ . - _ : $ ~ [ ] must be in quotes"
             raise QueryError("syntax", f"{text[column]!r} cannot stand here", text, column, hint)
         kind, word = found.lastgroup, found[0]
         if kind == "quoted":
@@ -356,7 +356,7 @@ class _Parser:
         signature = self.functions.get(name.text)
         if signature is None:
             hint = did_you_mean(name.text, self.functions, "functions")
-            hint = "it chooses among actions: bk aquery has it" if name.text in FILTERS else hint
+            hint = "it selects actions: use it with bk aquery" if name.text in FILTERS else hint
             raise self.error("unknown-function", f"unknown function {name.text!r}", hint, name)
         self.take()
         usage = f"{name.text}{signature}"

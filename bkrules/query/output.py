@@ -1,4 +1,4 @@
-"""The answer to a query in each of its formats."""
+"""The output of a query in each format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bkrules.query.targets import SOURCE_FILE, WorkspaceGraph
 
 
 def show(labels: Sequence[Label], graph: WorkspaceGraph, output: str) -> str:
-    """Return the labels in one of the formats of `FORMATS`. Raises what the graph raises."""
+    """Return the labels in one of the formats of `FORMATS`. Raises the errors of the graph."""
     return FORMATS[output](labels, graph)
 
 
@@ -51,7 +51,7 @@ def _json(labels: Sequence[Label], graph: WorkspaceGraph) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON can say it. What JSON has no word for is its text."""
+    """Return a value as JSON. A value that JSON cannot express becomes its text."""
     if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
         return value
     if isinstance(value, Mapping):
@@ -62,7 +62,7 @@ def _plain(value: Any) -> Any:
 
 
 def _dot(labels: Sequence[Label], graph: WorkspaceGraph) -> str:
-    """Graphviz: the labels and the direct dependencies between them."""
+    """Return the labels and the direct dependencies between them, for Graphviz."""
     below = _subgraph(labels, graph)
     lines = ["digraph bk {", "  node [shape=box];"]
     for label in sorted(below):
@@ -92,7 +92,7 @@ def _subgraph(labels: Iterable[Label], graph: WorkspaceGraph) -> dict[Label, lis
 
 
 def _build_file(labels: Sequence[Label], graph: WorkspaceGraph) -> str:
-    """Return the targets as a build file would declare them, macros and loops worked out."""
+    """Return the targets as declarations of a build file, with macros and loops expanded."""
     targets = graph.targets(labels)
     if not targets:
         return ""
@@ -114,7 +114,7 @@ def _call(target: Target) -> str:
 
 
 def _given(target: Target) -> dict[str, Any]:
-    """Return the attributes that are other than their defaults."""
+    """Return the attributes that differ from their defaults."""
     schema = {**COMMON, **target.rule.attributes}
     package = target.label.package
     return {
@@ -125,7 +125,7 @@ def _given(target: Target) -> dict[str, Any]:
 
 
 def _literal(value: Any, depth: int) -> str:
-    """Return the value as an expression of a build file. Lists and dictionaries that are long have a line for each item."""
+    """Return the value as an expression of a build file. Long lists and dictionaries have one line for each item."""
     if isinstance(value, Label | str):
         return _string(str(value))
     if isinstance(value, float):

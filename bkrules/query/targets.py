@@ -1,4 +1,4 @@
-"""The targets of a workspace as a graph for queries. Source files are in it too, as far as a label names them."""
+"""The targets of a workspace as a graph for queries, with the source files that labels name."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ SOURCE_FILE = "source file"
 
 
 class WorkspaceGraph:
-    """A `Graph` of the workspace. `package` is what `:name` means.
+    """A `Graph` of the workspace. `package` is the package of `:name`.
 
-    Without `implicit`, no target depends on what no attribute names; without `files`, there are no source files.
+    Without `implicit`, dependencies that no attribute names are left out; without `files`, source files are.
     """
 
     def __init__(self, workspace: Workspace, package: str, *, implicit: bool = True, files: bool = True) -> None:
@@ -35,7 +35,7 @@ class WorkspaceGraph:
         return load_plugins(self.workspace.root)
 
     def match(self, pattern: str) -> Iterable[Label]:
-        """Return the targets, or the one source file, that the pattern names. Raises UsageError or LoadError."""
+        """Return the targets, or the source file, that the pattern names. Raises UsageError or LoadError."""
         parsed = parse_pattern(pattern, self.package)
         if parsed.negative:
             raise UsageError("bad-pattern", f"{pattern!r} is not a pattern of a query", hint="to leave it out:  A - B")
@@ -46,7 +46,9 @@ class WorkspaceGraph:
         return [target.label for target in self.workspace.match([parsed])]
 
     def dependencies(self, label: Label) -> Iterable[Label]:
-        """What a target names or needs. Raises LoadError for a label of nothing, and for a cycle below the target."""
+        """Return the labels that a target names or needs. Raises LoadError for an unknown label, and for a cycle below
+        the target.
+        """
         target = self.workspace.target(label)
         if target is None:
             return []
@@ -56,12 +58,12 @@ class WorkspaceGraph:
         return dict.fromkeys([*named, *(self._edges[label] if self.implicit else ())])
 
     def kind(self, label: Label) -> str:
-        """`image rule` and the like, or `source file`."""
+        """Return `image rule` and the like, or `source file`."""
         target = self.workspace.target(label)
         return f"{target.rule.name} rule" if target else SOURCE_FILE
 
     def attribute(self, label: Label, name: str) -> Any:
-        """Return an attribute's value, a worker's settings included; None when there is none."""
+        """Return an attribute's value or a setting of a worker; None when the target has neither."""
         target = self.workspace.target(label)
         return {**target.attributes, **target.extra}.get(name) if target else None
 

@@ -131,7 +131,7 @@ def test_what_wants_more_than_there_is_never_runs(make_action: MakeAction, is_ce
         "c": "passed",
     }
     assert build.results["a"].reason == "//p:a takes 2 of the resource 'gpu', of which this machine has 1"
-    assert build.results["a"].hint == "--local_resources=gpu=2 says that it has as much"
+    assert build.results["a"].hint == "--local_resources=gpu=2 declares that it has this number"
     assert build.results["a"].failure == "machine"
 
 
