@@ -58,7 +58,6 @@ UNMENDED: tuple[str, ...] = (
     "bkrules/commands/",
     "bkrules/conformance/",
     "bkrules/images/",
-    "bkrules/loading/",
     "bkrules/plugin/",
     "bkrules/report/",
     "bkrules/rules/",

@@ -1,4 +1,4 @@
-"""A build that has been loaded and analysed: what a command line names, as targets and as actions."""
+"""The analysis of a build: a command line becomes targets and actions."""
 
 from __future__ import annotations
 
@@ -52,16 +52,18 @@ class Analysis:
 
     @property
     def left_out(self) -> tuple[int, float]:
-        """How many actions were not looked at again, since nothing of them has changed, and the seconds they took when they ran."""
+        """How many actions were skipped because their packages are up to date, and the seconds they took when they ran."""
         return self.up_to_date.left_out() if self.up_to_date else (0, 0.0)
 
     def cells(self) -> dict[str, Cell]:
-        """Return the cells of the targets asked for, by their ids, whether they are selected or not."""
+        """Return the cells of the requested targets by their ids, selected or not."""
         own = self._own()
         return {name: action.cell for name, action in self.actions.actions.items() if name in own and action.cell}
 
     def _own(self) -> set[str]:
-        """Return the ids of the actions of the targets asked for; a worker or a mirror is as good as what it is made of."""
+        """Return the ids of the actions of the requested targets. For a worker or a mirror, these are the actions of
+        its dependencies.
+        """
         labels = list(self.targets.wanted)
         ids: set[str] = set()
         while labels:
@@ -73,7 +75,7 @@ class Analysis:
         return ids
 
     def wanted(self) -> dict[str, Action]:
-        """The actions of the targets asked for and all that they depend on, in the order of execution; a cell for each run."""
+        """Return the actions of the requested targets and their dependencies, in the order of execution; a cell for each run."""
         return self._wanted
 
     @functools.cached_property
@@ -90,7 +92,7 @@ class Analysis:
         return {one.id: one for action in chosen for one in self.runs.of(action)}
 
     def _selected(self, action: Action) -> Action | None:
-        """Return the action, unless it is a cell that is not selected; one that is skipped needs no inputs."""
+        """Return the action, unless it is a cell that is not selected. A skipped cell needs no inputs."""
         if action.cell is None or self.selected is None:
             return action
         if action.id not in self.selected.ids:
@@ -116,10 +118,10 @@ def open_workspace(folder: str) -> Workspace:
 
 
 def check_output(out: Path) -> None:
-    """Raises MachineLacks when something else is in the place of `bk-out`."""
+    """Raise MachineLacks when `bk-out` is not a folder."""
     if not out.is_dir() and os.path.lexists(out):
-        what = "a link that leads nowhere" if out.is_symlink() else "no folder"
-        message = f"{out} is {what}, and something else is where bk wants a folder"
+        what = "a dangling link" if out.is_symlink() else "no folder"
+        message = f"{out} is {what}, but bk needs a folder there"
         raise MachineLacks("output-folder", message, hint="bk did not make it: remove it")
 
 
@@ -133,7 +135,7 @@ def analyze_patterns(
     up_to_date: UpToDate | None = None,
     keep_going: bool = False,
 ) -> Analysis:
-    """Load and analyse what the patterns name; with `kind`, only the targets of that rule. Raises BkError.
+    """Load and analyse the targets that the patterns name; with `kind`, only the targets of that rule. Raises BkError.
 
     Packages that are `up_to_date` are left out. With `keep_going`, a broken worker fails only its own cells.
     """
@@ -153,7 +155,7 @@ def analyze_patterns(
 def _analyze_others(
     workspace: Workspace, patterns: list[Pattern], up_to_date: UpToDate, runs: Runs, *, keep_going: bool
 ) -> Analysis | None:
-    """Analyse the packages that are not up to date. Return None when one that is has other targets or actions than before."""
+    """Analyse the packages that are not up to date. Return None when an up-to-date one has other targets or actions than before."""
     while up_to_date.skipped:
         targets = workspace.match(patterns, manual=False, skip=up_to_date.skipped)
         analysis = analyze_targets(workspace, targets, runs, keep_going=keep_going)
@@ -171,7 +173,7 @@ def members(analysis: Analysis) -> dict[str, str]:
 
 
 def _unfolded(workspace: Workspace, targets: Iterable[Target]) -> list[Target]:
-    """Return the targets, with those of a test_suite in its place. Raises LoadError for a label of a suite that names nothing."""
+    """Return the targets, with each test_suite replaced by its targets. Raises LoadError for an unknown label in a suite."""
     found: dict[Label, Target] = {}
     waiting = list(reversed(list(targets)))
     while waiting:
@@ -185,7 +187,7 @@ def _unfolded(workspace: Workspace, targets: Iterable[Target]) -> list[Target]:
 
 
 def package_of(workspace: Workspace, folder: str) -> str:
-    """Return the package that a folder of the workspace would be: what `:name` on a command line given there means."""
+    """Return the package that a folder of the workspace would be: the package of `:name` on a command line in that folder."""
     package = os.path.relpath(os.path.realpath(folder), workspace.root)
     return "" if package == "." else package
 
@@ -198,7 +200,7 @@ def analyze_targets(
     *,
     keep_going: bool = False,
 ) -> Analysis:
-    """Analyse these targets and all that they depend on. Raises BkError, for a broken worker only unless `keep_going`."""
+    """Analyse these targets and their dependencies. Raises BkError, for a broken worker only without `keep_going`."""
     out = Path(workspace.root, OUTPUT)
     machine.note_reads_of_plugins()
     plugins = remember(str(out / STATE), load_plugins(workspace.root))
@@ -211,7 +213,7 @@ def analyze_targets(
 
 
 def selected(analysis: Analysis, selection: Selection) -> Analysis:
-    """Return the analysis with only those cells that are selected. Raises BkError with exit code 4 when none is left."""
+    """Return the analysis with only the selected cells. Raises BkError with exit code 4 when none is left."""
     if not selection.words and not selection.skip:
         return analysis
     store = note(f"{analysis.out}/{STATE}/{HISTORY}") if selection.shard else ""
@@ -219,8 +221,8 @@ def selected(analysis: Analysis, selection: Selection) -> Analysis:
 
 
 def history(out: Path, *, of_shards: bool = False) -> History:
-    """What each action of a workspace took when it last ran; `out` is its `bk-out`.
+    """Return the history of a workspace's actions; `out` is its `bk-out`.
 
-    Builds of one shard have a history of their own: the other shards must find the seconds that divided the cells as they were.
+    Builds of one shard have a separate history: the other shards must divide the cells by the same seconds.
     """
     return History(str(out / STATE / (f"{HISTORY}-of-shards" if of_shards else HISTORY)))

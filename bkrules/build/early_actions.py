@@ -1,6 +1,6 @@
-"""Actions that run while targets are analysed, since their results decide which other actions there are.
+"""Early actions, which run while targets are analysed, since their results decide which other actions exist.
 
-They are ordinary actions, with a key, the disk cache and a sandbox. They depend on no other action, and a result that is cached
+They are ordinary actions, with a key, the disk cache and a sandbox. They depend on no other action, and a cached result
 starts no process. Today these are the lists of tests that only pytest can tell (`analysis/collection.py`).
 """
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from bkrules.plugin.manager import Plugins
 
 disk_cache = ""
-"""The disk cache that the command line names; empty means the default one."""
+"""The disk cache of the command line; empty means the default one."""
 
 
 class EarlyActions:
-    """Runs the early actions of one analysis of the workspace at `root`; `state` is the folder of what it remembers."""
+    """Runs the early actions of one analysis of the workspace at `root`; `state` is the folder of its remembered data."""
 
     def __init__(self, root: str, out: Path, state: str, machine: Callable[[], Machine], plugins: Plugins) -> None:
         self._root, self._out, self._state = root, out, state

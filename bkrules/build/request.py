@@ -1,4 +1,4 @@
-"""How to build, as a command line says it. Apart from the build, since every command imports this."""
+"""The options of a build, separate from the build, since every command imports this module."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ TEST_OUTPUTS = ("summary", "errors", "all", "streamed")
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says about how to build. `resources` are sizes of pools, `test_timeouts` seconds by size of test, and
-    `profile` is the file for a profile, if there is to be one.
+    """The options of a build.
+
+    `resources` are sizes of pools, `test_timeouts` seconds by size of test, and `profile` is the file for the profile,
+    if any.
     """
 
     jobs: int
@@ -41,6 +43,6 @@ def default_cache() -> str:
 
         try:
             home = pwd.getpwuid(os.getuid()).pw_dir
-        except KeyError:  # a user of a container whom no file names
+        except KeyError:  # the user of a container may be missing in /etc/passwd
             home = f"/var/tmp/bk-{os.getuid()}"
     return f"{home}/.cache/bk"

@@ -1,6 +1,6 @@
-"""Which of the declared cells a build runs: those that filters name, a worker chosen at random, one shard of several.
+"""The selection of cells: by filters, by a random worker, or as one shard of several.
 
-A selection that leaves nothing is an error, never a success. Everything here is a function of its arguments: the same cells and the
+An empty selection is an error, never a success. Everything here is a function of its arguments: the same cells and the
 same recorded seconds give the same answer.
 """
 
@@ -24,9 +24,11 @@ _LEAST = 0.001
 
 @dataclass(frozen=True)
 class Selection:
-    """What the command line says. `shard` is the number of a shard, from 1, and how many there are; `random_worker` is a seed.
+    """The selecting options of the command line. `shard` is the number of a shard, from 1, and the number of shards;
+    `random_worker` is a seed.
 
-    Of several filters a cell must fit one; one that begins with `-` leaves out what fits it. `skip` is why no cell is to run.
+    A cell must match one of the filters; a filter that begins with `-` excludes its matches. `skip` is why no cell
+    runs.
     """
 
     filters: tuple[str, ...] = ()
@@ -36,7 +38,7 @@ class Selection:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The options that would say the same."""
+        """The options that repeat this selection."""
         found = [f"--test_filter={text}" for text in self.filters]
         found += [f"--random_worker={self.random_worker}"] if self.random_worker is not None else []
         found += [f"--shard={self.shard[0]}/{self.shard[1]}"] if self.shard else []
@@ -44,7 +46,7 @@ class Selection:
 
 
 def select(cells: Mapping[str, Cell], selection: Selection, seconds: Callable[[str], float | None]) -> Selected:
-    """Return the cells that run, of all declared ones by their ids. `seconds` is what a cell took when it last ran, if ever.
+    """Return the cells that run, of all declared cells by their ids. `seconds` is how long a cell took when it last ran, if ever.
 
     Raises BkError with exit code 4 when nothing is left.
     """
@@ -72,10 +74,10 @@ def select(cells: Mapping[str, Cell], selection: Selection, seconds: Callable[[s
 
 
 def divide(cells: Iterable[tuple[str, float | None]], count: int) -> list[list[str]]:
-    """Divide cells, with their seconds, into shards of nearly equal length; every cell is in exactly one.
+    """Divide cells, with their seconds, into shards of nearly equal length; every cell is in exactly one shard.
 
-    The longest goes first, always to the shard that has least. One that never ran counts as the median of the others. No shard
-    is empty unless there are more shards than cells.
+    The longest cell goes first, always to the shard with the least time. A cell that never ran counts as the median of
+    the others. No shard is empty unless there are more shards than cells.
     """
     given = list(cells)
     known = sorted(took for _, took in given if took is not None)
@@ -91,14 +93,14 @@ def divide(cells: Iterable[tuple[str, float | None]], count: int) -> list[list[s
 
 
 def _one_worker(ids: Sequence[str], cells: Mapping[str, Cell], seed: int) -> tuple[list[str], tuple[str, ...]]:
-    """Return the cells of one worker in each matrix. The choice depends on the seed and on the workers' names alone."""
-    import random  # it costs a millisecond that other builds need not wait for
+    """Return the cells of one worker in each matrix. The choice depends on the seed and the names of the workers alone."""
+    import random  # the import takes a millisecond, which other builds save
 
     workers: dict[Label, set[str]] = {}
     for name in ids:
         workers.setdefault(cells[name].matrix, set()).add(cells[name].worker)
     chosen = {label: random.Random(seed).choice(sorted(names)) for label, names in workers.items()}
-    again = f"chosen at random; --random_worker={seed} chooses it again"
+    again = f"chosen at random; repeat with --random_worker={seed}"
     remarks = tuple(f"{label}: the worker {worker} was {again}" for label, worker in sorted(chosen.items()))
     return [name for name in ids if cells[name].worker == chosen[cells[name].matrix]], remarks
 
@@ -112,12 +114,12 @@ def _filtered(cells: Mapping[str, Cell], filters: Sequence[str]) -> list[str]:
     for text in unwanted:
         ids.difference_update(_fitting(cells, text))
     if not ids:
-        raise _nothing("the filters leave no cell", f"of {len(cells)} cells; those with - in front take away the rest")
+        raise _nothing("the filters leave no cell", f"of {len(cells)} cells; filters with - in front exclude the rest")
     return [name for name in cells if name in ids]
 
 
 def _fitting(cells: Mapping[str, Cell], text: str) -> list[str]:
-    """Return the cells that a filter names: exactly, else as patterns with `*` and `?`, else by regular expressions."""
+    """Return the cells that a filter matches: exactly, else as patterns with `*` and `?`, else by regular expressions."""
     named = [name for name, cell in cells.items() if _is_named(cell, text)]
     if named:
         return named
@@ -130,20 +132,20 @@ def _fitting(cells: Mapping[str, Cell], text: str) -> list[str]:
                 return found
     names = list(dict.fromkeys(cell.point if "/" in text else part for cell in cells.values() for part in cell.parts))
     near = difflib.get_close_matches(text, names, n=_NEAR, cutoff=0.4) or names[:_NEAR]
-    raise _nothing(f"--test_filter={text} fits none of {len(cells)} cells", f"the nearest names: {', '.join(near)}")
+    raise _nothing(f"--test_filter={text} matches none of {len(cells)} cells", f"the nearest names: {', '.join(near)}")
 
 
 Fits = Callable[[str, bool], bool]
 
 
 def _fits(cell: Cell, fits: Iterable[Fits | None]) -> bool:
-    """Return whether parts of the cell's name fit, in their order."""
+    """Return whether parts of the cell's name match, in their order."""
     rest = iter([(part, number == 0) for number, part in enumerate(cell.parts)])
     return all(fit is not None and any(fit(part, is_test) for part, is_test in rest) for fit in fits)
 
 
 def _is_named(cell: Cell, text: str) -> bool:
-    """Whether a text is the cell's label, or its test and some of its other parts as they are, whatever slashes are in them."""
+    """Return whether a text is the cell's label, or its test and some of its other parts verbatim, even if they contain slashes."""
     if text in (cell.label, cell.name):
         return True
     for test in dict.fromkeys([cell.test, *_names(cell.test)]):
@@ -159,7 +161,7 @@ def _exact(text: str) -> Fits:
 
 
 def _names(test: str) -> list[str]:
-    """What else a test answers to: its name without parameters, its class, its method."""
+    """Return the other names of a test: its name without parameters, its class, its method."""
     function = test.partition("[")[0]
     parts = function.split("::")
     return [function, *("::".join(parts[:number]) for number in range(1, len(parts))), parts[-1]]
@@ -181,7 +183,7 @@ def _regex(text: str) -> Fits | None:
 
 
 def _split(text: str) -> list[str]:
-    """Return the parts of a filter between slashes, but for those in brackets, as Go's `-run` has it; empty ones fit anything."""
+    """Return the parts of a filter between slashes, except in brackets, as Go's `-run` does. Empty ones match anything."""
     return [part for part in re.findall(r"(?:\[[^]]*\]|\([^)]*\)|[^/\[(]|[\[(])+", text) if part]
 
 

@@ -1,4 +1,4 @@
-"""A cell that a user has for a while: what it is made of is built, it is booted, and all of it ends with the context."""
+"""Sessions: bk builds the inputs of a cell, boots it for a user, and ends it with the context."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from bkrules.runners.open_cell import OpenCell, open_cell
 from bkrules.runners.test_cell import check_machine
 
 MACHINE = ("/usr", "/etc/alternatives")
-"""The folders of the machine that a shell in a cell needs, and that no test sees."""
+"""The folders of the machine that a shell in a cell needs; tests do not see them."""
 FOREVER = 10 * 365 * 86400.0
 
 
 class NotBuilt(ActionFailed):
-    """What a session needs could not be built; `result` says why, and has the exit code."""
+    """The inputs of a session could not be built; `result` has the reason and the exit code."""
 
     def __init__(self, result: BuildResult) -> None:
-        super().__init__("not-built", "what the session needs could not be built")
+        super().__init__("not-built", "the inputs of the session could not be built")
         self.result = result
         self.exit_code = result.exit_code
 
 
 @dataclass(frozen=True)
 class Session:
-    """A booted cell: `ready` is what it said of itself, `buildctl` is a folder with that tool."""
+    """A booted cell: `ready` is its first message, `buildctl` a folder with that tool."""
 
     name: str
     cell: OpenCell
@@ -44,14 +44,14 @@ class Session:
     buildctl: str
 
     def end(self) -> dict[str, Any]:
-        """Tell the cell that nobody needs it any more; what it says of its end."""
+        """End the cell. Return its last message."""
         self.cell.ask({"event": "end"})
         return self.cell.result(0)
 
 
 @contextmanager
 def session(analysis: Analysis, action: Action, options: Options, *, machine: bool = False) -> Iterator[Session]:
-    """Boot the cell of an action, and say on standard error what has to be built for it; `machine` shows it MACHINE.
+    """Boot the cell of an action, and report on standard error what is built for it; `machine` shows it MACHINE.
 
     Raises NotBuilt, MachineLacks, and ActionFailed when a daemon does not start.
     """

@@ -1,8 +1,8 @@
-"""Loaded packages between builds: targets as plain data, with all that they were read from.
+"""The cache of loaded packages: targets as plain data, with all that they were read from.
 
-An entry holds as long as each file has the digest it had, each glob finds the names it found, and each build file is
-there or not as it was. The stamps of files and folders spare reading them again. Whatever cannot be understood
-is as good as absent: the package is evaluated anew.
+An entry holds as long as each file has the same digest, each glob finds the same names, and each build file exists or
+not as before. The stamps of files and folders avoid reading them again. bk treats an entry that it cannot parse as
+missing, and evaluates the package again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _Entry = tuple[Any, ...]
 
 
 class PackageCache:
-    """The packages that are kept in `folder` for the workspace at `root`. `save()` writes what was added."""
+    """The packages kept in `folder` for the workspace at `root`. `save()` writes new ones."""
 
     def __init__(self, root: str, folder: str, rules: Mapping[str, Rule]) -> None:
         self._root = root
@@ -58,7 +58,7 @@ class PackageCache:
             return None
 
     def put(self, package: Package) -> None:
-        """Keep a package that was evaluated now; not when a file changed meanwhile, or when it cannot be kept."""
+        """Keep a package that has just been evaluated, unless a file changed meanwhile or the package cannot be stored."""
         record = package.record
         try:
             blob = marshal.dumps(_pack(package))
@@ -77,7 +77,7 @@ class PackageCache:
         self._changed = self._entries.pop(name, None) is not None or self._changed
 
     def save(self) -> None:
-        """Write what is new. Where that is not possible nothing is kept, and nothing else changes."""
+        """Write new entries. On an error nothing is kept, and nothing else changes."""
         with contextlib.suppress(OSError):
             if self._changed:
                 kept = {
@@ -127,10 +127,8 @@ class PackageCache:
         return (glob.include, glob.exclude, names, self._stamps(found, now))
 
     def _stamps(self, found: Found, now: int) -> list[tuple[str, Stamp | None]]:
-        """Return the stamps of the folders, or nothing when these do not show each change: a young folder, a link."""
-        pairs = [
-            (folder, first(f"{self._root}/{folder}")) for folder in found.folders
-        ]  # from before they were searched
+        """Return the stamps of the folders, or nothing when they do not show each change, as with a young folder or a link."""
+        pairs = [(folder, first(f"{self._root}/{folder}")) for folder in found.folders]  # from before the search
         if found.links or any(stamp is None or stamps.is_racy(stamp, now) for _, stamp in pairs):
             return []
         return pairs

@@ -1,8 +1,8 @@
-"""The backstop behind the list of syntax: a hook that sees whatever leaves the interpreter.
+"""The backstop behind the list of syntax: an audit hook that sees every attempt to leave the interpreter.
 
-While a build file is evaluated, every audit event of its thread ends the loading: to open a file or a socket, to start a
-process, to import, to compile, to look at frames or into functions. Python cannot remove such a hook, so there is one
-for the life of the process; it does nothing at any other time.
+While a build file is evaluated, every audit event of its thread ends the loading: opening a file or a socket, starting
+a process, an import, compiling, inspecting frames or functions. Python cannot remove such a hook, so one hook lives as
+long as the process; it does nothing at other times.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Refuse = Callable[[str, FrameType], LoadError]
 
 
 class _Watch:
-    """The code that runs now, its thread, what makes the error, and the first error."""
+    """The running code, its thread, the function that makes the error, and the first error."""
 
     def __init__(self, code: CodeType, refuse: Refuse) -> None:
         self.code = code
@@ -40,7 +40,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     watch = _watch
     if watch is None or get_ident() != watch.thread or (event == "exec" and arguments[0] is watch.code):
         return
-    _watch = None  # to look at frames is an event too
+    _watch = None  # inspecting frames is an audit event too
     try:
         error = watch.refuse(event, sys._getframe(1))
     finally:
@@ -50,13 +50,13 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def run(code: CodeType, scope: dict[str, Any], refuse: Refuse) -> None:
-    """Evaluate code under the hook. `refuse` makes the error from an event and its frame. Raises that LoadError."""
+    """Evaluate code under the hook. `refuse` makes the LoadError from an event and its frame. Raises that error."""
     watch = _Watch(code, refuse)
     try:
         with _watching(watch):
             exec(code, scope)
     finally:
-        if watch.escape is not None:  # even when somebody swallowed it
+        if watch.escape is not None:  # also when the code swallowed it
             raise watch.escape
 
 
@@ -67,7 +67,7 @@ def _watching(watch: _Watch) -> Iterator[None]:
         sys.addaudithook(_hook)
         _installed = True
     collects = gc.isenabled()
-    gc.disable()  # a finalizer of something else may close files, and must not be stopped
+    gc.disable()  # a finalizer of another object may close files, and must not be stopped
     _watch = watch
     try:
         yield
@@ -78,7 +78,7 @@ def _watching(watch: _Watch) -> Iterator[None]:
 
 
 def trusted(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function of the loader that build files call: it may look at frames and read files."""
+    """Return a function of the loader that build files call: it may inspect frames and read files."""
 
     @wraps(function)
     def call(*args: Any, **given: Any) -> Any:

@@ -1,8 +1,9 @@
 """`glob`: the files of a package whose names match.
 
-`*` and `?` match within a name, `**` any number of folders. A name that begins with a dot is matched only by a pattern
-that writes the dot. The search stays in its package: it enters no folder with a BUILD.py, no symbolic link to a folder,
-none that begins with a dot, no `__pycache__`, and not `bk-out`. What a link shows of the world outside is not seen.
+`*` and `?` match within a name, `**` any number of folders. Only a pattern with a leading dot matches a name that
+begins with a dot. The search stays in its package: it enters no folder with a BUILD.py, no symbolic link to a folder,
+no folder that begins with a dot, no `__pycache__`, and not `bk-out`. Files outside of the workspace, behind a link, do
+not match.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Glob:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The names, sorted, and the folders that were looked into; `links` when a symbolic link was met."""
+    """The sorted names, and the folders that were searched; `links` when a symbolic link was met."""
 
     names: tuple[str, ...]
     folders: tuple[str, ...]
@@ -45,7 +46,7 @@ class Found:
 
 
 def search(root: str, glob: Glob, charge: Callable[[int], None] = lambda _steps: None) -> Found:
-    """What `glob` means in the workspace at `root` now. `charge` is told the steps that the search takes. Raises BadGlob."""
+    """Search the workspace at `root` for a glob. `charge` is called with the steps of the search. Raises BadGlob."""
     charge(sum(map(len, (*glob.include, *glob.exclude))))
     include, exclude = _Patterns(glob.include), _Patterns(glob.exclude)
     names: list[str] = []
@@ -80,20 +81,20 @@ def search(root: str, glob: Glob, charge: Callable[[int], None] = lambda _steps:
 
 
 class _Patterns:
-    """Patterns as the search goes down the folders: a state says how many parts of which pattern have been met on the way.
+    """The states of a search down the folders: a state is the number of matched parts of each pattern.
 
-    All that a way can mean is followed at once, so no pattern is tried twice at the same place.
+    All possible matches are followed at once, so no pattern is tried twice at the same place.
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self._patterns = [_parts(pattern) for pattern in patterns]
 
     def begin(self) -> States:
-        """In the folder of the package."""
+        """Return the states in the folder of the package."""
         return self._with_no_folder((number, 0) for number in range(len(self._patterns)))
 
     def enter(self, states: States, folder: str) -> States:
-        """In a folder of the one with these states; empty when nothing in it can match."""
+        """Return the states in a folder of the one with these states; empty when nothing in it can match."""
         found = []
         for number, place in states:
             parts = self._patterns[number]
@@ -104,12 +105,12 @@ class _Patterns:
         return self._with_no_folder(found)
 
     def files(self, states: States) -> Callable[[str], object]:
-        """What says whether a file of that name in a folder with these states matches."""
+        """Return a function that decides whether a file of that name matches in a folder with these states."""
         ends = (self._patterns[number][place:] for number, place in states)
         return _matcher(frozenset(parts[0] for parts in ends if len(parts) == 1))
 
     def _with_no_folder(self, states: Iterable[tuple[int, int]]) -> States:
-        """These states, and those behind each `**`, which may stand for no folder at all."""
+        """Add the states behind each `**`, which may match no folder at all."""
         found = set(states)
         for number, place in list(found):
             parts = self._patterns[number]
@@ -119,7 +120,7 @@ class _Patterns:
 
 
 def listing(folder: str) -> list[os.DirEntry[str]]:
-    """What is in a folder; nothing when there is no such folder any more. Raises OSError when it cannot be read."""
+    """Return the entries of a folder; none when it no longer exists. Raises OSError when it cannot be read."""
     try:
         with os.scandir(folder) as found:
             return list(found)
@@ -135,7 +136,7 @@ def _is_file(entry: os.DirEntry[str], root: str) -> bool:
 
 
 def _parts(pattern: str) -> list[str]:
-    """Return a pattern as one for each name on the way. Raises BadGlob."""
+    """Return the parts of a pattern, one for each name. Raises BadGlob."""
     parts = pattern.split("/")
     if not {"", ".", ".."}.isdisjoint(parts) or "\0" in pattern:
         raise BadGlob(f"{shown(pattern)} does not name files of the package; write 'folder/*.txt' or '**/*.txt'")
@@ -148,12 +149,12 @@ def _parts(pattern: str) -> list[str]:
 
 @lru_cache(maxsize=512)
 def _matcher(parts: frozenset[str]) -> Callable[[str], object]:
-    """What says whether a name matches one of these parts of patterns."""
+    """Return a function that decides whether a name matches one of these parts of patterns."""
     return re.compile("|".join(map(_part, sorted(parts))) or r"(?!)", re.DOTALL).fullmatch
 
 
 def _part(part: str) -> str:
-    """A regular expression for a part. Between two stars the first place that matches is as good as any, so no other is tried."""
+    """Return a regular expression for a part. Between two stars the first match suffices, so the expression never backtracks."""
     if part == "**":
         return r"(?!\.).+"
     first, *others = ("".join("." if one == "?" else re.escape(one) for one in text) for text in part.split("*"))

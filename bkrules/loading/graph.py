@@ -1,4 +1,4 @@
-"""The target graph: the targets asked for and all that they depend on, each after its dependencies."""
+"""The target graph: the requested targets and all their dependencies, each target after its dependencies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bkrules.plugin.manager import Plugins
 
 @dataclass(frozen=True)
 class TargetGraph:
-    """`targets` in an order where dependencies come first; `wanted` are those that were asked for."""
+    """`targets` in an order in which dependencies come first; `wanted` are the requested ones."""
 
     targets: tuple[Target, ...]
     wanted: tuple[Label, ...]
@@ -25,14 +25,14 @@ class TargetGraph:
 
     @cached_property
     def asked(self) -> frozenset[Label]:
-        """Those that were asked for, to be looked up."""
+        """The requested labels, as a set."""
         return frozenset(self.wanted)
 
 
 def close(
     workspace: Workspace, wanted: Iterable[Target], plugins: Plugins, *, known: Collection[Label] = ()
 ) -> TargetGraph:
-    """Return the graph below `wanted`, without what is `known` already. Raises LoadError for an unknown label or a cycle."""
+    """Return the graph below `wanted`, without the targets in `known`. Raises LoadError for an unknown label or a cycle."""
     order: list[Target] = []
     edges: dict[Label, tuple[Label, ...]] = {}
     done = set(known)

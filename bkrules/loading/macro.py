@@ -1,7 +1,7 @@
-"""`load`: names that one file of the workspace takes from another.
+"""`load`: names that one file of the workspace imports from another.
 
-Loads are statements: they are found in the syntax and followed before a file is evaluated, so the files that a package
-is made of are known without evaluating it. Only names that a macro file defines itself can be loaded from it.
+Loads are statements: they are found in the syntax and followed before a file is evaluated, so the files of a package
+are known without evaluating it. Only names that a macro file itself defines can be loaded from it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SHAPE = 'write  load("//pkg:file.py", "name", other = "name")'
 
 @dataclass(frozen=True)
 class Load:
-    """One load statement: the file as it was written, and the file's names by those that they get."""
+    """A load statement: the file as it is written, and the file's names by their new names."""
 
     file: str
     names: dict[str, str]
@@ -40,7 +40,7 @@ class _Macro:
 
 
 def load_of(statement: ast.stmt, functions: set[str], file: str) -> Load | None:
-    """Return the load that a statement is, when it calls one of `functions`. Raises LoadError."""
+    """Return the load of a statement that calls one of `functions`. Raises LoadError."""
     call = statement.value if isinstance(statement, ast.Expr) else None
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id not in functions:
         return None
@@ -49,7 +49,7 @@ def load_of(statement: ast.stmt, functions: set[str], file: str) -> Load | None:
     aliases = {one.arg or "": _string(one.value, file) for one in call.keywords}
     if not words or "" in aliases or not (words[1:] or aliases):
         raise LoadError(
-            "bad-load", f"{file}: load takes a file and the names of what to take from it", where=where, hint=_SHAPE
+            "bad-load", f"{file}: load takes a file and the names to import from it", where=where, hint=_SHAPE
         )
     names = dict(zip(words[1:], words[1:], strict=True))
     if len(names) + 1 != len(words) or names.keys() & aliases.keys():
@@ -76,10 +76,10 @@ class Macros:
         self._sources = sources
         self._evaluate = evaluate
         self._known: dict[Label, _Macro] = {}
-        self._open: list[tuple[str, str]] = []  # the files that load now, each with the place of its load
+        self._open: list[tuple[str, str]] = []  # the files that are being loaded, each with the place of its load
 
     def names(self, load: Load, where: str, package: str, record: Record) -> dict[str, Any]:
-        """What a load statement at `where` binds. Adds what was read to `record`. Raises LoadError."""
+        """Return the names that a load statement at `where` binds. Add all reads to `record`. Raises LoadError."""
         macro = self._macro(self._label(load, where, package), where, record)
         record.add(macro.record)
         return {name: _pick(macro.names, wanted, load.file, where) for name, wanted in load.names.items()}
@@ -104,7 +104,7 @@ class Macros:
             raise self._cycle(path, where)
         if label not in self._known:
             if len(self._open) >= _DEEPEST:
-                message = f"{path}: more than {_DEEPEST} files load each other in a row"
+                message = f"{path}: more than {_DEEPEST} files load each other in a chain"
                 raise LoadError("too-deep", message, where=where, hint="load what you need from where it is defined")
             own = Record()
             text = self._text(label, where, own)
@@ -157,7 +157,7 @@ def _pick(names: dict[str, Any], name: str, file: str, where: str) -> Any:
             "private-name",
             f"load: {name!r} is private to {file}",
             where=where,
-            hint="names that begin with _ stay at home",
+            hint="names that begin with _ are private to their file",
         )
     if name not in names:
         known = [one for one in names if not one.startswith("_")]

@@ -1,8 +1,8 @@
-"""The meter of loading: what an operation on values costs, charged before it is done.
+"""The meter of loading: charges the cost of each operation on values before the operation runs.
 
-One step is about a microsecond of work or 64 bytes of memory, whichever is more. A limit of steps is no clock, so a file
-that is refused on one machine is refused on every other. Values share parts: what walks a value (a hash, a comparison, a text)
-walks a shared part once for each way to it, so the meter counts it as often.
+One step is about a microsecond of work or 64 bytes of memory, whichever is more. A limit of steps is not a clock, so a
+file that is refused on one machine is refused on every other. Values share parts: an operation that walks a value (a
+hash, a comparison, a text) walks a shared part once for each path to it, and the meter charges it as often.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 STEPS = 10_000_000
 BITS = 1_024
-"""How large a number may be. An operation on two numbers of this size takes no more than a step."""
+"""The limit of a number's size. An operation on two numbers of this size takes no more than a step."""
 DEPTH = 50
-"""How deep lists, tuples and dictionaries may be nested for whatever walks them."""
+"""The limit of nested lists, tuples and dictionaries in operations that walk them."""
 CALLS = 100
-"""How many functions of build files may be running, each called by the one before."""
+"""The limit of nested calls of functions of build files."""
 _NUMERAL = 2_000
 _TEXT = str
 _ATOMS = frozenset((int, float, bool, type(None)))
@@ -29,7 +29,7 @@ _LISTED: tuple[Any, ...] = (list, tuple, _VALUES)
 
 
 class Refused(Exception):
-    """What a build file did is not allowed. Its place is found from the traceback."""
+    """An operation of a build file is not allowed. Its place is found from the traceback."""
 
     def __init__(self, reason: str, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -50,7 +50,7 @@ class _Shown(reprlib.Repr):
 
 
 shown: Callable[[object], str] = _Shown().repr
-"""The text of a value for a message. It is short, however large the value is."""
+"""The text of a value for a message, which is short, however large the value is."""
 
 
 class Meter:
@@ -60,19 +60,19 @@ class Meter:
         self._left = STEPS
 
     def start(self) -> None:
-        """Begin to count anew."""
+        """Reset the count."""
         self._left = STEPS
 
     def charge(self, steps: int) -> None:
-        """Count work that is about to be done. Raises Refused when it is too much for one file."""
+        """Charge work before it is done. Raises Refused when it is too much for one file."""
         self._left -= steps
         if self._left < 0:
             raise Refused("too-long", f"loading takes more than {STEPS:,} steps", "declare less in one file")
 
     def weigh(self, value: Any, depth: int = 0) -> int:
-        """Charge what it takes to hash, compare or copy a value with all its parts; the steps charged.
+        """Charge the hash, comparison or copy of a value with all its parts. Return the charged steps.
 
-        Raises TypeError for a value that is nested too deep.
+        Raises TypeError for a value that is nested too deeply.
         """
         kind = type(value)
         if kind is _TEXT:
@@ -93,10 +93,10 @@ class Meter:
         return steps
 
     def weigh_key(self, key: object, others: int) -> int:
-        """Charge a look-up of `key` in a dictionary with so many keys; the steps charged.
+        """Charge a lookup of `key` in a dictionary with `count` keys. Return the charged steps.
 
-        Python's hash of text is secret, so keys of text do not collide. All other keys can be chosen so that each meets all
-        others in its place.
+        Python's hash of text is secret, so keys of text do not collide. All other keys can be chosen so that each
+        collides with all others.
         """
         steps = self.weigh(key)
         if type(key) is not _TEXT and others > 63:
@@ -106,7 +106,7 @@ class Meter:
         return steps
 
     def weigh_keys(self, keys: Iterable[object], count: int) -> int:
-        """Charge the keys of a dictionary, put into one with `count` keys; the steps charged."""
+        """Charge the insertion of a dictionary's keys into one with `count` keys. Return the charged steps."""
         return sum(self.weigh_key(key, count) for key in keys)
 
     def weigh_search(self, value: Any, container: Any) -> None:
@@ -139,7 +139,7 @@ class Meter:
         self.charge(sum(map(self.weigh, values)) * max(1, len(values).bit_length() // 4))
 
     def made(self, value: Any) -> Any:
-        """Charge the size of a text, a list or the like that has just been made; the value itself.
+        """Charge the size of a text, a list or the like that has just been made. Return the value.
 
         Raises Refused for a number that is too large.
         """
@@ -154,12 +154,12 @@ class Meter:
         if isinstance(values, Sized):
             self.charge(1 + len(values))
             return list(values)
-        return list(values)  # only so that Python says what it cannot loop over
+        return list(values)  # only for Python's message about a value that is not iterable
 
     # Text.
 
     def readable(self, value: Any, depth: int = 0) -> int:
-        """Check that the value's text says the same in every run, and charge it; the steps charged.
+        """Check that the value's text is the same in every run, and charge it. Return the charged steps.
 
         Raises TypeError for functions and types.
         """
@@ -181,9 +181,10 @@ class Meter:
         return 1 + sum(self.readable(item, depth + 1) for item in value)
 
     def plain(self, value: Any, depth: int = 0) -> Any:
-        """Return a copy of a value that consists of text, numbers, lists and dictionaries. Raises TypeError for another.
+        """Return a copy of a value that consists of text, numbers, lists and dictionaries.
 
-        Raises TypeError for text that no file and no command can hold, too: with a NUL, or with half of a character.
+        Raises TypeError for any other value, and for text that no file and no command can contain: with a NUL, or with
+        half a character.
         """
         if type(value) is _TEXT:
             self.charge(1 + (len(value) >> 6))
@@ -208,7 +209,7 @@ class Meter:
 
 
 def size_of(value: object, times: int = 1) -> int:
-    """Return the steps that a text, or a list without its parts, takes in memory, so many times."""
+    """Return the cost in steps of a text, or of a list without its parts, times `times`."""
     if isinstance(value, str):
         return len(value) * times >> 4  # four bytes each at most
     return len(value) * times >> 3 if isinstance(value, list | tuple) else 0
@@ -223,7 +224,7 @@ def _is_whole(text: str) -> bool:
 
 
 def kind_of(value: object) -> str:
-    """What a value is, in the words of build files."""
+    """Return the type of a value, in the words of build files."""
     if isinstance(value, type) or getattr(type(value), "is_type", False):
         return "type"
     return "function" if callable(value) else type(value).__name__
@@ -235,12 +236,12 @@ def too_many_bits() -> Refused:
 
 
 def number_of(text: object) -> None:
-    """Check what `int()` is given. Raises Refused for a numeral that takes long to read."""
+    """Check the argument of `int()`. Raises Refused for a numeral that takes long to parse."""
     if isinstance(text, str) and len(text) > _NUMERAL:
         raise Refused("too-large", f"a number of more than {_NUMERAL:,} characters is too large")
 
 
-# What methods cost beyond their object and their arguments, which all of them may have to read.
+# The cost of methods beyond their object and their arguments, which all of them may have to read.
 
 _SEARCHES = {
     *("find", "rfind", "index", "rindex", "count", "replace", "split", "rsplit", "partition", "rpartition"),
@@ -288,7 +289,7 @@ def _charge_dict(meter: Meter, value: dict[Any, Any], name: str, given: list[Any
     elif given:
         meter.weigh_key(given[0], len(value))
     if name == "pop":
-        meter.charge(len(value) >> 8)  # the place stays, and the next loop over the dictionary walks it
+        meter.charge(len(value) >> 8)  # the slot stays, and the next loop over the dictionary walks it
 
 
 def _charge_list(meter: Meter, value: Any, name: str, given: list[Any]) -> None:
@@ -310,4 +311,4 @@ METHODS: Mapping[type, frozenset[str]] = MappingProxyType(
         for kind in (str, int, bool, float, list, tuple, dict, range, *VIEWS)
     }
 )
-"""The attributes of each type that build files may use, as far as the list of syntax does not refuse them."""
+"""The attributes of each type that build files may use, unless the list of syntax refuses them."""

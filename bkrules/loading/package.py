@@ -1,8 +1,8 @@
 """WORKSPACE.py, BUILD.py and macro files: their bytes become targets and names.
 
-Build files are Python without its ways out: a whitelist of syntax, a short list of builtins, no attribute that starts
-with an underscore, and no import but `from bkrules import ...`. What is left computes values from literals, from the
-files that are loaded, and from the names that a glob finds; loading depends on nothing else.
+Build files are Python without its ways out: a whitelist of syntax, a short list of builtins, no attribute that begins
+with an underscore, and no import but `from bkrules import ...`. They compute values from literals, from the files that
+they load, and from the names that a glob finds; loading depends on nothing else.
 """
 
 from __future__ import annotations
@@ -34,16 +34,18 @@ EXPLAINED = {
 }
 _LONGEST = 1_000
 _FRAMES = 3_000
-"""More than loading can ever need, so that its own limits are met first: they do not depend on the stack of whoever loads."""
+"""The recursion limit: more than loading ever needs, so that its own limits, which do not depend on the caller's stack,
+apply first.
+"""
 _LABEL_STEPS = 10
-"""What it takes to read and to keep one label, in steps of the meter."""
+"""The cost of reading and keeping one label, in steps of the meter."""
 _ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 _Place = tuple[str, int]
 
 
 @dataclass
 class Package:
-    """The targets of one build file, by name. `workspace` is what a WORKSPACE.py said of itself."""
+    """The targets of one build file, by name. `workspace` is the name that a WORKSPACE.py declares."""
 
     name: str
     file: str
@@ -58,7 +60,7 @@ def load(text: bytes, file: str, package: str, rules: Mapping[str, Rule], *, top
 
 
 class Loader:
-    """Evaluates the files of one workspace. A macro file is evaluated once, whoever loads it."""
+    """Evaluates the files of one workspace. Each macro file is evaluated once."""
 
     def __init__(self, rules: Mapping[str, Rule], sources: Sources) -> None:
         self._rules = rules
@@ -73,7 +75,7 @@ class Loader:
         self._macros = Macros(sources, self._macro)
 
     def package(self, text: bytes, package: Package, *, top: bool = False) -> Package:
-        """Return the package that `text` declares, filled in. `top` allows `workspace()`. Raises LoadError."""
+        """Return the package that `text` declares. `top` allows `workspace()`. Raises LoadError."""
         names = {**self._names, "workspace": escape.trusted(self._workspace)} if top else self._names
         self._evaluate(text, package.file, package.name, names, package.record, package)
         return package
@@ -123,7 +125,7 @@ class Loader:
     # Errors and places.
 
     def _chain(self, places: Iterable[_Place]) -> list[_Place]:
-        """Of places from the outermost to the innermost, those in build files, one for a row in the same file."""
+        """Return the places in build files, from the outermost to the innermost, one for consecutive places in the same file."""
         chain: list[_Place] = []
         for file, line in places:
             if file in self._lines:
@@ -160,11 +162,11 @@ class Loader:
                 else did_you_mean(name, [*names, *BUILTINS[3:]], "available")
             )
             if hasattr(builtins, name) and name not in EXPLAINED:
-                hint = "build files are evaluated without the host: only pure builtins are there\n" + hint
+                hint = "build files cannot use the host: only pure builtins are available\n" + hint
             return LoadError(
                 "unknown-name", f"{file}: {name!r} is not available in a build file", where=where, hint=hint
             )
-        # A KeyError's text is that of the key, however large that is.
+        # the text of a KeyError is that of the key, however large
         said = shown(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)[:_LONGEST]
         text = _ADDRESS.sub("", f"{type(error).__name__}: {said}")
         return LoadError("evaluation", f"{file}: {text}", where=where)
@@ -284,7 +286,7 @@ class Loader:
             raise LoadError(
                 "bad-name", f"workspace: 'name' must be a string, but was {shown(name)}", where=where.of("name")
             )
-        # Which plugins these are is read by syntax, in `plugins.py`.
+        # The names are read by syntax, in `plugins.py`.
         if not isinstance(noplugins, list | tuple) or not all(isinstance(one, str) for one in noplugins):
             what = f"workspace: 'noplugins' must be a list of strings, but was {shown(noplugins)}"
             raise LoadError("bad-attribute", what, where=where.of("noplugins"))
@@ -293,7 +295,7 @@ class Loader:
 
 
 def _labels_in(rule: Rule, given: Mapping[str, Any]) -> int:
-    """Return how many labels the attributes of a target have."""
+    """Return the number of labels in the attributes of a target."""
     lists = (
         given.get(name) for name, attribute in rule.attributes.items() if attribute.kind in ("labels", "label_dict")
     )
@@ -307,7 +309,7 @@ def _text(places: Iterable[_Place]) -> str:
 def _take_imports(
     tree: ast.Module, file: str, names: Mapping[str, Callable[..., Any]]
 ) -> tuple[dict[str, Any], list[Load]]:
-    """Return the names that a file imports, and its loads, in order; both are taken out of the tree. Raises LoadError."""
+    """Return the names that a file imports, and its loads, in order; remove both from the tree. Raises LoadError."""
     given: dict[str, Any] = {}
     rest: list[ast.stmt] = []
     loads: list[Load] = []

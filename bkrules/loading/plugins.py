@@ -1,6 +1,6 @@
-"""The plugins of a workspace: the installed ones, without those that its `WORKSPACE.py` leaves out.
+"""The plugins of a workspace: the installed ones, without those that its `WORKSPACE.py` excludes.
 
-The names are read by syntax, before any build file is evaluated, since what build files may use can come from plugins.
+The names are read by syntax, before any build file is evaluated, since build files may use names from plugins.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def load_plugins(root: str | None) -> Plugins:
 
 
 def left_out(root: str) -> tuple[str, ...]:
-    """Return the names in `workspace(noplugins = [...])` of `WORKSPACE.py`. Raises LoadError for what is no list of literals.
+    """Return the names in `workspace(noplugins = [...])` of `WORKSPACE.py`. Raises LoadError for anything but a list of literals.
 
-    A file that does not parse has none: whoever loads it reports the error.
+    A file that does not parse has none: its loader reports the error.
     """
     try:
         tree = ast.parse(read_regular(note_for_all(f"{root}/{MARKER}")))

@@ -1,4 +1,4 @@
-"""Where a workspace begins."""
+"""The root folder of a workspace."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ def find_root(start: str) -> str:
         raise UsageError(
             "no-workspace",
             f"{start} is not in a workspace: no {MARKER} here or in a folder above",
-            hint=f"run bk inside one, or begin one: a {MARKER} with  from bkrules import workspace; workspace(name = 'mine')",
+            hint=f"run bk inside a workspace, or create one: a {MARKER} with  "
+            "from bkrules import workspace; workspace(name = 'mine')",
         )
     return root
 
 
 def root_of(start: str) -> str | None:
-    """Return the same, or nothing."""
+    """Return the same as `find_root`, or None."""
     folder = os.path.realpath(start)
     while not os.path.isfile(f"{folder}/{MARKER}"):
         parent = os.path.dirname(folder)

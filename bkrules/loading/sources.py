@@ -1,4 +1,4 @@
-"""What loading reads of a workspace, and a record of it: files, names that match a glob, where packages are."""
+"""The files that loading reads of a workspace, and a record of them: files, names that match a glob, places of packages."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMET
 
 @dataclass
 class Record:
-    """What was read: files by path, the names that each glob found, and whether build files are there."""
+    """The record of reads: files by path, the names that each glob found, and whether build files exist."""
 
     files: dict[str, Digest] = field(default_factory=dict)
     globs: dict[Glob, tuple[str, ...]] = field(default_factory=dict)
     exists: dict[str, bool] = field(default_factory=dict)
 
     def add(self, other: Record) -> None:
-        """Take over what another record has."""
+        """Add the entries of another record."""
         self.files.update(other.files)
         self.globs.update(other.globs)
         self.exists.update(other.exists)
@@ -39,18 +39,18 @@ def build_file(package: str) -> str:
 
 
 class Sources:
-    """The files of the workspace at `root`, or none at all without it. `seen` is called before each read."""
+    """The files of the workspace at `root`, or none without it. `seen` is called before each read."""
 
     def __init__(self, root: str | None, seen: Callable[[Record], None] = lambda _record: None) -> None:
         self.root = root
         self._seen = seen
 
     def read(self, path: str, record: Record) -> bytes | None:
-        """Return the bytes of a file, or None when there is none. Raises OSError when it cannot be read."""
+        """Return the bytes of a file, or None when it does not exist. Raises OSError when it cannot be read."""
         if self.root is None:
             return None
         try:
-            data = read_regular(note(f"{self.root}/{path}"), MOST_BYTES + 1)  # more is refused
+            data = read_regular(note(f"{self.root}/{path}"), MOST_BYTES + 1)  # larger files are refused
         except OSError as error:
             if error.errno in _NO_FILE:
                 return None
@@ -71,7 +71,7 @@ class Sources:
         return os.path.realpath(f"{root}/{path}").startswith(f"{root}/")
 
     def glob(self, glob: Glob, record: Record, charge: Callable[[int], None] = lambda _steps: None) -> tuple[str, ...]:
-        """Return the names that a glob finds. `charge` is told the steps that the search takes. Raises BadGlob."""
+        """Return the names that a glob finds. `charge` is called with the steps of the search. Raises BadGlob."""
         names = search(self.root, glob, charge).names if self.root is not None else ()
         self._note(record, Record(globs={glob: names}))
         return names

@@ -1,8 +1,8 @@
-"""The syntax of build files: what Python they may use, and what it is compiled to.
+"""The syntax of build files: the Python that they may use, and its compilation.
 
-A build file is checked against a list of syntax. Then what could make loading endless, or let one file change what
-belongs to another, is compiled to a call of the `Runtime`: loops and calls of functions take as many steps as there is in
-them, every operation whose cost grows with its values is charged, and a change of a list or dictionary asks whether it is frozen.
+A build file is checked against a list of syntax. Constructs that could make loading endless, or let one file change
+another's values, are compiled to calls of the `Runtime`: loops and calls cost as many steps as they have parts, every
+operation whose cost grows with its values is charged, and a change of a list or dictionary checks whether it is frozen.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ _COMPARISONS: dict[type[ast.cmpop], str] = {
     ast.NotIn: "not in",
 }
 MOST_BYTES = 8 << 20
-"""How large a build file may be."""
+"""The limit of a build file's size, in bytes."""
 DEEPEST = 200
-"""How deep its syntax may be nested. Python's own limit depends on the stack, and so on who loads the file."""
-# What evaluating one thing takes, in steps: memory counts, see `meter.py`. One is the rule.
+"""The limit of nested syntax. Python's own limit depends on the stack, and so on the caller."""
+# The steps of evaluating one node: memory counts, see `meter.py`. The default is one.
 _COSTS: dict[type[ast.AST], int] = {
     ast.Dict: 4,
     ast.DictComp: 4,
@@ -81,7 +81,7 @@ _PLAIN = {
     *(ast.Subscript, ast.Slice, ast.IfExp, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.JoinedStr),
     *(ast.FormattedValue, ast.Break, ast.Continue),
 }
-"""Syntax that is allowed whatever is in it."""
+"""Syntax that is allowed with any content."""
 _COOKIE = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")  # as PEP 263 has it
 Located = TypeVar("Located", bound=ast.AST)
 
@@ -94,14 +94,14 @@ def parse(text: bytes, file: str) -> ast.Module:
     source = _decoded(text, file)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is said about a build file follows from its bytes alone
+            warnings.simplefilter("ignore")  # an error about a build file follows from its bytes alone
             return ast.parse(source, file)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise _syntax_error(error, file) from error
 
 
 def _decoded(text: bytes, file: str) -> str:
-    """Return the text of a build file. It is UTF-8, whatever the machine says; a mark of the byte order may stand before it."""
+    """Return the text of a build file. It is UTF-8, whatever the locale; a byte order mark may begin it."""
     for number, line in enumerate(text.split(b"\n", 2)[:2], 1):
         cookie = _COOKIE.match(line)
         if cookie and cookie[1].lower().replace(b"_", b"-") not in (
@@ -126,7 +126,7 @@ def _decoded(text: bytes, file: str) -> str:
 
 
 def compiled(tree: ast.Module, file: str) -> CodeType:
-    """Return the code of a tree that was checked. Raises LoadError."""
+    """Return the code of a checked tree. Raises LoadError."""
     try:
         tree = _Rewriter(file).visit(tree)
         with warnings.catch_warnings():
@@ -144,7 +144,7 @@ def _syntax_error(error: Exception, file: str) -> LoadError:
 
 
 def check(tree: ast.Module, file: str) -> None:
-    """Compare a tree with the list. Raises LoadError for the first thing that is not on it."""
+    """Check a tree against the list. Raises LoadError for the first node that is not on it."""
     level: list[ast.AST] = [tree]
     for _ in range(DEEPEST):
         for node in level:
@@ -172,7 +172,7 @@ def _below(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def forbidden(what: str, thing: str, where: str, why: str) -> LoadError:
-    """Return the error for something that no build file may use."""
+    """Return the error for a construct that build files may not use."""
     file = where.rpartition(":")[0]
     return LoadError(f"forbidden-{what}", f"{file}: {thing} is not allowed in a build file", where=where, hint=why)
 
@@ -190,7 +190,7 @@ def _forbidden(node: ast.AST) -> tuple[str, str, str] | None:
     if isinstance(node, ast.Constant) and isinstance(node.value, int) and node.value.bit_length() > BITS:
         return "syntax", f"a number of more than {BITS:,} bits", "write it as text"
     if isinstance(node, ast.Starred) and isinstance(node.ctx, ast.Store) and not isinstance(node.value, ast.Name):
-        return "syntax", "an assignment with a star to something that is no name", DECLARATIONS
+        return "syntax", "an assignment with a star to something other than a name", DECLARATIONS
     if isinstance(node, ast.FunctionDef) and node.decorator_list:
         return "syntax", "a decorator", DECLARATIONS
     if isinstance(node, ast.Attribute):
@@ -218,7 +218,7 @@ def _forbidden_name(node: ast.AST) -> tuple[str, str, str] | None:
 
 
 def attribute_lines(tree: ast.Module) -> dict[int, dict[str, int]]:
-    """Return the line of each argument that is given by name, by the line of its call."""
+    """Return the line of each keyword argument, by the line of its call."""
     lines: dict[int, dict[str, int]] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
@@ -229,7 +229,7 @@ def attribute_lines(tree: ast.Module) -> dict[int, dict[str, int]]:
 
 
 def _at(node: Located, place: ast.AST) -> Located:
-    """Return a node at the place of another."""
+    """Return a node with the place of another."""
     node.lineno, node.col_offset = place.lineno, place.col_offset  # type: ignore[attr-defined]  # statements and expressions
     node.end_lineno, node.end_col_offset = place.end_lineno, place.end_col_offset  # type: ignore[attr-defined]
     return node
@@ -244,12 +244,12 @@ def _call(name: str, place: ast.AST, *arguments: ast.expr) -> ast.Call:
 
 
 class _Rewriter:
-    """Calls of the runtime begin with two underscores, as no name of a build file does."""
+    """Rewrites a tree for the runtime, whose functions begin with two underscores, as no name of a build file does."""
 
     def __init__(self, file: str) -> None:
         self._file = file
         self._functions = 0
-        self._cost = 0  # of all that was visited so far
+        self._cost = 0  # of all nodes visited so far
         self._visitors: dict[type[ast.AST], Callable[[Any, int], Any]] = {
             ast.FunctionDef: self._function_def,
             ast.Lambda: self._lambda,
@@ -271,7 +271,7 @@ class _Rewriter:
         }
 
     def visit(self, node: Any) -> Any:
-        """Return a node as it is compiled, or statements in its place; what is in it comes first."""
+        """Return a node as it is compiled, or statements in its place; its children come first."""
         kind = type(node)
         before = self._cost
         self._cost += _COSTS.get(kind, 1)
@@ -396,7 +396,7 @@ def _has_slice(index: ast.expr) -> bool:
 
 
 def _rests(place: ast.AST, targets: Iterable[ast.AST]) -> list[ast.expr]:
-    """Return a check of the lists that an assignment makes for names with a star, when there are any."""
+    """Return a check of the lists that an assignment makes for starred names, if any."""
     names = [
         one.value.id
         for target in targets

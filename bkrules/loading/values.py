@@ -1,8 +1,8 @@
-"""What a build file computes with: pure builtins, and the operations that the syntax is compiled to.
+"""The values of build files: pure builtins, and the operations that the syntax is compiled to.
 
-Every operation on values whose cost grows with them goes through the `Runtime`, which charges it to the meter first. Loading
-always ends: there is no `while`, no recursion and nothing lazy, and steps and sizes are counted. Nothing has a text that changes
-from run to run, and what a file has loaded from another cannot be changed.
+Every operation on values whose cost grows with them goes through the `Runtime`, which charges it to the meter first.
+Loading always ends: there is no `while`, no recursion and no lazy value, and steps and sizes are counted. No text
+changes from run to run, and no file can change values that it loads from another.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from bkrules.loading.meter import (
     too_many_bits,
 )
 
-_identity = object.__hash__  # as id(), whose audit event would be taken for an escape
+_identity = object.__hash__  # like id(), whose audit event would count as an escape
 _RANGE = 1_000_000
 _CONVERSIONS: Mapping[int, Callable[[object], str]] = {ord("s"): str, ord("r"): repr, ord("a"): ascii}
 _QUOTING = (ord("r"), ord("a"))
@@ -57,7 +57,7 @@ _OPERATIONS: Mapping[str, Callable[[Any, Any], Any]] = {
     "*=": operator.imul,
     "|=": operator.ior,
 }
-"""The operations of operators. Those with `=` change a list or dictionary in place; of the others that is the same as without."""
+"""The operations of operators. Those with `=` change a list or dictionary in place; for other values they equal those without."""
 _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq,
     "!=": operator.ne,
@@ -69,7 +69,7 @@ _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
 
 
 class Kind:
-    """A type as build files see it: it makes values, its methods can be named, and `isinstance` knows it."""
+    """A type of build files: it makes values, its methods can be named, and `isinstance` knows it."""
 
     __slots__ = ("_make", "_type")
     is_type = True
@@ -83,7 +83,7 @@ class Kind:
 
 
 class Function:
-    """A function of a build file. It cannot be called while it runs, as in Starlark. A call takes `cost` steps of its own."""
+    """A function of a build file. It cannot be called while it runs, as in Starlark. A call itself costs `cost` steps."""
 
     __slots__ = ("_body", "_cost", "_key", "_runtime")
 
@@ -98,7 +98,7 @@ class Function:
         if key in runtime.running:
             raise Refused("recursion", f"{self._body.__name__} is called while it runs", "loop over a list instead")
         if len(runtime.running) >= CALLS:
-            raise Refused("too-deep", f"more than {CALLS} functions call each other", "call fewer functions in a row")
+            raise Refused("too-deep", f"more than {CALLS} nested calls", "nest fewer calls")
         runtime.meter.charge(self._cost)
         runtime.running.add(key)
         try:
@@ -107,7 +107,7 @@ class Function:
             runtime.running.discard(key)
 
     def below(self) -> Iterator[object]:
-        """What the function holds: defaults, and the variables of the functions around it."""
+        """Return the values that the function holds: defaults, and the variables of enclosing functions."""
         yield from self._body.__defaults__ or ()
         yield from (self._body.__kwdefaults__ or {}).values()
         for cell in self._body.__closure__ or ():
@@ -118,7 +118,7 @@ class Function:
 
 
 class Place:
-    """A list or dictionary at an item of which something is stored."""
+    """A list or dictionary that is the target of an item assignment."""
 
     __slots__ = ("_runtime", "_value")
 
@@ -131,16 +131,18 @@ class Place:
 
 
 class Runtime:
-    """The builtins of build files. `start()` comes before each file; what `freeze` was given stays frozen."""
+    """The builtins of build files. Call `start()` before each file; frozen values stay frozen."""
 
     def __init__(self) -> None:
         self.meter = Meter()
         self.running: set[str] = set()
-        self._frozen: dict[int, tuple[object, str]] = {}  # the objects live here, so that an identity stays theirs
+        self._frozen: dict[
+            int, tuple[object, str]
+        ] = {}  # keeps the objects alive, so that their identities stay theirs
         self.scope = {**self._pure(), **self._checks()}
 
     def start(self) -> None:
-        """Begin to count anew."""
+        """Reset the count."""
         self.meter.start()
         self.running.clear()
 
@@ -149,7 +151,7 @@ class Runtime:
         return self.meter.plain(value)
 
     def freeze(self, values: Iterable[object], file: str) -> None:
-        """From now on nothing that `values` reach can be changed; it belongs to `file`."""
+        """Freeze all that `values` reach; it belongs to `file`."""
         todo = list(values)
         seen: set[int] = set()
         while todo:
@@ -168,7 +170,7 @@ class Runtime:
             elif isinstance(value, BuiltinMethodType):
                 todo.append(value.__self__)
 
-    # What the syntax is compiled to.
+    # The operations that the syntax is compiled to.
 
     def _checks(self) -> dict[str, Any]:
         return {
@@ -197,12 +199,12 @@ class Runtime:
         return lambda body: Function(self, key, cost, body)
 
     def _rest(self, *lists: list[Any]) -> bool:
-        """Charge the lists that were made by an assignment to a name with a star."""
+        """Charge the lists made by an assignment to a starred name."""
         self.meter.charge(sum(map(len, lists)))
         return True
 
     def _weighed(self, value: Any) -> Any:
-        """Return an operand of several comparisons in a row. To search, compare or hash it costs no more than all its parts."""
+        """Return an operand of a chain of comparisons. Searching, comparing or hashing it costs no more than all its parts."""
         self.meter.weigh(value)
         if isinstance(value, range):
             self.meter.charge(len(value))
@@ -265,7 +267,7 @@ class Runtime:
         if _WIDE_PERCENT.search(text):
             raise Refused("too-large", "a text of that width is too large")
         uses = fields if isinstance(values, dict) else 1
-        # A width and a precision have four digits at most, two as a rule. What is quoted becomes ten times as long.
+        # A width and a precision usually have two digits, and four at most. Quoting makes text up to ten times as long.
         self.meter.charge(13 * fields + 1250 * len(_WIDER_PERCENT.findall(text)) + 10 * size * uses)
 
     def _changeable(self, value: Any) -> Any:
@@ -283,7 +285,7 @@ class Runtime:
         return Place(self, self._changeable(value))
 
     def store(self, value: Any, index: Any, item: Any) -> None:
-        """Store something at an item or a slice of a list or dictionary."""
+        """Store a value at an item or a slice of a list or dictionary."""
         if isinstance(value, dict):
             self.meter.weigh_key(index, len(value))
         elif isinstance(value, list) and isinstance(index, slice):
@@ -354,14 +356,14 @@ class Runtime:
         if _WIDE.search(spec):
             raise Refused("too-large", "a text of that width is too large")
         if conversion in _QUOTING or isinstance(value, list | tuple | dict):
-            self.meter.charge(9 * size)  # what is quoted becomes ten times as long
+            self.meter.charge(9 * size)  # quoting makes text up to ten times as long
         convert = _CONVERSIONS.get(conversion)
         if convert is not None:
             value = convert(value)
         text: str = self.meter.made(format(value, spec))
         return text
 
-    # The builtins. Without set, hash, id, repr of objects and the like: their order or value changes from run to run.
+    # The builtins, without set, hash, id, repr of objects and the like: their order or value changes from run to run.
 
     def _pure(self) -> dict[str, Any]:
         items = self.meter.items
@@ -401,13 +403,13 @@ class Runtime:
         return number
 
     def _mapping(self, value: Any) -> Any:
-        """What stands behind two stars in a call."""
+        """Return the mapping behind two stars in a call."""
         if isinstance(value, dict):
             self.meter.weigh_keys(value, len(value))
         return value
 
     def _pairs(self, parts: Iterable[tuple[Any, ...]]) -> dict[Any, Any]:
-        """Return a dictionary of keys with their values, and of other dictionaries, one in a tuple of its own."""
+        """Return a dictionary of keys with their values and of other dictionaries, each of which is in a tuple."""
         made: dict[Any, Any] = {}
         for part in parts:
             if len(part) == 2:
@@ -424,7 +426,7 @@ class Runtime:
         if not values:
             return self._pairs([(given,)])
         if len(values) > 1:
-            raise TypeError(f"dict() takes one value beside names, but was given {len(values)}")
+            raise TypeError(f"dict() takes one positional argument, but was given {len(values)}")
         if isinstance(values[0], dict):
             return self._pairs([(values[0],), (given,)])
         pairs = [tuple(self.meter.items(pair)) for pair in self.meter.items(values[0])]
@@ -475,7 +477,7 @@ class Bound:
         return self._call(*args, **given)
 
     def below(self) -> Iterator[object]:
-        """What the method changes."""
+        """Return the value that the method changes."""
         yield self._owner
 
 

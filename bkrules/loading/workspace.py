@@ -20,7 +20,7 @@ STATE = ".state"
 
 
 class Workspace:
-    """Packages of the workspace at `root`, each loaded once, when it is first asked for.
+    """The packages of the workspace at `root`, each loaded once, at its first use.
 
     With `state`, a folder, packages are kept there from one build to the next; `save()` writes them.
     """
@@ -46,12 +46,12 @@ class Workspace:
 
     @property
     def checks(self) -> Mapping[str, bool]:
-        """Every path at which a build file was looked for so far, and whether there was one."""
+        """Every path at which loading looked for a build file so far, and whether there was one."""
         return self._read.exists
 
     @property
     def listings(self) -> Mapping[str, tuple[str, ...]]:
-        """Every folder that was searched for packages so far, and those that it has."""
+        """Every folder that was searched for packages so far, and the packages in it."""
         return self._listed
 
     def package(self, name: str) -> Package | None:
@@ -63,7 +63,7 @@ class Workspace:
         return self._packages[name]
 
     def save(self) -> None:
-        """Keep the packages that were evaluated, for the next build."""
+        """Keep the evaluated packages for the next build."""
         if self._cache is not None:
             self._cache.save()
 
@@ -87,7 +87,7 @@ class Workspace:
         return package
 
     def _note(self, record: Record) -> None:
-        """Note what a package was read from; a macro file that others loaded before was not looked at again."""
+        """Note the files that a package was read from, also macro files that an earlier package had loaded."""
         for path in (*record.files, *record.exists):
             note(f"{self.root}/{path}")
 
@@ -97,7 +97,7 @@ class Workspace:
         return package.targets.get(label.name) if package else None
 
     def put(self, target: Target) -> None:
-        """Add a target to its package, or put it in the place of the one of its label, for this build alone."""
+        """Add a target to its package, or replace the target of that label, for this build alone."""
         package = self.package(target.label.package)
         assert package is not None
         package.targets[target.label.name] = target
@@ -135,8 +135,8 @@ class Workspace:
     def match(self, patterns: list[Pattern], *, manual: bool = True, skip: Set[str] = frozenset()) -> list[Target]:
         """Return the targets that the patterns name, sorted by label; a later pattern wins. Raises UsageError.
 
-        Without `manual`, a target with that tag is among them only when a pattern names it alone. Those of the packages `skip` are
-        left out.
+        Without `manual`, a target with that tag is included only when a pattern names it alone. Targets of the packages
+        `skip` are left out.
         """
         chosen: dict[Label, Target] = {}
         for pattern in patterns:
@@ -177,7 +177,7 @@ class Workspace:
 
 
 def check_labels(workspace: Workspace, target: Target) -> list[Target]:
-    """Return the targets that a target depends on; source files are left out. Raises LoadError for a label of nothing."""
+    """Return the targets that a target depends on, without source files. Raises LoadError for an unknown label."""
     found = []
     for attribute, label in target.labels():
         other = workspace.target(label)

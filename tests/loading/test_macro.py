@@ -142,8 +142,8 @@ def test_the_workspace_file_loads_too(make_workspace: MakeWorkspace) -> None:
     [
         (load("'boht'"), "unknown-name", "did you mean 'both'?"),
         (load("'thing'"), "unknown-name", "it defines: "),
-        (load("'_PRIVATE'"), "private-name", "stay at home"),
-        (load("x = '_PRIVATE'"), "private-name", "stay at home"),
+        (load("'_PRIVATE'"), "private-name", "are private to their file"),
+        (load("x = '_PRIVATE'"), "private-name", "are private to their file"),
         ("load('//lib:dfs.py', 'both')", "unknown-file", "did you mean 'defs.py'?"),
         ("load('//lib:folder.py', 'both')", "unknown-file", "files of //lib"),
         ("load('//none:defs.py', 'both')", "unknown-package", "an empty BUILD.py"),

@@ -264,7 +264,7 @@ def test_bk_out_that_is_no_folder(make: Callable[[Path], None], plain: Space) ->
     make(plain.root / "bk-out")
     done = run(plain, *BUILD)
     assert done.returncode == 36, done.stderr
-    assert b"bk-out" in done.stderr and b"something else is where bk wants a folder" in done.stderr
+    assert b"bk-out" in done.stderr and b"but bk needs a folder there" in done.stderr
     done = run(plain, "clean")
     assert done.returncode == 36
     assert b"bk did not make it" in done.stderr
