@@ -72,7 +72,9 @@ def _sandbox_inputs(
     inputs |= _checked(info.worker, _configuration(info, images))
     for reference, layout in images.items():
         inputs[f"mirror/{reference.host}/{reference.repository}/{reference.tag}"] = layout
-    inputs |= {f"plugin/{name}": HostFile(path) for name, path in plugin_files(info.worker).items()}
+    inputs |= {
+        f"plugin/{name}": HostFile(path) for name, path in plugin_files(info.worker, context.plugins.in_cells).items()
+    }
     inputs[REGISTRY] = Text(CONFIGURATION.encode())
     inputs["plugin/cache_key"] = Text(parameters(ask.cache_key(info.worker)).encode())
     machine = context.machine
@@ -83,6 +85,7 @@ def _sandbox_inputs(
         "plugin": info.worker.name,
         "settings": ask.settings(info.worker),
         "mirror": [str(one) for one in sorted(images)],
+        "plugins": list(context.plugins.in_cells),
         "unsupported": sorted(context.unsupported(ask.features(info.worker))),
         "limits": {"memory": limits.memory << 20, "pids": limits.pids, "disk": limits.disk << 20},
     }

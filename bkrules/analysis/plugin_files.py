@@ -11,7 +11,7 @@ import functools
 import os
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import distribution, packages_distributions
 from importlib.util import decode_source, find_spec
@@ -36,8 +36,8 @@ class _Unit(NamedTuple):
     is_package: bool
 
 
-def plugin_files(worker: Worker) -> dict[str, str]:
-    """Return the files of a worker's code, by their paths below the folder that is on Python's path.
+def plugin_files(worker: Worker, plugins: Iterable[str] = ()) -> dict[str, str]:
+    """Return the files of a worker's code and of these plugin modules, by their paths below the folder on Python's path.
 
     Raises WorkerFault when `modules()` returns something else than modules, or leaves the worker's own module out.
     """
@@ -45,7 +45,7 @@ def plugin_files(worker: Worker) -> dict[str, str]:
     found: dict[str, str] = {}
     seen: set[str] = set()
     units: set[_Unit] = set()
-    waiting = [(name, True) for name in named]
+    waiting = [(name, True) for name in (*named, *plugins)]
     while waiting:
         name, is_named = waiting.pop()
         unit = None if name in seen else _unit(name)

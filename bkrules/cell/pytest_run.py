@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,6 +18,7 @@ import pytest
 from _pytest.config import default_plugins
 
 from bkrules.model.status import FailureClass, Status
+from bkrules.plugin.cell import RunningCell
 from bkrules.plugin.worker import Backend
 from bkrules.testing import pytest_plugin
 from bkrules.testing.collection import DECLARED, ROOT, Faults, arguments, difference, last_line, name_of
@@ -126,9 +127,10 @@ def _out_of_time(sandbox: Sandbox, _number: int, _frame: FrameType | None) -> No
     raise OutOfTime("the cell's time is over")
 
 
-def main(backend: Backend, spec: Mapping[str, Any], control: Control, outcome: str) -> int:
-    """Run the test that `spec` names and write what came of it to the file `outcome`; pytest's exit code."""
-    deadline = time.monotonic() + spec["timeout"]
+def main(backend: Backend, cell: RunningCell, control: Control, outcome: str) -> int:
+    """Run the test that the cell is for and write what came of it to the file `outcome`; pytest's exit code."""
+    spec = cell.parameters
+    deadline = time.monotonic() + cell.timeout
     sandbox = Sandbox(spec["name"], spec["worker"], backend, spec["axes"], control, deadline, seen=spec.get("seen", {}))
     pytest_plugin.CURRENT[:] = [sandbox]
     signal.signal(signal.SIGALRM, functools.partial(_out_of_time, sandbox))

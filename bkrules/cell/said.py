@@ -11,17 +11,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bkrules.model.status import FailureClass, Status
+from bkrules.plugin.cell import CLASSES, STATUSES
 
-STATUSES = (Status.PASSED, Status.FAILED, Status.SKIPPED, Status.TIMED_OUT)
-CLASSES = (
-    FailureClass.TEST,
-    FailureClass.INFRASTRUCTURE,
-    FailureClass.RESOURCES,
-    FailureClass.TIMEOUT,
-    FailureClass.SKIP,
-)
-"""The classes that a cell may give itself. Only from outside is a leak seen, or what the machine lacks."""
 _LONGEST_REASON = 1 << 16
 
 

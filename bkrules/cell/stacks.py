@@ -15,12 +15,20 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from bkrules.plugin.cell import RunningCell
 from bkrules.plugin.cell_log import note
 from bkrules.plugin.daemon import Daemons
+from bkrules.plugin.spec import hookimpl
 
 TOOLS = "/opt/bk/bin/"
 PATIENCE = 2.0
 """The longest in seconds that all of it may take."""
+
+
+@hookimpl(tryfirst=True)
+def bk_timed_out(cell: RunningCell) -> None:
+    """Write the stacks of all daemons."""
+    write_stacks(cell.daemons)
 
 
 def write_stacks(daemons: Daemons) -> None:

@@ -19,11 +19,12 @@ from functools import partial
 from typing import Any
 
 from bkrules.cell import confine, egress, jail, said, surroundings
+from bkrules.cell.hooks import CellHooks
 from bkrules.cell.init import build_root, first_process
 from bkrules.cell.leaks import LeakCheck, abort, fuse_connections, unseen_by_others
 from bkrules.cell.out_folder import OutFolder
 from bkrules.model.status import FailureClass, Status
-from bkrules.plugin.worker import MIRROR_PORT, Worker
+from bkrules.plugin.worker import MIRROR_PORT
 from bkrules.sandbox import syscalls
 from bkrules.sandbox.cgroups import Cgroups, threads
 from bkrules.sandbox.ipc import receive, send
@@ -35,7 +36,7 @@ _LONGEST = 4 << 20
 """Bytes of what a cell says at once."""
 
 
-def supervise(spec: Mapping[str, Any], channel: socket.socket, death: int, worker: Worker) -> None:
+def supervise(spec: Mapping[str, Any], channel: socket.socket, death: int, hooks: CellHooks) -> None:
     """Keep one cell, from its making to its report. Runs in a process of its own, with one thread."""
     began = time.monotonic()
     groups = Cgroups(spec["cgroup"], spec["limited"])
@@ -47,7 +48,7 @@ def supervise(spec: Mapping[str, Any], channel: socket.socket, death: int, worke
         with suppress(OSError):  # a kernel without eBPF for cgroups, where nothing else keeps devices from root either
             confine.limit_devices(spec["cgroup"])
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        begin = partial(_begin, spec, (near, channel), far, death, worker, began)
+        begin = partial(_begin, spec, (near, channel), far, death, hooks, began)
         if is_jail:
             pid = begin(partial(jail.begin, spec, build_root))
             jail.admit(pid)
@@ -114,7 +115,7 @@ def _begin(
     others: tuple[socket.socket, ...],
     far: socket.socket,
     death: int,
-    worker: Worker,
+    hooks: CellHooks,
     began: float,
     fork: Callable[[], int],
     *more: socket.socket,
@@ -126,7 +127,7 @@ def _begin(
         os.close(death)
         for other in (*others, *more):
             other.close()
-        first_process(spec, far, worker, began)
+        first_process(spec, far, hooks, began)
     return pid
 
 

@@ -18,73 +18,114 @@ import signal
 import sys
 import tomllib
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from bkrules.plugin.daemon import Daemons
+from bkrules.plugin.cell import RunningCell
+from bkrules.plugin.daemon import Daemons, DaemonSpec
+from bkrules.plugin.guard import time_limit
+from bkrules.plugin.spec import hookimpl
 from bkrules.sandbox import syscalls
 
 ROOT = "/updaters"
 LOG = "updater.log"
 _READY = b"1"
+_SPARE = 1.0
 
 
 class UpdateError(Exception):
     """A function raised, or took too long. What it printed is in updater.log."""
 
 
-@contextmanager
-def updated(update: Mapping[str, Any], daemons: Daemons, timeout: float) -> Iterator[None]:
-    """Edit what the daemons of this cell will be started with; leaving the context releases. Raises UpdateError.
+@dataclass
+class _Functions:
+    """The process in which the functions of a cell run, and how it is told to release."""
 
-    `timeout` is in seconds, for the edit and for the release.
-    """
-    daemons.extra_flags = update.get("flags", {})
-    daemons.extra_environment = update.get("environment", {})
-    functions = update.get("functions", [])
-    if not functions:
-        yield
-        return
+    names: str
+    ended: int
+    release: int
+
+
+class Updaters:
+    """The updates of one cell, as hooks."""
+
+    def __init__(self) -> None:
+        self._running: list[_Functions] = []
+
+    @hookimpl(trylast=True)
+    def bk_cell_starting(self, cell: RunningCell) -> None:
+        """Have the functions edit the daemons' configuration, within the cell's timeout. Raises UpdateError."""
+        functions = _update(cell).get("functions", [])
+        if functions:
+            with time_limit(cell.timeout + _SPARE):
+                self._running.append(_started(functions, cell))
+
+    @hookimpl(tryfirst=True)
+    def bk_daemon_starting(self, cell: RunningCell, spec: DaemonSpec) -> None:
+        """Add the flags and variables that axis values have for a daemon."""
+        spec.arguments += _update(cell).get("flags", {}).get(spec.name, ())
+        spec.environment |= _update(cell).get("environment", {}).get(spec.name, {})
+
+    @hookimpl(tryfirst=True)
+    def bk_backend_ready(self, cell: RunningCell) -> None:
+        """Raise UpdateError when flags or variables were for a daemon that the worker has not started."""
+        started = sorted({daemon.name for daemon in cell.daemons.running})
+        for name in sorted({*_update(cell).get("flags", {}), *_update(cell).get("environment", {})}):
+            if name not in started:
+                raise UpdateError(
+                    f"an axis value is for the daemon {name!r}, but this worker has: {', '.join(started)}"
+                )
+
+    @hookimpl(trylast=True)
+    def bk_cell_stopping(self, cell: RunningCell) -> None:
+        """Let the functions release, within the cell's timeout. Raises UpdateError."""
+        while self._running:
+            functions = self._running.pop()
+            try:
+                with time_limit(cell.timeout + _SPARE):
+                    _release(functions, cell.timeout)
+            finally:
+                with suppress(ProcessLookupError):  # it has ended, as it should
+                    signal.pidfd_send_signal(functions.ended, signal.SIGKILL)
+
+
+def _update(cell: RunningCell) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = cell.parameters.get("update", {})
+    return found
+
+
+def _started(functions: list[str], cell: RunningCell) -> _Functions:
     ready, told = os.pipe()
     release, keep = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(ready)
         os.close(keep)
-        _in_child(functions, daemons, told, release)
+        _in_child(functions, cell.daemons, told, release)
     os.close(told)
     os.close(release)
-    ended = os.pidfd_open(pid)
     names = ", ".join(functions)
-    try:
-        found, _, _ = select.select([ready], [], [], timeout)
-        if not found:
-            raise UpdateError(f"{names} took more than {timeout:g} s")
-        if os.read(ready, 1) != _READY:
-            raise UpdateError(f"{names} failed before the daemons were started; {LOG} has its traceback")
-        yield
-        os.close(keep)
-        found, _, _ = select.select([ended], [], [], timeout)
-        if not found:
-            raise UpdateError(f"the release of {names} took more than {timeout:g} s")
-        _, status = os.waitpid(pid, 0)
-        if status:
-            raise UpdateError(f"the release of {names} failed; {LOG} has its traceback")
-    finally:
-        with suppress(ProcessLookupError):  # it has ended, as it should
-            signal.pidfd_send_signal(ended, signal.SIGKILL)
+    found, _, _ = select.select([ready], [], [], cell.timeout)
+    if not found:
+        raise UpdateError(f"{names} took more than {cell.timeout:g} s")
+    if os.read(ready, 1) != _READY:
+        raise UpdateError(f"{names} failed before the daemons were started; {LOG} has its traceback")
+    return _Functions(names, os.pidfd_open(pid), keep)
 
 
-def check(daemons: Daemons) -> None:
-    """Raise UpdateError when flags or variables were for a daemon that the worker has not started."""
-    started = sorted({daemon.name for daemon in daemons.running})
-    for name in sorted({*daemons.extra_flags, *daemons.extra_environment}):
-        if name not in started:
-            raise UpdateError(f"an axis value is for the daemon {name!r}, but this worker has: {', '.join(started)}")
+def _release(functions: _Functions, timeout: float) -> None:
+    os.close(functions.release)
+    found, _, _ = select.select([functions.ended], [], [], timeout)
+    if not found:
+        raise UpdateError(f"the release of {functions.names} took more than {timeout:g} s")
+    info = os.waitid(os.P_PIDFD, functions.ended, os.WEXITED)
+    if info is None or info.si_status:
+        raise UpdateError(f"the release of {functions.names} failed; {LOG} has its traceback")
 
 
 def _in_child(functions: list[str], daemons: Daemons, told: int, release: int) -> None:

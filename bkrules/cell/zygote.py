@@ -133,6 +133,7 @@ def _preload() -> None:
 def _cell(spec: Mapping[str, Any]) -> Callable[[socket.socket, int], None]:
     """Import what the cell will run, so that every later cell has it already."""
     known = len(sys.modules)
+    from bkrules.cell.hooks import CellHooks
     from bkrules.cell.supervisor import supervise
 
     for path in spec["python_path"]:
@@ -142,11 +143,12 @@ def _cell(spec: Mapping[str, Any]) -> Callable[[socket.socket, int], None]:
         _preload()
     for module in spec["modules"]:
         importlib.import_module(module)
-    if len(sys.modules) > known:
-        _settle()
     module, _, name = spec["worker_class"].partition(":")
     worker = getattr(importlib.import_module(module), name).from_settings(spec["settings"])
-    return lambda channel, death: supervise(spec, channel, death, worker)
+    hooks = CellHooks(worker, spec.get("plugins", ()), spec.get("owners", {}))
+    if len(sys.modules) > known:
+        _settle()
+    return lambda channel, death: supervise(spec, channel, death, hooks)
 
 
 def _keep_compiled(home: int) -> None:

@@ -61,6 +61,7 @@ def _list(arguments: argparse.Namespace) -> int:
             "module": one.entry_point.value,
             "origin": one.origin,
             "hooks": list(one.hooks),
+            "worker_hooks": list(one.worker_hooks),
             "workers": sorted(worker.name for worker in one.workers),
             "error": str(one.error or ""),
         }
@@ -72,7 +73,8 @@ def _list(arguments: argparse.Namespace) -> int:
     else:
         for document in documents:
             print(f"{document['distribution']}: {', '.join(document['workers']) or 'no workers'}")
-            print(f"  from {document['origin'] or document['module']}; hooks: {', '.join(document['hooks']) or 'none'}")
+            hooks = [*document["hooks"], *(f"{name} (its workers)" for name in document["worker_hooks"])]
+            print(f"  from {document['origin'] or document['module']}; hooks: {', '.join(hooks) or 'none'}")
             if document["error"]:
                 print("  " + f"error: {document['error']}".replace("\n", "\n  "))
     for error in faults:

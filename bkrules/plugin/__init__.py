@@ -6,7 +6,8 @@ A plugin is a distribution with an entry point in the group `bk`, whose module i
 from __future__ import annotations
 
 from bkrules.plugin import buildkitd, host, snapshotters
-from bkrules.plugin.daemon import Daemon, DaemonError, Daemons, User, listening
+from bkrules.plugin.cell import ProgramResult, RunningCell
+from bkrules.plugin.daemon import Daemon, DaemonError, Daemons, DaemonSpec, User, listening
 from bkrules.plugin.features import FEATURES
 from bkrules.plugin.host import Host, Lack, subordinate_range
 from bkrules.plugin.spec import Register, hookimpl
@@ -17,11 +18,14 @@ __all__ = [
     "Backend",
     "Daemon",
     "DaemonError",
+    "DaemonSpec",
     "Daemons",
     "Host",
     "Lack",
     "Mirror",
+    "ProgramResult",
     "Register",
+    "RunningCell",
     "SettingsError",
     "Tls",
     "User",

@@ -9,8 +9,8 @@ import shlex
 import signal
 import socket
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bkrules.plugin.cell_log import note
@@ -34,28 +34,41 @@ class User:
     home: str
 
 
-@dataclass(frozen=True)
-class _DaemonSpec:
-    """The start of a daemon, for each time. `address` is the path of the socket that the daemon inherits."""
+@dataclass
+class DaemonSpec:
+    """How a daemon starts.
+
+    Attributes:
+        name: The daemon's name, which is that of its log.
+        arguments: Its command line.
+        environment: Variables that it has beside those of the cell.
+        user: Whom it runs as; the cell's root by default.
+        inside: A file with the id of a process whose user and mount namespaces it enters.
+        address: The path of the socket that it is handed; empty when it makes its own.
+    """
 
     name: str
-    arguments: Sequence[str]
-    environment: Mapping[str, str] | None
-    user: User | None
-    inside: Path | None
-    address: str
+    arguments: list[str]
+    environment: dict[str, str]
+    user: User | None = None
+    inside: Path | None = None
+    address: str = ""
 
 
 @dataclass
 class Daemon:
-    """A started daemon. `ready` is the socket on which it says so, `began` when it was started, on the monotonic clock."""
+    """A started daemon. `ready` is the socket on which it says so, `began` when it was started, on the monotonic clock.
+
+    `signalled` is the last signal that was to end it, and when it was sent; None when there was none.
+    """
 
     name: str
     pid: int
     pidfd: int
     ready: socket.socket
     began: float
-    spec: _DaemonSpec
+    spec: DaemonSpec
+    signalled: tuple[int, float] | None = None
 
 
 class Daemons:
@@ -72,8 +85,8 @@ class Daemons:
         self.patience = patience
         self.running: list[Daemon] = []
         self.stopped: dict[str, Daemon] = {}
-        self.extra_flags: Mapping[str, Sequence[str]] = {}
-        self.extra_environment: Mapping[str, Mapping[str, str]] = {}
+        self.hook: Callable[..., object] = _call_nothing
+        """Calls a hook of the cell, given its name and arguments."""
 
     def start(
         self,
@@ -105,13 +118,15 @@ class Daemons:
         inside: Path | None = None,
         listener: socket.socket | None = None,
     ) -> Daemon:
-        """Start `arguments` without waiting; `wait_ready` does. Flags and variables that the cell has for `name` are added."""
+        """Start `arguments` without waiting; `wait_ready` does. Plugins may change how it starts: `bk_daemon_starting`."""
         address = listener.getsockname() if listener is not None else ""
-        return self._spawn(_DaemonSpec(name, arguments, environment, user, inside, address), listener)
+        spec = DaemonSpec(name, list(arguments), dict(environment or {}), user, inside, address)
+        return self._spawn(spec, listener)
 
-    def _spawn(self, spec: _DaemonSpec, listener: socket.socket | None) -> Daemon:
-        name = spec.name
-        arguments = [*spec.arguments, *self.extra_flags.get(name, ())]
+    def _spawn(self, first: DaemonSpec, listener: socket.socket | None) -> Daemon:
+        name = first.name
+        spec = replace(first, arguments=list(first.arguments), environment=dict(first.environment))
+        self.hook("bk_daemon_starting", spec=spec)
         ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         address = str(self.run / f"notify-{name}")
         ready.bind(address)
@@ -119,18 +134,17 @@ class Daemons:
         variables = {
             **self.environment,
             "NOTIFY_SOCKET": address,
-            **(spec.environment or {}),
-            **self.extra_environment.get(name, {}),
+            **spec.environment,
         }
         log = os.open(self.logs / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         began = time.monotonic()
         pid = os.fork()
         if pid == 0:
-            _become(arguments, variables, log, spec.user, spec.inside, listener)
+            _become(spec.arguments, variables, log, spec.user, spec.inside, listener)
         os.close(log)
-        daemon = Daemon(name, pid, os.pidfd_open(pid), ready, began, spec)
+        daemon = Daemon(name, pid, os.pidfd_open(pid), ready, began, first)
         self.running.append(daemon)
-        note(self.logs, f"{name} started as process {pid}: {shlex.join(arguments)}")
+        note(self.logs, f"{name} started as process {pid}: {shlex.join(spec.arguments)}")
         return daemon
 
     def wait_ready(self, daemon: Daemon, timeout: float = 20) -> None:
@@ -143,7 +157,7 @@ class Daemons:
             if not found:
                 raise DaemonError(f"{daemon.name} was not ready within {timeout:g} s")
             if daemon.ready.fileno() in found and b"READY=1" in daemon.ready.recv(4096):
-                note(self.logs, f"{daemon.name} ready after {time.monotonic() - daemon.began:.3f} s")
+                self.hook("bk_daemon_ready", daemon=daemon)
                 return
             for other in self.running:
                 if other.pidfd in found:
@@ -155,11 +169,11 @@ class Daemons:
 
     def _end(self, daemon: Daemon, number: int, timeout: float) -> bool:
         """Send a daemon a signal; whether it ends within `timeout` seconds."""
-        began = time.monotonic()
+        self.hook("bk_daemon_stopping", daemon=daemon, signal=number)
+        daemon.signalled = (number, time.monotonic())
         signal.pidfd_send_signal(daemon.pidfd, number)
         ended, _, _ = select.select([daemon.pidfd], [], [], timeout)
-        after = f"{time.monotonic() - began:.3f} s after {signal.Signals(number).name}"
-        note(self.logs, f"{daemon.name} {self.status(daemon)} {after}")
+        self.hook("bk_daemon_stopped", daemon=daemon, status=self.status(daemon))
         return bool(ended)
 
     def stop(self, name: str, number: int = signal.SIGTERM, timeout: float = 20) -> None:
@@ -182,7 +196,7 @@ class Daemons:
         self.stopped[name] = daemon
 
     def restart(self, name: str, timeout: float = 20) -> None:
-        """Start a stopped daemon as it was started before, and return once it is ready. Raises DaemonError."""
+        """Start a daemon that was stopped as it was started, and return once it is ready. Raises DaemonError."""
         if name not in self.stopped:
             raise DaemonError(f"{name!r} was not stopped; what was: {', '.join(self.stopped) or 'nothing'}")
         spec = self.stopped[name].spec
@@ -209,6 +223,10 @@ class Daemons:
         if info.si_code == os.CLD_EXITED:
             return f"exit status {info.si_status}"
         return f"killed by {signal.Signals(info.si_status).name}"
+
+
+def _call_nothing(_name: str, **_arguments: object) -> None:
+    """Stand in for the hooks of a cell where there is none."""
 
 
 def listening(path: Path, mode: int = 0o666) -> socket.socket:

@@ -8,10 +8,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from glob import glob
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ def guarded(seconds: float = SECONDS) -> Iterator[None]:
     """
     before = _children()
     try:
-        with _output_on_stderr(), _bounded(seconds):
+        with _output_on_stderr(), time_limit(seconds):
             yield
     finally:
         left = sorted(_children() - before)
@@ -52,7 +52,7 @@ def bounded(call: Callable[[], T], seconds: float = SECONDS) -> T:
     what it runs of Python, and the end of bk ends the rest.
     """
     if threading.current_thread() is threading.main_thread():
-        with _output_on_stderr(), _bounded(seconds):
+        with _output_on_stderr(), time_limit(seconds):
             return call()
     outcome: Future[T] = Future()
 
@@ -76,7 +76,12 @@ def _hung(seconds: float) -> Hung:
 
 
 @contextlib.contextmanager
-def _bounded(seconds: float) -> Iterator[None]:
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise Hung in the main thread when the code within takes longer than so many seconds.
+
+    Within another limit, that one counts on from where it stood when this one ends.
+    """
+
     def over(_number: int, _frame: FrameType | None) -> None:
         raise _hung(seconds)
 
@@ -112,3 +117,17 @@ def _children() -> set[int]:
         with contextlib.suppress(OSError), open(path, encoding="ascii") as file:
             found.update(map(int, file.read().split()))
     return found
+
+
+def owner_of(error: BaseException, owners: Mapping[str, str]) -> tuple[TracebackType, str] | None:
+    """Return where code of one of `owners`, by the name of its outermost module or package, raised, and its owner.
+
+    None when it was nobody's. The frame is the outermost one of that owner.
+    """
+    trace = error.__traceback__
+    while trace is not None:
+        owner = owners.get(trace.tb_frame.f_globals.get("__name__", "").partition(".")[0])
+        if owner is not None:
+            return trace, owner
+        trace = trace.tb_next
+    return None

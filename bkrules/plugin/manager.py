@@ -11,21 +11,20 @@ import functools
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, distributions, version
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any
 
 import pluggy
 
 from bkrules.errors import BkError, UsageError, did_you_mean
 from bkrules.plugin import spec
-from bkrules.plugin.guard import Hung, guarded
+from bkrules.plugin.guard import Hung, guarded, owner_of
 from bkrules.plugin.worker import Worker
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
-HOOKS = tuple(name for name in vars(spec) if name.startswith("bk_"))
 
 
 class _BadPlugin(Exception):
@@ -38,7 +37,11 @@ class _BadPlugin(Exception):
 
 @dataclass(frozen=True)
 class Plugin:
-    """An entry point in the group `bk`. `error` is why its workers are unusable, None when they are not."""
+    """An entry point in the group `bk`.
+
+    `hooks` are those that its module implements, `worker_hooks` those of its workers. `error` is why its workers are unusable,
+    None when they are not.
+    """
 
     distribution: str
     version: str
@@ -46,6 +49,7 @@ class Plugin:
     requires: tuple[str, ...] = ()
     origin: str = ""
     hooks: tuple[str, ...] = ()
+    worker_hooks: tuple[str, ...] = ()
     workers: tuple[type[Worker], ...] = ()
     error: BkError | None = None
 
@@ -81,6 +85,16 @@ class Plugins:
     def broken(self) -> tuple[Plugin, ...]:
         """The installed plugins that have an error, blocked ones included."""
         return tuple(plugin for plugin in self.installed if plugin.error is not None)
+
+    @property
+    def in_cells(self) -> dict[str, str]:
+        """The modules of the plugins that act in every cell, and their distributions."""
+        usable = (plugin for plugin in self.installed if plugin.error is None)
+        return {
+            plugin.entry_point.module: plugin.distribution
+            for plugin in usable
+            if not spec.CELL_HOOKS.isdisjoint(plugin.hooks)
+        }
 
     def fault_of(self, worker: str) -> BkError | None:
         """Return why an installed worker is unusable; None when no plugin here is known to have one of that name.
@@ -170,10 +184,13 @@ def _loaded(manager: pluggy.PluginManager, plugin: Plugin) -> Plugin:
         ask = manager.subset_hook_caller("bk_register_workers", others)
         with guarded():
             ask(register=registered.append)
-        return dataclasses.replace(plugin, workers=_checked(registered))
+        workers = _checked(registered)
+        hooks = {name for worker in workers for name in _hooks_of_worker(manager, worker)}
+        return dataclasses.replace(plugin, workers=workers, worker_hooks=tuple(sorted(hooks)))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # whatever a plugin raises, `SystemExit` included, is its own fault
+        manager.unregister(name=f"{plugin.title} {plugin.entry_point.name}")
         return plugin.failed(_broken(plugin, step, error))
 
 
@@ -224,18 +241,48 @@ def _hooks(manager: pluggy.PluginManager, module: ModuleType) -> tuple[str, ...]
         )
     found = []
     for name, function in vars(module).items():
-        if not inspect.isroutine(function) or manager.parse_hookimpl_opts(module, name) is None:
-            continue
-        if name not in HOOKS:
-            raise _BadPlugin(f"it implements {name}, which is no hook of bk", did_you_mean(name, HOOKS, "hooks"))
-        known = inspect.signature(getattr(spec, name)).parameters
-        other = [one for one in inspect.signature(function).parameters if one not in known]
-        if other:
-            raise _BadPlugin(f"its {name} has the argument {other[0]!r}", f"{name} has: {', '.join(known)}")
-        found.append(name)
+        if _implements(manager, module, name, function):
+            _check_hook(name, tuple(inspect.signature(function).parameters), spec.HOOKS, "it")
+            found.append(name)
     if not found:
         raise _BadPlugin(f"the module {module.__name__} implements no hook", "mark functions with @hookimpl")
     return tuple(found)
+
+
+def _hooks_of_worker(manager: pluggy.PluginManager, worker: type[Worker]) -> Iterator[str]:
+    """Yield the hooks that a worker implements for its own cells. Raises _BadPlugin for those that do not run in a cell."""
+    for name in dir(worker):
+        function = getattr(worker, name)
+        if _implements(manager, worker, name, function):
+            _check_hook(
+                name,
+                tuple(inspect.signature(function).parameters)[1:],
+                spec.CELL_HOOKS,
+                f"its worker {worker.name!r}",
+            )
+            yield name
+
+
+def _implements(manager: pluggy.PluginManager, plugin: object, name: str, member: object) -> bool:
+    """Whether a member is the implementation of a hook. Raises _BadPlugin for one that is only called like a hook."""
+    if not inspect.isroutine(member):
+        return False
+    if manager.parse_hookimpl_opts(plugin, name) is not None:
+        return True
+    if name in spec.HOOKS:
+        raise _BadPlugin(f"its {name} is not marked as a hook", "decorate it with @hookimpl")
+    return False
+
+
+def _check_hook(name: str, arguments: Sequence[str], hooks: Collection[str], whose: str) -> None:
+    """Raise _BadPlugin unless `name` is among `hooks`, and has these arguments."""
+    if name not in hooks:
+        what = "a hook of modules, not of workers" if name in spec.HOOKS else "no hook of bk"
+        raise _BadPlugin(f"{whose} implements {name}, which is {what}", did_you_mean(name, hooks, "hooks"))
+    known = inspect.signature(getattr(spec, name)).parameters
+    for argument in arguments:
+        if argument not in known:
+            raise _BadPlugin(f"its {name} has the argument {argument!r}", f"{name} has: {', '.join(known)}")
 
 
 def _checked(registered: Sequence[object]) -> tuple[type[Worker], ...]:
@@ -284,19 +331,17 @@ def blamed(error: BaseException) -> BkError | None:
     if load.cache_info().currsize == 0:
         return None
     owners = {one.entry_point.module.partition(".")[0]: one for one in load().installed}
-    trace: TracebackType | None = error.__traceback__
-    while trace is not None:
-        frame = trace.tb_frame
-        plugin = owners.get(frame.f_globals.get("__name__", "").partition(".")[0])
-        if plugin is not None:
-            worker = frame.f_locals.get("self", frame.f_locals.get("cls"))
-            name = getattr(worker, "name", "") if isinstance(worker, Worker) or inspect.isclass(worker) else ""
-            whose = f"the worker {name!r} of the plugin {plugin.title}" if name else f"the plugin {plugin.title}"
-            return BkError(
-                "broken-plugin",
-                f"{whose} failed in {frame.f_code.co_name}: {type(error).__name__}: {error}",
-                where=f"{frame.f_code.co_filename}:{trace.tb_lineno}",
-                hint=f"leave it out with --noplugin={plugin.distribution}",
-            )
-        trace = trace.tb_next
-    return None
+    found = owner_of(error, {module: plugin.title for module, plugin in owners.items()})
+    if found is None:
+        return None
+    trace, title = found
+    frame = trace.tb_frame
+    worker = frame.f_locals.get("self", frame.f_locals.get("cls"))
+    name = getattr(worker, "name", "") if isinstance(worker, Worker) or inspect.isclass(worker) else ""
+    return BkError(
+        "broken-plugin",
+        f"{f'the worker {name!r} of ' if name else ''}the plugin {title} failed in {frame.f_code.co_name}: "
+        f"{type(error).__name__}: {error}",
+        where=f"{frame.f_code.co_filename}:{trace.tb_lineno}",
+        hint=f"leave it out with --noplugin={title.partition(' ')[0]}",
+    )

@@ -189,13 +189,6 @@ class Worker(ABC):
     def configuration(self, mirror: Mirror) -> Mapping[str, Mapping[str, Any]]:
         """The daemons' configuration files: name to TOML document. They lie in `Daemons.configuration` when it starts."""
 
-    def state(self, daemons: Daemons) -> Mapping[str, list[str]]:
-        """What tests could change of this worker's own daemons, beside buildkitd's cache, as lines by name.
-
-        Asked inside a cell with `isolation = "worker"`, before the first test and after each: a difference taints the worker.
-        """
-        return {}
-
     @abstractmethod
     def start(self, daemons: Daemons) -> AbstractContextManager[Backend]:
         """Start the daemons inside a cell and yield the backend once it is ready.

@@ -142,7 +142,8 @@ class ContainerdWorker(Worker):
         daemon = proxy(self.snapshotter, _fuse_socket()) if self._fuse else {}
         return {buildkitd.CONFIGURATION: buildkitd.configuration(mirror), CONFIGURATION: {**configuration(), **daemon}}
 
-    def state(self, daemons: Daemons) -> Mapping[str, list[str]]:
+    @hookimpl
+    def bk_state(self) -> dict[str, list[str]]:
         return state(socket())
 
     @contextmanager

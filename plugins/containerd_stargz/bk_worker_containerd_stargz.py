@@ -60,7 +60,8 @@ class ContainerdStargzWorker(Worker):
             CONFIGURATION: configuration(mirror),
         }
 
-    def state(self, daemons: Daemons) -> Mapping[str, list[str]]:
+    @hookimpl
+    def bk_state(self) -> dict[str, list[str]]:
         return containerd.state(containerd.socket())
 
     @contextmanager

@@ -143,7 +143,8 @@ class RootlessWorker(Worker):
             files[_containerd().CONFIGURATION] = _containerd().configuration(RUN)
         return files
 
-    def state(self, daemons: Daemons) -> Mapping[str, list[str]]:
+    @hookimpl
+    def bk_state(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = _containerd().state(_containerd().socket(RUN)) if self.containerd else {}
         return found
 

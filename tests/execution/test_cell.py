@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bkrules.cell.init import _end_in_order, _is_closed, exhausted
-from bkrules.plugin import Daemons
+from bkrules.cell import coverage
+from bkrules.cell.init import _is_closed
+from bkrules.cell.programs import exhausted
+from bkrules.plugin import DaemonError, Daemons, ProgramResult, RunningCell
 
 
 @pytest.fixture
@@ -71,12 +73,16 @@ class Late(Daemons):
         return ["buildkitd"]
 
 
-@pytest.mark.parametrize(
-    ("status", "then"), [("passed", {"status": "failed", "class": "infrastructure"}), ("failed", {}), ("skipped", {})]
-)
-def test_a_daemon_that_keeps_its_coverage_fails_what_passed(
-    status: str, then: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GOCOVERDIR", str(tmp_path))
-    reason = {"reason": "without coverage, since SIGTERM did not end buildkitd"} if then else {}
-    assert _end_in_order(Late({}), {"status": status}) == {**then, **reason}
+@pytest.mark.parametrize(("status", "fails"), [("passed", True), ("failed", False), ("skipped", False)])
+def test_a_daemon_that_keeps_its_coverage_fails_what_passed(status: str, fails: bool, tmp_path: Path) -> None:
+    cell = RunningCell("t", "oci", "test", {}, 1, Late({"GOCOVERDIR": str(tmp_path)}), {})
+    tmp_path.chmod(0o777)
+
+    try:
+        coverage.bk_cell_stopping(cell, ProgramResult(status))
+    except DaemonError as error:
+        assert fails
+        assert str(error) == "without coverage, since SIGTERM did not end buildkitd"
+    else:
+        assert not fails
+    assert tmp_path.stat().st_mode & 0o777 == 0o755

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from rounds import rounds
 
 from bkrules.cell import said
+from bkrules.plugin.cell import CLASSES, STATUSES
 
 GOOD: list[dict[str, Any]] = [
     {"event": "root", "device": 7},
@@ -64,7 +65,7 @@ JSON = st.recursive(
 NAMES = st.sampled_from(
     ["event", "status", "class", "reason", "missing", "tainted", "fuse", "seconds", "began", "device"]
 )
-WORDS = st.sampled_from(["root", "ready", "cell", "result", *said.STATUSES, *said.CLASSES])
+WORDS = st.sampled_from(["root", "ready", "cell", "result", *STATUSES, *CLASSES])
 
 
 @settings(max_examples=rounds(300), deadline=None)

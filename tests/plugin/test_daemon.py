@@ -7,11 +7,16 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bkrules.plugin.daemon import DaemonError, Daemons
+from bkrules.cell.hooks import CellHooks
+from bkrules.plugin import Backend, DaemonError, Daemons, Mirror, RunningCell, Worker
 
 PROGRAM = """
 import os, signal, socket, sys
@@ -29,11 +34,29 @@ while True:
 """
 
 
+@dataclass(frozen=True)
+class Bare(Worker):
+    """A worker that starts nothing."""
+
+    name = "bare"
+
+    def tools(self) -> tuple[str, ...]:
+        return ()
+
+    def configuration(self, mirror: Mirror) -> dict[str, dict[str, Any]]:
+        return {}
+
+    def start(self, daemons: Daemons) -> AbstractContextManager[Backend]:
+        raise NotImplementedError
+
+
 @pytest.fixture
 def daemons(tmp_path: Path) -> Iterator[Daemons]:
     """Starts daemons in a folder of the test's own."""
     made = Daemons(dict(os.environ))
     made.run, made.logs = tmp_path, tmp_path
+    cell = RunningCell("t", "bare", "test", {}, 30, made, {})
+    made.hook = partial(CellHooks(Bare()).call, cell=cell)
     yield made
     for daemon in made.running:
         os.kill(daemon.pid, signal.SIGKILL)
@@ -76,8 +99,15 @@ def test_one_that_has_ended_before_is_no_error(daemons: Daemons) -> None:
 
 def test_one_starts_again_as_it_was(daemons: Daemons, tmp_path: Path) -> None:
     path = tmp_path / "socket"
-    daemons.extra_flags = {"one": ["flag"]}
-    daemons.extra_environment = {"one": {"WORD": "spoken"}}
+    hooks = daemons.hook
+
+    def change(name: str, **arguments: Any) -> None:
+        hooks(name, **arguments)
+        if name == "bk_daemon_starting":
+            arguments["spec"].arguments += ["flag"]
+            arguments["spec"].environment["WORD"] = "spoken"
+
+    daemons.hook = change
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         path.chmod(0o640)
@@ -111,7 +141,7 @@ def test_one_that_does_not_stop_is_left_as_it_is(daemons: Daemons) -> None:
     assert "deaf killed by SIGKILL 0." in (daemons.logs / "cell.log").read_text()
 
 
-def test_one_that_does_not_start_again_has_died(daemons: Daemons, tmp_path: Path) -> None:
+def test_one_that_does_not_restart_has_died(daemons: Daemons, tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text(PROGRAM)
     daemons.start("one", [sys.executable, str(script), "one"])

@@ -102,7 +102,7 @@ BROKEN = {
         "its bk_register_workers has the argument 'registry'",
     ),
     "has no hook": ("X = 1", "implements no hook"),
-    "forgot hookimpl": (WORKER.replace("@hookimpl", ""), "mark functions with @hookimpl"),
+    "forgot hookimpl": (WORKER.replace("@hookimpl", ""), "is not marked as a hook"),
     "needs newer hooks": (WORKER + "BK_API = 2", "it needs version 2 of the hooks, and this bk has version 1"),
 }
 

@@ -1,0 +1,174 @@
+"""What bk runs in a cell: an action's commands, or pytest on a test, in a child that may ask for something of the daemons."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from bkrules.cell import said
+from bkrules.model.status import FailureClass, Status
+from bkrules.plugin.cell import ProgramResult, RunningCell
+from bkrules.plugin.cell_log import note
+from bkrules.plugin.daemon import Daemons
+from bkrules.plugin.spec import hookimpl
+from bkrules.plugin.worker import Backend
+from bkrules.sandbox import syscalls
+from bkrules.system import files
+from bkrules.testing.control import Control, answer
+
+_FULL = 1 << 20
+_WORDS = 1 << 20
+"""Bytes of a log in which the words of the kernel are looked for."""
+_LAST_WORDS = 2.0
+PATIENCE = 20.0
+"""The longest in seconds that a daemon may take to end or to be ready again when a test asks for it."""
+
+
+class Programs:
+    """What bk itself runs in cells, for the hook `bk_run_program`."""
+
+    def __init__(self, call: Callable[[str, RunningCell], object]) -> None:
+        """`call` calls a hook of the cell."""
+        self._call = call
+
+    @hookimpl(trylast=True)
+    def bk_run_program(self, cell: RunningCell, backend: Backend) -> ProgramResult:
+        """Run the commands of an action, or pytest on a test."""
+        if cell.program == "commands":
+            return self._attended(cell, partial(_run_commands, cell, backend))
+        from bkrules.cell import pytest_run
+
+        # In memory, since the disk may be full when the test ends.
+        with open(os.memfd_create("outcome"), "rb") as file:
+            outcome = f"/proc/self/fd/{file.fileno()}"
+            result = self._attended(cell, lambda control: pytest_run.main(backend, cell, control, outcome))
+            found = said.outcome(file.read())
+        if result.failure in (FailureClass.NONE, FailureClass.TEST) and found:
+            result = ProgramResult.of({**result.message, **found})
+        elif result.status == Status.PASSED:
+            result = ProgramResult(Status.FAILED, FailureClass.TEST, "pytest ended without an outcome")
+        return out_of(result, cell.daemons.logs)
+
+    def _attended(self, cell: RunningCell, program: Callable[[Control], int]) -> ProgramResult:
+        """Run `program` in a child whose output is test.log, and do what it asks for."""
+        daemons, timeout = cell.daemons, cell.timeout
+        sys.stdout.flush()
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pid = os.fork()
+        if pid == 0:
+            syscalls.set_name("test")
+            near.close()
+            control = Control([daemon.name for daemon in daemons.running], far)
+            _run_child(daemons, lambda: program(control))
+        far.close()
+        ended = os.pidfd_open(pid)
+        with near:
+            in_time = _ends(ended, near, daemons, time.monotonic() + timeout)
+        if not in_time:
+            stopped = [f"{daemon.name} is stopped" for daemon in daemons.running if daemons.is_stopped(daemon)]
+            reason = "; ".join([f"it took more than {timeout:g} s", *stopped])
+            note(daemons.logs, reason)
+            self._end_in_time(cell, pid, ended)
+            return ProgramResult(Status.TIMED_OUT, FailureClass.TIMEOUT, reason)
+        _, status = os.waitpid(pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        dead = [f"{daemon.name} ended during the test: {daemons.status(daemon)}" for daemon in daemons.dead()]
+        if dead:
+            return ProgramResult(Status.FAILED, FailureClass.INFRASTRUCTURE, "; ".join(dead))
+        if code == 0:
+            return ProgramResult(Status.PASSED)
+        reason = f"exit status {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
+        return ProgramResult(Status.FAILED, FailureClass.TEST, reason)
+
+    def _end_in_time(self, cell: RunningCell, pid: int, ended: int) -> None:
+        """End what has taken too long: it stands still while plugins look at the cell, and then may say where it was."""
+        os.kill(pid, signal.SIGSTOP)
+        self._call("bk_timed_out", cell)
+        for number in (signal.SIGALRM, signal.SIGCONT):
+            os.kill(pid, number)
+        select.select([ended], [], [], _LAST_WORDS)
+        os.kill(pid, signal.SIGKILL)
+
+
+def _run_commands(cell: RunningCell, backend: Backend, _control: Control) -> int:
+    environment = {**os.environ, "BUILDKIT_HOST": backend.address, **backend.extra_env}
+    for words in cell.parameters["commands"]:
+        command = [*backend.buildctl, *words[1:]] if words[0] == "buildctl" else words
+        code = os.spawnvpe(os.P_WAIT, command[0], command, environment)
+        if code:
+            return code if code > 0 else 128 - code
+    return 0
+
+
+def _ends(ended: int, channel: socket.socket, daemons: Daemons, deadline: float) -> bool:
+    """Whether a child ends before `deadline`. Meanwhile it may ask for something on the channel."""
+    watched: list[int | socket.socket] = [ended, channel]
+    while found := select.select(watched, [], [], max(0, deadline - time.monotonic()))[0]:
+        if ended in found:
+            return True
+        if not answer(channel, daemons, max(0, min(PATIENCE, deadline - time.monotonic()))):
+            watched = [ended]
+    return False
+
+
+def _run_child(daemons: Daemons, program: Callable[[], int]) -> None:
+    code = 70
+    try:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        log = os.open(daemons.logs / "test.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - it lives as long as the process
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+        code = program()
+    except BaseException:
+        os.write(2, traceback.format_exc().encode())
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def out_of(result: ProgramResult, logs: Path) -> ProgramResult:
+    """Return a result with what the cell ran out of as its reason, if that is why it failed."""
+    if result.failure in (FailureClass.TEST, FailureClass.INFRASTRUCTURE) and (lack := exhausted(logs)):
+        return replace(result, failure=FailureClass.RESOURCES, reason=f"{lack}; {result.reason}")
+    return result
+
+
+def exhausted(logs: Path, root: str = "/", out: str = "/out") -> str:
+    """What a failed test ran out of, by the state of the disk and the words of the kernel in the logs; mostly nothing."""
+    for folder, name in ((root, "the cell's disk"), (out, "the cell's folder /out")):
+        space = os.statvfs(folder)
+        if space.f_bavail * space.f_frsize < _FULL:
+            return f"{name} of {space.f_blocks * space.f_frsize >> 20} MiB is full"
+    texts = list(map(_end_of, logs.glob("*.log")))
+    for number in (errno.ENOSPC, errno.ENFILE, errno.EMFILE):  # the words of ENFILE begin with those of EMFILE
+        words = os.strerror(number)
+        if any(words.lower() in text.lower() for text in texts):
+            return words[0].lower() + words[1:]
+    return ""
+
+
+def _end_of(log: Path) -> str:
+    """The last words of a log, or nothing when the test has put something else there: a FIFO, a link to a device, a mount."""
+    try:
+        with files.open_regular(log) as file:
+            return os.pread(file.fileno(), _WORDS, max(0, os.fstat(file.fileno()).st_size - _WORDS)).decode(
+                errors="replace"
+            )
+    except OSError:
+        return ""

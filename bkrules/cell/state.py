@@ -1,0 +1,85 @@
+"""What can be seen of a shared worker's state: equal before and after a test that left nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+from bkrules.cell.leaks import loops_on
+from bkrules.plugin.cell import RunningCell
+from bkrules.plugin.guard import time_limit
+from bkrules.plugin.spec import hookimpl
+from bkrules.plugin.worker import Backend
+
+_WATCHED = ("/tmp", "/var/tmp", "/root", "/home", "/dev/shm", "/src", "/run/bk")
+_EXACT = ("/etc",)
+_PATIENCE = 60.0
+
+
+@hookimpl(tryfirst=True)
+def bk_state(cell: RunningCell, backend: Backend) -> dict[str, list[str]]:
+    """Return processes, mounts, sockets, files and buildkitd's cache."""
+    from bkrules.testing.sandbox import mirror_record
+
+    with time_limit(_PATIENCE + 1):
+        cache = [buildctl(backend, "du")]
+    return {
+        "processes": _processes(),
+        "mounts": sorted(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()),
+        "listening sockets": _listening(),
+        "loop devices": list(loops_on(os.stat("/").st_dev)),
+        "build cache": cache,
+        "requests to the mirror that were not counted": list(mirror_record()[1]),
+        **{f"names in {folder}": _names(folder) for folder in _WATCHED},
+        **{f"files in {folder}": _contents(folder) for folder in _EXACT},
+    }
+
+
+def buildctl(backend: Backend, *words: str) -> str:
+    """Run buildctl; its output. Raises subprocess.CalledProcessError and TimeoutExpired."""
+    environment = {**os.environ, "BUILDKIT_HOST": backend.address, **backend.extra_env}
+    done = subprocess.run(
+        [*backend.buildctl, *words], env=environment, capture_output=True, text=True, check=True, timeout=_PATIENCE
+    )
+    return done.stdout
+
+
+def _processes() -> list[str]:
+    """Their names; zombies, which wait for nobody but the end of the cell, are left out."""
+    names = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            name, _, rest = (folder / "stat").read_text().partition("(")[2].rpartition(")")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if rest.split()[0] != "Z":
+            names.append(name)
+    return sorted(names)
+
+
+def _listening() -> list[str]:
+    found = [
+        line.split()[1]
+        for table in ("tcp", "tcp6")
+        for line in Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]
+        if line.split()[3] == "0A"
+    ]
+    return sorted(found)
+
+
+def _files(folder: str) -> Iterable[Path]:
+    for parent, _, names in os.walk(folder):
+        yield from (Path(parent, name) for name in sorted(names))
+
+
+def _names(folder: str) -> list[str]:
+    return sorted(str(path) for path in _files(folder))
+
+
+def _contents(folder: str) -> list[str]:
+    return sorted(
+        f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in _files(folder) if path.is_file()
+    )

@@ -1,0 +1,76 @@
+"""What hooks inside of a cell are given: the cell, and what its program came to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from bkrules.plugin.daemon import Daemons
+
+STATUSES = ("passed", "failed", "skipped", "timed out")
+CLASSES = ("test", "infrastructure", "resources", "timeout", "skip")
+"""The classes that a cell may give itself. Only from outside is a leak seen, or what the machine lacks."""
+
+
+@dataclass(frozen=True)
+class RunningCell:
+    """A cell from within, in its first process.
+
+    Attributes:
+        name: The cell's name, such as `test_pull/worker=oci/compression=gzip`.
+        worker: The worker's name in cells.
+        program: `test` for a cell with one test, `tests` for a worker that several tests share, `commands` for an action
+            whose commands run beside a daemon, `session` for `bk run` and `bk shell`.
+        axes: The value of each axis, as the test sees it.
+        timeout: Seconds that the program may take.
+        daemons: What starts and stops the cell's daemons, with the folders of the cell.
+        parameters: What the action says of the cell. Its form is bk's own, and may change.
+    """
+
+    name: str
+    worker: str
+    program: str
+    axes: Mapping[str, Any]
+    timeout: float
+    daemons: Daemons
+    parameters: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class ProgramResult:
+    """What became of the program of a cell.
+
+    Attributes:
+        status: `passed`, `failed`, `skipped` or `timed out`.
+        failure: The class of a failure: `test`, `infrastructure`, `resources`, `timeout`, `skip`; empty when it passed.
+        reason: One sentence that says why; empty when there is nothing to say.
+        missing: Names of files that the test did not find.
+
+    Raises ValueError for another status or class.
+    """
+
+    status: str
+    failure: str = ""
+    reason: str = ""
+    missing: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.status not in STATUSES:
+            raise ValueError(f"the status {self.status!r} is none of {', '.join(STATUSES)}")
+        if self.failure and self.failure not in CLASSES:
+            raise ValueError(f"the failure class {self.failure!r} is none of {', '.join(CLASSES)}")
+        if not isinstance(self.reason, str):
+            raise ValueError(f"the reason must be a string, but was {self.reason!r}")
+
+    @classmethod
+    def of(cls, message: Mapping[str, Any]) -> Self:
+        """Read a result from the fields of a message, of which it ignores others. Raises ValueError."""
+        missing = tuple(message.get("missing", ()))
+        return cls(message["status"], message.get("class", ""), message.get("reason", ""), missing)
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The fields of a message that have something to say."""
+        fields = {"class": self.failure, "reason": self.reason, "missing": list(self.missing)}
+        return {"status": self.status, **{name: value for name, value in fields.items() if value}}
