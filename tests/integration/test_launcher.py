@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from spaces import Space
 
 import bkrules
+
+IDENTITY = ("-c", "user.name=A", "-c", "user.email=a@example.com")
 
 
 def launch(space: Space, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -108,3 +112,39 @@ def test_the_callers_environment_counts_for_nothing_and_named_plugins_survive(cl
     assert os.readlink(clone.root / ".venv/workspace") == str(clone.root)
     assert (clone.root / ".venv/bin").stat().st_mode & 0o777 == 0o755
     assert [path.name for path in evil.iterdir() if path.name not in ("sitecustomize.py", "env")] == []
+
+
+def test_a_plugin_of_another_repository_is_declared_with_its_hash(clone: Space, tmp_path: Path) -> None:
+    """It comes back whenever the environment is made; what has another hash does not come in."""
+    source = shutil.copytree(Path(__file__).parents[1] / "plugins/stranger", tmp_path / "elsewhere")
+    for words in (["init", "--quiet"], ["add", "--all"], [*IDENTITY, "commit", "--quiet", "--message=plugin: begin"]):
+        subprocess.run(["git", *words], cwd=source, check=True)
+    built = clone.root / "wheels"
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, f"--wheel-dir={built}", str(source)], check=True)
+    (wheel,) = built.iterdir()
+    declared = clone.root / "plugins/requirements.txt"
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    declared.write_text(f"./wheels/{wheel.name} --hash=sha256:{digest}\n")
+
+    listed = []
+    for _ in range(2):
+        shutil.rmtree(clone.root / ".venv", ignore_errors=True)
+        done = subprocess.run(
+            ["../bk", "workers"],
+            cwd=clone.root / "targets",
+            env={**os.environ, "HOME": str(clone.root.parent)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        listed.append("strange  (bk-worker-strange 1.0)\n" in done.stdout)
+    assert listed == [True, True]
+    declared.write_text(declared.read_text().replace(digest, "0" * 64))
+
+    refused = launch(clone, "workers")
+
+    assert refused.returncode == 36
+    assert "the packages in plugins/requirements.txt could not be installed" in refused.stderr
+    assert "DO NOT MATCH THE HASHES" in refused.stderr
