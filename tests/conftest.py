@@ -2,23 +2,56 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 from spaces import Space, copy_of_cache
 
 REPOSITORY = Path(__file__).parents[1]
+PROCESSES = max(2, len(os.sched_getaffinity(0)))
+"""How many tests run at once."""
 
 # Whoever starts the tests may ignore these, as nohup and a background job do, and then so would all that a test starts.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Run the whole suite side by side; what is named on the command line, or debugged, runs in this one. `-n` overrides it."""
+    option = config.option
+    is_whole = config.args_source is not pytest.Config.ArgsSource.ARGS and not option.usepdb
+    if is_whole and not hasattr(config, "workerinput") and getattr(option, "numprocesses", 0) is None:
+        option.numprocesses, option.dist = PROCESSES, "worksteal"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let a test that is marked `alone` wait until the other processes of this run have ended theirs, and these for it."""
+    with contextlib.ExitStack() as stack:
+        if hasattr(item.config, "workerinput"):
+            folder = Path(item.config.option.basetemp).parent
+            alone = item.get_closest_marker("alone") is not None
+            # Who waits to be alone holds the gate meanwhile, so that no other test begins.
+            with _locked(folder / "gate", fcntl.LOCK_EX):
+                stack.enter_context(_locked(folder / "running", fcntl.LOCK_EX if alone else fcntl.LOCK_SH))
+        return (yield)
+
+
+@contextlib.contextmanager
+def _locked(path: Path, kind: int) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, kind)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from leftovers import Leftovers
 from spaces import WORKERS, Space, matrix, wait_for
 
 Report = Callable[[Path, str], dict[str, Any]]
-Leftovers = Callable[[Path], dict[str, list[str]]]
 
 LAZY = """
 import subprocess

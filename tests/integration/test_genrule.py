@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from leftovers import Leftovers
 from spaces import Space
-
-Leftovers = Callable[[Path], dict[str, list[str]]]
 
 HEAD = """from bkrules import filegroup, genrule, host_binary, workspace
 workspace(name = "test")

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from leftovers import Leftovers
 from spaces import ATTEMPT, WORKERS, Space, matrix, out_folders, wait_for
 
 Report = Callable[[Path, str], dict[str, Any]]
-Leftovers = Callable[[Path], dict[str, list[str]]]
 
 KILL = """
 import os, signal, time

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from leftovers import Leftovers
 from spaces import WORKERS, Space, matrix
 
 Report = Callable[[Path, str], dict[str, Any]]
-Leftovers = Callable[[Path], dict[str, list[str]]]
 
 ABLE = (*WORKERS, "rootless_stargz", "dockerd")
 JAIL = 'isolation = "jail",'
@@ -34,11 +34,7 @@ def test_workers_run_in_jails(tools: Space, repository: Path, report: Report, le
     assert len(cells) == len(ABLE) * 8
     assert {(cell["status"], cell["isolation"]) for cell in cells} == {("passed", "jail")}
     assert f"{len(cells)} cells in a jail" in done.stdout
-    left = {kind: sorted({*found} - {*before[kind]}) for kind, found in leftovers(tools.cache).items()}
-    # Zygotes of who else works on this machine come and go; those of this run have ended with it.
-    left["processes"] = [process for process in left["processes"] if str(tools.cache) in process]
-    del left["network namespaces"]
-    assert not any(left.values()), left
+    assert leftovers(tools.cache) == before
 
 
 def test_a_result_of_a_cell_is_none_of_a_jail(tools: Space, report: Report) -> None:

@@ -7,12 +7,11 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
+from leftovers import Leftovers
 from spaces import Space, matrix, wait_for
 
-Leftovers = Callable[[Path], dict[str, list[str]]]
 Owned = Callable[[], dict[str, list[str]]]
 
 TEST = """
@@ -21,8 +20,6 @@ def test_it(sandbox):
     sandbox.run("debug workers")
 """
 CELL = "test_it/worker=oci"
-OWN = ("cgroups", "mounts", "run folders", "sockets")
-"""What a session is known by on a machine where others are at work: a group goes when its last process has ended."""
 
 
 def command(space: Space, name: str, *words: str) -> list[str]:
@@ -34,8 +31,7 @@ def owned(tools: Space, leftovers: Leftovers) -> Owned:
     """What there is on this machine of sessions in the workspace."""
 
     def look() -> dict[str, list[str]]:
-        found = leftovers(tools.cache)
-        return {kind: found[kind] for kind in OWN}
+        return leftovers(tools.cache)
 
     return look
 

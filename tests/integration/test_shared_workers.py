@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from leftovers import Leftovers
 from spaces import WORKERS, Space, matrix
 
 Report = Callable[[Path, str], dict[str, Any]]
-Leftovers = Callable[[Path], dict[str, list[str]]]
 
 SHARED = 'isolation = "worker",'
 BUILD = """

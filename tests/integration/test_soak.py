@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from leftovers import Leftovers
 from spaces import WORKERS, Space, matrix
 
 Report = Callable[[Path, str], dict[str, Any]]
-Leftovers = Callable[[Path], dict[str, list[str]]]
 
 pytestmark = pytest.mark.soak
 
