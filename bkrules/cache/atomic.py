@@ -11,8 +11,9 @@ from pathlib import Path
 
 
 def temporary(path: str) -> str:
-    """Return a name next to `path` that no other thread or process uses."""
-    return f"{path}.{os.urandom(8).hex()}.tmp"
+    """Return a name next to `path` that no other thread or process uses, and that is never too long."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f"{name[:32]}.{os.urandom(8).hex()}.tmp")
 
 
 @contextmanager

@@ -161,3 +161,14 @@ def test_a_file_on_another_filesystem_is_copied_with_its_mode(tmp_path: Path, mo
     assert target.read_bytes() == b"data"
     assert not target.samefile(source)
     assert stat.S_IMODE(target.stat().st_mode) == 0o555
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "ü" * 127])
+def test_a_name_of_full_length_is_placed(tmp_path: Path, name: str) -> None:
+    source, target = tmp_path / "source", tmp_path / name
+    source.write_text("x")
+    for _ in range(2):
+        atomic.place(str(source), target)
+    atomic.write(str(tmp_path / "other" / name), b"y")
+    assert (target.read_text(), (tmp_path / "other" / name).read_text()) == ("x", "y")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "other", "source"])
