@@ -202,8 +202,8 @@ def test_names_of_configuration_files_that_leave_their_folder(cells: Cells, tmp_
         ("None", "its configuration() returns None"),
         ("['buildkitd.toml']", "its configuration() returns ['buildkitd.toml']"),
         ("{1: {}}", "its configuration() has a file of the name 1"),
-        ("{'a': {'x': None}}", "its configuration() has what is no TOML document: "),
-        ("{'a': 'text'}", "its configuration() has what is no TOML document: "),
+        ("{'a': {'x': None}}", "its configuration() has a document that is not TOML: "),
+        ("{'a': 'text'}", "its configuration() has a document that is not TOML: "),
         ("{'a': {}, 'a/b': {}}", "its configuration() has 'a' as a file and as a folder"),
     ],
 )

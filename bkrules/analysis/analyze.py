@@ -1,4 +1,4 @@
-"""The targets of a graph become actions."""
+"""Analysis of a graph: targets become actions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bkrules.plugin.manager import Plugins
 
 @dataclass(frozen=True)
 class ActionGraph:
-    """Every action by its id, and the ids of each target's own actions in the order of their declaration."""
+    """Every action by its id, and the ids of each target's actions in the order of their declaration."""
 
     actions: dict[str, Action]
     of_target: dict[Label, tuple[str, ...]]
@@ -34,9 +34,9 @@ def analyze(
     *,
     keep_going: bool = False,
 ) -> ActionGraph:
-    """Return the actions of every target of the graph; `run` runs those that decide which others there are.
+    """Return the actions of every target of the graph; `run` runs the early actions.
 
-    Raises LoadError for what a rule refuses, and BkError for a broken worker unless `keep_going`.
+    Raises LoadError when a rule refuses a target, and BkError for a broken worker unless `keep_going`.
     """
     result = ActionGraph({}, {}, {})
     for target in graph.targets:

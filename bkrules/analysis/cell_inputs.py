@@ -1,4 +1,4 @@
-"""The inputs of an action that runs in a cell: all that can change what happens there."""
+"""The inputs of a cell: everything that can change what happens in it."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ ENVIRONMENT = {
     "TMPDIR": "/tmp",
     "TZ": "UTC",
 }
-"""What every cell finds in its environment."""
+"""The environment of every cell."""
 COVERAGE = "coverage"
-"""The folder of a cell for what its tools write to GOCOVERDIR. Only those find that variable that have such a tool."""
+"""The folder of a cell for the coverage data of its tools. Only such tools have the variable GOCOVERDIR."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a cell may use: MiB of memory, processes, MiB of its root, which is in memory too."""
+    """The limits of a cell: MiB of memory, processes, MiB of its root, which is in memory too."""
 
     memory: int = 6144
     pids: int = 4096
@@ -43,7 +43,7 @@ class Limits:
 
 
 class SandboxInputs(NamedTuple):
-    """What a cell with one worker and one mirror is made of, whichever test it runs."""
+    """The inputs of a cell with one worker and one mirror, whichever test it runs."""
 
     inputs: dict[str, Artifact]
     environment: dict[str, str]
@@ -94,12 +94,14 @@ def _sandbox_inputs(
 
 
 def usable(context: Context, info: WorkerInfo, fault: ask.WorkerFault) -> Output:
-    """Return what an action with a broken worker waits for, which fails. Raises the fault unless the build keeps going."""
+    """Return an output that an action with a broken worker waits for, and whose action fails. Raises the fault unless
+    `keep_going`.
+    """
     return info.usable or context.broken(fault.at(info.label), info.id)
 
 
 def broken_inputs(context: Context, info: WorkerInfo, fault: ask.WorkerFault) -> SandboxInputs:
-    """Return what a cell with a broken worker is made of: an action that fails. Raises the fault unless the build keeps going."""
+    """Return the inputs of a cell with a broken worker: an output whose action fails. Raises the fault unless `keep_going`."""
     return SandboxInputs({"plugin/usable": usable(context, info, fault)}, {}, {}, {"unsupported": []}, is_broken=True)
 
 
@@ -112,14 +114,14 @@ def python_inputs(machine: Machine) -> dict[str, Artifact]:
 
 
 def with_tools(context: Context, sandbox: SandboxInputs, worker: WorkerInfo) -> SandboxInputs:
-    """Return the same with the binaries in the attribute `tools`, which the tests find on PATH. Raises LoadError."""
+    """Return the inputs with the binaries of the attribute `tools`, which the tests find on PATH. Raises LoadError."""
     more: dict[str, Artifact] = {}
     for label in context.attribute("tools"):
         file = context.provider("tools", label, BinaryInfo, "a binary").file
         name = label.name.rpartition("/")[2]
         if f"tools/{name}" in more or worker.tools.get(name, file) != file:
             other = f"{worker.label} runs another" if name in worker.tools else "there are two tools called"
-            raise context.error("duplicate-name", f"{other} {name!r}", "tools", "give the tests' own another name")
+            raise context.error("duplicate-name", f"{other} {name!r}", "tools", "rename the one in 'tools'")
         more[f"tools/{name}"] = file
         if isinstance(file, HostFile):
             more |= _helpers(context.machine, [file.path])
@@ -135,7 +137,7 @@ def _configuration(info: WorkerInfo, images: Iterable[Reference]) -> Mapping[Any
 def _checked(worker: Worker, documents: Mapping[Any, Any]) -> dict[str, Artifact]:
     """Return the configuration files as inputs.
 
-    Raises WorkerFault for a name that leaves their folder, and for what is no TOML document.
+    Raises WorkerFault for a name that leaves their folder, and for a file that is not a TOML document.
     """
     for name in documents:
         if not _is_file_name(name):
@@ -146,15 +148,15 @@ def _checked(worker: Worker, documents: Mapping[Any, Any]) -> dict[str, Artifact
     try:
         return _files(documents)
     except (TypeError, ValueError, AttributeError, RecursionError) as error:
-        what = f"its configuration() has what is no TOML document: {error}"
-        raise ask.fault(type(worker), what, "return a dictionary of what TOML can say for each file") from error
+        what = f"its configuration() has a document that is not TOML: {error}"
+        raise ask.fault(type(worker), what, "return a dictionary of TOML values for each file") from error
 
 
 def _is_file_name(name: object) -> bool:
-    """Return whether a name is that of a file below a folder, written in one way."""
+    """Return whether a name is the normalised name of a file below a folder."""
     return (
         isinstance(name, str)
-        and name.isprintable()  # no NUL, no line feed, nothing that is no text
+        and name.isprintable()  # no NUL, no line feed, nothing unprintable
         and not {"", ".", ".."}.intersection(name.split("/"))
     )
 
@@ -171,7 +173,7 @@ def updated(
     update: Update,
     code: Iterable[str],
 ) -> SandboxInputs:
-    """The same with what the axis values of a cell change; `code` are the files with functions for that. Raises LoadError."""
+    """Return the inputs with the changes of a cell's axis values; `code` are the files with their functions. Raises LoadError."""
     if not update:
         return sandbox
     documents = merged(_configuration(info, images), update, info.id, context.error)
@@ -182,7 +184,7 @@ def updated(
 
 
 def _helpers(machine: Machine, commands: Iterable[str]) -> dict[str, Artifact]:
-    """Return the files of commands of this machine, as inputs. One that is missing is met when the key is asked for."""
+    """Return the files of this machine's commands, as inputs. A missing one is reported when the key is computed."""
     names = tuple(commands)
     try:
         found = machine.helpers(names)

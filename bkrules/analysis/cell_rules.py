@@ -1,6 +1,6 @@
-"""What the marks and the name of a test say about its cells, as in BuildKit's harness, and settled before anything starts.
+"""Rules by which the marks and the name of a test decide about its cells before anything starts, as in BuildKit's harness.
 
-A mark has a spelling for names too, which is BuildKit's own, so that tests that come from there keep theirs.
+Each mark also has BuildKit's spelling as a part of the test's name, so that tests from BuildKit keep their names.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from bkrules.plugin.features import UnknownFeature, known
 
 MARKS = {
     "no_rootless": "the test is skipped on workers without privileges; also: its name contains NoRootless",
-    "no_parallel": "no other cell runs beside it; also: its name ends with NoParallel",
-    "requires": "the test is skipped on workers that cannot do all that it names, as `requires('cdi', 'merge_diff')`",
+    "no_parallel": "no other cell runs at the same time; also: its name ends with NoParallel",
+    "requires": "the test is skipped on workers without all of these features, as `requires('cdi', 'merge_diff')`",
     "extra_timeout": "it may take three times as long; also: its name contains ExtraTimeout",
 }
 EXTRA = 3
 
 
 def skip_reason(test: Test, *, rootless: bool, unsupported: Collection[str]) -> str:
-    """Return why a test does not run on a worker; empty when it does, or when only the cell can tell.
+    """Return why a test does not run on a worker; empty when it runs, or when only the cell can tell.
 
-    `unsupported` are the features that the worker does not have.
+    `unsupported` are the features that the worker lacks.
     """
     if rootless and (test.mark("no_rootless") or "NoRootless" in test.callable):
         return "the worker has no privileges"
@@ -34,7 +34,7 @@ def skip_reason(test: Test, *, rootless: bool, unsupported: Collection[str]) -> 
 
 
 def required(test: Test) -> frozenset[str]:
-    """The features that a test requires by its marks. Raises LoadError, with a line as its place, for a name that is none."""
+    """Return the features that a test requires by its marks. Raises LoadError, with a line as its place, for an unknown feature."""
     found: frozenset[str] = frozenset()
     for mark in test.marks:
         if mark.name != "requires":
@@ -52,17 +52,17 @@ def required(test: Test) -> frozenset[str]:
 
 
 def is_exclusive(test: Test) -> bool:
-    """Return whether nothing else may run beside the test."""
+    """Return whether no other cell may run at the same time as the test."""
     return test.mark("no_parallel") is not None or test.callable.endswith("NoParallel")
 
 
 def time_factor(test: Test) -> int:
-    """By how much the matrix's timeout is multiplied."""
+    """Return the factor for the matrix's timeout."""
     return EXTRA if test.mark("extra_timeout") or "ExtraTimeout" in test.callable else 1
 
 
 def _reason(skip: Mark) -> str:
-    """Return the reason of a `skip`, in pytest's words when it has none; empty when it is worked out in the cell."""
+    """Return the reason of a `skip`, pytest's own when it has none; empty when the cell computes it."""
     if skip.arguments is None or skip.keywords is None:
         return ""
     given = skip.keywords.get("reason", skip.arguments[0] if skip.arguments else "")

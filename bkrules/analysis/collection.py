@@ -1,7 +1,8 @@
-"""The tests of a module as pytest collects them: the action that asks it, and what its answer means.
+"""The tests of a module as pytest collects them: the action that runs pytest, and the parser of its answer.
 
-A rule is a pure function, and which cells a matrix has must be known before anything is executed. So this action runs while its
-matrix is analysed (`Context.run`), as an ordinary action with a key and a sandbox: its answer is a function of the files it reads.
+A rule is a pure function, and bk must know the cells of a matrix before it executes anything. So this action runs while
+its matrix is analysed (`Context.run`), as an ordinary action with a key and a sandbox: its answer is a function of the
+files it reads.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from bkrules.model.resources import SIZES
 MNEMONIC = "CollectTests"
 _FOLDER = "collected"
 ABOVE = ("bkrules/cell/", "bkrules/execution/", "bkrules/runners/")
-"""The rooms above `bkrules/testing`: nothing that collects tests can import from them."""
+"""The packages above `bkrules/testing`, which no code that collects tests can import."""
 
 
 def declare(context: Context, module: str, files: Iterable[str], settings: Settings) -> Action:
-    """Declare the action that asks pytest for the tests of a module; `files` are all that its import may read."""
+    """Declare the action that asks pytest for the tests of a module; `files` are all files that its import may read."""
     inputs = {f"src/{path}": Source(path) for path in (*files, module)}
     runtime = {name: HostFile(path) for name, path in context.machine.runtime if not name.startswith(ABOVE)}
     return context.declare(
@@ -46,8 +47,8 @@ def declare(context: Context, module: str, files: Iterable[str], settings: Setti
 def tests_of(action: Action, outputs: Mapping[str, Node]) -> list[Test]:
     """Return the tests in the answer to such an action.
 
-    A module that skips itself as a whole is one test that has the module's name: its cell tells why. Raises LoadError for an
-    answer that is none.
+    A module that skips itself is one test with the module's name: its cell reports the reason. Raises LoadError for a
+    malformed answer.
     """
     [node] = [outputs[name] for name in action.outputs]
     assert isinstance(node, FileNode)
@@ -78,5 +79,5 @@ def _mark(name: str, arguments: str | None, keywords: str | None, line: int) -> 
 
 
 def _printable(text: str) -> str:
-    """Return a name in which each character can be printed: plugins may give ids with line breaks and worse."""
+    """Return a name with every character printable: plugins may give ids with line breaks and worse."""
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)

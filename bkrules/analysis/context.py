@@ -1,4 +1,4 @@
-"""What a rule's function is given: its target's attributes, its dependencies' providers, and a way to declare actions."""
+"""The context of a rule's function: its target's attributes, its dependencies' providers, and a way to declare actions."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ Provider = TypeVar("Provider")
 
 
 Run = Callable[[Sequence[Action]], Sequence[Mapping[str, Node]]]
-"""Runs actions that depend on no others, and gives the outputs of each. Raises BkError."""
+"""Runs actions without dependencies, and returns the outputs of each. Raises BkError."""
 Unsupported = Callable[[frozenset[str]], frozenset[str]]
 
 
 def missing(features: frozenset[str]) -> frozenset[str]:
-    """What a worker with these features cannot do."""
+    """Return the features that a worker with these features lacks."""
     return FEATURES - features
 
 
 def run_nothing(_: Sequence[Action]) -> Sequence[Mapping[str, Node]]:
-    """Run no action: for an analysis of targets that need none."""
-    raise AssertionError("an action is needed while targets are analysed, and nobody runs it")
+    """Raise an error instead of running an action: for an analysis of targets that need none."""
+    raise AssertionError("this analysis needs an early action, but cannot run one")
 
 
 class Context:
-    """The analysis of one target. `run` is for actions whose results decide which others there are.
+    """The analysis of one target. `run` is for early actions, whose results decide which other actions exist.
 
-    `keep_going`: what does not depend on something that is broken is to be built.
+    `keep_going`: what does not depend on a broken target is built.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Context:
 
     @property
     def machine(self) -> Machine:
-        """This machine, looked at when the first rule asks."""
+        """This machine, read when the first rule needs it."""
         return self._machine()
 
     def attribute(self, name: str) -> Any:
@@ -79,7 +79,9 @@ class Context:
         return LoadError(reason, f"{self.label}: {message}", where=where, hint=hint)
 
     def provider(self, attribute: str, label: Label, kind: type[Provider], what: str) -> Provider:
-        """What the target `label` provides of `kind`. Raises LoadError when it is something else than `what`."""
+        """Return the provider `kind` of the target `label`. Raises LoadError, with the description `what`, when it has
+        no such provider.
+        """
         for provider in self._providers.get(label, ()):
             if isinstance(provider, kind):
                 return provider
@@ -88,7 +90,7 @@ class Context:
         raise self.error("wrong-kind", f"{attribute!r} needs {what}, but {label} is {is_now}", attribute)
 
     def source(self, attribute: str, label: Label) -> Source:
-        """Return a source file. Raises LoadError when there is no such file."""
+        """Return a source file. Raises LoadError when it does not exist."""
         if not self.workspace.is_file(label):
             raise self.error("missing-file", f"no such file: {label.path}", attribute, self.workspace.unknown(label))
         return Source(label.path)
@@ -112,8 +114,8 @@ class Context:
     ) -> Action:
         """Declare an action of this target.
 
-        `folders` are those of its outputs that are folders. It is expected to take `memory` MiB unless a tag says otherwise, and an
-        `exclusive` one runs alone. `name` tells several actions of one mnemonic apart. `limits` end it.
+        `folders` are the outputs that are folders. `memory` is the expected use in MiB unless a tag sets it; an
+        `exclusive` action runs alone. `name` distinguishes several actions of one mnemonic. `limits` are enforced.
         """
         suffix = cell.name if cell else f"{mnemonic} {name}".rstrip()
         action = Action(
@@ -144,7 +146,8 @@ class Context:
             raise self.error("bad-tag", str(error), "tags") from error
 
     def broken(self, fault: BkError, name: str) -> Output:
-        """Return the output of an action that fails with this error: what needs it does not run, and the rest of the build does.
+        """Return the output of an action that fails with this error: actions that need it do not run, and the rest of
+        the build does.
 
         Raises the error instead, unless the build keeps going.
         """
@@ -155,6 +158,6 @@ class Context:
         return self.output(action, "usable")
 
     def output(self, action: Action, path: str) -> Output:
-        """Return one of the outputs of an action of this target."""
+        """Return one of the outputs of this target's actions."""
         assert path in action.outputs, f"{action.id} has no output {path}"
         return Output(action.id, path)

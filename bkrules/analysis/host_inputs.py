@@ -1,7 +1,7 @@
-"""What a cell takes from this machine: the interpreter, the shared libraries it needs, and setuid helpers.
+"""The inputs of a cell from this machine: the interpreter, its shared libraries, and setuid helpers.
 
-Everything else in a cell is pinned. Which libraries these are is asked of the dynamic linker once, and kept beside what
-`stat` says of every file, so that an unchanged machine is not asked again.
+Everything else in a cell is pinned. bk asks the dynamic linker once for the libraries, and keeps the answer with the
+stamp of every file, so that it does not ask again on an unchanged machine.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from bkrules.system.files import read_regular
 from bkrules.system.kernel import SERIES
 
 _LINKER = ("/etc/ld.so.cache", "/etc/ld.so.preload")
-"""What else decides which libraries the dynamic linker loads."""
+"""The files and variables that also decide which libraries the dynamic linker loads."""
 _KERNELS = ("/proc/", "/sys/")
-"""Where `stat` says nothing of what a file holds."""
+"""Folders in which `stat` does not show a change of a file."""
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 IN_CELLS = (
     "cell/*.py",
@@ -54,13 +54,13 @@ AROUND_CELLS = (
     *(f"runners/{name}.py" for name in ("cell_pool", "open_cell", "test_cell")),
     *(f"sandbox/{name}.py" for name in ("shield", "spawner")),
 )
-"""bk's own code that acts outside of a cell and decides what the cell sees, and what is said of its end."""
+"""bk's own code outside of a cell that decides what the cell sees, and how its end is reported."""
 REGISTRY = "registry/config.yml"
 """The configuration of the registry behind a cell's mirror, among the inputs of the cell."""
 HELPERS = "host/helpers/"
-"""Where commands of the machine are among the inputs of a cell, and in `lib` the libraries that they load."""
+"""The folder of the machine's commands among the inputs of a cell; `lib` has the libraries that they load."""
 COMMANDS = "/usr/bin"
-"""Where a cell has such a command, wherever the machine has it: a place on PATH, which is the same everywhere."""
+"""The folder in a cell for such commands, wherever the machine has them: it is on PATH, and the same everywhere."""
 PACKAGES = {
     **{"newuidmap": "uidmap", "newgidmap": "uidmap", "gcc": "gcc", "ldd": "libc-bin", "pkg-config": "pkg-config"},
     **{"fuse-overlayfs": "fuse-overlayfs", "slirp4netns": "slirp4netns", "ip": "iproute2"},
@@ -87,18 +87,20 @@ class Machine:
 
     @property
     def platform(self) -> dict[str, str]:
-        """What of this machine's kernel is in the keys of cells."""
+        """The kernel's properties in the keys of cells."""
         return self.host.platform(self.kernel_key)
 
     def helpers(self, commands: Iterable[str]) -> dict[str, str]:
-        """The files of commands of this machine by their names, and the libraries they load, below `lib`. Raises MachineLacks."""
+        """Return the files of this machine's commands by their names, and the libraries they load, below `lib`. Raises
+        MachineLacks.
+        """
         paths = {os.path.basename(command): find(command) for command in commands}
         libraries = _closure(tuple(paths.values()), self.store)
         return {**paths, **{f"lib/{os.path.basename(path)}": path for path in libraries}}
 
 
 def note_reads_of_plugins() -> None:
-    """Note from now on which files of this machine plugins read. Call it before they load."""
+    """Note from now on the files of this machine that plugins read. Call this before plugins load."""
     notice_reads(_note_read)
 
 
@@ -126,7 +128,7 @@ def find(command: str) -> str:
 
 
 def load(store: str, kernel_key: str = SERIES) -> Machine:
-    """This machine. `store` is a folder where answers of the dynamic linker are kept; `kernel_key` is one of `kernel.KEYS`."""
+    """Return this machine. `store` is a folder that keeps answers of the dynamic linker; `kernel_key` is one of `kernel.KEYS`."""
     interpreter = os.path.realpath(sys.executable)
     stdlib = sysconfig.get_path("stdlib")
     extensions = [
@@ -151,9 +153,9 @@ def load(store: str, kernel_key: str = SERIES) -> Machine:
 
 
 def _environment() -> set[str]:
-    """Return the folders of this Python's packages: a whole virtual environment, or what is installed for an interpreter itself.
+    """Return the folders of this Python's packages: a whole virtual environment, or the packages of a plain interpreter.
 
-    The folder of such an interpreter is often `/usr`, of which a cell must see nothing else.
+    The folder of a plain interpreter is often `/usr`, of which a cell must see nothing else.
     """
     if sys.prefix != sys.base_prefix:
         return {sys.prefix}
@@ -161,9 +163,10 @@ def _environment() -> set[str]:
 
 
 def _packages(store: str) -> str:
-    """Return the installed distributions, one `name-version digest` a line: the digest is that of what each has installed.
+    """Return the installed distributions, one `name-version digest` a line.
 
-    It is made from the digests in its RECORD, without files that say where it is installed, how, and from where.
+    The digest is that of the digests in its RECORD, without files that tell where and how it was installed, and from
+    where.
     """
     folder = note_for_all(sysconfig.get_path("purelib"))
     names = sorted(name for name in os.listdir(folder) if name.endswith(_DISTRIBUTION))
@@ -210,7 +213,7 @@ def _closure(binaries: tuple[str, ...], store: str) -> tuple[str, ...]:
 
 
 def _remembered(path: str, *needed: str) -> dict[str, Any] | None:
-    """Return an answer that was kept, unless one of the files that it rests on has another stamp; `needed` are some of them."""
+    """Return a kept answer, unless a file that it depends on has another stamp; `needed` are some of these files."""
     try:
         record: dict[str, Any] = json.loads(read_regular(path))
         for name, stamp in record["stamps"].items():

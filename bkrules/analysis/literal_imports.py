@@ -1,5 +1,5 @@
-"""What a file imports without an import statement, as far as literals tell: calls such as `importlib.import_module("a.b")`, the
-names in `pytest_plugins` and `__all__`, and the folders that it adds to `sys.path`.
+"""Imports without an import statement, as far as literals tell: calls such as `importlib.import_module("a.b")`, the
+names in `pytest_plugins` and `__all__`, and the folders that a file adds to `sys.path`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ _SAME = {
 
 
 def literal_imports(module: ast.Module, *, package: bool) -> Iterator[tuple[int, str]]:
-    """The modules that texts of a file name, each with the level of a relative import; `package` says that it is `__init__.py`."""
+    """Yield the modules that texts of a file name, each with the level of a relative import; `package`: the file is an
+    `__init__.py`.
+    """
     for node in ast.walk(module):
         if isinstance(node, ast.Call) and _name(node.func) in _CALLS:
             for one in [*node.args, *(keyword.value for keyword in node.keywords)]:

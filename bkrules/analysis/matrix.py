@@ -1,7 +1,7 @@
 """Cells: the points of a test matrix.
 
-A matrix names its axes; a cell picks one value on each. A cell's name is also its place in the outputs, so the order of axes
-is alphabetical, never the order in which a BUILD.py happened to write them.
+A matrix names its axes; a cell picks one value on each. A cell's name is also its place in the outputs, so axes are in
+alphabetical order, whatever the order in a BUILD.py.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LOOKS_AROUND = frozenset(
         ),
     }
 )
-"""Words of code that may look at a module as a whole: at what it defines, at its text, at its lines."""
+"""Words of code that may inspect a module as a whole: its definitions, its text, its lines."""
 _LOOKS_AT_ITS_OWN = LOOKS_AROUND | {"globals", "locals", "__file__"}
 
 
@@ -47,24 +47,23 @@ def choices(axes: Mapping[str, Iterable[str]]) -> list[tuple[tuple[str, str], ..
 
 
 def looks_at_its_own(source: str) -> bool:
-    """Return whether code of a module may look at the module's own definitions, text or lines."""
+    """Return whether code of a module may inspect the module's own definitions, text or lines."""
     return not _LOOKS_AT_ITS_OWN.isdisjoint(_words([parsed(source)]))
 
 
 def looks_around(source: str) -> bool:
-    """Return whether code of a module may look at the definitions, the text or the lines of one that uses it."""
+    """Return whether code of a module may inspect the definitions, text or lines of a module that uses it."""
     return not LOOKS_AROUND.isdisjoint(_words([parsed(source)]))
 
 
 def only_test(source: str, keep: str, sets: Sequence[int] = ()) -> str:
-    """Return the module with the body of every other test function taken out, its lines kept in place.
+    """Return the module with the body of every other test function removed, and its lines kept in place.
 
-    It is left as it is when the test, or what the module does for it, may look at the module as it is written.
+    The module stays unchanged when the test, or code of the module that it uses, may inspect the module's text. With
+    `sets`, the test keeps only the set of that number of each `parametrize`.
 
-    With `sets`, the test keeps of each `parametrize` only the set of that number.
-
-    A cell reads only this, so that an edit of one test leaves the others as they were. A test that the rest of the
-    module speaks of stays whole.
+    A cell reads only this source, so an edit of one test leaves the other cells cached. A test that the rest of the
+    module mentions stays whole.
     """
     tree = parsed(source)
     found = nodes(tree)
@@ -76,7 +75,7 @@ def only_test(source: str, keep: str, sets: Sequence[int] = ()) -> str:
             used |= _words([others.pop(key)])
     if used & _LOOKS_AT_ITS_OWN:
         return source
-    # As Python counts lines: str.splitlines would also split at form feeds and the like.
+    # Lines as Python counts them: str.splitlines would also split at form feeds and the like.
     lines = re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+", source)
     for node in others.values():
         first, last = node.body[0], node.body[-1]
@@ -91,18 +90,18 @@ def only_test(source: str, keep: str, sets: Sequence[int] = ()) -> str:
 
 
 def meaning(source: str) -> str:
-    """Return the source without what cannot change a result unless somebody looks at it: comments, blank lines, layout."""
+    """Return the source without the parts that change a result only when code inspects them: comments, blank lines, layout."""
     try:
         return ast.unparse(parsed(source))
     except (
         RecursionError,
         ValueError,
-    ):  # a sum of a thousand terms, a number of thousands of digits: then layout counts
+    ):  # a sum of a thousand terms, or a number of thousands of digits: keep its layout
         return source
 
 
 def _words(waiting: Sequence[ast.AST], without: Container[int] = ()) -> set[str]:
-    """Return the names and texts in these nodes and all below them, but for the nodes with the ids in `without`."""
+    """Return the names and texts in these nodes and all below them, without the nodes whose ids are in `without`."""
     found: set[str] = set()
     stack = list(waiting)
     while stack:
@@ -124,7 +123,7 @@ def _words(waiting: Sequence[ast.AST], without: Container[int] = ()) -> set[str]
 
 
 def imported_files(source: str, path: str, roots: Sequence[str], exists: Callable[[str], bool]) -> Iterator[str]:
-    """Yield the workspace files that the module at `path` imports, by its syntax; absolute names are looked for below `roots`."""
+    """Yield the workspace files that the module at `path` imports, by its syntax; absolute names are searched below `roots`."""
     for level, name in imports(source, package=os.path.basename(path) == "__init__.py"):
         yield from (file for base in _bases(path, level, roots) for file in _files(base, name) if exists(file))
 
@@ -146,7 +145,7 @@ def imports(source: str, *, package: bool) -> tuple[tuple[int, str], ...]:
 def imported_modules(
     node: ast.ImportFrom, name: str, path: str, roots: Sequence[str], exists: Callable[[str], bool]
 ) -> list[str]:
-    """The workspace files that `from ... import` in the module at `path` may find: its own, or that of the submodule `name`."""
+    """Yield the workspace files that `from ... import` in the module at `path` may find: the module's file or the submodule's."""
     module = ".".join(filter(None, [node.module, name]))
     tops = [f"{base}/{module.replace('.', '/')}".strip("/") for base in _bases(path, node.level, roots)]
     ends = (".py", "/__init__.py")

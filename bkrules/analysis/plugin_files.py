@@ -1,8 +1,8 @@
-"""The files of a plugin that act in a cell: those of its worker's modules, and of all that these import.
+"""The files of a plugin that act in a cell: those of its worker's modules, and of all their imports.
 
-Imports are followed by syntax, also inside functions. A package counts as a whole, with its data, as Python installs it: what
-a module may read of its package is then in the key. The standard library and bk are other parts of the key, and so is what the
-locked environment has installed, unless it belongs to a plugin.
+Imports are followed by syntax, also inside functions. A package counts as a whole, with its data, as Python installs
+it, so the key covers all that a module may read of its package. Other parts of the key cover the standard library, bk,
+and the installed packages of the locked environment that are not plugins.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ELSEWHERE = sys.stdlib_module_names | {"bkrules", "__main__"}
 
 
 class _Unit(NamedTuple):
-    """What is imported as one: a module, or a package with all that is in it. `path` is its place below the import path."""
+    """A unit of imports: a module, or a package with all its files. `path` is its place below the import path."""
 
     path: str
     place: str
@@ -39,7 +39,7 @@ class _Unit(NamedTuple):
 def plugin_files(worker: Worker, plugins: Iterable[str] = ()) -> dict[str, str]:
     """Return the files of a worker's code and of these plugin modules, by their paths below the folder on Python's path.
 
-    Raises WorkerFault when `modules()` returns something else than modules, or leaves the worker's own module out.
+    Raises WorkerFault when `modules()` returns anything but modules, or omits the worker's own module.
     """
     named = ask.modules(worker)
     found: dict[str, str] = {}
@@ -68,9 +68,9 @@ def _file_of(module: str) -> str:
 
 
 def _unit(name: str) -> _Unit | None:
-    """Return the module or the outermost package that `import name` reads; None for one that another part of the key covers.
+    """Return the module or the outermost package that `import name` reads; None when another part of the key covers it.
 
-    A namespace package belongs to nobody, so what counts is the part of it that is imported. Nothing is imported here.
+    A namespace package has no owner, so the imported part of it counts. Nothing is imported here.
     """
     parts = name.split(".")
     if parts[0] in _ELSEWHERE:
@@ -78,7 +78,7 @@ def _unit(name: str) -> _Unit | None:
     spec: ModuleSpec | None
     try:
         spec = find_spec(parts[0])
-    except (ImportError, ValueError):  # it is loaded, and has no spec: nobody imports it by its name
+    except (ImportError, ValueError):  # it is loaded and has no spec: no import by its name finds it
         return None
     for number in range(1, len(parts) + 1):
         if spec is None:
@@ -100,7 +100,7 @@ def _unit_at(path: str, origin: str, *, is_package: bool) -> _Unit:
 
 
 def _is_locked(unit: _Unit) -> bool:
-    """Return whether a unit is of an installed distribution that is no plugin: the key has the digests of what that installed."""
+    """Return whether a unit belongs to an installed distribution that is not a plugin: the key has the digests of its files."""
     folders = {f"{sysconfig.get_path(name)}/" for name in ("purelib", "platlib")}
     if not unit.place.startswith(tuple(folders)):
         return False
@@ -110,7 +110,7 @@ def _is_locked(unit: _Unit) -> bool:
 
 @functools.cache
 def _owners() -> dict[str, list[str]]:
-    """Return the distributions that have each name on Python's path. It reads what all of them have installed."""
+    """Return the distributions with each name on Python's path. This reads the files of all distributions."""
     return dict(packages_distributions())
 
 
@@ -130,12 +130,12 @@ def _files(unit: _Unit) -> Iterator[tuple[str, str]]:
 
 
 def _imported(path: str, file: str) -> Iterator[str]:
-    """Yield the names of the modules that a file imports by syntax; none for what Python cannot read."""
+    """Yield the names of the modules that a file imports by syntax; none when Python cannot parse the file."""
     if not path.endswith(".py"):
         return
     try:
         found = imports(decode_source(read_regular(note_for_all(file))), package=path.endswith("/__init__.py"))
-    except (SyntaxError, UnicodeDecodeError):  # a template, say; were it imported, that would fail
+    except (SyntaxError, UnicodeDecodeError):  # such as a template; its import would fail
         return
     folders = path.split("/")[:-1]
     for level, name in found:

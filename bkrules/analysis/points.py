@@ -1,6 +1,6 @@
-"""Which points of a matrix are cells: `exclude` takes some away, `include` gives some of those back, as in GitHub's matrices.
+"""The points of a matrix that are cells: `exclude` removes points, `include` restores some of them, as in GitHub's matrices.
 
-An entry such as `{"worker": "slow", "compression": "estargz"}` names the points that have all of its values.
+An entry such as `{"worker": "slow", "compression": "estargz"}` matches the points with all of its values.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Error = Callable[[str, str, str, str], LoadError]
 
 
 def is_named(test: Test, text: str) -> bool:
-    """Return whether an entry's text names a test: by its name, without its parameters, by its class, or by a pattern with `*`."""
+    """Return whether an entry's text matches a test: by its name, without its parameters, by its class, or by a pattern."""
     names = [test.name, test.callable]
     while "::" in names[-1]:
         names.append(names[-1].rpartition("::")[0])
@@ -25,7 +25,7 @@ def is_named(test: Test, text: str) -> bool:
 
 
 class Points:
-    """The points that are cells. Raises LoadError, made by `error`, for an entry that names nothing."""
+    """The points that are cells. Raises LoadError, made by `error`, for an entry that matches nothing."""
 
     def __init__(
         self,
@@ -45,9 +45,9 @@ class Points:
             if not any(_meet(entry, other, tests) for other in exclude):
                 raise error(
                     "bad-entry",
-                    f"{_text(entry)} in 'include' adds no cell, since nothing of it is excluded",
+                    f"{_text(entry)} in 'include' adds no cell, since 'exclude' removes none of its points",
                     "include",
-                    "leave it out; an entry gives back what 'exclude' takes away",
+                    "leave it out; an entry restores points that 'exclude' removes",
                 )
         self._exclude, self._include = exclude, include
 
@@ -65,7 +65,7 @@ def _any(entries: Iterable[Entry], test: Test, values: Mapping[str, str]) -> boo
 
 
 def _meet(one: Entry, other: Entry, tests: Sequence[Test]) -> bool:
-    """Return whether there is a point that both entries name."""
+    """Return whether a point matches both entries."""
     if any(key in other and other[key] != value for key, value in one.items() if key != TEST):
         return False
     wanted = [entry[TEST] for entry in (one, other) if TEST in entry]
@@ -74,7 +74,7 @@ def _meet(one: Entry, other: Entry, tests: Sequence[Test]) -> bool:
 
 def _check(attribute: str, entry: Entry, known: Mapping[str, set[str]], tests: Sequence[Test], error: Error) -> None:
     if not entry:
-        raise error("bad-entry", f"an empty entry in {attribute!r} would name every cell", attribute, "")
+        raise error("bad-entry", f"an empty entry in {attribute!r} would match every cell", attribute, "")
     for key, value in entry.items():
         if key == TEST:
             if not any(is_named(test, value) for test in tests):

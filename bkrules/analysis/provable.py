@@ -1,9 +1,9 @@
-"""Whether the syntax of a module proves what pytest collects from it.
+"""The proof, by syntax, of the tests that pytest collects from a module.
 
-pytest collects what a module's namespace holds after its import, which no reader of syntax can know in general. A module of plain
-statements is the exception: definitions with harmless decorators, imports of names that are known to be harmless, and constants.
-Anything else raises `Unproven`, and pytest itself is asked (`analysis/collection.py`). A wrong proof loses no test: each cell
-compares what pytest collects there with the declared tests.
+pytest collects from a module's namespace after its import, which in general no reader of syntax can know. A module of
+plain statements is the exception: definitions with harmless decorators, imports of names that are known to be harmless,
+and constants. Anything else raises `Unproven`, and bk asks pytest (`analysis/collection.py`). A wrong proof loses no
+test: each cell compares the tests that pytest collects there with the declared tests.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 KNOWN = sys.stdlib_module_names | {"bkrules", "pytest"}
-"""The packages of which it is known that they define no tests and no parametrized fixtures."""
+"""Packages that are known to define no tests and no parametrized fixtures."""
 MARK = "pytest.mark."
 _FIXTURE = "pytest.fixture"
 _OVER_DECORATORS = ("contextlib.", "functools.", "typing.", "abc.", "dataclasses.")
@@ -78,7 +78,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class Unproven(Exception):
-    """The syntax does not prove which tests a module has; `line` is where, and the text is why."""
+    """The syntax does not prove which tests a module has; `line` is the place, and the text is the reason."""
 
     def __init__(self, line: int, why: str) -> None:
         super().__init__(why)
@@ -87,10 +87,10 @@ class Unproven(Exception):
 
 @dataclass(frozen=True)
 class Imports:
-    """What a module's imports lead to in the workspace.
+    """The files of the workspace behind a module's imports.
 
-    `modules` gives the parsed files that a `from ... import` may read its names from. `has` says whether the imported name is a
-    file of the workspace itself.
+    `modules` returns the parsed files from which a `from ... import` may read its names. `has` returns whether the
+    imported name is itself a file of the workspace.
     """
 
     modules: Callable[[ast.ImportFrom], Sequence[ast.Module]] = lambda _: ()
@@ -102,10 +102,10 @@ NOWHERE = Imports()
 
 @functools.lru_cache(maxsize=256)
 def parsed(source: str) -> ast.Module:
-    """Return the syntax of a source, which nobody changes. Raises SyntaxError."""
+    """Return the syntax of a source, which callers must not change. Raises SyntaxError."""
     try:
         return ast.parse(source)
-    except (ValueError, RecursionError, MemoryError) as error:  # null bytes, or nested beyond what Python can parse
+    except (ValueError, RecursionError, MemoryError) as error:  # null bytes, or nesting beyond Python's limit
         raise SyntaxError(str(error) or "it is nested too deeply") from error
 
 
@@ -128,7 +128,7 @@ def check(module: ast.Module, imports: Imports = NOWHERE, *, conftest: bool = Fa
 
 
 class _Check:
-    """One module. `origins` says where names come from that it binds by imports, such as `pytest.mark`."""
+    """The check of one module. `origins` are the dotted names behind its imported names, such as `pytest.mark`."""
 
     def __init__(self, module: ast.Module, imports: Imports, *, conftest: bool) -> None:
         self.module = module
@@ -171,7 +171,7 @@ class _Check:
             self._plain(node, self.constants)
 
     def _plain(self, node: ast.stmt, bound: set[str]) -> None:
-        """A statement that computes constants, in a module or a class."""
+        """Check a statement that computes constants, in a module or a class."""
         if isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
             return
         if isinstance(node, ast.Assign):
@@ -197,10 +197,10 @@ class _Check:
             for one in target.elts:
                 yield from self._names(one)
         else:
-            raise Unproven(target.lineno, "an assignment to something else than a name")
+            raise Unproven(target.lineno, "an assignment to a target other than a name")
 
     def _name(self, node: ast.AST, name: str) -> None:
-        """A name that is no test function and no test class must not be taken for one, nor for something that pytest reads."""
+        """Check that a bound name cannot be taken for a test, a test class, or a name that pytest reads."""
         line = getattr(node, "lineno", 1)
         tests = not self.conftest and (is_test(name) or is_test_class(name))
         if tests or name in ("__test__", "pytest_plugins") or name.startswith(("pytest_", "collect_ignore")):
@@ -233,7 +233,7 @@ class _Check:
         self._signature(node)
         if is_test(node.name) and not self.conftest:
             if not all(self._mark(one) for one in node.decorator_list):
-                raise Unproven(node.lineno, f"{node.name} has a decorator that is no mark")
+                raise Unproven(node.lineno, f"{node.name} has a decorator that is not a mark")
             if _yields(node):
                 raise Unproven(node.lineno, f"{node.name} yields")
             return
@@ -259,7 +259,7 @@ class _Check:
                 self._annotation(annotation)
 
     def _decorator(self, node: ast.expr, owner: Function) -> None:
-        """The decorator of a function that is no test."""
+        """Check the decorator of a function that is not a test."""
         origin = self._origin(_callee(node))
         if isinstance(node, ast.Call):
             for one in [*node.args, *(keyword.value for keyword in node.keywords)]:
@@ -305,7 +305,7 @@ class _Check:
             self._decorator(one, node)
 
     def _base(self, base: ast.expr, node: ast.ClassDef) -> None:
-        """A base of a class that pytest collects only when it is one of unittest's."""
+        """Check a base of a class. pytest also collects subclasses of unittest's class."""
         plain = base.value if isinstance(base, ast.Subscript) else base
         origin = self._origin(plain)
         local = isinstance(plain, ast.Name) and isinstance(self.helpers.get(plain.id), ast.ClassDef)
@@ -320,7 +320,7 @@ class _Check:
         if node.keywords or any(self._origin(base) != "object" for base in node.bases):
             raise Unproven(node.lineno, f"the class {node.name} has a base")
         if not all(self._mark(one) for one in node.decorator_list):
-            raise Unproven(node.lineno, f"the class {node.name} has a decorator that is no mark")
+            raise Unproven(node.lineno, f"the class {node.name} has a decorator that is not a mark")
         bound: set[str] = set()
         for statement in node.body:
             for name in _bound(statement):
@@ -340,7 +340,7 @@ class _Check:
         value = node.value if isinstance(node, ast.Assign) and _is_pytestmark(node) else None
         for one in value.elts if isinstance(value, ast.List | ast.Tuple) else [value]:
             if one is None or not self._mark(one):
-                raise Unproven(node.lineno, "pytestmark holds something else than marks")
+                raise Unproven(node.lineno, "pytestmark contains a value other than marks")
 
     def _mark(self, node: ast.expr) -> bool:
         """Return whether an expression is `pytest.mark.NAME`, called or not."""
@@ -354,7 +354,7 @@ class _Check:
             self._inert(node)
 
     def _origin(self, node: ast.expr) -> str:
-        """Return the dotted name of what an expression names, by the imports of the module; of a builtin its name; else nothing."""
+        """Return the dotted name of an expression by the module's imports, or the name of a builtin; otherwise an empty text."""
         words: list[str] = []
         while isinstance(node, ast.Attribute):
             words.append(node.attr)
@@ -368,7 +368,9 @@ class _Check:
         return ".".join([start, *reversed(words)]) if start else ""
 
     def _inert(self, node: ast.expr) -> None:
-        """An expression whose value neither is a fixture or a test nor changes the module. Raises Unproven."""
+        """Check that the value of an expression is no fixture and no test, and that it does not change the module.
+        Raises Unproven.
+        """
         for one in ast.walk(node):
             if isinstance(one, ast.NamedExpr | ast.Await | ast.Yield | ast.YieldFrom):
                 raise Unproven(one.lineno, f"an expression of the kind {type(one).__name__}")
@@ -387,7 +389,7 @@ class _Check:
                 or origin.startswith(MARK)
                 or bool(above & (_PURE_MODULES | _PURE_BUILTINS))
             )
-        # A method of a value: what the module computes is made of builtin types and of what pure modules make.
+        # A method of a value: values of the module are of builtin types, or made by pure modules.
         if not isinstance(node, ast.Attribute):
             return False
         value = node.value
@@ -399,13 +401,13 @@ class _Check:
 
 
 def mark_name(node: ast.expr) -> str:
-    """Return the name of a mark, `pytest.mark.NAME` or `mark.NAME`, called or not; nothing for anything else."""
+    """Return the name of a mark, `pytest.mark.NAME` or `mark.NAME`, called or not; empty for any other expression."""
     start, _, name = ast.unparse(_callee(node)).rpartition(".")
     return name if start in ("pytest.mark", "mark") else ""
 
 
 def _is_pytestmark(node: ast.stmt) -> bool:
-    """Return whether a statement is `pytestmark = ...` and nothing more."""
+    """Return whether a statement is just `pytestmark = ...`."""
     return isinstance(node, ast.Assign) and [ast.unparse(one) for one in node.targets] == ["pytestmark"]
 
 
@@ -421,7 +423,7 @@ def _callee(node: ast.expr) -> ast.expr:
 
 
 def _bound(node: ast.stmt) -> list[str]:
-    """Return the names that a statement of a kind known here binds."""
+    """Return the names that a statement of a known kind binds."""
     if isinstance(node, _FUNCTIONS | ast.ClassDef):
         # A setter has the name of its property.
         again = any(isinstance(one, ast.Attribute) and one.attr in ("setter", "deleter") for one in node.decorator_list)
@@ -471,7 +473,7 @@ def _bindings(module: ast.Module) -> Counter[str]:
 
 @functools.lru_cache(maxsize=1024)
 def _is_harmless(module: ast.Module, name: str) -> bool:
-    """Return whether a module binds a name once, and neither to a fixture nor to something that pytest would collect."""
+    """Return whether a module binds a name once, and to something that is neither a fixture nor collected by pytest."""
     if _bindings(module)[name] != 1 or _bindings(module)["*"]:
         return False
     found = [node for node in module.body if name in _bound(node)]
@@ -510,4 +512,4 @@ def _is_known(node: ast.stmt) -> bool:
 
 
 _ASSUMED = Imports(has=lambda _node, _name: True)
-"""The imports of an imported module: what they bind is only named there, and what is a name of KNOWN is known."""
+"""The imports of an imported module, with their names: the names in KNOWN are known."""

@@ -1,7 +1,7 @@
-"""What of a repository's own pytest configuration decides which tests there are.
+"""The settings of a repository's own pytest configuration that decide which tests exist.
 
-Cells run pytest without the repository's configuration file, which is no input of theirs. These settings and options of it hold in
-cells all the same, since they say what is a test, what it is called and what it can import.
+Cells run pytest without the repository's configuration file, which is not among their inputs. These settings and
+options still apply in cells, since they decide what is a test, its name, and what it can import.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from bkrules.errors import LoadError
 
 FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
-"""Where pytest looks in a folder, the first one first."""
+"""The files in which pytest looks for settings in a folder, in this order."""
 COLLECTION = {
     *("collect_imported_tests", "consider_namespace_packages", "doctest_encoding", "doctest_optionflags"),
     *("disable_test_id_escaping_and_forfeit_all_rights_to_community_support", "empty_parameter_set_mark"),
@@ -37,8 +37,10 @@ _NO_PLUGIN = "no:"
 
 @dataclass(frozen=True)
 class Settings:
-    """`overrides` are settings as pytest's `-o` takes them, `options` words of a command line, and `paths` folders of the workspace
-    that are on Python's path.
+    """The settings of a test file.
+
+    `overrides` are settings as pytest's `-o` takes them, `options` words of a command line, and `paths` folders of the
+    workspace on Python's path.
     """
 
     overrides: tuple[tuple[str, str], ...] = ()
@@ -52,7 +54,7 @@ class Settings:
 
     @property
     def change_collection(self) -> bool:
-        """Whether a reader of syntax must know more than pytest's defaults."""
+        """Whether collection by syntax needs more than pytest's defaults."""
         return bool(self.overrides) or any(not word.startswith(_IMPORT_MODE) for word in self.options)
 
     @property
@@ -66,9 +68,9 @@ DEFAULTS = Settings()
 
 
 def settings_of(test: str, read: Callable[[str], bytes | None]) -> Settings:
-    """Return the settings for the test file at that path of the workspace; `read` gives the bytes of a file, or None.
+    """Return the settings for the test file at that path of the workspace; `read` returns the bytes of a file, or None.
 
-    Raises LoadError for a configuration file that cannot be understood.
+    Raises LoadError for a malformed configuration file.
     """
     folder = os.path.dirname(test)
     while True:
@@ -84,7 +86,7 @@ def settings_of(test: str, read: Callable[[str], bytes | None]) -> Settings:
 
 
 def _table(path: str, name: str, data: bytes) -> Mapping[str, Any] | None:
-    """Return the settings in a file; None when it has none, so that pytest looks on."""
+    """Return the settings in a file; None when it has none, so that pytest searches on."""
     own = "pytest" in name
     if not own and b"pytest" not in data:
         return None
@@ -131,7 +133,7 @@ def _settings(table: Mapping[str, Any], folder: str) -> Settings:
 
 
 def _options(words: Iterable[str]) -> Iterable[str]:
-    """Return the words that say which tests there are."""
+    """Return the options that decide which tests exist."""
     waiting = iter(words)
     for word in waiting:
         name, is_joined, value = word.partition("=")

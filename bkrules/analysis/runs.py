@@ -1,4 +1,4 @@
-"""What the command line says of all cells of a build: how often, in which environment, with what of the kernel in their keys."""
+"""The options of the command line for all cells of a build: number of runs, environment, kernel properties in their keys."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from bkrules.model.action import Action
 from bkrules.system.kernel import SERIES
 
 FIXED = frozenset({*ENVIRONMENT, "GOMAXPROCS"})
-"""Variables that are bk's own in a cell; the last of them is in no key."""
+"""Variables that bk itself sets in a cell; no key covers the last of them."""
 
 
 @dataclass(frozen=True)
 class Runs:
-    """Each cell runs `number` times, with these variables beside those that bk gives it. `kernel_key` is one of `kernel.KEYS`."""
+    """The runs of each cell: their `number`, and variables in addition to bk's. `kernel_key` is one of `kernel.KEYS`."""
 
     number: int = 1
     environment: tuple[tuple[str, str], ...] = ()
     kernel_key: str = SERIES
 
     def of(self, action: Action) -> Iterator[Action]:
-        """What runs for an action: itself, unless it is a cell.
+        """Return the actions that run for an action: itself, or a copy for each run of a cell.
 
-        Every run of several is an action with a key of its own: as with Bazel, TEST_RUN_NUMBER counts them from 1, and
-        TEST_RANDOM_SEED is the same number when nobody has chosen another. A single run has neither, so that it shares its result
-        with builds that do not ask for runs.
+        Each run of several is an action with a separate key: as with Bazel, TEST_RUN_NUMBER counts from 1, and
+        TEST_RANDOM_SEED has the same number unless the user chooses one. A single run has neither, so that it shares
+        its result with builds without `--runs_per_test`.
         """
         if action.cell is None:
             yield action

@@ -1,4 +1,4 @@
-"""The files of a matrix: its tests, what they need of the workspace, and those that edit the daemons' configuration."""
+"""The files of a matrix: its tests, the files of the workspace that they need, and those that edit the daemons' configuration."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from bkrules.model.action import Action, Artifact, Source, Text, parameters
 from bkrules.system.files import read_regular
 
 DECLARED = ".bk-tests.json"
-"""The file beside the tests with the names of all that a module has, which a cell compares with what pytest collects there."""
+"""The file next to the tests with the names of all tests of a module, which a cell compares with those that pytest collects."""
 
 
 @dataclass(frozen=True)
 class Module:
-    """A file of tests. `files` are those of the workspace that its tests need beside it.
+    """A file of tests. `files` are the other files of the workspace that its tests need.
 
-    `unproven` is why pytest was asked for its tests; empty when they follow from its syntax.
+    `unproven` is why bk asked pytest for its tests; empty when they follow from the syntax.
     """
 
     path: str
@@ -42,13 +42,13 @@ class Module:
     unproven: str = ""
     is_utf8: bool = True
     is_looked_at: bool = False
-    """Whether a file that the tests need may look at the module as it is written."""
+    """Whether a file that the tests need may inspect the text of the module."""
 
     def staged(self, test: Test) -> tuple[dict[str, Artifact], dict[str, object]]:
-        """Return the inputs and parameters of a cell that say which test it runs, and which other tests its module has.
+        """Return the inputs and parameters of a cell for its test and for the names of the module's other tests.
 
-        Of a module whose tests follow from its syntax, a cell sees no more than its own test, unless something may look at the
-        module as it is written.
+        When the tests of a module follow from its syntax, a cell sees only its own test, unless some code may inspect
+        the module's text.
         """
         inputs: dict[str, Artifact] = {f"src/{file}": Source(file) for file in self.files}
         shown = self._shown(test)
@@ -61,7 +61,7 @@ class Module:
         return inputs, {**found, "pytest": self.settings.parameters} if self.settings.parameters else found
 
     def _shown(self, test: Test) -> str | None:
-        """What the cell of a test sees of the module; None for the file as it is, of which each byte counts."""
+        """Return the source of the module that a test's cell sees; None for the file itself, of which each byte counts."""
         if self.is_looked_at or not self.is_utf8:
             return None
         shown = self.text if self.unproven else only_test(self.text, test.callable, test.sets)
@@ -78,7 +78,7 @@ class _Files:
         self._exists: dict[str, bool] = {}
 
     def data(self, path: str) -> bytes | None:
-        """Return the bytes of a file, or None where there is no file."""
+        """Return the bytes of a file, or None when it does not exist."""
         if path not in self._bytes:
             try:
                 self._bytes[path] = read_regular(note(f"{self.context.workspace.root}/{path}"))
@@ -87,18 +87,18 @@ class _Files:
         return self._bytes[path]
 
     def exists(self, path: str) -> bool:
-        """Return whether there is a file of the workspace that is none of bk's own code."""
+        """Return whether a file of the workspace exists that is not bk's own code."""
         if path not in self._exists:
             own = path.startswith("bkrules/")
             self._exists[path] = not own and os.path.isfile(note(f"{self.context.workspace.root}/{path}"))
         return self._exists[path]
 
     def text(self, path: str) -> str:
-        """Return the source of a file. Raises LoadError for one that is no Python."""
+        """Return the source of a file. Raises LoadError when it is not Python."""
         return self._decoded(path)[0]
 
     def is_utf8(self, path: str) -> bool:
-        """Return whether a source is UTF-8, so that a part of it can be written as that."""
+        """Return whether a source is UTF-8, so that parts of it can be written as UTF-8."""
         return self._decoded(path)[1]
 
     def _decoded(self, path: str) -> tuple[str, bool]:
@@ -116,12 +116,12 @@ class _Files:
         return self._texts[path]
 
     def tree(self, path: str) -> ast.Module:
-        """Return the syntax of a file. Raises LoadError for one that is no Python."""
+        """Return the syntax of a file. Raises LoadError when it is not Python."""
         return parsed(self.text(path))
 
 
 def read_modules(context: Context) -> list[Module]:
-    """Return the files in the attribute `tests`. Raises LoadError for one without a test, and for two tests of one name."""
+    """Return the files in the attribute `tests`. Raises LoadError for a file without tests, and for two tests of one name."""
     files = _Files(context)
     data = [context.source("data", label).path for label in context.attribute("data")]
     found = [
@@ -148,7 +148,7 @@ def _with(module: Module, tests: Sequence[Test]) -> Module:
 
 
 def _check(context: Context, module: Module, seen: dict[str, str]) -> None:
-    """Note the tests of a module. Raises LoadError for marks that mean nothing, no test, and two tests of one name."""
+    """Check the tests of a module. Raises LoadError for invalid marks, for no test, and for two tests of one name."""
     try:
         for test in module.tests:
             required(test)
@@ -177,7 +177,7 @@ def _module(files: _Files, path: str, data: Sequence[str]) -> Module:
     unproven = ""
     try:
         if settings.change_collection:
-            raise Unproven(1, "pytest's configuration says what is a test")
+            raise Unproven(1, "pytest's configuration changes what is a test")
         if not files.is_utf8(path):
             raise Unproven(1, "its encoding is not UTF-8")
         for one in conftests:
@@ -197,7 +197,7 @@ def _imports(files: _Files, path: str, roots: Sequence[str]) -> Imports:
 
 
 def read_updaters(context: Context) -> tuple[Updaters, list[str]]:
-    """Return the functions in the attribute `updaters`, and these files with what they import. Raises LoadError."""
+    """Return the functions in the attribute `updaters`, and these files with their imports. Raises LoadError."""
     files = _Files(context)
     paths = [context.source("updaters", label).path for label in context.attribute("updaters")]
     try:
@@ -210,9 +210,10 @@ def read_updaters(context: Context) -> tuple[Updaters, list[str]]:
 def _closure(
     files: _Files, start: str, conftests: Sequence[str], paths: Sequence[str], plugins: Sequence[str]
 ) -> tuple[set[str], list[str]]:
-    """Return the files of the workspace that `start` and its conftests import, with these, and the folders in which they look.
+    """Return the files of the workspace that `start` and its conftests import, including these, and the folders of the search.
 
-    pytest puts the folder of each of them, or that above their packages, on Python's path, and imports the packages around them.
+    pytest puts the folder of each of them, or that above their packages, on Python's path, and imports the packages
+    around them.
     """
     begin = [start, *conftests]
     packages = [init for path in begin for init in _packages(files, path)]
@@ -252,7 +253,7 @@ def _package_root(files: _Files, path: str) -> str:
 
 
 def _conftests(context: Context, test: str) -> Iterable[str]:
-    """Return the places of conftest.py from a test's folder up to that of its package, which bounds what it may share."""
+    """Return the paths of conftest.py from a test's folder up to that of its bk package."""
     folder = os.path.dirname(test)
     while True:
         yield f"{folder}/conftest.py".lstrip("/")

@@ -1,8 +1,8 @@
-"""The tests of a module and their marks, read from its syntax: what a cell is must be known before anything runs.
+"""The tests of a module and their marks, read from its syntax, since bk must know its cells before anything runs.
 
-A test is what pytest would collect: functions `test*`, and those in classes `Test*`; a parametrized one is a test for each of its
-parameter sets, `test_x[a]`. Where syntax does not prove that the list is complete (`provable.py`), pytest is asked instead
-(`collection.py`).
+A test is what pytest would collect: functions `test*`, and those in classes `Test*`; a parametrized one is a test for
+each of its parameter sets, `test_x[a]`. Where syntax does not prove that the list is complete (`provable.py`), bk asks
+pytest (`collection.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bkrules.analysis import provable
 from bkrules.analysis.provable import NOWHERE, Function, Imports, Unproven, mark_name, parsed, pytestmark
 
 _LONGEST_VALUE = 100
-"""pytest makes no id of a text that is longer."""
+"""The longest text that pytest makes an id of."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,10 @@ class Mark:
 class Test:
     """A test of a module: its name as pytest has it, `test_x`, `TestX::test_y` or `test_x[a]`, its line and its marks.
 
-    `marks` begin with the nearest: those of a parameter set, of the function, of its classes, of the module. `sets` holds the
-    number of its set in each `parametrize` of the function itself, in the order of the marks, since those of a class or module are
-    shared with other tests; they are known by syntax alone. `callable` is the name
-    without the parameters. `item` is what pytest calls it when that is no name for people: it has characters that cannot be
-    printed, or there is no item since the whole module is skipped.
+    `marks` begin with the nearest: those of a parameter set, of the function, of its classes, of the module. `sets` has
+    the number of the test's set in each `parametrize` of the function itself, in the order of the marks; other tests
+    share those of a class or module. `sets` is only known by syntax. `callable` is the name without the parameters.
+    `item` is pytest's name when it is not printable, or when the whole module is skipped and has no items.
     """
 
     name: str
@@ -55,7 +54,7 @@ class Test:
         return self.name if self.item is None else self.item
 
     def mark(self, name: str) -> Mark | None:
-        """Return the nearest mark of that name, or none."""
+        """Return the nearest mark of that name, or None."""
         return next((mark for mark in self.marks if mark.name == name), None)
 
 
@@ -63,7 +62,7 @@ TestNode = tuple[str, Function, tuple[ast.ClassDef, ...]]
 
 
 def nodes(module: ast.Module) -> list[TestNode]:
-    """Return the test functions of a module in its order: name, node, and the classes around it from the innermost."""
+    """Return the test functions of a module in order: name, node, and the enclosing classes from the innermost."""
     return list(_in(module.body, ()))
 
 
@@ -77,9 +76,10 @@ def _in(body: Iterable[ast.stmt], around: tuple[ast.ClassDef, ...]) -> Iterator[
 
 
 def read_tests(source: str, imports: Imports = NOWHERE) -> list[Test]:
-    """Return the tests of a module's source, in its order.
+    """Return the tests of a module's source, in order.
 
-    Raises SyntaxError, and Unproven where syntax does not prove that these are all tests, and the names that pytest gives them.
+    Raises SyntaxError, and Unproven when syntax does not prove that these are all tests, with the names that pytest
+    gives them.
     """
     module = parsed(source)
     provable.check(module, imports)
@@ -94,7 +94,7 @@ def read_tests(source: str, imports: Imports = NOWHERE) -> list[Test]:
 
 
 def only_sets(source: str, name: str, sets: Sequence[int]) -> str:
-    """Return the module in which the test `name` has of each `parametrize` only the set of that number, its lines kept in place.
+    """Return the module with only the test's own set in each `parametrize` of the test `name`, and with its lines kept in place.
 
     The set keeps the id that it has among the others.
     """
@@ -125,7 +125,7 @@ def _span(node: ast.expr, starts: Sequence[int]) -> tuple[int, int]:
 
 
 def _marks(node: Function, around: Iterable[ast.ClassDef]) -> list[ast.expr]:
-    """Return the marks of a function and of the classes around it, from the nearest, in the order in which pytest takes them."""
+    """Return the marks of a function and of its enclosing classes, from the nearest, in the order in which pytest takes them."""
     own: list[ast.expr] = []
     for one in around:
         own += [mark for statement in one.body for mark in pytestmark(statement)]
@@ -134,7 +134,7 @@ def _marks(node: Function, around: Iterable[ast.ClassDef]) -> list[ast.expr]:
 
 
 def _decorators(node: Function | ast.ClassDef) -> list[ast.expr]:
-    """Return the marks among the decorators, from the one nearest to the name, which is the order in which pytest takes them."""
+    """Return the marks among the decorators, from the one nearest to the name, as pytest does."""
     return [one for one in reversed(node.decorator_list) if mark_name(one)]
 
 
@@ -155,7 +155,7 @@ def _mark(node: ast.expr) -> Mark:
 
 @dataclass(frozen=True)
 class _Set:
-    """One parameter set: its id, its number, its own marks, and what keeps the id when the others are gone."""
+    """A parameter set: its id, its number, its own marks, and the fields that keep the id when the other sets are removed."""
 
     id: str
     index: int
@@ -164,7 +164,7 @@ class _Set:
 
 
 def _parametrized(test: Test, marks: Sequence[ast.expr]) -> list[Test]:
-    """Return the test for each combination of its parameter sets. Raises Unproven for sets whose ids only pytest can tell."""
+    """Return a test for each combination of its parameter sets. Raises Unproven for sets whose ids only pytest can tell."""
     if not marks:
         return [test]
     axes = []
@@ -223,7 +223,7 @@ def _sets(call: ast.Call) -> list[_Set]:
 
 
 def _set(node: ast.expr, index: int, names: Sequence[str], given: object, *, single: bool) -> _Set:
-    """Raises ValueError for what is no literal."""
+    """Return a parameter set. Raises ValueError when it is not a literal."""
     marks: Sequence[ast.expr] = []
     opening, closing = '__import__("pytest").param(' + ("" if single else "*"), ", id={!r})"
     if isinstance(node, ast.Call) and ast.unparse(node.func) in ("pytest.param", "param"):
@@ -258,18 +258,18 @@ def _set(node: ast.expr, index: int, names: Sequence[str], given: object, *, sin
 
 
 def _text_of(value: object) -> str:
-    """Return the text of an id that is given. Raises ValueError for one that pytest refuses or makes otherwise."""
+    """Return the text of an explicit id. Raises ValueError for an id that pytest refuses or changes."""
     if not isinstance(value, str | int | float | complex):
         raise ValueError("the id is no text")
     return str(value)
 
 
 def _id(value: object, name: str, index: int) -> str:
-    """Return the part of an id that pytest makes of a value, before it is escaped."""
+    """Return the part of an id that pytest makes of a value, before escaping."""
     if isinstance(value, str) and len(value) <= _LONGEST_VALUE:
         return value
     if isinstance(value, bytes) and len(value) <= _LONGEST_VALUE:
-        return value.decode("ascii")  # of others pytest makes escapes that differ from those of text: a ValueError
+        return value.decode("ascii")  # for other values pytest's escapes differ from those of text: a ValueError
     return str(value) if value is None or isinstance(value, int | float | complex) else f"{name}{index}"
 
 
@@ -277,5 +277,5 @@ _UNPRINTABLE = {number: f"\\x{number:02x}" for number in (*range(32), 127)} | {9
 
 
 def _escaped(text: str) -> str:
-    """Return a text as it is in pytest's ids."""
+    """Return a text with the escapes of pytest's ids."""
     return text.encode("unicode_escape").decode("ascii").translate(_UNPRINTABLE)

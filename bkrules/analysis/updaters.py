@@ -33,10 +33,11 @@ Documents = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Update:
-    """What the axis values of one cell change of its worker.
+    """The changes to a worker by the axis values of one cell.
 
-    `documents` are merged into the configuration files of these names, one after the other; `functions` are called with all files,
-    in the cell, before the daemons start, and end after the test: `path::name`. `mirror` is what its mirror does wrong.
+    `documents` are merged into the configuration files of these names, one after the other; `functions` (`path::name`)
+    are called with all files, in the cell, before the daemons start, and end after the test. `mirror` are the faults of
+    its mirror.
     """
 
     documents: tuple[tuple[str, Documents], ...] = ()
@@ -51,7 +52,7 @@ class Update:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What the cell is told, but for the configuration files."""
+        """Return the parameters of the cell, without the configuration files."""
         found = {
             "flags": dict(self.flags),
             "environment": dict(self.environment),
@@ -62,7 +63,7 @@ class Update:
 
 
 def told(value: object) -> object:
-    """What a test sees of an axis value."""
+    """Return an axis value as a test sees it."""
     return value[VALUE] if isinstance(value, dict) and _is_update(value) and VALUE in value else value
 
 
@@ -92,7 +93,7 @@ class Updaters:
                     self._functions[node.name] = f"{path}::{node.name}"
 
     def read(self, values: Sequence[tuple[str, str, object]]) -> Update:
-        """Return the update that the values of a cell make, given as axis, choice, value."""
+        """Return the update of a cell's values, given as axis, choice, value."""
         documents: list[tuple[str, Documents]] = []
         flags: dict[str, list[str]] = {}
         environment: dict[str, dict[str, str]] = {}
@@ -144,7 +145,7 @@ class Updaters:
         try:
             tomli_w.dumps(table)
         except TypeError as error:
-            raise self._bad(place, f"has something in {name!r} that TOML cannot say: {error}") from error
+            raise self._bad(place, f"has a value in {name!r} that TOML cannot express: {error}") from error
         return table
 
     def _table(self, place: str, name: str, given: object) -> Mapping[str, Any]:
@@ -170,13 +171,13 @@ class Updaters:
 
 
 def merged(files: Documents, update: Update, worker: str, error: Error) -> Documents:
-    """The worker's configuration files with the update's documents in them. Raises LoadError for a file that it does not have."""
+    """Return the worker's configuration files, merged with the update's documents. Raises LoadError for a file that it lacks."""
     result: dict[str, Mapping[str, Any]] = dict(files)
     for place, documents in update.documents:
         for name, document in documents.items():
             if name not in result:
                 axis, _, choice = place.partition("=")
-                hint = f"{did_you_mean(name, result, 'its files')}\nor leave these cells out:"
+                hint = f"{did_you_mean(name, result, 'its files')}\nor exclude these cells:"
                 raise error(
                     "unknown-file",
                     f"the value {place} changes {name!r}, which the worker {worker} does not have",
@@ -188,7 +189,7 @@ def merged(files: Documents, update: Update, worker: str, error: Error) -> Docum
 
 
 def _merge(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables are merged; whatever else both have is the other's."""
+    """Return two tables merged; for other values, the second one wins."""
     result = dict(one)
     for key, value in other.items():
         mine = result.get(key)

@@ -1,1 +1,1 @@
-"""What every worker must do, whoever wrote it: `bk plugin check`."""
+"""The conformance tests of workers: `bk plugin check`."""

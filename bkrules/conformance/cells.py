@@ -1,4 +1,4 @@
-"""What a worker must do in a cell. Each test here runs in a sandbox with it, by itself and on a shared worker."""
+"""The requirements on a worker in a cell. Each test here runs with the worker in a fresh sandbox, and on a shared worker."""
 
 import os
 import tarfile
@@ -10,7 +10,7 @@ from bkrules.testing.sandbox import CommandFailed, Sandbox
 
 
 def build(sandbox: Sandbox, folder: Path, dockerfile: str, *more: str) -> str:
-    """Build that Dockerfile; what buildctl printed."""
+    """Build a Dockerfile. Return the output of buildctl."""
     (folder / "Dockerfile").write_text(dockerfile)
     local = ["--local", f"context={folder}", "--local", f"dockerfile={folder}"]
     done = sandbox.run(["build", "--progress=plain", "--frontend=dockerfile.v0", *local, *more])
@@ -18,7 +18,7 @@ def build(sandbox: Sandbox, folder: Path, dockerfile: str, *more: str) -> str:
 
 
 def test_boots_as_it_says(sandbox: Sandbox) -> None:
-    """What the backend says of itself is so."""
+    """Check the backend's fields against the real daemon."""
     listed = sandbox.run("debug workers --verbose").stdout
     shown = dict(line.split(":", 1) for line in map(str.strip, listed.splitlines()) if ": " in line or "\t" in line)
     snapshotters = {value.strip() for name, value in shown.items() if name.endswith("worker.snapshotter")}
@@ -28,11 +28,11 @@ def test_boots_as_it_says(sandbox: Sandbox) -> None:
     name = "dockerd\n" if sandbox.docker_address else "buildkitd\n"
     (daemon,) = (path.parent for path in Path("/proc").glob("[0-9]*/comm") if path.read_text() == name)
     in_another = os.readlink(daemon / "ns/user") != os.readlink("/proc/self/ns/user")
-    assert in_another == sandbox.rootless, "it must say whether buildkitd is in a user namespace of its own"
+    assert in_another == sandbox.rootless, "it must report whether buildkitd is in its own user namespace"
 
 
 def test_hello(sandbox: Sandbox, tmp_path: Path) -> None:
-    """A step runs, its result is exported, the image came from the mirror, and the daemons' logs are kept."""
+    """Check that a step runs, its result is exported, the image comes from the mirror, and the daemons' logs are kept."""
     image = sandbox.value("image")
     archive = tmp_path / "hello.tar"
     build(sandbox, tmp_path, f"FROM {image}\nRUN echo hello > /hello.txt\n", "--output", f"type=tar,dest={archive}")
@@ -56,7 +56,7 @@ def test_a_step_that_fails_fails_the_build(sandbox: Sandbox, tmp_path: Path) -> 
 
 
 def test_what_the_mirror_lacks_is_not_found(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Each registry of the mirror's images is asked at the mirror: the configuration names it for all of them."""
+    """Check that bk's mirror answers for each registry of its images: the configuration must name it for all of them."""
     host = sandbox.value("image").partition("/")[0]
     with pytest.raises(CommandFailed):
         build(sandbox, tmp_path, f"FROM {host}/library/not-in-the-mirror:1\n")

@@ -1,4 +1,4 @@
-"""What can be said of a worker without a cell, and of its cells once they have run."""
+"""The requirements on a worker that can be checked without a cell, and on its cells once they have run."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def _same_everywhere(worker: Worker) -> str:
     try:
         differ = differences(worker)
     except subprocess.CalledProcessError as error:
-        return f"another process cannot tell: {error.stderr.strip().splitlines()[-1]}"
+        return f"another process cannot compute them: {error.stderr.strip().splitlines()[-1]}"
     return f"{', '.join(differ)} differ with the folder, environment, host name or order of sets" if differ else ""
 
 
 def _preflight(worker: Worker) -> str:
-    """On a machine that has nothing, and on one that has no ids to give."""
+    """Check `preflight` on a machine that lacks everything, and on one without ids for users."""
     nothing = probe("/nowhere/")
     for host in (nothing, dataclasses.replace(nothing, root=True, user_namespaces=1, fuse=True)):
         for lack in worker.preflight(host):
@@ -51,16 +51,16 @@ def _preflight(worker: Worker) -> str:
 
 
 CHECKS: tuple[tuple[str, Callable[[Worker], str]], ...] = (
-    ("its settings have a help, and defaults", _settings),
+    ("its settings have help texts and defaults", _settings),
     ("its id can be a part of a cell's name", _name),
-    ("what goes into keys is the same everywhere", _same_everywhere),
+    ("the values in keys are the same everywhere", _same_everywhere),
     ("preflight says what a machine lacks", _preflight),
 )
-"""What each check promises, and what it finds to be wrong, which is nothing when the promise is kept."""
+"""The promise of each check, and the function that returns its violations."""
 
 
 def of_cells(cells: list[Result], folder: Path) -> Iterator[str]:
-    """What was wrong in cells beside their status; `folder` is that of their target in `bk-out`."""
+    """Return the violations of cells that their status does not show; `folder` is that of their target in `bk-out`."""
     for result in cells:
         cell = result.action.cell
         assert cell is not None

@@ -60,7 +60,7 @@ def _analyze(context: Context) -> tuple[object, ...]:
 
 _RULE = Rule(
     "worker_conformance",
-    "What every worker must do. No build file can use it.",
+    "The requirements on every worker. No build file can use this rule.",
     {
         "workers": Attr("labels", "The workers.", required=True),
         "mirror": Attr("label", "The image_mirror that answers in every cell.", required=True),
@@ -71,7 +71,7 @@ _RULE = Rule(
 
 
 def conformance(workers: Sequence[Label], mirror: Label, image: str) -> Target:
-    """Return the target whose cells say whether these workers do what every worker must."""
+    """Return the target whose cells check whether these workers meet the requirements."""
     name = "plugin_check"
     attributes = {"name": name, "tags": (), "workers": tuple(workers), "mirror": mirror, "image": image}
     return Target(Label("", name), _RULE, attributes, {}, Location("bk plugin check", 1))

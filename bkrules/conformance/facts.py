@@ -1,7 +1,7 @@
-"""What of a worker goes into keys, told by a process of its own.
+"""The facts of a worker that are part of keys, computed in a separate process.
 
-It must be the same wherever it is asked: in another folder, with another environment, on a host of another name, and whatever
-order Python gives to sets. `differences` asks in such surroundings, twice.
+They must be the same everywhere: in another folder, with another environment, on a host of another name, and with any
+order of Python's sets. `differences` computes them in such surroundings, twice.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SURROUNDINGS = (
 
 
 def facts(worker: Worker) -> dict[str, Any]:
-    """What of a worker goes into keys, by name."""
+    """Return the facts of a worker that are part of keys, by name."""
     return {
         "id()": ask.id_of(worker),
         "settings()": ask.settings(worker),
@@ -42,7 +42,7 @@ def facts(worker: Worker) -> dict[str, Any]:
 
 
 def differences(worker: Worker) -> list[str]:
-    """Return the names of the facts that are not the same everywhere. Raises CalledProcessError when they cannot be told."""
+    """Return the names of the facts that differ. Raises CalledProcessError when they cannot be computed."""
     here = json.loads(json.dumps(facts(worker)))
     differ = set()
     for number, surroundings in enumerate(_SURROUNDINGS):

@@ -1,4 +1,4 @@
-"""The rules: one file for each thing that a workspace is made of."""
+"""The rules: one file for each kind of target."""
 
 from __future__ import annotations
 

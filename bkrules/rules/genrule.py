@@ -68,13 +68,13 @@ def _of(context: Context, attribute: str, label: Label) -> Mapping[str, Artifact
 
 
 def _place(context: Context, label: Label, places: Mapping[str, Artifact]) -> str:
-    """Return the path of a source in the sandbox; nothing when the label stands for several files."""
+    """Return the path of a source in the sandbox; empty when the label stands for several files."""
     files = [f"src/{path}" for path in _of(context, "srcs", label)]
     return files[0] if len(files) == 1 and files[0] in places else ""
 
 
 def _add_tool(context: Context, label: Label, inputs: dict[str, Artifact]) -> str:
-    """Add a binary to the inputs, with what it needs of this machine; its path in the sandbox."""
+    """Add a binary to the inputs, with the files of this machine that it needs. Return its path in the sandbox."""
     binary = context.provider("tools", label, BinaryInfo, "a binary")
     path = f"{TOOLS}/{label.name.rpartition('/')[2]}"
     if path in inputs:
@@ -90,7 +90,7 @@ def _add_tool(context: Context, label: Label, inputs: dict[str, Artifact]) -> st
 
 
 def _expand(context: Context, text: str, words: Mapping[str, list[str]], places: Mapping[str, str]) -> list[str]:
-    """Return a word of `cmd` with its variables replaced. One that is nothing but a list of files becomes a word for each."""
+    """Return a word of `cmd` with its variables replaced. A word that is just a list of files becomes a word for each file."""
     alone = _VARIABLE.fullmatch(text)
     if alone and alone[1] in words:
         return words[alone[1]]
@@ -127,7 +127,9 @@ def _location(context: Context, text: str, places: Mapping[str, str]) -> str:
     label = text if text.startswith("//") else f"//{context.label.package}:{text.lstrip(':')}"
     if not places.get(label):
         hint = did_you_mean(label, [name for name, place in places.items() if place], "labels with one file")
-        raise context.error("bad-variable", f"$(location {text}) is no tool and no single file of 'srcs'", "cmd", hint)
+        raise context.error(
+            "bad-variable", f"$(location {text}) is neither a tool nor a single file of 'srcs'", "cmd", hint
+        )
     return places[label]
 
 

@@ -49,7 +49,7 @@ def _analyze_binary(context: Context) -> tuple[object, ...]:
     module, version, package = (context.attribute(name) for name in ("module", "version", "package"))
     if bool(sources) == bool(module):
         raise context.error(
-            "bad-attribute", "exactly one of 'module' and 'srcs' says what to build", "module" if module else "srcs"
+            "bad-attribute", "exactly one of 'module' and 'srcs' must be set", "module" if module else "srcs"
         )
     mod = context.attribute("mod")
     mod_file = context.source("mod", mod)
@@ -93,7 +93,7 @@ def _analyze_binary(context: Context) -> tuple[object, ...]:
 
 def _check_pin(context: Context, mod_path: str, module: str, version: str | None) -> None:
     if not version:
-        raise context.error("missing-attribute", f"'version' is needed beside module {module!r}", "module")
+        raise context.error("missing-attribute", f"'version' is required with module {module!r}", "module")
     text = read_text(f"{context.workspace.root}/{mod_path}")
     pinned = re.search(rf"^(?:require)?\s*{re.escape(module)} (\S+)", text, re.MULTILINE)
     if pinned is None or pinned[1] != version:
@@ -117,7 +117,7 @@ GO_BINARY = Rule(
     "go_binary",
     "A static binary of a Go module, or of Go files of the workspace, whose modules a go.mod and its go.sum pin.",
     {
-        "mod": Attr("label", "The go.mod that pins every module; go.sum lies beside it.", required=True),
+        "mod": Attr("label", "The go.mod that pins every module; go.sum is next to it.", required=True),
         "module": Attr("string", "The module to build from, as in 'github.com/moby/buildkit'."),
         "version": Attr("string", "Its version; go.mod must say the same."),
         "package": Attr("string", "The folder of the command in the module, as in 'cmd/buildkitd'."),

@@ -1,4 +1,4 @@
-"""`host_binary`: a tool of this machine, whose digest is in the key of whatever uses it."""
+"""`host_binary`: a tool of this machine, whose digest is in the key of each action that uses it."""
 
 from __future__ import annotations
 

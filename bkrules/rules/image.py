@@ -54,7 +54,7 @@ def _file(context: Context, label: object) -> Output | Source:
 
 
 def _check_paths(context: Context) -> None:
-    """Raise LoadError for a path, a link or a size that makes no sense, and for two paths in one place."""
+    """Raise LoadError for an invalid path, link or size, and for two paths in one place."""
     made = {name: context.attribute(name) for name in ("files", "symlinks", "noise")}
     for attribute, paths in made.items():
         for path, value in paths.items():

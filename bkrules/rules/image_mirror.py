@@ -1,4 +1,4 @@
-"""`image_mirror`: images under the names by which a hub would know them."""
+"""`image_mirror`: images by the references under which a registry serves them."""
 
 from __future__ import annotations
 

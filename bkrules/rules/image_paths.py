@@ -1,16 +1,16 @@
-"""The paths of an image's files: each is written in one way, and no two of them are one place."""
+"""The paths of an image's files: each has only one spelling, and no two of them are the same place."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-_LONGEST_NAME = 255  # bytes, of what Linux can unpack
+_LONGEST_NAME = 255  # the limits of Linux, in bytes
 _LONGEST_PATH = 4095
 _LARGEST = 64 << 30  # bytes of noise
 
 
 def path_problem(path: str) -> str:
-    """Return what is wrong with a path in an image, or nothing."""
+    """Return the fault of a path in an image, or an empty text."""
     parts = path.split("/")
     if path.startswith("/") or ".." in parts or not path:
         return "is not relative to the image's root"
@@ -22,14 +22,14 @@ def path_problem(path: str) -> str:
 
 
 def target_problem(target: object) -> str:
-    """Return what is wrong with the target of a symbolic link, or nothing."""
+    """Return the fault of a symbolic link's target, or an empty text."""
     if not isinstance(target, str) or not target:
         return "must lead to a path"
     return "" if len(target.encode()) <= _LONGEST_PATH else f"leads to more than {_LONGEST_PATH} bytes"
 
 
 def size_problem(size: object) -> str:
-    """Return what is wrong with a size of noise, or nothing."""
+    """Return the fault of a size of noise, or an empty text."""
     if type(size) is not int or not 0 <= size <= _LARGEST:
         return f"must have a number of bytes up to {_LARGEST}, but has {size!r}"
     return ""
@@ -50,5 +50,5 @@ def collisions(attributes: Mapping[str, Mapping[str, object]]) -> Iterator[tuple
             if above in owners:
                 yield (
                     attribute,
-                    f"{above!r} of {owners[above]!r} is no folder, but {path!r} of {attribute!r} lies in it",
+                    f"{above!r} of {owners[above]!r} is not a folder, but {path!r} of {attribute!r} lies in it",
                 )

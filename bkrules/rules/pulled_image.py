@@ -1,4 +1,4 @@
-"""An `image` that somebody else has made: in a registry, by its digest, or in an archive."""
+"""An existing `image`: in a registry, by its digest, or in an archive."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def analyze(context: Context) -> tuple[object, ...]:
     except ValueError as error:
         raise context.error("bad-reference", f"'reference' {error}", "reference") from error
     digest = _digest(context, reference)
-    # Where it is pulled from is not in the key: the digest says what it is.
+    # The key does not cover where the image is pulled from: the digest identifies it.
     place = Text(digest.encode(), shown=reference.encode())
     spec = {"digest": digest, "platform": _platform(context)}
     action = context.declare("PullImage", [parameters(spec)], {"reference": place}, [LAYOUT], folders=[LAYOUT])

@@ -1,4 +1,4 @@
-"""`test_matrix`: every test on every worker at every point of the axes, each a cell with a key of its own."""
+"""`test_matrix`: every test on every worker at every point of the axes, each a cell with its own key."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from bkrules.model.rule import Attr, Rule
 from bkrules.plugin import ask
 
 MOST_POINTS = 20_000
-"""How many combinations one matrix may have."""
+"""The limit of combinations in a matrix."""
 JAIL, SHARED = "jail", "worker"
 ISOLATION = ("cell", JAIL, SHARED)
 OUTPUTS = ("test.log", "result.json")
@@ -60,7 +60,7 @@ def _analyze(context: Context) -> tuple[object, ...]:
     updaters, code = read_updaters(context)
     if isolation == SHARED and (covered := [worker.id for worker in workers if worker.covered]):
         what = f"tools of {covered[0]!r} write their coverage when they end, but 'isolation' is {isolation!r}"
-        raise context.error("bad-attribute", what, "isolation", "give these workers a matrix of their own")
+        raise context.error("bad-attribute", what, "isolation", "give these workers a separate matrix")
     cells: list[Action] = []
     for module in modules:
         for test in module.tests:
@@ -74,9 +74,7 @@ def _analyze(context: Context) -> tuple[object, ...]:
                     update = updaters.read(values)
                     if update.mirror and isolation == SHARED:
                         what = f"a mirror with faults cannot be shared, but 'isolation' is {isolation!r}"
-                        raise context.error(
-                            "bad-attribute", what, "isolation", "give these tests a matrix of their own"
-                        )
+                        raise context.error("bad-attribute", what, "isolation", "give these tests a separate matrix")
                     changed = sandbox
                     if not sandbox.is_broken:
                         changed = updated(context, sandbox, worker, mirror.images, update, code)
@@ -91,7 +89,7 @@ def _analyze(context: Context) -> tuple[object, ...]:
 
 
 def _sandbox(context: Context, one: WorkerInfo, mirror: MirrorInfo, limits: Limits, *, jail: bool) -> SandboxInputs:
-    """Return what the cells with a worker are made of. Raises LoadError when it cannot run in a jail and should."""
+    """Return the inputs of the cells with a worker. Raises LoadError when the cells must run in a jail and it cannot."""
     try:
         sandbox = sandbox_inputs(context, one, mirror.images, limits)
         reason = ask.no_jail(one.worker) if jail else ""
@@ -115,7 +113,7 @@ def _declare(
     size: str,
     parts: SandboxInputs,
 ) -> Action:
-    """Return the action of one cell. One that is skipped has no inputs, so that nothing is built for it."""
+    """Return the action of one cell. A skipped cell has no inputs, so that nothing is built for it."""
     rootless = not parts.is_broken and worker.worker.rootless
     skip = skip_reason(test, rootless=rootless, unsupported=parts.parameters["unsupported"])
     return context.declare(
@@ -183,7 +181,7 @@ def _axes(context: Context) -> dict[str, dict[str, object]]:
 
 TEST_MATRIX = Rule(
     "test_matrix",
-    "Tests, crossed with workers and axes. Each cell runs in a sandbox of its own and is cached by itself.",
+    "Tests, crossed with workers and axes. Each cell runs in its own sandbox and is cached by itself.",
     {
         "tests": Attr("labels", "Python files with pytest functions.", required=True),
         "workers": Attr("labels", "The workers to run them on.", required=True),
@@ -224,7 +222,7 @@ TEST_MATRIX = Rule(
         "timeout": Attr("count", "Seconds that a cell may take, instead of those of its size."),
         "isolation": Attr(
             "string",
-            "'cell': a sandbox of its own for each cell. 'jail': the same in a user namespace, whose root has no power over "
+            "'cell': a sandbox for each cell. 'jail': the same in a user namespace, whose root has no power over "
             "the machine, for tests of strangers; not every worker can be in one. 'worker': cells share a worker that is put "
             "back after each, and compared with what it was; one that a test left otherwise is not used again, and its "
             "result not kept.",

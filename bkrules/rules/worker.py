@@ -1,4 +1,4 @@
-"""`worker`: one way to run a buildkitd, by an installed plugin."""
+"""`worker`: a configured worker of an installed plugin."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _made(context: Context) -> WorkerInfo:
 
 
 def _kind(context: Context) -> type[Worker]:
-    """Return the worker's class. Raises LoadError for one that is not installed, and WorkerFault when its plugin is broken."""
+    """Return the worker's class. Raises LoadError when it is not installed, and WorkerFault when its plugin is broken."""
     name = context.attribute("plugin")
     kind = context.plugins.workers.get(name)
     fault = context.plugins.fault_of(name) if kind is None else None
@@ -64,13 +64,13 @@ def _kind(context: Context) -> type[Worker]:
 
 
 def _implicit(target: Target, plugins: Plugins) -> list[Label]:
-    """Return the binaries that the plugin asks for by name, and no attribute says."""
+    """Return the binaries that the plugin needs by name, and no attribute sets."""
     kind = plugins.workers.get(target.attributes["plugin"])
     if kind is None:
         return []
     try:
         names = (*BASE_TOOLS, *ask.tools(ask.made(kind, target.extra)))
-    except (SettingsError, ask.WorkerFault):  # the analysis of the target says it
+    except (SettingsError, ask.WorkerFault):  # the analysis of the target reports it
         return []
     return [Label("", name) for name in names if name not in target.attributes["tools"]]
 

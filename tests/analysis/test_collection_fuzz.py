@@ -57,7 +57,7 @@ for path in json.load(sys.stdin):
     os.wait()
 print(json.dumps(answers))
 """
-"""Asks pytest for each module in a process of its own, as cells do, since plugins and hooks of one would change others."""
+"""Asks pytest for each module in a separate process, as cells do, since plugins and hooks of one would change others."""
 
 
 def collected(folder: Path, modules: Iterable[str]) -> tuple[dict[str, list[str]], set[str]]:

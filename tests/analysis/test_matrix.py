@@ -340,7 +340,7 @@ FILES = {
     "t/helper.py",
     "t/conftest.py",
     "t/u/__init__.py",
-    "t/u/beside.py",
+    "t/u/nearby.py",
 }
 
 
@@ -382,8 +382,8 @@ def test_absolute_imports_are_looked_for_below_every_root() -> None:
         ("from .helper import x", "t/test_it.py", ["t/helper.py"]),
         ("from . import helper", "t/test_it.py", ["t/__init__.py", "t/helper.py"]),
         ("from . import name", "t/test_it.py", ["t/__init__.py"]),
-        ("from .u import beside", "t/test_it.py", ["t/u/__init__.py", "t/u/beside.py"]),
-        ("from .u.beside import x", "t/test_it.py", ["t/u/__init__.py", "t/u/beside.py"]),
+        ("from .u import nearby", "t/test_it.py", ["t/u/__init__.py", "t/u/nearby.py"]),
+        ("from .u.nearby import x", "t/test_it.py", ["t/u/__init__.py", "t/u/nearby.py"]),
         ("from ..helper import x", "t/u/test_it.py", ["t/helper.py"]),
         ("from .. import helper", "t/u/test_it.py", ["t/__init__.py", "t/helper.py"]),
         ("from .helper import x", "test_it.py", ["helper.py"]),

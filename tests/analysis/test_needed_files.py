@@ -27,7 +27,7 @@ def needed(root: Path, files: Mapping[str, str], package: str = "t") -> list[str
 
 
 WAYS = {
-    "a file beside it": ("import helper", {"t/u/helper.py": ""}),
+    "a file next to it": ("import helper", {"t/u/helper.py": ""}),
     "in a function": ("def f():\n    from helper import x", {"t/u/helper.py": ""}),
     "for types": ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import helper", {"t/u/helper.py": ""}),
     "from the root": ("from t.u.helper import x", {"t/u/helper.py": ""}),

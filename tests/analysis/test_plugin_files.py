@@ -133,7 +133,7 @@ def test_modules_that_are_none_or_leave_out_its_own(tmp_path: Path, methods: str
 
 
 def test_an_installed_plugin_counts_and_its_locked_dependencies_do_not(tmp_path: Path) -> None:
-    """In an environment of its own, whose packages the key has by what they installed."""
+    """In a separate environment, whose packages the key has by what they installed."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     packages = tmp_path / "venv/lib" / version / "site-packages"

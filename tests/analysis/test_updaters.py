@@ -68,7 +68,7 @@ def test_flags_variables_and_functions_of_all_axes_are_taken_together() -> None:
     [
         ({"buildkitd.toml": "a = "}, "axis=0 has a 'buildkitd.toml' that is not TOML", ""),
         ({"buildkitd.toml": 3}, "needs a dictionary as 'buildkitd.toml'", ""),
-        ({"buildkitd.toml": {"a": None}}, "that TOML cannot say", ""),
+        ({"buildkitd.toml": {"a": None}}, "that TOML cannot express", ""),
         ({"buildkitd.toml": {}, "flag": {}}, "has no key 'flag'", "did you mean 'flags'?"),
         ({"flags": {"buildkitd": "--a"}}, "needs lists of strings in 'flags'", ""),
         ({"flags": ["--a"]}, "needs a dictionary as 'flags'", ""),

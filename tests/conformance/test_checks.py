@@ -1,4 +1,4 @@
-"""What can be said of a worker without a cell."""
+"""The checks of a worker without a cell, and what they report of cells."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def test_our_own_workers_keep_every_promise(worker: Worker) -> None:
 @pytest.mark.parametrize(
     ("promise", "worker", "problem"),
     [
-        ("its settings have a help, and defaults", Wordless(), "no help for depth"),
+        ("its settings have help texts and defaults", Wordless(), "no help for depth"),
         (
-            "its settings have a help, and defaults",
+            "its settings have help texts and defaults",
             Unfit(),
             "it must be a frozen dataclass whose defaults fit together: 'size' 1",
         ),
@@ -86,7 +86,7 @@ def test_a_broken_promise_is_named(promise: str, worker: Worker, problem: str) -
 
 
 def test_a_worker_that_another_process_does_not_find() -> None:
-    assert "KeyError: 'fake'" in CHECK["what goes into keys is the same everywhere"](Fake())
+    assert "KeyError: 'fake'" in CHECK["the values in keys are the same everywhere"](Fake())
 
 
 def test_settings_go_to_the_other_processes() -> None:

@@ -92,7 +92,7 @@ def test_no_network_and_a_fixed_environment(space: Space) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (rule("r", "$(location :none) x"), "$(location :none) is no tool and no single file of 'srcs'"),
+        (rule("r", "$(location :none) x"), "$(location :none) is neither a tool nor a single file of 'srcs'"),
         (rule("r", "$(NOPE)"), "unknown variable '$(NOPE)'"),
         (rule("r", "cat $< > $@"), "$< needs exactly one file, but there are 0"),
         (rule("r", "true", '["../up"]'), "'../up' cannot be an output"),

@@ -298,7 +298,7 @@ def test_what_a_worker_does_wrong_is_found(tools: Space, environment: str) -> No
     done = space.bk("plugin", "check", "//mine/narrow:narrow", "--disk_cache", str(space.cache))
 
     assert done.returncode == 3, done.stdout + done.stderr
-    assert "FAILED  what goes into keys is the same everywhere: cache_key() differ" in done.stdout
+    assert "FAILED  the values in keys are the same everywhere: cache_key() differ" in done.stdout
     failed = {line.split("/")[0] for line in done.stdout.splitlines() if line.startswith("FAILED: test_")}
     assert failed == {"FAILED: test_boots_as_it_says"}
 

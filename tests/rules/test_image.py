@@ -44,13 +44,16 @@ def test_files_links_and_noise_stand_side_by_side(declared: Declared) -> None:
 @pytest.mark.parametrize(
     ("attributes", "said"),
     [
-        ("files = {'a': 'a.txt', 'a/b': 'b.txt'}", "'a' of 'files' is no folder, but 'a/b' of 'files' lies in it"),
-        ("files = {'a/b/c/d': 'a.txt', 'a/b': 'b.txt'}", "'a/b' of 'files' is no folder, but 'a/b/c/d' of 'files'"),
+        ("files = {'a': 'a.txt', 'a/b': 'b.txt'}", "'a' of 'files' is not a folder, but 'a/b' of 'files' lies in it"),
+        ("files = {'a/b/c/d': 'a.txt', 'a/b': 'b.txt'}", "'a/b' of 'files' is not a folder, but 'a/b/c/d' of 'files'"),
         ("files = {'a': 'a.txt'}, symlinks = {'a': 'b'}", "'a' is in 'files' and in 'symlinks'"),
         ("files = {'a': 'a.txt'}, noise = {'a': 1}", "'a' is in 'files' and in 'noise'"),
         ("symlinks = {'a': 'b'}, noise = {'a': 1}", "'a' is in 'symlinks' and in 'noise'"),
-        ("symlinks = {'bin': 'usr/bin'}, files = {'bin/x': 'a.txt'}", "'bin' of 'symlinks' is no folder, but 'bin/x'"),
-        ("noise = {'a': 1, 'a/b': 1}", "'a' of 'noise' is no folder"),
+        (
+            "symlinks = {'bin': 'usr/bin'}, files = {'bin/x': 'a.txt'}",
+            "'bin' of 'symlinks' is not a folder, but 'bin/x'",
+        ),
+        ("noise = {'a': 1, 'a/b': 1}", "'a' of 'noise' is not a folder"),
         ("files = {'a/': 'a.txt'}", "'a/' must be written 'a'"),
         ("files = {'./a': 'a.txt', 'a': 'b.txt'}", "'./a' must be written 'a'"),
         ("files = {'a//b': 'a.txt'}", "'a//b' must be written 'a/b'"),
