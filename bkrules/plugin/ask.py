@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from bkrules.errors import BkError
 from bkrules.plugin.features import UnknownFeature, known
-from bkrules.plugin.guard import SECONDS, Hung, bounded
+from bkrules.plugin.guard import SECONDS, Hung, bounded, text_of
 from bkrules.plugin.host import Host, Lack
 from bkrules.plugin.manager import load
 from bkrules.plugin.worker import Mirror, SettingsError, Worker
@@ -178,7 +178,7 @@ def _answer(kind: type[Worker], method: str, call: Callable[[], _T], let: type[E
     except BaseException as error:
         if isinstance(error, let):
             raise
-        text = str(error) if isinstance(error, Hung) else f"{type(error).__name__}: {error}"
+        text = text_of(error, named=not isinstance(error, Hung))
         raise WorkerFault(
             "broken-plugin",
             f"{_named(kind)} failed in {method}: {text}",

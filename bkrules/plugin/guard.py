@@ -20,6 +20,16 @@ SECONDS = 30.0
 """How long a plugin may take to be imported, to answer a registration hook, and for each method of a worker."""
 
 
+def text_of(error: BaseException, *, named: bool = True) -> str:
+    """Return the message of what a plugin raised, behind the name of its class; that name alone when there is no message."""
+    kind = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # the class is the plugin's
+        text = ""
+    return f"{kind}: {text}" if text and named else text or kind
+
+
 class Hung(BaseException):
     """A plugin took too long. No `Exception`, so that a plugin that catches those cannot go on."""
 

@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, distributions, version
+from importlib.metadata import Distribution, EntryPoint, distributions, version
 from types import ModuleType
 from typing import Any
 
@@ -21,7 +21,7 @@ import pluggy
 
 from bkrules.errors import BkError, UsageError, did_you_mean
 from bkrules.plugin import spec
-from bkrules.plugin.guard import Hung, guarded, owner_of
+from bkrules.plugin.guard import Hung, guarded, owner_of, text_of
 from bkrules.plugin.worker import Worker
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
@@ -56,7 +56,13 @@ class Plugin:
     @property
     def title(self) -> str:
         """The distribution and its version."""
-        return f"{self.distribution} {self.version}"
+        return f"{self.distribution} {self.version}".strip()
+
+    @property
+    def module(self) -> str:
+        """The module that its entry point names, empty when it names something else."""
+        found = re.fullmatch(r"([\w.]+)\s*(\[.*\])?", self.entry_point.value)
+        return found[1] if found else ""
 
     @property
     def names(self) -> tuple[str, str]:
@@ -90,11 +96,7 @@ class Plugins:
     def in_cells(self) -> dict[str, str]:
         """The modules of the plugins that act in every cell, and their distributions."""
         usable = (plugin for plugin in self.installed if plugin.error is None)
-        return {
-            plugin.entry_point.module: plugin.distribution
-            for plugin in usable
-            if not spec.CELL_HOOKS.isdisjoint(plugin.hooks)
-        }
+        return {plugin.module: plugin.distribution for plugin in usable if not spec.CELL_HOOKS.isdisjoint(plugin.hooks)}
 
     def fault_of(self, worker: str) -> BkError | None:
         """Return why an installed worker is unusable; None when no plugin here is known to have one of that name.
@@ -148,23 +150,39 @@ def load() -> Plugins:
 def _installed() -> Iterator[Plugin]:
     """Yield the entry points in the group `bk`; of two distributions of one name, those of the one that Python finds first.
 
-    Entry points are one small file; a distribution's name takes all of its metadata to be parsed.
+    Entry points are one small file; a distribution's name takes all of its metadata to be parsed. Entry points that cannot be read
+    are nobody's.
     """
     seen: set[str] = set()
     for one in distributions():
-        points = one.entry_points.select(group=spec.GROUP)
+        try:
+            points = one.entry_points.select(group=spec.GROUP)
+        except ValueError:  # bytes that are no text, lines that are no entry points
+            continue
         if points:
-            metadata = one.metadata
-            if metadata["Name"] in seen:
+            name, release, requires = _metadata(one)
+            if name in seen:
                 continue
-            seen.add(metadata["Name"])
-            requires = tuple(metadata.get_all("Requires-Dist") or ())
+            seen.add(name)
             for point in points:
-                yield Plugin(metadata["Name"], metadata["Version"], point, requires)
+                plugin = Plugin(name or f"of the entry point {point.value!r}", release, point, requires)
+                yield plugin if name else plugin.failed(_broken(plugin, "import", _BadPlugin("it has no METADATA")))
+
+
+def _metadata(distribution: Distribution) -> tuple[str, str, tuple[str, ...]]:
+    """Return a distribution's name, version and requirements; empty ones when it has no METADATA that can be read."""
+    try:
+        metadata = distribution.metadata
+        found = metadata["Name"], metadata["Version"], tuple(metadata.get_all("Requires-Dist") or ())
+    except (ValueError, TypeError, OSError):  # bytes that are no text, no file at all
+        return "", "", ()
+    return found[0] or "", found[1] or "", found[2]
 
 
 def _loaded(manager: pluggy.PluginManager, plugin: Plugin) -> Plugin:
     """Return a plugin with its hooks and workers, or with the error that says why it has none."""
+    if plugin.error is not None:
+        return plugin
     for names, by in ((_blocked, "--noplugin"), (_left_out, "'noplugins' in WORKSPACE.py")):
         if set(plugin.names) & set(names):
             return plugin.failed(BkError("blocked-plugin", f"the plugin {plugin.title} is blocked by {by}"))
@@ -197,7 +215,7 @@ def _loaded(manager: pluggy.PluginManager, plugin: Plugin) -> Plugin:
 def _broken(plugin: Plugin, step: str, error: BaseException) -> BkError:
     """Return the error of a plugin that cannot be used, which names the distribution and the hook."""
     own = isinstance(error, _BadPlugin | Hung)
-    text = str(error) if own or isinstance(error, ImportError | RuntimeError) else f"{type(error).__name__}: {error}"
+    text = text_of(error, named=not own and not isinstance(error, ImportError | RuntimeError))
     where = f"  in {step}" if step.startswith("bk_") else ""
     hint = getattr(error, "hint", "") if isinstance(error, _BadPlugin) else ""
     remedy = (
@@ -214,22 +232,28 @@ def _broken(plugin: Plugin, step: str, error: BaseException) -> BkError:
 
 def _check_metadata(plugin: Plugin) -> None:
     """Raise _BadPlugin for an entry point that names no module, and for a plugin of another version of bk."""
-    point = plugin.entry_point
-    if point.attr:
-        raise _BadPlugin(
-            f"its entry point {point.value!r} names an object", "name the module alone: MODULE, not MODULE:NAME"
-        )
+    value = plugin.entry_point.value
+    if not plugin.module:
+        what = "an object" if re.fullmatch(r"[\w.]+\s*:.+", value) else "no module"
+        raise _BadPlugin(f"its entry point {value!r} names {what}", "name the module alone: MODULE, not MODULE:NAME")
     for text in plugin.requires:
         if re.match(r"bkrules\s*[^\w.;-]", text, re.IGNORECASE):
-            from packaging.requirements import InvalidRequirement, Requirement
+            _check_requirement(text)
 
-            try:
-                wanted = Requirement(text)
-            except InvalidRequirement as error:
-                raise _BadPlugin(f"its Requires-Dist {text!r} cannot be read") from error
-            here = version("bkrules")
-            if not wanted.specifier.contains(here, prereleases=True):
-                raise _BadPlugin(f"it requires {text}, and this is bkrules {here}", "install a release that fits")
+
+def _check_requirement(text: str) -> None:
+    """Raise _BadPlugin for a requirement that this bkrules does not fulfil, where its marker holds: no extra was asked for."""
+    from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        wanted = Requirement(text)
+        holds = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
+    except (InvalidRequirement, UndefinedComparison, UndefinedEnvironmentName) as error:
+        raise _BadPlugin(f"its Requires-Dist {text!r} cannot be read", "write it as pip's documents say") from error
+    here = version("bkrules")
+    if holds and not wanted.specifier.contains(here, prereleases=True):
+        raise _BadPlugin(f"it requires {text}, and this is bkrules {here}", "install a release that fits")
 
 
 def _hooks(manager: pluggy.PluginManager, module: ModuleType) -> tuple[str, ...]:
@@ -330,7 +354,7 @@ def blamed(error: BaseException) -> BkError | None:
     """Return the error that names the plugin whose code raised, by its traceback; None when no plugin's code did."""
     if load.cache_info().currsize == 0:
         return None
-    owners = {one.entry_point.module.partition(".")[0]: one for one in load().installed}
+    owners = {one.module.partition(".")[0]: one for one in load().installed if one.module}
     found = owner_of(error, {module: plugin.title for module, plugin in owners.items()})
     if found is None:
         return None
@@ -341,7 +365,7 @@ def blamed(error: BaseException) -> BkError | None:
     return BkError(
         "broken-plugin",
         f"{f'the worker {name!r} of ' if name else ''}the plugin {title} failed in {frame.f_code.co_name}: "
-        f"{type(error).__name__}: {error}",
+        f"{text_of(error)}",
         where=f"{frame.f_code.co_filename}:{trace.tb_lineno}",
         hint=f"leave it out with --noplugin={title.partition(' ')[0]}",
     )

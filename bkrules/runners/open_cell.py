@@ -139,7 +139,7 @@ def open_cell(
         "worker_class": f"{kind.__module__}:{kind.__qualname__}",
         "python_path": sorted(python_path),
         "modules": ask.modules(ask.made(kind, parameters["settings"])),
-        "owners": {one.entry_point.module: one.title for one in context.plugins.installed},
+        "owners": {one.module: one.title for one in context.plugins.installed if one.module},
         "environment": {**dict(action.environment), "GOMAXPROCS": str(_go_threads(context.jobs))},
         "timeout": context.timeout(action),
         "root": str(context.folder.root),

@@ -35,6 +35,7 @@ def bk_register_workers(register):
     register(Odd)
 """
 Install = Callable[..., Path]
+UNNAMED = "the plugin of the entry point 'bk_odd_"
 
 
 @pytest.fixture
@@ -68,6 +69,7 @@ def renamed(name: str) -> str:
 
 BROKEN = {
     "raises at import": ("raise ValueError('broken')", "ValueError: broken"),
+    "raises without a word": ("raise RuntimeError", "cannot be loaded: RuntimeError\n"),
     "lacks a module": ("import no_such_module", "No module named 'no_such_module'"),
     "does not parse": ("def", "SyntaxError"),
     "exits at import": ("import sys\nsys.exit(0)", "SystemExit: 0"),
@@ -104,13 +106,63 @@ BROKEN = {
     "has no hook": ("X = 1", "implements no hook"),
     "forgot hookimpl": (WORKER.replace("@hookimpl", ""), "is not marked as a hook"),
     "needs newer hooks": (WORKER + "BK_API = 2", "it needs version 2 of the hooks, and this bk has version 1"),
+    "has a version that is no number": (WORKER + "BK_API = '1'", "it needs version '1' of the hooks"),
+    "has a relative import": ("from .helper import flags", "attempted relative import with no known parent package"),
+    "recurses at import": ("def f(): f()\nf()", "maximum recursion depth exceeded"),
+    "raises what cannot be printed": (
+        "class Odd(Exception):\n    def __str__(self): raise ValueError\nraise Odd",
+        "cannot be loaded: Odd\n",
+    ),
+    "is no module": ("import sys\nsys.modules[__name__] = 7", "cannot be loaded: TypeError: vars()"),
+    "hangs at import": (
+        "while True:\n    try:\n        while True:\n            pass\n    except Exception:\n        pass\n",
+        "it took longer than 0.2 s",
+    ),
+    "hangs in the hook": (
+        WORKER.replace("register(Odd)", "import time; time.sleep(60)"),
+        "longer than 0.2 s\n  in bk_reg",
+    ),
+    "leaves a process": (
+        f"import os\nos.posix_spawn('/bin/sleep', ['sleep', '1000'], {{}})\n{WORKER}",
+        "it started a proc",
+    ),
+}
+WRONGLY_INSTALLED: dict[str, tuple[dict[str, str], str]] = {
+    "an object as its entry point": ({"value": "{module}:Odd"}, ":Odd' names an object"),
+    "a call as its entry point": ({"value": "{module}:Odd()"}, ":Odd()' names an object"),
+    "words as its entry point": ({"value": "two words"}, "its entry point 'two words' names no module"),
+    "a path as its entry point": ({"value": "../odd.py"}, "its entry point '../odd.py' names no module"),
+    "a module that is not there": ({"value": "no_such_module"}, "No module named 'no_such_module'"),
+    "a newer bk as its requirement": (
+        {"metadata": "Requires-Dist: bkrules>=9\n"},
+        "it requires bkrules>=9, and this is bkrules",
+    ),
+    "a requirement that is none": (
+        {"metadata": "Requires-Dist: bkrules>=x.y\n"},
+        "its Requires-Dist 'bkrules>=x.y' cannot be read",
+    ),
+    "a marker that is none": (
+        {"metadata": "Requires-Dist: bkrules>=0.1; moon == 'full'\n"},
+        "its Requires-Dist \"bkrules>=0.1; moon == 'full'\" cannot be read",
+    ),
 }
 
 
-@pytest.mark.parametrize("kind", BROKEN)
-def test_a_broken_plugin_is_named_and_the_others_stay(install: Install, kind: str) -> None:
-    text, message = BROKEN[kind]
-    install(text)
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short bound for the code of plugins."""
+    monkeypatch.setattr(manager, "guarded", functools.partial(guarded, 0.2))
+
+
+@pytest.mark.parametrize("kind", [*BROKEN, *WRONGLY_INSTALLED])
+def test_a_broken_plugin_is_named_and_the_others_stay(
+    install: Install, request: pytest.FixtureRequest, kind: str
+) -> None:
+    if "hangs" in kind:
+        request.getfixturevalue("quick")
+    text, message = BROKEN.get(kind, (WORKER, ""))
+    given, message = WRONGLY_INSTALLED.get(kind, ({}, message))
+    install(text, **given)
 
     plugins = manager.load()
 
@@ -120,6 +172,64 @@ def test_a_broken_plugin_is_named_and_the_others_stay(install: Install, kind: st
     assert str(broken.error).startswith("the plugin bk-odd 1.0 cannot be loaded: ")
     assert message in str(broken.error)
     assert getattr(broken.error, "exit_code", None) == 1
+    assert manager.blamed(ValueError()) is None
+
+
+@pytest.mark.parametrize("kind", [*BROKEN, *WRONGLY_INSTALLED])
+def test_a_build_that_needs_it_ends_with_one_error_that_names_it(
+    install: Install,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    kind: str,
+) -> None:
+    if "hangs" in kind:
+        request.getfixturevalue("quick")
+    install(BROKEN.get(kind, (WORKER, ""))[0], **WRONGLY_INSTALLED.get(kind, ({}, ""))[0])
+    root = tmp_path / "workspace"
+    root.mkdir()
+    declared = 'from bkrules import worker, workspace\nworkspace(name = "w")\nworker(name = "odd", plugin = "odd")\n'
+    (root / "WORKSPACE.py").write_text(declared)
+    monkeypatch.chdir(root)
+
+    assert cli.main(["build", "//:odd", f"--disk_cache={tmp_path}/cache"]) == 1
+
+    said = capfd.readouterr()
+    lines = [line for line in said.err.splitlines() if not line.startswith("  ")]
+    assert len(lines) == 1
+    assert lines[0].startswith("error: //:odd: the worker 'odd' is unusable: the plugin bk-odd 1.0 cannot be loaded: ")
+    assert "Traceback" not in said.err
+    assert said.out == ""
+
+
+def test_there_are_enough_ways() -> None:
+    assert len(BROKEN) + len(WRONGLY_INSTALLED) >= 30
+
+
+@pytest.mark.parametrize(
+    ("file", "data", "message"),
+    [
+        ("METADATA", b"", UNNAMED),
+        ("METADATA", b"Name: \xff\nVersion: 1\n", UNNAMED),
+        ("METADATA", None, UNNAMED),
+        ("entry_points.txt", b"[bk]\nodd = \xff\n", ""),
+        ("entry_points.txt", b"odd\n[bk\n", ""),
+        ("entry_points.txt", None, ""),
+    ],
+)
+def test_files_of_an_installer_that_are_damaged(install: Install, file: str, data: bytes | None, message: str) -> None:
+    """Without a name it is named by its entry point; without entry points it is no plugin."""
+    folder = install(WORKER) / "bk_odd-1.0.dist-info"
+    (folder / file).unlink()
+    if data is not None:
+        (folder / file).write_bytes(data)
+
+    plugins = manager.load()
+
+    assert sorted(plugins.workers) == OURS
+    assert len(plugins.broken) == bool(message)
+    assert all(str(plugin.error).startswith(message) for plugin in plugins.broken)
 
 
 def test_one_without_a_fault_is_used(install: Install) -> None:
@@ -130,15 +240,6 @@ def test_one_without_a_fault_is_used(install: Install) -> None:
     assert sorted(plugins.workers) == sorted([*OURS, "odd"])
     assert plugins.distributions["odd"] == "bk-odd 1.0"
     assert plugins.broken == ()
-
-
-def test_one_that_hangs_is_named(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manager, "guarded", functools.partial(guarded, 0.2))
-    install("while True:\n    try:\n        while True:\n            pass\n    except Exception:\n        pass\n")
-
-    (broken,) = manager.load().broken
-
-    assert "the plugin bk-odd 1.0 cannot be loaded: it took longer than 0.2 s" in str(broken.error)
 
 
 def test_a_process_that_it_starts_does_not_outlive_the_import(install: Install, tmp_path: Path) -> None:
@@ -153,21 +254,30 @@ def test_a_process_that_it_starts_does_not_outlive_the_import(install: Install, 
         os.kill(int(note.read_text()), 0)
 
 
-def test_an_entry_point_names_a_module(install: Install) -> None:
-    install(WORKER, value="{module}:Odd")
-    (broken,) = manager.load().broken
-    assert ":Odd' names an object" in str(broken.error)
-
-
-@pytest.mark.parametrize("wanted", ["bkrules>=9", "bkrules (>=9)", "bkrules<0.1"])
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        *("bkrules>=9", "bkrules (>=9)", "bkrules<0.1", "bkrules[dev]>=9", "BKRULES >= 9"),
+        *('bkrules>=9; python_version > "3"', 'bkrules>=9 ; extra == ""'),
+    ],
+)
 def test_another_version_of_bk_is_refused(install: Install, wanted: str) -> None:
     install(WORKER, metadata=f"Requires-Dist: {wanted}\n")
     (broken,) = manager.load().broken
     assert f"it requires {wanted}, and this is bkrules" in str(broken.error)
 
 
-def test_this_version_of_bk_is_taken(install: Install) -> None:
-    install(WORKER, metadata="Requires-Dist: bkrules>=0.1\nRequires-Dist: bkrules-other>=9\n")
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        *("bkrules>=0.1", "bkrules-other>=9", "bkrules"),
+        *('bkrules>=9; python_version < "3"', 'bkrules>=9 ; extra == "next"', 'bkrules>=9; os_name == "nt"'),
+        'bkrules>=9; extra == "next" and python_version > "3"',
+    ],
+)
+def test_a_requirement_that_is_met_or_does_not_hold_here(install: Install, wanted: str) -> None:
+    """The markers of pip decide whether a requirement holds; nobody asked for an extra."""
+    install(WORKER, metadata=f"Requires-Dist: {wanted}\n")
     assert "odd" in manager.load().workers
 
 
