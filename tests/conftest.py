@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+from one_cell import Cells
 from spaces import Space, copy_of_cache
 
 REPOSITORY = Path(__file__).parents[1]
@@ -147,3 +148,23 @@ def clone(repository: Path, tmp_path: Path, cache_copy: Callable[[str], Path]) -
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(repository / name, root / name)
     return Space(root, cache_copy("built"))
+
+
+@pytest.fixture(scope="session")
+def remembered(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """What bk remembers of this machine: the answers of the dynamic linker, and the digests of the packages in the environment."""
+    root = tmp_path_factory.mktemp("first")
+    Cells(root).key()
+    state = root / "bk-out/.state"
+    return [*state.glob("libraries-*"), state / "digests"]
+
+
+@pytest.fixture
+def cells(tmp_path: Path, remembered: list[Path]) -> Cells:
+    """A small workspace with one cell."""
+    found = Cells(tmp_path)
+    state = tmp_path / "bk-out/.state"
+    state.mkdir(parents=True)
+    for path in remembered:
+        shutil.copy2(path, state / path.name)
+    return found

@@ -10,81 +10,16 @@ from pathlib import Path
 
 import pytest
 import strangers
+from one_cell import NEAR, TOOLS, Cells
 
 from bkrules.analysis import host_inputs
 from bkrules.analysis.runs import Runs
 from bkrules.build.analysis import analyze_patterns
-from bkrules.build.execute import Execution
-from bkrules.build.request import Options
-from bkrules.errors import BkError
 from bkrules.plugin.host import Host
 from bkrules.system import kernel
 
 TRUE = kernel.texts()
 BINFMT = "proc/sys/fs/binfmt_misc"
-TOOLS = ("buildctl", "buildkitd", "registry", "runc")
-BUILD = """from bkrules import image_mirror, test_matrix, worker
-image_mirror(name = "mirror", images = {})
-worker(name = "oci", plugin = "oci"SETTINGS)
-test_matrix(
-    name = "m",
-    tests = ["test_it.py"],
-    workers = [":oci"],
-    mirror = ":mirror",
-    axes = {"size": {"small": VALUE}},
-    timeout = 60,
-)
-"""
-
-
-class Cells:
-    """A workspace with one cell."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        binaries = "".join(f"host_binary(name = {name!r}, binary = {str(root / name)!r})\n" for name in TOOLS)
-        self.write("WORKSPACE.py", f"from bkrules import host_binary, workspace\nworkspace(name = 'w')\n{binaries}")
-        for name in TOOLS:
-            self.write(name, f"the bytes of {name}")
-        self.build()
-        self.write("p/test_it.py", "import near\n\ndef test_it(sandbox):\n    assert near.far.X\n")
-        self.write("p/near.py", "import far\n")
-        self.write("p/far.py", "X = 1\n")
-        self.write("p/conftest.py", "")
-
-    def write(self, path: str, text: str) -> None:
-        """Write a file of the workspace."""
-        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
-        (self.root / path).write_text(text)
-
-    def build(self, *, settings: str = "", value: str = "'1'") -> None:
-        """Declare the matrix, with these settings of its worker and this value on its axis."""
-        self.write("p/BUILD.py", BUILD.replace("SETTINGS", settings).replace("VALUE", value))
-
-    def key(self, runs: Runs | None = None) -> str:
-        """The cell's key."""
-        analysis = analyze_patterns(str(self.root), ["//p:m"], runs=runs or Runs())
-        execution = Execution(analysis, Options(1, str(self.root / "cache")), print, show=False)
-        (action,) = analysis.wanted().values()
-        key, leaves, _ = execution.look_up(action)
-        assert key is not None, leaves
-        return key
-
-
-@pytest.fixture(scope="session")
-def libraries(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """What bk keeps of the answers of the dynamic linker, which takes its time."""
-    root = tmp_path_factory.mktemp("first")
-    Cells(root).key()
-    return list((root / "bk-out/.state").glob("libraries-*"))
-
-
-@pytest.fixture
-def cells(tmp_path: Path, libraries: list[Path]) -> Cells:
-    found = Cells(tmp_path)
-    for path in libraries:
-        found.write(f"bk-out/.state/{path.name}", path.read_text())
-    return found
 
 
 def test_the_same_workspace_has_the_same_key(cells: Cells, tmp_path: Path) -> None:
@@ -150,10 +85,6 @@ def test_the_configuration_of_the_daemons(cells: Cells, monkeypatch: pytest.Monk
     assert cells.key() != before
 
 
-NEAR = BUILD.replace("SETTINGS", "").replace("VALUE", "'1'").replace('"oci")', '"near")')
-"""The build file, with the worker of a plugin that a test writes."""
-
-
 def test_a_helper_of_a_plugin(cells: Cells, tmp_path: Path) -> None:
     files = {"near_worker.py": strangers.worker("from near_helper import FLAGS"), "near_helper.py": "FLAGS = []\n"}
     with strangers.installed(tmp_path / "plugin", files) as folder:
@@ -161,65 +92,6 @@ def test_a_helper_of_a_plugin(cells: Cells, tmp_path: Path) -> None:
         before = cells.key()
         (folder / "near_helper.py").write_text("FLAGS = ['--trace']\n")
         assert cells.key() != before
-
-
-def fault(cells: Cells, folder: Path, methods: str) -> str:
-    """The error of a cell with the worker of a plugin with these methods; it names the plugin and the worker."""
-    with strangers.installed(folder, {"near_worker.py": strangers.worker(methods=methods)}):
-        cells.write("p/BUILD.py", NEAR)
-        with pytest.raises(BkError) as caught:
-            cells.key()
-    assert (caught.value.exit_code, caught.value.reason) == (1, "broken-plugin")
-    start, _, what = str(caught.value).partition(" is broken: ")
-    assert start == "//p:oci: the worker 'near' of the plugin bk-worker-near 1.0"
-    return what
-
-
-def test_modules_that_leave_out_the_workers_own(cells: Cells, tmp_path: Path) -> None:
-    what = fault(cells, tmp_path / "plugin", "    def modules(self):\n        return ()\n")
-
-    assert what.startswith("its modules() leaves out near_worker, the module of the worker itself\n")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("../x", "../../x", "a/../../x", "a/..", "..", ".", "./x", "a/./x", "/x", "/", "", "a//x", "x/"),
-        *("a\0b", "a\nb", "\udc80"),
-    ],
-)
-def test_names_of_configuration_files_that_leave_their_folder(cells: Cells, tmp_path: Path, name: str) -> None:
-    methods = f"    def configuration(self, mirror):\n        return {{{name!r}: {{}}}}\n"
-
-    what = fault(cells, tmp_path / "plugin", methods)
-
-    assert what.startswith(f"its configuration() has a file of the name {name!r}\n")
-
-
-@pytest.mark.parametrize(
-    ("documents", "message"),
-    [
-        ("None", "its configuration() returns None"),
-        ("['buildkitd.toml']", "its configuration() returns ['buildkitd.toml']"),
-        ("{1: {}}", "its configuration() has a file of the name 1"),
-        ("{'a': {'x': None}}", "its configuration() has a document that is not TOML: "),
-        ("{'a': 'text'}", "its configuration() has a document that is not TOML: "),
-        ("{'a': {}, 'a/b': {}}", "its configuration() has 'a' as a file and as a folder"),
-    ],
-)
-def test_configuration_that_is_none(cells: Cells, tmp_path: Path, documents: str, message: str) -> None:
-    what = fault(cells, tmp_path / "plugin", f"    def configuration(self, mirror):\n        return {documents}\n")
-
-    assert what.startswith(message)
-
-
-def test_configuration_files_in_folders(cells: Cells, tmp_path: Path) -> None:
-    methods = (
-        "    def configuration(self, mirror):\n        return {'a/b.toml': {}, 'c d.toml': {}, '..x': {}, 'ü': {}}\n"
-    )
-    with strangers.installed(tmp_path / "plugin", {"near_worker.py": strangers.worker(methods=methods)}):
-        cells.write("p/BUILD.py", NEAR)
-        assert cells.key()
 
 
 def test_the_plugins_own_word(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
