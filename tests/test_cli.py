@@ -534,7 +534,7 @@ def test_why_says_why_in_one_line(space: Space) -> None:
 
     declare = "from bkrules import image, workspace\nworkspace(name = 'test')\nimage(name = 'small', env = ['A={}'])\n"
     space.write("WORKSPACE.py", declare.format(1))
-    assert why() == "//:small: would run: nothing is known of an earlier run\n"
+    assert why() == "//:small: would run: no earlier run is known\n"
     assert space.bk("build", "//:small").returncode == 0
     assert why() == "//:small: cached\n"
     space.write("WORKSPACE.py", declare.format(2))

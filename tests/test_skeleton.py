@@ -37,7 +37,7 @@ def test_nothing_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[s
     (tmp_path / "narrow").mkdir()
 
     assert cli.main(["plugin", "new", "narrow", "--folder", str(tmp_path)]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     assert list((tmp_path / "narrow").iterdir()) == []
 
 

@@ -180,7 +180,7 @@ def test_what_is_said_of_an_action() -> None:
         explain(None, {}, kept(), cache=None, waits_for="//:go FetchWheel")
         == "would run: //:go FetchWheel would run first"
     )
-    assert say(kept(), cache=None) == "would run: nothing is known of an earlier run"
+    assert say(kept(), cache=None) == "would run: no earlier run is known"
     assert say(kept(key=("k0", other)), cache=None) == "would run: input/x was sha256:0 and is sha256:1"
     assert say(kept(key=("k1", LEAVES)), cache=None).startswith("would run: its last result is not in the cache")
     assert say(kept(), cache="disk") == "cached"
@@ -196,7 +196,7 @@ def test_comparing_with_another_run() -> None:
 
     assert say(kept(key=("k1", LEAVES))) == "the same key"
     assert say(kept(key=("k0", {**LEAVES, "env/HOME": "/"}))) == "another key: env/HOME was / and is /root"
-    assert say(kept()) == "that run kept no key of it"
+    assert say(kept()) == "that run has no key of it"
 
 
 @pytest.fixture

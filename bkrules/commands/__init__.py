@@ -1,1 +1,1 @@
-"""The commands of bk, a module for those that belong together: each adds its arguments, and runs them."""
+"""The commands of bk, in a module for each group: each adds its arguments, and runs them."""

@@ -1,4 +1,4 @@
-"""What several commands share: the parser, groups of arguments, and what they mean."""
+"""The parts that several commands share: the parser, groups of arguments, and their values."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ HEADERS = "BK_REMOTE_HEADER"
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are bk's own. Options are not to be shortened, as with Bazel: a new one must not change what old words
-    mean.
+    """A parser that raises bk's errors. Options cannot be abbreviated, as in Bazel: a new option must not change the
+    meaning of existing command lines.
     """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{**settings, "allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
-        # what is misspelt may be a secret all the same
+        # a misspelt word may be a secret too
         message = re.sub(r"(--?remote[^=\s]*[= ]).*", r"\1...", message)
         raise UsageError("usage", f"{self.prog}: {message}", hint=f"see `{self.prog} --help`")
 
     def options(self) -> dict[str, argparse.Action]:
-        """Return its options by each of their spellings."""
+        """Return the options by each of their spellings."""
         return self._option_string_actions  # argparse has no public list of them
 
     def option(self, name: str) -> argparse.Action | None:
-        """Return the option of that name, when there is one."""
+        """Return the option of that name, or None."""
         return self.options().get(name)
 
 
@@ -51,8 +51,8 @@ if TYPE_CHECKING:
 def spelled_out(word: str) -> str:
     """Return a word of a command line as argparse understands it.
 
-    It would take the pattern `-//x` for an option; with a space in front it is none. It knows no option whose value can be left
-    out and must not be the next word.
+    argparse would take the pattern `-//x` for an option; with a leading space it does not. It has no options with
+    optional values that are never in the next word.
     """
     if word.startswith("-//"):
         return f" {word}"
@@ -60,21 +60,21 @@ def spelled_out(word: str) -> str:
 
 
 def command(commands: Commands, name: str, run: Callable[[argparse.Namespace], int], text: str) -> Parser:
-    """Return a new command, which `run` carries out."""
+    """Return a new command, which calls `run`."""
     parser = commands.add_parser(name, help=text, description=text)
     parser.set_defaults(command=run, name=name)
-    parser.add_argument("--config", metavar="NAME", help="take the lines of .bkrc files that are for COMMAND:NAME too")
-    parser.add_argument("--noplugin", action="append", default=[], metavar="NAME", help="leave out this plugin")
+    parser.add_argument("--config", metavar="NAME", help="also use the lines of .bkrc files for COMMAND:NAME")
+    parser.add_argument("--noplugin", action="append", default=[], metavar="NAME", help="disable this plugin")
     return parser
 
 
 def add_patterns(parser: argparse.ArgumentParser) -> None:
-    """Let a command take target patterns."""
+    """Add target patterns to a command."""
     parser.add_argument("patterns", nargs="+", metavar="PATTERN", help="//pkg:name, //pkg:all, //pkg/..., -//pkg:name")
 
 
 def add_cache(parser: argparse.ArgumentParser) -> None:
-    """Let a command take `--disk_cache`."""
+    """Add `--disk_cache` to a command."""
     parser.add_argument(
         "--disk_cache",
         "--disk-cache",
@@ -86,7 +86,7 @@ def add_cache(parser: argparse.ArgumentParser) -> None:
 
 
 def _utf8(path: str) -> str:
-    """Return a path that can be said in configurations and messages between processes, which are UTF-8."""
+    """Return a path that is valid UTF-8, as configurations and messages between processes are."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -95,7 +95,7 @@ def _utf8(path: str) -> str:
 
 
 def add_execution(parser: argparse.ArgumentParser) -> None:
-    """Let a command take all that says how to build."""
+    """Add the options of the build to a command."""
     parser.add_argument(
         "-j",
         "--jobs",
@@ -105,10 +105,18 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
         help="how many actions run at once (default: the cores)",
     )
     parser.add_argument(
-        "-k", "--keep_going", "--keep-going", action="store_true", help="go on with what does not depend on a failure"
+        "-k",
+        "--keep_going",
+        "--keep-going",
+        action="store_true",
+        help="keep building targets that do not depend on a failed one",
     )
     parser.add_argument(
-        "--nokeep_going", "--nokeep-going", dest="keep_going", action="store_false", help="what a .bkrc may have undone"
+        "--nokeep_going",
+        "--nokeep-going",
+        dest="keep_going",
+        action="store_false",
+        help="undoes the same option of a .bkrc",
     )
     add_scheduling(parser)
     add_tests(parser)
@@ -118,14 +126,14 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
         "--build-event-json-file",
         default="",
         metavar="FILE",
-        help="write what happens, as it happens, as JSON lines of Bazel's Build Event Protocol",
+        help="write events while the build runs, as JSON lines of Bazel's Build Event Protocol",
     )
     add_cache(parser)
     add_remote(parser)
 
 
 def add_scheduling(parser: argparse.ArgumentParser) -> None:
-    """Let a command take what says when actions run, for how long, and what is shown of it; none of it is in a key."""
+    """Add the options of scheduling: when actions run, for how long, and what is shown; no key covers them."""
     group = parser.add_argument_group("scheduling")
     group.add_argument(
         "--local_resources",
@@ -142,7 +150,7 @@ def add_scheduling(parser: argparse.ArgumentParser) -> None:
         "--test-keep-going",
         action="store_true",
         default=True,
-        help="go on after a failed cell (the default)",
+        help="continue after a failed cell (the default)",
     )
     group.add_argument(
         "--notest_keep_going",
@@ -165,11 +173,11 @@ def add_scheduling(parser: argparse.ArgumentParser) -> None:
 
 
 def add_tests(parser: argparse.ArgumentParser) -> None:
-    """Let a command take what says how results of tests come about, and is in no key."""
+    """Add the options for results of tests that no key covers."""
     group = parser.add_argument_group("tests")
     dest = "cache_test_results"
     words = ("auto", "yes", "no")
-    help_text = "whether a proven result of a cell will do; auto: unless there are several runs (default: auto)"
+    help_text = "whether a cached result of a cell may be used; auto: unless there are several runs (default: auto)"
     group.add_argument(f"--{dest}", "--cache-test-results", choices=words, default="auto", help=help_text)
     group.add_argument("-t", dest=dest, action="store_const", const="yes", help="the same as --cache_test_results=yes")
     group.add_argument(
@@ -199,7 +207,7 @@ def add_tests(parser: argparse.ArgumentParser) -> None:
 
 
 def add_cells(parser: argparse.ArgumentParser) -> None:
-    """Let a command take what changes the cells themselves, and so their keys."""
+    """Add the options that change the cells, and so their keys."""
     group = parser.add_argument_group("cells")
     group.add_argument(
         "--runs_per_test",
@@ -229,7 +237,7 @@ def add_cells(parser: argparse.ArgumentParser) -> None:
 
 
 def runs_of(arguments: argparse.Namespace) -> Runs:
-    """Return how often each cell runs and with what in its environment. Raises UsageError."""
+    """Return the number of runs of each cell, and their environment. Raises UsageError."""
     from bkrules.analysis.runs import Runs
 
     environment = {}
@@ -237,7 +245,7 @@ def runs_of(arguments: argparse.Namespace) -> Runs:
         if value is None:
             doubt(f"--test_env={name} takes the value of this environment")
             if name not in os.environ:
-                continue  # as Bazel does: what is not there is not passed on
+                continue  # as in Bazel: a variable that does not exist is not passed on
         environment[name] = os.environ[name] if value is None else value
     return Runs(arguments.runs_per_test, tuple(sorted(environment.items())), arguments.kernel_key)
 
@@ -258,7 +266,7 @@ def _attempts(text: str) -> int | None:
 
 
 def add_remote(parser: argparse.ArgumentParser) -> None:
-    """Let a command take the options of a remote cache."""
+    """Add the options of a remote cache to a command."""
     group = parser.add_argument_group("remote cache", "Bazel's HTTP cache protocol; any fault of it is a miss")
 
     def add(name: str, **settings: Any) -> None:
@@ -273,14 +281,20 @@ def add_remote(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help=f"a header of each request; also one a line in {HEADERS}, where `ps` does not show it",
     )
-    add("remote_upload_local_results", type=_yes, default=True, metavar="yes|no", help="send what ran here")
+    add(
+        "remote_upload_local_results",
+        type=_yes,
+        default=True,
+        metavar="yes|no",
+        help="upload the results of this machine",
+    )
     add("remote_required", action="store_true", help="fail, with exit code 36, when the remote cache does")
-    add("remote_timeout", type=_seconds, default=60.0, metavar="SECONDS", help="for one request (default: 60)")
-    add("tls_certificate", default="", metavar="FILE", help="the certificate of the authority to trust, in PEM")
+    add("remote_timeout", type=_seconds, default=60.0, metavar="SECONDS", help="of one request (default: 60)")
+    add("tls_certificate", default="", metavar="FILE", help="the certificate of the trusted authority, in PEM")
 
 
 def _header(text: str) -> tuple[str, str]:
-    """Return a header; what is wrong with it is said without it, since it may be a secret."""
+    """Return a header. An error does not show it, since it may be a secret."""
     name, equals, value = text.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
         raise argparse.ArgumentTypeError("must be NAME=VALUE")
@@ -315,7 +329,7 @@ def _seconds(text: str) -> float:
 
 
 def remote_of(arguments: argparse.Namespace) -> RemoteOptions | None:
-    """Return the remote cache that the command line and the environment name. Raises UsageError."""
+    """Return the remote cache of the command line and the environment. Raises UsageError."""
     if not arguments.remote_cache:
         return None
     try:
@@ -324,7 +338,7 @@ def remote_of(arguments: argparse.Namespace) -> RemoteOptions | None:
         raise UsageError("usage", f"{HEADERS}: {error}") from None
     certificate = arguments.tls_certificate and os.path.abspath(arguments.tls_certificate)
     if certificate and not os.path.isfile(certificate):
-        raise UsageError("usage", f"--tls_certificate: there is no file {certificate}")
+        raise UsageError("usage", f"--tls_certificate: file not found: {certificate}")
     options = RemoteOptions(
         arguments.remote_cache,
         (*more, *arguments.remote_header),
@@ -338,14 +352,14 @@ def remote_of(arguments: argparse.Namespace) -> RemoteOptions | None:
 
 
 def positive(text: str) -> int:
-    """Return a whole number from 1 on, of an option."""
+    """Return the value of an option that is a positive whole number."""
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a positive number, but was {text!r}")
     return int(text)
 
 
 def options_of(arguments: argparse.Namespace) -> Options:
-    """Return how to build, as the command line says it. Raises UsageError."""
+    """Return the options of the build. Raises UsageError."""
     return Options(
         1 if arguments.test_output == "streamed" else arguments.jobs,
         os.path.abspath(arguments.disk_cache),
@@ -362,7 +376,7 @@ def options_of(arguments: argparse.Namespace) -> Options:
 
 
 def _writable(path: str) -> str:
-    """Return the whole path of a file that is to be written at the end of a build. Raises UsageError at its begin."""
+    """Return the absolute path of a file that is written at the end of a build. Raises UsageError now when it cannot be."""
     if not path:
         return ""
     path = os.path.abspath(path)

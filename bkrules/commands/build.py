@@ -27,12 +27,12 @@ from bkrules.report.summary import summarize
 if TYPE_CHECKING:
     from bkrules.commands.arguments import Commands
 
-MANUAL_HINT = "targets with the tag 'manual' are taken when they are named, and not by //... or :all"
+MANUAL_HINT = "targets with the tag 'manual' must be named; //... and :all do not match them"
 
 
 def add(commands: Commands) -> None:
     """Add the commands of this module to the parser."""
-    build = command(commands, "build", _build, "build targets; a matrix runs the cells that have no proven answer")
+    build = command(commands, "build", _build, "build targets; a matrix runs the cells without a cached result")
     add_patterns(build)
     add_selection(build)
     add_overrides(build)
@@ -83,7 +83,7 @@ def _test(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _recorded(arguments: argparse.Namespace) -> Iterator[Events]:
-    """The events of a build, which are complete however it ends."""
+    """Write the events of a build, which are complete however the build ends."""
     events = Events(arguments.build_event_json_file)
     try:
         events.started(arguments.name, patterns_of(arguments), root_of(".") or "", __version__)
@@ -110,18 +110,18 @@ def _finish(analysis: Analysis, options: Options, arguments: argparse.Namespace,
 
 
 def _is_plain(options: Options, arguments: argparse.Namespace) -> bool:
-    """Return whether what a build says and asks for is no more than `null_build` and `up_to_date` know of."""
+    """Return whether the output of a build is only what `null_build` and `up_to_date` can repeat."""
     said_more = arguments.build_event_json_file or options.profile or options.test_output in ("all", "streamed")
     return options.remote is None and not said_more
 
 
 def _is_known(result: Result) -> bool:
-    """Return whether a result follows from what is on the disk: a cached one, or a skip that was known before anything started."""
+    """Return whether a result follows from the disk: a cached one, or a skip that was known before anything started."""
     return result.cached or (result.action.cell is not None and bool(result.action.cell.skip))
 
 
 def _keep(text: str | None, analysis: Analysis, options: Options, result: BuildResult, argv: list[str]) -> None:
-    """Keep what the next build need not look at again; the whole answer, its `text`, when everything was cached."""
+    """Keep the state for the next build, and the whole answer, its `text`, when everything was cached."""
     if dependencies.is_in_doubt() or stamps.clock_was_set():
         return
     dependencies.note_code()
@@ -129,7 +129,7 @@ def _keep(text: str | None, analysis: Analysis, options: Options, result: BuildR
     if text is not None:
         before, after = text.rsplit(f"{result.seconds:.2f}", 1)
         text = f"{before}{null_build.SECONDS}{after}\n"
-    with suppress(OSError):  # where it cannot be kept, the next build works it out again
+    with suppress(OSError):  # without it, the next build repeats the work
         up_to_date.keep(
             argv, analysis.workspace.root, options.disk_cache, text, _states(analysis, result), analysis.up_to_date
         )

@@ -1,4 +1,4 @@
-"""`bk cache`, `bk clean` and `bk reap`: what looks after folders."""
+"""`bk cache`, `bk clean` and `bk reap`: maintenance of folders."""
 
 from __future__ import annotations
 
@@ -22,21 +22,23 @@ if TYPE_CHECKING:
 
 def add(commands: Commands) -> None:
     """Add the commands of this module to the parser."""
-    cache = command(commands, "cache", _cache, "look after the disk cache: stats, verify, gc")
-    cache.add_argument("what", choices=("stats", "verify", "gc"), help="count it; check every byte; remove what is old")
+    cache = command(commands, "cache", _cache, "maintain the disk cache: stats, verify, gc")
+    cache.add_argument(
+        "what", choices=("stats", "verify", "gc"), help="print its size; check every byte; remove old results"
+    )
     cache.add_argument("--max_size", "--max-size", type=_measure("size"), metavar="SIZE", help="for gc: 500M, 10G")
     cache.add_argument("--max_age", "--max-age", type=_measure("span"), metavar="SPAN", help="for gc: 12h, 30d")
     cache.add_argument("--json", action="store_true", help="print JSON")
     add_cache(cache)
-    clean = command(commands, "clean", _clean, "remove bk-out; the next build takes all from the disk cache")
+    clean = command(commands, "clean", _clean, "remove bk-out; the next build restores it from the disk cache")
     clean.add_argument("--expunge", action="store_true", help="remove the disk cache too")
     add_cache(clean)
-    reap = command(commands, "reap", _reap, "remove what a killed run left, and nothing else")
+    reap = command(commands, "reap", _reap, "remove the leftovers of killed runs, and nothing else")
     add_cache(reap)
 
 
 def _measure(kind: str) -> Callable[[str], float]:
-    """Return an option's value as a number; the module that reads it is imported when there is one."""
+    """Return an option's value as a number; the module that parses it is imported only for a given value."""
 
     def read(text: str) -> float:
         from bkrules.cache import maintenance
@@ -74,14 +76,14 @@ def _cache(arguments: argparse.Namespace) -> int:
         return errors.SUCCESS
     if arguments.what == "verify":
         removed = work.verify()
-        text = f"removed {removed.blobs} damaged blobs and {removed.results} results that needed what is not there"
+        text = f"removed {removed.blobs} damaged blobs and {removed.results} results that needed a missing blob"
         damaged = bool(removed.blobs or removed.results)
         print(
             json.dumps(vars(removed)) if arguments.json else text if damaged else "every blob and every result is whole"
         )
         return errors.BUILD_FAILED if damaged else errors.SUCCESS
     if arguments.max_size is None and arguments.max_age is None:
-        raise UsageError("usage", "bk cache gc: say what may go", hint="--max_size 10G, --max_age 30d, or both")
+        raise UsageError("usage", "bk cache gc: name a limit", hint="--max_size 10G, --max_age 30d, or both")
     removed = work.collect(max_size=arguments.max_size, max_age=arguments.max_age)
     text = f"removed {removed.results} results and {removed.blobs} blobs, {shown(removed.size)}"
     print(json.dumps(vars(removed)) if arguments.json else text)
@@ -89,9 +91,9 @@ def _cache(arguments: argparse.Namespace) -> int:
 
 
 def _removed(out: Path) -> str:
-    """Remove `bk-out`, and say what was done. Where it is a link to a folder elsewhere, that folder is emptied, and the link stays.
+    """Remove `bk-out`, and print what was done. When it is a link, its target is emptied, and the link stays.
 
-    Raises OSError, or MachineLacks for what is no folder and so none of bk's.
+    Raises OSError, or MachineLacks when it is not a folder and so not bk's.
     """
     from bkrules.build.analysis import check_output
 

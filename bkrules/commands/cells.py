@@ -1,4 +1,4 @@
-"""Cells as they are named on a command line: `test_x/worker=oci`, or `//pkg:matrix[test_x/worker=oci]`."""
+"""Names of cells on a command line: `test_x/worker=oci`, or `//pkg:matrix[test_x/worker=oci]`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PATTERN_OF_CELL = re.compile(r"((?://|:)[^\[]*)\[(.*)\]")  # //pkg:matrix[test_
 
 
 def divided(text: str) -> tuple[str, str] | None:
-    """Return the pattern of the matrix and the name of the cell that a word names; None for one that names no cell."""
+    """Return the pattern of the matrix and the name of the cell in a word; None when the word names no cell."""
     if "[" not in text and "/worker=" not in text:
         return None
     found = _PATTERN_OF_CELL.fullmatch(text)
@@ -24,7 +24,7 @@ def divided(text: str) -> tuple[str, str] | None:
 
 
 def one_cell(text: str, runs: Runs, overrides: WorkerOverrides) -> tuple[Analysis, Action]:
-    """Return the one cell that a word names. Raises BkError for no cell, and UsageError for several."""
+    """Return the cell that a word names. Raises BkError for an unknown cell, and UsageError for an ambiguous name."""
     pattern, name = divided(text) or ("//...", text)
     analysis = analyze_patterns(".", [pattern], kind="test_matrix", runs=runs, overrides=overrides)
     cells = [action for action in analysis.wanted().values() if action.cell is not None]

@@ -1,4 +1,4 @@
-"""`bk ci plan` and `bk ci merge`: the cells that must run, divided among the jobs of a CI, and their reports put together."""
+"""`bk ci plan` and `bk ci merge`: divide the cells that must run among the jobs of a CI, and merge their reports."""
 
 from __future__ import annotations
 
@@ -42,10 +42,12 @@ if TYPE_CHECKING:
 def add(commands: Commands) -> None:
     """Add the commands of this module to the parser."""
     ci = command(commands, "ci", _ci, "divide the cells that must run among the jobs of a CI; merge reports of shards")
-    ci.add_argument("what", choices=("plan", "merge"), help="print jobs as JSON; put reports together")
-    help_text = f"for plan: //pkg:name and the like; for merge: the {REPORT} of each shard, with its {JUNIT} beside it"
+    ci.add_argument("what", choices=("plan", "merge"), help="print jobs as JSON; merge reports")
+    help_text = f"for plan: //pkg:name and the like; for merge: the {REPORT} of each shard, with its {JUNIT} next to it"
     ci.add_argument("patterns", nargs="+", metavar="PATTERN-or-REPORT", help=help_text)
-    ci.add_argument("--max_jobs", "--max-jobs", type=positive, default=4, metavar="N", help="for plan: at most so many")
+    ci.add_argument(
+        "--max_jobs", "--max-jobs", type=positive, default=4, metavar="N", help="for plan: the limit of jobs"
+    )
     ci.add_argument("--out", metavar="DIR", help=f"for merge: where {REPORT} and {JUNIT} are written")
     add_selection(ci)
     add_overrides(ci)
@@ -76,7 +78,7 @@ def _plan(arguments: argparse.Namespace) -> int:
         if action.cell is not None:
             cells += 1
             cached += cache is not None
-            if cache is None and not action.cell.skip:  # a cell that runs several times does so in one job
+            if cache is None and not action.cell.skip:  # all runs of a cell are in one job
                 dirty[f"{action.cell.matrix}[{action.cell.point}]"] = seconds(action.id)
     execution.digests.save()
     shards = divide(dirty.items(), min(arguments.max_jobs, len(dirty))) if dirty else []
@@ -110,7 +112,7 @@ def _merge(arguments: argparse.Namespace) -> int:
 
 
 def _remember(report: dict[str, Any]) -> None:
-    """Let the next shards be balanced by what these cells took."""
+    """Record how long these cells took, so that the next shards are balanced."""
     root = root_of(".")
     if root is None:
         return
@@ -129,5 +131,5 @@ def _read(path: Path) -> dict[str, Any]:
             "no-report", f"{path} cannot be read: {error}", hint=f"name the {REPORT} of each shard"
         ) from error
     if not isinstance(document, dict) or "selection" not in document:
-        raise UsageError("no-report", f"{path} is no report of a matrix", hint=f"name the {REPORT} of each shard")
+        raise UsageError("no-report", f"{path} is not the report of a matrix", hint=f"name the {REPORT} of each shard")
     return document

@@ -1,4 +1,4 @@
-"""`bk doctor`: what this machine lacks, and what to do about it."""
+"""`bk doctor`: what this machine lacks, and how to fix it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from bkrules.plugin.host import Lack
 
 ROOM = 8 << 30
-"""Bytes that the tools of a workspace and their build caches take: those of this one, after its own tests, 7.4 GiB."""
+"""The bytes that the tools of a workspace and their build caches take: 7.4 GiB in this workspace after its own tests."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: which one, what is wrong with it if anything, and the command that mends it, if one does."""
+    """A finding: the checked part of the machine, its fault, if any, and the command that fixes it, if there is one."""
 
     what: str
     problem: str = ""
@@ -36,8 +36,8 @@ class Finding:
 
 def add(commands: Commands) -> None:
     """Add the commands of this module to the parser."""
-    doctor = command(commands, "doctor", _doctor, "say what this machine lacks for cells, workers and tools")
-    doctor.add_argument("--fix", action="store_true", help="run the commands that mend it; each is shown first")
+    doctor = command(commands, "doctor", _doctor, "print what this machine lacks for cells, workers and tools")
+    doctor.add_argument("--fix", action="store_true", help="run the commands that fix it; each is printed first")
     doctor.add_argument("--json", action="store_true", help="print JSON")
     add_cache(doctor)
 
@@ -48,7 +48,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
     if arguments.fix:
         for mend in dict.fromkeys(finding.command for finding in found if finding.command):
             print(f"$ {mend}", file=sys.stderr, flush=True)
-            subprocess.run(["sh", "-c", mend], stdout=2, check=False)  # what is left is found again
+            subprocess.run(["sh", "-c", mend], stdout=2, check=False)  # remaining faults are found again
         found = list(_look(cache))
     if arguments.json:
         print(json.dumps([vars(finding) for finding in found], indent=1))
@@ -91,7 +91,7 @@ def _findings(what: str, lacks: Sequence[Lack]) -> Iterator[Finding]:
 
 
 def _commands() -> Iterator[Finding]:
-    """Yield the host_binary targets of the workspace; none outside of one."""
+    """Yield the host_binary targets of the workspace; none outside of a workspace."""
     from bkrules.analysis.host_inputs import find
     from bkrules.build.analysis import open_workspace
     from bkrules.plugin.host import command_of

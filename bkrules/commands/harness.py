@@ -1,7 +1,7 @@
-"""The environment variables of BuildKit's own harness, and the options that mean the same.
+"""The environment variables of BuildKit's own harness, and the equivalent options.
 
-Build files are hermetic, so the environment is read here and nowhere else. What it says is an option that the user could have
-given, and is reported as one.
+Build files are hermetic, so bk reads the environment only here. A variable counts as the option with the same meaning,
+and is reported as that option.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ANY = "any"
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
-    """Let a command take what says which cells run."""
+    """Add the options that select cells."""
     group = parser.add_argument_group("which cells run")
     group.add_argument(
         "--test_filter",
@@ -40,7 +40,7 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="TEXT",
         help="cells with this name, pattern or regular expression: test_x, 'test_*/worker=oci', //worker=oci$, kind=gzip; "
-        "with - in front, all but those. Can be repeated",
+        "with - in front, all but these. Can be repeated",
     )
     group.add_argument(
         "--shard",
@@ -54,12 +54,14 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         "--random-worker",
         type=_seed,
         metavar="SEED",
-        help=f"the cells of one worker of each matrix, chosen by this number; with '{_ANY}' by chance, as with {RANDOM}=1",
+        help=f"the cells of one worker of each matrix, chosen by this number; with '{_ANY}' at random, as with {RANDOM}=1",
     )
 
 
 def selection_of(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Selection:
-    """Which cells run. A seed that nobody gave is made here, and the build's answer is not kept. Only 1 counts, as in BuildKit."""
+    """Return the selection of cells. Without a given seed, bk makes one, and does not keep the build's answer. As in
+    BuildKit, only 1 enables a variable.
+    """
     seed = arguments.random_worker
     if seed == _ANY or (seed is None and environment.get(RANDOM) == "1"):
         doubt("the worker is chosen at random")
@@ -69,26 +71,26 @@ def selection_of(arguments: argparse.Namespace, environment: Mapping[str, str] =
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
-    """Let a command take what changes the workers, and so the keys of their cells."""
+    """Add the options that change the workers, and so the keys of their cells."""
     group = parser.add_argument_group("workers")
 
     def add(name: str, metavar: str, text: str, **settings: Any) -> None:
         group.add_argument(f"--{name}", f"--{name.replace('_', '-')}", metavar=metavar, help=text, **settings)
 
-    add("enable_features", "A,B", f"features that workers are said to have; or {ENABLE}", type=_features)
-    add("disable_features", "A,B", f"features that they are said not to have; or {DISABLE}", type=_features)
+    add("enable_features", "A,B", f"features that all workers count as having; or {ENABLE}", type=_features)
+    add("disable_features", "A,B", f"features that all workers count as lacking; or {DISABLE}", type=_features)
     add("extra_snapshotter", "NAME", f"one more worker of each kind, on this snapshotter; or {SNAPSHOTTER}")
-    text = f"one more worker ID, whose tools are those of this machine in DIR as far as it has them; or {BINARIES}"
+    text = f"one more worker ID, with the tools that DIR of this machine has; or {BINARIES}"
     add("extra_binaries", "ID=DIR", text, type=_binaries, action="append", default=[])
     add(
         "rootless_user",
         "USER",
-        f"the user of this machine whose ranges of ids rootless workers have; or {USER}=UID:GID",
+        f"the user of this machine whose subordinate ids rootless workers use; or {USER}=UID:GID",
     )
 
 
 def overrides_of(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> WorkerOverrides:
-    """What is changed about workers. An option counts more than the variable. Raises UsageError."""
+    """Return the worker overrides. An option takes precedence over its variable. Raises UsageError."""
     try:
         enabled, disabled = (
             _features(environment.get(name, "")) if given is None else given
@@ -116,12 +118,12 @@ def _features(text: str) -> frozenset[str]:
 def _binaries(text: str) -> tuple[str, str]:
     name, _, folder = text.partition("=")
     if not re.fullmatch(r"[\w.+-]+", name) or not os.path.isdir(note(os.path.abspath(folder))) or not folder:
-        raise argparse.ArgumentTypeError(f"must be ID=DIR, with a folder that is there, but was {text!r}")
+        raise argparse.ArgumentTypeError(f"must be ID=DIR, with an existing folder, but was {text!r}")
     return name, os.path.abspath(folder)
 
 
 def _user(pair: str) -> str:
-    """Return the name of the user in `UID:GID`, as BuildKit checks it: only root may have the group of root."""
+    """Return the name of the user in `UID:GID`, checked as in BuildKit: only root may have the group of root."""
     if not pair:
         return ""
     found = re.fullmatch(r"(\d+):(\d+)", pair)

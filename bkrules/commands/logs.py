@@ -30,7 +30,7 @@ def add(commands: Commands) -> None:
     logs = command(commands, "logs", _logs, "print the kept logs of a cell, each line whole")
     logs.add_argument("cell", metavar="CELL", help="test_x/worker=oci, or //pkg:matrix[CELL]")
     logs.add_argument("names", nargs="*", metavar="NAME", help="test, buildkitd, buildkitd.stacks, ...: these alone")
-    logs.add_argument("--timeline", action="store_true", help="print them as one, in the order of time")
+    logs.add_argument("--timeline", action="store_true", help="print them merged, in the order of time")
     add_cells(logs)
     add_overrides(logs)
 
@@ -55,7 +55,7 @@ def _logs(arguments: argparse.Namespace) -> int:
 
 
 def _place(arguments: argparse.Namespace) -> tuple[Path, str]:
-    """The folder of a cell's logs, and its label. Logs that are kept need no workspace that can be loaded. Raises BkError."""
+    """Return the folder of a cell's logs, and the cell's label. Kept logs need no loadable workspace. Raises BkError."""
     kept = _kept(arguments.cell)
     if len(kept) > 1:
         labels = ", ".join(kept.values())
@@ -95,7 +95,7 @@ def _kept(text: str) -> dict[Path, str]:
 
 
 def _cell(name: str) -> Cell:
-    """Return the cell of that name in some matrix; its last part may be a run of it."""
+    """Return the cell of that name in any matrix; the last part of the name may be a run."""
     test, _, rest = name.partition("/worker=")
     worker, *axes = rest.split("/")
     run = re.fullmatch(r"run_(\d+)_of_(\d+)", axes[-1]) if axes else None
@@ -112,7 +112,7 @@ def _files(folder: Path) -> dict[str, Path]:
 
 
 def _print(paths: list[Path]) -> None:
-    """Print files as they are, byte by byte, and a line before each when there are several."""
+    """Print files byte by byte, each after a header line when there are several."""
     out = sys.stdout.buffer
     for path in paths:
         if len(paths) > 1:

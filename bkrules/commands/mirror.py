@@ -49,12 +49,12 @@ def add(commands: Commands) -> None:
         help=f"the mirror's folder, as BuildKit's harness uses it (default: ${FOLDER}); for sync also a registry, "
         f"{REGISTRY}HOST[/PREFIX]",
     )
-    parser.add_argument("--update", action="store_true", help="for sync: pin what tags are now")
+    parser.add_argument("--update", action="store_true", help="for sync: pin the current digests of tags")
     parser.add_argument("--platform", default=ALL, help="for references: linux/amd64, or all (default: %(default)s)")
     parser.add_argument(
         "--referrers",
         action="store_true",
-        help="for references: also copy what refers to the images, such as signatures, and what they refer to",
+        help="for references: also copy referrers of the images, such as signatures",
     )
     parser.add_argument("--port", type=int, default=5000, help="for serve: on 127.0.0.1 (default: %(default)s)")
     add_execution(parser)
@@ -63,7 +63,7 @@ def add(commands: Commands) -> None:
 def _mirror(arguments: argparse.Namespace) -> int:
     references = [text for text in arguments.sources if not text.startswith(("//", ":", "-//", "..."))]
     if references and (arguments.what != "sync" or len(references) < len(arguments.sources)):
-        raise UsageError("usage", f"bk mirror {arguments.what}: {references[0]!r} is no target pattern")
+        raise UsageError("usage", f"bk mirror {arguments.what}: {references[0]!r} is not a target pattern")
     if address(arguments.to) and arguments.what != "sync":
         raise UsageError("usage", f"bk mirror {arguments.what}: --to must be a folder, but is {arguments.to}")
     if arguments.referrers and not references:
@@ -96,7 +96,7 @@ def _copy(references: Sequence[Reference], arguments: argparse.Namespace) -> int
 
 
 def _sync(arguments: argparse.Namespace) -> int:
-    """Pin what no pin says, build the mirrors, and show them in a folder when there is one."""
+    """Pin references without a pin, build the mirrors, and put them in a folder when one is named."""
     from bkrules.build.analysis import open_workspace
     from bkrules.images import lock
 
@@ -114,7 +114,7 @@ def _sync(arguments: argparse.Namespace) -> int:
             print(f"pinned {name} {now.digest}")
             pins[name] = now
     if moved:
-        raise BkError("moved", "\n".join(moved), hint="to take what they are now:  bk mirror sync --update")
+        raise BkError("moved", "\n".join(moved), hint="to pin the current digests:  bk mirror sync --update")
     if pins != before:
         lock.write(path, pins)
     if not arguments.to:
@@ -171,14 +171,14 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _check(tree: Tree, reference: Reference) -> tuple[int, list[str]]:
-    """Return how many blobs an image of a mirror has, and what is wrong with them."""
+    """Return the number of blobs of an image in a mirror, and their faults."""
     import hashlib
 
     name = f"{reference.repository}:{reference.tag}"
     problems = []
     top = tree.tagged(reference)
     if top is None:
-        return 0, [f"{name}: its link is no digest"]
+        return 0, [f"{name}: its link is not a digest"]
     try:
         digests = [digest for digest, _ in tree.blobs(top)]
     except BkError as error:
@@ -195,7 +195,7 @@ def _check(tree: Tree, reference: Reference) -> tuple[int, list[str]]:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    """Run a registry on a mirror until it is interrupted. With a folder, what that has; else what the targets have."""
+    """Run a registry on a mirror until it is interrupted: on the mirror in a folder, or on the targets' images."""
     import subprocess
     import tempfile
 
@@ -228,7 +228,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _build(arguments: argparse.Namespace, *more: str) -> tuple[str, dict[Reference, DirectoryNode]]:
-    """Build the mirrors, and `more`; the path of the one file of `more`, and the images. Raises BkError when it fails."""
+    """Build the mirrors, and `more`. Return the path of the file of `more`, and the images. Raises BkError on a failure."""
     from bkrules.build.analysis import analyze_patterns
     from bkrules.build.execute import execute
     from bkrules.model.action import DirectoryNode, FileNode
@@ -240,7 +240,7 @@ def _build(arguments: argparse.Namespace, *more: str) -> tuple[str, dict[Referen
     result = execute(analysis, options_of(arguments))
     if result.exit_code:
         print(summarize(result, analysis.out))
-        raise BkError("not-built", "the mirror's images could not be built", hint="what failed is above")
+        raise BkError("not-built", "the mirror's images could not be built", hint="the failures are above")
     made = {one.action.id: one for one in result.results}
     images: dict[Reference, DirectoryNode] = {}
     owners: dict[Reference, object] = {}
@@ -252,7 +252,7 @@ def _build(arguments: argparse.Namespace, *more: str) -> tuple[str, dict[Referen
                     assert isinstance(node, DirectoryNode)
                     if images.setdefault(reference, node).digest != node.digest:
                         problem = f"{owners[reference]} and {label} have two images for {reference}"
-                        raise UsageError("one-place", problem, hint="name one of the two targets")
+                        raise UsageError("one-place", problem, hint="select one of the two targets")
                     owners.setdefault(reference, label)
     check_places(images)
     files = [node for one in result.results if str(one.action.label) in more for node in one.outputs.values()]
@@ -260,25 +260,25 @@ def _build(arguments: argparse.Namespace, *more: str) -> tuple[str, dict[Referen
 
 
 def _mirrors(analysis: Analysis, more: Sequence[str]) -> Analysis:
-    """Return the same build of the image_mirrors among the targets alone. Raises BkError when there is none."""
+    """Return the same build with only the image_mirrors of the targets. Raises BkError when there are none."""
     from dataclasses import replace
 
     kinds = {target.label: target.rule.name for target in analysis.targets.targets}
     wanted = tuple(label for label in analysis.targets.wanted if kinds[label] == "image_mirror" or str(label) in more)
     if not any(kinds[label] == "image_mirror" for label in wanted):
-        raise nothing("there is no image_mirror among the targets", "name one, as in //targets:mirror")
+        raise nothing("there is no image_mirror among the targets", "select one, as in //targets:mirror")
     return replace(analysis, targets=replace(analysis.targets, wanted=wanted))
 
 
 def _pulled(workspace: Workspace) -> Iterator[tuple[str, str, str]]:
-    """Yield the images of the workspace that come from registries: label, reference, and the digest that the target says."""
+    """Yield the images of the workspace that come from registries: label, reference, and the digest in the target."""
     for target in workspace.every():
         if target.rule.name == "image" and target.attributes["reference"]:
             yield str(target.label), target.attributes["reference"], target.attributes["digest"] or ""
 
 
 def _look(reference: Reference) -> Pin:
-    """What a reference is now. Raises ActionFailed."""
+    """Return the current state of a reference. Raises ActionFailed."""
     from bkrules.images.copy import platforms
     from bkrules.images.documents import Kind
     from bkrules.images.lock import Pin

@@ -22,11 +22,11 @@ USUAL = "docker.io/library/busybox:latest"
 
 def add(commands: Commands) -> None:
     """Add the commands of this module to the parser."""
-    plugin = command(commands, "plugin", _plugin, "look after plugins: list, check, new")
+    plugin = command(commands, "plugin", _plugin, "manage plugins: list, check, new")
     plugin.add_argument(
         "what",
         choices=("list", "check", "new"),
-        help="print what is installed; see whether workers do what every worker must; begin a plugin",
+        help="list the installed plugins; check the workers of a plugin; create a plugin",
     )
     plugin.add_argument(
         "names", nargs="*", metavar="NAME", help="for check: patterns of workers; for new: the worker, as in my_worker"
@@ -34,7 +34,10 @@ def add(commands: Commands) -> None:
     plugin.add_argument("--json", action="store_true", help="for list: print JSON")
     plugin.add_argument("--folder", default="plugins", help="for new: where its folder is made (default: %(default)s)")
     plugin.add_argument(
-        "--mirror", default="", metavar="LABEL", help="for check: an image_mirror (default: the one beside the worker)"
+        "--mirror",
+        default="",
+        metavar="LABEL",
+        help="for check: an image_mirror (default: the one in the worker's package)",
     )
     plugin.add_argument("--image", metavar="REFERENCE", help=f"for check: one of its images, with a shell ({USUAL})")
     add_execution(plugin)

@@ -101,7 +101,7 @@ def _aquery(arguments: argparse.Namespace) -> int:
 
 
 def _describe(action: Action, execution: Execution) -> dict[str, object]:
-    """Return an action as aquery shows it. Its key is known only when the results of what it depends on are in the cache."""
+    """Return an action as aquery shows it. Its key is known only when the results of its dependencies are in the cache."""
     key, leaves, _ = execution.look_up(action)
     return {
         "label": str(action.label),
@@ -120,12 +120,12 @@ def _describe(action: Action, execution: Execution) -> dict[str, object]:
 
 
 def _host(action: Action, analysis: Analysis) -> dict[str, str]:
-    """What an action takes from this machine, by its place in the key: files, and the folders that a cell sees as they are.
+    """Return the inputs of an action from this machine, by their places in the key: files, and the folders that a cell sees.
 
     Of these folders, the key has the names and versions of the packages, and bk's own files one by one.
     """
     found = {path: _found(item.path) for path, item in action.inputs if isinstance(item, HostFile)}
-    if any(path == REGISTRY for path, _ in action.inputs):  # it runs in a cell
+    if any(path == REGISTRY for path, _ in action.inputs):  # the action runs in a cell
         found |= {f"folder/{number}": path for number, path in enumerate(analysis.machine().binds)}
     return found
 

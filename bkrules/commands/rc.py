@@ -1,8 +1,8 @@
-"""`.bkrc`: options that need not be typed, with the syntax and the meaning of Bazel's `.bazelrc`.
+"""`.bkrc`: default options, with the syntax and the meaning of Bazel's `.bazelrc`.
 
-A line is a command and options of it: `build --jobs=4`. Those of `build` hold for `test`, `aquery` and `why` too, those of
-`common` for every command that knows them. `build:ci --keep_going` holds with `--config=ci`. Of two lines that disagree the one
-for the more specific command counts, then the later one; the command line counts most.
+A line is a command and its options: `build --jobs=4`. Options of `build` also apply to `test`, `aquery` and `why`,
+those of `common` to every command that has them. `build:ci --keep_going` applies with `--config=ci`. Of two conflicting
+lines, the one for the more specific command wins, then the later one; the command line takes precedence over all.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from bkrules.system.files import read_regular
 NAME = ".bkrc"
 COMMON = "common"
 INHERITS = {"test": ("build",), "aquery": ("build",), "why": ("build", "test"), "ci": ("build", "test")}
-"""Whose lines a command takes besides its own, from the least specific on. A key follows from what `test` was told, and `why`
-tells of keys."""
+"""The other commands whose lines apply to a command, from the least specific. A key depends on the options of `test`,
+and `why` explains keys.
+"""
 _CONFIG = "--config"
 _WORKSPACE = "%workspace%"
 _DEEPEST = 16
@@ -31,9 +32,9 @@ _DEEPEST = 16
 
 @dataclass(frozen=True)
 class Line:
-    """A line of an rc file: the command that it is for, the configuration, its options, and `file:line`.
+    """A line of an rc file: its command, its configuration, its options, and `file:line`.
 
-    The command line's own are lines without a place.
+    The command line's own options are a line without a place.
     """
 
     command: str
@@ -43,7 +44,7 @@ class Line:
 
 
 class RcFiles:
-    """The lines of all rc files, and what they say to a command line. `parsers` are those of the commands by name."""
+    """The lines of all rc files, and their options for a command line. `parsers` are those of the commands by name."""
 
     def __init__(self, parsers: Mapping[str, Parser], lines: Sequence[Line]) -> None:
         self._parsers = parsers
@@ -53,12 +54,13 @@ class RcFiles:
                 hint = did_you_mean(line.command, (*parsers, COMMON), "commands")
                 raise UsageError("rc-file", f"there is no command {line.command!r}", where=line.where, hint=hint)
             for _ in self._options(line):
-                pass  # every line must be right, also one that this command does not ask for
+                pass  # every line must be valid, also those of other commands
 
     def applied(self, command: str, words: Sequence[str]) -> tuple[list[Line], list[str]]:
-        """Return all options, in the order in which they count, and the other words of the command line, which may stand anywhere.
+        """Return all options, in the order of their precedence, and the other words of the command line.
 
-        A configuration stands where it is named. Raises UsageError for one that is not there, or that names itself.
+        A configuration stands in the place where it is named. Raises UsageError for an unknown one, and for one that
+        includes itself.
         """
         lines = [line for one in self._of(command, "") for line in self._expanded(command, one, ())]
         rest: list[str] = []
@@ -80,7 +82,7 @@ class RcFiles:
         return [line for name in sections for line in self._lines if (line.command, line.config) == (name, config)]
 
     def _expanded(self, command: str, line: Line, inside: tuple[str, ...]) -> Iterator[Line]:
-        """Yield a line as lines without configurations, and with the options alone that the command knows."""
+        """Yield a line with its configurations expanded, and with only the options that the command has."""
         known: list[str] = []
         for name, group in self._options(line):
             if name == _CONFIG:
@@ -105,7 +107,7 @@ class RcFiles:
             yield from self._expanded(command, line, (*inside, config))
 
     def _options(self, line: Line) -> Iterator[tuple[str, list[str]]]:
-        """Yield the options of a line by their names, each with its value. Raises UsageError for what its command does not know."""
+        """Yield the options of a line by their names, each with its value. Raises UsageError for options unknown to its command."""
         own = self._parsers.values() if line.command == COMMON else [self._parsers[line.command]]
         words = list(line.words)
         while words:
@@ -113,7 +115,7 @@ class RcFiles:
             parser = next((one for one in own if one.option(name) is not None), None)
             if not words[0].startswith("-"):
                 raise UsageError(
-                    "rc-file", f"{words[0]!r} is no option", where=line.where, hint="only options may stand here"
+                    "rc-file", f"{words[0]!r} is not an option", where=line.where, hint="only options may stand here"
                 )
             if parser is None:
                 whose = "no command of bk has the" if line.command == COMMON else f"bk {line.command} has no"
@@ -130,7 +132,7 @@ class RcFiles:
 
 
 def split(parser: Parser, words: Sequence[str]) -> tuple[list[str], str, list[str]]:
-    """Return a command line in three: what stands before the command, the command (empty when there is none), what follows it."""
+    """Split a command line in three: the words before the command, the command (empty without one), and the words after it."""
     first: list[str] = []
     for name, group in _groups(parser, words):
         if not name and not group[0].startswith("-"):
@@ -140,7 +142,7 @@ def split(parser: Parser, words: Sequence[str]) -> tuple[list[str], str, list[st
 
 
 def read(root: str | None, home: str | None, more: Sequence[str]) -> list[Line]:
-    """The lines of the workspace's file, of the home folder's, and of `more`. Raises UsageError. Missing are only `more` missed."""
+    """Return the lines of the workspace's file, of the home folder's, and of `more`. Raises UsageError. Only `more` must exist."""
     found: list[Line] = []
     if root is not None:
         found += _file(f"{root}/{NAME}", root, ())
@@ -148,9 +150,9 @@ def read(root: str | None, home: str | None, more: Sequence[str]) -> list[Line]:
         found += _file(f"{home}/{NAME}", root, ())
     for path in more:
         if path == "/dev/null":
-            break  # as Bazel has it: what follows does not count
+            break  # as in Bazel: it ends the list
         if not os.path.isfile(path):
-            raise UsageError("rc-file", f"--bkrc: there is no file {path}")
+            raise UsageError("rc-file", f"--bkrc: file not found: {path}")
         found += _file(os.path.abspath(path), root, ())
     return found
 
@@ -176,13 +178,13 @@ def _file(path: str, root: str | None, inside: tuple[str, ...]) -> list[Line]:
 
 
 def _words(text: str, path: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the lines that say something, by their numbers; one that ends with a backslash goes on in the next."""
+    """Yield the words of non-empty lines, by their numbers; a line that ends with a backslash continues in the next."""
     number = 1
     for line in re.sub(r"\\\n", lambda _: "\0", text).split("\n"):
         try:
             words = shlex.split(line.replace("\0", " "), comments=True)
         except ValueError as error:
-            raise UsageError("rc-file", f"a word does not end: {error}", where=f"{path}:{number}") from error
+            raise UsageError("rc-file", f"unclosed quote: {error}", where=f"{path}:{number}") from error
         if words:
             yield number, words
         number += 1 + line.count("\0")
@@ -194,21 +196,21 @@ def _imported(words: list[str], root: str | None, where: str, inside: tuple[str,
     path = words[1]
     if path.startswith(_WORKSPACE):
         if root is None:
-            return []  # a home folder's file may speak of whichever workspace there is
+            return []  # a file in the home folder applies to whichever workspace is current
         path = root + path.removeprefix(_WORKSPACE)
     elif not os.path.isabs(path):
-        hint = f"say {_WORKSPACE}/{path} for a file of the workspace"
-        raise UsageError("rc-file", f"{words[0]}: {path!r} is no absolute path", where=where, hint=hint)
+        hint = f"write {_WORKSPACE}/{path} for a file of the workspace"
+        raise UsageError("rc-file", f"{words[0]}: {path!r} is not an absolute path", where=where, hint=hint)
     path = os.path.normpath(path)
     if path in inside or len(inside) >= _DEEPEST:
         raise UsageError("rc-file", f"{path} imports itself: {' -> '.join((*inside, path))}", where=where)
     if words[0] == "import" and not os.path.isfile(path):
-        raise UsageError("rc-file", f"there is no file {path}", where=where, hint="try-import does without it")
+        raise UsageError("rc-file", f"file not found: {path}", where=where, hint="use try-import for an optional file")
     return _file(path, root, inside)
 
 
 def _groups(parser: Parser, words: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Return the words in groups: each option with its value, by its name, and each other word, without one."""
+    """Return the words in groups: each option with its value, by its name, and each other word without one."""
     found: list[tuple[str, list[str]]] = []
     waiting = list(words)
     while waiting:
@@ -224,7 +226,7 @@ def _groups(parser: Parser, words: Sequence[str]) -> list[tuple[str, list[str]]]
 
 
 def _name(word: str) -> str:
-    """Return the option that a word begins with; of `-j4` it is `-j`."""
+    """Return the option at the beginning of a word; of `-j4` it is `-j`."""
     if word.startswith("--"):
         return word.partition("=")[0].replace("-", "_").replace("__", "--", 1)
     return word if word == "-t-" else word[:2]

@@ -1,4 +1,4 @@
-"""`bk run` and `bk shell`: a worker, or the sandbox of a cell, for as long as somebody wants it."""
+"""`bk run` and `bk shell`: a worker, or the sandbox of a cell, for as long as a user needs it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def add(commands: Commands) -> None:
     run.usage = "bk run [--mirror LABEL] WORKER [-- COMMAND...]"
     run.add_argument("worker", metavar="WORKER", help="the label of a worker, or its name; without a COMMAND, a shell")
     run.add_argument(
-        "--mirror", default="", metavar="LABEL", help="an image_mirror (default: the one beside the worker)"
+        "--mirror", default="", metavar="LABEL", help="an image_mirror (default: the one in the worker's package)"
     )
     shell = command(commands, "shell", _shell, "boot the sandbox of a cell, and run a shell or a command in it")
     shell.usage = "bk shell CELL [-- COMMAND...]"
@@ -78,7 +78,7 @@ def _shell(arguments: argparse.Namespace) -> int:
 
 
 def _with_session(analysis: Analysis, action: Action, options: Options, words: list[str], use: Any) -> int:
-    """Boot the cell, use it for a command, and end it; the command's exit code. Says it when a daemon ended meanwhile."""
+    """Boot the cell, run a command with it, and end it. Return the command's exit code. Reports daemons that ended meanwhile."""
     from bkrules.build.session import NotBuilt, session
 
     try:
@@ -93,8 +93,8 @@ def _with_session(analysis: Analysis, action: Action, options: Options, words: l
 
 
 def _beside(opened: Session, words: list[str]) -> tuple[int, dict[str, Any]]:
-    """Run a command of the machine, where the user is, with the cell's buildkitd as its BUILDKIT_HOST."""
-    # Through its first process, since the cell has a root of its own.
+    """Run a command on the machine, in the user's folder, with the cell's buildkitd as its BUILDKIT_HOST."""
+    # Through the cell's first process, since the cell has another root.
     path = opened.ready["address"].removeprefix("unix://")
     environment = {
         **os.environ,
@@ -104,7 +104,7 @@ def _beside(opened: Session, words: list[str]) -> tuple[int, dict[str, Any]]:
     }
     command = [sys.executable, "-I", "-m", "bkrules.sandbox.dependent", *words]
     with subprocess.Popen(command, env=environment) as process:
-        # Ctrl-C goes to the command too, which knows what it means.
+        # Ctrl-C goes to the command too, which handles it.
         before = signal.signal(signal.SIGINT, lambda *_: None), signal.signal(signal.SIGTERM, _ending(process))
         try:
             code = process.wait()
@@ -119,7 +119,7 @@ def _ending(process: subprocess.Popen[bytes]) -> Any:
 
 
 def _inside(opened: Session, words: list[str]) -> tuple[int, dict[str, Any]]:
-    """Run a command in the cell: on a terminal of its own when there is one here, else on what bk itself reads and writes."""
+    """Run a command in the cell: on its own terminal when bk has one, otherwise on bk's own stdin and stdout."""
     from bkrules.build.session import FOREVER
 
     told: dict[str, Any] = {"event": "command", "arguments": words, "directory": "/src", "environment": {}}

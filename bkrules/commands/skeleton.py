@@ -1,4 +1,4 @@
-"""The files of a new plugin: a distribution with one worker that works, to be changed."""
+"""The files of a new plugin: a distribution with one working worker, as a starting point."""
 
 from __future__ import annotations
 
@@ -114,14 +114,14 @@ buildkitd with its OCI worker. The plugin's name is `$name`.
 
 
 def write(name: str, parent: Path) -> Path:
-    """Write the files of a new plugin to a folder of that name; the folder. Raises UsageError."""
+    """Write the files of a new plugin to a folder of that name. Return the folder. Raises UsageError."""
     if not re.fullmatch(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*", name):
         raise UsageError(
             "name", f"plugin new: {name!r} cannot be a worker's name", hint="use small letters, digits and _"
         )
     folder = parent / name
     if folder.exists():
-        raise UsageError("exists", f"plugin new: {folder} is there already", hint="choose another name, or --folder")
+        raise UsageError("exists", f"plugin new: {folder} exists already", hint="choose another name, or --folder")
     kind = "".join(part.capitalize() for part in name.split("_")) + "Worker"
     for path, text in FILES.items():
         words = {"name": name, "dashed": name.replace("_", "-"), "kind": kind}

@@ -1,4 +1,4 @@
-"""Targets as they are named on a command line, by a label or by their own name."""
+"""Names of targets on a command line: a label, or the target's own name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bkrules.model.rule import Target
 
 
 def target_of(workspace: Workspace, text: str, rule: str) -> Target:
-    """Return the target of a rule that a label names, or the only one of that name. Raises UsageError."""
+    """Return the target of a rule with that label, or the only one of that name. Raises UsageError."""
     if text.startswith(("//", ":")):
         target, *_ = workspace.match([parse_pattern(text, package_of(workspace, "."))])
         if target.rule.name != rule:
@@ -32,7 +32,7 @@ def _all(workspace: Workspace, pattern: str, rule: str) -> list[Target]:
 
 
 def mirror_of(workspace: Workspace, worker: Target, text: str = "") -> Target:
-    """The image_mirror that is named, or else the one beside a worker, or the only one of the workspace. Raises UsageError."""
+    """Return the named image_mirror, the one in the worker's package, or the only one of the workspace. Raises UsageError."""
     if text:
         return target_of(workspace, text, "image_mirror")
     beside = _all(workspace, f"//{worker.label.package}:all", "image_mirror")

@@ -1,4 +1,4 @@
-"""The user's terminal, joined to one in a cell."""
+"""The user's terminal, connected to one in a cell."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _CHUNK = 1 << 16
 
 
 def size_of(terminal: int) -> tuple[int, int]:
-    """Return how many rows and columns a terminal has."""
+    """Return the number of rows and columns of a terminal."""
     columns, rows = os.get_terminal_size(terminal)
     return rows, columns
 
 
 def relay(terminal: int, cell: int) -> None:
-    """Pass on what is typed at `terminal` and what the cell's terminal prints, until nothing in the cell has that open."""
+    """Pass typed bytes to the cell and the output of its terminal back, until no process in the cell has that open."""
     with _raw(terminal), _following(terminal, cell):
         watched = [terminal, cell]
         while True:
             for descriptor in select.select(watched, [], [])[0]:
                 try:
                     data = os.read(descriptor, _CHUNK)
-                except OSError:  # as a terminal says that its other end is closed
+                except OSError:  # the error with which a terminal reports that its other end is closed
                     data = b""
                 if data:
                     _write(cell if descriptor == terminal else terminal, data)
@@ -46,9 +46,9 @@ def _write(descriptor: int, data: bytes) -> None:
 
 @contextmanager
 def _raw(terminal: int) -> Iterator[None]:
-    """Every key goes to the cell, Ctrl-C too."""
+    """Pass every key to the cell, including Ctrl-C."""
     before = termios.tcgetattr(terminal)
-    tty.setraw(terminal, termios.TCSADRAIN)  # what was typed before is for the cell too
+    tty.setraw(terminal, termios.TCSADRAIN)  # bytes typed before are for the cell too
     try:
         yield
     finally:
@@ -57,7 +57,7 @@ def _raw(terminal: int) -> Iterator[None]:
 
 @contextmanager
 def _following(terminal: int, cell: int) -> Iterator[None]:
-    """The cell's terminal has the size of the user's, also when that changes."""
+    """Give the cell's terminal the size of the user's, also when that changes."""
 
     def changed(*_: object) -> None:
         set_size(cell, size_of(terminal))

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 def add(commands: Commands) -> None:
     """Add the commands of this module to the parser."""
-    why = command(commands, "why", _why, "say in one line why an action would run, or ran")
+    why = command(commands, "why", _why, "print in one line why an action would run, or ran")
     why.add_argument(
         "patterns", nargs="+", metavar="CELL-or-PATTERN", help="test_x/worker=oci, //pkg:matrix[CELL], //pkg:name"
     )

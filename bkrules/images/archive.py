@@ -33,7 +33,7 @@ _SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # a frame of zstd
 def unpack(archive: Path, folder: Path) -> None:
     """Write the layout of the one image in an OCI or docker archive to `folder`. Raises ActionFailed.
 
-    What is in the archive beside the image is left out.
+    Other files of the archive are left out.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with opened(archive, folder.parent) as tar:
@@ -50,7 +50,7 @@ def _from_layout(tar: TarReader, folder: Path) -> None:
         return read_manifest(tar.read(f"blobs/{digest.path}", MANIFEST_LIMIT), f"manifest {digest}", digest)
 
     index = read_index(tar.read("index.json", MANIFEST_LIMIT), "index.json")
-    if len({entry.digest for entry in index.entries}) != 1:  # docker has an entry for each name of an image
+    if len({entry.digest for entry in index.entries}) != 1:  # docker has one entry for each name of an image
         raise bad(f"it holds {len(index.entries)} images, not one")
     top = fetch(index.entries[0].digest)
     for manifest in closure(top, lambda entry: fetch(entry.digest)):
@@ -79,7 +79,7 @@ def _from_docker(tar: TarReader, folder: Path) -> None:
 
 
 def _layers(tar: TarReader, names: Sequence[str], folder: Path) -> list[dict[str, Any]]:
-    """Keep layers; their descriptors. A file with several names is read once, and once more for each name that is a digest."""
+    """Keep layers. Return their descriptors. A file with several names is read once, and again for each name that is a digest."""
     found: dict[int, dict[str, Any]] = {}
     for name in dict.fromkeys(names):
         if tar.place(name) not in found or _is_digest(name):
@@ -88,7 +88,7 @@ def _layers(tar: TarReader, names: Sequence[str], folder: Path) -> list[dict[str
 
 
 def _described(tar: TarReader, name: str, media_type: str, folder: Path) -> dict[str, Any]:
-    """Keep a file of the archive as a blob; its descriptor. One that is named after its digest has that."""
+    """Keep a file of the archive as a blob. Return its descriptor. A file with a digest as its name must have that digest."""
     found = hashlib.sha256()
     for piece in tar.pieces(name):
         found.update(piece)
@@ -107,7 +107,7 @@ def _is_digest(name: str) -> bool:
 
 
 def _layer_type(start: bytes, name: str) -> str:
-    """Return the media type of a layer that begins so."""
+    """Return the media type of a layer with these first bytes."""
     if start.startswith(GZIP):
         return f"{_LAYER}+gzip"
     if start.startswith(ZSTD) or _SKIPPABLE.match(start):
@@ -119,14 +119,14 @@ def _layer_type(start: bytes, name: str) -> str:
 
 
 def _check(config: Config, layers: list[dict[str, Any]]) -> None:
-    """Raise ActionFailed when the configuration is that of other layers."""
+    """Raise ActionFailed when the configuration belongs to other layers."""
     for layer, diff_id in zip(layers, config.diff_ids, strict=True):
         if layer["mediaType"] == _LAYER and layer["digest"] != diff_id:
             raise bad(f"it has the layer {layer['digest']}, and its configuration names {diff_id}")
 
 
 def _keep(pieces: Iterable[bytes], folder: Path, digest: ImageDigest, size: int) -> None:
-    """Keep a blob. Raises ActionFailed, and leaves nothing, when the bytes are others."""
+    """Keep a blob. Raises ActionFailed, and keeps nothing, when its bytes do not match."""
     if size > BLOB_LIMIT:
         raise bad(f"the blob {digest} has {size} bytes; the limit is {BLOB_LIMIT}")
 

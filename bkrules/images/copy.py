@@ -1,4 +1,4 @@
-"""Images from a registry into a place that keeps blobs: each blob once, several at a time, nothing that is there already."""
+"""Copies of images from a source to a place for blobs: each blob once, several at a time, and none that the place has already."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ JOBS = 4
 
 
 class Copier:
-    """Copies images from sources to places. To be used as a context manager, whose end waits for what runs."""
+    """Copies images from sources to places. A context manager, whose end waits for running copies."""
 
     def __init__(self, jobs: int = JOBS) -> None:
         self._pool = ThreadPoolExecutor(jobs)
         self._lock = threading.Lock()
         self._blobs: dict[tuple[Place, ImageDigest, int], Future[None]] = {}
         self.copied = 0
-        """The bytes that were copied."""
+        """The number of copied bytes."""
 
     def __enter__(self) -> Copier:
         return self
@@ -44,10 +44,11 @@ class Copier:
         self._pool.shutdown(cancel_futures=True)
 
     def image(self, source: Source, repository: str, reference: str, place: Place, platform: str = ALL) -> Manifest:
-        """Copy an image with all that belongs to it; its manifest. An index is narrowed to a platform, or kept whole with ALL.
+        """Copy an image with all that belongs to it. Return its manifest. An index is narrowed to a platform, or kept
+        whole with ALL.
 
-        Foreign layers stay where they are, as with other clients. Raises ActionFailed when the source does not have the image,
-        or not for that platform, or when it is nothing that can be copied whole.
+        Foreign layers are not copied, as in other clients. Raises ActionFailed when the source lacks the image or the
+        platform, or when the image cannot be copied whole.
         """
         top = source.manifest(repository, reference)
         if platform != ALL:
@@ -61,10 +62,10 @@ class Copier:
     def referrers(
         self, source: Source, repository: str, top: Manifest, place: Place
     ) -> Iterator[tuple[ImageDigest, Manifest]]:
-        """Copy what refers to the manifests of an image, and what they refer to: signatures, inventories, and those of these.
+        """Copy the referrers of an image's manifests, and the referrers of these: signatures, SBOMs.
 
-        Each manifest that something refers to, with the index of what does; the index belongs under its `referrers_tag`.
-        Raises ActionFailed.
+        Return each manifest that has referrers, with the index of its referrers; the index belongs under the manifest's
+        `referrers_tag`. Raises ActionFailed.
         """
 
         def fetch(entry: Descriptor) -> Manifest:
@@ -110,7 +111,7 @@ def _bytes(source: Source, repository: str, blob: Descriptor) -> Iterable[bytes]
 def platforms(index: Manifest) -> dict[str, ImageDigest]:
     """Return the platforms of an index, `os/architecture[/variant]`, to the digests of their manifests; without attestations.
 
-    Of two entries for one platform, the first is meant, as with other clients.
+    Of two entries for one platform the first counts, as in other clients.
     """
     return {name: entry.digest for name, entry in _offered(index).items()}
 
@@ -124,10 +125,10 @@ def _offered(index: Manifest) -> dict[str, Descriptor]:
 
 
 def narrowed(source: Source, repository: str, top: Manifest, platform: str) -> Manifest:
-    """Return the manifest of a platform in an index, in the indexes in it too. A manifest is what it is.
+    """Return the manifest of a platform in an index or its nested indexes. A single manifest is returned as it is.
 
-    A platform without a variant means the only one of its architecture. An entry that does not say its platform is asked for it.
-    Raises ActionFailed with the platforms that there are.
+    A platform without a variant matches the only one of its architecture. For an entry without a platform, bk reads its
+    configuration. Raises ActionFailed with the available platforms.
     """
 
     def fetch(entry: Descriptor) -> Manifest:
@@ -148,7 +149,7 @@ def narrowed(source: Source, repository: str, top: Manifest, platform: str) -> M
             hint = f"it has: {', '.join(sorted(known)) or 'none'}"
             raise ActionFailed("no-platform", f"{top.where} has {problem} for {platform}", hint=hint)
         found = described(known[fitting[0]], fetch, found.where)
-    raise bad(top.where, f"indexes are more than {INDEX_DEPTH} deep in each other")
+    raise bad(top.where, f"indexes are nested more than {INDEX_DEPTH} deep")
 
 
 def _fitting(known: Mapping[str, Descriptor], platform: str) -> list[str]:
@@ -158,7 +159,7 @@ def _fitting(known: Mapping[str, Descriptor], platform: str) -> list[str]:
 def _nameless(
     source: Source, repository: str, index: Manifest, seen: set[ImageDigest]
 ) -> Iterator[tuple[str, Descriptor]]:
-    """The entries of an index that do not say their platforms, by what their configurations say, and those of indexes in it."""
+    """Yield the entries without a platform, with the platform of their configuration, and the entries of nested indexes."""
     for entry in index.entries:
         if entry.platform or entry.digest in seen:
             continue

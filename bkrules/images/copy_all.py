@@ -1,4 +1,4 @@
-"""Many images at once, from registries or layouts to a folder or a registry."""
+"""Copies of many images at once, from registries or layouts to a folder or a registry."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _AT_ONCE = 4
 def copy_references(
     references: Sequence[Reference], destination: Destination, platform: str, *, referrers: bool = False
 ) -> tuple[dict[Reference, str], int]:
-    """Copy what the destination does not have as the registries have it now; all digests, and how many bytes were copied.
+    """Copy images that the destination lacks or has outdated. Return all digests, and the number of copied bytes.
 
-    Raises ActionFailed, or UsageError for two references with one place.
+    Raises ActionFailed, or UsageError for two references with the same place.
     """
     check_places(references)
     digests = _unmoved(references, destination) if platform == ALL and not referrers else {}
@@ -35,7 +35,7 @@ def copy_references(
 
 
 def _unmoved(references: Sequence[Reference], destination: Destination) -> dict[Reference, str]:
-    """Return the references whose images are there as their registries have them now, by their digests."""
+    """Return the references whose images at the destination are current, with their digests."""
     from bkrules.images.resolve_tags import resolve_tags
 
     there = {reference: digest for reference in references if (digest := destination.tagged(reference))}
@@ -49,10 +49,10 @@ def copy_all(
     *,
     referrers: bool = False,
 ) -> tuple[dict[Reference, str], int]:
-    """Copy images, each a tag or digest in a repository of a source; their digests, and how many bytes were copied.
+    """Copy images, each a tag or digest in a repository of a source. Return their digests, and the number of copied bytes.
 
-    With `referrers`, what refers to them is copied too, and what they refer to.
-    Raises ActionFailed, or UsageError for two references with one place.
+    With `referrers`, their referrers are copied too, and the referrers of these. Raises ActionFailed, or UsageError for
+    two references with the same place.
     """
     check_places(sources)
     from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Where a mirror is copied to: a folder, or a registry."""
+"""The destination of a mirror's copy: a folder, or a registry."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
 _IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENOTEMPTY, errno.ENAMETOOLONG)
 REGISTRY = "docker://"
-"""What a registry's name begins with, where a folder may stand too; as with skopeo and containers' other tools."""
+"""The prefix of a registry where a folder is possible too, as in skopeo and other tools of containers."""
 
 
 class Destination(Protocol):
     """Images by their references."""
 
     def tagged(self, reference: Reference) -> str:
-        """Return the digest that a reference has there, with all of its blobs, or nothing."""
+        """Return the digest of a reference at the destination, with all of its blobs, or an empty text."""
 
     def place(self, reference: Reference) -> Place:
-        """Return where the blobs and manifests of a reference belong."""
+        """Return the place for the blobs and manifests of a reference."""
 
     def tag(self, reference: Reference, manifest: Manifest) -> None:
-        """Give an image whose blobs are there its name."""
+        """Tag an image whose blobs are at the destination."""
 
 
 class Folder:
@@ -45,7 +45,7 @@ class Folder:
         self._tree = tree
 
     def tagged(self, reference: Reference) -> str:
-        """Return the digest that a reference has there, with all of its blobs, or nothing."""
+        """Return the digest of a reference in the folder, with all of its blobs, or an empty text."""
         digest = self._tree.tagged(reference)
         if digest is None:
             return ""
@@ -56,16 +56,16 @@ class Folder:
         return digest if whole else ""
 
     def place(self, reference: Reference) -> Place:
-        """Return the tree, whose blobs are those of all repositories."""
+        """Return the tree, which has the blobs of all repositories."""
         return self._tree
 
     def tag(self, reference: Reference, manifest: Manifest) -> None:
-        """Give an image whose blobs are there its name."""
+        """Tag an image whose blobs are in the folder."""
         self._tree.add(reference, manifest.digest)
 
 
 def check_places(references: Iterable[Reference]) -> None:
-    """Raise UsageError when two references have one place on a mirror, which knows repositories and tags but no hosts."""
+    """Raise UsageError when two references have the same place on a mirror, which has repositories and tags but no hosts."""
     places: dict[tuple[str, str], Reference] = {}
     for reference in references:
         other = places.setdefault((reference.repository, reference.tag), reference)
@@ -78,7 +78,7 @@ def check_places(references: Iterable[Reference]) -> None:
 
 
 def address(to: str) -> tuple[str, str] | None:
-    """Host and prefix of a registry, or none for a folder. Raises UsageError."""
+    """Return host and prefix of a registry, or None for a folder. Raises UsageError."""
     if not to.startswith(REGISTRY):
         return None
     host, _, prefix = to.removeprefix(REGISTRY).partition("/")
@@ -91,7 +91,7 @@ def address(to: str) -> tuple[str, str] | None:
 
 @contextmanager
 def opened(to: str) -> Iterator[Folder | Registry]:
-    """The folder `to`, locked, or the registry `docker://HOST[/PREFIX]`. Raises UsageError."""
+    """Open the folder `to`, locked, or the registry `docker://HOST[/PREFIX]`. Raises UsageError."""
     registry = address(to)
     if registry is None:
         with locked(to) as tree:
@@ -107,9 +107,9 @@ def opened(to: str) -> Iterator[Folder | Registry]:
 
 @contextmanager
 def locked(folder: str) -> Iterator[Tree]:
-    """The tree of a mirror's folder, locked as BuildKit's harness locks it.
+    """Open the tree of a mirror's folder, with the lock of BuildKit's harness.
 
-    Raises UsageError when something stands in the way: a file where a folder belongs, a folder or a link where a file does.
+    Raises UsageError for a file in the place of a folder, and for a folder or a link in the place of a file.
     """
     try:
         with _lock(folder):

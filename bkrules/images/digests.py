@@ -1,6 +1,6 @@
-"""Digests of images: parsed before they are part of a path or of an address.
+"""Digests of images, parsed before they become part of a path or an address.
 
-A digest from a registry, an archive or a file is text of somebody else: `sha256:../../x` is a path to whoever joins it to one.
+A digest from a registry, an archive or a file is untrusted text: `sha256:../../x` would lead out of a folder.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class ImageDigest(str):
     __slots__ = ()
 
     def __new__(cls, text: str) -> ImageDigest:
-        """Check the text: what has this type is safe in a path."""
+        """Check the text: a value of this type is safe in a path."""
         match = _DIGEST.fullmatch(text)
         if match is None:
             raise ValueError(f"{_shown(text)} is no digest; one is 'sha256:' and 64 hexadecimal digits")

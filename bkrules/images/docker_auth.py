@@ -21,7 +21,7 @@ from bkrules.images.protocol import HUB
 from bkrules.system.files import open_regular
 
 MOST = 4 << 20
-"""Bytes of the file, and of what a helper says."""
+"""The limit in bytes of the file, and of a helper's answer."""
 _HUB_KEY = "https://index.docker.io/v1/"
 _TOKEN_USER = "<token>"
 _NOT_FOUND = "credentials not found"
@@ -31,7 +31,7 @@ _PATIENCE = 30.0  # seconds for a helper, which may ask the user
 class Credentials(NamedTuple):
     """A user and a password. With an empty user, the password is an identity token.
 
-    Bytes that are no UTF-8 are in them as surrogates.
+    Bytes that are not UTF-8 are surrogates in them.
     """
 
     user: str
@@ -42,10 +42,11 @@ class Credentials(NamedTuple):
 
 
 def credentials(host: str, environment: Mapping[str, str] = os.environ) -> Credentials | None:
-    """Return what Docker's configuration says for a registry: its own helper, the common one, or `auths`, in this order.
+    """Return a registry's credentials in Docker's configuration: from its own helper, the common helper, or `auths`, in
+    this order.
 
-    The file is `config.json` in `$DOCKER_CONFIG` or `~/.docker`; an empty one says nothing, and null is absent. Raises UsageError
-    when the file or a helper makes no sense, and names the field.
+    The file is `config.json` in `$DOCKER_CONFIG` or `~/.docker`; an empty file has none, and null counts as absent.
+    Raises UsageError, which names the field, when the file or a helper's answer is malformed.
     """
     home = environment.get("HOME") or os.path.expanduser("~")
     path = Path(environment.get("DOCKER_CONFIG") or os.path.join(home, ".docker"), "config.json")
@@ -58,7 +59,7 @@ def credentials(host: str, environment: Mapping[str, str] = os.environ) -> Crede
 
 
 class _File:
-    """The file's content. What is wrong with a field is an error that names it, and never its value, which may be a secret."""
+    """The file's content. An error names the field, and never its value, which may be a secret."""
 
     def __init__(self, path: Path, data: bytes) -> None:
         self._path = path
@@ -71,7 +72,7 @@ class _File:
             raise self._wrong("is nested too deeply") from None
         except ValueError as error:
             where = f": {error.msg} in line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-            raise self._wrong(f"is no JSON{where}") from None
+            raise self._wrong(f"is not JSON{where}") from None
         if top is not None and not isinstance(top, dict):
             raise self._wrong("must be an object of JSON")
         self.top = top or {}
@@ -93,7 +94,7 @@ class _File:
         return found or ""
 
     def entry(self, key: str, host: str) -> Credentials | None:
-        """Return the credentials of `auths`: of the registry's own name, or of the first address on that host."""
+        """Return the credentials in `auths`: under the registry's own name, or under the first address on that host."""
         auths = self.object("auths")
         names = [key, host, *(name for name in auths if _host_of(name) in (host, _host_of(key)))]
         name = next((name for name in names if name in auths), None)
@@ -111,7 +112,7 @@ class _File:
         return Credentials(user, self.text(entry, "password", where)) if user else None
 
     def _unpacked(self, packed: str, where: str) -> Credentials:
-        """Return the user and the password of base64, which may have line breaks in it."""
+        """Return the user and the password in base64, which may contain line breaks."""
         try:
             data = base64.b64decode(packed.replace("\r", "").replace("\n", ""), validate=True)
         except ValueError:
@@ -122,12 +123,12 @@ class _File:
         return Credentials(user, password.strip("\0"))
 
     def _wrong(self, problem: str) -> UsageError:
-        hint = "log in anew with docker login, or name another folder in DOCKER_CONFIG"
+        hint = "log in again with docker login, or name another folder in DOCKER_CONFIG"
         return UsageError("docker-config", f"Docker's configuration {self._path} {problem}"[:500], hint=hint)
 
 
 def _read(path: Path) -> bytes:
-    """Return the bytes of the file, none when it is not there. Raises UsageError for what is no file, or too large."""
+    """Return the bytes of the file, empty when it does not exist. Raises UsageError when it is not a regular file, or too large."""
     try:
         with open_regular(path) as file:
             data = file.read(MOST + 1)
@@ -142,7 +143,7 @@ def _read(path: Path) -> bytes:
 
 
 def _is_text(text: str) -> bool:
-    """Return whether a text can be sent: JSON may have halves of characters."""
+    """Return whether a text can be encoded: JSON may contain lone surrogates."""
     try:
         text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -151,17 +152,18 @@ def _is_text(text: str) -> bool:
 
 
 def _host_of(name: str) -> str:
-    """Return the host of a key of `auths`, which may be an address, as older clients write it."""
+    """Return the host of a key of `auths`, which older clients write as an address."""
     return name.removeprefix("https://").removeprefix("http://").partition("/")[0]
 
 
 def _ask(path: Path, helper: str, key: str, environment: Mapping[str, str]) -> Credentials | None:
-    """Return what a credential helper has for a registry; None when it has nothing. Raises UsageError."""
+    """Return a credential helper's answer for a registry; None when it has none. Raises UsageError."""
     command = f"docker-credential-{helper}"
     if "/" in helper or "\0" in helper:
-        raise UsageError(
-            "docker-config", f"Docker's configuration {path} names a credential helper {helper[:100]!r}, which is none"
+        reason = (
+            f"Docker's configuration {path} names the credential helper {helper[:100]!r}, which is not a valid name"
         )
+        raise UsageError("docker-config", reason)
     status, data = _run(command, key, environment)
     text = data.decode(errors="replace").strip()
     if status:
@@ -181,9 +183,9 @@ def _ask(path: Path, helper: str, key: str, environment: Mapping[str, str]) -> C
 
 
 def _run(command: str, key: str, environment: Mapping[str, str]) -> tuple[int, bytes]:
-    """Return the exit code of a helper and what it printed to stdout, or else in a failure to stderr. Raises UsageError.
+    """Return the exit code of a helper and its output on stdout, or on stderr after a failure. Raises UsageError.
 
-    Its end is what counts: a process that it leaves behind may hold the pipes, and nobody waits for that.
+    Only the end of the helper counts: a process that it leaves behind may keep the pipes open.
     """
     pipe = subprocess.PIPE
     try:
@@ -198,7 +200,7 @@ def _run(command: str, key: str, environment: Mapping[str, str]) -> tuple[int, b
                 process.stdin.close()
             outputs = _printed(process, process.stdout, process.stderr)
             if outputs is None:
-                hint = "does it wait for somebody to type a password?"
+                hint = "does it wait for a password to be typed?"
                 raise UsageError("docker-config", f"{command} did not end in {_PATIENCE:g} s", hint=hint)
             status = process.wait()
             return status, outputs[0] or outputs[1] if status else outputs[0]
@@ -208,7 +210,7 @@ def _run(command: str, key: str, environment: Mapping[str, str]) -> tuple[int, b
 
 
 def _printed(process: subprocess.Popen[bytes], *pipes: IO[bytes]) -> list[bytes] | None:
-    """Return what a process prints to each pipe until it ends; None when it does not end in time, or prints more than MOST."""
+    """Return the output of a process on each pipe until it ends; None when it does not end in time, or prints more than MOST."""
     until = time.monotonic() + _PATIENCE
     found = {pipe.fileno(): b"" for pipe in pipes}
     end = os.pidfd_open(process.pid)

@@ -1,8 +1,9 @@
-"""The one reader of OCI and Docker documents: manifests, indexes, configurations.
+"""The parser of OCI and Docker documents: manifests, indexes, configurations.
 
-They come from registries and archives, so each field is taken with its type and its limits. Null is absent. What other clients
-would read in another way than bk (two fields of one name, `Layers` beside `layers`, an index that has layers) is refused, since
-a copy would not be what they see. Every error is an ActionFailed that names the document and the field.
+They come from registries and archives, so each field is checked for its type and its limits. Null counts as absent. bk
+refuses documents that other clients would parse differently (two fields of one name, `Layers` next to `layers`, an
+index that has layers), since a copy would not be what they see. Every error is an ActionFailed that names the document
+and the field.
 
 https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md
 """
@@ -22,13 +23,13 @@ from bkrules.images.digests import ImageDigest
 from bkrules.model.digest import of_bytes
 
 MANIFEST_LIMIT = 4 << 20
-"""The most bytes of a manifest, an index or a configuration that bk reads: the limit of registries."""
+"""The limit in bytes of a manifest, an index or a configuration: that of registries."""
 BLOB_LIMIT = 1 << 40
-"""The most bytes of a blob."""
+"""The limit in bytes of a blob."""
 INDEX_DEPTH = 8
-"""How deep indexes may be in each other."""
+"""The limit of nested indexes."""
 MOST_MANIFESTS = 10_000
-"""The most manifests of one image."""
+"""The limit of manifests in one image."""
 
 INDEXES = (
     "application/vnd.oci.image.index.v1+json",
@@ -52,7 +53,7 @@ _CONFIG = ("architecture", "os", "variant", "config", "rootfs", "history")
 
 
 class Kind(Enum):
-    """What a document is, and the fields that no other kind has."""
+    """The kind of a document, with the fields that no other kind has."""
 
     INDEX = ("manifests",)
     IMAGE = ("config", "layers")
@@ -70,9 +71,9 @@ _UNNAMED = {Kind.INDEX: INDEXES[0], Kind.IMAGE: MANIFESTS[0]}  # these may lack 
 
 @dataclass(frozen=True)
 class Descriptor:
-    """What a document says of a blob or of another document. `platform` is `os/architecture[/variant]`, or nothing.
+    """The description of a blob or of another document. `platform` is `os/architecture[/variant]`, or empty.
 
-    `data` are its bytes when the descriptor has them itself. `raw` is the descriptor as it was written.
+    `data` are its bytes when the descriptor contains them. `raw` is the descriptor as it was written.
     """
 
     media_type: str
@@ -90,7 +91,7 @@ class Descriptor:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest or an index. `where` is what it is called in errors; `entries` are those of an index.
+    """A manifest or an index. `where` is its name in errors; `entries` are those of an index.
 
     `blobs` are the configuration and the layers of an image, or the blobs of an artifact.
     """
@@ -106,12 +107,12 @@ class Manifest:
 
     @property
     def distributable(self) -> tuple[Descriptor, ...]:
-        """Its blobs without foreign layers."""
+        """The blobs without foreign layers."""
         return tuple(blob for blob in self.blobs if not blob.is_foreign)
 
     @property
     def descriptor(self) -> dict[str, Any]:
-        """What an index says of it."""
+        """The descriptor of this document for an index."""
         return {"mediaType": self.media_type, "digest": self.digest, "size": len(self.data)}
 
 
@@ -125,12 +126,12 @@ class Config:
 
 
 def bad(where: str, problem: str) -> ActionFailed:
-    """Return the error of a document."""
+    """Return the error for a document."""
     return ActionFailed("bad-document", f"{where}: {problem}")
 
 
 def read_json(data: bytes, where: str) -> Any:
-    """Return what JSON of at most MANIFEST_LIMIT bytes says. Raises ActionFailed."""
+    """Parse JSON of at most MANIFEST_LIMIT bytes. Raises ActionFailed."""
     if len(data) > MANIFEST_LIMIT:
         raise bad(where, f"it is larger than {MANIFEST_LIMIT} bytes")
     try:
@@ -139,7 +140,7 @@ def read_json(data: bytes, where: str) -> Any:
     except RecursionError:
         raise bad(where, "it is nested too deeply") from None
     except ValueError as error:
-        kind = "HTML" if data.lstrip()[:1] == b"<" else "no JSON"
+        kind = "HTML" if data.lstrip()[:1] == b"<" else "not JSON"
         raise bad(where, f"it is {kind}: {error}") from error
 
 
@@ -147,23 +148,23 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise ValueError(f"the field {_shown(name)} is there twice")
+            raise ValueError(f"the field {_shown(name)} occurs twice")
         found[name] = value
     return found
 
 
 def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is no number of JSON")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def _finite(text: str) -> float:
-    """Return a number that can be written again as one of JSON."""
+    """Return a number that JSON can express."""
     found = float(text)
     return found if math.isfinite(found) else _no_number(text)
 
 
 class _Object:
-    """A JSON object whose fields are taken with their types. `path` is its place in the document."""
+    """A JSON object with typed access to its fields. `path` is its place in the document."""
 
     def __init__(self, value: Any, where: str, path: str, known: Sequence[str]) -> None:
         self.where, self._path = where, path
@@ -173,7 +174,7 @@ class _Object:
         folded = {name.casefold(): name for name in known}
         for name in value:
             meant = folded.get(name.casefold(), name)
-            if meant != name:  # others take it for that field
+            if meant != name:  # other clients accept it as that field
                 raise bad(where, f"the field {self.at(name)!r} must be spelt {meant!r}")
 
     def get(self, name: str) -> Any:
@@ -181,7 +182,7 @@ class _Object:
         return self.raw.get(name)
 
     def text(self, name: str, pattern: re.Pattern[str], what: str) -> str:
-        """Return a text of that pattern, or nothing."""
+        """Return a text that matches a pattern, or an empty text."""
         value = self.get(name)
         if value is None or value == "":
             return ""
@@ -203,7 +204,7 @@ class _Object:
         return self.parsed(name, self.get(name))
 
     def parsed(self, name: str, value: Any) -> ImageDigest:
-        """Return the digest that a value of this object is."""
+        """Return a value of this object as a digest."""
         if not isinstance(value, str):
             raise self.wrong(name, "a digest", value)
         try:
@@ -217,7 +218,7 @@ class _Object:
         return None if value is None else _Object(value, self.where, self.at(name), known)
 
     def items(self, name: str) -> list[tuple[str, Any]]:
-        """Return the items of a list with their places; none when it is absent."""
+        """Return the items of a list with their places; empty when the list is absent."""
         value = self.get(name)
         if value is None:
             return []
@@ -243,7 +244,7 @@ class _Object:
         return f"{self._path}.{name}" if self._path and name else self._path or name
 
     def wrong(self, name: str, what: str, value: Any) -> ActionFailed:
-        """Return the error of a field that must be something else."""
+        """Return the error for a field with a wrong value."""
         subject = f"the field {self.at(name)!r}" if self.at(name) else "it"
         return bad(self.where, f"{subject} must be {what}, but is {_shown(value)}")
 
@@ -289,7 +290,7 @@ def _embedded(fields: _Object) -> bytes | None:
 
 
 def _platform(fields: _Object) -> str:
-    """`os/architecture[/variant]`, or nothing when one is missing."""
+    """Return `os/architecture[/variant]`, or an empty text when one of the first two is missing."""
     system, architecture, variant = (
         fields.text(name, _PLATFORM, "a short word") for name in ("os", "architecture", "variant")
     )
@@ -299,7 +300,7 @@ def _platform(fields: _Object) -> str:
 def read_manifest(data: bytes, where: str, expected: str = "") -> Manifest:
     """Return the manifest or index in `data`, whose digest must be `expected` when that is given.
 
-    Its media type is what the document says itself, or what its fields are. Raises ActionFailed.
+    Its media type is the declared one, or follows from its fields. Raises ActionFailed.
     """
     if len(data) > MANIFEST_LIMIT:
         raise bad(where, f"it is larger than {MANIFEST_LIMIT} bytes")
@@ -328,30 +329,32 @@ def read_manifest(data: bytes, where: str, expected: str = "") -> Manifest:
 
 
 def _kind(fields: _Object) -> tuple[Kind, str]:
-    """What a document is, with its media type. Raises ActionFailed for what bk cannot copy, and for what is two at once."""
+    """Return the kind of a document, and its media type. Raises ActionFailed for a kind that bk cannot copy, and for an
+    ambiguous one.
+    """
     media_type = fields.text("mediaType", _MEDIA_TYPE, "a media type")
     if media_type.startswith(_SCHEMA_1) or (not media_type and fields.get("schemaVersion") == 1):
         raise bad(
             fields.where, "it is a manifest of schema 1, which bk does not copy; push the image again to convert it"
         )
     if media_type and media_type not in _KINDS:
-        raise bad(fields.where, f"its type {media_type} is none that bk can copy")
+        raise bad(fields.where, f"bk cannot copy its type {media_type}")
     shapes = {name: kind for kind in Kind for name in kind.value if fields.get(name) is not None}
     kind = _KINDS[media_type] if media_type else next(iter(shapes.values()), None)
     if kind not in _UNNAMED and not media_type:
         raise bad(fields.where, "it is neither a manifest nor an index")
     for name, other in shapes.items():
-        if other is not kind:  # others may take it for the other kind
+        if other is not kind:  # other clients may read it as the other kind
             raise bad(fields.where, f"it has the field {name!r}, which {media_type or 'such a document'} does not have")
     assert kind is not None
     return kind, media_type or _UNNAMED[kind]
 
 
 def read_index(data: bytes, where: str, expected: str = "") -> Manifest:
-    """Return the index in `data`. Raises ActionFailed, also when it is a manifest."""
+    """Return the index in `data`. Raises ActionFailed, also for a manifest."""
     found = read_manifest(data, where, expected)
     if found.kind is not Kind.INDEX:
-        raise bad(where, "it is no index")
+        raise bad(where, "it is not an index")
     return found
 
 
@@ -372,7 +375,7 @@ def read_config(data: bytes, where: str) -> Config:
 
 
 def read_saved(data: bytes, where: str) -> list[tuple[str, list[str]]]:
-    """Return the images of a docker archive's `manifest.json`: the file of its configuration, and those of its layers.
+    """Return the images in a docker archive's `manifest.json`: the file of the configuration, and those of the layers.
 
     Raises ActionFailed.
     """
@@ -388,8 +391,8 @@ def read_saved(data: bytes, where: str) -> list[tuple[str, list[str]]]:
 def closure(top: Manifest, fetch: Callable[[Descriptor], Manifest]) -> Iterator[Manifest]:
     """Yield every manifest of an image once, those of an index before it.
 
-    `fetch` returns what an index's entry describes. Raises ActionFailed: when indexes are too deep in each other or have too
-    many manifests, and when an entry describes another document than there is.
+    `fetch` returns the document of an index's entry. Raises ActionFailed when indexes are nested too deeply or have too
+    many manifests, and when an entry does not match its document.
     """
     yield from _below(top, fetch, {}, 1)
 
@@ -401,7 +404,7 @@ def _below(
     if len(seen) > MOST_MANIFESTS:
         raise bad(top.where, f"its image has more than {MOST_MANIFESTS} manifests")
     if top.entries and depth > INDEX_DEPTH:
-        raise bad(top.where, f"indexes are more than {INDEX_DEPTH} deep in each other")
+        raise bad(top.where, f"indexes are nested more than {INDEX_DEPTH} deep")
     for entry in top.entries:
         if seen.get(entry.digest) != entry.size:
             yield from _below(described(entry, fetch, top.where), fetch, seen, depth + 1)
@@ -409,7 +412,7 @@ def _below(
 
 
 def described(entry: Descriptor, fetch: Callable[[Descriptor], Manifest], where: str) -> Manifest:
-    """Return the document of an index's entry. Raises ActionFailed when it is another one than the entry says."""
+    """Return the document of an index's entry. Raises ActionFailed when it does not match the entry."""
     found = fetch(entry) if entry.data is None else read_manifest(entry.data, f"{where}: {entry.digest}", entry.digest)
     if len(found.data) != entry.size:
         raise bad(where, f"the entry {entry.digest} says {entry.size} bytes, and there are {len(found.data)}")

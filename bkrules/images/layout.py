@@ -1,6 +1,6 @@
 """Images made from bytes: a layer, a configuration and a manifest in a folder in the OCI image layout.
 
-Nothing of a clock, a user or a machine goes in: every file has the time 0 and the owner 0:0, and names are sorted.
+They depend on no clock, user or machine: every file has the time 0 and the owner 0:0, and names are sorted.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Entry:
 
 
 def noise(name: str, size: int) -> bytes:
-    """`size` bytes that do not compress and follow from `name`: SHA-256 in counter mode."""
+    """Return `size` bytes that do not compress and follow from `name`: SHA-256 in counter mode."""
     seed = name.encode()
     blocks = (hashlib.sha256(seed + number.to_bytes(8, "big")).digest() for number in range(size // 32 + 1))
     return b"".join(blocks)[:size]
@@ -62,7 +62,7 @@ def layer(entries: Mapping[str, Entry]) -> bytes:
 
 
 def _add(tar: tarfile.TarFile, header: tarfile.TarInfo, data: bytes = b"") -> None:
-    """Add a member: as USTAR, or with an extended header when a name or a size does not fit in that."""
+    """Add a member: as USTAR, or with an extended header when a name or a size does not fit."""
     try:
         header.tobuf(tarfile.USTAR_FORMAT, "utf-8")
         tar.format = tarfile.USTAR_FORMAT
@@ -85,7 +85,9 @@ def _folders(paths: Mapping[str, Entry]) -> Iterator[str]:
 def write_image(
     folder: Path, tar: bytes, *, architecture: str, cmd: Sequence[str], env: Sequence[str], base: Path | None
 ) -> None:
-    """Write the image of one layer, on top of `base`, as a layout in `folder`. Raises ActionFailed for a base that is no image."""
+    """Write the image of one layer, on top of `base`, as a layout in `folder`. Raises ActionFailed for a `base` that is
+    not an image.
+    """
     config: dict[str, Any] = {"created": _EPOCH, "architecture": architecture, "os": "linux"}
     layers: list[Mapping[str, Any]] = []
     diff_ids: list[str] = []

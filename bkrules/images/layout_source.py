@@ -46,7 +46,9 @@ class LayoutSource:
         return node
 
     def manifest(self, repository: str, reference: str) -> Manifest:
-        """The manifest of a digest, or of the image when `reference` is empty; there are no repositories. Raises ActionFailed."""
+        """Return the manifest of a digest, or of the image when `reference` is empty; a layout has no repositories.
+        Raises ActionFailed.
+        """
         return self._manifest(ImageDigest(reference) if reference else self.top())
 
     def blob(self, repository: str, digest: ImageDigest, size: int) -> Iterator[bytes]:
@@ -59,7 +61,7 @@ class LayoutSource:
                 yield piece
 
     def referrers(self, repository: str, digest: ImageDigest) -> Manifest | None:
-        """None: a layout has one image, and nothing that refers to it."""
+        """Return None: a layout has one image without referrers."""
         return None
 
     def _manifest(self, digest: ImageDigest) -> Manifest:

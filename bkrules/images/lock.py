@@ -1,4 +1,4 @@
-"""`bk.lock`: the digests that references had when somebody looked, for everybody to get the same bytes."""
+"""`bk.lock`: the digests of references at the time of `bk mirror sync`, so that every machine gets the same bytes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class Pin:
-    """What a reference stands for: the digest of its index or manifest, and of each platform's manifest."""
+    """The pin of a reference: the digest of its index or manifest, and of each platform's manifest."""
 
     digest: ImageDigest
     platforms: Mapping[str, ImageDigest] = field(default_factory=dict)
 
 
 def read(path: str) -> dict[str, Pin]:
-    """Return the pins by reference; none when there is no file. Raises LoadError for a file that is none of bk's."""
+    """Return the pins by reference; none when the file does not exist. Raises LoadError when bk did not write the file."""
     try:
         data = read_regular(path)
     except FileNotFoundError:
@@ -59,7 +59,7 @@ def _unreadable(problem: str) -> LoadError:
 
 
 def write(path: str, pins: Mapping[str, Pin]) -> None:
-    """Write the pins, sorted, so that a change shows as few lines."""
+    """Write the pins, sorted, so that a change affects few lines."""
     images = {
         name: {"digest": pin.digest, "platforms": dict(sorted(pin.platforms.items()))} for name, pin in pins.items()
     }

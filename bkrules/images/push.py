@@ -1,4 +1,4 @@
-"""A registry as the place to copy images to: what is there is not sent, and what another repository has is mounted."""
+"""A registry as the place for copies: bk does not send blobs that it has, and mounts those of its other repositories."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ class Registry:
         self._turns: defaultdict[ImageDigest, threading.Lock] = defaultdict(threading.Lock)
 
     def tagged(self, reference: Reference) -> str:
-        """Return the digest that the tag of a reference has there, or nothing. Raises ActionFailed."""
+        """Return the digest of a reference's tag there, or an empty text. Raises ActionFailed."""
         return self.client.has(self._name(reference), f"manifests/{reference.tag}")
 
     def place(self, reference: Reference) -> Place:
-        """Return the repository of a reference there. One that comes from the same registry is mounted from where it was."""
+        """Return the repository of a reference there. Blobs from the same registry are mounted from their repository."""
         return _Repository(
             self, self._name(reference), reference.repository if reference.host == self.client.host else ""
         )
 
     def tag(self, reference: Reference, manifest: Manifest) -> None:
-        """Give an image whose blobs are there its name. Raises ActionFailed."""
+        """Tag an image whose blobs the registry has. Raises ActionFailed."""
         self.client.put_manifest(self._name(reference), reference.tag, manifest)
 
     def home(self, digest: ImageDigest) -> str:
-        """Return a repository there that is known to have a blob, or nothing."""
+        """Return a repository there that is known to have a blob, or an empty text."""
         return self._homes.get(digest, "")
 
     def found(self, digest: ImageDigest, repository: str) -> None:
-        """Remember that a repository there has a blob."""
+        """Record that a repository there has a blob."""
         self._homes[digest] = repository
 
     def turn(self, digest: ImageDigest) -> threading.Lock:
-        """Return the lock of who sends a blob: who waits for it can mount it."""
+        """Return the lock for sending a blob: a waiting thread can mount the blob afterwards."""
         with self._lock:
             return self._turns[digest]
 

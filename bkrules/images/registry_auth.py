@@ -1,4 +1,4 @@
-"""How a registry lets a client in: its challenges, Docker's credentials, and tokens.
+"""Authentication to registries: challenges, Docker's credentials, and tokens.
 
 https://distribution.github.io/distribution/spec/auth/token/ and /oauth/
 """
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from bkrules.web.headers import Challenge
 
 MOST_TOKEN = 1 << 20
-"""Bytes of what a token server answers."""
+"""The limit in bytes of a token server's answer."""
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _LIMITS = Limits(connect=10, idle=30, total=60)
 _OK = 200
 
 
-class NotLetIn(Exception):
-    """There is no way to do what a challenge asks for. The text says why."""
+class AuthenticationFailed(Exception):
+    """A challenge cannot be met. The text is the reason."""
 
 
 class Authorizer:
@@ -43,17 +43,18 @@ class Authorizer:
         self._lock = threading.Lock()
 
     def header(self, repository: str) -> str:
-        """Return the header for a repository, or nothing while none is needed."""
+        """Return the header for a repository, or an empty text while none is needed."""
         return self._headers.get(repository, "")
 
     def answer(self, repository: str, base: str, values: Iterable[str], used: str, *, push: bool) -> None:
-        """Do what the WWW-Authenticate headers of a 401 ask for; `used` is the header that was not enough.
+        """Answer the challenges in the WWW-Authenticate headers of a 401; `used` is the header that was not sufficient.
 
-        A token is asked for before a password is sent, as Docker does. Raises NotLetIn, or UsageError for Docker's configuration.
+        bk asks for a token before it sends a password, as Docker does. Raises AuthenticationFailed, or UsageError for Docker's
+        configuration.
         """
         with self._lock:
             if self.header(repository) != used:
-                return  # another thread has been here
+                return  # another thread has done this already
             known = self._find(self._host)
             asked = challenges(values)
             problem = f"authentication required, and no credentials found for {self._host}"
@@ -61,7 +62,7 @@ class Authorizer:
                 if challenge.scheme == "bearer" and "realm" in challenge.parameters:
                     try:
                         token = self._token(repository, base, challenge, known, push)
-                    except NotLetIn as error:
+                    except AuthenticationFailed as error:
                         problem = str(error)
                         continue
                     self._headers[repository] = f"Bearer {token}"
@@ -69,17 +70,17 @@ class Authorizer:
                 if challenge.scheme == "basic" and known is not None and known.user:
                     self._headers[repository] = basic(known)
                     return
-            raise NotLetIn(problem)
+            raise AuthenticationFailed(problem)
 
     def _token(self, repository: str, base: str, challenge: Challenge, known: Credentials | None, push: bool) -> str:
-        """Return the token that the server of a challenge gives for credentials, or to anybody. Raises NotLetIn."""
+        """Return the token of a challenge's server for credentials, or an anonymous one. Raises AuthenticationFailed."""
         parameters = challenge.parameters
         realm = parameters["realm"]
         try:
             check_realm(realm, base)
             return self._asked(realm, _query(repository, parameters, push), known)
         except (HttpError, ActionFailed, LookupError) as error:
-            raise NotLetIn(f"no token from {_shown(realm)}: {error}") from error
+            raise AuthenticationFailed(f"no token from {_shown(realm)}: {error}") from error
 
     def _asked(self, realm: str, query: list[tuple[str, str]], known: Credentials | None) -> str:
         if known is not None and not known.user:
@@ -100,26 +101,26 @@ class Authorizer:
 
 
 def check_realm(realm: str, base: str) -> None:
-    """Raise Unreachable when a token server is asked without TLS: only one on this machine may be, by a registry on it."""
+    """Raise Unreachable for a token server without TLS, unless it and the registry are on this machine."""
     if origin(realm).scheme == "https":
         return
     if not (_is_here(realm) and _is_here(base)):
-        raise Unreachable("it is no server of https, and everybody on the way could read the credentials")
+        raise Unreachable("it does not use https, so others could read the credentials")
 
 
 def token_of(data: bytes) -> str:
     """Return the token in the answer of a token server. Raises ActionFailed or LookupError."""
     document = read_json(data, "its answer")
     if not isinstance(document, dict):
-        raise LookupError("its answer is no object")
+        raise LookupError("its answer is not an object")
     token = document.get("token") or document.get("access_token")
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
-        raise LookupError("its answer holds no token")
+        raise LookupError("its answer contains no token")
     return token
 
 
 def basic(known: Credentials) -> str:
-    """Return the header of a user and a password, whatever bytes they have."""
+    """Return the header for a user and a password of any bytes."""
     pair = f"{known.user}:{known.password}".encode("utf-8", "surrogateescape")
     return f"Basic {base64.b64encode(pair).decode()}"
 
@@ -141,7 +142,7 @@ def _is_here(url: str) -> bool:
 
 
 def _shown(realm: str) -> str:
-    """Return a realm for an error: on one line, without a user or a query, which may hold secrets."""
+    """Return a realm for an error: on one line, without a user or a query, which may contain secrets."""
     place = realm.partition("?")[0]
     scheme, mark, rest = place.partition("://")
     return repr(f"{scheme}{mark}{rest.rpartition('@')[2]}"[:200])

@@ -1,4 +1,4 @@
-"""A client of the OCI distribution protocol: manifests and blobs by their digests, there and back.
+"""A client of the OCI distribution protocol: pulls and pushes manifests and blobs by their digests.
 
 https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md
 """
@@ -18,7 +18,7 @@ from bkrules.images.digests import ImageDigest
 from bkrules.images.docker_auth import Credentials, credentials
 from bkrules.images.documents import INDEXES, MANIFEST_LIMIT, Manifest, bad, joined_index, read_index, read_manifest
 from bkrules.images.protocol import ACCEPT, authorities, is_loopback, referrers_tag, server, written
-from bkrules.images.registry_auth import Authorizer, NotLetIn
+from bkrules.images.registry_auth import AuthenticationFailed, Authorizer
 from bkrules.web.client import Body, HttpClient, Response, origin
 from bkrules.web.errors import HttpError, TooLarge, TooSlow, Untrusted
 from bkrules.web.headers import next_page, retry_after
@@ -27,26 +27,26 @@ from bkrules.web.trust import trust
 
 _AGAIN = (408, 429, 500, 502, 503, 504)
 _TRIES = 5
-_SLOW_TRIES = 2  # of a request whose time ran out
+_SLOW_TRIES = 2  # of a request that timed out
 _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 30.0
 _PAGES = 100
-_PROGRESS = 1 << 20  # bytes of a blob, after which its tries are counted anew
+_PROGRESS = 1 << 20  # bytes of a blob after which the count of tries starts again
 _MISSING, _NO_HEAD, _PARTIAL, _UNAUTHORIZED = 404, 405, 206, 401
 
 DOCUMENT = Limits(connect=10, idle=30, total=60)
-"""For manifests, tokens, and whatever else is small."""
+"""The limits for manifests, tokens, and other small answers."""
 BLOB = Limits(connect=10, idle=60, least=64 << 10)
-"""For blobs, which may take hours, but must make progress."""
+"""The limits for blobs, which may take hours, but must make progress."""
 STORE_RATE = 4 << 20
-"""Bytes a second, at which a registry must at least store what it was sent."""
+"""Bytes a second: the least rate at which a registry must accept an upload."""
 
 
 class RegistryClient:
-    """One registry. Safe for several threads.
+    """A client of one registry. Safe for several threads.
 
-    A registry on the loopback may speak plain HTTP, as with Docker. Authorities to trust are those of REQUESTS_CA_BUNDLE or
-    SSL_CERT_FILE, or the public ones. What is asked for is retried when the registry is busy or a connection ends.
+    A registry on the loopback may use plain HTTP, as in Docker. Certificate authorities are those of REQUESTS_CA_BUNDLE
+    or SSL_CERT_FILE, or the public ones. The client retries when the registry is busy or a connection ends.
     """
 
     def __init__(self, host: str, find: Callable[[str], Credentials | None] = credentials) -> None:
@@ -57,28 +57,28 @@ class RegistryClient:
         self._base = "" if is_loopback(host) else f"https://{server(host)}"
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close all connections."""
         self._client.close()
 
     def digest(self, repository: str, tag: str) -> str:
-        """Return the digest that a tag has now. Raises ActionFailed."""
+        """Return the current digest of a tag. Raises ActionFailed."""
         with self._ask("HEAD", repository, f"manifests/{tag}", {"Accept": ACCEPT}, expected=(_NO_HEAD,)) as answer:
             found = _digest(answer)
         return found or self.manifest(repository, tag).digest
 
     def has(self, repository: str, path: str) -> str:
-        """Return the digest of `manifests/TAG` or `blobs/DIGEST` when the registry has it, or nothing. Raises ActionFailed."""
+        """Return the digest of `manifests/TAG` or `blobs/DIGEST` when the registry has it, or empty. Raises ActionFailed."""
         with self._ask("HEAD", repository, path, {"Accept": ACCEPT}, expected=(_MISSING, _NO_HEAD)) as answer:
             return "" if answer.status in (_MISSING, _NO_HEAD) else _digest(answer) or path
 
     def manifest(self, repository: str, reference: str) -> Manifest:
-        """Return the manifest of a tag or a digest. Raises ActionFailed when there is none, or when its bytes are others."""
+        """Return the manifest of a tag or a digest. Raises ActionFailed when it does not exist, or when its bytes do not match."""
         answer, data = self._document(repository, f"manifests/{reference}", ACCEPT, pinned=":" in reference)
         expected = reference if ":" in reference else answer.header("Docker-Content-Digest")
         return read_manifest(data, written(self.host, repository, reference), expected)
 
     def referrers(self, repository: str, digest: ImageDigest) -> Manifest | None:
-        """Return the index of what refers to a manifest, of the registry or of the tag that stands for it; None when nothing does.
+        """Return the index of a manifest's referrers, from the referrers API or the referrers tag; None when it has none.
 
         https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers. Raises ActionFailed.
         """
@@ -108,13 +108,13 @@ class RegistryClient:
         *,
         pinned: bool = False,
     ) -> tuple[Response, bytes]:
-        """Return an answer with its bytes, at most those that a manifest may have. Raises ActionFailed."""
+        """Return an answer with its bytes, within the limit of manifests. Raises ActionFailed."""
         name = path if isinstance(path, str) else "referrers"
         for attempt in range(_TRIES):
             headers = {"Accept": accept}
             with self._ask("GET", repository, path, headers, expected=expected, pinned=pinned) as answer:
                 if (answer.header("Content-Encoding") or "identity") != "identity":
-                    raise self._error(repository, f"{name}: it has an encoding that was not asked for")
+                    raise self._error(repository, f"{name}: it has an unsolicited encoding")
                 try:
                     return answer, answer.read(MANIFEST_LIMIT)
                 except TooLarge as error:
@@ -128,16 +128,16 @@ class RegistryClient:
         raise self._error(repository, f"{name}: {problem}, {attempt + 1} times")
 
     def blob(self, repository: str, digest: ImageDigest, size: int) -> Iterator[bytes]:
-        """The bytes of a blob, piece by piece, never more than `size`. A connection that ends is taken up again where it ended.
+        """Yield the bytes of a blob, in chunks, never more than `size`. After the end of a connection, the client resumes.
 
-        Raises ActionFailed, at the end when the bytes are not those of the digest.
+        Raises ActionFailed, at the end when the bytes do not match the digest.
         """
         found, at, tries, counted = hashlib.sha256(), 0, 0, 0
         while at < size or not tries:
             tries += 1
             problem = ""
             with self._ask("GET", repository, f"blobs/{digest}", _range(at), pinned=True, limits=BLOB) as answer:
-                skip = at if answer.status != _PARTIAL else 0  # a registry may not know ranges
+                skip = at if answer.status != _PARTIAL else 0  # a registry may not support ranges
                 try:
                     for piece in answer.chunks(skip + size - at):
                         piece, skip = piece[skip:], max(0, skip - len(piece))
@@ -162,7 +162,7 @@ class RegistryClient:
     def upload(
         self, repository: str, digest: ImageDigest, size: int, chunks: Callable[[], Iterable[bytes]], origin: str = ""
     ) -> None:
-        """Give the registry a blob, or let it take the blob from `origin`, another of its repositories. Raises ActionFailed."""
+        """Upload a blob, or let the registry mount it from `origin`, another of its repositories. Raises ActionFailed."""
         wish = urlencode({"mount": digest, "from": origin}) if origin else ""
         begun = self._begin(repository, wish)
         if not begun:
@@ -170,7 +170,7 @@ class RegistryClient:
         places = [begun]
 
         def place() -> str:
-            found = places.pop() if places else self._begin(repository)  # what has failed is begun anew
+            found = places.pop() if places else self._begin(repository)  # a failed upload starts again
             return f"{found}{'&' if urlsplit(found).query else '?'}{urlencode({'digest': digest})}"
 
         headers = {"Content-Type": "application/octet-stream"}
@@ -179,7 +179,7 @@ class RegistryClient:
             pass
 
     def _begin(self, repository: str, mount: str = "") -> str:
-        """Return where the registry wants to have a blob, or nothing when it has mounted it."""
+        """Return the address for the upload of a blob, or an empty text when the registry has mounted it."""
         with self._ask("POST", repository, f"blobs/uploads/{'?' if mount else ''}{mount}", {}) as answer:
             if mount and answer.status == 201:
                 return ""
@@ -187,13 +187,13 @@ class RegistryClient:
                 found = urljoin(answer.url, answer.header("Location"))
                 is_downgrade = origin(found).scheme == "http" and origin(self._base).scheme == "https"
             except (HttpError, ValueError) as error:
-                raise self._error(repository, f"it names no place for a blob: {error}") from error
+                raise self._error(repository, f"it names no address for a blob: {error}") from error
         if found == answer.url or is_downgrade:
             raise self._error(repository, f"it names no place {'of https ' if is_downgrade else ''}for a blob")
         return found
 
     def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
-        """Give the registry a manifest under a tag or its digest. Raises ActionFailed."""
+        """Upload a manifest under a tag or its digest. Raises ActionFailed."""
         headers = {"Content-Type": manifest.media_type}
         with self._ask("PUT", repository, f"manifests/{reference}", headers, body=manifest.data):
             pass
@@ -210,12 +210,12 @@ class RegistryClient:
         expected: Collection[int] = (),
         pinned: bool = False,
     ) -> Response:
-        """The answer to a request, once the registry gives one; `expected` are bad ones that the caller knows what to do with.
+        """Return the answer to a request; `expected` are bad statuses that the caller handles.
 
-        A path may be a function, for an address that is good for one try. What is `pinned` has a digest, so that it may come
-        from anywhere.
+        A path may be a function, for an address that is valid for a single try. A `pinned` request has a digest, so its
+        answer may come from any server.
         """
-        name = path if isinstance(path, str) else "what it has sent on to"
+        name = path if isinstance(path, str) else "the redirect target"
         problem, authorized, slow = "", False, 0
         for attempt in range(_TRIES):
             url = f"{self._base or self._find_base()}/v2/{repository}/{path}" if isinstance(path, str) else path()
@@ -257,11 +257,11 @@ class RegistryClient:
         *,
         pinned: bool,
     ) -> Response:
-        """Return the answer to one request. Credentials go to the registry's own origin alone: it may want blobs elsewhere."""
+        """Return the answer to one request. Credentials go only to the registry's own origin: it may redirect blobs elsewhere."""
         own = origin(url) == origin(self._base)
         secret = {"Authorization": token} if token and own else {}
         follow = method in ("GET", "HEAD")
-        once = isinstance(body, Body)  # the place of an upload is good for one
+        once = isinstance(body, Body)  # the address of an upload is valid for a single try
         return self._client.request(
             method, url, headers, body, limits, secret=secret, redirects=follow, plain=pinned, replay=not once
         )
@@ -270,11 +270,11 @@ class RegistryClient:
         values = answer.headers("WWW-Authenticate")
         try:
             self._authorizer.answer(repository, self._base, values, token, push=push)
-        except NotLetIn as error:
+        except AuthenticationFailed as error:
             raise self._error(repository, str(error), f"docker login {self.host}") from error
 
     def _wait(self, repository: str, answer: Response, attempt: int) -> float:
-        """Return how long to wait before the next try, which the registry may say itself, in seconds."""
+        """Return the seconds to wait before the next try, which the registry may choose."""
         wait = retry_after(answer.header("Retry-After"), answer.header("Date"))
         if wait is not None and wait > _LONGEST_WAIT:
             problem = f"it is busy ({answer.status}) and asks to wait {wait:.0f} s"
@@ -282,13 +282,13 @@ class RegistryClient:
         return wait if wait is not None else _FIRST_WAIT * 2**attempt
 
     def _find_base(self) -> str:
-        """Return whether a registry on the loopback speaks HTTP or HTTPS. A server of HTTPS answers 400 to HTTP."""
+        """Find out whether a registry on the loopback speaks HTTP or HTTPS. An HTTPS server answers 400 to HTTP."""
         scheme = "http"
         try:
             with self._client.request("GET", f"http://{self.host}/v2/", limits=DOCUMENT) as answer:
                 scheme = "https" if answer.status == 400 else "http"
         except HttpError:
-            pass  # what is wrong is said of the request that follows
+            pass  # the following request reports the error
         self._base = f"{scheme}://{self.host}"
         return self._base
 
@@ -306,7 +306,7 @@ def _range(at: int) -> dict[str, str]:
 
 
 def _digest(answer: Response) -> str:
-    """Return the digest in the head of an answer, or nothing when there is none that is one."""
+    """Return the digest in the head of an answer, or an empty text without a valid one."""
     try:
         return ImageDigest(answer.header("Docker-Content-Digest"))
     except ValueError:
@@ -315,7 +315,7 @@ def _digest(answer: Response) -> str:
 
 def _hint(status: int) -> str:
     return {
-        401: "log in, as with docker login",
-        403: "log in as somebody who may pull it",
-        404: "is it spelt right, and may you see it?",
+        401: "log in with docker login",
+        403: "log in as a user with the right to pull it",
+        404: "check its spelling, and your right to see it",
     }.get(status, "")

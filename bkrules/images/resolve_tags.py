@@ -54,7 +54,7 @@ def _tags(host: str, references: Iterable[Reference]) -> Iterator[tuple[Referenc
 
 
 def _digest(answers: BinaryIO) -> str:
-    """Return the digest that the next answer has in its headers, or nothing."""
+    """Return the digest in the headers of the next answer, or an empty text."""
     status = answers.readline().split()
     digest = ""
     while line := answers.readline().strip():

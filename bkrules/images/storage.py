@@ -1,7 +1,7 @@
 """A registry's storage tree, written without the registry.
 
-The layout is that of the distribution registry's filesystem driver. Written this way, a mirror costs no upload, and the
-registry that serves it can be read-only.
+The layout is that of the distribution registry's filesystem driver. So a mirror needs no upload, and the registry that
+serves it can be read-only.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ storage:
   maintenance: {{readonly: {{enabled: true}}}}
 http: {{net: unix, addr: {SOCKET}}}
 """
-"""That of a registry which serves the tree in the folder `data`, on a socket beside it, and takes nothing."""
+"""The configuration of a read-only registry for the tree in the folder `data`, on a socket next to it."""
 _BLOB_MODE = 0o644
 _LINK = 100  # bytes; a link has 71
 
@@ -43,25 +43,25 @@ class Tree(Place):
         self._base = f"{root}/docker/registry/v2"
 
     def path(self, digest: ImageDigest) -> str:
-        """Return where a blob is, or would be."""
+        """Return the path of a blob, whether it exists or not."""
         name = digest.hash
         return f"{self._base}/blobs/sha256/{name[:2]}/{name}/data"
 
     def has(self, digest: ImageDigest, size: int) -> bool:
-        """Return whether a blob of that size is there."""
+        """Return whether a blob of that size exists."""
         try:
             return os.stat(self.path(digest)).st_size == size
         except OSError:
             return False
 
     def put(self, digest: ImageDigest, size: int, chunks: Callable[[], Iterable[bytes]]) -> None:
-        """Keep a blob. What `chunks` raises leaves nothing."""
+        """Keep a blob. An exception of `chunks` leaves nothing."""
         os.makedirs(os.path.dirname(self.path(digest)), exist_ok=True)
         atomic.write_chunks(self.path(digest), chunks(), _BLOB_MODE)
 
     def adopt(self, digest: ImageDigest, source: FileNode, *, link: bool) -> None:
-        """Keep the blob of a stored file: as a hard link, where nobody writes to the tree, else as a copy."""
-        if self.has(digest, source.digest.size):  # two images may share it
+        """Keep the blob of a stored file: as a hard link when nobody writes to the tree, otherwise as a copy."""
+        if self.has(digest, source.digest.size):  # two images may share the blob
             return
         if link:
             atomic.place(source.path, Path(self.path(digest)))
@@ -69,16 +69,16 @@ class Tree(Place):
             atomic.copy(source.path, self.path(digest), _BLOB_MODE)
 
     def put_manifest(self, manifest: Manifest) -> None:
-        """Keep a manifest, whose blobs are there. One that is there with other bytes is written anew."""
+        """Keep a manifest, whose blobs the tree has. An existing one with other bytes is replaced."""
         if self.read(manifest.digest) != manifest.data:
             self.put(manifest.digest, len(manifest.data), lambda: [manifest.data])
 
     def read(self, digest: ImageDigest) -> bytes | None:
-        """Return a manifest's bytes, or None when it is not there. Of what is too large for one, only the beginning."""
+        """Return a manifest's bytes, or None when it does not exist. Of a too large file it returns only the beginning."""
         return _read(self.path(digest), MANIFEST_LIMIT + 1)
 
     def tagged(self, reference: Reference) -> ImageDigest | None:
-        """Return the digest that a tag has in the tree, or None."""
+        """Return the digest of a tag in the tree, or None."""
         data = _read(f"{self._tag(reference)}/current/link", _LINK)
         try:
             return ImageDigest((data or b"").decode())
@@ -92,7 +92,7 @@ class Tree(Place):
             yield str(tags.parents[1].relative_to(f"{self._base}/repositories")), link.parents[1].name
 
     def add(self, reference: Reference, manifest: ImageDigest) -> None:
-        """Give an image whose blobs are there its name; the tag comes last."""
+        """Tag an image whose blobs the tree has; the tag is written last."""
         repository = f"{self._base}/repositories/{reference.repository}"
         for digest, is_manifest in self.blobs(manifest):
             folder = "_manifests/revisions" if is_manifest else "_layers"
@@ -101,13 +101,13 @@ class Tree(Place):
         _write(f"{self._tag(reference)}/current/link", manifest)
 
     def blobs(self, manifest: ImageDigest) -> Iterator[tuple[ImageDigest, bool]]:
-        """Yield the digests of an image, and whether each is one of a manifest. Raises ActionFailed when a manifest is missing."""
+        """Yield the digests of an image, and whether each belongs to a manifest. Raises ActionFailed when a manifest is missing."""
         for one in closure(self.manifest(manifest), lambda entry: self.manifest(entry.digest)):
             yield from ((blob.digest, False) for blob in one.distributable)
             yield one.digest, True
 
     def manifest(self, digest: ImageDigest) -> Manifest:
-        """Return a manifest that is there. Raises ActionFailed."""
+        """Return a manifest of the tree. Raises ActionFailed."""
         data = self.read(digest)
         if data is None:
             raise ActionFailed("bad-mirror", f"there is no manifest {digest}")
@@ -118,7 +118,7 @@ class Tree(Place):
 
 
 def write_tree(root: Path, images: Mapping[Reference, DirectoryNode], *, link: bool = True) -> None:
-    """Fill the folder `root` with these images, each given as an OCI layout. Raises ActionFailed for a layout that is none.
+    """Fill the folder `root` with these images, given as OCI layouts. Raises ActionFailed for a malformed layout.
 
     Blobs are hard links of stored files; without `link` they are copies, for a folder that others may write to.
     """
@@ -132,7 +132,7 @@ def write_tree(root: Path, images: Mapping[Reference, DirectoryNode], *, link: b
 
 
 def _read(path: str, limit: int) -> bytes | None:
-    """Return the first bytes of a regular file, or None when there is no such file."""
+    """Return the first bytes of a regular file, or None when it does not exist."""
     try:
         with open_regular(path) as file:
             return file.read(limit)

@@ -1,8 +1,8 @@
-"""The files of a tar archive that somebody else has made, found by their names and read in pieces.
+"""A reader of untrusted tar archives: finds files by their names and reads them in chunks.
 
-Nothing is unpacked. Headers are bounded, links lead to members alone, and what readers disagree on (a name that is there twice,
-sparse files) is refused. A compressed archive is decompressed to a temporary file, up to a ratio. So the memory that an archive
-takes does not depend on what is in it. Every fault is an ActionFailed.
+Nothing is unpacked. Headers are bounded, links lead only to members, and archives that readers interpret differently (a
+duplicate name, sparse files) are refused. A compressed archive is decompressed to a temporary file, up to a ratio. So
+the memory use does not depend on the archive's content. Every fault is an ActionFailed.
 
 https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html
 """
@@ -31,13 +31,13 @@ from bkrules.system.files import open_regular
 MOST_MEMBERS = 20_000
 LONGEST_NAME = 4096
 LARGEST_HEADER = 1 << 20
-"""The most bytes of an extended header: names and attributes of one member."""
+"""The limit in bytes of an extended header: names and attributes of one member."""
 LEAST_LIMIT = 1 << 30
-"""How many bytes any compressed archive may become."""
+"""The size in bytes to which any compressed archive may expand."""
 RATIO = 100
-"""How many times its size a larger one may become."""
+"""The expansion ratio up to which a larger archive may expand."""
 MOST = 256 << 30
-"""How many bytes any of them may become."""
+"""The limit in bytes of any decompressed archive."""
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 BZIP2, XZ = b"BZh", b"\xfd7zXZ\0"
 _XZ_MEMORY = 256 << 20
@@ -50,7 +50,7 @@ _PAX = re.compile(rb"(\d{1,7}) ([^=]+)=")
 
 
 def bad(problem: str) -> ActionFailed:
-    """Return the error of an archive."""
+    """Return the error for an archive."""
     return ActionFailed("bad-archive", problem)
 
 
@@ -66,7 +66,7 @@ class _Member:
 
 
 class TarReader:
-    """The files of an uncompressed tar archive. Raises ActionFailed when it is none."""
+    """The files of an uncompressed tar archive. Raises ActionFailed when it is malformed."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -80,11 +80,11 @@ class TarReader:
             self._members[member.name] = member
 
     def has(self, name: str) -> bool:
-        """Return whether there is a member of that name."""
+        """Return whether a member of that name exists."""
         return name in self._members
 
     def place(self, name: str) -> int:
-        """Return where the bytes of a file begin: two names of one file have one place. Raises ActionFailed."""
+        """Return the offset of a file's bytes: two names of one file have the same. Raises ActionFailed."""
         return self._find(name).offset
 
     def size(self, name: str) -> int:
@@ -92,19 +92,19 @@ class TarReader:
         return self._find(name).size
 
     def pieces(self, name: str) -> Iterator[bytes]:
-        """Yield the bytes of a file, piece by piece. Raises ActionFailed when it is missing, no file, or cut off."""
+        """Yield the bytes of a file in chunks. Raises ActionFailed when it is missing, not a file, or truncated."""
         member = self._find(name)
         at, end = member.offset, member.offset + member.size
         while at < end:
             self._file.seek(at)
             piece = self._file.read(min(_PIECE, end - at))
             if not piece:
-                raise bad(f"it is cut off in {name!r}")
+                raise bad(f"it is truncated in {name!r}")
             at += len(piece)
             yield piece
 
     def read(self, name: str, limit: int) -> bytes:
-        """Return the bytes of a file. Raises ActionFailed, also when there are more than `limit`."""
+        """Return the bytes of a file. Raises ActionFailed, also when it has more than `limit` bytes."""
         if self.size(name) > limit:
             raise bad(f"{name!r} is larger than {limit} bytes")
         return b"".join(self.pieces(name))
@@ -121,7 +121,7 @@ class TarReader:
             if member is None:
                 raise bad(f"it lacks {name!r}" if at == name else f"{name!r} is a link to {at!r}, which it lacks")
             if at in self._twice:
-                raise bad(f"{at!r} is there twice")
+                raise bad(f"{at!r} occurs twice")
             if member.kind == "file":
                 return member
             if member.kind not in ("link", "symlink"):
@@ -130,14 +130,14 @@ class TarReader:
             if member.link.startswith("/") or _named(target).startswith("../"):
                 raise bad(f"{at!r} is a link out of the archive")
             at = _named(target)
-        raise bad(f"the links from {name!r} lead in a circle")
+        raise bad(f"the links from {name!r} form a cycle")
 
 
 @contextmanager
 def opened(archive: Path, scratch: Path) -> Iterator[TarReader]:
-    """Read an archive, which may be compressed with gzip, bzip2 or xz; temporary files are in `scratch`.
+    """Open an archive, which may be compressed with gzip, bzip2 or xz; temporary files are in `scratch`.
 
-    Raises ActionFailed when it is no tar archive, and OSError as `open` does.
+    Raises ActionFailed when it is not a tar archive, and OSError as `open` does.
     """
     with ExitStack() as stack:
         file = stack.enter_context(_regular(archive))
@@ -155,14 +155,14 @@ def opened(archive: Path, scratch: Path) -> Iterator[TarReader]:
         for piece in unpacked:
             total += len(piece)
             if total > limit:
-                raise bad(f"its {state.st_size} bytes become more than {limit} when they are decompressed")
+                raise bad(f"its {state.st_size} bytes expand to more than {limit}")
             plain.write(piece)
         plain.seek(0)
         yield TarReader(plain)
 
 
 def _regular(path: Path) -> IO[bytes]:
-    """Open an archive, which must be a regular file and no link. Raises ActionFailed."""
+    """Open an archive, which must be a regular file and not a link. Raises ActionFailed."""
     try:
         return open_regular(path, follow=False)
     except FileNotFoundError:
@@ -194,18 +194,18 @@ def _gunzipped(file: IO[bytes]) -> Iterator[bytes]:
 
 
 class _Decompressor(Protocol):
-    """What bz2 and lzma have in common."""
+    """The common interface of bz2's and lzma's decompressors."""
 
     eof: bool
     needs_input: bool
     unused_data: bytes
 
     def decompress(self, data: Any, max_length: int = ...) -> bytes:
-        """At most so many bytes."""
+        """Return at most `max_length` bytes."""
 
 
 def _streams(file: IO[bytes], make: Callable[[], Any]) -> Iterator[bytes]:
-    """Yield the bytes of one stream after the other, up to padding."""
+    """Yield the bytes of all concatenated streams, up to padding."""
     state: _Decompressor = make()
     data = b""
     try:
@@ -218,7 +218,7 @@ def _streams(file: IO[bytes], make: Callable[[], Any]) -> Iterator[bytes]:
             elif state.needs_input and not data:
                 data = file.read(_PIECE)
                 if not data:
-                    raise bad("it is cut off")
+                    raise bad("it is truncated")
             yield state.decompress(data, _PIECE)
             data = b""
     except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
@@ -231,7 +231,7 @@ def _members(file: IO[bytes]) -> Iterator[_Member]:
     """Yield the members of a tar archive in their order. Raises ActionFailed."""
     end = file.seek(0, os.SEEK_END)
     at = 0
-    said: dict[str, str] = {}  # what the headers before a member say of it
+    said: dict[str, str] = {}  # the values of the headers before a member
     while at < end:
         file.seek(at)
         block = file.read(_BLOCK)
@@ -241,7 +241,7 @@ def _members(file: IO[bytes]) -> Iterator[_Member]:
             header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except (tarfile.HeaderError, ValueError) as error:
             raise bad(
-                f"it is no tar file: {error}" if at == 0 else f"it is damaged after {at} bytes: {error}"
+                f"it is not a tar file: {error}" if at == 0 else f"it is damaged after {at} bytes: {error}"
             ) from error
         if header.size < 0:
             raise bad(f"{header.name!r} has the size {header.size}")
@@ -261,7 +261,7 @@ def _members(file: IO[bytes]) -> Iterator[_Member]:
             at += _padded(member.size)
         said = {}
         if at > end + _BLOCK:
-            raise bad(f"it is cut off in {member.name!r}")
+            raise bad(f"it is truncated in {member.name!r}")
         yield member
 
 
@@ -281,7 +281,7 @@ def _member(header: tarfile.TarInfo, said: dict[str, str], at: int) -> _Member:
 
 
 def _named(name: str) -> str:
-    """Return a member's name without `./` and the like. Names that lead out of the archive stay such names."""
+    """Return a member's normalised name, without `./` and the like. Names that lead out of the archive keep doing so."""
     return posixpath.normpath(name) if name else ""
 
 
@@ -294,12 +294,12 @@ def _extension(file: IO[bytes], size: int) -> bytes:
         raise bad(f"it has a header of {size} bytes")
     data = file.read(size)
     if len(data) < size:
-        raise bad("it is cut off in a header")
+        raise bad("it is truncated in a header")
     return data
 
 
 def _pax(data: bytes) -> dict[str, str]:
-    """What an extended header says of names, sizes and holes; its records are `LENGTH KEY=VALUE` and a line break."""
+    """Return the names, sizes and holes of an extended header; its records are `LENGTH KEY=VALUE` and a line break."""
     found: dict[str, str] = {}
     at = 0
     while at < len(data):
@@ -309,7 +309,7 @@ def _pax(data: bytes) -> dict[str, str]:
             or int(match[1]) <= match.end() - at
             or data[at + int(match[1]) - 1 : at + int(match[1])] != b"\n"
         ):
-            raise bad("it has a header that makes no sense")
+            raise bad("it has a malformed header")
         end = at + int(match[1])
         key = "GNU.sparse." if match[2].startswith(b"GNU.sparse.") else match[2].decode(errors="replace")
         if key in _SAID:

@@ -1,1 +1,1 @@
-"""Reports: results become what the user sees, and the files that outlive a build."""
+"""Reports: the output for the user, and the files that outlive a build."""

@@ -30,10 +30,10 @@ REPORT, JUNIT = "report.json", "test.xml"
 
 
 def write(build: BuildResult, wanted: Collection[Label], out: Path, digests: FileDigests) -> None:
-    """Write all files of a build below `out`; of the `wanted` targets, the outputs too.
+    """Write all files of a build below `out`, including the outputs of the `wanted` targets.
 
-    What is there already with the right bytes is left, so that its stamp stays as it is. Builds that end at once write one after
-    the other.
+    Files that already have the right bytes are left, so that their stamps stay. Builds that end at the same time write
+    one after the other.
     """
     with locked(f"{out}/{LOCK}"):
         _write(build, wanted, out, digests)
@@ -52,7 +52,7 @@ def _write(build: BuildResult, wanted: Collection[Label], out: Path, digests: Fi
 
 
 def _show(result: Result, folder: str, digests: FileDigests) -> None:
-    """Put the outputs of a target that was asked for where a user finds them, as links to the cache."""
+    """Put the outputs of a requested target where a user finds them, as links to the cache."""
     for name, node in result.outputs.items():
         path = f"{folder}/{name}"
         if isinstance(node, FileNode):
@@ -65,7 +65,7 @@ def _show(result: Result, folder: str, digests: FileDigests) -> None:
 
 
 def _shows(path: str, node: FileNode, digests: FileDigests, mode: int | None = None) -> bool:
-    """Whether `path` is a file of these bytes, and of this mode; what it is linked to in the cache may have been written to."""
+    """Return whether `path` is a file of these bytes and this mode. The blob that it links to may have been written to."""
     try:
         status = os.lstat(path)
         if not stat.S_ISREG(status.st_mode) or (mode is not None and stat.S_IMODE(status.st_mode) != mode):
@@ -76,7 +76,7 @@ def _shows(path: str, node: FileNode, digests: FileDigests, mode: int | None = N
 
 
 def _shows_all(folder: str, node: DirectoryNode, digests: FileDigests) -> bool:
-    """Return whether `folder` shows all these files, and nothing else."""
+    """Return whether `folder` has all these files, and no others."""
     if os.path.islink(folder) or not os.path.isdir(note(folder)):
         return False
     found: set[str] = set()
@@ -114,14 +114,14 @@ def write_matrix(label: Label, results: Sequence[Result], build: BuildResult, ou
 
 
 def _update(path: Path, data: bytes) -> None:
-    """Write a file, unless it is there with these bytes."""
+    """Write a file, unless it has these bytes already."""
     note(str(path))
     if path.is_symlink() or not path.is_file() or path.read_bytes() != data:
         atomic.write(str(path), data)
 
 
 def reports(label: Label, build: BuildResult, out: Path) -> Path:
-    """Return where the reports of a matrix are; those of a shard are beside those of other shards, and never in their place."""
+    """Return the folder of the reports of a matrix. Each shard has a separate one next to the others."""
     folder = out / label.package / label.name
     return folder / build.selected.folder if build.selected else folder
 
@@ -139,7 +139,7 @@ def outputs(result: Result, build: BuildResult, wanted: Collection[Label], out: 
     for name, node in result.outputs.items():
         if isinstance(node, DirectoryNode):
             files = [f"{folder}/{name}/{path}" for path in node.files]
-            # What comes into a folder is seen by the folder.
+            # The stamp of a folder shows new files in it.
             found |= dict.fromkeys([*files, *(path.rpartition("/")[0] for path in files)])
     return list(found)
 
@@ -184,7 +184,7 @@ def _attempt(attempt: Attempt, place: Path, root: Path) -> dict[str, Any]:
 
 
 def _isolation(result: Result) -> str | None:
-    """Return how well a cell was isolated; nothing for one that never ran. What lacks a limit is never cached."""
+    """Return how well a cell was isolated; empty when it never ran. A cell without a limit is never cached."""
     jailed = result.action.cell is not None and result.action.cell.jail
     if result.ran is None:
         return ("jail" if jailed else "full") if result.cached else None
@@ -194,7 +194,7 @@ def _isolation(result: Result) -> str | None:
 
 
 def _keep_key(result: Result, place: Path, digests: FileDigests) -> None:
-    """Write the key of a result; of one that was cached, its logs too, unless they are there as they were."""
+    """Write the key of a result; for a cached one also its logs, unless they are unchanged."""
     assert result.key is not None
     document = {"key": result.key.digest.hash, "mnemonic": result.action.mnemonic, "leaves": dict(result.key.leaves)}
     text = json.dumps(document, indent=1).encode()
@@ -204,7 +204,7 @@ def _keep_key(result: Result, place: Path, digests: FileDigests) -> None:
     except OSError:
         current = b""
     if result.cached and not (current == text and _are_logs_of(result, place, digests)):
-        shutil.rmtree(place, ignore_errors=True)  # logs of another key would be taken for this one's
+        shutil.rmtree(place, ignore_errors=True)  # logs of another key would look like logs of this one
         _restore(result.outputs, place)
         current = b""
     if current != text:
@@ -224,7 +224,7 @@ def _are_logs_of(result: Result, place: Path, digests: FileDigests) -> bool:
 
 
 def keep_key_of_action(result: Result, out: Path, digests: FileDigests) -> None:
-    """Keep the key of an action that ran and is no cell, and that of its run before, for `bk why`."""
+    """Keep the key of an action that ran and is not a cell, and the key of its previous run, for `bk why`."""
     if result.key is None or result.cached:
         return
     place = action_folder(result.action, out)
@@ -234,7 +234,7 @@ def keep_key_of_action(result: Result, out: Path, digests: FileDigests) -> None:
 
 
 def action_folder(action: Action, out: Path) -> Path:
-    """Return where the keys of an action are kept; for a cell it is the cell's own folder."""
+    """Return the folder of an action's keys; for a cell it is the folder of its logs."""
     folder = out / action.label.package / action.label.name
     return (
         folder / action.cell.folder

@@ -1,4 +1,4 @@
-"""The results of a build, and what they come to."""
+"""The results of a build, and their summary."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from bkrules.system.kernel import SERIES
 
 @dataclass(frozen=True)
 class BuildResult:
-    """The results of a build, in the order of its plan, and what they come to.
+    """The results of a build, in the order of its plan.
 
-    `fault` is why a remote cache that is required could not be given the results; `selected` says which cells were to run, when
-    that were not all.
-    `kernel_key` says how much of the kernel is in the keys of cells.
-    `up_to_date` is how many actions were not looked at again, and the seconds that they took when they ran.
+    `fault` is why a required remote cache did not accept the results; `selected` names the selected cells, when not all
+    were. `kernel_key` is how much of the kernel is in the keys of cells. `up_to_date` is the number of actions that
+    were skipped as up to date, and the seconds that they took when they ran.
     """
 
     results: tuple[Result, ...]
@@ -39,7 +38,7 @@ class BuildResult:
 
     @property
     def exit_code(self) -> int:
-        """Bazel's exit code for the whole; of several, the first of: interrupted, build, tests, machine, nothing ran."""
+        """Bazel's exit code for the build; of several, the first of: interrupted, build, tests, machine, nothing ran."""
         if self.interrupted:
             return errors.INTERRUPTED
         failures = [result for result in self.results if result.status == Status.FAILED]
@@ -65,7 +64,7 @@ def by_matrix(results: Iterable[Result]) -> dict[Label, list[Result]]:
 
 
 def by_status(results: Iterable[Result]) -> dict[str, int]:
-    """Return how many results have each status, in the order of the first of each."""
+    """Return the number of results with each status, in the order of their first occurrence."""
     found: dict[str, int] = {}
     for result in results:
         found[result.status] = found.get(result.status, 0) + 1

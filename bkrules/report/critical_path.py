@@ -1,4 +1,4 @@
-"""The critical path: what a build would still have taken with any number of jobs."""
+"""The critical path: the time that a build would take with any number of jobs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bkrules.execution.result import Result
 
 
 def critical_path(results: Iterable[Result]) -> list[Result]:
-    """Return the chain of actions, each needed by the next, that took the longest together: those of them that ran, in their order.
+    """Return the chain of dependent actions that together took the longest: those that ran, in their order.
 
     `results` come in the order of execution, dependencies first.
     """

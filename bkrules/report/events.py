@@ -1,8 +1,8 @@
-"""A build as Bazel's Build Event Protocol tells it: JSON lines, written as the build goes, for tools that read Bazel's.
+"""A build in Bazel's Build Event Protocol: JSON lines, written while the build runs, for tools that read Bazel's.
 
-Field names and meaning: `build_event_stream.proto` of Bazel. A cell is a test target of its own, whose label is
-`//pkg:matrix[CELL]`. Every event but the first has been announced by an earlier one as its child, and what was announced always
-comes, be it as `aborted`; the last one says that it is.
+Field names and meaning: `build_event_stream.proto` of Bazel. A cell is a separate test target, with the label
+`//pkg:matrix[CELL]`. Every event except the first is announced by an earlier one as its child. Every announced event
+follows, if only as `aborted`; the last one is marked.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ _FINISHED: Event = {"buildFinished": {}}
 
 
 class Events:
-    """The events of one build, in the file at `path`; an empty path is for nobody. Raises MachineLacks when it cannot be made."""
+    """Writes the events of one build to the file at `path`, or to nothing for an empty path. Raises MachineLacks on an error."""
 
     def __init__(self, path: str) -> None:
         try:
             self._file = open(path, "w", encoding="utf-8") if path else None  # noqa: SIM115 - closed with the last event
         except OSError as error:
             message = f"--build_event_json_file: cannot write {path}: {error.strerror}"
-            raise MachineLacks("events", message, hint="name a file in a folder that is there") from error
+            raise MachineLacks("events", message, hint="name a file in an existing folder") from error
         self._announced: dict[str, Event] = {}
         self._progress = 1
         self._sets = 0
@@ -65,7 +65,7 @@ class Events:
         self._results: dict[str, Result] = {}
 
     def started(self, command: str, patterns: Sequence[str], workspace: str, version: str) -> None:
-        """The build has begun."""
+        """Write that the build has begun."""
         if self._file is None:
             return
         import uuid
@@ -88,7 +88,7 @@ class Events:
     def configured(
         self, patterns: Sequence[str], targets: Sequence[Target], actions: Mapping[str, Action], out: Path
     ) -> None:
-        """The patterns came to these targets, and those to these actions, a cell for each run; `out` is `bk-out`."""
+        """Write the targets of the patterns, and their actions, a cell for each run; `out` is `bk-out`."""
         self._out, self._expanded = out, True
         self._waiting = {target.label: set() for target in targets}
         for name, action in actions.items():
@@ -106,7 +106,7 @@ class Events:
             self._post(_target(label), [_completed(label)], configured={"targetKind": "test_cell rule"})
 
     def result(self, result: Result) -> None:
-        """An action has a result."""
+        """Write the result of an action."""
         if self._file is None:
             return
         action = result.action
@@ -124,7 +124,7 @@ class Events:
                 self._complete(action.label)
 
     def finished(self, code: int, why: str = "") -> None:
-        """The build is over. What was announced and did not come is aborted; `why` says more."""
+        """Write that the build is over. Announced events that did not follow are aborted; `why` is the reason."""
         if self._file is None:
             return
         if code == errors.SUCCESS:
@@ -154,7 +154,7 @@ class Events:
         names = self._cells[label]
         if _key(_completed(label)) in self._announced:
             runs = [_attempt(label, number, 1) for number in range(1, len(names) + 1)]
-            # What could not be built has no test to run.
+            # A cell whose inputs could not be built has no test to run.
             self._post(
                 _completed(label), [*runs, _summary(label)], completed={"success": result.status != Status.NOT_RUN}
             )
@@ -213,7 +213,7 @@ class Events:
         )
 
     def _failed(self, result: Result) -> None:
-        """An action that is no cell has failed, or was not run because of one that did. The progress events announce it."""
+        """Write that an action other than a cell has failed, or did not run because of a failure. A progress event announces it."""
         action = result.action
         if result.status == Status.NOT_RUN:
             return
@@ -224,7 +224,7 @@ class Events:
         self._post(own, action={"success": False, "type": action.mnemonic, "commandLine": list(action.arguments)})
 
     def _complete(self, label: Label) -> None:
-        """A target that was asked for is complete; its files are named in a set of their own."""
+        """Write that a requested target is complete; a named set has its files."""
         own = _completed(str(label))
         folder = self._out / label.package / label.name
         made = [one for one in self._results.values() if one.action.label == label and one.action.cell is None]
@@ -288,7 +288,7 @@ def _absent(result: Result) -> Event:
 
 
 def _overall(runs: Sequence[Result]) -> str:
-    """Return the status of a cell by those of its runs: the worst that there is."""
+    """Return the status of a cell from those of its runs: the worst one."""
     if any(result.failure == FailureClass.INTERRUPTED for result in runs):
         return "INCOMPLETE"
     found = {result.status for result in runs}

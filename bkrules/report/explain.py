@@ -1,4 +1,4 @@
-"""Why an action would run, or ran: the first leaf of its key that differs from an earlier one."""
+"""Explanations of why an action would run, or ran: the first leaf of its key that differs from an earlier one."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from bkrules.execution.layout import KEY, PREVIOUS
 from bkrules.system.files import read_regular
 
 _PATIENCE = 30.0
-_MOST_KEY = 16 << 20  # bytes of a key that a server has
+_MOST_KEY = 16 << 20  # the limit in bytes of a key from a server
 Read = Callable[[str], Mapping[str, Any] | None]
 _SHOWN = 72
 _UNNAMED = "all that the key names is the same, so that another version of bk has made it"
 _BEFORE = 16
-"""How much of what two long values share is shown before the place where they differ."""
+"""The length of the common text that is shown before the first difference of two long values."""
 _ORDER = ("mnemonic", "salt", "platform/", "env/", "argument/", "input/", "output/", "timeout")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The first leaf in which two keys differ, its two values (None where it is missing), and how many more differ."""
+    """The first leaf in which two keys differ, its two values (None where it is missing), and the number of other differences."""
 
     leaf: str
     old: str | None
@@ -45,7 +45,7 @@ class Difference:
 
 
 def difference(old: Mapping[str, str], new: Mapping[str, str]) -> Difference | None:
-    """Return the first difference of two keys by their leaves, or nothing. Arguments are compared inside of their JSON."""
+    """Return the first difference of two keys by their leaves, or None. Arguments are compared inside their JSON."""
     found = [
         (name, old.get(name), new.get(name))
         for name in sorted({*old, *new}, key=_place)
@@ -57,7 +57,7 @@ def difference(old: Mapping[str, str], new: Mapping[str, str]) -> Difference | N
     more = len(found) - 1
     if leaf.startswith("argument/") and was is not None and now is not None:
         inner = list(_inside(_parsed(was), _parsed(now), ""))
-        if inner:  # else the two say the same in other words
+        if inner:  # otherwise the two differ only in their spelling
             leaf, was, now = inner[0]
             more += len(inner) - 1
     return Difference(leaf, was, now, more)
@@ -92,7 +92,7 @@ def _json(value: Any) -> str:
 
 
 def _shown(old: str | None, new: str | None) -> tuple[str, str]:
-    """Return two values as a line shows them: never the same text for two that differ."""
+    """Return two values as a line shows them: different values have different texts."""
     values = [value for value in (old, new) if value is not None]
     are_apart = len({_looks(value) for value in values}) == len(values)
     if are_apart and all(value and value.isprintable() for value in values):
@@ -111,7 +111,7 @@ def _least(texts: Iterable[str]) -> int:
 
 
 def _looks(text: str) -> str:
-    """What is left of a text for the eye, which sees no spaces at its ends and no two ways to write a letter."""
+    """Return a text as it looks to the eye, without spaces at its ends and with only one spelling of each letter."""
     return " ".join(unicodedata.normalize("NFKC", text).split())
 
 
@@ -121,10 +121,10 @@ def _part(text: str, begin: int) -> str:
 
 @contextmanager
 def opened(place: str, *, must_exist: bool) -> Iterator[Read]:
-    """What reads the keys that a run kept, by their paths in its `bk-out`: a folder, the URL of one, or an archive with one.
+    """Return a function that reads the kept keys of a run, by their paths in its `bk-out`: a folder, its URL, or an archive of it.
 
-    A key that is not there is nothing. Raises UsageError when there is no run at `place`, unless it need not exist, and
-    MachineLacks when it cannot be read.
+    A missing key is None. Raises UsageError when there is no run at `place`, unless it need not exist, and MachineLacks
+    when it cannot be read.
     """
     with ExitStack() as stack:
         if place.startswith(("http://", "https://")):
@@ -183,7 +183,7 @@ def _from_server(place: str) -> Callable[[str], bytes | None]:
 
 
 def _from_archive(place: str, stack: ExitStack) -> Callable[[str], bytes | None]:
-    """Of a zip or a tar, compressed or not, as CI keeps them: `bk-out` may lie at its top or in a folder."""
+    """Read a zip or a tar, compressed or not, as CI keeps them: `bk-out` may be at its top or in a folder."""
     import tarfile
     import zipfile
 
@@ -208,12 +208,13 @@ def _from_archive(place: str, stack: ExitStack) -> Callable[[str], bytes | None]
 
 
 def _whole(file: IO[bytes] | None) -> bytes:
-    assert file is not None  # of a regular file there is always one
+    assert file is not None  # a regular file always has one
     return file.read()
 
 
 def explain(key: str | None, leaves: Mapping[str, str], read: Read, *, cache: str | None, waits_for: str) -> str:
-    """Return one line. `read` gives what the last build kept: its key, or that which it found when it ran the action anew.
+    """Return an explanation of one line. `read` returns the kept key of the last build, or the key before that when the
+    action ran.
 
     `cache` is where the result is: disk, remote, or nowhere.
     """
@@ -228,9 +229,9 @@ def explain(key: str | None, leaves: Mapping[str, str], read: Read, *, cache: st
         changed = difference(previous["leaves"], last["leaves"]) or (
             _UNNAMED if previous["key"] != last["key"] else None
         )
-        return f"{where}; it ran in the last build: {changed or 'its result before was no passed one'}"
+        return f"{where}; it ran in the last build: {changed or 'its previous result was not a passed one'}"
     if last is None:
-        return "would run: nothing is known of an earlier run"
+        return "would run: no earlier run is known"
     changed = difference(last["leaves"], leaves) or (_UNNAMED if last["key"] != key else None)
     return f"would run: {changed or 'its last result is not in the cache: it did not pass, or was removed'}"
 
@@ -241,7 +242,7 @@ def compare(key: str | None, leaves: Mapping[str, str], read: Read, *, waits_for
         return f"not known here: {waits_for} would run first"
     other = read(KEY)
     if other is None:
-        return "that run kept no key of it"
+        return "that run has no key of it"
     if other["key"] == key:
         return "the same key"
     return f"another key: {difference(other['leaves'], leaves) or _UNNAMED}"

@@ -16,7 +16,7 @@ from bkrules.system.files import read_text
 def junit(label: Label, results: Sequence[Result], folder: Path) -> str:
     """Return the results of a matrix as JUnit XML; `folder` is that of its outputs.
 
-    Attempts before the last have the elements of Surefire's rerunFailingTestsCount, which CI servers know.
+    Attempts before the last are elements of Surefire's rerunFailingTestsCount, which CI servers know.
     """
     failures = sum(result.status in BAD for result in results)
     skipped = sum(result.status in ABSENT for result in results)
@@ -49,7 +49,7 @@ def _quoted(text: str) -> str:
 
 
 def _attempts_before(result: Result, folder: Path) -> list[str]:
-    """Return the failures before the last attempt: of a cell that passed then, and of one that did not."""
+    """Return the failures before the last attempt: of a cell that then passed, and of one that did not."""
     kind = "flakyFailure" if result.status == Status.FLAKY else "rerunFailure"
     return [
         f"<{kind} type={_quoted(one.failure)} message={_quoted(one.reason)}>"
@@ -63,7 +63,7 @@ def _log(path: Path) -> str:
     return read_text(path) if path.is_file() else ""
 
 
-# What XML 1.0 cannot hold, escaped or not: control characters, lone surrogates, two noncharacters.
+# Characters that XML 1.0 cannot contain, escaped or not: control characters, lone surrogates, two noncharacters.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 

@@ -1,4 +1,4 @@
-"""The reports of several shards of a matrix become the report of the matrix."""
+"""Merge the reports of several shards of a matrix into the report of the matrix."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ _WORST_FIRST = (
 
 
 def merged(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return one report of several of the same matrix, whose cells are those of all.
+    """Return one report with the cells of several reports of the same matrix.
 
-    Raises UsageError for reports that do not belong together, and BkError with exit code 4 when a declared cell is in none.
+    Raises UsageError for reports that do not belong together, and BkError with exit code 4 when a declared cell is
+    missing.
     """
     for name, values in (
         ("label", {report["label"] for report in reports}),
@@ -39,7 +40,7 @@ def merged(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
     selected = sum(report["selection"]["selected"] for report in reports)
     if selected < declared:
         error = BkError("nothing-ran", f"{declared - selected} of {declared} declared cells are in no report")
-        error.hint = "a shard is missing, or was ended before it wrote its report"
+        error.hint = "a shard is missing, or ended before it wrote its report"
         error.exit_code = NOTHING_RAN
         raise error
     codes = {report["exit_code"] for report in reports}
@@ -57,7 +58,7 @@ def merged(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def merged_junit(texts: Sequence[str]) -> str:
-    """Return one JUnit file with the suites of all."""
+    """Return one JUnit file with all suites."""
     root = ET.Element("testsuites")
     for text in texts:
         root.extend(ET.fromstring(text.encode()))

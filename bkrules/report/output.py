@@ -1,4 +1,4 @@
-"""What tests print, beyond the ends of the logs of those that failed: each log as a block, or line by line while a test runs."""
+"""The output of tests, beyond the tails of failed ones: each log as a block, or line by line while a test runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RULE = "=" * 80
 
 
 def block(result: Result, out: Path) -> str:
-    """Return all that the test of a cell printed, between two rules as Bazel draws them; empty when there is no log."""
+    """Return the whole output of a cell's test, between two rules as in Bazel; empty without a log."""
     cell = result.action.cell
     assert cell is not None
     kept = result.outputs.get(LOG)
@@ -33,14 +33,14 @@ def block(result: Result, out: Path) -> str:
 
 
 def folder_of(cell: Cell) -> Path:
-    """Return where the logs of a cell are below `bk-out`."""
+    """Return the folder of a cell's logs below `bk-out`."""
     return Path(cell.matrix.package, cell.matrix.name, cell.name)
 
 
 class Follower:
-    """Says each line that is written to a log from now on, until `stop`. What is there already is of another run.
+    """Prints each line that is written to a log from now on, until `stop`. Existing lines belong to another run.
 
-    The log may be replaced by a new one meanwhile, as it is for each attempt.
+    A new log may replace the log meanwhile, as for each attempt.
     """
 
     def __init__(self, path: Path, say: Callable[[str], None]) -> None:
@@ -54,7 +54,7 @@ class Follower:
         self._thread.start()
 
     def stop(self) -> None:
-        """Say what is left, and end."""
+        """Print the rest, and end."""
         self._over.set()
         self._thread.join()
         if self._file is not None:
@@ -63,7 +63,7 @@ class Follower:
     def _follow(self) -> None:
         over = False
         while not over:
-            over = self._over.wait(_PERIOD)  # what has been written before is read once more after it
+            over = self._over.wait(_PERIOD)  # lines written before that are read afterwards
             newer = self._opened()
             self._read()
             if newer is not None and (self._file is None or not _is_same(newer, self._file)):
@@ -75,7 +75,7 @@ class Follower:
         self._end()
 
     def _opened(self) -> BinaryIO | None:
-        """Return the log, which its test may have replaced by a link or a FIFO: then there is none."""
+        """Return the log, or None when its test has replaced it by a link or a FIFO."""
         with (
             suppress(FileNotFoundError, outputs.BadOutput),
             outputs.opened(self._path.parent) as folder,
@@ -91,27 +91,27 @@ class Follower:
                 self._say(line.decode(errors="replace"))
 
     def _end(self) -> None:
-        """Say the last line, which lacks its end."""
+        """Print the last line, which has no end."""
         if self._rest:
             self._say(self._rest.decode(errors="replace"))
         self._rest = b""
 
 
 class Display:
-    """What is seen while a build runs: its progress, and of what its tests print as much as `choice`, one of TEST_OUTPUTS, says."""
+    """The display of a running build: its progress, and the output of its tests by `choice`, one of TEST_OUTPUTS."""
 
     def __init__(self, progress: Progress, out: Path, choice: str) -> None:
         self._progress, self._out, self._choice = progress, out, choice
         self._followers: dict[str, Follower] = {}
 
     def start(self, action: Action) -> None:
-        """An action begins to run."""
+        """Show that an action runs."""
         self._progress.start(action.title, action.mnemonic)
         if action.cell is not None and self._choice == "streamed":
             self._followers[action.id] = Follower(self._out / folder_of(action.cell) / LOG, self._progress.say)
 
     def end(self, result: Result) -> None:
-        """An action has a result."""
+        """Show the result of an action."""
         if result.action.id in self._followers:
             self._followers.pop(result.action.id).stop()
         self._progress.end(result)
@@ -119,12 +119,12 @@ class Display:
             self._progress.say(text)
 
     def close(self) -> None:
-        """Nothing runs any more, or what runs is of no interest."""
+        """Stop: nothing runs any more, or it no longer matters."""
         while self._followers:
             self._followers.popitem()[1].stop()
         self._progress.close()
 
 
 def _is_same(one: BinaryIO, other: BinaryIO) -> bool:
-    """Return whether two open files are one. While one of them is open, no new file gets its number."""
+    """Return whether two open files are the same. While one of them is open, no new file gets its number."""
     return os.path.samestat(os.fstat(one.fileno()), os.fstat(other.fileno()))

@@ -1,4 +1,4 @@
-"""What the user sees while a build runs."""
+"""The progress of a running build."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """Says what is going on: a live display on a terminal, one line for each thing that ended elsewhere."""
+    """Shows progress: a live display on a terminal, and elsewhere one line for each finished action."""
 
     def __init__(self, stream: IO[str], total: int, *, live: bool) -> None:
         self._stream = stream
@@ -26,7 +26,7 @@ class Progress:
         self._wants_live = live
 
     def start(self, name: str, mnemonic: str) -> None:
-        """An action has begun."""
+        """Show that an action runs."""
         self._running[name] = time.monotonic()
         if self._wants_live and self._live is None:
             self._live = self._open_live()
@@ -34,7 +34,7 @@ class Progress:
             self.say(f"  {mnemonic} {name}")
 
     def end(self, result: Result) -> None:
-        """An action has a result. Hits are only counted."""
+        """Show the result of an action. Hits are only counted."""
         self._done += 1
         action = result.action
         self._running.pop(action.title, None)
@@ -47,7 +47,7 @@ class Progress:
         self.say(f"[{self._done}/{self._total}] {word} {action.title} {result.seconds:.2f}s{reason}")
 
     def close(self) -> None:
-        """Take the live display away."""
+        """Remove the live display."""
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -79,5 +79,5 @@ class Progress:
 
 
 def wants_live(stream: IO[str]) -> bool:
-    """Return whether a live display suits the stream."""
+    """Return whether the stream can show a live display."""
     return stream.isatty() and sys.platform != "win32"

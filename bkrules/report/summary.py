@@ -1,4 +1,4 @@
-"""What the user sees when a build is over: the grid of each matrix, failures, and the counts."""
+"""The summary of a build: the grid of each matrix, failures, and counts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STEPS = 4
 
 
 def summarize(build: BuildResult, out: Path, *, tails: bool = True) -> str:
-    """Return all that is printed when a build is over; with `tails`, the ends of the logs of what failed too."""
+    """Return the whole summary; with `tails`, including the ends of the logs of failures."""
     parts = []
     for label, cells in by_matrix(build.results).items():
         parts.append(f"{label}\n{grid(cells)}")
@@ -58,19 +58,21 @@ def grid(cells: Sequence[Result]) -> str:
 
 
 def _selection(build: BuildResult) -> list[str]:
-    """Return how many of the declared cells ran, when these were not all."""
+    """Return how many of the declared cells ran, when not all did."""
     if build.selected is None or not build.selected.by:
         return []
     points = {(cell.matrix, cell.point) for cell in (result.action.cell for result in build.results) if cell}
     declared = _count(sum(build.selected.declared.values()), "declared cell")
     same = (
-        f"; shards that belong to this one say partition {build.selected.partition} too" if build.selected.shard else ""
+        f"; shards that belong to this one have partition {build.selected.partition} too"
+        if build.selected.shard
+        else ""
     )
     return [f"{len(points)} of {declared} selected by {' '.join(build.selected.by)}{same}"]
 
 
 def _kernel(build: BuildResult) -> list[str]:
-    """What of the kernel is in the keys of these cells, when that is not what most expect."""
+    """Return how much of the kernel is in the keys of these cells, when that is not the default."""
     words = {RELEASE: "the whole release of the kernel", NONE: "nothing of the kernel"}
     if not build.cells or build.kernel_key not in words:
         return []
@@ -78,14 +80,14 @@ def _kernel(build: BuildResult) -> list[str]:
 
 
 def _jails(build: BuildResult) -> list[str]:
-    """Return how many of the cells were jails, when there were some."""
+    """Return how many of the cells were jails, if any."""
     cells = [result for result in build.cells if result.ran is not None or result.cached]
     jails = sum(result.action.cell is not None and result.action.cell.jail for result in cells)
     return [f"{_count(jails, 'cell')} in a jail, each in its own user namespace"] if jails else []
 
 
 def _mark(runs: Sequence[Result]) -> str:
-    """What became of a cell, with the words that Bazel has for several runs."""
+    """Return the mark of a cell in the grid, with Bazel's words for several runs."""
     if len(runs) > 1:
         return _mark_of_runs(runs)
     [result] = runs
@@ -132,7 +134,7 @@ def _tail(text: str, lines: int = TAIL_LINES) -> list[str]:
 
 
 def _remarks(results: Iterable[Result]) -> list[str]:
-    """What is to be known of cells that did not fail: flaky ones, those that are not kept, those that tried to leave."""
+    """Return remarks on cells that did not fail: flaky ones, uncached ones, and those that tried to leave."""
     found: dict[str, int] = {}
     blocks = []
     results = list(results)
@@ -142,12 +144,10 @@ def _remarks(results: Iterable[Result]) -> list[str]:
         if result.status == Status.FLAKY:
             blocks.append(f"FLAKY: {result.action.title}: {result.reason}")
         for name in result.ran.unlimited:
-            remark = f"passed without a limit of {name}, which this machine cannot give: not kept in the cache"
+            remark = f"passed without a limit of {name}, which this machine cannot apply: not cached"
             found[remark] = found.get(remark, 0) + 1
         if result.ran.tainted:
-            blocks.append(
-                f"TAINTED: {result.action.title}: it changed {', '.join(result.ran.tainted)}; not kept in the cache"
-            )
+            blocks.append(f"TAINTED: {result.action.title}: it changed {', '.join(result.ran.tainted)}; not cached")
         for who, what in result.ran.egress:
             remark = f"passed although {who} tried to reach {what}, and could not"
             found[remark] = found.get(remark, 0) + 1
@@ -174,7 +174,7 @@ def _reasons(results: Iterable[Result]) -> list[str]:
 
 
 def _critical_path(results: Iterable[Result]) -> list[str]:
-    """What the build could not have gone below with more jobs, in Bazel's words; nothing when nothing ran."""
+    """Return the critical path, in Bazel's words; empty when nothing ran."""
     chain = critical_path(results)
     if not chain:
         return []
@@ -185,7 +185,7 @@ def _critical_path(results: Iterable[Result]) -> list[str]:
 
 
 def _counts(build: BuildResult) -> str:
-    """Return two lines: what there was, and where the answers came from."""
+    """Return two lines: the counts, and the sources of the results."""
     cells = build.cells
     others = [result for result in build.results if result.action.cell is None]
     parts = []

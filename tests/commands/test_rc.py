@@ -81,13 +81,13 @@ def test_the_home_folder_counts_more_than_the_workspace_and_the_command_line_mos
         ("common --jbos=4", 1, "no command of bk has the option --jbos"),
         ("query --jobs=4", 1, "bk query has no option --jobs"),
         ("\n\nbiuld --jobs=4", 3, "there is no command 'biuld'"),
-        ("build //targets:all", 1, "'//targets:all' is no option"),
+        ("build //targets:all", 1, "'//targets:all' is not an option"),
         ("build:ci --nonsense", 1, "bk build has no option --nonsense"),
         ("build --config=ci", 1, "no .bkrc has a line for build:ci"),
         ("build:a --config=b\nbuild:b --config=a\nbuild --config=a", 2, "--config=a needs itself: a -> b -> a"),
-        ("build --test_env='A=b", 1, "a word does not end: No closing quotation"),
-        ("import %workspace%/more.rc", 1, "there is no file"),
-        ("import more.rc", 1, "'more.rc' is no absolute path"),
+        ("build --test_env='A=b", 1, "unclosed quote: No closing quotation"),
+        ("import %workspace%/more.rc", 1, "file not found"),
+        ("import more.rc", 1, "'more.rc' is not an absolute path"),
         ("import", 1, "import takes one file"),
         ("import %workspace%/.bkrc", 1, "imports itself"),
         ("build -k \\\n  -j4\nbuild --nonsense", 3, "bk build has no option --nonsense"),
@@ -133,7 +133,7 @@ def test_more_files_are_read_after_the_others(tmp_path: Path) -> None:
 
     assert [line.words for line in rc.read(None, None, paths)] == [("--test_env=a=1",), ("--test_env=b=1",)]
     assert [line.words for line in rc.read(None, None, [paths[0], "/dev/null", paths[1]])] == [("--test_env=a=1",)]
-    with pytest.raises(UsageError, match="there is no file"):
+    with pytest.raises(UsageError, match="file not found"):
         rc.read(None, None, [str(tmp_path / "none")])
 
 

@@ -207,8 +207,8 @@ _LINKED: list[tuple[list[tarfile.TarInfo], str]] = [
     ([link("a/layer.tar", "/etc/passwd", tarfile.LNKTYPE)], "is a link out of the archive"),
     ([link("a/layer.tar", "../x", tarfile.LNKTYPE)], "is a link out of the archive"),
     ([link("a/layer.tar", "gone", tarfile.LNKTYPE)], "is a link to 'gone', which it lacks"),
-    ([link("a/layer.tar", "layer.tar")], "lead in a circle"),
-    ([link("a/layer.tar", "b"), link("a/b", "layer.tar")], "lead in a circle"),
+    ([link("a/layer.tar", "layer.tar")], "form a cycle"),
+    ([link("a/layer.tar", "b"), link("a/b", "layer.tar")], "form a cycle"),
     ([link("a/layer.tar", "")], "is a link to 'a', which it lacks"),
     ([link("a/layer.tar", "", tarfile.DIRTYPE)], "'a/layer.tar' is a folder and no file"),
     ([link("a/layer.tar", "", tarfile.CHRTYPE)], "'a/layer.tar' is a device and no file"),
@@ -243,18 +243,18 @@ def _without(name: str) -> list[tuple[str, bytes]]:
 _BLOB = oci()[-1][0]
 _REFUSED: list[tuple[Callable[[], bytes], str]] = [
     (lambda: b"", "neither index.json nor manifest.json"),
-    (lambda: b"no archive", "it is no tar file"),
+    (lambda: b"no archive", "it is not a tar file"),
     (lambda: bytes(10240), "neither index.json nor manifest.json"),
     (lambda: b"\x28\xb5\x2f\xfd" + b"x" * 100, "compressed with zstd, which bk does not read"),
     (lambda: b"\x1f\x8b" + b"x" * 100, "it cannot be decompressed"),
     (lambda: gzip.compress(tar(oci()))[:-20], "it cannot be decompressed"),
-    (lambda: bz2.compress(tar(oci()))[:-20], "it is cut off"),
-    (lambda: lzma.compress(tar(oci()))[:-20], "it is cut off"),
+    (lambda: bz2.compress(tar(oci()))[:-20], "it is truncated"),
+    (lambda: lzma.compress(tar(oci()))[:-20], "it is truncated"),
     (lambda: b"BZh9" + b"x" * 100, "it cannot be decompressed"),
     (lambda: b"\xfd7zXZ\0" + b"x" * 100, "it cannot be decompressed"),
-    (lambda: gzip.compress(gzip.compress(tar(oci()))), "it is no tar file"),
-    (lambda: tar(oci())[:1600], "it is cut off|it lacks|is no tar|damaged"),
-    (lambda: tar(oci())[:512], "it is cut off in 'index.json'"),
+    (lambda: gzip.compress(gzip.compress(tar(oci()))), "it is not a tar file"),
+    (lambda: tar(oci())[:1600], "it is truncated|it lacks|is not a tar|damaged"),
+    (lambda: tar(oci())[:512], "it is truncated in 'index.json'"),
     (lambda: tar(oci(manifests=None)), "index.json: it is neither a manifest nor an index"),
     (lambda: tar(oci(manifests=None, mediaType=INDEXES[0])), "it holds 0 images, not one"),
     (lambda: tar(oci(manifests=[])), "it holds 0 images, not one"),
@@ -265,8 +265,8 @@ _REFUSED: list[tuple[Callable[[], bytes], str]] = [
     (lambda: tar([("index.json", b"<html>")]), "index.json: it is HTML"),
     (lambda: tar([("/index.json", oci()[0][1])]), "neither index.json nor manifest.json"),
     (lambda: tar([("../index.json", oci()[0][1])]), "neither index.json nor manifest.json"),
-    (lambda: tar([*oci(), oci()[0]]), "'index.json' is there twice"),
-    (lambda: tar([*oci(), (_BLOB, b"other")]), "' is there twice"),
+    (lambda: tar([*oci(), oci()[0]]), "'index.json' occurs twice"),
+    (lambda: tar([*oci(), (_BLOB, b"other")]), "' occurs twice"),
     (lambda: tar([one for one in oci() if one[0] != _BLOB]), "it lacks 'blobs/sha256"),
     (lambda: tar([(name, data if name != _BLOB else b"{}") for name, data in oci()]), "it has the digest"),
     (lambda: tar([(name, data if data != b"layer" else b"LAYER") for name, data in oci()]), "with the digest sha256"),
@@ -321,7 +321,7 @@ def test_what_is_decompressed_is_bounded(unpack: Callable[[bytes], Path], monkey
     monkeypatch.setattr(tar_reader, "LEAST_LIMIT", 4 << 20)
     bomb = tar([*oci(), ("zeros", bytes(8 << 20))])
     for pack in (gzip.compress, bz2.compress, lzma.compress):
-        with pytest.raises(ActionFailed, match="become more than 4194304 when they are decompressed"):
+        with pytest.raises(ActionFailed, match="expand to more than 4194304"):
             unpack(pack(bomb))
     noise = os.urandom(1 << 20)
     assert unpack(gzip.compress(tar([*oci(), ("zeros", bytes(8 << 20)), ("noise", noise)])))
@@ -360,7 +360,7 @@ def _bomb(name: str) -> bytes:
     [
         ("blob", "and its configuration names"),
         ("document", "is larger than 4194304 bytes"),
-        ("too much", "become more than"),
+        ("too much", "expand to more than"),
         ("name", "it has a header of 157286400 bytes"),
         ("attributes", "it has a header of 157286400 bytes"),
     ],

@@ -213,8 +213,8 @@ def _with(**field: object) -> Callable[[Shelf], bytes]:
 _ENDLESS = {"mediaType": layout.LAYER, "digest": name_of(b"x"), "size": 1}
 _HOSTILE: list[tuple[str, Callable[[Shelf], bytes], str]] = [
     ("HTML", lambda _: b"<!doctype html><p>Log in", "it is HTML"),
-    ("nothing", lambda _: b"", "it is no JSON"),
-    ("cut", lambda shelf: encoded(shelf.image(b"layer"))[:-9], "it is no JSON"),
+    ("nothing", lambda _: b"", "it is not JSON"),
+    ("cut", lambda shelf: encoded(shelf.image(b"layer"))[:-9], "it is not JSON"),
     ("deep", lambda _: b'{"manifests":' + b"[" * 900_000, "nested too deeply"),
     ("large", lambda _: b"[" + b"0," * (MANIFEST_LIMIT // 2) + b"0]", "it is larger than 4194304 bytes"),
     ("list", lambda _: b"[]", "must be an object"),
@@ -314,7 +314,7 @@ def test_a_registry_decides_nothing_of_memory_or_disk(
     proxy.answer = answer
     command = [sys.executable, "-c", _MEASURED, proxy.address, str(tmp_path / "kept"), str(250 << 20)]
     done = subprocess.run(command, cwd=repository / "tests", capture_output=True, text=True, check=False)
-    said = "more than its" if "blob" in kind else "it is larger than 4194304 bytes|an encoding that was not asked for"
+    said = "more than its" if "blob" in kind else "it is larger than 4194304 bytes|an unsolicited encoding"
     assert any(one in done.stdout for one in said.split("|")), done.stderr
     assert len(sent) < 100
     assert not list(tmp_path.rglob("kept/**/data"))

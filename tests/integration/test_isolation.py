@@ -162,6 +162,6 @@ def test_without_limits_nothing_is_kept(tools: Space, report: Report) -> None:
         )
 
         assert done.returncode == 0, done.stdout + done.stderr
-        assert "1 cell passed without a limit of memory, which this machine cannot give: not kept" in done.stdout
+        assert "1 cell passed without a limit of memory, which this machine cannot apply: not cached" in done.stdout
         (cell,) = report(tools.root, "small")["cells"]
         assert (cell["isolation"], cell["cached"]) == ("without a limit of memory", False)

@@ -113,7 +113,7 @@ def test_a_damaged_mirror_is_found(host: str, tmp_path: Path, space: Space) -> N
     assert f"{NAME}:1: blob sha256:{blobs[0].parent.name} is no file" in done.stdout
     link.write_text("sha256:../../../../etc/hostname")
     done = space.bk("mirror", "verify", "--to", str(folder))
-    assert (done.returncode, f"{NAME}:1: its link is no digest" in done.stdout) == (1, True)
+    assert (done.returncode, f"{NAME}:1: its link is not a digest" in done.stdout) == (1, True)
 
 
 def test_references_are_copied_side_by_side(host: str, store: Path, tmp_path: Path, space: Space) -> None:
@@ -188,7 +188,7 @@ def test_to_ask_imports_no_client(host: str, tmp_path: Path, space: Space) -> No
     [
         (["sync", "busybox"], "'busybox' is not a full reference"),
         (["sync", "a.example/b:1"], "--to says where references are copied to"),
-        (["verify", "a.example/b:1"], "is no target pattern"),
+        (["verify", "a.example/b:1"], "is not a target pattern"),
         (["serve", "//:nothing"], "//:nothing"),
     ],
 )
@@ -215,7 +215,7 @@ def test_an_archive_is_an_image(space: Space, tmp_path: Path) -> None:
             assert digest.of_file(path).hash == path.name
     done = space.bk("build", "//:bad")
     assert done.returncode == 1
-    assert "//:bad: the archive holds no image: it is no tar file" in done.stdout
+    assert "//:bad: the archive holds no image: it is not a tar file" in done.stdout
 
 
 def docker_archive(folder: Path, archive: Path) -> None:

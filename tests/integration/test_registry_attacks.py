@@ -156,7 +156,7 @@ def test_no_password_goes_to_a_realm_of_http(proxy: Proxy, tmp_path: Path) -> No
     """The name of the realm does not matter: nothing is sent, so nothing has to be resolved."""
     where = 'Bearer realm="http://auth.invalid/token",service="s"'
     proxy.answer = lambda request: request.path != "/v2/" and request.reply(401, headers={"WWW-Authenticate": where})
-    with pytest.raises(ActionFailed, match="it is no server of https") as error:
+    with pytest.raises(ActionFailed, match="it does not use https") as error:
         copy(proxy.address, tmp_path / "mirror", lambda _: ME)
     assert "letmein" not in str(error.value)
 
@@ -386,7 +386,7 @@ def test_a_place_for_a_blob_that_is_none(location: str) -> None:
     with (
         peer(answer) as server,
         client(server.port) as asked,
-        pytest.raises(ActionFailed, match="names no place for a blob"),
+        pytest.raises(ActionFailed, match="names no address for a blob"),
     ):
         asked.upload(NAME, DIGEST, len(BLOB), lambda: [BLOB])
 

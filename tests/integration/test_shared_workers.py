@@ -81,7 +81,7 @@ def test_a_tainted_worker_is_not_used_again(tools: Space, report: Report, change
         assert not cells["test_change"]["cached"]
         assert done.returncode == 0, done.stdout + done.stderr
         assert ", ".join(cells["test_change"]["tainted"]) == what
-        assert f"TAINTED: test_change/worker=oci: it changed {what}; not kept in the cache" in done.stdout
+        assert f"TAINTED: test_change/worker=oci: it changed {what}; not cached" in done.stdout
     assert cells["test_next"]["cached"]
 
 

@@ -102,9 +102,9 @@ def test_what_is_not_kept_in_the_cache_is_said(cell: Callable[..., Result], tmp_
     blocks = summarize(BuildResult(results, 1.0), tmp_path).split("\n\n")
 
     assert blocks[1:-1] == [
-        f"TAINTED: {tainted.action.title}: it changed a process, a mount; not kept in the cache",
-        "1 cell passed without a limit of memory, which this machine cannot give: not kept in the cache",
-        "2 cells passed without a limit of pids, which this machine cannot give: not kept in the cache",
+        f"TAINTED: {tainted.action.title}: it changed a process, a mount; not cached",
+        "1 cell passed without a limit of memory, which this machine cannot apply: not cached",
+        "2 cells passed without a limit of pids, which this machine cannot apply: not cached",
     ]
 
 
