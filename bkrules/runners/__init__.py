@@ -1,1 +1,1 @@
-"""How each kind of action runs."""
+"""The runners of actions, one for each mnemonic."""

@@ -1,4 +1,4 @@
-"""Workers that cells share, for a matrix with `isolation = "worker"`: started when needed, kept while they are as they were."""
+"""The pool of shared workers, for a matrix with `isolation = "worker"`: started when needed, and kept while they stay unchanged."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _OWN = ("axes", "module", "pytest", "test")
 
 @dataclass
 class _Shared:
-    """One worker that lives."""
+    """A running worker."""
 
     cell: OpenCell
     open: ExitStack = field(default_factory=ExitStack)
 
 
 class SharedCells:
-    """The workers of a run that wait for their next test, by all that they are made of."""
+    """The workers of a run that wait for their next test, by all their inputs."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -37,7 +37,7 @@ class SharedCells:
         self._leaks: list[str] = []
 
     def run(self, action: Action, inputs: Mapping[str, Node], context: RunContext, folder: Path) -> dict[str, Any]:
-        """Run a test on a worker that nobody uses now, or on a new one; what became of it. `folder` gets its logs."""
+        """Run a test on an idle worker, or on a new one. Return its result. `folder` gets its logs."""
         key = _key(action, inputs)
         with self._lock:
             waiting = self._idle.get(key)
@@ -62,7 +62,7 @@ class SharedCells:
         return result
 
     def close(self) -> tuple[str, ...]:
-        """End all of them; what they left behind, though no test was seen to leave it."""
+        """End all workers. Return the leaks that no test was seen to cause."""
         with self._lock:
             waiting = [shared for idle in self._idle.values() for shared in idle]
             self._idle.clear()
@@ -93,7 +93,9 @@ def _open(action: Action, inputs: Mapping[str, Node], context: RunContext, out: 
 
 
 def _sources(inputs: Mapping[str, Node]) -> dict[str, tuple[str, bool]]:
-    """The bytes of a test's sources, not a descriptor of their folder: by `..` that would lead to every file of the machine."""
+    """Return the bytes of a test's sources, not a descriptor of their folder, which by `..` would lead to every file of
+    the machine.
+    """
     return {
         path.removeprefix("src/"): (base64.b64encode(Path(node.path).read_bytes()).decode(), node.executable)
         for path, node in inputs.items()
@@ -103,12 +105,10 @@ def _sources(inputs: Mapping[str, Node]) -> dict[str, tuple[str, bool]]:
 
 def _ask(shared: _Shared, action: Action, inputs: Mapping[str, Node], folder: Path) -> dict[str, Any]:
     assert action.cell is not None
-    own = {
-        name: action.parameters.get(name) for name in _OWN
-    }  # a name that is missing would be that of the test before
+    own = {name: action.parameters.get(name) for name in _OWN}  # a missing name would be that of the previous test
     own["pytest"] = own["pytest"] or {}
     own |= {"name": action.cell.name, "timeout": action.timeout}
-    with suppress(OSError):  # it has ended, and says why
+    with suppress(OSError):  # the worker has ended, and reports why
         shared.cell.ask({"event": "test", "spec": own, "sources": _sources(inputs), "out": str(folder)})
     result = shared.cell.result(shared.cell.context.timeout(action))
     return {"tainted": [], "event": "result", **result}

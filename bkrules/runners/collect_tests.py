@@ -1,4 +1,4 @@
-"""The runner of CollectTests: pytest's own list of the tests of a module, in a sandbox that shows the files of its cells."""
+"""The runner of CollectTests: pytest's own list of a module's tests, in a sandbox with the files of its cells."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from bkrules.testing.collection import PATIENCE, last_line, place_in
 
 _TESTS, _OUT = "tests.json", "/out"
 _HANGS = "Timeout ("
-"""How faulthandler begins to tell where a program hangs."""
+"""The first line of faulthandler's report of where a program hangs."""
 _TOO_LONG = f"its import and collection took more than {PATIENCE} s"
 
 
 def collect_tests(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Outcome:
-    """Ask pytest. Raises ActionFailed when it cannot import or collect the module."""
+    """Run pytest's collection. Raises ActionFailed when pytest cannot import or collect the module."""
     folder = context.scratch(action)
     (folder / "src").mkdir()
     _write_etc(folder / "etc")
@@ -85,10 +85,10 @@ def _copy(node: FileNode, target: Path) -> None:
 
 
 def _failure(action: Action, context: RunContext, how: str, document: bytes | None, log: str) -> ActionFailed:
-    """What pytest said of a module that it could not collect, with its place."""
+    """Return pytest's error for a module that it could not collect, with its place."""
     module = action.parameters["module"]
     errors, missing = _said(document)
-    ended = _TOO_LONG if _HANGS in log else f"{how}, before pytest could say why"
+    ended = _TOO_LONG if _HANGS in log else f"{how} before pytest could report a reason"
     where, what = errors[0] if errors else (place_in(log), last_line(log) if document is not None else ended)
     return ActionFailed(
         "collection-failed",
@@ -100,7 +100,7 @@ def _failure(action: Action, context: RunContext, how: str, document: bytes | No
 
 
 def _said(document: bytes | None) -> tuple[list[tuple[str, str]], list[str]]:
-    """Return the errors in a list of tests, each with its place, and what was not found; nothing of a file that is none."""
+    """Return the errors in a list of tests, each with its place, and the missing names; empty for a malformed file."""
     if document is None:
         return [], []
     try:

@@ -1,4 +1,4 @@
-"""The runner of FetchFile: bytes from the web, believed when they have the digest that was pinned."""
+"""The runner of FetchFile: bytes from the web, verified against the pinned digest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bkrules.model.action import Action, Node
 from bkrules.model.status import Status
 from bkrules.system.files import open_regular
 
-_MOST = 64 << 30  # bytes of a file
+_MOST = 64 << 30  # the limit in bytes of a file
 _FIRST_WAIT = 0.2
 _OK = 200
 _ATTEMPTS = 4
@@ -26,7 +26,7 @@ _AGAIN = (429, 500, 502, 503, 504)
 
 
 def fetch_file(action: Action, _inputs: Mapping[str, Node], context: RunContext) -> Outcome:
-    """Fetch a file from the first place that has it. Raises ActionFailed when none has, or has other bytes."""
+    """Fetch a file from the first URL that has it. Raises ActionFailed when none has it, or its bytes differ."""
     spec = action.parameters
     (name,) = action.outputs
     place = context.scratch(action) / name
@@ -45,7 +45,7 @@ def fetch_file(action: Action, _inputs: Mapping[str, Node], context: RunContext)
         problems.append(f"{url}: it has another sha256: {found}")
     raise ActionFailed(
         "fetch",
-        f"{action.label}: no place has the file with sha256 {spec['sha256']}",
+        f"{action.label}: no URL has the file with sha256 {spec['sha256']}",
         hint="\n".join([*problems, "if other bytes are the right ones, pin their digest"]),
     )
 
@@ -67,7 +67,7 @@ def _fetch(url: str, place: Path) -> None:
         for attempt in range(_ATTEMPTS):
             last = attempt == _ATTEMPTS - 1
             try:
-                # What comes has a digest, so that it may come from anywhere.
+                # The file has a pinned digest, so any server may send it.
                 with client.request("GET", url, limits=limits, redirects=True, plain=True) as answer:
                     if answer.status == _OK:
                         with place.open("wb") as file:

@@ -1,4 +1,4 @@
-"""The runner of Genrule: a command in a sandbox that shows its inputs and nothing else."""
+"""The runner of Genrule: a command in a sandbox with only its inputs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SEEN = 10
 
 
 def run_genrule(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Outcome:
-    """Run the command. Raises ActionFailed when it fails, meets a limit, or does not make what it should."""
+    """Run the command. Raises ActionFailed when it fails, meets a limit, or lacks an output."""
     folder = context.scratch(action)
     log = folder / "log"
     ended = _run(action, inputs, context, folder, log)
@@ -62,7 +62,7 @@ def _run(action: Action, inputs: Mapping[str, Node], context: RunContext, folder
 
 
 def _readable(path: str, folder: Path) -> str:
-    """Return the file, or a copy of one that only another user may read: the command is user 0, but may not read everything."""
+    """Return the file, or a copy of one that only its owner may read: the command is user 0, but without root's right to read all."""
     status = os.stat(path)
     if status.st_mode & stat.S_IROTH or (status.st_uid == os.geteuid() and status.st_mode & stat.S_IRUSR):
         return path
@@ -73,7 +73,7 @@ def _readable(path: str, folder: Path) -> str:
 
 
 def _problem(action: Action, ended: Ended) -> tuple[str, str]:
-    """Return how a run failed, and the reason of the error; two empty texts when it did not."""
+    """Return how a run failed, and the reason of the error; two empty texts when it did not fail."""
     if ended.code:
         return f"failed with exit status {ended.code}", "command-failed"
     assert ended.out is not None
@@ -88,7 +88,7 @@ def _problem(action: Action, ended: Ended) -> tuple[str, str]:
 
 
 def _failed(action: Action, context: RunContext, log: Path, problem: str, reason: str, remedy: str) -> ActionFailed:
-    """Keep the command's output, and return the error, whose hint begins with `remedy`."""
+    """Keep the command's output. Return the error, whose hint begins with `remedy`."""
     kept = context.log(action)
     text = outputs.tail(log)
     outputs.replace(kept.parent, kept.name, text.encode())

@@ -1,4 +1,4 @@
-"""The runners of FetchWheel and GoBuild: a Go toolchain and what it builds."""
+"""The runners of FetchWheel and GoBuild: a Go toolchain and the tools that it builds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bkrules.sandbox.spawner import CommandSandbox, Ended
 from bkrules.system.locks import locked
 
 LIMITS = Limits(memory=32768, pids=16384, disk=4096, timeout=7200)
-"""What the build of a command may use. Go runs as many compilers as there are cores, and writes outside of its root too."""
+"""The limits of a build. Go runs as many compilers as there are cores, and writes outside of its root too."""
 
 
 def fetch_wheel(action: Action, _inputs: Mapping[str, Node], context: RunContext) -> Outcome:
@@ -57,9 +57,9 @@ def fetch_wheel(action: Action, _inputs: Mapping[str, Node], context: RunContext
 
 
 def go_build(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Outcome:
-    """Build one command, or the tests of a package. Go's own caches are kept beside the disk cache.
+    """Build one command, or the tests of a package. Go's own caches are next to the disk cache.
 
-    First the modules are fetched, which go.sum names by digest; then the build runs in a sandbox, without a network.
+    First bk fetches the modules, which go.sum names by digest; then the build runs in a sandbox without a network.
     """
     folder = context.scratch(action)
     for path, node in inputs.items():
@@ -86,7 +86,7 @@ def go_build(action: Action, inputs: Mapping[str, Node], context: RunContext) ->
     _run(fetch, folder, {**environment, **network_environment()}, action, context)
     binds = [(str(folder), True), (str(built), True), (str(modules), False), (str(go), False)]
     links = []
-    if any(path.startswith("host/") for path in inputs):  # a C compiler reads far and wide below /usr
+    if any(path.startswith("host/") for path in inputs):  # a C compiler reads many files below /usr
         binds += [("/usr", False), ("/etc/alternatives", False)]
         links = [(path, os.readlink(path)) for path in ("/bin", "/lib", "/lib64") if os.path.islink(path)]
     shown = tuple((path, path, writable) for path, writable in binds)
@@ -119,7 +119,7 @@ def _run(
     context: RunContext,
     sandbox: CommandSandbox | None = None,
 ) -> tuple[str, ...]:
-    """Run a command; the limits that it ran without. Raises ActionFailed when it fails."""
+    """Run a command. Return the limits that this machine could not apply. Raises ActionFailed when it fails."""
     log = context.log(action)
     log.unlink(missing_ok=True)
     if sandbox is None:

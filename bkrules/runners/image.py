@@ -43,7 +43,7 @@ def make_image(action: Action, inputs: Mapping[str, Node], context: RunContext) 
 
 
 def convert_to_estargz(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Outcome:
-    """Have a real buildkitd export the image as eStargz. Raises ActionFailed when it does not."""
+    """Let a real buildkitd export the image as eStargz. Raises ActionFailed when that fails."""
     folder = context.scratch(action)
     out = folder / "out"
     out.mkdir()
@@ -63,7 +63,7 @@ def convert_to_estargz(action: Action, inputs: Mapping[str, Node], context: RunC
 
 
 def unfold(node: DirectoryNode, folder: Path) -> Path:
-    """Show a folder's files at their paths, as links to the stored bytes."""
+    """Put a folder's files at their paths, as links to the stored bytes."""
     for path, file in node.files.items():
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)

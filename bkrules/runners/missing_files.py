@@ -1,4 +1,4 @@
-"""Files of the workspace that a test asked for in vain, since its cell does not have them."""
+"""Hints about files of the workspace that a test did not find, since its cell lacks them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 SOURCES = "src/"
-"""How the names of those inputs begin that are files of the workspace."""
+"""The prefix of the names of inputs that are files of the workspace."""
 
 _ROOT = "/src"
 
 
 def hint_of(missing: Iterable[str], module: str, root: Path, inputs: Iterable[str]) -> str:
-    """Return what to do about modules and files that a test did not find; empty when none of them is in the workspace.
+    """Return a hint about modules and files that a test did not find; empty when none of them is in the workspace.
 
-    `module` is the path of the file of tests in the workspace at `root`, and `inputs` names the inputs of the action that ran it.
+    `module` is the path of the file of tests in the workspace at `root`, and `inputs` are the inputs of the action that
+    ran it, by name.
     """
     found = dict.fromkeys(path for name in missing for path in _paths(name, module) if _is_file(root, path))
     seen = {path.removeprefix(SOURCES) for path in inputs if path.startswith(SOURCES)}
@@ -30,7 +31,7 @@ def hint_of(missing: Iterable[str], module: str, root: Path, inputs: Iterable[st
 
 
 def _paths(name: str, module: str) -> Iterable[str]:
-    """Return the paths below the workspace that a name may mean: of a module, or of a file, as the test named it."""
+    """Return the paths below the workspace that a name may stand for: of a module, or of a file in the test's spelling."""
     if "/" in name or not all(map(str.isidentifier, name.split("."))):
         path = os.path.normpath(f"{_ROOT}/{name}" if not name.startswith("/") else name)
         yield os.path.relpath(path, _ROOT)
@@ -42,7 +43,7 @@ def _paths(name: str, module: str) -> Iterable[str]:
         if not folder:
             break
         folder = os.path.dirname(folder)
-    yield name  # a file without an ending
+    yield name  # a file without a suffix
 
 
 def _is_file(root: Path, path: str) -> bool:

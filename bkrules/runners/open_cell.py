@@ -1,4 +1,4 @@
-"""A cell from bk's side: its inputs become binds and copies, its mirror is joined to a registry, what it says is awaited."""
+"""A cell from bk's side: binds and copies of its inputs, its mirror's connection to a registry, and its messages."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _NOTICE = 0.1
 def run_in_cell(
     action: Action, inputs: Mapping[str, Node], context: RunContext, out: str, *, program: str, name: str
 ) -> dict[str, Any]:
-    """Run the program of an action in a cell of its own; what the cell says of its end. `out` gets its logs and outputs."""
+    """Run the program of an action in a new cell. Return the cell's result. `out` gets its logs and outputs."""
     with open_cell(action, inputs, context, out, program=program, name=name) as cell:
         return cell.result(context.timeout(action))
 
 
 @dataclass
 class OpenCell:
-    """A cell that lives."""
+    """A running cell."""
 
     started: Started
     registry: Registry
@@ -46,17 +46,17 @@ class OpenCell:
     faults: MirrorFaults | None = None
 
     def ask(self, message: Mapping[str, Any], *descriptors: int) -> None:
-        """Tell something to the cell's first process. Raises OSError when the cell has ended."""
+        """Send a request to the cell's first process. Raises OSError when the cell has ended."""
         send(self.started.channel, message, descriptors)
 
     def message(self, timeout: float) -> dict[str, Any]:
-        """What the cell next says, or that it failed to. Raises Interrupted."""
+        """Return the cell's next message, or a failure without one. Raises Interrupted."""
         reason = f"the cell ended without a result{self.context.processes.fate()}"
         lost = {"event": "result", "status": Status.FAILED, "class": FailureClass.INFRASTRUCTURE, "reason": reason}
         return self._next(time.monotonic() + timeout + _GRACE) or lost
 
     def result(self, timeout: float) -> dict[str, Any]:
-        """What the cell next says of a result, or what became of it. Raises Interrupted."""
+        """Return the next result of the cell, or a failure without one. Raises Interrupted."""
         result = self.message(timeout)
         if result["status"] == Status.FAILED and self.registry.has_ended(_NOTICE):
             result |= {
@@ -95,7 +95,7 @@ def open_cell(
     name: str,
     folders: Sequence[str] = (),
 ) -> Iterator[OpenCell]:
-    """A cell for as long as the context lasts. It sees `folders` of the machine too, which hide its own."""
+    """Run a cell for as long as the context lasts. It also sees `folders` of the machine, which hide its own."""
     parameters = action.parameters
     machine = context.machine()
     kind = context.plugins.workers[parameters["plugin"]]
@@ -158,7 +158,7 @@ def open_cell(
         with context.folder.owned(own, groups.folders):
             with context.processes.cell(spec) as started:
                 yield OpenCell(started, registry, context, handles, faults)
-            with suppress(OSError):  # the supervisor has removed them, unless it had to be killed
+            with suppress(OSError):  # the supervisor removes them, unless it had to be killed
                 groups.remove()
     finally:
         for handle in handles:
@@ -166,33 +166,33 @@ def open_cell(
 
 
 def _place(path: str, here: str) -> str:
-    """Where a cell has a file of the machine: a command at a fixed place, the interpreter and libraries where they are here."""
+    """Return the path of a machine's file in a cell: fixed for a command, and unchanged for the interpreter and libraries."""
     name = path.removeprefix(HELPERS)
     return f"{COMMANDS}/{name}" if path.startswith(HELPERS) and "/" not in name else here
 
 
 def _on_path(path: str, file: str) -> tuple[str, str]:
-    """Return the folder on Python's path of a plugin's `file`, and what of it a cell sees: that module, or its package.
+    """Return the folder on Python's path of a plugin's `file`, and the part of it that a cell sees: the module, or its package.
 
-    `path` is the file's path below that folder. What else lies there is in no key, so no cell sees it.
+    `path` is the file's path below that folder. No key covers other files there, so no cell sees them.
     """
-    if not file.endswith(f"/{path}"):  # an editable install that finds it under another name
+    if not file.endswith(f"/{path}"):  # an editable install that maps it from another name
         return os.path.dirname(file), file
     folder = file.removesuffix(f"/{path}")
     return folder, f"{folder}/{path.partition('/')[0]}"
 
 
 def _go_threads(jobs: int) -> int:
-    """Return how many threads of Go each daemon runs at a time: half of the cores that a job has, for the test needs some too.
+    """Return how many threads of Go each daemon runs at a time: half of the cores of a job, since the test needs some too.
 
-    On two cores it is one, which saves a tenth of the daemons' CPU time at any number of jobs. It changes no result, so no key has
-    it.
+    On two cores it is one, which saves a tenth of the daemons' CPU time at any number of jobs. It changes no result, so
+    no key covers it.
     """
     return max(1, (os.cpu_count() or 1) // (2 * jobs))
 
 
 def outermost(binds: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return the binds without those that another one already shows, sorted so that folders come before what lies in them."""
+    """Return the binds that no other bind contains, sorted so that folders come before their contents."""
     kept: list[tuple[str, str]] = []
     for source, target in sorted(set(binds), key=lambda pair: pair[1]):
         if not any(target.startswith(f"{above}/") and source == target and first == above for first, above in kept):

@@ -23,7 +23,7 @@ from bkrules.rules.pulled_image import LAYOUT
 
 
 class LayoutPlace(Place):
-    """A layout whose blobs are taken from the cache where that has them."""
+    """A layout whose blobs come from the cache if possible."""
 
     def __init__(self, folder: Path, cas: Cas) -> None:
         self._folder, self._cas = folder, cas
@@ -43,7 +43,7 @@ class LayoutPlace(Place):
 
 
 def pull_image(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Outcome:
-    """Pull an image by its digest. Raises ActionFailed, with the tag's digest of today when the registry lost the pinned one."""
+    """Pull an image by its digest. Raises ActionFailed, with the tag's current digest when the registry lost the pinned one."""
     from bkrules.images.copy import Copier
     from bkrules.images.registry_client import RegistryClient
 
@@ -59,18 +59,18 @@ def pull_image(action: Action, inputs: Mapping[str, Node], context: RunContext) 
             )
         except ActionFailed as error:
             problem, hint = f"{action.label}: {error.message}", error.hint
-            with suppress(ActionFailed):  # perhaps the registry has only what the tag is now
+            with suppress(ActionFailed):  # the registry may only have the current image of the tag
                 now = client.digest(reference.repository, reference.tag)
                 if now != spec["digest"]:
                     problem += f"; {reference} is {now} now, and {spec['digest']} is pinned"
-                    hint = "to take the new one:  bk mirror sync --update"
+                    hint = "to pin the current one:  bk mirror sync --update"
             raise ActionFailed(error.reason, problem, hint=hint) from error
     layout.write_index(folder, manifest.descriptor)
     return Outcome(Status.PASSED, {LAYOUT: str(folder)})
 
 
 def import_image(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Outcome:
-    """Unpack an archive of one image. Raises ActionFailed when it is none."""
+    """Unpack an archive of one image. Raises ActionFailed for a malformed archive."""
     folder = context.scratch(action) / LAYOUT
     archive = inputs["archive"]
     assert isinstance(archive, FileNode)
@@ -79,7 +79,7 @@ def import_image(action: Action, inputs: Mapping[str, Node], context: RunContext
 
 
 def unpacked(action: Action, archive: Path, folder: Path) -> None:
-    """Unpack the archive of an action's image to the layout `folder`. Raises ActionFailed when it is none."""
+    """Unpack the archive of an action's image to the layout `folder`. Raises ActionFailed for a malformed archive."""
     try:
         unpack(archive, folder)
     except ActionFailed as error:

@@ -1,1 +1,1 @@
-"""Processes under bk: how they are started, confined, limited and ended."""
+"""Processes under bk: their start, confinement, limits and end."""

@@ -1,7 +1,7 @@
 """A cell's cgroups: one that holds all of its processes, and the limits of its memory and of their number.
 
-The first is always of cgroup2. A limit lies in it too, or, where the machine keeps a controller in a hierarchy of its own, in
-a second group of the same name there. Nothing below depends on which of the two it is but the names of files.
+The first is always a cgroup2 folder. A limit is set in it too, or, on a machine with a separate hierarchy for a
+controller, in a second group of the same name there. Only file names depend on this below.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _REMOVE_SECONDS = 5
-# Controller: the file of its limit, that of its count, and the word before the count; in cgroup2 and in a hierarchy of its own.
+# Controller: the files of its limit and its count, and the word before the count; in cgroup2 and in a separate hierarchy.
 _UNIFIED = {
     "memory": ("memory.max", "memory.events", "oom_kill"),
     "pids": ("pids.max", "pids.events", "max"),
@@ -52,7 +52,7 @@ class Cgroups:
                 Path(folder, swap).write_text(value or str(limits[controller]))
 
     def join(self, pid: int) -> None:
-        """Put a process under the limits that are not in cgroup2, where it is from its first moment."""
+        """Put a process under the limits outside of cgroup2; it is in the cgroup2 folder from its first moment."""
         for folder in self.folders:
             if folder != self.path:
                 Path(folder, "cgroup.procs").write_text(str(pid))
@@ -72,7 +72,7 @@ class Cgroups:
         return processes(self.path)
 
     def remove(self) -> None:
-        """Kill what is left in the groups, and remove them. Raises OSError when one stays busy for 5 s."""
+        """Kill all processes in the groups, and remove the groups. Raises OSError when one stays busy for 5 s."""
         for folder in self.folders:
             remove(folder)
 
@@ -89,7 +89,7 @@ def processes(path: str) -> list[int]:
     """Return the processes in a cgroup and in those below it."""
     found: list[int] = []
     for folder, _, _ in os.walk(path):
-        with suppress(OSError):  # gone meanwhile, or of threads
+        with suppress(OSError):  # gone meanwhile, or a group of threads
             found += [int(word) for word in Path(folder, "cgroup.procs").read_text().split()]
     return found
 
@@ -104,7 +104,7 @@ def threads(path: str) -> list[int]:
 
 
 def remove(path: str) -> None:
-    """Kill what is left in a cgroup, and remove it with those below. Raises OSError when it stays busy for 5 s."""
+    """Kill all processes in a cgroup, and remove it with those below. Raises OSError when it stays busy for 5 s."""
     deadline = time.monotonic() + _REMOVE_SECONDS
     if os.path.exists(f"{path}/cgroup.kill"):  # cgroup2 has it
         Path(path, "cgroup.kill").write_text("1")

@@ -2,8 +2,8 @@
 
     bk -- zygote -- first process of a PID namespace -- the command
 
-Whatever the command starts ends with it. In a sandbox it sees a root of its own, which holds what was declared and nothing else,
-and a network without a way out. It has no capability and cannot get one, so what is read-only stays so.
+All processes of the command end with it. In a sandbox the command sees another root, which contains only the declared
+files, and a network without a way out. It has no capability and cannot get one, so read-only files stay so.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ from bkrules.sandbox.cgroups import Cgroups
 from bkrules.sandbox.ipc import receive, send
 
 MOST_OUTPUT = 64 << 20
-"""How many bytes a command in a sandbox may print."""
+"""The limit in bytes of the output of a sandboxed command."""
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _LINKS = (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2"))
 _SECRETS = ("kcore", "keys", "key-users", "kpagecgroup", "kpagecount", "kpageflags", "sched_debug", "timer_list")
-"""What of /proc tells of the machine and not of the command."""
+"""The files of /proc that describe the machine and not the command."""
 _QUIET = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
 _NEW = "new"
 _NOT_STARTED, _KILLED = 127, 128 + signal.SIGKILL
 _MANY = 1 << 16
 _PIECE = 1 << 20
 _PATIENCE = 20.0
-"""Seconds that mounts may take."""
+"""The limit in seconds for mounts."""
 _PYTHONS = (signal.SIGPIPE, signal.SIGXFSZ)
-"""The signals that Python ignores, and a program expects not to be ignored."""
+"""The signals that Python ignores, and that a program expects to have their default action."""
 
 
 @dataclass
 class _End:
-    """How a command ended: its exit code, 128 + n for signal n, and the limit that was over, if one was."""
+    """The end of a command: its exit code, 128 + n for signal n, and the limit that it exceeded, if any."""
 
     code: int
     over: str = ""
 
 
 def begin(spec: Mapping[str, Any], channel: socket.socket, death: int, log: int, prepare: Callable[[], None]) -> None:
-    """Start a command in a PID namespace of its own, its output to `log`. Its end, or that of `death`, ends all that it started.
+    """Start a command in a new PID namespace, with its output in `log`. Its end, or that of `death`, ends all its processes.
 
-    The process in which this is called has one thread and goes on at once. The new one calls `prepare` first.
+    The calling process has one thread and continues at once. The new process calls `prepare` first.
     """
 
     def work() -> None:
@@ -64,11 +64,12 @@ def begin(spec: Mapping[str, Any], channel: socket.socket, death: int, log: int,
 
 
 def begin_sandboxes(spec: Mapping[str, Any], channel: socket.socket, death: int, prepare: Callable[[], None]) -> None:
-    """Start a process that runs commands in sandboxes, one after the other, as `channel` asks, until `death` or `channel` ends.
+    """Start a process that runs sandboxed commands, one after the other, as `channel` asks, until `death` or `channel` ends.
 
-    A fork of Python costs more than the namespaces of a sandbox, so there is one for many commands. They share a PID namespace, in
-    which nothing is left when the next one starts, its user namespace and its cgroup, and nothing else. Where the machine allows
-    no user namespace, or none that may see its own processes, the commands have no capabilities all the same.
+    A fork of Python costs more than the namespaces of a sandbox, so one process serves many commands. The commands
+    share its PID namespace, which is empty when the next one starts, its user namespace and its cgroup, and nothing
+    else. On a machine without user namespaces, or with ones that cannot see their own processes, the commands still
+    have no capabilities.
     """
     if not _begun(spec, channel, death, prepare, syscalls.CLONE_NEWUSER):
         _begun(spec, channel, death, prepare, 0)
@@ -77,7 +78,7 @@ def begin_sandboxes(spec: Mapping[str, Any], channel: socket.socket, death: int,
 def _begun(
     spec: Mapping[str, Any], channel: socket.socket, death: int, prepare: Callable[[], None], namespace: int
 ) -> bool:
-    """Start such a process with a user namespace, or without one for 0; whether it could prepare its mounts."""
+    """Start such a process with a user namespace, or without one for 0. Return whether it could prepare its mounts."""
     near, far = socket.socketpair()
     groups = Cgroups(spec["cgroup"], spec["limited"]) if spec["cgroup"] else None
     folder = os.open(f"{groups.path}/init", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if groups else None
@@ -107,7 +108,7 @@ def _begun(
 
 
 def _first_process(work: Callable[[], None], prepare: Callable[[], None]) -> None:
-    """The first process of a PID namespace, with which the namespace ends. Never returns."""
+    """Become the first process of a PID namespace, with which the namespace ends. Never returns."""
     try:
         prepare()
         work()
@@ -118,12 +119,12 @@ def _first_process(work: Callable[[], None], prepare: Callable[[], None]) -> Non
 
 
 def _make(root: str, far: socket.socket, prepare: Callable[[], None], *, shut: bool) -> None:
-    """Make, once, what all sandboxes of this process have: /dev and /proc, read-only, on a tmpfs on `root`.
+    """Make the common parts of all sandboxes of this process once: /dev and /proc, read-only, on a tmpfs on `root`.
 
-    No command can make a user namespace, where it would have capabilities. That is a setting of the one around it with `shut`, and
-    where there is none, a filter of system calls, which costs each of them time.
+    No command can make a user namespace, where it would have capabilities. With `shut`, a setting of the surrounding
+    user namespace prevents it; otherwise a filter of system calls does, which costs each of them time.
     """
-    far.recv(1)  # from here on it has its ids
+    far.recv(1)  # from here on the process has its ids
     try:
         syscalls.unshare(syscalls.CLONE_NEWNS)
         syscalls.mount("", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
@@ -133,7 +134,7 @@ def _make(root: str, far: socket.socket, prepare: Callable[[], None], *, shut: b
         syscalls.mount("bk", f"{root}/dev", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, "mode=755,size=1m")
         syscalls.mount("proc", f"{root}/proc", "proc", _QUIET)
     except OSError:
-        os._exit(0)  # whoever waits is told by the end of `far`
+        os._exit(0)  # the end of `far` tells the waiting process
     for name in _DEVICES:
         os.close(os.open(f"{root}/dev/{name}", os.O_CREAT | os.O_CLOEXEC, 0o644))
         syscalls.mount(f"/dev/{name}", f"{root}/dev/{name}", flags=syscalls.MS_BIND)
@@ -145,7 +146,7 @@ def _make(root: str, far: socket.socket, prepare: Callable[[], None], *, shut: b
     for name in _SECRETS:
         if os.path.exists(f"{root}/proc/{name}"):
             syscalls.mount("/dev/null", f"{root}/proc/{name}", flags=syscalls.MS_BIND)
-    # A process of user 0 owns the files of root, in /proc too: what triggers and configures the kernel needs no capability.
+    # Files of root belong to user 0, in /proc too: writing to the kernel's settings there needs no capability.
     syscalls.restrict(f"{root}/proc", syscalls.MS_RDONLY)
     syscalls.restrict(f"{root}/dev", syscalls.MS_RDONLY | syscalls.MS_NOSUID | syscalls.MS_NOEXEC)
     syscalls.give_up_privileges()
@@ -191,7 +192,7 @@ def _wake_on_end() -> int:
 
 
 def _run(spec: Mapping[str, Any], ends: list[int], log: int, wake: int) -> _End | None:
-    """Run the command; how it ended once nothing of it is left, or none when one of `ends` says that it shall end."""
+    """Run the command. Return how it ended once all its processes are gone, or None when one of `ends` demands its end."""
     child = _started(spec, log, log)
     code = _NOT_STARTED if child is None else None
     while code is None and child is not None:
@@ -205,7 +206,7 @@ def _run(spec: Mapping[str, Any], ends: list[int], log: int, wake: int) -> _End 
 
 
 def _run_quietly(spec: Mapping[str, Any], ends: list[int], log: int, wake: int) -> _End | None:
-    """Return the same with limits of time and of what it prints. It gets no descriptor of `log`, but of a pipe."""
+    """Run the command with limits of time and output. It gets a descriptor of a pipe instead of `log`."""
     deadline = time.monotonic() + spec["timeout"] if spec["timeout"] else None
     source, pipe = os.pipe2(os.O_CLOEXEC)
     copy = _Copy(source, log)
@@ -237,14 +238,14 @@ def _run_quietly(spec: Mapping[str, Any], ends: list[int], log: int, wake: int) 
 
 
 class _Copy:
-    """Copies what a command prints from a pipe to its log, as far as it may print."""
+    """Copies the output of a command from a pipe to its log, up to the limit."""
 
     def __init__(self, source: int, log: int) -> None:
         self.open = [source]
         self._log, self._left = log, MOST_OUTPUT
 
     def some(self) -> bool:
-        """Copy what is there; whether the command may print more."""
+        """Copy the available output. Return whether the command may print more."""
         data = os.read(self.open[0], _MANY)
         if not data:
             self.open = []
@@ -261,7 +262,7 @@ def _is_full() -> bool:
 
 
 def _started(spec: Mapping[str, Any], output: int, log: int) -> int | None:
-    """Return the process of the command; none when it cannot be started, which is then in `log`."""
+    """Return the process of the command; None when it cannot be started, with the reason in `log`."""
     try:
         os.chdir(spec["directory"])
         return _spawn(spec["arguments"], spec["environment"], output)
@@ -271,7 +272,7 @@ def _started(spec: Mapping[str, Any], output: int, log: int) -> int | None:
 
 
 def _spawn(arguments: list[str], environment: Mapping[str, str], log: int) -> int:
-    """Start a program, looked for in its own PATH. Not by fork, which would copy the tables of Python's memory."""
+    """Start a program, searched for in its own PATH. Not by fork, which would copy the page tables of Python's memory."""
     name = arguments[0]
     folders = [""] if "/" in name else [f"{folder}/" for folder in environment.get("PATH", os.defpath).split(":")]
     files = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0), *((os.POSIX_SPAWN_DUP2, log, fd) for fd in (1, 2))]
@@ -285,7 +286,7 @@ def _spawn(arguments: list[str], environment: Mapping[str, str], log: int) -> in
 
 
 def _reap(child: int) -> int | None:
-    """Take note of whatever has ended; the exit code of `child` when that has, 128 + n for signal n."""
+    """Reap all ended processes. Return the exit code of `child` when it has ended, 128 + n for signal n."""
     code = None
     while True:
         try:
@@ -309,9 +310,9 @@ def _end_all() -> None:
 
 
 def _enter(root: str, sandbox: Mapping[str, Any]) -> int | None:
-    """Return the command's own root, on a tmpfs: binds of what was declared, a few devices, /proc, an empty /tmp.
+    """Enter the command's own root, on a tmpfs: binds of the declared files, a few devices, /proc, an empty /tmp.
 
-    A descriptor of the folder for its outputs, when it has one: whatever the command makes of that path.
+    Return a descriptor of the folder for its outputs, if any, which stays valid whatever the command does to that path.
     """
     new = f"{root}/{_NEW}"
     syscalls.mount("bk", new, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, f"mode=755,size={sandbox['disk']}")
@@ -337,7 +338,7 @@ def _enter(root: str, sandbox: Mapping[str, Any]) -> int | None:
 
 
 def _copy(source: str, target: str) -> None:
-    """Copy a folder of files, and whether each may be run."""
+    """Copy a folder of files, with their executable bits."""
     os.makedirs(target, exist_ok=True)
     with os.scandir(source) as entries:
         for entry in entries:

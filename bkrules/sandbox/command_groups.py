@@ -1,4 +1,4 @@
-"""The cgroups of the processes that run commands in sandboxes: a group for each of them, with the limits of its commands."""
+"""The cgroups of the processes that run sandboxed commands: one for each process, with the limits of its commands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bkrules.sandbox.run_folder import RunFolder
 
 
 class Group:
-    """The cgroups of one such process, made, and in the ledger of the run until they are removed."""
+    """The cgroups of one such process, in the ledger of the run until they are removed."""
 
     def __init__(self, groups: Cgroups, open_: ExitStack) -> None:
         self._groups, self._open = groups, open_
@@ -29,21 +29,21 @@ class Group:
         return self._groups.limited
 
     def met(self) -> str:
-        """Return which limit, `memory` or `pids`, was met since this was asked last; mostly none."""
+        """Return the limit, `memory` or `pids`, that was met since the last call; usually empty."""
         hits = self._groups.hits()
         new = [name for name, count in hits.items() if count > self._hits.get(name, 0)]
         self._hits = hits
         return new[0] if new else ""
 
     def remove(self) -> None:
-        """Remove the groups. One that stays busy is left to the next run, by the ledger."""
+        """Remove the groups. A busy one stays in the ledger, and the next run removes it."""
         with suppress(OSError):
             self._groups.remove()
             self._open.close()
 
 
 def maker(folder: RunFolder) -> Callable[[Limits], Group | None]:
-    """Return a function that makes such groups for one run; none on a machine that has no cgroup2, or lets nobody make groups."""
+    """Return a function that makes such groups for one run; None on a machine where cgroup2 is missing or cannot be used."""
     host = probe()
 
     def make(limits: Limits) -> Group | None:

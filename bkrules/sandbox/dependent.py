@@ -1,4 +1,4 @@
-"""Becomes a command that ends when bk does, however that ends: `python -m bkrules.sandbox.dependent COMMAND...`."""
+"""Become a command that ends when bk does, however bk ends: `python -m bkrules.sandbox.dependent COMMAND...`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bkrules.sandbox.syscalls import NOT_FOUND, die_with_parent
 
 
 def main(arguments: list[str]) -> None:
-    """Become the command. Exits when that is not there."""
+    """Become the command. Exits when the command does not exist."""
     die_with_parent()
     try:
         os.execvp(arguments[0], arguments)

@@ -1,4 +1,4 @@
-"""The device nodes of a root. Apart from cells, so that the commands of ordinary actions import next to nothing."""
+"""The device nodes of a root. Separate from cells, so that the commands of ordinary actions import as little as possible."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEVICES = {
 
 
 def make_devices(root: str, names: Iterable[str]) -> None:
-    """Device nodes of these names, usable by everyone, and the links that belong beside them."""
+    """Make device nodes of these names, usable by everyone, and the usual links next to them."""
     umask = os.umask(0)
     for name in names:
         major, minor = DEVICES[name]

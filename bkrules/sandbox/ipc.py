@@ -1,4 +1,4 @@
-"""Messages between the processes of a run, with open descriptors beside them."""
+"""Messages between the processes of a run, with open descriptors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DESCRIPTORS = 5
 
 
 def send(channel: socket.socket, message: Mapping[str, Any], descriptors: tuple[int, ...] = ()) -> None:
-    """Send a message, and descriptors with it. One that is too long for a socket goes through a file in memory."""
+    """Send a message with descriptors. A message that is too long for a socket goes through a file in memory."""
     data = json.dumps(message).encode()
     if len(data) > _LONGEST:
         with open(os.memfd_create("bk-message", os.MFD_CLOEXEC), "w+b") as file:
@@ -31,8 +31,8 @@ def send(channel: socket.socket, message: Mapping[str, Any], descriptors: tuple[
 def receive(channel: socket.socket, most: int = 0) -> tuple[dict[str, Any] | None, list[int]]:
     """Return the next message and its descriptors; no message at the end.
 
-    With `most`, the other end may be anybody. A message of more bytes, or one that is none, raises ValueError.
-    When the other end closed with messages of ours unread, the kernel reports that before what the other end had sent: once.
+    With `most`, the other end is untrusted: a message of more bytes, or a malformed one, raises ValueError. When the
+    other end closed with unread messages of ours, the kernel reports that before its messages: once.
     """
     size = socket.CMSG_SPACE(_DESCRIPTORS * array.array("i").itemsize)
     try:
@@ -48,7 +48,7 @@ def receive(channel: socket.socket, most: int = 0) -> tuple[dict[str, Any] | Non
     except (ValueError, TypeError, IndexError, OSError, RecursionError) as error:
         for descriptor in descriptors:
             os.close(descriptor)
-        raise ValueError(f"it is no message: {error}") from error
+        raise ValueError(f"it is not a message: {error}") from error
 
 
 def _read(data: bytes, descriptors: list[int], most: int) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def _read(data: bytes, descriptors: list[int], most: int) -> dict[str, Any]:
     if _LONG in message:
         size = message[_LONG]
         with open(descriptors.pop(), "rb", buffering=0) as file:
-            fcntl.fcntl(file, fcntl.F_GET_SEALS)  # else it is no file in memory, and to read it may have no end
+            fcntl.fcntl(file, fcntl.F_GET_SEALS)  # otherwise it is not a file in memory, and reading it may never end
             if most and size > most:
                 raise ValueError(f"it has {size} bytes")
             message = json.loads(os.pread(file.fileno(), size, 0))

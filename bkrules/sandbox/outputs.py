@@ -1,7 +1,7 @@
-"""What actions and cells leave: regular files and folders beneath one folder, read without following a link.
+"""The outputs of actions and cells: regular files and folders beneath one folder, read without following a link.
 
-The folder is bk's own. What lies in it was written by somebody else, who may have put a link, a FIFO or a device where a file was
-declared. So nothing here opens a path that could lead out of the folder, or waits for another process.
+The folder belongs to bk. Its content is untrusted: there may be a link, a FIFO or a device in the place of a declared
+file. So nothing here opens a path that could lead out of the folder, or waits for another process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bkrules.model.digest import Digest
 from bkrules.sandbox import syscalls
 
 LONGEST = 1024
-"""How many bytes the path of a file beneath an output may have: with a folder of the user's before it, it must still be a path."""
+"""The limit in bytes of a file's path beneath an output: with the path of the user's folder before it, it must still be valid."""
 _KINDS = {
     stat.S_IFLNK: "a symbolic link",
     stat.S_IFIFO: "a FIFO",
@@ -33,21 +33,21 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class BadOutput(Exception):
-    """An output is not what was declared. The text says of which name, and what it is instead."""
+    """An output is not as declared. The text names the output, and what it is instead."""
 
 
 class TooLarge(BadOutput):
-    """Outputs are larger than the limit of who made them."""
+    """Outputs exceed the limit of their action."""
 
 
 class Room:
-    """How many bytes outputs may still have, of `most` together; any number when that is 0."""
+    """The remaining bytes for outputs, of `most` together; unlimited when that is 0."""
 
     def __init__(self, most: int) -> None:
         self._limited, self._left = bool(most), most
 
     def take(self, size: int, name: str) -> None:
-        """Raise TooLarge when there is no room for a file of that size, its holes included."""
+        """Raise TooLarge when a file of that size, including its holes, exceeds the rest."""
         self._left -= size
         if self._limited and self._left < 0:
             raise TooLarge(f"{shown(name)} has {size >> 20} MiB")
@@ -55,7 +55,7 @@ class Room:
 
 @contextmanager
 def opened(folder: str | os.PathLike[str]) -> Iterator[int]:
-    """A descriptor of a folder of bk's own."""
+    """Open a folder that belongs to bk."""
     descriptor = os.open(folder, _FOLDER)
     try:
         yield descriptor
@@ -65,7 +65,7 @@ def opened(folder: str | os.PathLike[str]) -> Iterator[int]:
 
 @contextmanager
 def file(folder: int, name: str) -> Iterator[int]:
-    """A descriptor to read the regular file `name` beneath a folder. Raises BadOutput; FileNotFoundError for nothing."""
+    """Open the regular file `name` beneath a folder. Raises BadOutput, and FileNotFoundError when it does not exist."""
     with _pinned_file(folder, name) as pin:
         descriptor = os.open(f"/proc/self/fd/{pin}", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -75,15 +75,15 @@ def file(folder: int, name: str) -> Iterator[int]:
 
 
 def check_file(folder: int, name: str) -> None:
-    """Raise BadOutput when `name` beneath a folder is no regular file, FileNotFoundError when there is nothing."""
+    """Raise BadOutput when `name` beneath a folder is not a regular file, FileNotFoundError when it does not exist."""
     with _pinned_file(folder, name):
         pass
 
 
 def store(folder: int, name: str, cas: Cas, room: Room) -> tuple[Digest, bool]:
-    """Store the bytes of a file beneath a folder; their digest, and whether the file may be run. Raises as `file` does.
+    """Store the bytes of a file beneath a folder. Return their digest, and whether the file is executable. Raises as `file` does.
 
-    They are copied and hashed by one descriptor. Raises TooLarge when there is no room for them.
+    The bytes are copied and hashed through one descriptor. Raises TooLarge when they exceed the rest.
     """
     with file(folder, name) as descriptor:
         status = os.fstat(descriptor)
@@ -95,7 +95,7 @@ def store(folder: int, name: str, cas: Cas, room: Room) -> tuple[Digest, bool]:
 
 
 def files(folder: int, name: str) -> Iterator[str]:
-    """The files of the output folder `name`, by their paths below it. Raises BadOutput for whatever is neither file nor folder."""
+    """Yield the files of the output folder `name`, by their paths below it. Raises BadOutput for anything but files and folders."""
     with _pinned(folder, name) as (_, mode):
         if not stat.S_ISDIR(mode):
             raise BadOutput(f"{shown(name)} is {kind(mode)}, not a folder")
@@ -107,9 +107,9 @@ def files(folder: int, name: str) -> Iterator[str]:
 
 
 def clean(folder: str | os.PathLike[str], most: int = 0) -> list[str]:
-    """Remove from a folder whatever is neither file nor folder, or larger than `most` bytes; a text for each.
+    """Remove from a folder everything but files and folders, and files larger than `most` bytes. Return a text for each.
 
-    Who reads the folder afterwards by its path meets nothing that leads elsewhere.
+    Afterwards, no path in the folder leads out of it.
     """
     found = []
     with opened(folder) as top:
@@ -123,7 +123,7 @@ def clean(folder: str | os.PathLike[str], most: int = 0) -> list[str]:
 
 
 def replace(folder: str | os.PathLike[str], name: str, data: bytes) -> None:
-    """Write a file of bk's own into a folder that others wrote to. Whatever had its name is removed, and not written to."""
+    """Write a file of bk into a folder that others wrote to. An existing file of that name is removed, and not written to."""
     with opened(folder) as top:
         _remove(top, name)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -132,7 +132,7 @@ def replace(folder: str | os.PathLike[str], name: str, data: bytes) -> None:
 
 
 def read(folder: str | os.PathLike[str], name: str, most: int) -> bytes | None:
-    """Return the last `most` bytes of a file beneath a folder; none when there is no such file, or something else."""
+    """Return the last `most` bytes of a file beneath a folder; empty when there is no such regular file."""
     with suppress(FileNotFoundError, BadOutput), opened(folder) as top, file(top, name) as descriptor:
         size = os.fstat(descriptor).st_size
         return os.pread(descriptor, most, max(0, size - most))
@@ -140,7 +140,7 @@ def read(folder: str | os.PathLike[str], name: str, most: int) -> bytes | None:
 
 
 def remove_tree(path: str | os.PathLike[str]) -> None:
-    """Remove a folder with all that is in it, however deep; nothing is followed. What cannot be removed stays."""
+    """Remove a folder with all its content, at any depth, without following links. Content that cannot be removed stays."""
     with suppress(OSError):
         with opened(path) as top:
             _empty(top)
@@ -148,19 +148,19 @@ def remove_tree(path: str | os.PathLike[str]) -> None:
 
 
 def kind(mode: int) -> str:
-    """What a mode says that something is: `a FIFO`."""
+    """Return what a mode stands for: `a FIFO`."""
     return _KINDS.get(stat.S_IFMT(mode), "something unknown")
 
 
 def shown(name: str) -> str:
-    """Return a name as a message can have it: bytes that are no text, and line breaks, as escapes."""
+    """Return a name for a message: undecodable bytes and line breaks are escaped."""
     text = os.fsencode(name).decode(errors="backslashreplace")
     return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 @contextmanager
 def _pinned(folder: int, name: str) -> Iterator[tuple[int, int]]:
-    """A descriptor that only names something beneath a folder, and its mode. To take it opens no device and no FIFO."""
+    """Open a descriptor that only names something beneath a folder, and return its mode. This opens no device and no FIFO."""
     try:
         pin = syscalls.open_beneath(folder, name, os.O_PATH | os.O_NOFOLLOW)
     except OSError as error:
@@ -203,7 +203,7 @@ def _is_link(folder: int, path: str) -> bool:
 
 
 def _walk(folder: int, name: str, *, forgiving: bool = False) -> Iterator[tuple[str, int]]:
-    """All that is beneath `name`, with modes; not deeper than LONGEST allows: what is deeper is removed, or raises BadOutput."""
+    """Yield everything beneath `name` with its mode, up to a depth of LONGEST. Deeper content is removed, or raises BadOutput."""
     waiting = [name]
     while waiting:
         parent = waiting.pop()
@@ -224,7 +224,7 @@ def _walk(folder: int, name: str, *, forgiving: bool = False) -> Iterator[tuple[
 
 
 def _unfit(path: str) -> str:
-    """Return why a path cannot be one of REAPI, where paths are UTF-8, or not one below a folder of the user's; mostly nothing."""
+    """Return why a path cannot be one of REAPI, which are UTF-8, or not one below a folder of the user; usually empty."""
     raw = os.fsencode(path)
     try:
         raw.decode()
@@ -243,7 +243,7 @@ def _problem(folder: int, name: str, mode: int, most: int) -> str:
 
 
 def _remove(folder: int, name: str) -> None:
-    """Remove whatever has that name beneath a folder, in which a name with `/` leads over no link."""
+    """Remove whatever has that name beneath a folder; a name with `/` leads over no link."""
     parent, _, last = name.rpartition("/")
     with _below(folder, parent or ".") as descriptor:
         try:
@@ -266,7 +266,7 @@ def _below(folder: int, path: str) -> Iterator[int]:
 
 
 def _empty(top: int) -> None:
-    """Remove all that is in a folder. Folders in folders are first moved up, so that none is too deep to be reached."""
+    """Empty a folder. Nested folders are moved up first, so that each can be reached."""
     while names := os.listdir(top):
         for name in names:
             try:
@@ -276,7 +276,7 @@ def _empty(top: int) -> None:
 
 
 def _flatten(top: int, name: str) -> None:
-    """Remove a folder, but for the folders in it, which move up to `top`."""
+    """Remove a folder, and move the folders in it up to `top`."""
     with _below(top, name) as descriptor:
         for inner in os.listdir(descriptor):
             try:
@@ -287,6 +287,6 @@ def _flatten(top: int, name: str) -> None:
 
 
 def tail(path: str | os.PathLike[str], most: int = 1 << 20) -> str:
-    """Return the last `most` bytes of a log of bk's own, as text."""
+    """Return the last `most` bytes of a log of bk, as text."""
     where = Path(path)
     return (read(where.parent, where.name, most) or b"").decode(errors="replace")

@@ -1,7 +1,7 @@
-"""The folder of one run: its scratch, and the ledger of what its cells own outside of it.
+"""The folder of one run: its temporary files, and the ledger of its cells' cgroups.
 
-A cell's entry is written before anything of the cell exists, and goes when the cell has ended and been looked after. So what a
-killed run left is known exactly, and the next run, or `bk reap`, removes that and nothing else.
+bk writes a cell's entry before any part of the cell exists, and removes it after the cell has ended and been cleaned
+up. So the leftovers of a killed run are known exactly, and the next run, or `bk reap`, removes just these.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class RunFolder:
 
     @property
     def root(self) -> Path:
-        """An empty folder, on which each cell mounts its root in a mount namespace of its own."""
+        """An empty folder, on which each cell mounts its root in its own mount namespace."""
         return self.path / "root"
 
     @property
     def views(self) -> Path:
-        """An empty folder, on which the zygote mounts in its own mount namespace what cells may see of the machine."""
+        """An empty folder, on which the zygote mounts, in its own mount namespace, what cells may see of the machine."""
         return self.path / "views"
 
     def new(self, name: str) -> Path:
@@ -56,7 +56,7 @@ class RunFolder:
 
     @contextmanager
     def owned(self, name: str, folders: Iterable[str]) -> Iterator[None]:
-        """Keep an entry of the ledger: a cell owns these cgroup folders, whether they exist yet or not."""
+        """Keep an entry of the ledger: these cgroup folders belong to a cell, whether they exist yet or not."""
         entry = self._ledger / name
         atomic.write(str(entry), json.dumps({"cgroups": list(folders)}).encode())
         try:
@@ -71,14 +71,14 @@ class RunFolder:
 
 
 def _making(cache: str) -> AbstractContextManager[None]:
-    """Nobody else makes or sweeps folders meanwhile, so that one which is not locked belongs to a dead run."""
+    """Hold the lock for making and sweeping folders, so that a folder without a lock belongs to a dead run."""
     return locks.locked(f"{cache}/locks/run")
 
 
 def sweep(cache: str) -> list[str]:
-    """Remove what runs that were killed left: their folders, and what their ledgers say. Returns what was removed.
+    """Remove the leftovers of killed runs: their folders, and the cgroups in their ledgers. Returns what was removed.
 
-    What cannot be removed now, such as a cgroup that is still busy, stays for the next time.
+    Leftovers that cannot be removed now, such as a busy cgroup, stay for the next time.
     """
     removed = []
     if not os.path.isdir(f"{cache}/run"):
@@ -100,8 +100,10 @@ def sweep(cache: str) -> list[str]:
 def _ledger(folder: Path) -> Iterator[str]:
     for entry in (folder / "ledger").glob("*"):
         if entry.suffix == ".tmp":
-            continue  # not written to its end: its cell never was
-        with suppress(ValueError, TypeError, KeyError):  # a crash of the machine can leave it empty, but no cgroup
+            continue  # not written completely: its cell never existed
+        with suppress(
+            ValueError, TypeError, KeyError
+        ):  # a crash of the machine can leave an empty entry, but no cgroup
             yield from json.loads(read_text(entry))["cgroups"]
 
 
@@ -109,7 +111,7 @@ def _is_abandoned(folder: Path) -> bool:
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
-        return False  # its run has just ended, or nothing of a run
+        return False  # its run has just ended, or the folder does not belong to a run
     try:
         return locks.tried(descriptor)
     finally:

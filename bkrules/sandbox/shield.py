@@ -1,10 +1,11 @@
-"""Becomes the zygote, whose program and libraries nobody can write to through the memory of its forks.
+"""Become the zygote, with its program and libraries protected from writes through the memory of its forks.
 
-`python -I -S shield.py DESCRIPTOR ...`. A process with CAP_SYS_ADMIN can open each file that is mapped into its memory by
-/proc/self/map_files, at the mount by which it was mapped. A cell's first process and its test are forks of the zygote, so these
-mounts are read-only, in a mount namespace to which no cell has a way. They must be so before the program starts.
+`python -I -S shield.py DESCRIPTOR ...`. A process with CAP_SYS_ADMIN can open each file that is mapped into its memory
+by /proc/self/map_files, at the mount by which it was mapped. A cell's first process and its test are forks of the
+zygote, so these mounts are read-only, in a mount namespace that no cell can enter. They must be read-only before the
+program starts.
 
-This is a program of its own, and imports nothing of bk: it runs before each zygote.
+This is a separate program, and imports nothing of bk: it runs before each zygote.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ _KEPT_FLAGS = 2 | 4 | 8  # nosuid, nodev, noexec have the same numbers for statv
 
 
 def mapped_folders() -> set[str]:
-    """Return the folders of all that this program has mapped, which are those of the zygote's own libraries."""
+    """Return the folders of all files that this program has mapped, which are those of the zygote's libraries too."""
     with open("/proc/self/maps") as file:
         paths = {line.split(maxsplit=5)[5].strip() for line in file if "/" in line}
-    # Where the libraries of the environment lie, and those of the interpreter that are not mapped yet.
+    # The folders of the environment's libraries, and of the interpreter's libraries that are not mapped yet.
     environment = os.path.dirname(os.path.dirname(sys.executable))
     more = {os.path.dirname(os.__file__), LOCALES}
     if os.path.exists(f"{environment}/pyvenv.cfg"):
@@ -58,7 +59,7 @@ def main(arguments: list[str]) -> None:
     try:
         shield(mapped_folders())
     except OSError:
-        os.close(home)  # not root: then there will be no cells
+        os.close(home)  # without root there are no cells
         home = -1
     if home >= 0:
         os.set_inheritable(home, True)

@@ -26,9 +26,9 @@ from bkrules.sandbox.ipc import receive, send
 _QUEUE = 1 << 20
 _FOR_TESTS = "tests"
 _END_SECONDS = 15.0
-"""The longest that anything may take to end in order: a cell looks for leaks and removes its cgroups."""
+"""The limit in seconds for an orderly end: a cell checks for leaks and removes its cgroups."""
 _INTERRUPTED_SECONDS = 4.0
-"""The same once the user has asked bk to stop."""
+"""The same limit once the user has asked bk to stop."""
 _KILLED_SECONDS = 5.0
 _GRACE = 30.0
 _KILLED = 137
@@ -36,11 +36,11 @@ _KILLED = 137
 
 @dataclass(frozen=True)
 class CommandSandbox:
-    """What a command sees: a root on a tmpfs, with `binds` (what of the machine, where, whether it may be written to), `copies` of
-    folders (which, where) and symbolic `links` (where, to what), and what it may use. Its network is a loopback and nothing else.
+    """The sandbox of a command: a root on a tmpfs, with `binds` (source, target, writable), `copies` of folders
+    (source, target) and symbolic `links` (path, target), and its limits. Its network is just a loopback.
 
-    `root` is the folder on which roots are mounted, in namespaces of their own; one for all commands of a run. `folders` are made
-    in it, and one of them, `out`, is where the command leaves what it makes.
+    `root` is the folder on which roots are mounted, each in its own namespace; one for all commands of a run. `folders`
+    are created in it, and the command writes its outputs to one of them, `out`.
     """
 
     root: str
@@ -54,9 +54,9 @@ class CommandSandbox:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command in a sandbox ended: its exit code, the limit that it met, if any, and a descriptor of `out`, if it had one.
+    """The end of a command in a sandbox: its exit code, the limit that it met, if any, and a descriptor of `out`, if it has one.
 
-    `unlimited` are the limits that this machine could not give it.
+    `unlimited` are the limits that this machine could not apply.
     """
 
     code: int
@@ -67,7 +67,7 @@ class Ended:
 
 @dataclass
 class Started:
-    """Something that the zygote started. It lives while `death` is open; `channel` ends when all of it is gone.
+    """A process that the zygote started. It lives while `death` is open; `channel` ends when all its processes are gone.
 
     `far` names the other end of `channel`, as the links in /proc/PID/fd do.
     """
@@ -78,7 +78,7 @@ class Started:
     group: Group | None = None
 
     def has_ended(self, patience: float = 0) -> bool:
-        """Return whether it has ended, or does within `patience` seconds."""
+        """Return whether it has ended, waiting up to `patience` seconds."""
         return bool(select.select([self.channel], [], [], patience)[0])
 
     def next(self, timeout: float) -> tuple[dict[str, Any] | None, list[int]]:
@@ -87,13 +87,13 @@ class Started:
         return receive(self.channel)
 
     def kill(self) -> None:
-        """End it, with everything that it started."""
+        """End it, with all its processes."""
         death, self.death = self.death, -1
         if death >= 0:
             os.close(death)
 
     def is_gone(self, patience: float) -> bool:
-        """Return whether it is gone within `patience` seconds. What it still says is dropped."""
+        """Return whether it is gone, waiting up to `patience` seconds. Its messages are dropped."""
         deadline = time.monotonic() + patience
         try:
             while True:
@@ -106,11 +106,11 @@ class Started:
             return False
 
     def force(self) -> bool:
-        """Kill the process that holds the other end of the channel, even a stopped one; return whether there is such a process."""
+        """Kill the process that holds the other end of the channel, even a stopped one. Return whether there is such a process."""
         found = False
         for folder in os.listdir("/proc"):
             if folder.isdigit() and int(folder) != os.getpid():
-                with suppress(OSError):  # it has ended, or is not ours
+                with suppress(OSError):  # it has ended, or belongs to another user
                     process = os.pidfd_open(int(folder))
                     try:
                         if self.far in _links(f"/proc/{folder}/fd"):
@@ -122,7 +122,7 @@ class Started:
 
 
 class Processes:
-    """The zygote of one run of bk, started when it is first needed."""
+    """The zygote of one run of bk, started at its first use."""
 
     def __init__(self, groups: Callable[[Limits], Group | None] = lambda _: None) -> None:
         self._groups = groups
@@ -136,7 +136,7 @@ class Processes:
         self.zygote_command: Sequence[str] = (sys.executable, "-I", "-S", shield.__file__)
 
     def begin(self) -> None:
-        """Start the zygote, which gets ready for tests while other things go on."""
+        """Start the zygote, which imports what tests need while other work continues."""
         with self._lock:
             self._zygote_control(_FOR_TESTS)
 
@@ -147,7 +147,9 @@ class Processes:
         environment: Mapping[str, str],
         log: str,
     ) -> int:
-        """Run a command without a sandbox, its output in the file `log`; exit code, or 128 + n for a signal. Raises Interrupted."""
+        """Run a command without a sandbox, with its output in the file `log`. Return its exit code, or 128 + n for a
+        signal. Raises Interrupted.
+        """
         with self.command(arguments, directory, environment, log) as started:
             message, _ = receive(started.channel)
         return int(self._ended(message, arguments)["exit_code"])
@@ -160,7 +162,7 @@ class Processes:
         log: str,
         sandbox: CommandSandbox,
     ) -> Ended:
-        """Run a command to its end, its output in the file `log`. Raises Interrupted, and ActionFailed when it was killed."""
+        """Run a command to its end, with its output in the file `log`. Raises Interrupted, and ActionFailed when it was killed."""
         started = self._sandboxes(sandbox)
         message: dict[str, Any] | None = None
         descriptors: list[int] = []
@@ -170,7 +172,7 @@ class Processes:
             spec = {**_command(arguments, directory, environment), "timeout": sandbox.limits.timeout}
             spec["sandbox"] = {**shown, "disk": sandbox.limits.disk << 20}
             with _opened(log) as output:
-                with suppress(BrokenPipeError, ConnectionResetError):  # it has ended; what it said can still be read
+                with suppress(BrokenPipeError, ConnectionResetError):  # it has ended; its messages can still be read
                     send(started.channel, spec, (output,))
                 message, descriptors = started.next(sandbox.limits.timeout + _GRACE)
         except TimeoutError:
@@ -214,7 +216,7 @@ class Processes:
             yield started
 
     def _sandboxes(self, sandbox: CommandSandbox) -> Started:
-        """Return a process that runs sandboxes with these limits, and does nothing now."""
+        """Return an idle process that runs sandboxes with these limits."""
         with self._lock:
             waiting = self._idle.get(sandbox.limits)
             if waiting and not self._interrupted:
@@ -232,13 +234,13 @@ class Processes:
 
     @contextmanager
     def cell(self, spec: Mapping[str, Any]) -> Iterator[Started]:
-        """Have a cell for as long as the context lasts. It sends messages until it has ended."""
+        """Run a cell for as long as the context lasts. It sends messages until it has ended."""
         with self._until_end(self._start({**spec, "kind": "cell"}, ())) as started:
             yield started
 
     @property
     def interrupted(self) -> bool:
-        """Whether everything was told to end."""
+        """Whether `interrupt` was called."""
         return self._interrupted
 
     def fate(self) -> str:
@@ -250,7 +252,7 @@ class Processes:
         return f"; the process that starts cells had ended before: {how}"
 
     def interrupt(self) -> None:
-        """End everything that runs; what would start from now on does not. What does not end in order soon is killed."""
+        """End all running processes; nothing starts any more. Processes that do not end in order soon are killed."""
         with self._lock:
             self._interrupted = True
             for started in self._started.values():
@@ -267,7 +269,7 @@ class Processes:
             self._force(started)
 
     def _force(self, started: Started) -> None:
-        """Kill what does not end, or the zygote when that has never taken the request."""
+        """Kill processes that do not end, or the zygote when it has never received the request."""
         if not started.force():
             with self._lock:
                 if self._zygote is not None:
@@ -275,7 +277,7 @@ class Processes:
                 self._end_zygote()
 
     def close(self) -> None:
-        """End the zygote and what runs sandboxes, and wait until they are gone."""
+        """End the zygote and the processes that run sandboxes, and wait until they are gone."""
         for started in [one for waiting in self._idle.values() for one in waiting]:
             self._end(started)
         self._idle.clear()
@@ -314,7 +316,7 @@ class Processes:
             self._end(started)
 
     def _end(self, started: Started) -> None:
-        """End what was started, and wait until it is gone. What does not end in order, as when it was stopped, is killed."""
+        """End a process, and wait until it is gone. One that does not end in order, such as a stopped one, is killed."""
         with self._lock:
             started.kill()
         if not started.is_gone(_END_SECONDS):
@@ -327,7 +329,7 @@ class Processes:
             started.group.remove()
 
     def _ask(self, descriptors: tuple[int, ...]) -> None:
-        """Hand a request to the zygote; to a new one when it has ended, as by the kernel when memory ran out."""
+        """Send a request to the zygote; to a new one when it has ended, for example killed for memory."""
         try:
             send(self._zygote_control(), {}, descriptors)
         except (BrokenPipeError, ConnectionResetError):
@@ -371,7 +373,7 @@ def _command(arguments: Sequence[str], directory: str, environment: Mapping[str,
 
 @contextmanager
 def _opened(log: str) -> Iterator[int]:
-    """A descriptor that adds to a file, which is made when it is missing."""
+    """Open a file for appending; create it when it is missing."""
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     try:
         yield output

@@ -1,4 +1,4 @@
-"""The system calls that Python has no function for."""
+"""System calls that Python has no function for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x04000000, 0x08000000
 NOT_FOUND = 127
-"""The exit code of a command that is not there, as shells have it."""
+"""The exit code of a missing command, as in shells."""
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID, CLONE_NEWNET, CLONE_INTO_CGROUP = 0x20000000, 0x40000000, 0x200000000
 CLONE_NEWCGROUP = 0x02000000
@@ -38,7 +38,7 @@ _CAPABILITY_VERSION = 0x20080522
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 _KEPT = {2: 2, 4: 4, 8: 8, 1024: 1024, 2048: 2048, 4096: 1 << 21}
-"""Flags of a mount by those of statvfs."""
+"""The flags of a mount by those of statvfs."""
 _RESOLVE_NO_XDEV, _RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 1, 2, 4, 8
 _MNT_DETACH = 2
 _IN_CREATE = 0x100
@@ -55,14 +55,14 @@ def _check(result: int, what: str) -> int:
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
-    """mount(2). Raises OSError that names the source and the target."""
+    """Call mount(2). Raises OSError that names the source and the target."""
     encoded = [word.encode() if word else None for word in (source, target, kind, data)]
     result = _libc.mount(encoded[0], encoded[1], encoded[2], ctypes.c_ulong(flags), encoded[3])
     _check(result, f"mount {source or kind} on {target}")
 
 
 def bind(source: str, target: str, *, read_only: bool = True) -> None:
-    """Show `source` at `target`, which is made when it is missing."""
+    """Bind `source` at `target`, which is created when it is missing."""
     if os.path.isdir(source):
         os.makedirs(target, exist_ok=True)
     else:
@@ -75,10 +75,10 @@ def bind(source: str, target: str, *, read_only: bool = True) -> None:
 
 
 def show(source: str, target: str, *, read_only: bool) -> None:
-    """Show a file, or a folder with all that is mounted in it, at `target`, which is made when it is missing.
+    """Bind a file, or a folder with all mounts in it, at `target`, which is created when it is missing.
 
-    No program gains privileges by what is there, and no device in it opens. Works in a user namespace too, where a flag that the
-    source has must stay.
+    No program gains privileges by its mode there, and no device in it opens. This works in a user namespace too, where
+    the flags of the source must stay.
     """
     if os.path.isdir(source):
         os.makedirs(target, exist_ok=True)
@@ -104,13 +104,13 @@ def restrict(target: str, flags: int) -> None:
 
 
 def give_up_privileges() -> None:
-    """See to it that no program that this process starts has a capability, or gets one by a file's mode; it keeps its own.
+    """Ensure that no program that this process starts has a capability, or gains one by a file's mode; this process keeps its own.
 
     Such a program shares no keyring with others either.
     """
     for capability in range(_CAPABILITIES):
         if _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
-            break  # the kernel knows no more of them
+            break  # the kernel knows no higher numbers
     effective, permitted, _ = capabilities()
     set_capabilities(effective, permitted, 0)
     _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
@@ -119,9 +119,9 @@ def give_up_privileges() -> None:
 
 
 def refuse_user_namespaces() -> None:
-    """See to it that neither this process nor one that it starts makes a user namespace (seccomp).
+    """Ensure that neither this process nor its children make a user namespace (seccomp).
 
-    clone3 hides its flags, and programs of another architecture have other numbers, so they find neither.
+    clone3 hides its flags, and programs of another architecture use other numbers, so both calls fail as unknown.
     """
     unshare_number, clone_number = {"x86_64": (272, 56), "aarch64": (97, 220)}[os.uname().machine]
     architecture = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}[os.uname().machine]
@@ -155,7 +155,7 @@ def install_filter(code: bytes) -> None:
 
 
 def map_all_ids(pid: int) -> None:
-    """Give a process in a new user namespace all ids that this process has, each as itself."""
+    """Map all ids of this process into a new user namespace, each to itself."""
     for kind in ("uid", "gid"):
         with open(f"/proc/self/{kind}_map") as file:
             rows = [line.split() for line in file]
@@ -164,9 +164,9 @@ def map_all_ids(pid: int) -> None:
 
 
 def overlay(source: str, empty: str, target: str) -> None:
-    """Show the folder `source` at `target` through an overlay that nobody can write to. `empty` is an empty folder.
+    """Mount the folder `source` at `target` through a read-only overlay. `empty` is an empty folder.
 
-    Both are named by descriptors, so no path of the machine is told to who sees the mount, and none has to be escaped.
+    Descriptors name both, so the mount reveals no path of the machine, and no path needs escaping.
     """
     folders = [os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for path in (source, empty)]
     try:
@@ -178,7 +178,7 @@ def overlay(source: str, empty: str, target: str) -> None:
 
 
 def pivot_root(root: str) -> None:
-    """Make `root`, a mount point, the root of this mount namespace, and let go of the old one."""
+    """Make `root`, a mount point, the root of this mount namespace, and detach the old one."""
     os.chdir(root)
     _check(_libc.syscall(_SYS_PIVOT_ROOT, b".", b"."), f"pivot_root to {root}")
     _check(_libc.umount2(b".", _MNT_DETACH), "umount of the old root")
@@ -186,7 +186,9 @@ def pivot_root(root: str) -> None:
 
 
 def clone3(flags: int, cgroup: int | None = None) -> int:
-    """fork(2) into new namespaces, and straight into the cgroup of that folder descriptor. Not for a process with threads."""
+    """Call clone3(2): fork into new namespaces, and straight into the cgroup of a folder descriptor. Not for a process
+    with threads.
+    """
     if cgroup is not None:
         flags |= CLONE_INTO_CGROUP
     arguments = struct.pack("11Q", flags, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, cgroup or 0)
@@ -195,7 +197,7 @@ def clone3(flags: int, cgroup: int | None = None) -> int:
 
 
 def prctl(option: int, value: int, pointer: bytes | None = None) -> None:
-    """prctl(2)."""
+    """Call prctl(2)."""
     _check(_libc.prctl(option, ctypes.c_ulong(value), pointer, 0, 0), f"prctl {option}")
 
 
@@ -208,14 +210,14 @@ def capabilities() -> tuple[int, int, int]:
 
 
 def set_capabilities(effective: int, permitted: int, inheritable: int) -> None:
-    """Set what `capabilities` returns."""
+    """Set the capabilities, in the form that `capabilities` returns."""
     sets = (effective, permitted, inheritable)
     data = struct.pack("=6I", *(one & 0xFFFFFFFF for one in sets), *(one >> 32 for one in sets))
     _check(_libc.capset(struct.pack("=II", _CAPABILITY_VERSION, 0), data), "capset")
 
 
 def die_with_parent() -> None:
-    """Ask for SIGKILL when the parent ends."""
+    """Request SIGKILL when the parent ends."""
     _check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL), "prctl")
 
 
@@ -230,12 +232,12 @@ def set_domain_name(name: str) -> None:
 
 
 def set_personality(persona: int) -> None:
-    """personality(2): 0 is Linux as it is, with a randomised address space."""
+    """Call personality(2): 0 is plain Linux, with a randomised address space."""
     _check(_libc.personality(ctypes.c_ulong(persona)), "personality")
 
 
 def new_session_keyring() -> None:
-    """Leave the keys of the session in which bk was started; a kernel without keys has none to leave. Raises OSError."""
+    """Leave the session keyring with which bk was started, which a kernel without keys does not have. Raises OSError."""
     if _libc.syscall(_SYS_KEYCTL, _JOIN_SESSION_KEYRING, None) < 0 and ctypes.get_errno() != errno.ENOSYS:
         _check(-1, "keyctl")
 
@@ -252,7 +254,7 @@ def unshare(flags: int) -> None:
 
 
 def open_beneath(folder: int, path: str | bytes, flags: int) -> int:
-    """Open what lies beneath a folder descriptor (openat2): over no link, out of it by no `..`, into no other mount.
+    """Open a path beneath a folder descriptor (openat2), over no link, no `..` out of it, and no other mount.
 
     Raises OSError: ELOOP for a link, EXDEV for a way out, ENOSYS below Linux 5.6.
     """
@@ -281,13 +283,13 @@ def enter_network(pid: int) -> None:
 
 
 def own_mounts() -> None:
-    """Move this process to a mount namespace of its own, which still sees what is mounted outside later."""
+    """Move this process to a new mount namespace, which still receives later mounts from outside."""
     unshare(CLONE_NEWNS)
     mount("", "/", flags=MS_REC | MS_SLAVE)
 
 
 def bpf(command: int, attributes: bytes) -> int:
-    """bpf(2)."""
+    """Call bpf(2)."""
     buffer = ctypes.create_string_buffer(attributes, len(attributes))
     return _check(_libc.syscall(_SYS_BPF, command, buffer, len(attributes)), "bpf")
 
@@ -300,7 +302,7 @@ def program_step(operation: int, target: int = 0, source: int = 0, offset: int =
 def attach_program(cgroup: int, code: bytes, kind: int, point: int, name: bytes) -> None:
     """Load an eBPF program and attach it to the cgroup of a folder descriptor. `kind` and `point` are those of linux/bpf.h.
 
-    Raises OSError where the kernel has no eBPF for cgroups or does not allow it.
+    Raises OSError when the kernel has no eBPF for cgroups or does not allow it.
     """
     buffer, license_ = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b"Apache-2.0")
     head = (kind, len(code) // 8, ctypes.addressof(buffer), ctypes.addressof(license_), 0, 0, 0, 0, 0)
@@ -313,7 +315,7 @@ def attach_program(cgroup: int, code: bytes, kind: int, point: int, name: bytes)
 
 @contextmanager
 def watch_folder(path: str) -> Iterator[int | None]:
-    """A descriptor that becomes readable when something is made in a folder (inotify); none when the user's are used up."""
+    """Return a descriptor that becomes readable when a file appears in a folder (inotify); None when the user's limit is reached."""
     descriptor = _libc.inotify_init1(os.O_CLOEXEC)
     if descriptor < 0 and ctypes.get_errno() in (errno.EMFILE, errno.ENFILE):
         yield None

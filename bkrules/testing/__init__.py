@@ -1,1 +1,1 @@
-"""What test authors and plugin authors use: the `sandbox` fixture and the conformance kit."""
+"""The interface for authors of tests and plugins: the `sandbox` fixture and the conformance kit."""

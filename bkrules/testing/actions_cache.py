@@ -1,4 +1,4 @@
-"""The cache service of GitHub Actions beside a backend, in the same cell: that of act, on a folder of the cell."""
+"""The cache service of GitHub Actions for a backend, in the same cell: act's implementation, on a folder of the cell."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _NEVER = 1 << 32
 
 @dataclass(frozen=True)
 class ActionsCache:
-    """A service, empty at first. Its `url`, which ends with `/`, has the secret in it that opens it."""
+    """A service, empty at first. Its `url` ends with `/` and contains the secret."""
 
     url: str
 
     def cache(self, *, branch: str = "refs/heads/main", expires: int = _NEVER, **more: str) -> str:
-        """Return a cache in the service, as `--export-cache` and `--import-cache` want it; `more` adds attributes or replaces them.
+        """Return a cache in the service, for `--export-cache` and `--import-cache`; `more` adds or replaces attributes.
 
-        The token says for which branch it is, and until when, in seconds since 1970; BuildKit reads it, and this service does not.
+        The token names the branch and the expiry, in seconds since 1970, which BuildKit reads and this service ignores.
         """
         token = _token({"ac": json.dumps([{"Scope": branch, "Permission": _READ_AND_WRITE}]), "nbf": 0, "exp": expires})
         attributes = {"type": "gha", "version": "1", "url": self.url, "token": token, **more}
@@ -36,7 +36,7 @@ class ActionsCache:
 
 @contextmanager
 def actions_cache(log_folder: Path) -> Iterator[ActionsCache]:
-    """A service of this cell, for as long as the context lasts; its log is in `log_folder`.
+    """Run a service in this cell for as long as the context lasts; its log is in `log_folder`.
 
     Raises RuntimeError when the cell has no actions-cache, and when it does not start.
     """
@@ -47,6 +47,6 @@ def actions_cache(log_folder: Path) -> Iterator[ActionsCache]:
 
 
 def _token(claims: object) -> str:
-    """Return a JSON Web Token that nobody signed."""
+    """Return an unsigned JSON Web Token."""
     parts = (json.dumps({"alg": "HS256", "typ": "JWT"}).encode(), json.dumps(claims).encode(), b"unsigned")
     return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)

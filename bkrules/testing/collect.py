@@ -1,4 +1,4 @@
-"""Asks pytest which tests a module has, in the sandbox of an action: `python -m bkrules.testing.collect SETTINGS OUTPUT`."""
+"""Ask pytest for the tests of a module, in the sandbox of an action: `python -m bkrules.testing.collect SETTINGS OUTPUT`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FINE = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
 class _Items:
-    """A pytest plugin that keeps the items that are left when all hooks have seen them."""
+    """A pytest plugin that keeps the items that are left after all hooks."""
 
     def __init__(self) -> None:
         self.found: list[pytest.Item] = []
@@ -32,7 +32,7 @@ class _Items:
 
 
 def main(settings: Mapping[str, Any], output: str) -> int:
-    """Write the tests of the module that `settings` name to the file `output`, or why pytest cannot tell."""
+    """Write the tests of the module in `settings` to the file `output`, or why pytest cannot tell."""
     faulthandler.dump_traceback_later(PATIENCE, exit=True)
     sys.path.insert(0, ROOT)
     sys.dont_write_bytecode = True
@@ -65,8 +65,8 @@ def _test(item: pytest.Item, module: str) -> dict[str, Any]:
 
 
 def _literal(value: Sequence[object] | Mapping[str, object]) -> str | None:
-    """Return the arguments of a mark as a literal, or None when they are none."""
-    with contextlib.suppress(Exception):  # of a __repr__ of the workspace
+    """Return the arguments of a mark as a literal, or None when they are not literals."""
+    with contextlib.suppress(Exception):  # an error of a __repr__ in the workspace
         text = repr(value)
         if ast.literal_eval(text) == value:
             return text

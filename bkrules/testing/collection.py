@@ -1,4 +1,4 @@
-"""What pytest collects from a module: shared by the cells, which run one test of it, and by the action that lists them."""
+"""The collection of a module by pytest: shared by the cells, which run one test of it, and by the action that lists them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 ROOT = "/src"
-"""The folder in which pytest finds the files of the workspace."""
+"""The folder with the files of the workspace for pytest."""
 DECLARED = ".bk-tests.json"
-"""The file below it with the names of all tests of a module, as they were declared."""
+"""The file below it with the declared names of all tests of a module."""
 PATIENCE = 60
-"""Seconds that the import and the collection of one module may take."""
+"""The limit in seconds for the import and the collection of one module."""
 UNUSED = ("cacheprovider", "junitxml", "pastebin", "setuponly", "setupplan", "stepwise")
 _DOCTEST = "doctest"
 _NOT_IN_MODULE = re.compile(r"cannot import name '(\w+)'")
@@ -26,7 +26,7 @@ _PLACE = re.compile(
 
 
 def arguments(settings: Mapping[str, Any], *words: str) -> list[str]:
-    """Return the words of pytest's command line, with the settings of the workspace that decide which tests there are."""
+    """Return pytest's command line, with the settings of the workspace that decide which tests exist."""
     options = list(settings.get("options", ()))
     overrides = dict(settings.get("overrides", {}))
     if paths := settings.get("paths"):
@@ -48,10 +48,10 @@ def name_of(item: pytest.Item, module: str) -> str:
 
 
 class Faults:
-    """A pytest plugin that keeps what went wrong while modules were imported and collected.
+    """A pytest plugin that keeps the errors of imports and collection.
 
-    `reports` are the texts of pytest, `skipped` the reason why the module is skipped as a whole. `missing` names the modules and
-    files that nobody found, by the errors that any part of a run met.
+    `reports` are the texts of pytest, `skipped` the reason why the whole module is skipped. `missing` are the names of
+    modules and files that were not found, by the errors of any part of a run.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Faults:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_load_initial_conftests(self) -> Generator[None]:
-        """Keep the error of a conftest.py, of which pytest says nothing to plugins otherwise."""
+        """Keep the error of a conftest.py, which pytest does not report to plugins otherwise."""
         try:
             return (yield)
         except BaseException as error:
@@ -76,7 +76,7 @@ class Faults:
             self.skipped = str(report.longrepr[2]).removeprefix("Skipped: ")
 
     def pytest_exception_interact(self, call: pytest.CallInfo[Any]) -> None:
-        """Keep what an error says is missing."""
+        """Keep the missing names in an error."""
         if call.excinfo is not None:
             self._look_at(call.excinfo.value)
 
@@ -87,7 +87,7 @@ class Faults:
             if isinstance(error, ImportError) and error.name:
                 if isinstance(error, ModuleNotFoundError):
                     self.missing.append(error.name)
-                elif found := _NOT_IN_MODULE.match(error.msg):  # the module is there, and the name may be a submodule
+                elif found := _NOT_IN_MODULE.match(error.msg):  # the module exists, and the name may be a submodule
                     self.missing.append(f"{error.name}.{found[1]}")
             elif isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
                 self.missing.append(error.filename)
@@ -95,9 +95,9 @@ class Faults:
 
 
 def place_in(text: str) -> str:
-    """`file:line` of the innermost place in a traceback that is a file of the workspace; empty when there is none.
+    """Return `file:line` of the innermost place in a traceback that is a file of the workspace; empty without one.
 
-    faulthandler's begin with the innermost, all others end with it.
+    faulthandler's tracebacks begin with the innermost place, all others end with it.
     """
     if _INNERMOST_FIRST in text:
         text = "\n".join(reversed(text.splitlines()))
@@ -110,11 +110,11 @@ def place_in(text: str) -> str:
 
 
 def last_line(text: str) -> str:
-    """Return the line of a text of pytest that says what went wrong."""
+    """Return the line with the error in a text of pytest."""
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     errors = [line[2:].strip() for line in lines if line.startswith("E  ")]
     named = [line for line in errors if re.match(r"[\w.]+(Error|Exception|Failed|Exit)\b", line)]
-    return (named or errors or lines or ["pytest says nothing"])[-1]
+    return (named or errors or lines or ["pytest gives no reason"])[-1]
 
 
 def difference(collected: Sequence[str], declared: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""A command that a test may run: its words, its environment, and what comes of it."""
+"""A command that a test may run: its words, its environment, and its result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bkrules.plugin.cell_log import note
 
 
 class CommandFailed(AssertionError):
-    """A command that a test ran ended with another status than 0. Its message holds all that it printed."""
+    """A command of a test ended with another status than 0. The message contains its whole output."""
 
     def __init__(self, arguments: Sequence[str], completed: subprocess.CompletedProcess[str]) -> None:
         super().__init__(
@@ -25,14 +25,14 @@ class CommandFailed(AssertionError):
 
 @dataclass(frozen=True)
 class Command:
-    """A command that is ready to be run. The folder `logs` has the cell's log, which tells of each run."""
+    """A command that is ready to run. The folder `logs` has the cell's log, which records each run."""
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
     logs: Path
 
     def run(self, *, timeout: float | None = None, input: str | None = None) -> subprocess.CompletedProcess[str]:  # noqa: A002
-        """Run it to its end, and print what it printed; `input` is what it reads.
+        """Run the command to its end, and print its output; `input` is its standard input.
 
         Raises CommandFailed when its status is not 0, and TimeoutExpired after `timeout` seconds.
         """
@@ -59,6 +59,6 @@ class Command:
         return completed
 
     def start(self, **more: Any) -> subprocess.Popen[str]:
-        """Start it, and do not wait; `more` goes to Popen, such as `stdout=subprocess.PIPE`."""
+        """Start the command without waiting; `more` goes to Popen, such as `stdout=subprocess.PIPE`."""
         note(self.logs, f"$ {shlex.join(self.arguments)} &")
         return subprocess.Popen(self.arguments, env=self.environment, text=True, **more)

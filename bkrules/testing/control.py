@@ -1,4 +1,4 @@
-"""What a test has done to the daemons of its cell: it asks, and the cell's first process, whose children they are, does it."""
+"""Control of a cell's daemons by its test: the cell's first process, their parent, carries out the test's requests."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from bkrules.sandbox.ipc import receive, send
 
 
 class ControlFailed(AssertionError):
-    """A daemon did not end, or was not ready again, or there is none of that name."""
+    """A daemon did not end, or was not ready again, or does not exist."""
 
 
 @dataclass(frozen=True)
 class Control:
-    """A test's end: the names of the daemons that there are, and a channel to the process that keeps them."""
+    """The test's end: the names of the daemons, and a channel to their parent."""
 
     daemons: Sequence[str]
     channel: socket.socket
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def stop(self, name: str, number: signal.Signals) -> None:
-        """Send a daemon a signal, and return when it has ended. Raises ControlFailed."""
+        """Send a daemon a signal, and wait for its end. Raises ControlFailed."""
         self._ask({"stop": name, "signal": int(number)})
 
     def start(self, name: str) -> None:
-        """Start a daemon that was stopped, and return when it is ready. Raises ControlFailed."""
+        """Start a stopped daemon, and wait until it is ready. Raises ControlFailed."""
         self._ask({"start": name})
 
     def _ask(self, question: dict[str, object]) -> None:
@@ -43,19 +43,19 @@ class Control:
 
 
 def answer(channel: socket.socket, daemons: Daemons, patience: float) -> bool:
-    """Do what a test asks for on the channel, for at most `patience` seconds; whether it may ask for more."""
+    """Carry out a request of a test on the channel, within `patience` seconds. Return whether more may follow."""
     try:
         question, _ = receive(channel)
         if question is None:
             return False
         send(channel, {"error": _done(question, daemons, patience)})
-    except (BrokenPipeError, ConnectionResetError):  # it has ended meanwhile
+    except (BrokenPipeError, ConnectionResetError):  # the test has ended meanwhile
         return False
     return True
 
 
 def _done(question: Mapping[str, Any], daemons: Daemons, patience: float) -> str:
-    """Do it; what went wrong."""
+    """Carry out a request. Return the error, if any."""
     try:
         if "stop" in question:
             daemons.stop(question["stop"], question["signal"], patience)

@@ -1,4 +1,4 @@
-"""What a daemon tells on its debug socket: its stacks, its metrics."""
+"""The debug socket of a daemon: its stacks, its metrics."""
 
 from __future__ import annotations
 

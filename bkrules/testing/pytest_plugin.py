@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 CURRENT: list[Sandbox] = []
 MARKS = ("no_rootless", "no_parallel", "extra_timeout", "requires")
-"""Marks that decide about cells before anything runs."""
+"""The marks that decide about cells before anything runs."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marks known, so that pytest does not warn of them."""
+    """Register the marks, so that pytest does not warn about them."""
     for name in MARKS:
         config.addinivalue_line("markers", f"{name}: see docs/tests.md of bk")
 
 
 @pytest.fixture
 def http_server() -> Iterator[HttpServer]:
-    """An HTTP server in this cell: give it `files`, ask it for `requests`."""
+    """An HTTP server in this cell: set its `files`, read its `requests`."""
     from bkrules.testing import servers
 
     with servers.http_server() as server:
@@ -36,7 +36,7 @@ def http_server() -> Iterator[HttpServer]:
 
 @pytest.fixture
 def echo_server() -> Iterator[str]:
-    """The `host:port` of a TCP server in this cell that sends back what it gets."""
+    """The `host:port` of a TCP server in this cell that echoes its input."""
     from bkrules.testing import servers
 
     with servers.echo_server() as address:

@@ -1,4 +1,4 @@
-"""Whether a backend has let go of all that it held, once it was told to."""
+"""The check that a backend has released all resources."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CONTAINERD = {
 
 
 def check_released(sandbox: Sandbox) -> None:
-    """Empty the history and the build cache, and raise AssertionError with all that a backend still holds after 10 seconds."""
+    """Empty the history and the build cache. Raises AssertionError with everything that a backend still holds after 10 seconds."""
     sandbox.run("prune-histories")
     deadline = time.monotonic() + _PATIENCE
     while True:
@@ -36,11 +36,13 @@ def check_released(sandbox: Sandbox) -> None:
         if time.monotonic() > deadline:
             lines = "\n".join(f"{name}: {', '.join(found)}" for name, found in held.items())
             raise AssertionError(f"the backend still holds\n{lines}")
-        time.sleep(_PAUSE)  # what was let go of is collected in the background, and nobody says when that is done
+        time.sleep(_PAUSE)  # released content is collected in the background, and no event tells when
 
 
 def holdings(sandbox: Sandbox) -> dict[str, list[str]]:
-    """What a backend holds, by its kind: records, blobs, snapshots and mounts of BuildKit; images, leases of its containerd."""
+    """Return the resources of a backend by their kind: records, blobs, snapshots and mounts of BuildKit; images, leases
+    of containerd.
+    """
     records = json.loads(sandbox.run(["du", "--format={{json .}}"]).stdout or "[]") or []
     found = {
         "records": [one["id"] for one in records],
@@ -57,7 +59,7 @@ def holdings(sandbox: Sandbox) -> dict[str, list[str]]:
 
 
 def _stored() -> dict[str, list[str]]:
-    """Return the blobs and snapshots in the daemons' state. Their own content is not looked at."""
+    """Return the blobs and snapshots in the daemons' state, without reading their content."""
     found: dict[str, list[str]] = {"blobs": [], "snapshots": []}
     for folder, folders, files in os.walk(Daemons.state):
         place = os.path.relpath(folder, Daemons.state)
@@ -71,7 +73,7 @@ def _stored() -> dict[str, list[str]]:
 
 
 def _mounts() -> list[str]:
-    """What is mounted below the daemons' state, in the mount namespace of any process of the cell."""
+    """Return the mounts below the daemons' state, in the mount namespace of any process of the cell."""
     found: set[str] = set()
     for table in Path("/proc").glob("[0-9]*/mountinfo"):
         try:
@@ -79,6 +81,6 @@ def _mounts() -> list[str]:
         except OSError:
             continue  # it has ended
         places = [(parts[3], parts[4]) for line in lines if (parts := line.split())]
-        # A folder that is mounted on itself holds nothing: so dockerd changes what its root shares.
+        # A folder mounted on itself holds nothing: dockerd changes propagation of its root that way.
         found.update(place for root, place in places if place.startswith(f"{Daemons.state}/") and root != place)
     return sorted(found)

@@ -1,4 +1,4 @@
-"""An S3 server beside a backend, in the same cell: versitygw, on a folder of the cell."""
+"""An S3 server for a backend, in the same cell: versitygw, on a folder of the cell."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TOOL = "versitygw"
 
 @dataclass(frozen=True)
 class S3Server:
-    """A server at `address` with one empty bucket, for whom its keys open it."""
+    """A server at `address` with one empty bucket, and the keys for it."""
 
     address: str
     folder: Path
@@ -31,7 +31,7 @@ class S3Server:
         return f"http://{self.address}"
 
     def cache(self, **more: str) -> str:
-        """A cache in the bucket, as `--export-cache` and `--import-cache` want it; `more` adds attributes or replaces them."""
+        """Return a cache in the bucket, for `--export-cache` and `--import-cache`; `more` adds or replaces attributes."""
         attributes = {
             "type": "s3",
             "endpoint_url": self.url,
@@ -45,14 +45,14 @@ class S3Server:
         return ",".join(f"{name}={value}" for name, value in attributes.items())
 
     def objects(self) -> dict[str, Path]:
-        """Return the objects of the bucket by their keys, each a file that a test may read, change or delete."""
+        """Return the objects of the bucket by their keys, as files that a test may read, change or delete."""
         bucket = self.folder / self.bucket
         return {str(path.relative_to(bucket)): path for path in sorted(bucket.rglob("*")) if path.is_file()}
 
 
 @contextmanager
 def s3_server(log_folder: Path) -> Iterator[S3Server]:
-    """An S3 server of this cell, for as long as the context lasts; its log is in `log_folder`.
+    """Run an S3 server in this cell for as long as the context lasts; its log is in `log_folder`.
 
     Raises RuntimeError when the cell has no versitygw, and when it does not start.
     """
@@ -63,7 +63,7 @@ def s3_server(log_folder: Path) -> Iterator[S3Server]:
     (served.folder / served.bucket).mkdir(parents=True)
     (folder / "metadata").mkdir()
     keys = ["--access", served.access_key_id, "--secret", served.secret_access_key, "--region", served.region]
-    # Metadata in a folder of its own: not every file system of a cell has extended attributes.
+    # Metadata goes to a separate folder: not every file system of a cell has extended attributes.
     backend = ["posix", "--sidecar", str(folder / "metadata"), str(served.folder)]
     log = log_folder / f"{TOOL}.log"
     with running([TOOL, "--port", address, *keys, *backend], log, lambda: _answers(address)):

@@ -33,18 +33,18 @@ _WAIT = 10.0
 
 
 class OutOfTime(BaseException):
-    """The cell's time is over. Raised in the test, wherever it is, so that its report says where that was.
+    """The cell's time is over. Raised in the test, wherever it is, so that its report shows that place.
 
-    No Exception, so that a test which tries again after each error ends all the same.
+    It is not an Exception, so that a test which retries after each error ends all the same.
     """
 
 
 class Uncounted(Exception):
-    """Something passed between this cell and its mirror that bk could not count, so no number of requests or bytes is right."""
+    """bk could not count all requests between this cell and its mirror, so no number of requests or bytes is right."""
 
 
 def mirror_record() -> tuple[list[MirrorRequest], list[str]]:
-    """The requests that the daemons of this cell have made to the mirror since it began, and why that list lacks something."""
+    """Return the requests of this cell's daemons to the mirror so far, and why that list is incomplete."""
     answer = requests.get(f"http://{MIRROR_ADDRESS}{COUNTS}", timeout=_WAIT)
     answer.raise_for_status()
     document = answer.json()
@@ -53,11 +53,11 @@ def mirror_record() -> tuple[list[MirrorRequest], list[str]]:
 
 @dataclass(frozen=True)
 class Sandbox:
-    """What the `sandbox` fixture gives to a test.
+    """The sandbox of a test.
 
-    `name` is the cell's name; `worker` the worker's; the addresses are empty where a backend has no such thing. `deadline` is
-    when the cell's time is over, on the monotonic clock. `done` is set when it is, or the test has ended: threads of a test wait
-    on it.
+    `name` is the cell's name; `worker` the worker's; addresses are empty where a backend has none. `deadline` is the
+    end of the cell's time, on the monotonic clock. `done` is set then, or at the end of the test: threads of a test
+    wait on it.
     """
 
     name: str
@@ -92,17 +92,17 @@ class Sandbox:
 
     @property
     def containerd_address(self) -> str:
-        """The path of containerd's socket, or nothing."""
+        """The path of containerd's socket, or an empty text."""
         return self.backend.containerd_address
 
     @property
     def docker_address(self) -> str:
-        """The address of dockerd, or nothing."""
+        """The address of dockerd, or an empty text."""
         return self.backend.docker_address
 
     @property
     def debug_address(self) -> str:
-        """The address at which buildkitd serves stacks and metrics over HTTP, or nothing."""
+        """The address at which buildkitd serves stacks and metrics over HTTP, or an empty text."""
         return self.backend.debug_address
 
     @property
@@ -112,12 +112,12 @@ class Sandbox:
 
     @property
     def extra_env(self) -> Mapping[str, str]:
-        """The variables beside BUILDKIT_HOST that this backend was started with and a command may have to share."""
+        """The variables, besides BUILDKIT_HOST, with which this backend was started and which its commands may need."""
         return self.backend.extra_env
 
     @property
     def tls(self) -> Tls:
-        """The files and the name that a client needs for an address that wants TLS; all empty where it wants none."""
+        """The files and the name that a client needs for an address with TLS; all empty without TLS."""
         return self.backend.tls
 
     @property
@@ -126,16 +126,16 @@ class Sandbox:
         return Path(self.backend.cdi_spec_dir)
 
     def supports(self, feature: str) -> bool:
-        """Return whether the backend can do something, by BuildKit's name of it. Raises UnknownFeature."""
+        """Return whether the backend has a feature, by BuildKit's name. Raises UnknownFeature."""
         return self.backend.supports(feature)
 
     @property
     def mirror(self) -> str:
-        """Where the mirror answers, as `host:port`."""
+        """The mirror's address, as `host:port`."""
         return MIRROR_ADDRESS
 
     def value(self, axis: str) -> Any:
-        """Return the value of this cell on an axis. Raises KeyError that names the axes there are."""
+        """Return the value of this cell on an axis. Raises KeyError that names the existing axes."""
         return self._point(axis)["value"]
 
     def choice(self, axis: str) -> str:
@@ -148,84 +148,85 @@ class Sandbox:
         return self.axes[axis]
 
     def cmd(self, arguments: str | list[str]) -> Command:
-        """buildctl with these arguments and this backend as its BUILDKIT_HOST; a string is split as a shell would."""
+        """Return a buildctl command with these arguments and this backend as its BUILDKIT_HOST; a string is split as a shell does."""
         words = shlex.split(arguments) if isinstance(arguments, str) else arguments
         return Command((*self.backend.buildctl, *words), self.environment, self.log_folder)
 
     def run(self, arguments: str | list[str], *, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
-        """Run buildctl with these arguments against this backend; a string is split as a shell would.
+        """Run buildctl with these arguments against this backend; a string is split as a shell does.
 
-        Raises CommandFailed, with all that it printed, when its status is not 0, and TimeoutExpired after `timeout` seconds.
+        Raises CommandFailed, with its whole output, when its status is not 0, and TimeoutExpired after `timeout`
+        seconds.
         """
         return self.cmd(arguments).run(timeout=timeout)
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment of commands that talk to this backend."""
+        """The environment of commands that use this backend."""
         return {**os.environ, "BUILDKIT_HOST": self.address, **self.backend.extra_env}
 
     def remaining(self) -> float:
-        """Return the seconds that are left of the cell's time; never less than 0."""
+        """Return the remaining seconds of the cell's time, at least 0."""
         return max(0.0, self.deadline - time.monotonic())
 
     @property
     def daemons(self) -> tuple[str, ...]:
-        """The names of the daemons of this cell, in the order in which they were started."""
+        """The names of the daemons of this cell, in the order of their start."""
         return tuple(self.control.daemons)
 
     def stop(self, daemon: str, *, signal: Signals = Signals.SIGTERM) -> None:
-        """Send a daemon the signal and return when it has ended. That it has, fails no test: it was asked to.
+        """Send a daemon the signal and wait for its end. The end does not fail the test, which asked for it.
 
         Raises ControlFailed when there is no such daemon, and when it has not ended after 20 seconds.
         """
         self.control.stop(daemon, signal)
 
     def start(self, daemon: str) -> None:
-        """Start a daemon that was stopped, as it was started before, and return when it is ready. Its log goes on.
+        """Start a stopped daemon as it was started before, and wait until it is ready. Its log is appended to.
 
-        Raises ControlFailed when it was not stopped, and when it ends or is not ready after 20 seconds.
+        Raises ControlFailed when the daemon was not stopped, and when it ends or is not ready after 20 seconds.
         """
         self.control.start(daemon)
 
     def restart(self, daemon: str, *, signal: Signals = Signals.SIGTERM) -> None:
-        """`stop` and `start`: whoever is connected to the daemon loses it meanwhile. Raises ControlFailed."""
+        """Call `stop` and `start`: clients of the daemon lose their connections. Raises ControlFailed."""
         self.stop(daemon, signal=signal)
         self.start(daemon)
 
     @property
     def logs(self) -> dict[str, str]:
-        """What each daemon has logged so far, by its name; since `clear_logs` when that was called."""
+        """Return the logs of the daemons so far, by their names; since `clear_logs` when that was called."""
         return {
             path.stem: path.read_bytes()[self._begins.get(path.name, 0) :].decode(errors="replace")
             for path in self._log_files()
         }
 
     def print_logs(self) -> None:
-        """Print the logs of all daemons, each line whole, under the names of the daemons."""
+        """Print the logs of all daemons, each under the name of its daemon."""
         for name, text in self.logs.items():
             print(f"--- {name}\n{text}", end="" if text.endswith("\n") else "\n")
 
     def clear_logs(self) -> None:
-        """Let `logs` begin anew. What is kept of the cell's logs stays whole."""
+        """Let `logs` begin anew. The kept logs of the cell stay complete."""
         self._begins.update({path.name: path.stat().st_size for path in self._log_files()})
 
     def _log_files(self) -> list[Path]:
         return [path for path in sorted(self.log_folder.glob("*.log")) if path.name not in ("test.log", CELL_LOG)]
 
     def debug(self, path: str) -> str:
-        """What buildkitd answers on its debug address: `/metrics`, `/debug/pprof/goroutine?debug=2`. Raises OSError."""
+        """Return buildkitd's answer on its debug address: `/metrics`, `/debug/pprof/goroutine?debug=2`. Raises OSError."""
         return debug.get(self.debug_address, path, _WAIT)
 
     def check_released(self) -> None:
-        """Prune, and fail unless the backend then holds nothing more: no record, blob, snapshot, lease or mount."""
+        """Prune, and fail unless the backend then holds nothing: no record, blob, snapshot, lease or mount."""
         from bkrules.testing.released import check_released
 
         check_released(self)
 
     def mirror_requests(self) -> list[MirrorRequest]:
-        """Return the requests that this cell's daemons have made to the mirror so far, in the order of their answers.
+        """Return the requests of this cell's daemons to the mirror so far, in the order of their answers.
 
-        Raises Uncounted, with the reasons, when one of them or its answer could not be counted.
+        Raises Uncounted, with the reasons, when a request or its answer could not be counted.
         """
         record, uncounted = mirror_record()
         if uncounted:
@@ -233,21 +234,21 @@ class Sandbox:
         return record[self.seen.get("requests", 0) :]
 
     def begin_faults(self) -> None:
-        """Let the mirror do wrong what this cell's axis values say, from now on; `times` counts from here.
+        """Begin the mirror faults of this cell's axis values; `times` counts from now on.
 
-        Raises HTTPError when they say nothing.
+        Raises HTTPError when the axis values define none.
         """
         self._faults(BEGIN_FAULTS)
 
     def end_faults(self) -> None:
-        """Let the mirror be as it should be from now on; requests that were met stay so. Raises HTTPError as `begin_faults`."""
+        """End the mirror faults; requests that met them stay failed. Raises HTTPError as `begin_faults`."""
         self._faults(END_FAULTS)
 
     def _faults(self, path: str) -> None:
         requests.get(f"http://{MIRROR_ADDRESS}{path}", timeout=_WAIT).raise_for_status()
 
     def manifest(self, reference: str) -> dict[str, Any]:
-        """Return the manifest that the mirror has for a reference such as `docker.io/library/busybox:latest`."""
+        """Return the mirror's manifest of a reference such as `docker.io/library/busybox:latest`."""
         _, _, path = reference.partition("/")
         repository, _, tag = path.rpartition(":")
         accept = "application/vnd.oci.image.manifest.v1+json"
@@ -259,9 +260,9 @@ class Sandbox:
         return manifest
 
     def new_registry(self, *, htpasswd: str = "") -> str:
-        """Start one more registry, empty and writable, that lives as long as this cell; its `host:port`.
+        """Start another registry, empty and writable, that lives as long as this cell. Return its `host:port`.
 
-        With `htpasswd`, lines of a user and a bcrypt hash as of `htpasswd -B`, it is open to these users alone.
+        With `htpasswd`, lines of a user and a bcrypt hash as of `htpasswd -B`, only these users have access.
         """
         folder = Path(tempfile.mkdtemp(prefix="registry-"))
         log = self.log_folder / f"registry-{next(self._serial)}.log"

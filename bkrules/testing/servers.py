@@ -1,4 +1,4 @@
-"""HTTP and echo servers beside a backend, in the same cell: for what a build fetches, and for what it connects to."""
+"""HTTP and echo servers in a cell, for builds that fetch files or open connections."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class HttpRequest:
 
 @dataclass(frozen=True)
 class HttpServer:
-    """Serves `files`, bytes by path such as `/a.tar`, each with its digest as ETag. `requests` has what was asked, in order."""
+    """Serves `files`, bytes by path such as `/a.tar`, each with its digest as ETag. `requests` are the requests so far, in order."""
 
     address: str
     files: dict[str, bytes]
@@ -36,7 +36,7 @@ class HttpServer:
 
 @contextmanager
 def http_server() -> Iterator[HttpServer]:
-    """An HTTP server of this cell, for as long as the context lasts; it has no files yet."""
+    """Run an HTTP server in this cell for as long as the context lasts; it has no files yet."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -58,7 +58,7 @@ def http_server() -> Iterator[HttpServer]:
         do_HEAD = do_GET  # noqa: N815
 
         def log_message(self, *_: object) -> None:
-            """Nothing: `requests` has it."""
+            """Log nothing: `requests` has everything."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         served = HttpServer(f"127.0.0.1:{server.server_port}", {})
@@ -68,7 +68,7 @@ def http_server() -> Iterator[HttpServer]:
 
 @contextmanager
 def echo_server() -> Iterator[str]:
-    """A TCP server that sends back what it gets, for as long as the context lasts; its `host:port`."""
+    """Run a TCP server that echoes its input for as long as the context lasts. Return its `host:port`."""
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:

@@ -1,4 +1,4 @@
-"""Servers that a test starts: until they are ready, and until they end."""
+"""Servers that a test starts: the wait until they are ready, and their end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Ready = TypeVar("Ready")
 
 @contextmanager
 def running(arguments: Sequence[str], log: Path, ready: Callable[[], Ready | None]) -> Iterator[Ready]:
-    """A server with its output in `log`, for as long as the context lasts; what `ready` says first that is true.
+    """Run a server with its output in `log` for as long as the context lasts. Return the first true value of `ready`.
 
     Raises RuntimeError when the cell has no such command, and as `wait_until_ready`.
     """
@@ -27,17 +27,17 @@ def running(arguments: Sequence[str], log: Path, ready: Callable[[], Ready | Non
             process = subprocess.Popen(arguments, stdout=output, stderr=output)
     except FileNotFoundError as error:
         raise RuntimeError(
-            f"this cell has no {arguments[0]}: the test_matrix needs a go_binary of it in 'tools'"
+            f"this cell has no {arguments[0]}: add its go_binary to 'tools' of the test_matrix"
         ) from error
     try:
         yield wait_until_ready(process, ready, log)
     finally:
-        process.kill()  # asked to end, some would wait many seconds for a connection that a client has left open
+        process.kill()  # some would wait many seconds for a connection that a client has left open
         process.wait()
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], ready: Callable[[], Ready | None], log: Path) -> Ready:
-    """What `ready` says first that is true. It is asked again and again, for servers that tell nobody when they are ready.
+    """Return the first true value of `ready`. It is called repeatedly, for servers that do not notify anyone when they are ready.
 
     Raises RuntimeError with the server's log when it ends before that, or after 10 seconds.
     """
