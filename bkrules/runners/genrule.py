@@ -62,7 +62,7 @@ def _run(action: Action, inputs: Mapping[str, Node], context: RunContext, folder
 
 
 def _readable(path: str, folder: Path) -> str:
-    """Return the file, or a copy of one that only its owner may read: the command is user 0, but without root's right to read all."""
+    """Return the file, or a copy of one that only its owner may read: the command is user 0, but without root's rights."""
     status = os.stat(path)
     if status.st_mode & stat.S_IROTH or (status.st_uid == os.geteuid() and status.st_mode & stat.S_IRUSR):
         return path

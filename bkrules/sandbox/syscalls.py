@@ -315,7 +315,7 @@ def attach_program(cgroup: int, code: bytes, kind: int, point: int, name: bytes)
 
 @contextmanager
 def watch_folder(path: str) -> Iterator[int | None]:
-    """Return a descriptor that becomes readable when a file appears in a folder (inotify); None when the user's limit is reached."""
+    """Yield a descriptor that becomes readable when a file appears in a folder (inotify); None at the user's limit."""
     descriptor = _libc.inotify_init1(os.O_CLOEXEC)
     if descriptor < 0 and ctypes.get_errno() in (errno.EMFILE, errno.ENFILE):
         yield None

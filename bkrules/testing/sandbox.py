@@ -148,7 +148,7 @@ class Sandbox:
         return self.axes[axis]
 
     def cmd(self, arguments: str | list[str]) -> Command:
-        """Return a buildctl command with these arguments and this backend as its BUILDKIT_HOST; a string is split as a shell does."""
+        """Return a buildctl command with these arguments and this backend as its BUILDKIT_HOST; a string is split as in a shell."""
         words = shlex.split(arguments) if isinstance(arguments, str) else arguments
         return Command((*self.backend.buildctl, *words), self.environment, self.log_folder)
 

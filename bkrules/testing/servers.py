@@ -23,7 +23,7 @@ class HttpRequest:
 
 @dataclass(frozen=True)
 class HttpServer:
-    """Serves `files`, bytes by path such as `/a.tar`, each with its digest as ETag. `requests` are the requests so far, in order."""
+    """Serves `files`, bytes by path such as `/a.tar`, each with its digest as ETag. `requests` are in order."""
 
     address: str
     files: dict[str, bytes]

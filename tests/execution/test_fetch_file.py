@@ -93,7 +93,7 @@ def test_what_no_place_has_is_said_of_each(space: Space, web: Web) -> None:
     done = space.bk("build", "//:file")
 
     assert done.returncode == 1
-    assert f"//:file: no place has the file with sha256 {PIN}" in done.stdout
+    assert f"//:file: no URL has the file with sha256 {PIN}" in done.stdout
     assert "/nothing: 404 " in done.stdout
     assert f"/wrong: it has another sha256: {hashlib.sha256(b'other bytes').hexdigest()}" in done.stdout
     assert "127.0.0.1:1/file: " in done.stdout

@@ -40,7 +40,7 @@ Thread 0x00007f (most recent call first):
         (SYNTAX, "t/test_a.py:9", "SyntaxError: invalid syntax"),
         (HANGS, "t/test_a.py:5", 'File "/opt/lib/_pytest/python.py", line 1 in collect'),
         ("In t/test_a.py::test_a: something", "", "In t/test_a.py::test_a: something"),
-        ("", "", "pytest says nothing"),
+        ("", "", "pytest gives no reason"),
     ],
 )
 def test_place_and_reason_of_an_error(text: str, place: str, line: str) -> None:

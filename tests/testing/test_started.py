@@ -36,7 +36,7 @@ def test_a_server_that_ends_says_its_last_words(tmp_path: Path) -> None:
 def test_a_cell_without_the_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with (
-        pytest.raises(RuntimeError, match="no versitygw: the test_matrix needs a go_binary of it in 'tools'"),
+        pytest.raises(RuntimeError, match="no versitygw: add its go_binary to 'tools' of the test_matrix"),
         s3.s3_server(tmp_path),
     ):
         pass
