@@ -1,4 +1,4 @@
-"""What this workspace is made of: pinned tools, and nothing else."""
+"""The pinned tools of this workspace."""
 
 from bkrules import go_binary, go_toolchain, host_binary, workspace
 
@@ -93,7 +93,7 @@ go_binary(
     mod = "//targets/tools/box:go.mod",
 )
 
-# By which rootlesskit sets up a network of its own: u-root's, for what Linux has is linked against libraries of its machine.
+# rootlesskit sets up its network with it. It is u-root's, since a distribution's is linked against its machine's libraries.
 go_binary(
     name = "ip",
     module = "github.com/u-root/u-root",
@@ -102,7 +102,7 @@ go_binary(
     mod = "//targets/tools/ip:go.mod",
 )
 
-# What fuse-overlayfs needs beside itself: a mount helper, and the daemon by which containerd uses it as a snapshotter.
+# fuse-overlayfs also needs a mount helper, and the daemon by which containerd uses it as a snapshotter.
 go_binary(
     name = "mount.fuse3",
     srcs = ["//targets/tools/mount.fuse3:main.go"],

@@ -85,7 +85,7 @@ test_matrix(
     axes = {"compression": COMPRESSION},
 )
 
-# The OCI worker with the snapshotter as a daemon of its own, as the first users of stargz under BuildKit ran it.
+# The OCI worker with the snapshotter as a separate daemon, as the first users of stargz under BuildKit ran it.
 test_matrix(
     name = "stargz_proxy_matrix",
     tests = ["//tests/matrix:test_stargz.py"],
@@ -122,7 +122,7 @@ test_matrix(
 
 DETACHED = [*OTHER, "//tests/matrix:test_detached.py"]
 
-# A network of rootlesskit's own, beside the cell's.
+# A network of rootlesskit, in addition to the cell's.
 test_matrix(
     name = "detached_matrix",
     tests = DETACHED,

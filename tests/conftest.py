@@ -1,4 +1,4 @@
-"""Fixtures for tests that run bk as a user does: on a workspace of their own, through the command line."""
+"""Fixtures for tests that run bk as a user does: on a separate workspace, through the command line."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Runs daemons plainly on this machine, and yet leaves no trace of them.
+"""Run daemons directly on this machine, and leave no trace of them.
 
-An enclosure has namespaces and a cgroup of its own, and what is written in it goes to memory. Unlike a cell it shows the machine
+An enclosure has new namespaces and a new cgroup, and its files are in memory. Unlike a cell it shows the machine
 as it is: sudo, login shells and /etc are there, which BuildKit's harness needs. There is no network in it but the loopback.
 """
 

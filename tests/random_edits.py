@@ -177,7 +177,7 @@ class World:
                 (self.base / name).write_bytes(data)
 
     def build(self, *words: str, hours: int = 1, prepare: Callable[[], object] = lambda: None) -> Answer:
-        """Run bk in a process of its own."""
+        """Run bk in a separate process."""
         log = self.base / "log"
         wait_for_the_clock(self.base)
         child = os.fork()

@@ -73,7 +73,7 @@ class Shelf:
         return read_manifest(self.manifests[reference], written(self.host, repository, reference), expected)
 
     def referrers(self, repository: str, digest: ImageDigest) -> Manifest | None:
-        """The index of a tag, as of a registry without a list of its own."""
+        """The index of a tag, as for a registry without the referrers API."""
         tag = digest.replace(":", "-")
         return read_manifest(self.manifests[tag], digest) if tag in self.manifests else None
 

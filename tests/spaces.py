@@ -37,7 +37,7 @@ sys.exit(main())
 
 @dataclass(frozen=True)
 class Space:
-    """A workspace in a temporary folder, with a disk cache of its own."""
+    """A workspace in a temporary folder, with its own disk cache."""
 
     root: Path
     cache: Path

@@ -36,7 +36,7 @@ NOT_AROUND = {
     "images/web.py": "a client of registries",
     "execution/result.py": "what is reported of results that exist",
     "sandbox/command_groups.py": "the limits of ordinary actions",
-    "runners/missing_files.py": "hints beside a failure, which is never kept",
+    "runners/missing_files.py": "hints with a failure, which is never kept",
     "sandbox/outputs.py": "reads outputs when a cell has ended",
     "sandbox/run_folder.py": "scratch folders, whose places no cell knows",
     "execution/layout.py": "names of files in the folder of a cell",

@@ -27,4 +27,4 @@ def lacks(snapshotter: str, host: Host) -> tuple[Lack, ...]:
 
 def no_jail(snapshotter: str) -> str:
     """Why a snapshotter does not run in a jail; empty when it does."""
-    return f"{FUSE_OVERLAYFS} has not been tried in one" if snapshotter == FUSE_OVERLAYFS else ""
+    return f"{FUSE_OVERLAYFS} is untested in jails" if snapshotter == FUSE_OVERLAYFS else ""

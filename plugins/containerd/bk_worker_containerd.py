@@ -1,4 +1,4 @@
-"""The containerd worker: buildkitd leaves images, snapshots and containers to a containerd of its own."""
+"""The containerd worker: buildkitd leaves images, snapshots and containers to a separate containerd."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ SNAPSHOTTERS = ("overlayfs", "native", "fuse-overlayfs")
 FUSE_OVERLAYFS = "containerd-fuse-overlayfs-grpc"
 TOOLS = ("buildkitd", "containerd", "containerd-shim-runc-v2", "ctr", "runc")
 
-# What BuildKit does not use and what costs time at start or touches devices. Without the introspection service, which
-# these leave alone, ctr and BuildKit cannot speak to containerd.
+# The plugins that BuildKit does not use and that cost time at start or touch devices. The introspection service stays: ctr
+# and BuildKit cannot talk to containerd without it.
 DISABLED = (
     "io.containerd.cri.v1.images",
     "io.containerd.cri.v1.runtime",
@@ -52,9 +52,10 @@ DISABLED = (
 
 
 def configuration(run: Path = Daemons.run) -> dict[str, Any]:
-    """containerd.toml, to which a worker may add proxy plugins; sockets are in the folder `run`.
+    """Return containerd.toml, to which a worker may add proxy plugins; sockets are in the folder `run`.
 
-    In version 2 of its format, which releases before 2.0 read too. What of DISABLED a release does not have, it ignores.
+    It is in version 2 of the format, which releases before 2.0 read too. A release ignores the names in DISABLED that
+    it lacks.
     """
     return {
         "version": 2,
@@ -68,7 +69,7 @@ def configuration(run: Path = Daemons.run) -> dict[str, Any]:
 
 
 def proxy(snapshotter: str, address: str) -> dict[str, Any]:
-    """Return the part of containerd.toml that makes a daemon, which serves on `address`, a snapshotter of that name."""
+    """Return the part of containerd.toml that makes a daemon at `address` a snapshotter of that name."""
     return {"proxy_plugins": {snapshotter: {"type": "snapshot", "address": address}}}
 
 
@@ -98,7 +99,7 @@ def start(daemons: Daemons, snapshotter: str) -> Iterator[Backend]:
 
 
 def state(address: str) -> dict[str, list[str]]:
-    """What the containerd at a socket has of BuildKit's, beside content and snapshots, which go when its collector comes round."""
+    """Return BuildKit's resources in containerd, except content and snapshots, which its garbage collector removes later."""
     lists = {
         "images": ("images", "ls", "-q"),
         "containers": ("containers", "ls", "-q"),
@@ -148,7 +149,7 @@ class ContainerdWorker(Worker):
 
     @contextmanager
     def start(self, daemons: Daemons) -> Iterator[Backend]:
-        if self._fuse:  # containerd has none of its own
+        if self._fuse:  # containerd has no built-in one
             daemons.start("fuse-overlayfs", [FUSE_OVERLAYFS, _fuse_socket(), str(daemons.state / "fuse-overlayfs")])
         with start(daemons, self.snapshotter) as backend:
             yield backend
@@ -164,5 +165,5 @@ def _fuse_socket() -> str:
 
 @hookimpl
 def bk_register_workers(register: Register) -> None:
-    """The workers of this distribution."""
+    """Register the workers of this distribution."""
     register(ContainerdWorker)

@@ -16,7 +16,7 @@ TOOL = "containerd-stargz-grpc"
 
 
 def configuration(mirror: Mirror) -> dict[str, Any]:
-    """Return the snapshotter's own configuration: it learns nothing from buildkitd's, and must not read the machine's."""
+    """Return the snapshotter's configuration: it does not read buildkitd's, and must not read the machine's."""
     mirrors = [{"host": mirror.address, "insecure": True}]
     return {
         "no_background_fetch": True,
@@ -31,7 +31,7 @@ def socket() -> str:
 
 
 def start(daemons: Daemons) -> str:
-    """Start the snapshotter daemon; the path of its socket. Other plugins may call this."""
+    """Start the snapshotter daemon. Return the path of its socket. Other plugins may call this."""
     state = str(daemons.state / "stargz")
     config = str(daemons.configuration / CONFIGURATION)
     daemons.start("stargz", [TOOL, "--log-level=debug", "--address", socket(), "--root", state, "--config", config])
@@ -73,5 +73,5 @@ class ContainerdStargzWorker(Worker):
 
 @hookimpl
 def bk_register_workers(register: Register) -> None:
-    """The workers of this distribution."""
+    """Register the workers of this distribution."""
     register(ContainerdStargzWorker)

@@ -1,4 +1,4 @@
-"""The dockerd worker: the BuildKit inside of Docker's daemon, which is asked on the daemon's own socket."""
+"""The dockerd worker: the BuildKit in Docker's daemon, behind the daemon's own socket."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from bkrules.plugin import (
 )
 
 STORES = {"containerd": "dockerd-containerd", "graphdriver": "dockerd"}
-"""Where images are kept, and the worker's name in BuildKit's harness."""
+"""The image stores, and the worker's name in BuildKit's harness for each."""
 
 HOSTS = Path("/etc/docker/certs.d")
-"""Where dockerd looks for the mirrors of a registry; no setting says otherwise."""
+"""The folder of dockerd's mirrors, which is not configurable."""
 
-# What the harness says that it cannot do, and the caches that it answers with "unknown cache exporter"; the second with images in
-# a graph driver.
+# The features that the harness lacks, and the caches that dockerd answers with "unknown cache exporter"; the second with
+# images in a graph driver.
 _NOWHERE = frozenset({"cni_network", "security_mode", "cache_backend_azblob", "cache_backend_s3"})
 _GRAPHDRIVER = frozenset(
     {
@@ -46,7 +46,7 @@ _GRAPHDRIVER = frozenset(
 
 
 def daemon_json(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return Docker's configuration that says what this buildkitd.toml says, as BuildKit's harness derives it too."""
+    """Return Docker's configuration with the meaning of this buildkitd.toml, derived as in BuildKit's harness."""
     granted = document.get("insecure-entitlements", [])
     entitlements = {"network-host": "network.host" in granted, "security-insecure": "security.insecure" in granted}
     return {
@@ -58,7 +58,7 @@ def daemon_json(document: Mapping[str, Any]) -> dict[str, Any]:
         "cdi-spec-dirs": list(document.get("cdi", {}).get("specDirs", [])),
         "debug": True,
         "dns": list(document.get("dns", {}).get("nameservers", [])),
-        # The cell's network is its own, and leads nowhere.
+        # The cell's network is private, and has no way out.
         "iptables": False,
         "ip6tables": False,
         "ip-forward": False,
@@ -78,11 +78,11 @@ def hosts_toml(document: Mapping[str, Any]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class DockerdWorker(Worker):
-    """dockerd on a containerd of the cell's own."""
+    """dockerd on the cell's own containerd."""
 
     name = "dockerd"
 
-    store: str = setting("containerd", "where images are kept: containerd, or graphdriver, which Docker had before")
+    store: str = setting("containerd", "the image store: containerd, or graphdriver, Docker's former one")
 
     def check(self) -> None:
         one_of("store", self.store, tuple(STORES))
@@ -132,5 +132,5 @@ class DockerdWorker(Worker):
 
 @hookimpl
 def bk_register_workers(register: Register) -> None:
-    """The workers of this distribution."""
+    """Register the workers of this distribution."""
     register(DockerdWorker)

@@ -1,4 +1,4 @@
-"""The OCI worker: buildkitd runs containers by runc itself."""
+"""The OCI worker: buildkitd runs containers directly by runc."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ SNAPSHOTTERS = ("overlayfs", "native", "fuse-overlayfs", "stargz")
 
 @dataclass(frozen=True)
 class OciWorker(Worker):
-    """buildkitd with its OCI worker, on one of the snapshotters that it has built in."""
+    """buildkitd with its OCI worker, on one of its built-in snapshotters."""
 
     name = "oci"
 
     snapshotter: str = setting("overlayfs", "overlayfs, native, fuse-overlayfs or stargz")
-    proxy: bool = setting(False, "with stargz: use the snapshotter daemon instead of the one inside buildkitd")
+    proxy: bool = setting(False, "with stargz: use the snapshotter daemon instead of buildkitd's own")
 
     def check(self) -> None:
         one_of("snapshotter", self.snapshotter, SNAPSHOTTERS)
@@ -79,7 +79,7 @@ class OciWorker(Worker):
 
 
 def _stargz() -> Any:
-    """Return the plugin that owns the snapshotter daemon; only the proxy path needs it."""
+    """Return the plugin that owns the snapshotter daemon; only the proxy needs it."""
     try:
         return import_module("bk_worker_containerd_stargz")
     except ModuleNotFoundError as error:
@@ -90,5 +90,5 @@ def _stargz() -> Any:
 
 @hookimpl
 def bk_register_workers(register: Register) -> None:
-    """The workers of this distribution."""
+    """Register the workers of this distribution."""
     register(OciWorker)

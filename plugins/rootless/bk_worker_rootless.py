@@ -42,8 +42,8 @@ USER = User("bk", UID, UID, "/home/bk")
 RUN = Daemons.run / "user"
 KIT = RUN / "rootlesskit"
 ADDRESS = f"unix://{RUN}/buildkitd.sock"
-# The commands of the machine by which rootlesskit makes each kind of network, beside the tool `ip`. These are util-linux,
-# which no Debian is without.
+# The commands of the machine by which rootlesskit makes each kind of network, in addition to the tool `ip`. These are util-linux,
+# which is on every Debian.
 DETACHED = ("mount", "nsenter", "unshare")
 NETWORKS = {"host": (), "gvisor-tap-vsock": DETACHED, "slirp4netns": (*DETACHED, "slirp4netns")}
 SNAPSHOTTERS = ("overlayfs", "native", "fuse-overlayfs", "stargz")
@@ -59,13 +59,13 @@ class RootlessWorker(Worker):
 
     user: str = setting(
         "",
-        "a user of this machine whose ranges in /etc/subuid and /etc/subgid are used; by default each cell makes its own",
+        "a user of this machine with ranges in /etc/subuid and /etc/subgid; by default each cell makes its own",
     )
     snapshotter: str = setting(
         "overlayfs", "overlayfs, native, fuse-overlayfs or stargz; with containerd the first two"
     )
     net: str = setting("host", "rootlesskit's network: host, gvisor-tap-vsock or slirp4netns")
-    detach_netns: bool = setting(False, "buildkitd stays in the cell's network, beside rootlesskit's")
+    detach_netns: bool = setting(False, "buildkitd stays in the cell's network, outside of rootlesskit's")
     containerd: bool = setting(False, "buildkitd uses a containerd in the same user namespace")
 
     def check(self) -> None:
@@ -127,9 +127,9 @@ class RootlessWorker(Worker):
 
     def no_jail(self) -> str:
         if self.user:
-            return f"the ranges of {self.user!r} are the machine's, and a jail has ids of its own"
+            return f"the ranges of {self.user!r} are the machine's, and a jail has other ids"
         if self.net == "slirp4netns":
-            return "slirp4netns has not been tried in one"
+            return "slirp4netns is untested in jails"
         return snapshotters.no_jail(self.snapshotter)
 
     def configuration(self, mirror: Mirror) -> Mapping[str, Mapping[str, Any]]:
@@ -178,7 +178,7 @@ def make_user(daemons: Daemons) -> None:
         file.write_text(f"{file.read_text()}{USER.name}:x{line}\n")
     for name, ids in tomllib.loads((daemons.configuration / RANGES).read_text()).items():
         Path(f"/etc/{name}").write_text(f"{USER.name}:{ids}\n")
-    # The last is where containerd's shims have their sockets, wherever its own state is.
+    # The last is for the sockets of containerd's shims, wherever its own state is.
     for folder in (
         Path(USER.home),
         RUN,
@@ -202,5 +202,5 @@ def _containerd() -> Any:
 
 @hookimpl
 def bk_register_workers(register: Register) -> None:
-    """The workers of this distribution."""
+    """Register the workers of this distribution."""
     register(RootlessWorker)

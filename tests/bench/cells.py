@@ -79,7 +79,7 @@ def _lacks() -> list[str]:
 
 @contextmanager
 def _scratch() -> Iterator[Path]:
-    """A temporary folder beside the disk cache, so that files of the cache can be linked to it."""
+    """A temporary folder next to the disk cache, so that files of the cache can be linked to it."""
     parent = _disk_cache().parent
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bk-bench-", dir=parent) as folder:

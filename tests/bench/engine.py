@@ -28,7 +28,7 @@ from bkrules.sandbox import cgroups
 
 _TIMED = Path(__file__).with_name("timed.py")
 _OLD_ENOUGH = 2.2
-"""Seconds after which a file is no more so young that bk, or a tool that looks at whole seconds, must doubt its time."""
+"""Seconds after which bk, and tools that compare whole seconds, trust the time of a file."""
 _MIB = 1024
 
 
@@ -211,7 +211,7 @@ def _tools(names: Sequence[str], *, install: bool) -> tuple[list[Tool], list[str
 
 @contextmanager
 def _scratch() -> Iterator[Path]:
-    """A temporary folder beside the disk cache, on a real filesystem."""
+    """A temporary folder next to the disk cache, on a real filesystem."""
     parent = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bk-bench-", dir=parent) as folder:

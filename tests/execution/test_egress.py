@@ -1,4 +1,4 @@
-"""Who tried to leave a cell: eBPF on a real cgroup, and a name server in a network namespace of its own."""
+"""Attempts to leave a cell: eBPF on a real cgroup, and a name server in a new network namespace."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ for family, kind, method, host, port in json.loads(script):
 print(json.dumps(outcomes))
 """
 
-# Asks the name server of a network of its own, once; prints the name server's record and the answer that the asker got.
+# Asks the name server of a new network, once; prints the name server's record and the answer that the asker got.
 IN_NETWORK = """
 import json, os, socket, sys
 from bkrules.sandbox import syscalls

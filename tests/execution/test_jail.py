@@ -87,7 +87,7 @@ def open_writable(folder, names=()):
     raise AssertionError("nothing to try")
 
 def outcome(code):
-    """How the attempt ends, in a process and a mount namespace of its own."""
+    """How the attempt ends, in a new process and mount namespace."""
     near, far = socket.socketpair()
     if os.fork() == 0:
         said = "worked"

@@ -423,7 +423,7 @@ def _resealed(data: bytes, block: int) -> bytes:
 def test_any_archive_is_unpacked_or_refused(
     kind: str, form: int, changes: list[tuple[str, int, bytes]], pack: Callable[[bytes], bytes], late: bool
 ) -> None:
-    """By an error of bk, never by another; what is written is blobs below their digests, and nothing beside them."""
+    """By an error of bk, never by another; only blobs are written, below their digests."""
     import tempfile
 
     members: list[Member] = [*(oci() if kind == "oci" else docker()), link("x" * 150, "y" * 150)]

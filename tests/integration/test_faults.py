@@ -1,4 +1,4 @@
-"""Failure and interruption: what is said, what is kept, and that nothing stays behind."""
+"""Failure and interruption: messages, kept results, and no leftovers."""
 
 from __future__ import annotations
 

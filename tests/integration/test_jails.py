@@ -58,8 +58,8 @@ def test_a_result_of_a_cell_is_none_of_a_jail(tools: Space, report: Report) -> N
 @pytest.mark.parametrize(
     ("worker", "reason"),
     [
-        ("oci_fuse_overlayfs", "'oci+fuse-overlayfs' cannot run in a jail: fuse-overlayfs has not been tried in one"),
-        ("rootless_slirp4netns", "slirp4netns has not been tried in one"),
+        ("oci_fuse_overlayfs", "'oci+fuse-overlayfs' cannot run in a jail: fuse-overlayfs is untested in jails"),
+        ("rootless_slirp4netns", "slirp4netns is untested in jails"),
     ],
 )
 def test_a_worker_that_cannot_says_why(tools: Space, worker: str, reason: str) -> None:

@@ -141,7 +141,7 @@ def test_an_upload_that_fails_is_begun_anew(
 
     target.answer = answer
     push(target.address, {ONE: sources[ONE]})
-    assert len(set(failed)) == 2, "each upload has an address of its own"
+    assert len(set(failed)) == 2, "each upload has its own address"
     assert len(whole(kept / "docker/registry/v2/blobs")) == 4
 
 

@@ -162,7 +162,7 @@ def test_no_password_goes_to_a_realm_of_http(proxy: Proxy, tmp_path: Path) -> No
 
 
 def _challenged(request: Forwarder, *values: str) -> bool:
-    """Answer 401 with each value in a header of its own."""
+    """Answer 401 with each value in a separate header."""
     request.send_response(401)
     for value in values:
         request.send_header("WWW-Authenticate", value)

@@ -1,4 +1,4 @@
-"""A registry that does not start is a failure of a cell's infrastructure: it is said, and tried once more."""
+"""A registry that does not start is a failure of a cell's infrastructure: it is reported, and retried once."""
 
 from __future__ import annotations
 

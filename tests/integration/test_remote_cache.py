@@ -1,4 +1,4 @@
-"""bk with a real remote cache, bazel-remote, which bk builds as a target of its own."""
+"""bk with a real remote cache, bazel-remote, which bk builds as a separate target."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def start(bazel_remote: Path, tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def machine(tmp_path: Path, repository: Path, built: Path) -> Callable[[str], Space]:
-    """Makes clean clones: other folder, other home, an empty disk cache beside Go's own caches."""
+    """Makes clean clones: other folder, other home, an empty disk cache next to Go's own caches."""
 
     def make(name: str) -> Space:
         root = tmp_path / name / "workspace"

@@ -32,7 +32,7 @@ GROWTH_KIB = 4096
 
 
 def resident(pid: int) -> int:
-    """The memory of a process in KiB, of its own and shared; 0 when it has ended."""
+    """The memory of a process in KiB, private and shared; 0 when it has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:

@@ -66,7 +66,7 @@ exec setarch -R "$@"
 
 
 def test_a_cell_is_the_same_however_bk_was_started(tools: Space) -> None:
-    """The network is one of its own, so that this machine's stays as it is."""
+    """The network is a new one, so that this machine's stays unchanged."""
     matrix(tools, TEST, "oci")
     before = seen(tools)
 

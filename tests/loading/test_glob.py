@@ -156,7 +156,7 @@ def test_a_bad_glob_is_refused_at_its_line(call: str, reason: str, package: Read
 
 
 def _matches(pattern: list[str], path: list[str]) -> bool:
-    """What a pattern means, as simply as it can be said, however long it takes."""
+    """The meaning of a pattern, in the simplest form, however long it takes."""
     if not pattern:
         return not path
     if pattern[0] == "**":

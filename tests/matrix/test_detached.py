@@ -1,4 +1,4 @@
-"""A network of rootlesskit's own, beside the cell's: it ends in the cell's, and so leads nowhere."""
+"""A network of rootlesskit in the cell's network: it ends there, and has no way out."""
 
 import ctypes
 import os
@@ -17,7 +17,7 @@ NETWORK = "10.0.2"
 
 @pytest.fixture
 def child() -> str:
-    """The process to which rootlesskit gave namespaces of its own, as a path in /proc."""
+    """The process in rootlesskit's namespaces, as a path in /proc."""
     return f"/proc/{(KIT / 'child_pid').read_text()}"
 
 

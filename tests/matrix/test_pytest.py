@@ -19,7 +19,7 @@ def noted() -> None:
 @pytest.mark.parametrize("text", ["one", "two"])
 @pytest.mark.parametrize("count", [1, pytest.param(3, marks=pytest.mark.skip(reason="three are too many"))])
 def test_literal_parameters(sandbox: Sandbox, text: str, count: int) -> None:
-    """Each set is a cell of its own, in a process that sees no other."""
+    """Each set is a separate cell, in a process that sees no other."""
     assert sandbox.name == f"test_literal_parameters[{count}-{text}]/worker={sandbox.worker}"
     assert SEEN == []
     SEEN.append(text)
@@ -27,7 +27,7 @@ def test_literal_parameters(sandbox: Sandbox, text: str, count: int) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_other_parameters(sandbox: Sandbox, size: int) -> None:
-    """Sets that are no literals are cells of their own too."""
+    """Sets that are not literals are separate cells too."""
     assert sandbox.name == f"test_other_parameters[{size}]/worker={sandbox.worker}"
     assert SEEN == []
     SEEN.append(f"size {size}")

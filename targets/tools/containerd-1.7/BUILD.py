@@ -1,4 +1,4 @@
-"""The package //targets/tools/containerd-1.7: the long-term release of containerd, beside the current one."""
+"""The package //targets/tools/containerd-1.7: the long-term release of containerd, in addition to the current one."""
 
 from bkrules import go_binary
 

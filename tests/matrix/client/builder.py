@@ -69,7 +69,7 @@ class Layout:
         return document
 
     def manifest(self) -> dict[str, Any]:
-        """The manifest of the image, which may stand in an index beside its attestations."""
+        """The manifest of the image, which may be in an index with its attestations."""
         document = self.document(self.index["manifests"][0]["digest"])
         return document if "layers" in document else self.document(document["manifests"][0]["digest"])
 

@@ -1,6 +1,6 @@
 """Functions with which axis values say where images are pulled from.
 
-The snapshotter daemon has a configuration of its own, `stargz.toml`, on workers that run one, and inherits nothing of buildkitd's.
+The snapshotter daemon has a separate configuration, `stargz.toml`, on workers that run one, and inherits nothing of buildkitd's.
 """
 
 from __future__ import annotations

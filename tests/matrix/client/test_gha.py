@@ -31,7 +31,7 @@ def test_a_token_that_has_expired(build: Builder, actions_cache: ActionsCache) -
 
 
 def test_a_url_that_opens_nothing(build: Builder, actions_cache: ActionsCache) -> None:
-    """An import is said and left out, an export fails the build."""
+    """A failed import is reported and skipped; a failed export fails the build."""
     wrong = actions_cache.cache(url=f"{actions_cache.url}wrong/")
     assert "404" in imported(build, wrong)[1]
     with pytest.raises(CommandFailed, match=r"(?s)exporting to GitHub Actions Cache.*404"):

@@ -1,7 +1,7 @@
-"""Lazily pulled images when daemons end and start anew, with eager workers and plain gzip layers as the control.
+"""Lazily pulled images when daemons end and restart, with eager workers and plain gzip layers as the control.
 
-Layers are mounted by a process: by buildkitd itself, whose snapshotter restores no mount, or by the snapshotter as a daemon of its
-own, which restores all.
+A process mounts the layers: buildkitd itself, whose snapshotter restores no mount, or the snapshotter as a separate
+daemon, which restores all.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ EPOCH = 1_700_000_000
 
 
 def statement(layout: Layout) -> dict[str, Any]:
-    """The in-toto statement beside an image."""
+    """The in-toto statement of an image."""
     index = layout.document(layout.index["manifests"][0]["digest"])
     (attestation,) = (
         one

@@ -51,7 +51,7 @@ def test_a_layer_that_the_bucket_has_lost(build: Builder, s3_server: S3Server) -
 
 
 def test_a_wrong_key(build: Builder, s3_server: S3Server) -> None:
-    """An export fails the build, an import is said and left out."""
+    """A failed export fails the build; a failed import is reported and skipped."""
     before = exported(build, s3_server.cache())
     wrong = s3_server.cache(secret_access_key="another")
     after, said = imported(build, wrong)
