@@ -12,6 +12,7 @@ from typing import Any
 
 from bkrules.analysis import host_inputs
 from bkrules.analysis.cell_inputs import ENVIRONMENT
+from bkrules.cell.protocol import CellSpec
 from bkrules.runners.open_cell import interpreter_links, outermost
 from bkrules.sandbox.cgroups import Cgroups
 from bkrules.sandbox.spawner import Processes, Started
@@ -52,7 +53,7 @@ class BareCells:
     _number: int = 0
     _groups: list[Cgroups] = field(default_factory=list)
 
-    def spec(self, test: str, **more: Any) -> dict[str, Any]:
+    def spec(self, test: str, timeout: float = 30, axes: Any = (), **more: Any) -> CellSpec:
         """What bk asks the zygote for: a cell that runs the function `test_it` of a module."""
         here = host_inputs.load(str(self._made("store")))
         self._number += 1
@@ -76,9 +77,10 @@ class BareCells:
             "program": "test",
             "name": "bare",
             "worker": "bare",
-            "axes": {},
-            "module": "test_it.py",
-            "test": "test_it",
+            "test": {
+                **{"name": "bare", "worker": "bare", "axes": dict(axes), "timeout": timeout},
+                **{"module": "test_it.py", "test": "test_it"},
+            },
             "worker_class": f"{module}:Bare",
             "settings": {},
             "unsupported": [],
@@ -86,7 +88,7 @@ class BareCells:
             "python_path": [str(plugins)],
             "modules": [module],
             "environment": ENVIRONMENT,
-            "timeout": 30,
+            "timeout": timeout,
             "limits": LIMITS,
             "root": str(self._made("root")),
             "views": str(self._made("views")),
@@ -97,14 +99,14 @@ class BareCells:
             "copies": [(str(sources / name), f"/src/{name}", False) for name in ("test_it.py", DECLARED)],
             "links": interpreter_links(tuple(here.binds)),
         }
-        return {**made, **more}
+        return CellSpec.parse({**made, **more})
 
     def run(self, test: str, **more: Any) -> dict[str, Any]:
         """Run a cell to its end; what it says."""
         spec = self.spec(test, **more)
         with self.processes.cell(spec) as started:
             result = last(started)
-        return {**result, "out": Path(spec["out"])}
+        return {**result, "out": Path(spec.out)}
 
     def close(self) -> None:
         """End all cells. Who has killed a supervisor has left its cgroups."""
@@ -129,5 +131,5 @@ def last(
         if message is None:
             return {"status": "failed", "class": "infrastructure", "reason": "no result"}
         if message["event"] == "result":
-            return message
+            return dict(message)
         seen(message)

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "query": {"errors", "loading", "model", "plugin"},
     "sandbox": {"cache", "errors", "model", "plugin", "system"},
     "mirror": {"errors", "images", "model", "sandbox"},
-    "testing": {"mirror", "plugin", "sandbox"},
+    "testing": {"mirror", "model", "plugin", "sandbox"},
     "analysis": {"cache", "errors", "images", "incremental", "loading", "mirror", "model", "plugin", "system"},
     "cell": {"model", "plugin", "sandbox", "system", "testing"},
     "execution": {"analysis", "cache", "errors", "incremental", "mirror", "model", "plugin", "sandbox"},
@@ -56,6 +56,7 @@ MAY_IMPORT = {
     "build": {
         "analysis",
         "cache",
+        "cell",
         "errors",
         "execution",
         "incremental",

@@ -26,6 +26,7 @@ NOT_IN_CELLS = {
     "__init__.py": "names for build files; nothing in a cell reads them",
     **{f"{part}/__init__.py": "empty" for part in ("execution", "mirror", "model", "sandbox", "system")},
     "sandbox/command.py": "the sandbox of ordinary actions, which the zygote makes too",
+    "sandbox/messages.py": "the messages about these",
 }
 NOT_AROUND = {
     **NOT_IN_CELLS,

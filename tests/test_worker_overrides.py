@@ -11,6 +11,7 @@ from bkrules.build.analysis import analyze_patterns
 from bkrules.build.worker_overrides import NONE, WorkerOverrides
 from bkrules.errors import UsageError
 from bkrules.model.action import Action, HostFile
+from bkrules.model.parameters import TestCell, parameters_of
 
 TOOLS = ("buildkitd", "buildctl", "registry", "runc", "rootlesskit", "containerd", "containerd-shim-runc-v2", "ctr")
 WORKSPACE = "from bkrules import host_binary, workspace\nworkspace(name = 'test')\n" + "".join(
@@ -66,13 +67,13 @@ def test_without_overrides_all_is_as_declared(cells: Cells) -> None:
 def test_a_snapshotter_is_one_more_worker_of_each_kind(cells: Cells) -> None:
     found = cells(WorkerOverrides(snapshotter="native"))
     assert sorted(found) == ["containerd", "containerd+native", "oci", "oci+native", "oci+stargz"]
-    assert found["oci+native"].parameters["settings"]["snapshotter"] == "native"
+    assert parameters_of(found["oci+native"], TestCell).settings["snapshotter"] == "native"
 
 
 def test_a_snapshotter_with_a_separate_plugin_is_that_plugin_and_none_comes_twice(cells: Cells) -> None:
     found = cells(WorkerOverrides(snapshotter="stargz"))
     assert sorted(found) == ["containerd", "containerd+stargz", "oci", "oci+stargz"]
-    assert found["containerd+stargz"].parameters["plugin"] == "containerd+stargz"
+    assert parameters_of(found["containerd+stargz"], TestCell).plugin == "containerd+stargz"
 
 
 def test_binaries_of_the_machine_are_one_more_worker_and_in_its_key(cells: Cells, folder: Path) -> None:
@@ -91,8 +92,8 @@ def test_overrides_reach_the_matrices_of_a_suite(cells: Cells) -> None:
 
 def test_a_user_of_the_machine_is_a_setting_of_workers_without_privileges(cells: Cells) -> None:
     found = cells(WorkerOverrides(user="root"), "//p:both")
-    assert found["rootless"].parameters["settings"]["user"] == "root"
-    assert "user" not in found["oci"].parameters["settings"]
+    assert parameters_of(found["rootless"], TestCell).settings["user"] == "root"
+    assert "user" not in parameters_of(found["oci"], TestCell).settings
 
 
 def test_another_build_has_no_overrides(cells: Cells) -> None:
@@ -135,4 +136,4 @@ def test_features_are_enabled_before_they_are_disabled(cells: Cells, overrides: 
     assert cell is not None
     assert bool(cell.skip) == skipped
     other = cells(overrides)["oci"]
-    assert (set(other.parameters["unsupported"]) >= overrides.disabled) == (not overrides.enabled)
+    assert (set(parameters_of(other, TestCell).unsupported) >= overrides.disabled) == (not overrides.enabled)

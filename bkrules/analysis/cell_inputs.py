@@ -16,6 +16,7 @@ from bkrules.analysis.updaters import Update, merged
 from bkrules.errors import MachineLacks
 from bkrules.images.storage import CONFIGURATION
 from bkrules.model.action import Artifact, HostFile, Output, Source, Text, parameters
+from bkrules.model.parameters import UNCHANGED, CellLimits, CellParameters, WorkerUpdate
 from bkrules.model.providers import BinaryInfo, WorkerInfo
 from bkrules.model.reference import Reference
 from bkrules.plugin import ask
@@ -48,7 +49,8 @@ class SandboxInputs(NamedTuple):
     inputs: dict[str, Artifact]
     environment: dict[str, str]
     platform: dict[str, str]
-    parameters: dict[str, Any]
+    parameters: CellParameters
+    update: WorkerUpdate = UNCHANGED
     is_broken: bool = False
 
 
@@ -81,14 +83,14 @@ def _sandbox_inputs(
     inputs |= {name: HostFile(path) for name, path in machine.runtime}
     inputs |= python_inputs(machine)
     inputs |= _helpers(machine, ask.host_tools(info.worker))
-    spec = {
-        "plugin": info.worker.name,
-        "settings": ask.settings(info.worker),
-        "mirror": [str(one) for one in sorted(images)],
-        "plugins": list(context.plugins.in_cells),
-        "unsupported": sorted(context.unsupported(ask.features(info.worker))),
-        "limits": {"memory": limits.memory << 20, "pids": limits.pids, "disk": limits.disk << 20},
-    }
+    spec = CellParameters(
+        plugin=info.worker.name,
+        settings=ask.settings(info.worker),
+        mirror=tuple(str(one) for one in sorted(images)),
+        plugins=tuple(context.plugins.in_cells),
+        unsupported=tuple(sorted(context.unsupported(ask.features(info.worker)))),
+        limits=CellLimits(limits.memory << 20, limits.pids, limits.disk << 20),
+    )
     environment = {**ENVIRONMENT, "GOCOVERDIR": f"/out/{COVERAGE}"} if info.covered else dict(ENVIRONMENT)
     return SandboxInputs(inputs, environment, machine.platform, spec)
 
@@ -101,8 +103,11 @@ def usable(context: Context, info: WorkerInfo, fault: ask.WorkerFault) -> Output
 
 
 def broken_inputs(context: Context, info: WorkerInfo, fault: ask.WorkerFault) -> SandboxInputs:
-    """Return the inputs of a cell with a broken worker: an output whose action fails. Raises the fault unless `keep_going`."""
-    return SandboxInputs({"plugin/usable": usable(context, info, fault)}, {}, {}, {"unsupported": []}, is_broken=True)
+    """Return what a cell with a broken worker is made of: an action that fails. Raises the fault unless the build keeps going."""
+    nothing = CellParameters(
+        plugin=info.worker.name, settings={}, mirror=(), plugins=(), unsupported=(), limits=CellLimits(0, 0, 0)
+    )
+    return SandboxInputs({"plugin/usable": usable(context, info, fault)}, {}, {}, nothing, is_broken=True)
 
 
 def python_inputs(machine: Machine) -> dict[str, Artifact]:
@@ -180,7 +185,7 @@ def updated(
     inputs = {**sandbox.inputs, **_files(documents)}
     if update.functions:
         inputs |= {f"updaters/{path}": Source(path) for path in code}
-    return sandbox._replace(inputs=inputs, parameters={**sandbox.parameters, "update": update.parameters})
+    return sandbox._replace(inputs=inputs, update=update.parameters)
 
 
 def _helpers(machine: Machine, commands: Iterable[str]) -> dict[str, Artifact]:

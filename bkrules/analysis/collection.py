@@ -19,7 +19,8 @@ from bkrules.analysis.context import Context
 from bkrules.analysis.pytest_settings import Settings
 from bkrules.analysis.test_marks import Mark, Test
 from bkrules.errors import LoadError
-from bkrules.model.action import Action, FileNode, HostFile, Node, Source, parameters
+from bkrules.model.action import Action, FileNode, HostFile, Node, Source
+from bkrules.model.parameters import CollectTests, parameters_of
 from bkrules.model.resources import SIZES
 
 MNEMONIC = "CollectTests"
@@ -34,7 +35,7 @@ def declare(context: Context, module: str, files: Iterable[str], settings: Setti
     runtime = {name: HostFile(path) for name, path in context.machine.runtime if not name.startswith(ABOVE)}
     return context.declare(
         MNEMONIC,
-        [parameters({"module": module, **settings.parameters})],
+        CollectTests(**vars(settings.parameters), module=module),
         {**inputs, **runtime, **python_inputs(context.machine)},
         (f"{_FOLDER}/{module}.json",),
         environment=ENVIRONMENT,
@@ -52,7 +53,7 @@ def tests_of(action: Action, outputs: Mapping[str, Node]) -> list[Test]:
     """
     [node] = [outputs[name] for name in action.outputs]
     assert isinstance(node, FileNode)
-    module = action.parameters["module"]
+    module = parameters_of(action, CollectTests).module
     try:
         document = json.loads(Path(node.path).read_text())
         if document["skipped"] and not document["tests"]:

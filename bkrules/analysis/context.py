@@ -13,6 +13,7 @@ from bkrules.model.action import Action, Artifact, Cell, Node, Output, Source
 from bkrules.model.label import Label
 from bkrules.model.resources import EXCLUSIVE, LIMITS, MEMORY, UNASKED, Limits, Request, request_of
 from bkrules.model.rule import Target
+from bkrules.model.wire import Wire, text_of
 from bkrules.plugin.features import FEATURES
 from bkrules.plugin.manager import Plugins
 
@@ -98,7 +99,7 @@ class Context:
     def declare(
         self,
         mnemonic: str,
-        arguments: Sequence[str],
+        arguments: Sequence[str] | Wire,
         inputs: Mapping[str, Artifact],
         outputs: Sequence[str],
         *,
@@ -114,6 +115,7 @@ class Context:
     ) -> Action:
         """Declare an action of this target.
 
+        `arguments` are the words of a command, or the parameters of a mnemonic that bk itself runs.
         `folders` are the outputs that are folders. `memory` is the expected use in MiB unless a tag sets it; an
         `exclusive` action runs alone. `name` distinguishes several actions of one mnemonic. `limits` are enforced.
         """
@@ -122,7 +124,7 @@ class Context:
             id=f"{self.label} {suffix}",
             label=self.label,
             mnemonic=mnemonic,
-            arguments=tuple(arguments),
+            arguments=(text_of(arguments),) if isinstance(arguments, Wire) else tuple(arguments),
             inputs=tuple(sorted(inputs.items())),
             outputs=tuple(outputs),
             environment=tuple(sorted((environment or {}).items())),

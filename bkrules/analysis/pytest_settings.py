@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bkrules.errors import LoadError
+from bkrules.model.parameters import PytestSettings
 
 FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
 """The files in which pytest looks for settings in a folder, in this order."""
@@ -58,10 +59,9 @@ class Settings:
         return bool(self.overrides) or any(not word.startswith(_IMPORT_MODE) for word in self.options)
 
     @property
-    def parameters(self) -> dict[str, Any]:
-        """The settings as a parameter of an action; empty when pytest has its defaults."""
-        found = {"options": list(self.options), "overrides": dict(self.overrides), "paths": list(self.paths)}
-        return {name: value for name, value in found.items() if value}
+    def parameters(self) -> PytestSettings:
+        """The settings as a parameter of an action."""
+        return PytestSettings(self.options, dict(self.overrides), self.paths)
 
 
 DEFAULTS = Settings()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bkrules.analysis.cell_inputs import Limits, sandbox_inputs
 from bkrules.analysis.context import Context
-from bkrules.model.action import Action, parameters
+from bkrules.model.action import Action
+from bkrules.model.parameters import Session
 from bkrules.model.providers import MirrorInfo, WorkerInfo
 
 BOOT_SECONDS = 60
@@ -17,7 +18,7 @@ def declare_session(worker: Context, mirror: Context) -> Action:
     parts = sandbox_inputs(worker, info, images, Limits())
     return worker.declare(
         "Session",
-        [parameters({**parts.parameters, "worker": info.id, "axes": {}})],
+        Session(**vars(parts.parameters), worker=info.id, axes={}),
         parts.inputs,
         (),
         environment=parts.environment,

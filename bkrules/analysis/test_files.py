@@ -44,7 +44,7 @@ class Module:
     is_looked_at: bool = False
     """Whether a file that the tests need may inspect the text of the module."""
 
-    def staged(self, test: Test) -> tuple[dict[str, Artifact], dict[str, object]]:
+    def staged(self, test: Test) -> dict[str, Artifact]:
         """Return the inputs and parameters of a cell for its test and for the names of the module's other tests.
 
         When the tests of a module follow from its syntax, a cell sees only its own test, unless some code may inspect
@@ -57,8 +57,7 @@ class Module:
         inputs[f"src/{DECLARED}"] = Text(parameters(sorted(filter(None, seen))).encode())
         own = Source(self.path) if shown is None else Text(meaning(shown).encode(), shown.encode())
         inputs[f"src/{self.path}"] = own
-        found: dict[str, object] = {"module": self.path, "test": test.in_pytest}
-        return inputs, {**found, "pytest": self.settings.parameters} if self.settings.parameters else found
+        return inputs
 
     def _shown(self, test: Test) -> str | None:
         """Return the source of the module that a test's cell sees; None for the file itself, of which each byte counts."""

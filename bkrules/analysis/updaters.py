@@ -24,6 +24,7 @@ import tomli_w
 from bkrules.analysis.points import Error
 from bkrules.errors import LoadError, did_you_mean
 from bkrules.mirror.faults import MirrorFaults
+from bkrules.model.parameters import WorkerUpdate
 
 SUFFIX = ".toml"
 FLAGS, ENVIRONMENT, UPDATER, MIRROR, VALUE = "flags", "environment", "updater", "mirror", "value"
@@ -48,18 +49,13 @@ class Update:
 
     def __bool__(self) -> bool:
         """Return whether there is anything to change."""
-        return bool(self.documents or self.parameters)
+        return bool(self.documents or self.flags or self.environment or self.functions or self.mirror)
 
     @property
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self) -> WorkerUpdate:
         """Return the parameters of the cell, without the configuration files."""
-        found = {
-            "flags": dict(self.flags),
-            "environment": dict(self.environment),
-            "functions": list(self.functions),
-            "mirror": dict(self.mirror),
-        }
-        return {name: value for name, value in found.items() if value}
+        flags = {daemon: tuple(words) for daemon, words in self.flags.items()}
+        return WorkerUpdate(flags, self.environment, self.functions, self.mirror)
 
 
 def told(value: object) -> object:

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bkrules.build.analysis import Analysis, analyze_targets
 from bkrules.build.execute import Execution, execute
 from bkrules.build.request import Options
 from bkrules.cache.maintenance import in_use
+from bkrules.cell.protocol import CellResult, End, Program, Ready
 from bkrules.errors import ActionFailed
 from bkrules.execution import timeline
 from bkrules.model.action import Action, FileNode, Node
@@ -40,12 +40,12 @@ class Session:
 
     name: str
     cell: OpenCell
-    ready: dict[str, Any]
+    ready: Ready
     buildctl: str
 
-    def end(self) -> dict[str, Any]:
-        """End the cell. Return its last message."""
-        self.cell.ask({"event": "end"})
+    def end(self) -> CellResult:
+        """End the cell. Return its result."""
+        self.cell.ask(End())
         return self.cell.result(0)
 
 
@@ -70,11 +70,9 @@ def session(analysis: Analysis, action: Action, options: Options, *, machine: bo
         inputs = execution.executor.stage(action)
         logs = context.folder.new("session")
         folders = [folder for folder in MACHINE if machine and Path(folder).is_dir()]
-        with open_cell(
-            action, inputs, context, str(logs), program="session", name=action.title, folders=folders
-        ) as cell:
+        with open_cell(action, inputs, context, str(logs), Program.SESSION, folders) as cell:
             ready = cell.message(action.timeout)
-            if ready["event"] != "ready":
+            if not isinstance(ready, Ready):
                 raise _not_booted(action, ready, logs)
             yield Session(action.title, cell, ready, context.tool_folder({"buildctl": _tool(inputs, "buildctl")}))
 
@@ -94,9 +92,9 @@ def _tool(inputs: dict[str, Node], name: str) -> FileNode:
     return node
 
 
-def _not_booted(action: Action, said: dict[str, Any], logs: Path) -> ActionFailed:
+def _not_booted(action: Action, result: CellResult, logs: Path) -> ActionFailed:
     lines = [f"{path.name} | {line}" for path in timeline.kept(logs, "*.log") for line in _tail(path)]
-    return ActionFailed("not-booted", f"{action.title}: {said.get('reason')}", hint="\n".join(lines))
+    return ActionFailed("not-booted", f"{action.title}: {result.reason}", hint="\n".join(lines))
 
 
 def _tail(log: Path) -> list[str]:

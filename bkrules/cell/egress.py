@@ -16,9 +16,9 @@ import socket
 import struct
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
+from bkrules.cell.protocol import Attempt
 from bkrules.sandbox import syscalls
 
 _ENTRIES = 1024
@@ -41,17 +41,6 @@ _POINTS = {10: 1, 11: 4, 14: 1, 15: 4}
 _LOAD, _STORE, _STORE_LONG, _STORE_VALUE = 0x61, 0x63, 0x7B, 0x62
 _COPY, _SET, _ADD, _AND, _SKIP_IF_EQUAL, _LOAD_MAP, _CALL, _EXIT = 0xBF, 0xB7, 0x07, 0x57, 0x15, 0x18, 0x85, 0x95
 _CONTEXT, _FRAME = 6, 10
-
-
-@dataclass(frozen=True, order=True)
-class Attempt:
-    """Somebody in a cell tried to leave it. `who` is a process's name, `what` an address or a host name."""
-
-    who: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.who} tried to reach {self.what}"
 
 
 class Watch:

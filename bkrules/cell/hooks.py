@@ -14,7 +14,7 @@ from bkrules.cell.programs import Programs
 from bkrules.cell.updaters import UpdateError, Updaters
 from bkrules.plugin import spec
 from bkrules.plugin.cell import ProgramResult, RunningCell
-from bkrules.plugin.daemon import DaemonError, Daemons
+from bkrules.plugin.daemon import DaemonError
 from bkrules.plugin.guard import Hung, owner_of, time_limit
 from bkrules.plugin.worker import Backend, Worker
 
@@ -96,10 +96,3 @@ def _is_state(item: tuple[object, object]) -> bool:
 
 def _module_of(plugin: object) -> str:
     return getattr(plugin, "__name__", "") or type(plugin).__module__
-
-
-def running_cell(spec: Mapping[str, Any], daemons: Daemons) -> RunningCell:
-    """Return what hooks see of a cell."""
-    axes = {axis: told["value"] for axis, told in spec.get("axes", {}).items()}
-    worker = spec.get("worker", spec.get("plugin", ""))
-    return RunningCell(spec["name"], worker, spec["program"], axes, spec["timeout"], daemons, spec)

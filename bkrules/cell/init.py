@@ -14,19 +14,19 @@ import signal
 import socket
 import time
 import traceback
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from bkrules.cell import confine, jail
 from bkrules.cell.coverage import COVERAGE
-from bkrules.cell.hooks import CellHooks, HookError, running_cell
+from bkrules.cell.hooks import CellHooks, HookError
 from bkrules.cell.leaks import fuse_connections
 from bkrules.cell.out_folder import MOST_FILES
 from bkrules.cell.programs import out_of
+from bkrules.cell.protocol import CellResult, CellSpec, Program, Root
 from bkrules.cell.shared import run_tests
+from bkrules.cell.task import NOTHING, cell_result, program_result, running_cell
 from bkrules.cell.updaters import UpdateError
 from bkrules.model.status import FailureClass, Status
 from bkrules.plugin.cell import ProgramResult
@@ -60,24 +60,24 @@ ETC = {
 }
 
 
-def first_process(spec: Mapping[str, Any], channel: socket.socket, hooks: CellHooks, began: float) -> None:
+def first_process(spec: CellSpec, channel: socket.socket, hooks: CellHooks, began: float) -> None:
     """PID 1 of the cell. Never returns; its end ends the cell. `began` is when the cell did, on the monotonic clock."""
     phase = "set up"
-    result: dict[str, Any] = {}
+    result = NOTHING
     try:
         syscalls.set_name("cell")
         if _is_closed(channel):
             os._exit(0)  # the supervisor ended before its end could have been noticed
-        is_jail = spec.get("isolation") == jail.ISOLATION
+        is_jail = spec.isolation == jail.ISOLATION
         if is_jail:
             receive(channel)  # from here on it has ids
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.environ.clear()
-        os.environ.update(spec["environment"])
+        os.environ.update(spec.environment)
         socket.sethostname("cell")
         syscalls.set_domain_name("(none)")
         if is_jail:
-            jail.enter(spec["root"])
+            jail.enter(spec.root)
         else:
             syscalls.mount("", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
             build_root(spec)
@@ -86,9 +86,9 @@ def first_process(spec: Mapping[str, Any], channel: socket.socket, hooks: CellHo
         confine.refuse_calls()
         confine.drop_capabilities()
         out = os.open("/out", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        send(channel, {"event": "root", "device": os.stat("/").st_dev}, (out,))
+        send(channel, Root(os.stat("/").st_dev), (out,))
         os.close(out)
-        daemons = Daemons(spec["environment"], spec["timeout"])
+        daemons = Daemons(spec.environment, spec.timeout)
         receive(channel)  # from here on the limits hold
         made = time.monotonic()
         phase = "started"
@@ -97,39 +97,42 @@ def first_process(spec: Mapping[str, Any], channel: socket.socket, hooks: CellHo
         hooks.call("bk_cell_starting", cell)
         with hooks.worker.start(daemons) as started:
             phase = "torn down"
-            backend = replace(started, unsupported=frozenset(spec["unsupported"]))
+            backend = replace(started, unsupported=frozenset(spec.unsupported))
             if backend.rootless != hooks.worker.rootless:  # else a test marked no_rootless would run where it must not
                 says = f"rootless = {hooks.worker.rootless}, and its backend {backend.rootless}"
                 raise DaemonError(f"the worker says {says}")
             hooks.call("bk_backend_ready", cell, backend=backend)
             booted = time.monotonic()
-            if cell.program == "tests":
+            if spec.program == Program.TESTS:
                 result = run_tests(backend, cell, channel, hooks)
-            elif cell.program == "session":
+            elif spec.program == Program.SESSION:
                 result = _session(backend, daemons, channel)
             else:
-                result = hooks.run_program(cell, backend).message
-            result["seconds"] = {"setup": made - began, "boot": booted - made, "run": time.monotonic() - booted}
-            hooks.call("bk_cell_stopping", cell, result=ProgramResult.of(result))
+                result = cell_result(hooks.run_program(cell, backend))
+            seconds = {"setup": made - began, "boot": booted - made, "run": time.monotonic() - booted}
+            result = replace(result, seconds=seconds)
+            hooks.call("bk_cell_stopping", cell, result=program_result(result))
     except HookError as error:
-        result = {**result, "status": Status.FAILED, "class": FailureClass.INFRASTRUCTURE, "reason": str(error)}
-        result["detail"] = traceback.format_exc()
+        result = cell_result(ProgramResult(Status.FAILED, FailureClass.INFRASTRUCTURE, str(error)), result)
+        result = replace(result, detail=traceback.format_exc())
     except DaemonError as error:
-        result |= out_of(ProgramResult(Status.FAILED, FailureClass.INFRASTRUCTURE, str(error)), Daemons.logs).message
+        failure = ProgramResult(Status.FAILED, FailureClass.INFRASTRUCTURE, str(error))
+        result = cell_result(out_of(failure, Daemons.logs), result)
     except UpdateError as error:
-        result = {**result, "status": Status.FAILED, "class": FailureClass.TEST, "reason": str(error)}
+        result = cell_result(ProgramResult(Status.FAILED, FailureClass.TEST, str(error)), result)
     except BaseException as error:
         detail = traceback.format_exc()
         reason = f"the cell could not be {phase}: {detail.splitlines()[-1]}"
-        result = {"status": Status.FAILED, "class": FailureClass.INFRASTRUCTURE, "reason": reason, "detail": detail}
+        failure = ProgramResult(Status.FAILED, FailureClass.INFRASTRUCTURE, reason)
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            result["class"] = FailureClass.RESOURCES
+            failure = replace(failure, failure=FailureClass.RESOURCES)
         elif phase != "set up":
-            result |= out_of(ProgramResult(Status.FAILED, FailureClass.INFRASTRUCTURE, reason), Daemons.logs).message
+            failure = out_of(failure, Daemons.logs)
+        result = replace(cell_result(failure), detail=detail)
     try:
         processes = [int(name) for name in os.listdir("/proc") if name.isdigit()]
         age = time.monotonic() - began
-        send(channel, {"event": "result", "fuse": fuse_connections(processes), "began": time.time() - age, **result})
+        send(channel, replace(result, fuse=tuple(fuse_connections(processes)), began=time.time() - age))
     finally:
         os._exit(0)
 
@@ -148,10 +151,10 @@ def _is_closed(channel: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
-def build_root(spec: Mapping[str, Any]) -> None:
+def build_root(spec: CellSpec) -> None:
     """Make the cell's own root, on a tmpfs: read-only binds of what was declared, and generated files."""
-    root = spec["root"]
-    syscalls.mount("bk", root, "tmpfs", 0, f"mode=755,size={spec['limits']['disk']}")
+    root = spec.root
+    syscalls.mount("bk", root, "tmpfs", 0, f"mode=755,size={spec.limits.disk}")
     for folder in FOLDERS:
         os.makedirs(f"{root}/{folder}", exist_ok=True)
     for folder in ("tmp", "var/tmp", "dev/shm"):
@@ -160,22 +163,22 @@ def build_root(spec: Mapping[str, Any]) -> None:
         os.makedirs(f"{root}/usr/{name}")
         os.symlink(f"usr/{name}", f"{root}/{name}")
     os.symlink("/run", f"{root}/var/run")
-    for source, target in spec["binds"]:
+    for source, target in spec.binds:
         syscalls.bind(source, root + target, read_only=False)  # a view is read-only by itself
     os.mkdir(f"{root}/out")
-    options = f"mode=755,size={spec['limits']['disk']},nr_inodes={MOST_FILES}"
+    options = f"mode=755,size={spec.limits.disk},nr_inodes={MOST_FILES}"
     syscalls.mount("bk-out", f"{root}/out", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, options)
-    if COVERAGE in spec["environment"]:
-        folder = root + spec["environment"][COVERAGE]
+    if COVERAGE in spec.environment:
+        folder = root + spec.environment[COVERAGE]
         os.makedirs(folder, exist_ok=True)
         os.chmod(folder, 0o1777)  # a daemon without privileges writes to it too
-    for target, link in spec["links"]:
+    for target, link in spec.links:
         os.makedirs(os.path.dirname(root + target), exist_ok=True)
         if not os.path.lexists(root + target):
             os.symlink(link, root + target)
     for name, text in ETC.items():
         Path(f"{root}/etc/{name}").write_text(text)
-    for source, target, executable in spec["copies"]:
+    for source, target, executable in spec.copies:
         os.makedirs(os.path.dirname(root + target), exist_ok=True)
         Path(root + target).write_bytes(Path(source).read_bytes())
         if executable:
@@ -187,20 +190,20 @@ def build_root(spec: Mapping[str, Any]) -> None:
     os.symlink("pts/ptmx", f"{root}/dev/ptmx")
 
 
-def mount_kernel(spec: Mapping[str, Any]) -> None:
+def mount_kernel(spec: CellSpec) -> None:
     """Mount what the kernel shows of itself in the cell's root, and enter it."""
-    root = spec["root"]
+    root = spec.root
     syscalls.mount("devpts", f"{root}/dev/pts", "devpts", 0, "newinstance,ptmxmode=0666,mode=620")
     quiet = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
     syscalls.mount("proc", f"{root}/proc", "proc", quiet)
     syscalls.mount("sysfs", f"{root}/sys", "sysfs", quiet)
     confine.cover(root)
     # A bind of the cell's own folder, not a new mount: runc finds cgroup2 there, and nothing of the host's other groups.
-    syscalls.mount(spec["cgroup"], f"{root}/sys/fs/cgroup", flags=syscalls.MS_BIND)
+    syscalls.mount(spec.cgroup, f"{root}/sys/fs/cgroup", flags=syscalls.MS_BIND)
     syscalls.pivot_root(root)
 
 
-def _session(backend: Backend, daemons: Daemons, channel: socket.socket) -> dict[str, Any]:
+def _session(backend: Backend, daemons: Daemons, channel: socket.socket) -> CellResult:
     """The program of a cell that a user has for a while. No test runs it, so it is no part of what tests run in."""
     from bkrules.cell.session import serve
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from bkrules.cell.protocol import CellSpec
 from bkrules.plugin.host import Host, Lack
 from bkrules.sandbox import syscalls
 
@@ -66,13 +67,13 @@ def _given(path: str, first: int, count: int | None) -> Iterator[range]:
                 yield range(int(words[first]), int(words[first]) + (1 if count is None else int(words[count])))
 
 
-def begin(spec: Mapping[str, Any], lay_out: Callable[[Mapping[str, Any]], None]) -> int:
+def begin(spec: CellSpec, lay_out: Callable[[CellSpec], None]) -> int:
     """Fork into a jail; 0 in its first process, which must `enter` it once the parent has called `admit`. Raises OSError.
 
     `lay_out` mounts the cell's root. This process must have one thread.
     """
     home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    group = os.open(spec["cgroup"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    group = os.open(spec.cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         syscalls.unshare(syscalls.CLONE_NEWNS)
         syscalls.mount("", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
@@ -90,15 +91,16 @@ def begin(spec: Mapping[str, Any], lay_out: Callable[[Mapping[str, Any]], None])
         os.close(group)
 
 
-def _lay_out(spec: Mapping[str, Any], lay_out: Callable[[Mapping[str, Any]], None]) -> None:
+def _lay_out(spec: CellSpec, lay_out: Callable[[CellSpec], None]) -> None:
     """Make the root, of which all that is no mount of the machine belongs to the jail's root.
 
     A helper that gains privileges by its mode gains those of its owner: so the jail has copies that belong to its root.
     """
-    root = spec["root"]
-    helpers = [(source, target) for source, target in spec["binds"] if _gains(source)]
-    binds = [pair for pair in spec["binds"] if pair not in helpers]
-    lay_out({**spec, "binds": binds, "copies": [*spec["copies"], *((*pair, True) for pair in helpers)]})
+    root = spec.root
+    helpers = [(source, target) for source, target in spec.binds if _gains(source)]
+    binds = tuple(pair for pair in spec.binds if pair not in helpers)
+    copies = (*spec.copies, *((source, target, True) for source, target in helpers))
+    lay_out(replace(spec, binds=binds, copies=copies))
     own = {os.lstat(path).st_dev for path in (root, f"{root}/out")}
     _give(root)
     for folder, folders, files in os.walk(root):
@@ -110,7 +112,7 @@ def _lay_out(spec: Mapping[str, Any], lay_out: Callable[[Mapping[str, Any]], Non
                 _give(path)
     for source, target in helpers:
         os.chmod(root + target, stat.S_IMODE(os.stat(source).st_mode))
-    for folder in (spec["cgroup"], f"{spec['cgroup']}/init"):
+    for folder in (spec.cgroup, f"{spec.cgroup}/init"):
         for name in _DELEGATED:
             if os.path.exists(folder + name):
                 _give(folder + name)

@@ -16,7 +16,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from bkrules.cell import said
+from bkrules.cell.protocol import Outcome, Program
+from bkrules.cell.task import task_of
 from bkrules.model.status import FailureClass, Status
 from bkrules.plugin.cell import ProgramResult, RunningCell
 from bkrules.plugin.cell_log import note
@@ -45,7 +46,7 @@ class Programs:
     @hookimpl(trylast=True)
     def bk_run_program(self, cell: RunningCell, backend: Backend) -> ProgramResult:
         """Run the commands of an action, or pytest on a test."""
-        if cell.program == "commands":
+        if cell.program == Program.COMMANDS:
             return self._attended(cell, partial(_run_commands, cell, backend))
         from bkrules.cell import pytest_run
 
@@ -53,9 +54,10 @@ class Programs:
         with open(os.memfd_create("outcome"), "rb") as file:
             outcome = f"/proc/self/fd/{file.fileno()}"
             result = self._attended(cell, lambda control: pytest_run.main(backend, cell, control, outcome))
-            found = said.outcome(file.read())
+            found = Outcome.read(file.read())
         if result.failure in (FailureClass.NONE, FailureClass.TEST) and found:
-            result = ProgramResult.of({**result.message, **found})
+            failure, reason = found.failure or result.failure, found.reason or result.reason
+            result = ProgramResult(found.status, failure, reason, found.missing)
         elif result.status == Status.PASSED:
             result = ProgramResult(Status.FAILED, FailureClass.TEST, "pytest ended without an outcome")
         return out_of(result, cell.daemons.logs)
@@ -103,7 +105,7 @@ class Programs:
 
 def _run_commands(cell: RunningCell, backend: Backend, _control: Control) -> int:
     environment = {**os.environ, "BUILDKIT_HOST": backend.address, **backend.extra_env}
-    for words in cell.parameters["commands"]:
+    for words in task_of(cell).commands:
         command = [*backend.buildctl, *words[1:]] if words[0] == "buildctl" else words
         code = os.spawnvpe(os.P_WAIT, command[0], command, environment)
         if code:

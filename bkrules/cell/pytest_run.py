@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,13 +18,15 @@ from typing import Any
 import pytest
 from _pytest.config import default_plugins
 
+from bkrules.cell.protocol import Outcome
+from bkrules.cell.task import task_of
 from bkrules.model.status import FailureClass, Status
 from bkrules.plugin.cell import RunningCell
 from bkrules.plugin.worker import Backend
 from bkrules.testing import pytest_plugin
 from bkrules.testing.collection import DECLARED, ROOT, Faults, arguments, difference, last_line, name_of
 from bkrules.testing.control import Control
-from bkrules.testing.sandbox import OutOfTime, Sandbox
+from bkrules.testing.sandbox import Before, OutOfTime, Sandbox
 
 
 class _Recorder(Faults):
@@ -77,37 +80,31 @@ class _Recorder(Faults):
         if report.failed:
             self.failures.append(f"{report.nodeid}: {last_line(self.reports[-1])}")
 
-    def outcome(self, exit_code: int) -> dict[str, Any]:
+    def outcome(self, exit_code: int) -> Outcome:
         """The cell's status. A test that did not run has not passed. `missing` names what was not found meanwhile."""
-        missing = {"missing": self.missing} if self.missing else {}
-        return {**self._status(exit_code), **missing}
+        return replace(self._status(exit_code), missing=tuple(self.missing))
 
-    def _status(self, exit_code: int) -> dict[str, Any]:
+    def _status(self, exit_code: int) -> Outcome:
         by_status: dict[str, list[str]] = {}
         for item in self.items.values():
             by_status.setdefault(item["status"], []).append(item.get("reason", ""))
         if self.failures:
             more = len(by_status.get(Status.FAILED, ())) - 1
             also = f" (and {more} more of {len(self.items)})" if more > 0 else ""
-            return {"status": Status.FAILED, "class": FailureClass.TEST, "reason": self.failures[0] + also}
+            return _failed(self.failures[0] + also)
         if exit_code not in (0, pytest.ExitCode.NO_TESTS_COLLECTED):
-            return {
-                "status": Status.FAILED,
-                "class": FailureClass.TEST,
-                "reason": f"pytest ended with exit status {exit_code}",
-            }
+            return _failed(f"pytest ended with exit status {exit_code}")
         if Status.PASSED in by_status:
-            reason = next(filter(None, by_status[Status.PASSED]), "")
-            return {"status": Status.PASSED, **({"reason": reason} if reason else {})}
+            return Outcome(Status.PASSED, reason=next(filter(None, by_status[Status.PASSED]), ""))
         if Status.SKIPPED in by_status:
-            return {"status": Status.SKIPPED, "class": FailureClass.SKIP, "reason": by_status[Status.SKIPPED][0]}
+            return Outcome(Status.SKIPPED, FailureClass.SKIP, by_status[Status.SKIPPED][0])
         if self.skipped:
-            return {"status": Status.SKIPPED, "class": FailureClass.SKIP, "reason": self.skipped}
-        return {
-            "status": Status.FAILED,
-            "class": FailureClass.TEST,
-            "reason": "the test was not collected, so nothing ran",
-        }
+            return Outcome(Status.SKIPPED, FailureClass.SKIP, self.skipped)
+        return _failed("the test was not collected, so nothing ran")
+
+
+def _failed(reason: str) -> Outcome:
+    return Outcome(Status.FAILED, FailureClass.TEST, reason)
 
 
 def _last_line(report: pytest.TestReport) -> str:
@@ -129,9 +126,11 @@ def _out_of_time(sandbox: Sandbox, _number: int, _frame: FrameType | None) -> No
 
 def main(backend: Backend, cell: RunningCell, control: Control, outcome: str) -> int:
     """Run the test that the cell is for and write what came of it to the file `outcome`; pytest's exit code."""
-    spec = cell.parameters
+    task = task_of(cell)
+    test, before = task.test, task.before or Before()
+    assert test is not None, "nothing says which test it is"
     deadline = time.monotonic() + cell.timeout
-    sandbox = Sandbox(spec["name"], spec["worker"], backend, spec["axes"], control, deadline, seen=spec.get("seen", {}))
+    sandbox = Sandbox(test.name, test.worker, backend, test.axes, control, deadline, before=before)
     pytest_plugin.CURRENT[:] = [sandbox]
     signal.signal(signal.SIGALRM, functools.partial(_out_of_time, sandbox))
     sys.path.insert(0, ROOT)
@@ -139,10 +138,10 @@ def main(backend: Backend, cell: RunningCell, control: Control, outcome: str) ->
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     os.chdir(ROOT)
     declared = json.loads(Path(ROOT, DECLARED).read_text())
-    recorder = _Recorder(spec["module"], spec["test"], declared)
-    words = arguments(spec.get("pytest", {}), "-rA", "--basetemp=/tmp/pytest", spec["module"])
+    recorder = _Recorder(test.module, test.test, declared)
+    words = arguments(test.pytest, "-rA", "--basetemp=/tmp/pytest", test.module)
     code = int(pytest.main(words, plugins=[pytest_plugin, recorder]))
     sandbox.done.set()
     result = recorder.outcome(code)
-    Path(outcome).write_text(json.dumps(result))
-    return 0 if result["status"] in (Status.PASSED, Status.SKIPPED) else 1
+    Path(outcome).write_text(json.dumps(result.to()))
+    return 0 if result.status in (Status.PASSED, Status.SKIPPED) else 1

@@ -8,9 +8,9 @@ import select
 import socket
 import struct
 import termios
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
+from bkrules.cell.protocol import CellResult, Command, Ready, said_by_bk
 from bkrules.model.status import Status
 from bkrules.plugin.daemon import Daemons
 from bkrules.plugin.worker import Backend
@@ -18,24 +18,25 @@ from bkrules.sandbox import syscalls
 from bkrules.sandbox.ipc import receive, send
 
 
-def serve(backend: Backend, daemons: Daemons, channel: socket.socket) -> dict[str, Any]:
+def serve(backend: Backend, daemons: Daemons, channel: socket.socket) -> CellResult:
     """Say that the backend is ready, then run the command that arrives on the channel, or wait until nobody needs it any more."""
-    send(channel, {"event": "ready", "address": backend.address, "environment": dict(backend.extra_env)})
-    message, descriptors = receive(channel)
-    code = _run(message, descriptors, backend) if message is not None and message["event"] == "command" else 0
+    send(channel, Ready(backend.address, dict(backend.extra_env)))
+    document, descriptors = receive(channel)
+    message = None if document is None else said_by_bk(document)
+    code = _run(message, descriptors, backend) if isinstance(message, Command) else 0
     ended = [f"{daemon.name} ended: {daemons.status(daemon)}" for daemon in daemons.dead()]
-    return {"status": Status.PASSED, "exit_code": code, "reason": "; ".join(ended)}
+    return CellResult(Status.PASSED, reason="; ".join(ended), exit_code=code)
 
 
-def _run(message: Mapping[str, Any], descriptors: list[int], backend: Backend) -> int:
+def _run(message: Command, descriptors: list[int], backend: Backend) -> int:
     """Run a command on the descriptors that came with it: three for its input, output and errors, or one to hand a terminal to."""
-    environment = {**os.environ, "BUILDKIT_HOST": backend.address, **backend.extra_env, **message["environment"]}
+    environment = {**os.environ, "BUILDKIT_HOST": backend.address, **backend.extra_env, **message.environment}
     terminal = len(descriptors) == 1
     if terminal:
-        descriptors = [_new_terminal(descriptors[0], message["size"])] * 3
+        descriptors = [_new_terminal(descriptors[0], message.size)] * 3
     pid = os.fork()
     if pid == 0:
-        _become(message["arguments"], environment, message["directory"], descriptors, terminal)
+        _become(message.arguments, environment, message.directory, descriptors, terminal)
     for descriptor in set(descriptors):
         os.close(descriptor)
     select.select([os.pidfd_open(pid)], [], [])
@@ -59,7 +60,7 @@ def set_size(terminal: int, size: tuple[int, int]) -> None:
 
 
 def _become(
-    arguments: list[str], environment: dict[str, str], directory: str, descriptors: list[int], terminal: bool
+    arguments: Sequence[str], environment: dict[str, str], directory: str, descriptors: list[int], terminal: bool
 ) -> None:
     """Turn this forked process into the command. Never returns."""
     try:
@@ -72,7 +73,7 @@ def _become(
             os.dup2(descriptor, number)
             os.close(descriptor)
         os.chdir(directory if os.path.isdir(directory) else "/")
-        os.execvpe(arguments[0], arguments, environment)
+        os.execvpe(arguments[0], list(arguments), environment)
     except OSError as error:
         os.write(2, f"bk: cannot run {arguments[0]}: {error.strerror}\n".encode())
     finally:

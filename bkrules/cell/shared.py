@@ -13,10 +13,11 @@ import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from bkrules.cell.hooks import CellHooks, running_cell
+from bkrules.cell.hooks import CellHooks
+from bkrules.cell.protocol import CellResult, StartTest, TestResult, said_by_bk
 from bkrules.cell.state import buildctl
+from bkrules.cell.task import cell_result, with_test
 from bkrules.model.status import Status
 from bkrules.plugin.cell import RunningCell
 from bkrules.plugin.worker import Backend
@@ -26,22 +27,24 @@ SOURCES = Path("/src")
 _RESET = (("prune", "--all"), ("prune-histories",))
 
 
-def run_tests(backend: Backend, shared: RunningCell, channel: socket.socket, hooks: CellHooks) -> dict[str, Any]:
+def run_tests(backend: Backend, shared: RunningCell, channel: socket.socket, hooks: CellHooks) -> CellResult:
     """Run the tests that arrive on the channel, each with its sources. The supervisor copies the logs of each."""
-    from bkrules.testing.sandbox import mirror_record  # with requests, which a fresh cell without a test does not need
+    # with requests, which a fresh cell without a test does not need
+    from bkrules.testing.sandbox import Before, mirror_record
 
     daemons = shared.daemons
     first = digests(hooks.state(shared, backend))
     while True:
-        message, _ = receive(channel)
-        if message is None or message["event"] == "end":
-            return {"status": Status.PASSED}
-        _write_sources(message["sources"])
+        document, _ = receive(channel)
+        message = None if document is None else said_by_bk(document)
+        if not isinstance(message, StartTest):
+            return CellResult(Status.PASSED)
+        _write_sources(message.sources)
         (daemons.logs / "test.log").unlink(missing_ok=True)
         begins = {path.name: path.stat().st_size for path in daemons.logs.glob("*.log")}
-        seen = {"logs": begins, "requests": len(mirror_record()[0])}
+        before = Before(begins, len(mirror_record()[0]))
         began = time.time()
-        cell = running_cell({**shared.parameters, **message["spec"], "seen": seen}, daemons)
+        cell = with_test(shared, message.test, before)
         result = hooks.run_program(cell, backend)
         tainted = [f"{name}, which the test has stopped" for name in daemons.stopped]
         tainted += ["what the test left, since it was ended"] if result.status == Status.TIMED_OUT else []
@@ -49,7 +52,8 @@ def run_tests(backend: Backend, shared: RunningCell, channel: socket.socket, hoo
             reset(backend)
             now = digests(hooks.state(cell, backend))
             tainted = sorted(name for name in {*first, *now} if first.get(name) != now.get(name))
-        send(channel, {"event": "cell", "began": began, **result.message, "tainted": tainted})
+        whole = cell_result(result, TestResult(Status.FAILED, began=began, tainted=tuple(tainted)))
+        send(channel, whole)
 
 
 def _write_sources(sources: Mapping[str, tuple[str, bool]]) -> None:

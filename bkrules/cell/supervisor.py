@@ -14,15 +14,30 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
-from bkrules.cell import confine, egress, jail, said, surroundings
+from bkrules.cell import confine, egress, jail, surroundings
 from bkrules.cell.hooks import CellHooks
 from bkrules.cell.init import build_root, first_process
 from bkrules.cell.leaks import LeakCheck, abort, fuse_connections, unseen_by_others
 from bkrules.cell.out_folder import OutFolder
+from bkrules.cell.protocol import (
+    Attempt,
+    CellResult,
+    CellSpec,
+    Go,
+    Mirror,
+    Program,
+    Ready,
+    Root,
+    Said,
+    StartTest,
+    TestResult,
+    said_by_bk,
+    said_by_cell,
+)
+from bkrules.model.parameters import CellLimits
 from bkrules.model.status import FailureClass, Status
 from bkrules.plugin.worker import MIRROR_PORT
 from bkrules.sandbox import syscalls
@@ -36,17 +51,17 @@ _LONGEST = 4 << 20
 """Bytes of what a cell says at once."""
 
 
-def supervise(spec: Mapping[str, Any], channel: socket.socket, death: int, hooks: CellHooks) -> None:
+def supervise(spec: CellSpec, channel: socket.socket, death: int, hooks: CellHooks) -> None:
     """Keep one cell, from its making to its report. Runs in a process of its own, with one thread."""
     began = time.monotonic()
-    groups = Cgroups(spec["cgroup"], spec["limited"])
-    leak_check = LeakCheck(spec["cgroup"], spec["root"])
-    is_jail = spec.get("isolation") == jail.ISOLATION
+    groups = Cgroups(spec.cgroup, spec.limited)
+    leak_check = LeakCheck(spec.cgroup, spec.root)
+    is_jail = spec.isolation == jail.ISOLATION
     try:
         surroundings.reset_for_cell()
-        groups.create(spec["limits"])
+        groups.create({"memory": spec.limits.memory, "pids": spec.limits.pids})
         with suppress(OSError):  # a kernel without eBPF for cgroups, where nothing else keeps devices from root either
-            confine.limit_devices(spec["cgroup"])
+            confine.limit_devices(spec.cgroup)
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         begin = partial(_begin, spec, (near, channel), far, death, hooks, began)
         if is_jail:
@@ -54,7 +69,7 @@ def supervise(spec: Mapping[str, Any], channel: socket.socket, death: int, hooks
             jail.admit(pid)
             groups.join(pid)
             names = _open_network(channel)
-            send(near, {"event": "jailed"})
+            send(near, Go())
         else:
             syscalls.leave_network()
             names = _open_network(channel)
@@ -63,11 +78,9 @@ def supervise(spec: Mapping[str, Any], channel: socket.socket, death: int, hooks
         with suppress(ProcessLookupError, FileNotFoundError):  # it has ended, and its message says why
             leak_check.see(pid)
             groups.join(pid)
-        cell = _Cell(
-            pid, channel, near, names, groups, spec["limits"], _watch(spec["cgroup"]), spec["out"], spec["program"]
-        )
+        cell = _Cell(pid, channel, near, names, groups, spec.limits, _watch(spec.cgroup), spec.out, spec.program)
         with suppress(BrokenPipeError, ConnectionResetError):  # likewise
-            send(near, {"event": "go"})
+            send(near, Go())
         result = cell.attend(death, leak_check)
         if result is None:
             return
@@ -77,8 +90,8 @@ def supervise(spec: Mapping[str, Any], channel: socket.socket, death: int, hooks
             leak_check.strange = cell.out.strange
         result = cell.judged(result, leak_check.leaks())
         groups.remove()
-        if "seconds" in result:
-            result["seconds"]["teardown"] = time.monotonic() - ended
+        if result.seconds:
+            result = replace(result, seconds={**result.seconds, "teardown": time.monotonic() - ended})
         send(channel, result)
     except OSError as error:
         reason = f"the cell could not be made or cleaned up: {error}"
@@ -86,7 +99,7 @@ def supervise(spec: Mapping[str, Any], channel: socket.socket, death: int, hooks
         is_full = is_jail and error.errno == errno.ENOSPC
         kind = FailureClass.RESOURCES if is_full else FailureClass.INFRASTRUCTURE
         with suppress(OSError):  # bk is gone
-            send(channel, {"event": "result", "status": Status.FAILED, "class": kind, "reason": reason})
+            send(channel, CellResult(Status.FAILED, kind, reason))
     finally:
         groups.remove()
 
@@ -95,13 +108,13 @@ def _open_network(channel: socket.socket) -> egress.NameServer:
     """Serve in the cell's network, in which this process is: the mirror's socket is handed to bk."""
     surroundings.reset_network()
     with socket.create_server(("0.0.0.0", MIRROR_PORT), backlog=256) as listener:
-        send(channel, {"event": "mirror"}, (listener.fileno(),))
+        send(channel, Mirror(), (listener.fileno(),))
     return egress.NameServer()
 
 
-def _fork(spec: Mapping[str, Any]) -> int:
+def _fork(spec: CellSpec) -> int:
     """Fork into the namespaces of an ordinary cell."""
-    folder = os.open(f"{spec['cgroup']}/init", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    folder = os.open(f"{spec.cgroup}/init", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return syscalls.clone3(
             syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWPID, folder
@@ -111,7 +124,7 @@ def _fork(spec: Mapping[str, Any]) -> int:
 
 
 def _begin(
-    spec: Mapping[str, Any],
+    spec: CellSpec,
     others: tuple[socket.socket, ...],
     far: socket.socket,
     death: int,
@@ -140,28 +153,23 @@ class _Cell:
     near: socket.socket
     names: egress.NameServer
     groups: Cgroups
-    limits: Mapping[str, int]
+    limits: CellLimits
     watch: egress.Watch | None
     results: str
-    program: str
+    program: Program
     out: OutFolder | None = None
-    reported: set[egress.Attempt] = field(default_factory=set)
+    reported: set[Attempt] = field(default_factory=set)
     met: dict[str, int] = field(default_factory=dict)
 
-    def attend(self, death: int, leak_check: LeakCheck) -> dict[str, Any] | None:
+    def attend(self, death: int, leak_check: LeakCheck) -> CellResult | None:
         """Wait until the cell has ended; what it said of itself. When bk is gone, or wants it to end, there is nothing."""
-        result: dict[str, Any] = {
-            "event": "result",
-            "status": Status.FAILED,
-            "class": FailureClass.INFRASTRUCTURE,
-            "reason": "the cell's first process was killed",
-        }
+        result = CellResult(Status.FAILED, FailureClass.INFRASTRUCTURE, "the cell's first process was killed")
         ended = os.pidfd_open(self.pid)
         poll = select.poll()
         for descriptor in (death, ended, self.channel, self.near, self.names.socket):
             poll.register(descriptor, select.POLLIN)
         questions = 0
-        answered: dict[str, Any] | None = None
+        answered: CellResult | None = None
         while True:
             found = {descriptor for descriptor, _ in poll.poll(_PERIOD_MS if answered is None else _PATIENCE_MS)}
             if not found and answered is None:
@@ -185,55 +193,58 @@ class _Cell:
                 self.pass_on()
             if self.near.fileno() in found:
                 try:
-                    event, message, descriptors = self.heard()
+                    message, descriptors = self.heard()
                 except ValueError as error:
                     poll.unregister(self.near)
                     os.kill(self.pid, signal.SIGKILL)
                     reason = f"a test spoke in the name of its cell's first process: {error}"
-                    answered = {**result, "class": FailureClass.TEST, "reason": reason}
+                    answered = replace(result, failure=FailureClass.TEST, reason=reason)
                     continue
-                if not event:
+                if message is None:
                     poll.unregister(self.near)
                     answered = answered or result
-                elif event == "root":
-                    leak_check.device = message["device"]
-                    self.out = OutFolder(descriptors.pop(0), self.results, self.limits["disk"])
-                elif event == "ready":
-                    send(self.channel, {**message, "pid": self.pid})
-                elif event == "cell":
+                elif isinstance(message, Root):
+                    leak_check.device = message.device
+                    self.out = OutFolder(descriptors.pop(0), self.results, self.limits.disk)
+                elif isinstance(message, Ready):
+                    send(self.channel, replace(message, pid=self.pid))
+                elif isinstance(message, TestResult):
                     if self.out is not None:
                         self.out.finish_test()
                     send(self.channel, self.judged(message, []))
                 else:
                     answered = message
-                    leak_check.fuse = message.get("fuse", [])
+                    leak_check.fuse = list(message.fuse)
                 for descriptor in descriptors:
                     os.close(descriptor)
             elif ended in found:
                 self.reap(ended, leak_check)
                 return answered or result
 
-    def heard(self) -> tuple[str, dict[str, Any], list[int]]:
-        """The next message of the cell with its event, which is empty at the end. Raises ValueError for what makes no sense.
+    def heard(self) -> tuple[Said | None, list[int]]:
+        """Return the next message of the cell, or None at the end. Raises ValueError for what makes no sense.
 
         The descriptor of /out comes before the first test can say anything.
         """
-        message, descriptors = receive(self.near, _LONGEST)
-        if message is None:
-            return "", {}, descriptors
-        event = said.checked(message, self.program)
-        if event == "root" and (self.out is not None or len(descriptors) != 1):
+        document, descriptors = receive(self.near, _LONGEST)
+        if document is None:
+            return None, descriptors
+        message = said_by_cell(document, self.program)
+        if isinstance(message, Root) and (self.out is not None or len(descriptors) != 1):
             raise ValueError("it is about the root, which is made")
-        return event, message, descriptors
+        return message, descriptors
 
     def pass_on(self) -> None:
         """Hand what bk says to the cell's first process. Where the results of a test go stays outside."""
-        message, descriptors = receive(self.channel)
-        if message is not None:
-            if "out" in message and self.out is not None:
-                self.out.begin(message.pop("out"))
-            elif "out" in message:  # the cell is still being made: all that it writes is of its first test
-                self.results = message.pop("out")
+        document, descriptors = receive(self.channel)
+        if document is not None:
+            message = said_by_bk(document)
+            if isinstance(message, StartTest):
+                if self.out is not None:
+                    self.out.begin(message.out)
+                else:  # the cell is still being made: all that it writes is of its first test
+                    self.results = message.out
+                message = replace(message, out="")
             with suppress(OSError):  # it has ended, which is met next
                 send(self.near, message, tuple(descriptors))
         for descriptor in descriptors:
@@ -253,42 +264,34 @@ class _Cell:
         os.waitpid(self.pid, 0)
         os.close(ended)
 
-    def judged(self, result: Mapping[str, Any], leaks: list[str]) -> dict[str, Any]:
+    def judged(self, result: CellResult, leaks: list[str]) -> CellResult:
         """A result with what is known from outside of the cell, since the last result."""
         attempts = {*self.names.asked, *(self.watch.attempts() if self.watch else ())} - self.reported
         self.reported |= attempts
         hits = {**self.groups.hits(), "out": int(self.out is not None and self.out.is_over)}
         new = {name: count - self.met.get(name, 0) for name, count in hits.items()}
         self.met = hits
-        shown = [{"who": one.who, "what": one.what} for one in sorted(attempts)]
-        return {**result, "egress": shown, **_verdict(result, leaks, new, self.limits)}
+        return _verdict(replace(result, egress=tuple(sorted(attempts))), leaks, new, self.limits)
 
 
-def _verdict(
-    result: Mapping[str, Any], leaks: list[str], hits: Mapping[str, int], limits: Mapping[str, int]
-) -> dict[str, str]:
-    """What the cell's end says about its result: a leftover fails it; a limit that was met is why it failed."""
+def _verdict(result: CellResult, leaks: list[str], hits: Mapping[str, int], limits: CellLimits) -> CellResult:
+    """Return the result as the cell's end changes it: a leak fails it; a limit that was met is why it failed."""
     if leaks:
-        return {
-            "status": Status.FAILED,
-            "class": FailureClass.LEAK,
-            "reason": f"the cell leaked: {'; '.join(leaks)}",
-        }
+        reason = f"the cell leaked: {'; '.join(leaks)}"
+        return replace(result, status=Status.FAILED, failure=FailureClass.LEAK, reason=reason)
     if hits.get("out"):
-        reason = f"the cell wrote more to /out than bk keeps of its {limits['disk'] >> 20} MiB"
-        return {"status": Status.FAILED, "class": FailureClass.RESOURCES, "reason": reason}
-    if result["status"] == Status.PASSED:
-        return {}
-    before = f"; {result['reason']}" if result.get("reason") else ""
+        reason = f"the cell wrote more to /out than bk keeps of its {limits.disk >> 20} MiB"
+        return replace(result, status=Status.FAILED, failure=FailureClass.RESOURCES, reason=reason)
+    if result.status == Status.PASSED:
+        return result
+    before = f"; {result.reason}" if result.reason else ""
     if killed := hits.get("memory"):
-        limit = f"the cell's limit of {limits['memory'] >> 20} MiB"
-        return {"class": FailureClass.RESOURCES, "reason": f"out of memory: {killed} killed at {limit}{before}"}
+        reason = f"out of memory: {killed} killed at the cell's limit of {limits.memory >> 20} MiB{before}"
+        return replace(result, failure=FailureClass.RESOURCES, reason=reason)
     if hits.get("pids"):
-        return {
-            "class": FailureClass.RESOURCES,
-            "reason": f"the cell's limit of {limits['pids']} processes was met{before}",
-        }
-    return {}
+        reason = f"the cell's limit of {limits.pids} processes was met{before}"
+        return replace(result, failure=FailureClass.RESOURCES, reason=reason)
+    return result
 
 
 def _watch(cgroup: str) -> egress.Watch | None:

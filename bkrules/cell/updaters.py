@@ -18,7 +18,7 @@ import signal
 import sys
 import tomllib
 import traceback
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from typing import Any
 
 import tomli_w
 
+from bkrules.cell.task import task_of
 from bkrules.plugin.cell import RunningCell
 from bkrules.plugin.daemon import Daemons, DaemonSpec
 from bkrules.plugin.guard import time_limit
@@ -60,7 +61,7 @@ class Updaters:
     @hookimpl(trylast=True)
     def bk_cell_starting(self, cell: RunningCell) -> None:
         """Have the functions edit the daemons' configuration, within the cell's timeout. Raises UpdateError."""
-        functions = _update(cell).get("functions", [])
+        functions = task_of(cell).update.functions
         if functions:
             with time_limit(cell.timeout + _SPARE):
                 self._running.append(_started(functions, cell))
@@ -68,14 +69,14 @@ class Updaters:
     @hookimpl(tryfirst=True)
     def bk_daemon_starting(self, cell: RunningCell, spec: DaemonSpec) -> None:
         """Add the flags and variables that axis values have for a daemon."""
-        spec.arguments += _update(cell).get("flags", {}).get(spec.name, ())
-        spec.environment |= _update(cell).get("environment", {}).get(spec.name, {})
+        spec.arguments += task_of(cell).update.flags.get(spec.name, ())
+        spec.environment |= task_of(cell).update.environment.get(spec.name, {})
 
     @hookimpl(tryfirst=True)
     def bk_backend_ready(self, cell: RunningCell) -> None:
         """Raise UpdateError when flags or variables were for a daemon that the worker has not started."""
         started = sorted({daemon.name for daemon in cell.daemons.running})
-        for name in sorted({*_update(cell).get("flags", {}), *_update(cell).get("environment", {})}):
+        for name in sorted({*task_of(cell).update.flags, *task_of(cell).update.environment}):
             if name not in started:
                 raise UpdateError(
                     f"an axis value is for the daemon {name!r}, but this worker has: {', '.join(started)}"
@@ -94,12 +95,7 @@ class Updaters:
                     signal.pidfd_send_signal(functions.ended, signal.SIGKILL)
 
 
-def _update(cell: RunningCell) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = cell.parameters.get("update", {})
-    return found
-
-
-def _started(functions: list[str], cell: RunningCell) -> _Functions:
+def _started(functions: Sequence[str], cell: RunningCell) -> _Functions:
     ready, told = os.pipe()
     release, keep = os.pipe()
     pid = os.fork()
@@ -128,7 +124,7 @@ def _release(functions: _Functions, timeout: float) -> None:
         raise UpdateError(f"the release of {functions.names} failed; {LOG} has its traceback")
 
 
-def _in_child(functions: list[str], daemons: Daemons, told: int, release: int) -> None:
+def _in_child(functions: Sequence[str], daemons: Daemons, told: int, release: int) -> None:
     """Call the functions, say that they are ready, wait, and let them release in reverse. Never returns."""
     code = 1
     try:

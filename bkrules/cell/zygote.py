@@ -14,16 +14,19 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 from bkrules.cell import surroundings
+from bkrules.cell.protocol import CellResult, CellSpec, Program
 from bkrules.cell.views import Views
 from bkrules.model.status import FailureClass, Status
+from bkrules.model.wire import Wire, one_of
 from bkrules.sandbox import command, syscalls
 from bkrules.sandbox.ipc import receive, send
+from bkrules.sandbox.messages import CommandEnd, CommandSpec, SandboxesSpec
 
 _MOST_DESCRIPTORS = 1 << 30
 _REFUSED = 127
@@ -52,32 +55,36 @@ def main(descriptor: int, home: int = -1, *, for_tests: bool = False) -> None:
         if request is None:
             return
         spec_fd, channel_fd, death = descriptors[:3]
-        with open(spec_fd, "rb") as file:
-            spec = json.load(file)
         channel = socket.socket(fileno=channel_fd)
         alone = functools.partial(_leave, {0, 1, 2, channel_fd, *descriptors[2:]})
+        spec: Wire | None = None
         try:
-            if spec["kind"] == "cell":
+            with open(spec_fd, "rb") as file:
+                spec = one_of(json.load(file), CellSpec, SandboxesSpec, CommandSpec)
+            if isinstance(spec, CellSpec):
                 _fork_supervisor(spec, channel, death, alone)
-            elif spec["kind"] == "sandboxes":
+            elif isinstance(spec, SandboxesSpec):
                 command.begin_sandboxes(spec, channel, death, alone)
-            else:
+            elif isinstance(spec, CommandSpec):
                 command.begin(spec, channel, death, descriptors[3], alone)
         except OSError as error:  # as when this machine has no process left: that one is not started, and others are
-            _refuse(channel, f"it could not be started: {error}")
+            reason = f"it could not be started: {error}"
+            _say(channel, _refused(reason) if isinstance(spec, CellSpec) else CommandEnd(_REFUSED, reason=reason))
+        except ValueError as error:
+            _say(channel, _refused(f"the zygote cannot read what bk asks for: {error}"))
         channel.close()
         for other in descriptors[2:]:
             os.close(other)
 
 
-def _fork_supervisor(spec: Mapping[str, Any], channel: socket.socket, death: int, alone: Callable[[], None]) -> None:
+def _fork_supervisor(spec: CellSpec, channel: socket.socket, death: int, alone: Callable[[], None]) -> None:
     try:
-        start = _cell({**spec, "binds": _VIEWS.of(spec["binds"], spec["views"])})
+        start = _cell(replace(spec, binds=tuple(_VIEWS.of(spec.binds, spec.views))))
     except OSError as error:
-        _refuse(channel, f"the cell could not be set up: {error}")
+        _say(channel, _refused(f"the cell could not be set up: {error}"))
         return
     except (Exception, SystemExit) as error:  # of a plugin's module: its cell fails, and others go on
-        _refuse(channel, f"the worker cannot be made: {type(error).__name__}: {error}")
+        _say(channel, _refused(f"the worker cannot be made: {type(error).__name__}: {error}"))
         return
     if os.fork() == 0:
         try:
@@ -89,19 +96,13 @@ def _fork_supervisor(spec: Mapping[str, Any], channel: socket.socket, death: int
             os._exit(0)
 
 
-def _refuse(channel: socket.socket, reason: str) -> None:
-    """Say why something is not started."""
+def _refused(reason: str) -> CellResult:
+    return CellResult(Status.FAILED, FailureClass.INFRASTRUCTURE, reason)
+
+
+def _say(channel: socket.socket, message: Wire) -> None:
     with suppress(OSError):  # bk is gone
-        send(
-            channel,
-            {
-                "event": "result",
-                "status": Status.FAILED,
-                "class": FailureClass.INFRASTRUCTURE,
-                "reason": reason,
-                "exit_code": _REFUSED,
-            },
-        )
+        send(channel, message)
 
 
 def _leave(keep: set[int]) -> None:
@@ -130,22 +131,22 @@ def _preload() -> None:
     importlib.import_module("bkrules.cell.pytest_run").preload()
 
 
-def _cell(spec: Mapping[str, Any]) -> Callable[[socket.socket, int], None]:
+def _cell(spec: CellSpec) -> Callable[[socket.socket, int], None]:
     """Import what the cell will run, so that every later cell has it already."""
     known = len(sys.modules)
     from bkrules.cell.hooks import CellHooks
     from bkrules.cell.supervisor import supervise
 
-    for path in spec["python_path"]:
+    for path in spec.python_path:
         if path not in sys.path:
             sys.path.append(path)
-    if spec["program"] in ("test", "tests"):
+    if spec.program in (Program.TEST, Program.TESTS):
         _preload()
-    for module in spec["modules"]:
+    for module in spec.modules:
         importlib.import_module(module)
-    module, _, name = spec["worker_class"].partition(":")
-    worker = getattr(importlib.import_module(module), name).from_settings(spec["settings"])
-    hooks = CellHooks(worker, spec.get("plugins", ()), spec.get("owners", {}))
+    module, _, name = spec.worker_class.partition(":")
+    worker = getattr(importlib.import_module(module), name).from_settings(spec.settings)
+    hooks = CellHooks(worker, spec.plugins, spec.owners)
     if len(sys.modules) > known:
         _settle()
     return lambda channel, death: supervise(spec, channel, death, hooks)

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bkrules import errors
@@ -16,6 +17,7 @@ from bkrules.analysis.context import Context
 from bkrules.analysis.runs import Runs
 from bkrules.build.analysis import Analysis, analyze_targets, open_workspace
 from bkrules.build.request import Options
+from bkrules.cell.protocol import CellResult, Command
 from bkrules.commands.arguments import add_cache, add_cells, add_remote, command, nothing, remote_of, runs_of
 from bkrules.commands.cells import one_cell
 from bkrules.commands.harness import add_overrides, overrides_of
@@ -84,22 +86,22 @@ def _with_session(analysis: Analysis, action: Action, options: Options, words: l
     try:
         with session(analysis, action, options, machine=use is _inside) as opened:
             code, last = use(opened, words)
-            if last["status"] != Status.PASSED or last["reason"]:
-                print(f"bk: {last['reason']}", file=sys.stderr)
-            return code or (errors.SUCCESS if last["status"] == Status.PASSED else errors.BUILD_FAILED)
+            if last.status != Status.PASSED or last.reason:
+                print(f"bk: {last.reason}", file=sys.stderr)
+            return code or (errors.SUCCESS if last.status == Status.PASSED else errors.BUILD_FAILED)
     except NotBuilt as error:
         print(summarize(error.result, analysis.out), file=sys.stderr)
         return error.exit_code
 
 
-def _beside(opened: Session, words: list[str]) -> tuple[int, dict[str, Any]]:
+def _beside(opened: Session, words: list[str]) -> tuple[int, CellResult]:
     """Run a command on the machine, in the user's folder, with the cell's buildkitd as its BUILDKIT_HOST."""
     # Through the cell's first process, since the cell has another root.
-    path = opened.ready["address"].removeprefix("unix://")
+    path = opened.ready.address.removeprefix("unix://")
     environment = {
         **os.environ,
-        **opened.ready["environment"],
-        "BUILDKIT_HOST": f"unix:///proc/{opened.ready['pid']}/root{path}",
+        **opened.ready.environment,
+        "BUILDKIT_HOST": f"unix:///proc/{opened.ready.pid}/root{path}",
         "PATH": f"{opened.buildctl}:{os.environ.get('PATH', os.defpath)}",
     }
     command = [sys.executable, "-I", "-m", "bkrules.sandbox.dependent", *words]
@@ -118,23 +120,23 @@ def _ending(process: subprocess.Popen[bytes]) -> Any:
     return lambda *_: process.terminate()
 
 
-def _inside(opened: Session, words: list[str]) -> tuple[int, dict[str, Any]]:
+def _inside(opened: Session, words: list[str]) -> tuple[int, CellResult]:
     """Run a command in the cell: on its own terminal when bk has one, otherwise on bk's own stdin and stdout."""
     from bkrules.build.session import FOREVER
 
-    told: dict[str, Any] = {"event": "command", "arguments": words, "directory": "/src", "environment": {}}
+    command = Command(tuple(words), "/src", {})
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        opened.cell.ask(told, 0, 1, 2)
+        opened.cell.ask(command, 0, 1, 2)
     else:
         from bkrules.commands.terminal import relay, size_of
 
         near, far = socket.socketpair()
         with near:
             with far:
-                told["environment"] = {"TERM": os.environ.get("TERM", "dumb"), "PS1": f"({opened.name}) \\w # "}
-                opened.cell.ask({**told, "size": size_of(0)}, far.fileno())
+                environment = {"TERM": os.environ.get("TERM", "dumb"), "PS1": f"({opened.name}) \\w # "}
+                opened.cell.ask(replace(command, environment=environment, size=size_of(0)), far.fileno())
             _, (terminal,), _, _ = socket.recv_fds(near, 64, 1)
         relay(0, terminal)
         os.close(terminal)
     last = opened.cell.result(FOREVER)
-    return int(last.get("exit_code", errors.BUILD_FAILED)), last
+    return errors.BUILD_FAILED if last.exit_code is None else last.exit_code, last

@@ -9,8 +9,9 @@ from bkrules.analysis.cell_inputs import Limits, sandbox_inputs
 from bkrules.analysis.context import Context
 from bkrules.analysis.test_files import Module
 from bkrules.analysis.test_marks import read_tests
-from bkrules.model.action import Cell, parameters
+from bkrules.model.action import Cell
 from bkrules.model.label import Label
+from bkrules.model.parameters import AxisValue, TestCell
 from bkrules.model.providers import MatrixInfo, MirrorInfo, WorkerInfo
 from bkrules.model.rule import Attr, Location, Rule, Target
 from bkrules.plugin import ask
@@ -29,21 +30,23 @@ def _analyze(context: Context) -> tuple[object, ...]:
         worker = context.provider("workers", label, WorkerInfo, "a worker")
         sandbox = sandbox_inputs(context, worker, mirror.images, Limits())
         for test in module.tests:
-            own, which = module.staged(test)
+            own = module.staged(test)
             for isolation in ISOLATION:
                 if isolation == JAIL and ask.no_jail(worker.worker):
                     continue
                 axes = {"isolation": isolation, "image": image}
-                spec = {
-                    **sandbox.parameters,
-                    "isolation": isolation,
-                    "axes": {axis: {"choice": value, "value": value} for axis, value in axes.items()},
-                    "worker": worker.id,
-                    **which,
-                }
+                parameters = TestCell(
+                    **vars(sandbox.parameters),
+                    isolation=isolation,
+                    axes={axis: AxisValue(value, value) for axis, value in axes.items()},
+                    worker=worker.id,
+                    module=module.path,
+                    test=test.in_pytest,
+                    pytest=module.settings.parameters,
+                )
                 context.declare(
                     "TestCell",
-                    [parameters(spec)],
+                    parameters,
                     {**sandbox.inputs, **own},
                     OUTPUTS,
                     environment=sandbox.environment,

@@ -172,7 +172,7 @@ class Action:
         return tuple(sorted({item.producer for _, item in self.inputs if isinstance(item, Output)}))
 
     @property
-    def parameters(self) -> Any:
+    def parameters(self) -> object:
         """The JSON in the last argument, for the mnemonics that bk itself runs."""
         return json.loads(self.arguments[-1])
 

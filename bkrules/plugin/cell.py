@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 from bkrules.plugin.daemon import Daemons
 
@@ -25,7 +25,7 @@ class RunningCell:
         axes: The value of each axis, as the test sees it.
         timeout: Seconds that the program may take.
         daemons: What starts and stops the cell's daemons, with the folders of the cell.
-        parameters: What the action says of the cell. Its form is bk's own, and may change.
+        parameters: What bk's own hooks need. Its form is bk's own, and may change.
     """
 
     name: str
@@ -34,7 +34,7 @@ class RunningCell:
     axes: Mapping[str, Any]
     timeout: float
     daemons: Daemons
-    parameters: Mapping[str, Any] = field(repr=False)
+    parameters: object = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,5 @@ class ProgramResult:
             raise ValueError(f"the failure class {self.failure!r} is none of {', '.join(CLASSES)}")
         if not isinstance(self.reason, str):
             raise ValueError(f"the reason must be a string, but was {self.reason!r}")
-
-    @classmethod
-    def of(cls, message: Mapping[str, Any]) -> Self:
-        """Read a result from the fields of a message, of which it ignores others. Raises ValueError."""
-        missing = tuple(message.get("missing", ()))
-        return cls(message["status"], message.get("class", ""), message.get("reason", ""), missing)
-
-    @property
-    def message(self) -> dict[str, Any]:
-        """The fields of a message that have something to say."""
-        fields = {"class": self.failure, "reason": self.reason, "missing": list(self.missing)}
-        return {"status": self.status, **{name: value for name, value in fields.items() if value}}
+        if not isinstance(self.missing, tuple) or not all(isinstance(name, str) for name in self.missing):
+            raise ValueError(f"the missing files must be a tuple of strings, but were {self.missing!r}")

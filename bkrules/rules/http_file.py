@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from bkrules.analysis.context import Context
-from bkrules.model.action import parameters
+from bkrules.model.parameters import FetchFile
 from bkrules.model.providers import BinaryInfo, FilesInfo
 from bkrules.model.rule import Attr, Rule
 
@@ -27,8 +27,8 @@ def _analyze(context: Context) -> tuple[object, ...]:
             "bad-path", f"{name!r} cannot be the file's name", "downloaded_file_path", "name the file by this attribute"
         )
     executable = context.attribute("executable")
-    spec = {"urls": list(urls), "sha256": pin, "executable": executable}
-    file = context.output(context.declare("FetchFile", [parameters(spec)], {}, [name]), name)
+    spec = FetchFile(tuple(urls), pin, executable)
+    file = context.output(context.declare("FetchFile", spec, {}, [name]), name)
     files = FilesInfo({f"{context.label.package}/{name}".lstrip("/"): file})
     return (files, BinaryInfo(file)) if executable else (files,)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bkrules.analysis.cell_inputs import Limits, sandbox_inputs, usable
 from bkrules.analysis.context import Context
-from bkrules.model.action import Artifact, Output, Source, Text, parameters
+from bkrules.model.action import Artifact, Output, Source, Text
+from bkrules.model.parameters import EstargzImage, Image
 from bkrules.model.providers import BinaryInfo, ImageInfo, WorkerInfo
 from bkrules.model.reference import Reference
 from bkrules.model.rule import Attr, Rule
@@ -27,15 +28,15 @@ def _analyze_image(context: Context) -> tuple[object, ...]:
         inputs[f"files/{number}"] = _file(context, label)
     if context.attribute("base"):
         inputs["base"] = context.provider("base", context.attribute("base"), ImageInfo, "an image").layout
-    spec = {
-        "architecture": goarch(),
-        "cmd": list(context.attribute("cmd")),
-        "env": list(context.attribute("env")),
-        "files": sorted(context.attribute("files")),
-        "noise": context.attribute("noise"),
-        "symlinks": context.attribute("symlinks"),
-    }
-    action = context.declare("Image", [parameters(spec)], inputs, [LAYOUT], folders=[LAYOUT])
+    spec = Image(
+        architecture=goarch(),
+        cmd=tuple(context.attribute("cmd")),
+        env=tuple(context.attribute("env")),
+        files=tuple(sorted(context.attribute("files"))),
+        noise=context.attribute("noise"),
+        symlinks=context.attribute("symlinks"),
+    )
+    action = context.declare("Image", spec, inputs, [LAYOUT], folders=[LAYOUT])
     return (ImageInfo(context.output(action, LAYOUT)),)
 
 
@@ -94,20 +95,17 @@ def _analyze_estargz(context: Context) -> tuple[object, ...]:
         parts = sandbox_inputs(context, worker, {source: image.layout}, Limits())
     except WorkerFault as fault:
         return (ImageInfo(usable(context, worker, fault)),)
-    inputs, spec = parts.inputs, parts.parameters
-    inputs["src/Dockerfile"] = Text(f"FROM {source}\n".encode())
+    parts.inputs["src/Dockerfile"] = Text(f"FROM {source}\n".encode())
     exporter = "type=oci,dest=/out/image.tar,compression=estargz,force-compression=true,oci-mediatypes=true"
-    spec["commands"] = [
-        [
-            *("buildctl", "build", "--progress=plain", "--frontend=dockerfile.v0"),
-            *("--local", "context=/src", "--local", "dockerfile=/src"),
-            *("--opt", "build-arg:SOURCE_DATE_EPOCH=0", "--output", exporter),
-        ]
-    ]
+    command = (
+        *("buildctl", "build", "--progress=plain", "--frontend=dockerfile.v0"),
+        *("--local", "context=/src", "--local", "dockerfile=/src"),
+        *("--opt", "build-arg:SOURCE_DATE_EPOCH=0", "--output", exporter),
+    )
     action = context.declare(
         "EstargzImage",
-        [parameters(spec)],
-        inputs,
+        EstargzImage(**vars(parts.parameters), commands=(command,)),
+        parts.inputs,
         [LAYOUT],
         environment=parts.environment,
         platform=parts.platform,

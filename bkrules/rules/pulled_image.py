@@ -8,7 +8,8 @@ from bkrules.analysis.context import Context
 from bkrules.images import lock
 from bkrules.images.digests import ImageDigest
 from bkrules.incremental.dependencies import note
-from bkrules.model.action import Artifact, Text, parameters
+from bkrules.model.action import Artifact, Text
+from bkrules.model.parameters import PullImage
 from bkrules.model.providers import FilesInfo, ImageInfo
 from bkrules.model.reference import ALL, parse_reference
 from bkrules.model.rule import Attr
@@ -45,8 +46,8 @@ def analyze(context: Context) -> tuple[object, ...]:
     digest = _digest(context, reference)
     # The key does not cover where the image is pulled from: the digest identifies it.
     place = Text(digest.encode(), shown=reference.encode())
-    spec = {"digest": digest, "platform": _platform(context)}
-    action = context.declare("PullImage", [parameters(spec)], {"reference": place}, [LAYOUT], folders=[LAYOUT])
+    spec = PullImage(digest, _platform(context))
+    action = context.declare("PullImage", spec, {"reference": place}, [LAYOUT], folders=[LAYOUT])
     return (ImageInfo(context.output(action, LAYOUT)),)
 
 

@@ -22,7 +22,8 @@ from bkrules.analysis.test_files import read_modules, read_updaters
 from bkrules.analysis.test_marks import Test
 from bkrules.analysis.updaters import told
 from bkrules.errors import did_you_mean
-from bkrules.model.action import Action, Cell, parameters
+from bkrules.model.action import Action, Cell
+from bkrules.model.parameters import AxisValue, TestCell
 from bkrules.model.providers import MatrixInfo, MirrorInfo, WorkerInfo
 from bkrules.model.resources import SIZES
 from bkrules.model.rule import Attr, Rule
@@ -63,9 +64,9 @@ def _analyze(context: Context) -> tuple[object, ...]:
         raise context.error("bad-attribute", what, "isolation", "give these workers a separate matrix")
     cells: list[Action] = []
     for module in modules:
+        settings = module.settings.parameters
         for test in module.tests:
-            own, spec = module.staged(test)
-            spec["isolation"] = isolation
+            own = module.staged(test)
             for worker, sandbox in sandboxes:
                 for point in choices(axes):
                     if not points.has(test, worker.id, point):
@@ -78,10 +79,17 @@ def _analyze(context: Context) -> tuple[object, ...]:
                     changed = sandbox
                     if not sandbox.is_broken:
                         changed = updated(context, sandbox, worker, mirror.images, update, code)
-                    parts = changed._replace(
-                        inputs={**changed.inputs, **own},
-                        parameters={**changed.parameters, **spec, "worker": worker.id, "axes": _told(values)},
+                    parameters = TestCell(
+                        **vars(changed.parameters),
+                        worker=worker.id,
+                        axes=_told(values),
+                        isolation=isolation,
+                        module=module.path,
+                        test=test.in_pytest,
+                        pytest=settings,
+                        update=changed.update,
                     )
+                    parts = changed._replace(inputs={**changed.inputs, **own}, parameters=parameters)
                     cells.append(_declare(context, test, worker, point, size, parts))
     if not cells:
         raise context.error("empty-matrix", "the matrix has no cell, since 'exclude' leaves none", "exclude")
@@ -101,8 +109,8 @@ def _sandbox(context: Context, one: WorkerInfo, mirror: MirrorInfo, limits: Limi
     return with_tools(context, sandbox, one)
 
 
-def _told(values: Iterable[tuple[str, str, object]]) -> dict[str, dict[str, object]]:
-    return {axis: {"choice": choice, "value": told(value)} for axis, choice, value in values}
+def _told(values: Iterable[tuple[str, str, object]]) -> dict[str, AxisValue]:
+    return {axis: AxisValue(choice, told(value)) for axis, choice, value in values}
 
 
 def _declare(
@@ -115,10 +123,10 @@ def _declare(
 ) -> Action:
     """Return the action of one cell. A skipped cell has no inputs, so that nothing is built for it."""
     rootless = not parts.is_broken and worker.worker.rootless
-    skip = skip_reason(test, rootless=rootless, unsupported=parts.parameters["unsupported"])
+    skip = skip_reason(test, rootless=rootless, unsupported=parts.parameters.unsupported)
     return context.declare(
         "TestCell",
-        [parameters(parts.parameters)],
+        parts.parameters,
         {} if skip else parts.inputs,
         (*OUTPUTS, COVERAGE) if worker.covered else OUTPUTS,
         environment=parts.environment,

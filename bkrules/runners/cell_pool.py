@@ -7,16 +7,15 @@ import json
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
+from bkrules.cell.protocol import CellResult, End, Program, StartTest, TestResult
 from bkrules.execution.context import RunContext
 from bkrules.model.action import Action, FileNode, Node
+from bkrules.model.parameters import PytestSettings, TestCell, parameters_of
 from bkrules.model.status import FailureClass
-from bkrules.runners.open_cell import OpenCell, open_cell
-
-_OWN = ("axes", "module", "pytest", "test")
+from bkrules.runners.open_cell import OpenCell, open_cell, test_request
 
 
 @dataclass
@@ -36,7 +35,7 @@ class SharedCells:
         self._started = 0
         self._leaks: list[str] = []
 
-    def run(self, action: Action, inputs: Mapping[str, Node], context: RunContext, folder: Path) -> dict[str, Any]:
+    def run(self, action: Action, inputs: Mapping[str, Node], context: RunContext, folder: Path) -> CellResult:
         """Run a test on an idle worker, or on a new one. Return its result. `folder` gets its logs."""
         key = _key(action, inputs)
         with self._lock:
@@ -48,11 +47,8 @@ class SharedCells:
         reusable = False
         try:
             result = _ask(shared, action, inputs, folder)
-            reusable = (
-                result["event"] == "cell"
-                and not result["tainted"]
-                and result.get("class") != FailureClass.INFRASTRUCTURE
-            )
+            reusable = isinstance(result, TestResult) and not result.tainted
+            reusable = reusable and result.failure != FailureClass.INFRASTRUCTURE
         finally:
             if reusable:
                 with self._lock:
@@ -75,20 +71,18 @@ class SharedCells:
             if shared.cell.context.processes.interrupted:
                 return
             try:
-                shared.cell.ask({"event": "end"})
+                shared.cell.ask(End())
                 last = shared.cell.result(0)
             except OSError:
                 return  # it has ended already
-            if last.get("class") == FailureClass.LEAK:
-                self._leaks.append(last["reason"])
+            if last.failure == FailureClass.LEAK:
+                self._leaks.append(last.reason)
 
 
 def _open(action: Action, inputs: Mapping[str, Node], context: RunContext, out: Path) -> _Shared:
     common = {path: node for path, node in inputs.items() if not path.startswith("src/")}
     with ExitStack() as stack:
-        cell = stack.enter_context(
-            open_cell(action, common, context, str(out), program="tests", name=str(action.label))
-        )
+        cell = stack.enter_context(open_cell(action, common, context, str(out), Program.TESTS))
         return _Shared(cell, stack.pop_all())
 
 
@@ -103,18 +97,14 @@ def _sources(inputs: Mapping[str, Node]) -> dict[str, tuple[str, bool]]:
     }
 
 
-def _ask(shared: _Shared, action: Action, inputs: Mapping[str, Node], folder: Path) -> dict[str, Any]:
-    assert action.cell is not None
-    own = {name: action.parameters.get(name) for name in _OWN}  # a missing name would be that of the previous test
-    own["pytest"] = own["pytest"] or {}
-    own |= {"name": action.cell.name, "timeout": action.timeout}
-    with suppress(OSError):  # the worker has ended, and reports why
-        shared.cell.ask({"event": "test", "spec": own, "sources": _sources(inputs), "out": str(folder)})
-    result = shared.cell.result(shared.cell.context.timeout(action))
-    return {"tainted": [], "event": "result", **result}
+def _ask(shared: _Shared, action: Action, inputs: Mapping[str, Node], folder: Path) -> CellResult:
+    context = shared.cell.context
+    with suppress(OSError):  # it has ended, and says why
+        shared.cell.ask(StartTest(test_request(action, context), _sources(inputs), str(folder)))
+    return shared.cell.result(context.timeout(action))
 
 
 def _key(action: Action, inputs: Mapping[str, Node]) -> str:
     parts = {path: str(node.digest) for path, node in inputs.items() if not path.startswith("src/")}
-    settings = {name: value for name, value in action.parameters.items() if name not in _OWN}
-    return json.dumps([parts, settings, dict(action.environment)], sort_keys=True)
+    of_any_test = replace(parameters_of(action, TestCell), axes={}, module="", test="", pytest=PytestSettings())
+    return json.dumps([parts, of_any_test.to(), dict(action.environment)], sort_keys=True)

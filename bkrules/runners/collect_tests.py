@@ -14,6 +14,7 @@ from bkrules.errors import ActionFailed
 from bkrules.execution.context import RunContext, limit_met, limit_text
 from bkrules.execution.result import Outcome
 from bkrules.model.action import Action, FileNode, HostFile, Node
+from bkrules.model.parameters import CollectTests, parameters_of
 from bkrules.model.status import Status
 from bkrules.runners.missing_files import hint_of
 from bkrules.runners.open_cell import interpreter_links, outermost
@@ -85,8 +86,8 @@ def _copy(node: FileNode, target: Path) -> None:
 
 
 def _failure(action: Action, context: RunContext, how: str, document: bytes | None, log: str) -> ActionFailed:
-    """Return pytest's error for a module that it could not collect, with its place."""
-    module = action.parameters["module"]
+    """What pytest said of a module that it could not collect, with its place."""
+    module = parameters_of(action, CollectTests).module
     errors, missing = _said(document)
     ended = _TOO_LONG if _HANGS in log else f"{how} before pytest could report a reason"
     where, what = errors[0] if errors else (place_in(log), last_line(log) if document is not None else ended)

@@ -15,6 +15,7 @@ from bkrules.errors import ActionFailed
 from bkrules.execution.context import RunContext
 from bkrules.execution.result import Outcome
 from bkrules.model.action import Action, Node
+from bkrules.model.parameters import FetchFile, parameters_of
 from bkrules.model.status import Status
 from bkrules.system.files import open_regular
 
@@ -26,12 +27,12 @@ _AGAIN = (429, 500, 502, 503, 504)
 
 
 def fetch_file(action: Action, _inputs: Mapping[str, Node], context: RunContext) -> Outcome:
-    """Fetch a file from the first URL that has it. Raises ActionFailed when none has it, or its bytes differ."""
-    spec = action.parameters
+    """Fetch a file from the first place that has it. Raises ActionFailed when none has, or has other bytes."""
+    spec = parameters_of(action, FetchFile)
     (name,) = action.outputs
     place = context.scratch(action) / name
     problems = []
-    for url in spec["urls"]:
+    for url in spec.urls:
         try:
             _fetch(url, place)
         except OSError as error:
@@ -39,13 +40,13 @@ def fetch_file(action: Action, _inputs: Mapping[str, Node], context: RunContext)
             continue
         with place.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found == spec["sha256"]:
-            place.chmod(0o755 if spec["executable"] else 0o644)
+        if found == spec.sha256:
+            place.chmod(0o755 if spec.executable else 0o644)
             return Outcome(Status.PASSED, {name: str(place)})
         problems.append(f"{url}: it has another sha256: {found}")
     raise ActionFailed(
         "fetch",
-        f"{action.label}: no URL has the file with sha256 {spec['sha256']}",
+        f"{action.label}: no URL has the file with sha256 {spec.sha256}",
         hint="\n".join([*problems, "if other bytes are the right ones, pin their digest"]),
     )
 

@@ -15,6 +15,7 @@ from bkrules.execution.context import RunContext, limit_met, limit_text, network
 from bkrules.execution.result import RESOURCES, Outcome
 from bkrules.model import digest
 from bkrules.model.action import Action, FileNode, Node
+from bkrules.model.parameters import FetchWheel, parameters_of
 from bkrules.model.resources import Limits
 from bkrules.model.status import Status
 from bkrules.rules.go import WHEEL
@@ -28,7 +29,7 @@ LIMITS = Limits(memory=32768, pids=16384, disk=4096, timeout=7200)
 
 def fetch_wheel(action: Action, _inputs: Mapping[str, Node], context: RunContext) -> Outcome:
     """Fetch a pinned wheel with pip. Raises ActionFailed when its bytes are not those that were pinned."""
-    spec = action.parameters
+    spec = parameters_of(action, FetchWheel)
     folder = context.scratch(action)
     command = [
         sys.executable,
@@ -42,16 +43,16 @@ def fetch_wheel(action: Action, _inputs: Mapping[str, Node], context: RunContext
         str(folder),
     ]
     environment = {"PATH": SEARCH_PATH, "HOME": os.environ.get("HOME", "/root"), **network_environment()}
-    _run([*command, spec["requirement"]], folder, environment, action, context)
+    _run([*command, spec.requirement], folder, environment, action, context)
     wheels = list(folder.glob("*.whl"))
     if len(wheels) != 1:
-        raise ActionFailed("fetch", f"{action.label}: pip fetched {len(wheels)} wheels for {spec['requirement']}")
+        raise ActionFailed("fetch", f"{action.label}: pip fetched {len(wheels)} wheels for {spec.requirement}")
     found = digest.of_file(wheels[0])
-    if found.hash != spec["sha256"]:
+    if found.hash != spec.sha256:
         raise ActionFailed(
             "wrong-digest",
             f"{action.label}: {wheels[0].name} has another sha256 than the one pinned",
-            hint=f"pinned:  {spec['sha256']}\nfetched: {found.hash}\nif the new bytes are the right ones, pin them in WORKSPACE.py",
+            hint=f"pinned:  {spec.sha256}\nfetched: {found.hash}\nif the new bytes are the right ones, pin them in WORKSPACE.py",
         )
     return Outcome(Status.PASSED, {WHEEL: str(wheels[0])})
 

@@ -6,12 +6,14 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from bkrules.cell.protocol import Program
 from bkrules.errors import ActionFailed
 from bkrules.execution.context import RunContext
 from bkrules.execution.result import Outcome
 from bkrules.images import layout
 from bkrules.images.layout import Entry
 from bkrules.model.action import Action, DirectoryNode, FileNode, Node
+from bkrules.model.parameters import Image, parameters_of
 from bkrules.model.status import Status
 from bkrules.rules.pulled_image import LAYOUT
 from bkrules.runners.open_cell import run_in_cell
@@ -21,22 +23,22 @@ from bkrules.sandbox import outputs
 
 def make_image(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Outcome:
     """Write an image from its files, links and noise."""
-    spec = action.parameters
+    spec = parameters_of(action, Image)
     folder = context.scratch(action)
     entries: dict[str, Entry] = {}
-    for number, path in enumerate(spec["files"]):
+    for number, path in enumerate(spec.files):
         node = inputs[f"files/{number}"]
         assert isinstance(node, FileNode)
         entries[path] = Entry(Path(node.path).read_bytes(), executable=node.executable)
-    entries |= {path: Entry(link=target) for path, target in spec["symlinks"].items()}
-    entries |= {path: Entry(layout.noise(path, size)) for path, size in spec["noise"].items()}
+    entries |= {path: Entry(link=target) for path, target in spec.symlinks.items()}
+    entries |= {path: Entry(layout.noise(path, size)) for path, size in spec.noise.items()}
     base = inputs.get("base")
     layout.write_image(
         folder / LAYOUT,
         layout.layer(entries),
-        architecture=spec["architecture"],
-        cmd=spec["cmd"],
-        env=spec["env"],
+        architecture=spec.architecture,
+        cmd=spec.cmd,
+        env=spec.env,
         base=unfold(base, folder / "base") if isinstance(base, DirectoryNode) else None,
     )
     return Outcome(Status.PASSED, {LAYOUT: str(folder / LAYOUT)})
@@ -47,14 +49,14 @@ def convert_to_estargz(action: Action, inputs: Mapping[str, Node], context: RunC
     folder = context.scratch(action)
     out = folder / "out"
     out.mkdir()
-    result = run_in_cell(action, inputs, context, str(out), program="commands", name=str(action.label))
+    result = run_in_cell(action, inputs, context, str(out), Program.COMMANDS)
     outputs.clean(out)
-    if result["status"] != Status.PASSED:
+    if result.status != Status.PASSED:
         logs = "".join(f"--- {path.name}\n{path.read_text(errors='replace')}" for path in sorted(out.glob("*.log")))
         context.log(action).write_text(logs)
         raise ActionFailed(
             "conversion",
-            f"{action.label}: the conversion failed: {result.get('reason')}",
+            f"{action.label}: the conversion failed: {result.reason}",
             hint=f"logs: {context.log(action)}",
             log=logs,
         )

@@ -7,17 +7,19 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from bkrules.analysis.host_inputs import COMMANDS, HELPERS, REGISTRY
+from bkrules.cell.protocol import CellResult, CellSpec, Mirror, Program, Ready, TestRequest, said_to_bk
 from bkrules.errors import Interrupted
 from bkrules.execution.context import RunContext
 from bkrules.mirror.faults import MirrorFaults
 from bkrules.mirror.registry import Registry
 from bkrules.model.action import Action, DirectoryNode, FileNode, HostFile, Node
+from bkrules.model.parameters import UNCHANGED, CellParameters, EstargzImage, Session, TestCell, parameters_of
 from bkrules.model.reference import Reference
 from bkrules.model.status import FailureClass, Status
+from bkrules.model.wire import Wire
 from bkrules.plugin import ask
 from bkrules.sandbox.cgroups import Cgroups
 from bkrules.sandbox.ipc import send
@@ -28,10 +30,10 @@ _NOTICE = 0.1
 
 
 def run_in_cell(
-    action: Action, inputs: Mapping[str, Node], context: RunContext, out: str, *, program: str, name: str
-) -> dict[str, Any]:
-    """Run the program of an action in a new cell. Return the cell's result. `out` gets its logs and outputs."""
-    with open_cell(action, inputs, context, out, program=program, name=name) as cell:
+    action: Action, inputs: Mapping[str, Node], context: RunContext, out: str, program: Program
+) -> CellResult:
+    """Run the program of an action in a cell of its own; what the cell says of its end. `out` gets its logs and outputs."""
+    with open_cell(action, inputs, context, out, program) as cell:
         return cell.result(context.timeout(action))
 
 
@@ -45,43 +47,50 @@ class OpenCell:
     handles: list[int]
     faults: MirrorFaults | None = None
 
-    def ask(self, message: Mapping[str, Any], *descriptors: int) -> None:
+    def ask(self, message: Wire, *descriptors: int) -> None:
         """Send a request to the cell's first process. Raises OSError when the cell has ended."""
         send(self.started.channel, message, descriptors)
 
-    def message(self, timeout: float) -> dict[str, Any]:
+    def message(self, timeout: float) -> Ready | CellResult:
         """Return the cell's next message, or a failure without one. Raises Interrupted."""
-        reason = f"the cell ended without a result{self.context.processes.fate()}"
-        lost = {"event": "result", "status": Status.FAILED, "class": FailureClass.INFRASTRUCTURE, "reason": reason}
-        return self._next(time.monotonic() + timeout + _GRACE) or lost
+        deadline = time.monotonic() + timeout + _GRACE
+        try:
+            while isinstance(message := self._next(deadline), Mirror):
+                continue
+        except TimeoutError:
+            reason = "the cell did not end in time, and was ended"
+            return CellResult(Status.TIMED_OUT, FailureClass.INFRASTRUCTURE, reason)
+        except ValueError as error:
+            return _lost(f"its supervisor sent a message that bk cannot read: {error}")
+        return message or _lost(f"the cell ended without a result{self.context.processes.fate()}")
 
-    def result(self, timeout: float) -> dict[str, Any]:
+    def result(self, timeout: float) -> CellResult:
         """Return the next result of the cell, or a failure without one. Raises Interrupted."""
         result = self.message(timeout)
-        if result["status"] == Status.FAILED and self.registry.has_ended(_NOTICE):
-            result |= {
-                "class": FailureClass.INFRASTRUCTURE,
-                "reason": f"the mirror's registry ended; {result['reason']}",
-            }
-        return {**result, "unlimited": self.context.machine().host.unlimited()}
+        if isinstance(result, Ready):
+            result = _lost("its supervisor sent 'ready' in the place of a result")
+        if result.status == Status.FAILED and self.registry.has_ended(_NOTICE):
+            reason = f"the mirror's registry ended; {result.reason}"
+            result = replace(result, failure=FailureClass.INFRASTRUCTURE, reason=reason)
+        return replace(result, unlimited=self.context.machine().host.unlimited())
 
-    def _next(self, deadline: float) -> dict[str, Any] | None:
-        while True:
-            try:
-                message, descriptors = self.started.next(max(0.001, deadline - time.monotonic()))
-            except TimeoutError:
-                reason = "the cell did not end in time, and was ended"
-                return {
-                    "event": "result",
-                    "status": Status.TIMED_OUT,
-                    "class": FailureClass.INFRASTRUCTURE,
-                    "reason": reason,
-                }
-            if message is None and self.context.processes.interrupted:
-                raise Interrupted("interrupted", "the cell was ended")
-            if message is None or message["event"] != "mirror":
-                return message
+    def _next(self, deadline: float) -> Mirror | Ready | CellResult | None:
+        """Return the next message; None at the end. A mirror is joined. Raises TimeoutError, ValueError and Interrupted."""
+        document, descriptors = self.started.next(max(0.001, deadline - time.monotonic()))
+        if document is None and self.context.processes.interrupted:
+            raise Interrupted("interrupted", "the cell was ended")
+        if document is None:
+            return None
+        message = said_to_bk(document)
+        if isinstance(message, Mirror):
+            if len(descriptors) != 1:
+                raise ValueError("it comes without the socket of the mirror")
             self.handles.append(self.context.mirror.add(descriptors[0], self.registry.target, self.faults))
+        return message
+
+
+def _lost(reason: str) -> CellResult:
+    return CellResult(Status.FAILED, FailureClass.INFRASTRUCTURE, reason)
 
 
 @contextmanager
@@ -90,70 +99,52 @@ def open_cell(
     inputs: Mapping[str, Node],
     context: RunContext,
     out: str,
-    *,
-    program: str,
-    name: str,
+    program: Program,
     folders: Sequence[str] = (),
 ) -> Iterator[OpenCell]:
-    """Run a cell for as long as the context lasts. It also sees `folders` of the machine, which hide its own."""
-    parameters = action.parameters
+    """Open a cell for as long as the context lasts. It sees `folders` of the machine too, which hide its own."""
+    parameters = parameters_of(action, CellParameters)
     machine = context.machine()
-    kind = context.plugins.workers[parameters["plugin"]]
-    binds = [(path, path) for path in (*machine.binds, *folders)]
-    python_path: set[str] = set()
-    copies = []
-    tools: dict[str, FileNode] = {}
-    images: dict[Reference, DirectoryNode] = {}
-    declared = dict(action.inputs)
-    for path, node in inputs.items():
-        top, _, rest = path.partition("/")
-        source = declared[path]
-        if isinstance(node, DirectoryNode):
-            host, _, place = rest.partition("/")
-            repository, _, tag = place.rpartition("/")
-            images[Reference(host, repository, tag)] = node
-        elif top == "tools":
-            tools[rest] = node
-        elif top == "config":
-            copies.append((node.path, f"/etc/bk/{rest}", node.executable))
-        elif top in ("src", "updaters"):
-            copies.append((node.path, f"/{path}", node.executable))
-        elif top == "plugin" and isinstance(source, HostFile):
-            place, shown = _on_path(rest, source.path)
-            python_path.add(place)
-            binds.append((shown, shown))
-        elif top == "host" and isinstance(source, HostFile):
-            binds.append((node.path, _place(path, source.path)))
-    binds.append((context.tool_folder(tools), "/opt/bk/bin"))
+    staged = _staged(action, inputs)
     own = context.folder.new_name()
     groups = Cgroups(
         f"{machine.host.cgroup}/{own}", {one: f"{folder}/{own}" for one, folder in machine.host.controllers.items()}
     )
     configuration = inputs[REGISTRY]
     assert isinstance(configuration, FileNode)
-    registry = context.registries.get(images, tools["registry"], configuration)
-    spec = {
-        **parameters,
-        "program": program,
-        "name": name,
-        "worker_class": f"{kind.__module__}:{kind.__qualname__}",
-        "python_path": sorted(python_path),
-        "modules": ask.modules(ask.made(kind, parameters["settings"])),
-        "owners": {one.module: one.title for one in context.plugins.installed if one.module},
-        "environment": {**dict(action.environment), "GOMAXPROCS": str(_go_threads(context.jobs))},
-        "timeout": context.timeout(action),
-        "root": str(context.folder.root),
-        "views": str(context.folder.views),
-        "out": out,
-        "cgroup": groups.path,
-        "limited": groups.limited,
-        "binds": outermost(binds),
-        "copies": copies,
-        "links": interpreter_links((*machine.binds, *folders)),
-    }
+    registry = context.registries.get(staged.images, staged.tools["registry"], configuration)
+    kind = context.plugins.workers[parameters.plugin]
+    shown = [(path, path) for path in (*machine.binds, *folders)]
+    update = parameters.update if isinstance(parameters, TestCell) else UNCHANGED
+    spec = CellSpec(
+        program=program,
+        name=action.title,
+        worker=parameters.worker if isinstance(parameters, Session) else parameters.plugin,
+        worker_class=f"{kind.__module__}:{kind.__qualname__}",
+        settings=parameters.settings,
+        unsupported=parameters.unsupported,
+        limits=parameters.limits,
+        python_path=tuple(sorted(staged.python_path)),
+        modules=tuple(ask.modules(ask.made(kind, parameters.settings))),
+        plugins=parameters.plugins,
+        owners={one.entry_point.module: one.title for one in context.plugins.installed},
+        environment={**dict(action.environment), "GOMAXPROCS": str(_go_threads(context.jobs))},
+        timeout=context.timeout(action),
+        root=str(context.folder.root),
+        views=str(context.folder.views),
+        out=out,
+        cgroup=groups.path,
+        limited=groups.limited,
+        binds=outermost([*shown, *staged.binds, (context.tool_folder(staged.tools), "/opt/bk/bin")]),
+        copies=tuple(staged.copies),
+        links=interpreter_links((*machine.binds, *folders)),
+        isolation=parameters.isolation if isinstance(parameters, TestCell) else "",
+        update=replace(update, mirror={}),
+        test=test_request(action, context) if isinstance(parameters, TestCell) and program != Program.TESTS else None,
+        commands=parameters.commands if isinstance(parameters, EstargzImage) else (),
+    )
     handles: list[int] = []
-    wrong = parameters.get("update", {}).get("mirror")
-    faults = MirrorFaults.read(wrong) if wrong else None
+    faults = MirrorFaults.read(update.mirror) if update.mirror else None
     try:
         with context.folder.owned(own, groups.folders):
             with context.processes.cell(spec) as started:
@@ -163,6 +154,56 @@ def open_cell(
     finally:
         for handle in handles:
             context.mirror.remove(handle)
+
+
+def test_request(action: Action, context: RunContext) -> TestRequest:
+    """Return the test that a TestCell runs, as its cell is told."""
+    parameters = parameters_of(action, TestCell)
+    return TestRequest(
+        name=action.title,
+        worker=parameters.worker,
+        axes=parameters.axes,
+        module=parameters.module,
+        test=parameters.test,
+        timeout=context.timeout(action),
+        pytest=parameters.pytest,
+    )
+
+
+@dataclass
+class _Staged:
+    """The inputs of an action as its cell sees them."""
+
+    binds: list[tuple[str, str]] = field(default_factory=list)
+    copies: list[tuple[str, str, bool]] = field(default_factory=list)
+    python_path: set[str] = field(default_factory=set)
+    tools: dict[str, FileNode] = field(default_factory=dict)
+    images: dict[Reference, DirectoryNode] = field(default_factory=dict)
+
+
+def _staged(action: Action, inputs: Mapping[str, Node]) -> _Staged:
+    staged = _Staged()
+    declared = dict(action.inputs)
+    for path, node in inputs.items():
+        top, _, rest = path.partition("/")
+        source = declared[path]
+        if isinstance(node, DirectoryNode):
+            host, _, place = rest.partition("/")
+            repository, _, tag = place.rpartition("/")
+            staged.images[Reference(host, repository, tag)] = node
+        elif top == "tools":
+            staged.tools[rest] = node
+        elif top == "config":
+            staged.copies.append((node.path, f"/etc/bk/{rest}", node.executable))
+        elif top in ("src", "updaters"):
+            staged.copies.append((node.path, f"/{path}", node.executable))
+        elif top == "plugin" and isinstance(source, HostFile):
+            place, shown = _on_path(rest, source.path)
+            staged.python_path.add(place)
+            staged.binds.append((shown, shown))
+        elif top == "host" and isinstance(source, HostFile):
+            staged.binds.append((node.path, _place(path, source.path)))
+    return staged
 
 
 def _place(path: str, here: str) -> str:
@@ -191,16 +232,16 @@ def _go_threads(jobs: int) -> int:
     return max(1, (os.cpu_count() or 1) // (2 * jobs))
 
 
-def outermost(binds: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def outermost(binds: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """Return the binds that no other bind contains, sorted so that folders come before their contents."""
     kept: list[tuple[str, str]] = []
     for source, target in sorted(set(binds), key=lambda pair: pair[1]):
         if not any(target.startswith(f"{above}/") and source == target and first == above for first, above in kept):
             kept.append((source, target))
-    return kept
+    return tuple(kept)
 
 
-def interpreter_links(binds: tuple[str, ...]) -> list[tuple[str, str]]:
+def interpreter_links(binds: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """Return the symbolic links between the environment's interpreter and the real one that no bind shows."""
     links = [("/usr/bin/python3", sys.executable)]
     path = sys.executable
@@ -208,4 +249,4 @@ def interpreter_links(binds: tuple[str, ...]) -> list[tuple[str, str]]:
         link = os.readlink(path)
         links.append((path, link))
         path = os.path.join(os.path.dirname(path), link)
-    return [(path, link) for path, link in links if not any(path.startswith(f"{folder}/") for folder in binds)]
+    return tuple((path, link) for path, link in links if not any(path.startswith(f"{folder}/") for folder in binds))

@@ -17,6 +17,7 @@ from bkrules.images.digests import ImageDigest
 from bkrules.images.protocol import Place
 from bkrules.model.action import Action, FileNode, Node
 from bkrules.model.digest import Digest
+from bkrules.model.parameters import PullImage, parameters_of
 from bkrules.model.reference import parse_reference
 from bkrules.model.status import Status
 from bkrules.rules.pulled_image import LAYOUT
@@ -47,7 +48,7 @@ def pull_image(action: Action, inputs: Mapping[str, Node], context: RunContext) 
     from bkrules.images.copy import Copier
     from bkrules.images.registry_client import RegistryClient
 
-    spec = action.parameters
+    spec = parameters_of(action, PullImage)
     place = inputs["reference"]
     assert isinstance(place, FileNode)
     reference = parse_reference(Path(place.path).read_text())
@@ -55,15 +56,15 @@ def pull_image(action: Action, inputs: Mapping[str, Node], context: RunContext) 
     with closing(RegistryClient(reference.host)) as client, Copier() as copier:
         try:
             manifest = copier.image(
-                client, reference.repository, spec["digest"], LayoutPlace(folder, context.cas), spec["platform"]
+                client, reference.repository, ImageDigest(spec.digest), LayoutPlace(folder, context.cas), spec.platform
             )
         except ActionFailed as error:
             problem, hint = f"{action.label}: {error.message}", error.hint
             with suppress(ActionFailed):  # the registry may only have the current image of the tag
                 now = client.digest(reference.repository, reference.tag)
-                if now != spec["digest"]:
-                    problem += f"; {reference} is {now} now, and {spec['digest']} is pinned"
-                    hint = "to pin the current one:  bk mirror sync --update"
+                if now != spec.digest:
+                    problem += f"; {reference} is {now} now, and {spec.digest} is pinned"
+                    hint = "to take the new one:  bk mirror sync --update"
             raise ActionFailed(error.reason, problem, hint=hint) from error
     layout.write_index(folder, manifest.descriptor)
     return Outcome(Status.PASSED, {LAYOUT: str(folder)})

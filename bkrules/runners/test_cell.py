@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from bkrules.cache import atomic
 from bkrules.cell import jail
+from bkrules.cell.protocol import CellResult, Program
 from bkrules.errors import ActionFailed, MachineLacks
 from bkrules.execution import timeline
 from bkrules.execution.context import RunContext
@@ -18,8 +18,10 @@ from bkrules.execution.layout import KEY, PREVIOUS, TIMELINE
 from bkrules.execution.result import Attempt, CellReport, Outcome
 from bkrules.mirror.registry import REGISTRY
 from bkrules.model.action import Action, Node
+from bkrules.model.parameters import CellParameters, TestCell, parameters_of
 from bkrules.model.status import FailureClass, Status
 from bkrules.plugin import ask
+from bkrules.rules.test_matrix import SHARED
 from bkrules.runners.missing_files import hint_of
 from bkrules.runners.open_cell import run_in_cell
 from bkrules.sandbox import outputs
@@ -52,8 +54,7 @@ def run_test_cell(action: Action, inputs: Mapping[str, Node], context: RunContex
         began = time.monotonic()
         result = _run(action, inputs, context, folder)
         seconds = time.monotonic() - began
-        status, failure = Status(result["status"]), FailureClass(result.get("class", ""))
-        reason = result.get("reason", "")
+        status, failure, reason = result.status, result.failure, result.reason
         attempts.append(Attempt(status, seconds, "test.log", failure, reason))
         if not may_try_again(attempts, most):
             break
@@ -64,8 +65,8 @@ def run_test_cell(action: Action, inputs: Mapping[str, Node], context: RunContex
     if status == Status.PASSED and len(attempts) > 1:
         status, failure = Status.FLAKY, attempts[-2].failure
         reason = f"passed at attempt {len(attempts)}, after: {attempts[-2].reason}"
-    egress = tuple((one["who"], one["what"]) for one in result.get("egress", ()))
-    report = CellReport(tuple(attempts), egress, tuple(result["unlimited"]), tuple(result.get("tainted", ())))
+    egress = tuple((one.who, one.what) for one in result.egress)
+    report = CellReport(tuple(attempts), egress, result.unlimited, result.tainted)
     made = {name: str(folder / name) for name in action.outputs}
     return Outcome(status, made, reason, failure, report, most=_disk(action))
 
@@ -81,37 +82,34 @@ def may_try_again(attempts: Sequence[Attempt], most: int) -> bool:
     return last.status == Status.FAILED and sum(one.failure == last.failure for one in attempts) < allowed
 
 
-def _run(action: Action, inputs: Mapping[str, Node], context: RunContext, folder: Path) -> dict[str, Any]:
+def _run(action: Action, inputs: Mapping[str, Node], context: RunContext, folder: Path) -> CellResult:
     """One attempt; what the cell said of its end."""
     folder.mkdir(parents=True, exist_ok=True)
-    if action.parameters["isolation"] == "worker":
+    if parameters_of(action, TestCell).isolation == SHARED:
         result = _with_registry(lambda: context.shared.run(action, inputs, context, folder))
     else:
-        result = _with_registry(
-            lambda: run_in_cell(action, inputs, context, str(folder), program="test", name=action.title)
-        )
+        result = _with_registry(lambda: run_in_cell(action, inputs, context, str(folder), Program.TEST))
     result = _checked(_with_hint(result, action, context), folder, _disk(action))
-    (folder / timeline.RESULT).write_text(json.dumps(result, sort_keys=True))
-    if result["status"] not in (Status.PASSED, Status.SKIPPED):
+    (folder / timeline.RESULT).write_text(json.dumps(result.to(), sort_keys=True))
+    if result.status not in (Status.PASSED, Status.SKIPPED):
         timeline.write(folder)
     return result
 
 
-def _with_hint(result: dict[str, Any], action: Action, context: RunContext) -> dict[str, Any]:
+def _with_hint(result: CellResult, action: Action, context: RunContext) -> CellResult:
     """The result whose reason says what to do about files of the workspace that the test did not find in its cell."""
-    missing = result.pop("missing", ())
-    if result["status"] != Status.FAILED or not isinstance(missing, list):
+    names, result = result.missing, replace(result, missing=())
+    if result.status != Status.FAILED or not names:
         return result
-    names = [one for one in missing if isinstance(one, str)]
-    hint = hint_of(names, action.parameters["module"], context.out.parent, dict(action.inputs)) if names else ""
-    return {**result, "reason": f"{result['reason']}; {hint}"} if hint else result
+    hint = hint_of(names, parameters_of(action, TestCell).module, context.out.parent, dict(action.inputs))
+    return replace(result, reason=f"{result.reason}; {hint}") if hint else result
 
 
 def _disk(action: Action) -> int:
-    return int(action.parameters["limits"]["disk"])
+    return parameters_of(action, TestCell).limits.disk
 
 
-def _checked(result: dict[str, Any], folder: Path, most: int) -> dict[str, Any]:
+def _checked(result: CellResult, folder: Path, most: int) -> CellResult:
     """The result of a cell whose folder holds nothing that leads elsewhere any more, and no folder where bk writes a file.
 
     A test that left something of that kind in /out has failed.
@@ -121,15 +119,15 @@ def _checked(result: dict[str, Any], folder: Path, most: int) -> dict[str, Any]:
         if (folder / name).is_dir():
             problems.append(f"{name} is a folder")
             outputs.remove_tree(folder / name)
-    if problems and result["status"] == Status.PASSED:
+    if problems and result.status == Status.PASSED:
         reason = f"the test left in /out what cannot be kept: {'; '.join(problems[:_SHOWN])}"
-        result = {**result, "status": Status.FAILED, "class": FailureClass.TEST, "reason": reason}
+        result = replace(result, status=Status.FAILED, failure=FailureClass.TEST, reason=reason)
     if not (folder / "test.log").exists():
-        (folder / "test.log").write_text(result.get("detail") or result.get("reason") or "", errors="replace")
+        (folder / "test.log").write_text(result.detail or result.reason, errors="replace")
     return result
 
 
-def _with_registry(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _with_registry(run: Callable[[], CellResult]) -> CellResult:
     """Return what became of a cell. A registry that does not start is a failure of the cell's infrastructure like others."""
     try:
         return run()
@@ -137,13 +135,7 @@ def _with_registry(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         if error.reason != REGISTRY:
             raise
         detail = f"{error.message}\n{error.log}"
-        result = {
-            "status": Status.FAILED,
-            "class": FailureClass.INFRASTRUCTURE,
-            "reason": error.message,
-            "detail": detail,
-        }
-        return {**result, "unlimited": ()}
+        return CellResult(Status.FAILED, FailureClass.INFRASTRUCTURE, error.message, detail)
 
 
 def _empty(folder: Path) -> None:
@@ -172,14 +164,14 @@ def _put_aside(folder: Path, name: str, kept: Sequence[str]) -> None:
 
 def check_machine(action: Action, context: RunContext) -> None:
     """Raise MachineLacks when this machine lacks what the action's worker needs."""
-    spec = action.parameters
+    parameters = parameters_of(action, CellParameters)
     host = context.machine().host
-    worker = ask.made(context.plugins.workers[spec["plugin"]], spec["settings"])
+    worker = ask.made(context.plugins.workers[parameters.plugin], parameters.settings)
     lacks = [*host.lacks(), *ask.preflight(worker, host)]
-    if spec.get("isolation") == jail.ISOLATION:
+    if isinstance(parameters, TestCell) and parameters.isolation == jail.ISOLATION:
         lacks += jail.lacks(host)
     if lacks:
-        name = action.cell.worker if action.cell else spec["plugin"]
+        name = action.cell.worker if action.cell else parameters.plugin
         reasons = "; ".join(f"{lack.what}: {lack.why}" for lack in lacks)
         remedies = "\n".join(dict.fromkeys(lack.remedy for lack in lacks))
         raise MachineLacks("preflight", f"{name} cannot run here: {reasons}", hint=remedies)

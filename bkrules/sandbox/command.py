@@ -14,14 +14,14 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from bkrules.sandbox import syscalls
 from bkrules.sandbox.cgroups import Cgroups
 from bkrules.sandbox.ipc import receive, send
+from bkrules.sandbox.messages import Command, CommandEnd, CommandSpec, SandboxedCommand, SandboxesSpec
 
 MOST_OUTPUT = 64 << 20
 """The limit in bytes of the output of a sandboxed command."""
@@ -48,7 +48,7 @@ class _End:
     over: str = ""
 
 
-def begin(spec: Mapping[str, Any], channel: socket.socket, death: int, log: int, prepare: Callable[[], None]) -> None:
+def begin(spec: CommandSpec, channel: socket.socket, death: int, log: int, prepare: Callable[[], None]) -> None:
     """Start a command in a new PID namespace, with its output in `log`. Its end, or that of `death`, ends all its processes.
 
     The calling process has one thread and continues at once. The new process calls `prepare` first.
@@ -57,13 +57,13 @@ def begin(spec: Mapping[str, Any], channel: socket.socket, death: int, log: int,
     def work() -> None:
         end = _run(spec, [death], log, _wake_on_end())
         if end is not None:
-            send(channel, {"event": "result", "exit_code": end.code})
+            send(channel, CommandEnd(end.code))
 
     if syscalls.clone3(syscalls.CLONE_NEWPID) == 0:
         _first_process(work, prepare)
 
 
-def begin_sandboxes(spec: Mapping[str, Any], channel: socket.socket, death: int, prepare: Callable[[], None]) -> None:
+def begin_sandboxes(spec: SandboxesSpec, channel: socket.socket, death: int, prepare: Callable[[], None]) -> None:
     """Start a process that runs sandboxed commands, one after the other, as `channel` asks, until `death` or `channel` ends.
 
     A fork of Python costs more than the namespaces of a sandbox, so one process serves many commands. The commands
@@ -76,17 +76,17 @@ def begin_sandboxes(spec: Mapping[str, Any], channel: socket.socket, death: int,
 
 
 def _begun(
-    spec: Mapping[str, Any], channel: socket.socket, death: int, prepare: Callable[[], None], namespace: int
+    spec: SandboxesSpec, channel: socket.socket, death: int, prepare: Callable[[], None], namespace: int
 ) -> bool:
     """Start such a process with a user namespace, or without one for 0. Return whether it could prepare its mounts."""
     near, far = socket.socketpair()
-    groups = Cgroups(spec["cgroup"], spec["limited"]) if spec["cgroup"] else None
+    groups = Cgroups(spec.cgroup, spec.limited) if spec.cgroup else None
     folder = os.open(f"{groups.path}/init", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if groups else None
     try:
         pid = syscalls.clone3(syscalls.CLONE_NEWPID | namespace, folder)
         if pid == 0:
             near.close()
-            root, shut = spec["root"], bool(namespace)
+            root, shut = spec.root, bool(namespace)
             _first_process(lambda: _serve(channel, death, root), lambda: _make(root, far, prepare, shut=shut))
         far.close()
         if groups:
@@ -161,16 +161,17 @@ def _serve(channel: socket.socket, death: int, root: str) -> None:
     home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     while True:
         ready, _, _ = select.select([channel.fileno(), death], [], [])
-        spec, descriptors = (None, []) if death in ready else receive(channel)
-        if spec is None:
+        document, descriptors = (None, []) if death in ready else receive(channel)
+        if document is None:
             return
+        spec = SandboxedCommand.parse(document)
         log, out = descriptors[0], None
         end: _End | None = _End(_NOT_STARTED)
         try:
             syscalls.unshare(
                 syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
             )
-            out = _enter(root, spec["sandbox"])
+            out = _enter(root, spec)
             end = _run_quietly(spec, [death, channel.fileno()], log, wake)
         except OSError as error:
             os.write(log, f"bk: the sandbox cannot be made: {error}\n".encode())
@@ -178,7 +179,7 @@ def _serve(channel: socket.socket, death: int, root: str) -> None:
         os.close(log)
         if end is None:
             return
-        send(channel, {"event": "result", "exit_code": end.code, "over": end.over}, () if out is None else (out,))
+        send(channel, CommandEnd(end.code, end.over), () if out is None else (out,))
         if out is not None:
             os.close(out)
 
@@ -191,7 +192,7 @@ def _wake_on_end() -> int:
     return wake
 
 
-def _run(spec: Mapping[str, Any], ends: list[int], log: int, wake: int) -> _End | None:
+def _run(spec: Command, ends: list[int], log: int, wake: int) -> _End | None:
     """Run the command. Return how it ended once all its processes are gone, or None when one of `ends` demands its end."""
     child = _started(spec, log, log)
     code = _NOT_STARTED if child is None else None
@@ -205,9 +206,9 @@ def _run(spec: Mapping[str, Any], ends: list[int], log: int, wake: int) -> _End 
     return None if code is None else _End(code)
 
 
-def _run_quietly(spec: Mapping[str, Any], ends: list[int], log: int, wake: int) -> _End | None:
+def _run_quietly(spec: SandboxedCommand, ends: list[int], log: int, wake: int) -> _End | None:
     """Run the command with limits of time and output. It gets a descriptor of a pipe instead of `log`."""
-    deadline = time.monotonic() + spec["timeout"] if spec["timeout"] else None
+    deadline = time.monotonic() + spec.timeout if spec.timeout else None
     source, pipe = os.pipe2(os.O_CLOEXEC)
     copy = _Copy(source, log)
     try:
@@ -261,17 +262,17 @@ def _is_full() -> bool:
     return space.f_bavail == 0 or space.f_favail == 0
 
 
-def _started(spec: Mapping[str, Any], output: int, log: int) -> int | None:
+def _started(spec: Command, output: int, log: int) -> int | None:
     """Return the process of the command; None when it cannot be started, with the reason in `log`."""
     try:
-        os.chdir(spec["directory"])
-        return _spawn(spec["arguments"], spec["environment"], output)
+        os.chdir(spec.directory)
+        return _spawn(spec.arguments, spec.environment, output)
     except OSError as error:
-        os.write(log, f"{spec['arguments'][0]}: {error.strerror}\n".encode())
+        os.write(log, f"{spec.arguments[0]}: {error.strerror}\n".encode())
         return None
 
 
-def _spawn(arguments: list[str], environment: Mapping[str, str], log: int) -> int:
+def _spawn(arguments: Sequence[str], environment: Mapping[str, str], log: int) -> int:
     """Start a program, searched for in its own PATH. Not by fork, which would copy the page tables of Python's memory."""
     name = arguments[0]
     folders = [""] if "/" in name else [f"{folder}/" for folder in environment.get("PATH", os.defpath).split(":")]
@@ -279,7 +280,7 @@ def _spawn(arguments: list[str], environment: Mapping[str, str], log: int) -> in
     failure: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     for folder in folders:
         try:
-            return os.posix_spawn(folder + name, arguments, environment, file_actions=files, setsigdef=_PYTHONS)
+            return os.posix_spawn(folder + name, list(arguments), environment, file_actions=files, setsigdef=_PYTHONS)
         except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
             failure = error
     raise failure
@@ -309,32 +310,32 @@ def _end_all() -> None:
             os.wait()
 
 
-def _enter(root: str, sandbox: Mapping[str, Any]) -> int | None:
+def _enter(root: str, sandbox: SandboxedCommand) -> int | None:
     """Enter the command's own root, on a tmpfs: binds of the declared files, a few devices, /proc, an empty /tmp.
 
     Return a descriptor of the folder for its outputs, if any, which stays valid whatever the command does to that path.
     """
     new = f"{root}/{_NEW}"
-    syscalls.mount("bk", new, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, f"mode=755,size={sandbox['disk']}")
+    syscalls.mount("bk", new, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, f"mode=755,size={sandbox.disk}")
     for folder in ("proc", "dev", "tmp"):
         os.mkdir(f"{new}/{folder}")
     os.chmod(f"{new}/tmp", 0o1777)
     for folder in ("proc", "dev"):
         syscalls.mount(f"{root}/{folder}", f"{new}/{folder}", flags=syscalls.MS_BIND | syscalls.MS_REC)
-    for source, target, writable in sandbox["binds"]:
+    for source, target, writable in sandbox.binds:
         syscalls.show(source, new + target, read_only=not writable)
-    for source, target in sandbox["copies"]:
+    for source, target in sandbox.copies:
         _copy(source, new + target)
-    for folder in sandbox["folders"]:
+    for folder in sandbox.folders:
         os.makedirs(new + folder, exist_ok=True)
-    for target, link in sandbox["links"]:
+    for target, link in sandbox.links:
         os.makedirs(os.path.dirname(new + target), exist_ok=True)
         if not os.path.lexists(new + target):
             os.symlink(link, new + target)
     syscalls.pivot_root(new)
     socket.sethostname("sandbox")
     syscalls.loopback_up()
-    return os.open(sandbox["out"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if sandbox["out"] else None
+    return os.open(sandbox.out, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if sandbox.out else None
 
 
 def _copy(source: str, target: str) -> None:

@@ -7,28 +7,32 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Mapping
-from typing import Any
+
+from bkrules.model.wire import Document, Wire
 
 _LONGEST = 1 << 16
 _LONG = "long message"
 _DESCRIPTORS = 5
 
 
-def send(channel: socket.socket, message: Mapping[str, Any], descriptors: tuple[int, ...] = ()) -> None:
+def send(channel: socket.socket, message: Wire, descriptors: tuple[int, ...] = ()) -> None:
     """Send a message with descriptors. A message that is too long for a socket goes through a file in memory."""
-    data = json.dumps(message).encode()
-    if len(data) > _LONGEST:
-        with open(os.memfd_create("bk-message", os.MFD_CLOEXEC), "w+b") as file:
-            file.write(data)
-            file.flush()
-            send(channel, {_LONG: len(data)}, (*descriptors, file.fileno()))
+    data = json.dumps(message.to()).encode()
+    if len(data) <= _LONGEST:
+        _send(channel, data, descriptors)
         return
+    with open(os.memfd_create("bk-message", os.MFD_CLOEXEC), "w+b") as file:
+        file.write(data)
+        file.flush()
+        _send(channel, json.dumps({_LONG: len(data)}).encode(), (*descriptors, file.fileno()))
+
+
+def _send(channel: socket.socket, data: bytes, descriptors: tuple[int, ...]) -> None:
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
     channel.sendmsg([data], rights)
 
 
-def receive(channel: socket.socket, most: int = 0) -> tuple[dict[str, Any] | None, list[int]]:
+def receive(channel: socket.socket, most: int = 0) -> tuple[Document | None, list[int]]:
     """Return the next message and its descriptors; no message at the end.
 
     With `most`, the other end is untrusted: a message of more bytes, or a malformed one, raises ValueError. When the
@@ -51,7 +55,7 @@ def receive(channel: socket.socket, most: int = 0) -> tuple[dict[str, Any] | Non
         raise ValueError(f"it is not a message: {error}") from error
 
 
-def _read(data: bytes, descriptors: list[int], most: int) -> dict[str, Any]:
+def _read(data: bytes, descriptors: list[int], most: int) -> Document:
     message = json.loads(data)
     if _LONG in message:
         size = message[_LONG]

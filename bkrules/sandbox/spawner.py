@@ -14,14 +14,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
 
 from bkrules.errors import ActionFailed, Interrupted
 from bkrules.model.resources import LIMITS, Limits
+from bkrules.model.wire import Document, Wire
 from bkrules.plugin.host import CONTROLLERS
 from bkrules.sandbox import shield
 from bkrules.sandbox.command_groups import Group
 from bkrules.sandbox.ipc import receive, send
+from bkrules.sandbox.messages import CommandEnd, CommandSpec, Request, SandboxedCommand, SandboxesSpec
 
 _QUEUE = 1 << 20
 _FOR_TESTS = "tests"
@@ -81,7 +82,7 @@ class Started:
         """Return whether it has ended, waiting up to `patience` seconds."""
         return bool(select.select([self.channel], [], [], patience)[0])
 
-    def next(self, timeout: float) -> tuple[dict[str, Any] | None, list[int]]:
+    def next(self, timeout: float) -> tuple[Document | None, list[int]]:
         """Return the next message and its descriptors; no message at the end. Raises TimeoutError after `timeout` seconds."""
         self.channel.settimeout(timeout)
         return receive(self.channel)
@@ -152,7 +153,7 @@ class Processes:
         """
         with self.command(arguments, directory, environment, log) as started:
             message, _ = receive(started.channel)
-        return int(self._ended(message, arguments)["exit_code"])
+        return self._ended(_end(message), arguments).exit_code
 
     def run_in_sandbox(
         self,
@@ -164,36 +165,46 @@ class Processes:
     ) -> Ended:
         """Run a command to its end, with its output in the file `log`. Raises Interrupted, and ActionFailed when it was killed."""
         started = self._sandboxes(sandbox)
-        message: dict[str, Any] | None = None
+        message: CommandEnd | None = None
         descriptors: list[int] = []
         late = False
         try:
-            shown = {name: getattr(sandbox, name) for name in ("binds", "copies", "links", "folders", "out")}
-            spec = {**_command(arguments, directory, environment), "timeout": sandbox.limits.timeout}
-            spec["sandbox"] = {**shown, "disk": sandbox.limits.disk << 20}
+            spec = SandboxedCommand(
+                arguments=tuple(arguments),
+                directory=directory,
+                environment=environment,
+                timeout=sandbox.limits.timeout,
+                disk=sandbox.limits.disk << 20,
+                binds=sandbox.binds,
+                copies=sandbox.copies,
+                links=sandbox.links,
+                folders=sandbox.folders,
+                out=sandbox.out,
+            )
             with _opened(log) as output:
                 with suppress(BrokenPipeError, ConnectionResetError):  # it has ended; its messages can still be read
                     send(started.channel, spec, (output,))
-                message, descriptors = started.next(sandbox.limits.timeout + _GRACE)
+                document, descriptors = started.next(sandbox.limits.timeout + _GRACE)
+                message = _end(document)
         except TimeoutError:
             late = True
         finally:
             met = started.group.met() if started.group else ""
             unlimited = tuple(name for name in CONTROLLERS if not started.group or name not in started.group.limited)
-            if message is None or "reason" in message:
+            if message is None or message.reason:
                 self._end(started)
             else:
                 with self._lock:
                     self._idle.setdefault(sandbox.limits, []).append(started)
         if message is None and (met or late) and not self._interrupted:
             return Ended(_KILLED, met or "timeout", unlimited=unlimited)
-        message = self._ended(message, arguments)
-        over = message["over"] or (met if message["exit_code"] else "")
-        return Ended(message["exit_code"], over, descriptors[0] if descriptors else None, unlimited)
+        end = self._ended(message, arguments)
+        over = end.over or (met if end.exit_code else "")
+        return Ended(end.exit_code, over, descriptors[0] if descriptors else None, unlimited)
 
-    def _ended(self, message: dict[str, Any] | None, arguments: Sequence[str]) -> dict[str, Any]:
-        if message is not None and "reason" in message:
-            raise ActionFailed("not-started", f"{arguments[0]}: {message['reason']}", hint="run the build again")
+    def _ended(self, message: CommandEnd | None, arguments: Sequence[str]) -> CommandEnd:
+        if message is not None and message.reason:
+            raise ActionFailed("not-started", f"{arguments[0]}: {message.reason}", hint="run the build again")
         if message is None and not self._interrupted:
             raise ActionFailed("killed", f"{arguments[0]} was killed from outside of bk", hint="run the build again")
         if message is None:
@@ -209,7 +220,7 @@ class Processes:
         log: str,
     ) -> Iterator[Started]:
         """Run a command, without a sandbox, for as long as the context lasts."""
-        spec = {**_command(arguments, directory, environment), "kind": "command"}
+        spec = CommandSpec(arguments=tuple(arguments), directory=directory, environment=environment)
         with _opened(log) as output:
             started = self._start(spec, (output,))
         with self._until_end(started):
@@ -222,9 +233,9 @@ class Processes:
             if waiting and not self._interrupted:
                 return waiting.pop()
         group = self._groups(sandbox.limits)
-        where = {"cgroup": group.path, "limited": group.limited} if group else {"cgroup": "", "limited": {}}
+        spec = SandboxesSpec(sandbox.root, group.path if group else "", group.limited if group else {})
         try:
-            started = self._start({"kind": "sandboxes", "root": sandbox.root, **where}, ())
+            started = self._start(spec, ())
         except BaseException:
             if group:
                 group.remove()
@@ -233,9 +244,9 @@ class Processes:
         return started
 
     @contextmanager
-    def cell(self, spec: Mapping[str, Any]) -> Iterator[Started]:
+    def cell(self, spec: Wire) -> Iterator[Started]:
         """Run a cell for as long as the context lasts. It sends messages until it has ended."""
-        with self._until_end(self._start({**spec, "kind": "cell"}, ())) as started:
+        with self._until_end(self._start(spec, ())) as started:
             yield started
 
     @property
@@ -286,13 +297,13 @@ class Processes:
         with self._lock:
             self._end_zygote()
 
-    def _start(self, spec: Mapping[str, Any], descriptors: tuple[int, ...]) -> Started:
+    def _start(self, spec: Wire, descriptors: tuple[int, ...]) -> Started:
         near, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         far = f"socket:[{os.fstat(other.fileno()).st_ino}]"
         death, held = os.pipe2(os.O_CLOEXEC)
         spec_file = os.memfd_create("bk-spec", os.MFD_CLOEXEC)
         try:
-            os.write(spec_file, json.dumps(spec).encode())
+            os.write(spec_file, json.dumps(spec.to()).encode())
             os.lseek(spec_file, 0, os.SEEK_SET)
             with self._lock:
                 if self._interrupted:
@@ -331,10 +342,10 @@ class Processes:
     def _ask(self, descriptors: tuple[int, ...]) -> None:
         """Send a request to the zygote; to a new one when it has ended, for example killed for memory."""
         try:
-            send(self._zygote_control(), {}, descriptors)
+            send(self._zygote_control(), Request(), descriptors)
         except (BrokenPipeError, ConnectionResetError):
             self._end_zygote()
-            send(self._zygote_control(), {}, descriptors)
+            send(self._zygote_control(), Request(), descriptors)
 
     def _end_zygote(self) -> None:
         if self._control is not None and self._zygote is not None:
@@ -367,8 +378,14 @@ def _links(folder: str) -> Iterator[str]:
             yield os.readlink(f"{folder}/{name}")
 
 
-def _command(arguments: Sequence[str], directory: str, environment: Mapping[str, str]) -> dict[str, Any]:
-    return {"arguments": list(arguments), "directory": directory, "environment": dict(environment)}
+def _end(document: Document | None) -> CommandEnd | None:
+    """Return how a command ended; None when its process ended without a word, or with one that makes no sense."""
+    if document is None:
+        return None
+    try:
+        return CommandEnd.parse(document)
+    except ValueError:
+        return None
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from bkrules.model.parameters import CollectTests
 from bkrules.testing import pytest_plugin
 from bkrules.testing.collection import PATIENCE, ROOT, Faults, arguments, last_line, name_of, place_in
 
@@ -31,7 +32,7 @@ class _Items:
         self.found = list(session.items)
 
 
-def main(settings: Mapping[str, Any], output: str) -> int:
+def main(settings: CollectTests, output: str) -> int:
     """Write the tests of the module in `settings` to the file `output`, or why pytest cannot tell."""
     faulthandler.dump_traceback_later(PATIENCE, exit=True)
     sys.path.insert(0, ROOT)
@@ -39,10 +40,10 @@ def main(settings: Mapping[str, Any], output: str) -> int:
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     os.chdir(ROOT)
     items, faults = _Items(), Faults()
-    words = arguments(settings, "--collect-only", "-q", settings["module"])
+    words = arguments(settings, "--collect-only", "-q", settings.module)
     code = pytest.main(words, plugins=[pytest_plugin, faults, items])
     document: dict[str, Any] = {
-        "tests": [_test(item, settings["module"]) for item in items.found],
+        "tests": [_test(item, settings.module) for item in items.found],
         "skipped": faults.skipped,
         "missing": faults.missing,
         "errors": [{"where": place_in(text), "what": last_line(text)} for text in faults.reports],
@@ -74,4 +75,4 @@ def _literal(value: Sequence[object] | Mapping[str, object]) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(json.loads(sys.argv[1]), sys.argv[2]))
+    sys.exit(main(CollectTests.parse(json.loads(sys.argv[1])), sys.argv[2]))

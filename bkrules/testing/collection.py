@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import pytest
+
+from bkrules.model.parameters import PytestSettings
 
 ROOT = "/src"
 """The folder with the files of the workspace for pytest."""
@@ -25,12 +27,12 @@ _PLACE = re.compile(
 )
 
 
-def arguments(settings: Mapping[str, Any], *words: str) -> list[str]:
+def arguments(settings: PytestSettings, *words: str) -> list[str]:
     """Return pytest's command line, with the settings of the workspace that decide which tests exist."""
-    options = list(settings.get("options", ()))
-    overrides = dict(settings.get("overrides", {}))
-    if paths := settings.get("paths"):
-        overrides["pythonpath"] = shlex.join(f"{ROOT}/{path}" for path in paths)
+    options = settings.options
+    overrides = dict(settings.overrides)
+    if settings.paths:
+        overrides["pythonpath"] = shlex.join(f"{ROOT}/{path}" for path in settings.paths)
     wants_doctest = any(_DOCTEST in word for word in options)
     unused = UNUSED if wants_doctest else (*UNUSED, _DOCTEST)
     return [

@@ -2,15 +2,50 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, ClassVar
 
+from bkrules.model.wire import Wire, one_of
 from bkrules.plugin.daemon import DaemonError, Daemons
 from bkrules.sandbox.ipc import receive, send
+
+_LONGEST = 1 << 16
+"""Bytes of a question of a test."""
+
+
+def _is_signal(number: int) -> bool:
+    return number in signal.valid_signals()
+
+
+@dataclass(frozen=True)
+class StopDaemon(Wire):
+    """Send a daemon a signal, and wait until it has ended."""
+
+    TAG: ClassVar = ("ask", "stop")
+
+    name: str
+    number: Annotated[int, _is_signal]
+
+
+@dataclass(frozen=True)
+class StartDaemon(Wire):
+    """Start a daemon again, and wait until it is ready."""
+
+    TAG: ClassVar = ("ask", "start")
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Answer(Wire):
+    """The answer to a question: an error, or an empty text."""
+
+    error: str = ""
 
 
 class ControlFailed(AssertionError):
@@ -26,41 +61,47 @@ class Control:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def stop(self, name: str, number: signal.Signals) -> None:
-        """Send a daemon a signal, and wait for its end. Raises ControlFailed."""
-        self._ask({"stop": name, "signal": int(number)})
+        """Send a daemon a signal, and return when it has ended. Raises ControlFailed."""
+        self._ask(StopDaemon(name, int(number)))
 
     def start(self, name: str) -> None:
         """Start a stopped daemon, and wait until it is ready. Raises ControlFailed."""
-        self._ask({"start": name})
+        self._ask(StartDaemon(name))
 
-    def _ask(self, question: dict[str, object]) -> None:
+    def _ask(self, question: Wire) -> None:
         with self._lock:
             send(self.channel, question)
             answer, _ = receive(self.channel)
         assert answer is not None, "the cell's first process has ended"
-        if answer["error"]:
-            raise ControlFailed(answer["error"])
+        if error := Answer.parse(answer).error:
+            raise ControlFailed(error)
 
 
 def answer(channel: socket.socket, daemons: Daemons, patience: float) -> bool:
     """Carry out a request of a test on the channel, within `patience` seconds. Return whether more may follow."""
     try:
-        question, _ = receive(channel)
-        if question is None:
-            return False
-        send(channel, {"error": _done(question, daemons, patience)})
-    except (BrokenPipeError, ConnectionResetError):  # the test has ended meanwhile
+        try:
+            question, descriptors = receive(channel, _LONGEST)
+            if question is None:
+                return False
+            for descriptor in descriptors:
+                os.close(descriptor)
+            error = _done(one_of(question, StopDaemon, StartDaemon), daemons, patience)
+        except ValueError as problem:  # the test has found the channel, and speaks on it itself
+            error = f"this is not a question: {problem}"
+        send(channel, Answer(error))
+    except (BrokenPipeError, ConnectionResetError):  # it has ended meanwhile
         return False
     return True
 
 
-def _done(question: Mapping[str, Any], daemons: Daemons, patience: float) -> str:
+def _done(question: Wire, daemons: Daemons, patience: float) -> str:
     """Carry out a request. Return the error, if any."""
     try:
-        if "stop" in question:
-            daemons.stop(question["stop"], question["signal"], patience)
-        else:
-            daemons.restart(question["start"], patience)
+        if isinstance(question, StopDaemon):
+            daemons.stop(question.name, question.number, patience)
+        elif isinstance(question, StartDaemon):
+            daemons.restart(question.name, patience)
     except DaemonError as problem:
         return str(problem)
     return ""

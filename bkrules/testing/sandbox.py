@@ -20,6 +20,7 @@ from typing import Any
 import requests
 
 from bkrules.mirror.http1 import BEGIN_FAULTS, COUNTS, END_FAULTS, MirrorRequest
+from bkrules.model.parameters import AxisValue
 from bkrules.plugin.cell_log import NAME as CELL_LOG
 from bkrules.plugin.worker import MIRROR_ADDRESS, Backend, Tls
 from bkrules.testing import debug
@@ -52,6 +53,14 @@ def mirror_record() -> tuple[list[MirrorRequest], list[str]]:
 
 
 @dataclass(frozen=True)
+class Before:
+    """The history of a shared worker before a test: bytes of each log, and the number of requests to the mirror."""
+
+    logs: Mapping[str, int] = field(default_factory=dict)
+    requests: int = 0
+
+
+@dataclass(frozen=True)
 class Sandbox:
     """The sandbox of a test.
 
@@ -63,17 +72,17 @@ class Sandbox:
     name: str
     worker: str
     backend: Backend
-    axes: Mapping[str, Mapping[str, Any]]
+    axes: Mapping[str, AxisValue]
     control: Control = field(repr=False)
     deadline: float = math.inf
     log_folder: Path = field(default=Path("/out"))
-    seen: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    before: Before = field(default_factory=Before, repr=False)
     done: threading.Event = field(default_factory=threading.Event, repr=False)
     _serial: Iterator[int] = field(default_factory=itertools.count, repr=False)
     _begins: dict[str, int] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        self._begins.update(self.seen.get("logs", {}))
+        self._begins.update(self.before.logs)
 
     @property
     def address(self) -> str:
@@ -135,14 +144,14 @@ class Sandbox:
         return MIRROR_ADDRESS
 
     def value(self, axis: str) -> Any:
-        """Return the value of this cell on an axis. Raises KeyError that names the existing axes."""
-        return self._point(axis)["value"]
+        """Return the value of this cell on an axis. Raises KeyError that names the axes there are."""
+        return self._point(axis).value
 
     def choice(self, axis: str) -> str:
         """Return the name of this cell's value on an axis."""
-        return str(self._point(axis)["choice"])
+        return str(self._point(axis).choice)
 
-    def _point(self, axis: str) -> Mapping[str, Any]:
+    def _point(self, axis: str) -> AxisValue:
         if axis not in self.axes:
             raise KeyError(f"no axis {axis!r}; this matrix has: {', '.join(sorted(self.axes)) or 'none'}")
         return self.axes[axis]
@@ -231,7 +240,7 @@ class Sandbox:
         record, uncounted = mirror_record()
         if uncounted:
             raise Uncounted(f"the mirror's count is incomplete: {'; '.join(uncounted)}")
-        return record[self.seen.get("requests", 0) :]
+        return record[self.before.requests :]
 
     def begin_faults(self) -> None:
         """Begin the mirror faults of this cell's axis values; `times` counts from now on.

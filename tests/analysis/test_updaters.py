@@ -8,6 +8,7 @@ import pytest
 
 from bkrules.analysis.updaters import Update, Updaters, merged, told
 from bkrules.errors import LoadError
+from bkrules.model.parameters import WorkerUpdate
 
 SOURCES = {"t/daemons.py": "def offline(configuration): pass\ndef _own(): pass\n", "u/more.py": "def slow(c): yield\n"}
 FILES = {"buildkitd.toml": {"root": "/r", "worker": {"oci": {"gc": False, "platforms": ["a"]}}}, "other.toml": {}}
@@ -44,7 +45,7 @@ def test_tables_are_merged_and_the_rest_is_replaced(document: object) -> None:
         "other.toml": {},
     }
     assert FILES["buildkitd.toml"]["worker"] == {"oci": {"gc": False, "platforms": ["a"]}}
-    assert update.parameters == {}
+    assert update.parameters == WorkerUpdate()
 
 
 def test_flags_variables_and_functions_of_all_axes_are_taken_together() -> None:
@@ -56,7 +57,7 @@ def test_flags_variables_and_functions_of_all_axes_are_taken_together() -> None:
             "updater": "offline",
         },
     )
-    assert update.parameters == {
+    assert update.parameters.to() == {
         "flags": {"buildkitd": ["--a", "--b"], "other": ["-c"]},
         "environment": {"buildkitd": {"A": "1", "B": "2"}},
         "functions": ["u/more.py::slow", "t/daemons.py::offline"],
@@ -121,7 +122,7 @@ def test_the_documents_may_hold_what_toml_can() -> None:
 
 def test_a_fault_of_the_mirror_is_told_as_it_was_written() -> None:
     fault = {"status": 429, "times": 2}
-    assert read({"mirror": fault}).parameters == {"mirror": fault}
+    assert read({"mirror": fault}).parameters == WorkerUpdate(mirror=fault)
     assert told({"mirror": fault, "value": 2}) == 2
 
 

@@ -75,7 +75,7 @@ class Late(Daemons):
 
 @pytest.mark.parametrize(("status", "fails"), [("passed", True), ("failed", False), ("skipped", False)])
 def test_a_daemon_that_keeps_its_coverage_fails_what_passed(status: str, fails: bool, tmp_path: Path) -> None:
-    cell = RunningCell("t", "oci", "test", {}, 1, Late({"GOCOVERDIR": str(tmp_path)}), {})
+    cell = RunningCell("t", "oci", "test", {}, 1, Late({"GOCOVERDIR": str(tmp_path)}), None)
     tmp_path.chmod(0o777)
 
     try:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from bkrules.plugin.daemon import Daemons
-from bkrules.sandbox.ipc import send
-from bkrules.testing.control import Control, ControlFailed, answer
+from bkrules.sandbox.ipc import receive, send
+from bkrules.testing.control import Answer, Control, ControlFailed, StartDaemon, answer
 
 
 @pytest.fixture
@@ -47,13 +47,34 @@ def test_a_test_that_ends_asks_no_more(ends: tuple[socket.socket, socket.socket]
 
 def test_a_test_that_ends_before_it_is_answered_is_no_error(ends: tuple[socket.socket, socket.socket]) -> None:
     near, far = ends
-    send(far, {"start": "one"})
+    send(far, StartDaemon("one"))
     far.close()
     assert not answer(near, Daemons({}), 1)
 
 
+@pytest.mark.parametrize(
+    ("question", "problem"),
+    [
+        (b"\xff{", "it is not a message"),
+        (b"[]", "it has no fields"),
+        (b"{}", "it is not a message of the kind 'stop' or 'start'"),
+        (b'{"ask": "stop", "name": "one"}', "the field 'number' is missing"),
+        (b'{"ask": "stop", "name": "one", "number": 4711}', "4711 is not allowed"),
+        (b'{"ask": "start", "name": ["one"]}', "the field 'name' makes no sense"),
+    ],
+)
+def test_a_question_that_makes_no_sense_is_answered(
+    ends: tuple[socket.socket, socket.socket], question: bytes, problem: str
+) -> None:
+    near, far = ends
+    far.send(question)
+    assert answer(near, Daemons({}), 1)
+    document, _ = receive(far)
+    assert problem in Answer.parse(document).error
+
+
 def test_an_answer_that_nobody_read_is_no_error(ends: tuple[socket.socket, socket.socket]) -> None:
     near, far = ends
-    send(near, {"error": ""})
+    send(near, Answer())
     far.close()
     assert not answer(near, Daemons({}), 1)

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bkrules.cell.egress import Attempt, Watch, question, question_end
+from bkrules.cell.egress import Watch, question, question_end
+from bkrules.cell.protocol import Attempt
 from bkrules.plugin.host import probe
 from bkrules.sandbox import cgroups
 

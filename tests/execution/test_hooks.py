@@ -14,6 +14,7 @@ from bare_cells import WORKER, BareCells
 
 from bkrules.cell import hooks
 from bkrules.cell.hooks import CellHooks, HookError
+from bkrules.cell.task import Task
 from bkrules.plugin import Daemons, DaemonSpec, RunningCell, spec
 from bkrules.plugin.spec import CELL_HOOKS
 
@@ -98,7 +99,7 @@ def cells(tmp_path: Path) -> Iterator[BareCells]:
 def run(cells: BareCells, worker: str, test: str, **more: Any) -> dict[str, Any]:
     """Run a cell in which the worker's module is a plugin too."""
     cells.worker = worker
-    module = cells.spec(test)["modules"][0]
+    module = cells.spec(test).modules[0]
     return cells.run(test, plugins=[module], owners={module: "bk-odd 1.0"}, **more)
 
 
@@ -204,7 +205,7 @@ def _calls(hook: str, answer: Any, tmp_path: Path) -> tuple[CellHooks, RunningCe
     daemons = Daemons({})
     daemons.logs = daemons.configuration = tmp_path
     made = CellHooks(Odd(hook, answer), (), {__name__: "bk-odd 1.0"})  # type: ignore[arg-type]
-    return made, RunningCell("t", "odd", "commands", {}, 0.0, daemons, {"commands": []})
+    return made, RunningCell("t", "odd", "commands", {}, 0.0, daemons, Task())
 
 
 @pytest.mark.parametrize("hook", sorted(CELL_HOOKS - {"bk_timed_out"}))

@@ -8,7 +8,19 @@ from typing import Any
 
 import pytest
 
+from bkrules.model.wire import Wire
 from bkrules.sandbox.ipc import receive, send
+
+
+class Raw(Wire):
+    """A message of any form."""
+
+    def __init__(self, **fields: object) -> None:
+        self.fields = fields
+
+    def to(self) -> dict[str, object]:
+        return self.fields
+
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -29,7 +41,7 @@ def test_messages_arrive_one_by_one(pair: Pair) -> None:
     ]
 
     for message in messages:
-        send(near, message)
+        send(near, Raw(**message))
 
     assert [receive(far) for _ in messages] == [(message, []) for message in messages]
 
@@ -37,8 +49,8 @@ def test_messages_arrive_one_by_one(pair: Pair) -> None:
 def test_descriptors_arrive_with_their_message(pair: Pair) -> None:
     near, far = pair
     pipes = [os.pipe() for _ in range(4)]
-    send(near, {"first": True}, tuple(write for _, write in pipes))
-    send(near, {"second": True})
+    send(near, Raw(first=True), tuple(write for _, write in pipes))
+    send(near, Raw(second=True))
     for _, write in pipes:
         os.close(write)
 
@@ -57,7 +69,7 @@ def test_descriptors_arrive_with_their_message(pair: Pair) -> None:
 
 def test_there_is_no_message_at_the_end(pair: Pair) -> None:
     near, far = pair
-    send(near, {"last": True})
+    send(near, Raw(last=True))
     near.close()
 
     assert receive(far) == ({"last": True}, [])
@@ -69,14 +81,14 @@ def test_nobody_there_is_an_error(pair: Pair) -> None:
     far.close()
 
     with pytest.raises(BrokenPipeError):
-        send(near, {})
+        send(near, Raw())
 
 
 def test_a_message_may_be_longer_than_a_socket_takes() -> None:
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with near, far, open("/dev/null") as null:
-        send(near, {"text": "x" * 3_000_000}, (null.fileno(),))
-        send(near, {"next": 1})
+        send(near, Raw(text="x" * 3_000_000), (null.fileno(),))
+        send(near, Raw(next=1))
         message, descriptors = receive(far)
         assert message == {"text": "x" * 3_000_000}
         assert len(descriptors) == 1

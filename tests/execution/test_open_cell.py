@@ -8,10 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from bkrules.cell import said
+from bkrules.cell.protocol import CellResult, End, Mirror, Program, Root, said_by_cell
 from bkrules.errors import Interrupted
+from bkrules.model.status import FailureClass, Status
+from bkrules.model.wire import Wire
 from bkrules.runners import open_cell
 from bkrules.runners.open_cell import OpenCell
+from bkrules.sandbox.ipc import send
 from bkrules.sandbox.spawner import Started
 
 AT_ONCE = -open_cell._GRACE
@@ -41,22 +44,52 @@ def _ends() -> Iterator[tuple[OpenCell, socket.socket]]:
         yield OpenCell(started, None, RunContext(), []), there  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("program", ["test", "tests", "session"])
+@pytest.mark.parametrize("program", list(Program))
 def test_a_cell_that_does_not_end_in_time_has_a_whole_result(
-    ends: tuple[OpenCell, socket.socket], program: str
+    ends: tuple[OpenCell, socket.socket], program: Program
 ) -> None:
     message = ends[0].message(AT_ONCE)
-    assert said.checked(message, program) == "result"
-    assert (message["status"], message["class"]) == ("timed out", "infrastructure")
-    assert message["reason"] == "the cell did not end in time, and was ended"
+    assert said_by_cell(message.to(), program) == message
+    assert message == CellResult(
+        Status.TIMED_OUT, FailureClass.INFRASTRUCTURE, "the cell did not end in time, and was ended"
+    )
 
 
 def test_a_cell_that_ends_without_a_word_has_a_whole_result(ends: tuple[OpenCell, socket.socket]) -> None:
     cell, there = ends
     there.close()
     message = cell.message(0)
-    assert said.checked(message, "test") == "result"
-    assert (message["status"], message["class"]) == ("failed", "infrastructure")
+    assert said_by_cell(message.to(), Program.TEST) == message
+    assert message == CellResult(Status.FAILED, FailureClass.INFRASTRUCTURE, "the cell ended without a result")
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (End(), "it is not a message of the kind 'mirror' or 'ready' or 'cell' or 'result'"),
+        (Root(7), "it is not a message of the kind"),
+        (Mirror(), "it comes without the socket of the mirror"),
+    ],
+    ids=["end", "root", "mirror"],
+)
+def test_what_bk_cannot_read_is_a_failure_of_the_infrastructure(
+    ends: tuple[OpenCell, socket.socket], message: Wire, reason: str
+) -> None:
+    cell, there = ends
+    send(there, message)
+    result = cell.message(0)
+    assert isinstance(result, CellResult)
+    assert (result.status, result.failure) == (Status.FAILED, FailureClass.INFRASTRUCTURE)
+    assert result.reason.startswith("its supervisor sent a message that bk cannot read: ")
+    assert reason in result.reason
+
+
+def test_bytes_that_are_no_message_are_a_failure_of_the_infrastructure(ends: tuple[OpenCell, socket.socket]) -> None:
+    cell, there = ends
+    there.send(b"\xff{")
+    result = cell.message(0)
+    assert isinstance(result, CellResult)
+    assert (result.status, result.failure) == (Status.FAILED, FailureClass.INFRASTRUCTURE)
 
 
 def test_a_cell_that_ends_by_an_interrupt_raises(ends: tuple[OpenCell, socket.socket]) -> None:

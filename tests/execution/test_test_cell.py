@@ -10,12 +10,15 @@ from typing import Any, cast
 
 import pytest
 
+from bkrules.cell.protocol import CellResult
 from bkrules.errors import ActionFailed
 from bkrules.execution.context import RunContext
 from bkrules.execution.result import Attempt, Outcome
 from bkrules.model.action import Action, Cell
 from bkrules.model.label import Label
+from bkrules.model.parameters import CellLimits, TestCell
 from bkrules.model.status import FailureClass, Status
+from bkrules.model.wire import text_of
 from bkrules.runners import test_cell
 
 TEST: dict[str, Any] = {"status": "failed", "class": "test", "reason": "assert 1 == 2"}
@@ -34,17 +37,29 @@ def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Play:
     def run(*ends: Mapping[str, Any], flaky: bool = False, attempts: int | None = None) -> Outcome:
         label = Label("p", "m")
         cell = Cell(label, "test_x", "oci", (), flaky=flaky)
-        spec = '{"isolation":"cell","limits":{"disk":1048576}}'
-        action = Action("id", label, "TestCell", (spec,), (), ("test.log", "result.json"), cell=cell)
+        parameters = TestCell(
+            plugin="oci",
+            settings={},
+            mirror=(),
+            plugins=(),
+            unsupported=(),
+            limits=CellLimits(1 << 30, 100, 1 << 20),
+            worker="oci",
+            axes={},
+            isolation="cell",
+            module="p/test_it.py",
+            test="test_x",
+        )
+        action = Action("id", label, "TestCell", (text_of(parameters),), (), ("test.log", "result.json"), cell=cell)
         waiting = iter(ends)
 
-        def one(*arguments: object, **_names: object) -> dict[str, Any]:
+        def one(*arguments: object, **_names: object) -> CellResult:
             end = dict(next(waiting))
             if "raises" in end:
                 raise end["raises"]
             Path(str(arguments[3]), "test.log").write_text(end.get("reason", "all is well"))
             end.pop("plant", lambda _: None)(Path(str(arguments[3])))
-            return {"unlimited": (), **end}
+            return CellResult.parse({"event": "result", **end})
 
         monkeypatch.setattr(test_cell, "check_machine", lambda *_: None)
         monkeypatch.setattr(test_cell, "run_in_cell", one)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from bkrules.build.analysis import analyze_patterns
 from bkrules.errors import LoadError
 from bkrules.model.action import Action, Source
+from bkrules.model.parameters import AxisValue, TestCell, WorkerUpdate, parameters_of
 from bkrules.plugin.worker import Worker
 
 TOOLS = {**dict.fromkeys(("buildkitd", "buildctl", "registry", "runc", "rootlesskit"), "cat"), "server": "ls"}
@@ -148,7 +151,10 @@ def test_parameters_and_methods_are_cells(analyzed: Analyzed) -> None:
     method = cells["TestX::test_b/worker=oci"]
     assert method.cell is not None
     assert method.cell.folder == "TestX.test_b/worker=oci"
-    assert (method.parameters["module"], method.parameters["test"]) == ("p/test_it.py", "TestX::test_b")
+    assert (parameters_of(method, TestCell).module, parameters_of(method, TestCell).test) == (
+        "p/test_it.py",
+        "TestX::test_b",
+    )
 
 
 def test_an_update_is_in_the_inputs_of_its_cells_alone(analyzed: Analyzed) -> None:
@@ -157,10 +163,10 @@ def test_an_update_is_in_the_inputs_of_its_cells_alone(analyzed: Analyzed) -> No
     cells = analyzed(test, AXES)
     same, changed = cells["test_a/worker=oci/kind=plain"], cells["test_a/worker=oci/kind=debug"]
     assert dict(same.inputs) == dict(plain.inputs)
-    assert "update" not in same.parameters
+    assert "update" not in json.loads(same.arguments[0])
     different = {path for path, one in changed.inputs if dict(plain.inputs).get(path) != one}
     assert different == {"config/buildkitd.toml"}
-    assert changed.parameters["axes"] == {"kind": {"choice": "debug", "value": 2}}
+    assert parameters_of(changed, TestCell).axes == {"kind": AxisValue("debug", 2)}
 
 
 def test_tools_are_inputs_of_all_cells(analyzed: Analyzed) -> None:
@@ -180,19 +186,20 @@ def test_functions_and_what_they_import_are_inputs(analyzed: Analyzed) -> None:
         daemons="from p.helper import VALUE\ndef edit(configuration): pass\n",
         helper="VALUE = 1\n",
     )
-    assert inputs(cells["test_a/worker=rootless/kind=edited"], "updaters/") == [
+    edited = cells["test_a/worker=rootless/kind=edited"]
+    assert inputs(edited, "updaters/") == [
         "updaters/p/daemons.py",
         "updaters/p/helper.py",
     ]
     assert inputs(cells["test_a/worker=rootless/kind=plain"], "updaters/") == []
-    assert cells["test_a/worker=rootless/kind=edited"].parameters["update"] == {"functions": ["p/daemons.py::edit"]}
+    assert parameters_of(edited, TestCell).update == WorkerUpdate(functions=("p/daemons.py::edit",))
 
 
 def test_faults_of_the_mirror_are_told_to_their_cells_alone(analyzed: Analyzed) -> None:
     axes = 'axes = {"kind": {"plain": 1, "busy": {"mirror": {"status": 429}}}}'
     cells = analyzed("def test_a(sandbox): pass\n", axes)
-    told = {name.rpartition("=")[2]: cells[name].parameters.get("update") for name in cells}
-    assert told == {"plain": None, "busy": {"mirror": {"status": 429}}}
+    told = {name.rpartition("=")[2]: parameters_of(cells[name], TestCell).update for name in cells}
+    assert told == {"plain": WorkerUpdate(), "busy": WorkerUpdate(mirror={"status": 429})}
 
 
 def test_a_mirror_with_faults_cannot_be_shared(analyzed: Analyzed) -> None:
@@ -208,7 +215,7 @@ def test_a_jail_is_in_the_key_and_said_of_its_cells(analyzed: Analyzed) -> None:
     for name, action in cells.items():
         assert action.cell is not None
         assert action.cell.jail
-        assert action.parameters == {**usual[name].parameters, "isolation": "jail"}
+        assert parameters_of(action, TestCell) == replace(parameters_of(usual[name], TestCell), isolation="jail")
     assert not any(action.cell.jail for action in usual.values() if action.cell)
 
 

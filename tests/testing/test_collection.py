@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bkrules.model.parameters import PytestSettings
 from bkrules.testing.collection import arguments, difference, last_line, place_in
 
 SHORT = """ImportError while importing test module '/src/t/test_a.py'.
@@ -53,11 +54,9 @@ def test_both_lists_are_in_the_difference() -> None:
 
 
 def test_settings_are_words_of_the_command_line() -> None:
-    words = arguments(
-        {"options": ["--doctest-modules"], "overrides": {"usefixtures": "a b"}, "paths": ["s", "it's"]}, "t.py"
-    )
+    words = arguments(PytestSettings(("--doctest-modules",), {"usefixtures": "a b"}, ("s", "it's")), "t.py")
     assert words[-2:] == ["--doctest-modules", "t.py"]
     assert "no:doctest" not in words
     assert "usefixtures=a b" in words
     assert "pythonpath=/src/s '/src/it'\"'\"'s'" in words
-    assert "no:doctest" in arguments({})
+    assert "no:doctest" in arguments(PytestSettings())

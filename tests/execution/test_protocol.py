@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounds import rounds
 
-from bkrules.cell import said
-from bkrules.plugin.cell import CLASSES, STATUSES
+from bkrules.cell.protocol import CLASSES, STATUSES, CellResult, Outcome, Program, said_by_cell
 
 GOOD: list[dict[str, Any]] = [
     {"event": "root", "device": 7},
@@ -38,24 +37,31 @@ BAD: dict[str, dict[str, Any]] = {
     "a truth for a connection": {"event": "result", "status": "passed", "fuse": [True]},
     "a text for a time": {"event": "result", "status": "passed", "began": "x"},
     "no finite time": {"event": "result", "status": "passed", "began": float("inf")},
-    "egress, which only the supervisor sees": {"event": "result", "status": "passed", "egress": []},
+    "egress, which only the supervisor sees": {
+        **{"event": "result", "status": "passed"},
+        "egress": [{"who": "a", "what": "b"}],
+    },
     "ready, in a cell that is no session": {"event": "ready", "address": "x", "environment": {}},
     "the result of one test of many": {"event": "cell", "status": "passed", "tainted": []},
     "a device that is a text": {"event": "root", "device": "7"},
+    "a field that nobody knows": {"event": "result", "status": "passed", "surprise": 1},
     "an environment of numbers": {"event": "ready", "address": "x", "environment": {"A": 1}},
 }
 
 
+BAD_WORDS = r"it is not a message of the kind|is missing|makes no sense|is unknown|by itself|only others know"
+
+
 @pytest.mark.parametrize("message", GOOD, ids=str)
 def test_what_a_cell_says(message: dict[str, Any]) -> None:
-    program = {"ready": "session", "cell": "tests"}.get(message["event"], "test")
-    assert said.checked(message, program) == message["event"]
+    program = {"ready": Program.SESSION, "cell": Program.TESTS}.get(message["event"], Program.TEST)
+    assert said_by_cell(message, program).to() == message
 
 
 @pytest.mark.parametrize("kind", BAD)
 def test_what_no_cell_says(kind: str) -> None:
-    with pytest.raises(ValueError, match=r"it is no event|is missing|makes no sense"):
-        said.checked(BAD[kind], "test")
+    with pytest.raises(ValueError, match=BAD_WORDS):
+        said_by_cell(BAD[kind], Program.TEST)
 
 
 JSON = st.recursive(
@@ -72,23 +78,29 @@ WORDS = st.sampled_from(["root", "ready", "cell", "result", *STATUSES, *CLASSES]
 @given(st.dictionaries(NAMES, JSON | WORDS))
 def test_any_message_is_taken_or_refused(message: dict[str, Any]) -> None:
     try:
-        assert said.checked(message, "tests") == message["event"]
+        found = said_by_cell(message, Program.TESTS)
     except ValueError:
         return
-    assert isinstance(message.get("status", ""), str)
-    hash((message.get("class"), message.get("reason")))
+    assert type(found).TAG[1] == message["event"]
+    if isinstance(found, CellResult):
+        assert found.status in STATUSES
+        assert found.failure in CLASSES
+        hash((found.reason, found.missing, found.fuse, found.tainted))
+    assert said_by_cell(found.to(), Program.TESTS) == found
 
 
 @settings(max_examples=rounds(300), deadline=None)
 @given(st.binary() | st.dictionaries(NAMES, JSON | WORDS).map(lambda one: json.dumps(one).encode()))
 def test_any_outcome_is_taken_or_left(data: bytes) -> None:
-    assert set(said.outcome(data)) <= {"status", "class", "reason", "missing"}
+    found = Outcome.read(data)
+    assert found is None or (found.status in STATUSES and found.failure in CLASSES)
 
 
 def test_an_outcome_that_is_nested_is_left_and_one_that_is_long_is_cut() -> None:
-    assert said.outcome(b"[" * 100_000) == {}
-    long = said.outcome(json.dumps({"status": "failed", "reason": "x" * (1 << 20)}).encode())
-    assert len(long["reason"]) == 1 << 16
+    assert Outcome.read(b"[" * 100_000) is None
+    long = Outcome.read(json.dumps({"status": "failed", "reason": "x" * (1 << 20)}).encode())
+    assert long is not None
+    assert len(long.reason) == 1 << 16
 
 
 @pytest.fixture

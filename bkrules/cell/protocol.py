@@ -1,0 +1,265 @@
+"""The messages between bk, the zygote, the supervisor of a cell, its first process, and the test in it.
+
+    bk --CellSpec--> zygote --fork--> supervisor --fork--> first process --fork--> test
+    test --Outcome--> first process --Root, Ready, TestResult, CellResult--> supervisor --Mirror, Ready, ...--> bk
+    bk --StartTest, Command, End--> supervisor --Go, StartTest, Command, End--> first process
+
+A test in a cell is root. It can write its own outcome, and speak on the channel of the cell's first process. So nothing of it is
+believed to have a form: a message that has another one than here is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from bkrules.model.parameters import DEFAULTS, UNCHANGED, AxisValue, CellLimits, PytestSettings, WorkerUpdate
+from bkrules.model.status import FailureClass, Status
+from bkrules.model.wire import Wire, one_of
+from bkrules.plugin import cell
+
+STATUSES = tuple(map(Status, cell.STATUSES))
+CLASSES = (FailureClass.NONE, *map(FailureClass, cell.CLASSES))
+"""The classes that a cell may give itself. Only from outside is a leak seen, or what the machine lacks."""
+EVENT = "event"
+_LONGEST_REASON = 1 << 16
+
+
+class Program(StrEnum):
+    """The program of a cell: one test, several one after the other, a user's session, or commands."""
+
+    TEST = "test"
+    TESTS = "tests"
+    SESSION = "session"
+    COMMANDS = "commands"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestRequest(Wire):
+    """The test that a cell runs, as pytest calls it in its module. `name` is that of the cell, `timeout` is in seconds."""
+
+    __test__ = False  # no test, whatever its name says to pytest
+
+    name: str
+    worker: str
+    axes: Mapping[str, AxisValue]
+    module: str
+    test: str
+    timeout: float
+    pytest: PytestSettings = DEFAULTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellSpec(Wire):
+    """A cell: what it is made of and what runs in it.
+
+    `name` is that of the cell or target, and `worker` that of the worker in cells. `worker_class` is `module:Class`; `python_path`
+    and `modules` say where it is found and what else is imported. `plugins` are modules that act in every cell, and `owners` the
+    distributions of modules.
+
+    Of the machine it sees `binds` (what, where), `copies` of files (which, where, whether executable) and symbolic `links`
+    (where, to what). `root` and `views` are folders of the run, `out` gets the logs and outputs. `cgroup` is a path, and so are
+    `limited`, by the names of controllers. `timeout` is in seconds.
+    """
+
+    TAG: ClassVar = ("kind", "cell")
+
+    program: Program
+    name: str
+    worker: str
+    worker_class: str
+    settings: Mapping[str, object]
+    unsupported: tuple[str, ...]
+    limits: CellLimits
+    python_path: tuple[str, ...]
+    modules: tuple[str, ...]
+    environment: Mapping[str, str]
+    timeout: float
+    root: str
+    views: str
+    out: str
+    cgroup: str
+    limited: Mapping[str, str]
+    binds: tuple[tuple[str, str], ...]
+    copies: tuple[tuple[str, str, bool], ...]
+    links: tuple[tuple[str, str], ...]
+    plugins: tuple[str, ...] = ()
+    owners: Mapping[str, str] = field(default_factory=dict)
+    isolation: str = ""
+    update: WorkerUpdate = UNCHANGED
+    test: TestRequest | None = None
+    commands: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class StartTest(Wire):
+    """Run a test on a shared worker. `sources` are its files by path: content in base64, and whether executable.
+
+    `out` is where its logs go, which only the supervisor learns.
+    """
+
+    TAG: ClassVar = (EVENT, "test")
+
+    test: TestRequest
+    sources: Mapping[str, tuple[str, bool]]
+    out: str = ""
+
+
+@dataclass(frozen=True)
+class Command(Wire):
+    """Run a command in the cell of a session. `size` is that of its terminal, when it gets one: rows and columns."""
+
+    TAG: ClassVar = (EVENT, "command")
+
+    arguments: tuple[str, ...]
+    directory: str
+    environment: Mapping[str, str]
+    size: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class End(Wire):
+    """Nobody needs the cell any more."""
+
+    TAG: ClassVar = (EVENT, "end")
+
+
+@dataclass(frozen=True)
+class Go(Wire):
+    """The first process may go on: a jail has its ids, or the limits hold."""
+
+    TAG: ClassVar = (EVENT, "go")
+
+
+@dataclass(frozen=True)
+class Mirror(Wire):
+    """The socket of the cell's mirror comes with this."""
+
+    TAG: ClassVar = (EVENT, "mirror")
+
+
+@dataclass(frozen=True)
+class Root(Wire):
+    """The root is made, and is this device; the folder /out comes with this."""
+
+    TAG: ClassVar = (EVENT, "root")
+
+    device: int
+
+
+@dataclass(frozen=True)
+class Ready(Wire):
+    """The backend of a session is ready. `pid` is that of the cell's first process, as the supervisor knows it."""
+
+    TAG: ClassVar = (EVENT, "ready")
+
+    address: str
+    environment: Mapping[str, str]
+    pid: int = 0
+
+
+@dataclass(frozen=True, order=True)
+class Attempt(Wire):
+    """Somebody in a cell tried to leave it. `who` is a process's name, `what` an address or a host name."""
+
+    who: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.who} tried to reach {self.what}"
+
+
+@dataclass(frozen=True)
+class Outcome(Wire):
+    """The outcome of a test, as its own process says. `missing` names modules and files that it did not find."""
+
+    NAMES: ClassVar = {"failure": "class"}
+
+    status: Annotated[Status, STATUSES.__contains__]
+    failure: Annotated[FailureClass, CLASSES.__contains__] = FailureClass.NONE
+    reason: str = ""
+    missing: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, data: bytes) -> Outcome | None:
+        """Return the outcome in these bytes; None when they make no sense. A long reason is cut."""
+        try:
+            found = cls.parse(json.loads(data))
+        except (ValueError, TypeError, RecursionError):  # a test that is killed while it writes has not written it
+            return None
+        return replace(found, reason=found.reason[:_LONGEST_REASON])
+
+
+@dataclass(frozen=True)
+class CellResult(Wire):
+    """The result of a cell, or of a test in it.
+
+    `began` is in seconds since the epoch; `seconds` are those of each phase; `fuse` are the numbers of its FUSE connections;
+    `exit_code` is that of a session's command. What follows is known outside alone: `egress` says who tried to leave, `unlimited`
+    names the limits that this machine could not give.
+    """
+
+    TAG: ClassVar = (EVENT, "result")
+    NAMES: ClassVar = {"failure": "class"}
+
+    status: Status
+    failure: FailureClass = FailureClass.NONE
+    reason: str = ""
+    detail: str = ""
+    missing: tuple[str, ...] = ()
+    began: float | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    fuse: tuple[Annotated[int, lambda number: number >= 0], ...] = ()
+    exit_code: int | None = None
+    tainted: tuple[str, ...] = ()
+    egress: tuple[Attempt, ...] = ()
+    unlimited: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TestResult(CellResult):
+    """The result of a test on a shared worker. `tainted` says in what the worker differs from before the test."""
+
+    __test__ = False  # no test, whatever its name says to pytest
+    TAG: ClassVar = (EVENT, "cell")
+
+
+Said = Root | Ready | TestResult | CellResult
+_SAID: Mapping[Program, tuple[type[Wire], ...]] = {
+    Program.TEST: (Root, CellResult),
+    Program.TESTS: (Root, CellResult, TestResult),
+    Program.SESSION: (Root, CellResult, Ready),
+    Program.COMMANDS: (Root, CellResult),
+}
+
+
+def said_by_cell(document: object, program: Program) -> Said:
+    """Return the message of a cell's first process, in which `program` runs, or of a test that speaks in its place.
+
+    Only a session gets ready, and only shared cells have a result for each test. Raises ValueError for what no such cell says.
+    """
+    message = one_of(document, *_SAID[program])
+    assert isinstance(message, Root | Ready | CellResult)
+    if isinstance(message, CellResult):
+        if message.status not in STATUSES or message.failure not in CLASSES:
+            raise ValueError(f"a cell is not {message.status} by itself, with the class {message.failure!r}")
+        if message.egress or message.unlimited or (message.tainted and not isinstance(message, TestResult)):
+            raise ValueError("it says what only others know")
+    return message
+
+
+def said_to_bk(document: object) -> Mirror | Ready | TestResult | CellResult:
+    """Return the message of a supervisor. Raises ValueError for what makes no sense."""
+    message = one_of(document, Mirror, Ready, TestResult, CellResult)
+    assert isinstance(message, Mirror | Ready | CellResult)
+    return message
+
+
+def said_by_bk(document: object) -> StartTest | Command | End:
+    """Return the message of bk for a cell that lives. Raises ValueError for what makes no sense."""
+    message = one_of(document, StartTest, Command, End)
+    assert isinstance(message, StartTest | Command | End)
+    return message

@@ -1,0 +1,66 @@
+"""The task of a cell: what bk's own hooks find in `RunningCell.parameters`, and its result in both forms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from bkrules.cell.protocol import CellResult, CellSpec, TestRequest
+from bkrules.model.parameters import UNCHANGED, WorkerUpdate
+from bkrules.model.status import FailureClass, Status
+from bkrules.plugin.cell import ProgramResult, RunningCell
+from bkrules.plugin.daemon import Daemons
+
+if TYPE_CHECKING:
+    from bkrules.testing.sandbox import Before
+
+NOTHING = CellResult(Status.FAILED)
+
+
+@dataclass(frozen=True)
+class Task:
+    """The commands or the test of a cell, and what axis values change of its worker.
+
+    `before` is what a shared worker had done before the test.
+    """
+
+    commands: tuple[tuple[str, ...], ...] = ()
+    test: TestRequest | None = None
+    update: WorkerUpdate = UNCHANGED
+    before: Before | None = None
+
+
+def task_of(cell: RunningCell) -> Task:
+    """Return the task of a cell."""
+    assert isinstance(cell.parameters, Task)
+    return cell.parameters
+
+
+def running_cell(spec: CellSpec, daemons: Daemons) -> RunningCell:
+    """Return what hooks see of a cell."""
+    axes = {axis: one.value for axis, one in spec.test.axes.items()} if spec.test else {}
+    task = Task(spec.commands, spec.test, spec.update)
+    return RunningCell(spec.name, spec.worker, spec.program, axes, spec.timeout, daemons, task)
+
+
+def with_test(cell: RunningCell, test: TestRequest, before: Before) -> RunningCell:
+    """Return what hooks see of a shared cell while it runs a test."""
+    task = replace(task_of(cell), test=test, before=before)
+    axes = {axis: one.value for axis, one in test.axes.items()}
+    return replace(cell, name=test.name, worker=test.worker, axes=axes, timeout=test.timeout, parameters=task)
+
+
+def cell_result(result: ProgramResult, before: CellResult = NOTHING) -> CellResult:
+    """Return the result of a program as that of its cell, with what is known `before`."""
+    return replace(
+        before,
+        status=Status(result.status),
+        failure=FailureClass(result.failure),
+        reason=result.reason,
+        missing=result.missing or before.missing,
+    )
+
+
+def program_result(result: CellResult) -> ProgramResult:
+    """Return the result of a cell as hooks see it."""
+    return ProgramResult(result.status, result.failure, result.reason, result.missing)

@@ -1,0 +1,162 @@
+"""The parameters of actions, one type for each mnemonic that bk itself runs.
+
+They are the last argument of the action, as JSON in one form (`wire.text_of`), so a key covers all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bkrules.model.wire import Message, Wire
+
+if TYPE_CHECKING:
+    from bkrules.model.action import Action
+
+
+@dataclass(frozen=True)
+class PytestSettings(Wire):
+    """The settings of pytest that decide which tests there are: settings as `-o` takes them, words, folders on the path."""
+
+    options: tuple[str, ...] = ()
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    paths: tuple[str, ...] = ()
+
+
+DEFAULTS = PytestSettings()
+
+
+@dataclass(frozen=True)
+class AxisValue(Wire):
+    """The value of a cell on one axis: the name of the choice, and what the test gets."""
+
+    choice: str
+    value: object
+
+
+@dataclass(frozen=True)
+class WorkerUpdate(Wire):
+    """Changes of a worker by axis values, but for its configuration files.
+
+    By the name of a daemon: its additional `flags` and variables of its `environment`. `functions` are `path::name`, called in the
+    cell. `mirror` are the faults of the cell's mirror, as `MirrorFaults` reads them.
+    """
+
+    flags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    functions: tuple[str, ...] = ()
+    mirror: Mapping[str, object] = field(default_factory=dict)
+
+
+UNCHANGED = WorkerUpdate()
+
+
+@dataclass(frozen=True)
+class CellLimits(Wire):
+    """Limits of a cell: bytes of memory, processes, bytes of its root."""
+
+    memory: int
+    pids: int
+    disk: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellParameters(Wire):
+    """The parameters of every action that runs in a cell: a plugin's worker with its settings, and the images of the mirror.
+
+    `plugins` are the modules of plugins that act in every cell. `unsupported` are the features that the worker lacks.
+    """
+
+    plugin: str
+    settings: Mapping[str, object]
+    mirror: tuple[str, ...]
+    plugins: tuple[str, ...]
+    unsupported: tuple[str, ...]
+    limits: CellLimits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session(CellParameters):
+    """A worker without a test. `worker` is its id."""
+
+    worker: str
+    axes: Mapping[str, AxisValue]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestCell(Session):
+    """One test of a module, as pytest calls it."""
+
+    __test__ = False  # no test, whatever its name says to pytest
+
+    isolation: str
+    module: str
+    test: str
+    pytest: PytestSettings = DEFAULTS
+    update: WorkerUpdate = UNCHANGED
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstargzImage(CellParameters):
+    """Commands that run in a cell, of which `buildctl` is that of the worker."""
+
+    commands: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectTests(PytestSettings):
+    """The module whose tests pytest lists, with the settings that it is given."""
+
+    module: str
+
+
+@dataclass(frozen=True)
+class FetchFile(Wire):
+    """A file of the web, whose bytes have this SHA-256."""
+
+    urls: tuple[str, ...]
+    sha256: str
+    executable: bool
+
+
+@dataclass(frozen=True)
+class FetchWheel(Wire):
+    """A wheel of the Python package index, whose bytes have this SHA-256."""
+
+    requirement: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Image(Wire):
+    """An image: the paths of its files, in the order of the inputs; sizes of files of noise; links by their paths."""
+
+    architecture: str
+    cmd: tuple[str, ...]
+    env: tuple[str, ...]
+    files: tuple[str, ...]
+    noise: Mapping[str, int]
+    symlinks: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class PullImage(Wire):
+    """An image of a registry: its digest, and which platform of an index."""
+
+    digest: str
+    platform: str
+
+
+KINDS: Mapping[str, type[Wire]] = {
+    kind.__name__: kind
+    for kind in (CollectTests, EstargzImage, FetchFile, FetchWheel, Image, PullImage, Session, TestCell)
+}
+"""The parameters of each mnemonic. Actions of the others are commands, whose arguments are words."""
+
+
+def parameters_of(action: Action, kind: type[Message]) -> Message:
+    """Return the parameters of an action, whose mnemonic has such. Raises ValueError for arguments that are none."""
+    found = KINDS[action.mnemonic].parse(action.parameters)
+    assert isinstance(found, kind), f"{action.mnemonic} has no parameters of {kind.__name__}"
+    return found
