@@ -119,6 +119,7 @@ def test_a_tag_that_is_nearly_one_is_refused(rules: Space) -> None:
     assert "the tag 'resources:gpu' must be cpu:N or resources:NAME:N" in done.stderr
 
 
+@pytest.mark.alone
 def test_what_waits_for_another_bk_holds_no_job(rules: Space) -> None:
     """Both builds have one job. The second cannot have `a`, which the first one makes, and so makes `b` meanwhile."""
     declare(rules, 'slow("a", 4)', 'slow("b")')
@@ -135,6 +136,7 @@ def test_what_waits_for_another_bk_holds_no_job(rules: Space) -> None:
     assert spans(rules.root / "p.json", "run") == ["run"], "a was not made twice"
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("signals", [["INT"], ["TERM"], ["INT", "INT"]])
 def test_a_build_that_is_interrupted(rules: Space, signals: list[str]) -> None:
     import signal

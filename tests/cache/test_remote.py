@@ -375,6 +375,7 @@ def test_a_body_without_an_end_is_left_at_its_size(machine: Make, filled: CacheS
     assert sent < 64 << 20
 
 
+@pytest.mark.alone
 def test_a_body_that_drips_is_left_when_its_time_is_over(machine: Make, filled: CacheServer) -> None:
     def drip(handler: Handler) -> bool:
         if handler.path != cas_path(TOOL):
@@ -464,6 +465,7 @@ def test_who_may_not_write_may_still_read(machine: Make, filled: CacheServer) ->
     assert len(second.warnings) == 1
 
 
+@pytest.mark.alone
 def test_a_server_that_is_not_there_is_asked_once(machine: Make) -> None:
     one = machine(f"http://127.0.0.1:{free_port()}")
     began = time.monotonic()
@@ -476,6 +478,7 @@ def test_a_server_that_is_not_there_is_asked_once(machine: Make) -> None:
     assert "connection refused" in one.warnings[0]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("at_once", [1, 16])
 def test_a_silent_server_costs_one_wait(machine: Make, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     monkeypatch.setattr(http_store, "IDLE", 0.5)

@@ -7,10 +7,11 @@ import re
 import subprocess
 import time
 
+import pytest
 from spaces import Space
 
 RUNS = 20
-KILLS = 100
+KILLS = 10
 HEAD = """from bkrules import genrule, host_binary, workspace
 workspace(name = "test")
 host_binary(name = "sh")
@@ -45,11 +46,12 @@ def test_each_action_runs_once_however_many_ask_for_it(space: Space) -> None:
     assert (len(ran), sum(ran)) == (RUNS, 8)
 
 
-def test_no_kill_spoils_the_cache(space: Space) -> None:
+@pytest.mark.parametrize("kills", [KILLS, pytest.param(100, marks=pytest.mark.soak)])
+def test_no_kill_spoils_the_cache(space: Space, kills: int) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     chance = random.Random(seed)
-    for number in range(KILLS):
+    for number in range(kills):
         space.write("WORKSPACE.py", layers(20, f"cat $(SRCS) /dev/null > $@; echo {number} >> $@"))
         run = subprocess.Popen(
             space.command("build", "-j", "4", "//:all"),

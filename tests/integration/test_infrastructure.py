@@ -210,6 +210,7 @@ def _parent(folder: Path) -> int:
     return int((_read(folder / "stat").rpartition(b")")[2].split() or [b"", b"0"])[1])
 
 
+@pytest.mark.alone
 def test_inotify_is_exhausted(tools: Space, report: Report) -> None:
     """The user's instances are used up, as by an editor gone wild: neither bk nor a daemon in a cell needs one."""
     matrix(tools, KILL + "def test_it(sandbox, tmp_path): build(sandbox, tmp_path, 'echo')\n", *WORKERS)

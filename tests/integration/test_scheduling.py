@@ -29,6 +29,7 @@ def cgroups_of(pid: int) -> list[str]:
     return [folder for folder, _, _ in os.walk("/sys/fs/cgroup") if f"/bk-{pid}-" in folder]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c_with_many_live_cells(tools: Space, report: Report, times: int) -> None:
     test = "import time, pathlib\ndef test_slow(sandbox):\n    pathlib.Path('/out/here.log').touch()\n    time.sleep(600)\n"
