@@ -160,6 +160,6 @@ def test_a_build_that_is_interrupted(rules: Space, signals: list[str]) -> None:
     assert process.returncode == 8, output
     assert time.monotonic() - began < 5
     if len(signals) == 1:
-        assert "interrupted: what runs is ended" in output
+        assert "interrupted: ending running actions" in output
         assert spans(rules.root / "p.json", "action processing") == ["Genrule //p:a"]
         assert os.listdir(rules.cache / "run") == []

@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 
 
 _OBJECTS = 700
-"""After how many new objects garbage is looked for while actions run, as by default."""
+"""The number of new objects after which Python collects garbage while actions run, its default."""
 
 
 class Execution:
-    """The stores and processes of one build. Processes come to life with the first action that has to run."""
+    """The stores and processes of one build. Processes start with the first action that has to run."""
 
     def __init__(self, analysis: Analysis, options: Options, say: Callable[[str], None], *, show: bool = True) -> None:
         self.profile = Profile() if options.profile else NoProfile()
@@ -66,26 +66,26 @@ class Execution:
             self.digests,
             self._open,
             whole=lambda action: show and self._is_wanted(action),
-            read=self._is_wanted,  # also by who only asks: `bk why` says what `bk build` would do
+            read=self._is_wanted,  # also for `bk why`, which tells what `bk build` would do
             may_be_cached=self._may_be_cached,
             say=say,
             profile=self.profile,
         )
 
     def _is_wanted(self, action: Action) -> bool:
-        """Whether the bytes that an action makes are to be shown in `bk-out`."""
+        """Return whether the outputs of an action are shown in `bk-out`."""
         return action.cell is not None or action.label in self.analysis.targets.asked
 
     def _may_be_cached(self, action: Action) -> bool:
-        """Whether a result from before will do. Bazel's rule for `auto`: who asks for several runs wants them to run."""
+        """Return whether a cached result may be used. Bazel's rule for `auto`: several runs always run."""
         wish = self.options.cache_test_results
         return action.cell is None or wish == "yes" or (wish == "auto" and not action.cell.runs)
 
     def prepare(self, *, tests: bool) -> None:
-        """Open what running needs. Called in the main thread, before the first action runs; `tests` says whether cells may."""
+        """Open the context of the run. Call this in the main thread, before the first action runs; `tests`: cells may run."""
         if self.context is None:
             self.context = self._make()
-            # What is loaded and analysed stays; from here on there is garbage to be found.
+            # Loaded and analysed objects stay; garbage comes from here on.
             gc.freeze()
             gc.set_threshold(_OBJECTS)
             if tests:
@@ -110,7 +110,7 @@ class Execution:
         )
 
     def look_up(self, action: Action) -> tuple[str | None, dict[str, str], str | None]:
-        """The key of an action, its leaves, and in which cache its result is. No key when what it depends on has no result."""
+        """Return the key of an action, its leaves, and the cache with its result. No key when a dependency has no result."""
         executor = self.executor
         if not all(name in executor.results for name in action.dependencies):
             return None, {}, None
@@ -127,17 +127,17 @@ class Execution:
         return whole.digest.hash, dict(whole.leaves), kept.cache if kept else None
 
     def interrupt(self) -> None:
-        """End whatever runs, and what waits for another run of bk."""
+        """End all that runs, and the wait for another run of bk."""
         self.executor.stopped.set()
         if self.context is not None:
             self.context.processes.interrupt()
 
     def end_shared(self) -> tuple[str, ...]:
-        """End the workers that cells shared; what they left behind."""
+        """End the shared workers. Return their leaks."""
         return self.context.shared.close() if self.context else ()
 
     def close(self) -> None:
-        """End and remove all that the build brought to life."""
+        """End all processes of the build, and remove its files."""
         if self.context is not None:
             from bkrules.build.open_context import close_context
 
@@ -147,7 +147,7 @@ class Execution:
 
 
 def execute(analysis: Analysis, options: Options, told: Callable[[Result], None] = lambda _: None) -> BuildResult:
-    """Execute what was analysed, report it, and write its outputs. Each result is `told` as it comes, in this thread."""
+    """Execute the analysed actions, report them, and write their outputs. `told` is called with each result, in this thread."""
     began = time.monotonic()
     actions = analysis.wanted()
     with in_use(options.disk_cache):
@@ -176,7 +176,7 @@ def _execute(
         except KeyboardInterrupt:
             interrupted = True
             display.close()
-            progress.say("interrupted: what runs is ended (Ctrl-C again: at once)")
+            progress.say("interrupted: ending running actions (Ctrl-C again: at once)")
             execution.interrupt()
         finally:
             signals.reaction = go_on

@@ -1,4 +1,4 @@
-"""All that a plugin imports.
+"""The interface for plugins: everything that a plugin imports.
 
 A plugin is a distribution with an entry point in the group `bk`, whose module implements `bk_register_workers`.
 """

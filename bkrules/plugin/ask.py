@@ -1,7 +1,7 @@
-"""bk's calls of a worker's methods, in its own process: each has a bound, and what it returns is checked.
+"""bk's calls of a worker's methods, in its own process: each has a bound, and its result is checked.
 
-A method that raises, ends the process, takes too long or returns something else is a WorkerFault. It makes that worker unusable
-and nothing else.
+A method that raises, ends the process, takes too long or returns a wrong type is a WorkerFault. It makes only that
+worker unusable.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bkrules.plugin.worker import Mirror, SettingsError, Worker
 
 _T = TypeVar("_T")
 _NO_PART = frozenset("/= \t\n")
-"""What the id of a worker may not have, since it is a part of the names of cells."""
+"""The characters that the id of a worker must not have, since it is a part of the names of cells."""
 
 
 class WorkerFault(BkError):
@@ -29,7 +29,7 @@ class WorkerFault(BkError):
     label = ""
 
     def at(self, label: object) -> WorkerFault:
-        """Return this error as that of a target, unless it is one's already."""
+        """Return this error with a target, unless it has one already."""
         if self.label:
             return self
         made = WorkerFault(self.reason, f"{label}: {self.message}", where=self.where, hint=self.hint)
@@ -62,12 +62,14 @@ def described(kind: type[Worker]) -> dict[str, dict[str, Any]]:
 
 
 def settings(worker: Worker) -> dict[str, Any]:
-    """Return the settings by name, as JSON has them."""
+    """Return the settings by name, as JSON values."""
     found: object = _answer(type(worker), "settings", worker.settings)
     try:
         copied: object = json.loads(json.dumps(found))
     except (TypeError, ValueError, RecursionError) as error:
-        raise fault(type(worker), f"its settings() returns what is no JSON: {error}", "use plain types") from error
+        raise fault(
+            type(worker), f"its settings() returns a value that is not JSON: {error}", "use plain types"
+        ) from error
     if not isinstance(found, dict) or not isinstance(copied, dict):
         raise fault(type(worker), f"its settings() returns {found!r}", "leave it as Worker has it")
     return found
@@ -113,7 +115,7 @@ def no_jail(worker: Worker) -> str:
 
 
 def features(worker: Worker) -> frozenset[str]:
-    """Return what the worker's BuildKit can do."""
+    """Return the features of the worker's BuildKit."""
     names: object = _answer(type(worker), "features", worker.features)
     if not isinstance(names, set | frozenset) or not all(isinstance(name, str) for name in names):
         raise fault(type(worker), f"its features() returns {names!r}", "return a set of names from FEATURES")
@@ -124,7 +126,7 @@ def features(worker: Worker) -> frozenset[str]:
 
 
 def cache_key(worker: Worker) -> dict[str, str]:
-    """Return what else of the worker is in the keys of its cells."""
+    """Return the further values of the worker in the keys of its cells."""
     found: object = _answer(type(worker), "cache_key", worker.cache_key)
     if not isinstance(found, Mapping) or not all(isinstance(one, str) for pair in found.items() for one in pair):
         raise fault(type(worker), f"its cache_key() returns {found!r}", "return a dictionary of strings")
@@ -136,7 +138,9 @@ def modules(worker: Worker) -> list[str]:
     found = _several(worker, "modules", worker.modules)
     for module in found:
         if not isinstance(module, ModuleType):
-            raise fault(type(worker), f"its modules() has {module!r}, which is no module", "return a tuple of modules")
+            raise fault(
+                type(worker), f"its modules() has {module!r}, which is not a module", "return a tuple of modules"
+            )
     return [module.__name__ for module in found]
 
 
@@ -170,7 +174,7 @@ def _several(worker: Worker, method: str, call: Callable[[], object]) -> tuple[A
 
 
 def _answer(kind: type[Worker], method: str, call: Callable[[], _T], let: type[Exception] | tuple[()] = ()) -> _T:
-    """Return what a method answers. Raises WorkerFault for whatever it raises, except for `let` and Ctrl-C."""
+    """Return the result of a method. Raises WorkerFault for any exception, except those in `let` and Ctrl-C."""
     try:
         return bounded(call, SECONDS)
     except KeyboardInterrupt:
@@ -188,7 +192,7 @@ def _answer(kind: type[Worker], method: str, call: Callable[[], _T], let: type[E
 
 
 def _title(kind: type[Worker]) -> str:
-    """Return the distribution of a worker and its version; its module where no installed plugin has it."""
+    """Return the distribution of a worker and its version; its module when no installed plugin has it."""
     return load().distributions.get(kind.name, kind.__module__)
 
 

@@ -15,16 +15,17 @@ CDI_SPEC_DIR = Daemons.run / "cdi"
 
 
 def configuration(mirror: Mirror, built_in: str = "") -> dict[str, Any]:
-    """The part of buildkitd.toml that all workers share. `built_in` is the snapshotter inside of buildkitd, where that is used.
+    """Return the part of buildkitd.toml that all workers share. `built_in` is the snapshotter inside of buildkitd, if
+    that is used.
 
-    The platform is said here because buildkitd otherwise runs a probe for each that QEMU knows; name servers are,
-    because it would fill in public ones for a loopback resolver. What only newer releases know is said in here and not by flags:
-    an older one ignores a key that it does not know, and ends at such a flag.
+    The platform is set because buildkitd otherwise probes each one that QEMU knows; name servers are, because buildkitd
+    would replace a loopback resolver by public ones. Options of newer releases are set here and not by flags: an older
+    release ignores an unknown key, and ends at an unknown flag.
     """
     worker = {"platforms": [f"linux/{goarch()}"], "labels": {"org.mobyproject.buildkit.worker.sandbox": "true"}}
     oci: dict[str, Any] = dict(worker)
     if built_in == "stargz":
-        # Without these, a background fetch would spoil what a test measures at the mirror.
+        # Otherwise a background fetch would distort a test's measurements at the mirror.
         oci["stargzSnapshotter"] = {"no_background_fetch": True, "noprefetch": True}
     return {
         "root": str(Daemons.state / "buildkit"),
@@ -39,9 +40,9 @@ def configuration(mirror: Mirror, built_in: str = "") -> dict[str, Any]:
 
 
 def environment(run: Path, snapshotter: str) -> dict[str, str]:
-    """The variables of a buildkitd under test: those of BuildKit's own harness, and where it serves stacks and metrics.
+    """Return the variables of a buildkitd under test: those of BuildKit's own harness, and its debug address.
 
-    The debug address is a variable and no flag, so that releases which do not know it go on.
+    The debug address is a variable and not a flag, so that releases that do not know it still start.
     """
     return {
         "BUILDKITD_DEBUGADDR": f"unix://{run}/buildkitd-debug.sock",
@@ -52,7 +53,7 @@ def environment(run: Path, snapshotter: str) -> dict[str, str]:
 
 
 def backend(address: str, snapshotter: str, run: Path = Daemons.run, **more: Any) -> Backend:
-    """The backend of a buildkitd with that `environment`; `more` are fields of it that only the worker knows."""
+    """Return the backend of a buildkitd with that `environment`; `more` are fields that only the worker knows."""
     debug = f"unix://{run}/buildkitd-debug.sock"
     common: dict[str, Any] = {
         "debug_address": debug,
@@ -63,12 +64,12 @@ def backend(address: str, snapshotter: str, run: Path = Daemons.run, **more: Any
 
 
 def _extra(snapshotter: str) -> dict[str, str]:
-    """Only snapshotters whose layers are overlays can be told to compare them as such, and to fail where they cannot."""
+    """Return the variables for snapshotters with overlays, which BuildKit can compare as such, and fail where it cannot."""
     return {"BUILDKIT_DEBUG_FORCE_OVERLAY_DIFF": "true"} if snapshotter in ("overlayfs", "stargz") else {}
 
 
 def start(daemons: Daemons, flags: Sequence[str], *, environment: Mapping[str, str] | None = None) -> str:
-    """Start buildkitd as root on a socket that is bound before it runs; its address."""
+    """Start buildkitd as root on a socket that is bound before it runs. Return its address."""
     path = daemons.run / "buildkitd.sock"
     with listening(path) as listener:
         daemons.start("buildkitd", arguments("fd://", daemons.run, flags), environment=environment, listener=listener)
@@ -76,7 +77,7 @@ def start(daemons: Daemons, flags: Sequence[str], *, environment: Mapping[str, s
 
 
 def arguments(address: str, run: Path, flags: Sequence[str]) -> list[str]:
-    """The command line of a buildkitd that keeps to its cell. `run` is a folder it may write sockets to."""
+    """Return the command line of a buildkitd that keeps to its cell. `run` is a folder for its sockets."""
     return [
         *("buildkitd", "--debug", "--config", str(Daemons.configuration / CONFIGURATION), "--addr", address),
         *("--otel-socket-path", str(run / "otel.sock"), *flags),

@@ -1,4 +1,4 @@
-"""What hooks inside of a cell are given: the cell, and what its program came to."""
+"""The arguments of hooks inside of a cell: the cell, and the result of its program."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from bkrules.plugin.daemon import Daemons
 
 STATUSES = ("passed", "failed", "skipped", "timed out")
 CLASSES = ("test", "infrastructure", "resources", "timeout", "skip")
-"""The classes that a cell may give itself. Only from outside is a leak seen, or what the machine lacks."""
+"""The classes that a cell may report itself. Leaks and lacks of the machine are only visible from outside."""
 
 
 @dataclass(frozen=True)
 class RunningCell:
-    """A cell from within, in its first process.
+    """A cell, as its first process sees it.
 
     Attributes:
         name: The cell's name, such as `test_pull/worker=oci/compression=gzip`.
         worker: The worker's name in cells.
         program: `test` for a cell with one test, `tests` for a worker that several tests share, `commands` for an action
-            whose commands run beside a daemon, `session` for `bk run` and `bk shell`.
+            whose commands use a daemon, `session` for `bk run` and `bk shell`.
         axes: The value of each axis, as the test sees it.
         timeout: Seconds that the program may take.
         daemons: What starts and stops the cell's daemons, with the folders of the cell.
@@ -39,12 +39,12 @@ class RunningCell:
 
 @dataclass(frozen=True)
 class ProgramResult:
-    """What became of the program of a cell.
+    """The result of a cell's program.
 
     Attributes:
         status: `passed`, `failed`, `skipped` or `timed out`.
         failure: The class of a failure: `test`, `infrastructure`, `resources`, `timeout`, `skip`; empty when it passed.
-        reason: One sentence that says why; empty when there is nothing to say.
+        reason: One sentence with the reason; may be empty.
         missing: Names of files that the test did not find.
 
     Raises ValueError for another status or class.

@@ -1,4 +1,4 @@
-"""The log of a cell itself: what bk and the test did in it, beside what the daemons say in theirs."""
+"""The log of a cell itself: events of bk and the test, in addition to the logs of the daemons."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ NAME = "cell.log"
 def note(logs: Path, message: str) -> None:
     """Append a line with the time to the cell's log in the folder `logs`, in the format of the daemons."""
     time = datetime.now(UTC).isoformat(timespec="microseconds")
-    with suppress(OSError), open(logs / NAME, "a") as file:  # when the folder is full, that is said elsewhere
+    with suppress(OSError), open(logs / NAME, "a") as file:  # a full folder is reported elsewhere
         file.write(f'time="{time}" level=info msg={json.dumps(message)}\n')

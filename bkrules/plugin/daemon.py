@@ -1,4 +1,4 @@
-"""Daemons inside a cell: started with a log of their own, ready when they say so, noticed when they die."""
+"""Daemons inside a cell: each has a log, reports when it is ready, and is noticed when it dies."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from pathlib import Path
 from bkrules.plugin.cell_log import note
 
 _BACKLOG = 64
-"""How many connections wait at a socket that is handed to a daemon."""
+"""The limit of pending connections at a socket that a daemon inherits."""
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
 
 
 class DaemonError(Exception):
-    """A daemon died, or was not ready or did not end in time, or there is none of that name."""
+    """A daemon died, or was not ready or did not end in time, or does not exist."""
 
 
 @dataclass(frozen=True)
 class User:
-    """Whom a daemon runs as."""
+    """The user of a daemon."""
 
     name: str
     uid: int
@@ -41,10 +41,10 @@ class DaemonSpec:
     Attributes:
         name: The daemon's name, which is that of its log.
         arguments: Its command line.
-        environment: Variables that it has beside those of the cell.
-        user: Whom it runs as; the cell's root by default.
+        environment: Variables in addition to those of the cell.
+        user: Its user; the cell's root by default.
         inside: A file with the id of a process whose user and mount namespaces it enters.
-        address: The path of the socket that it is handed; empty when it makes its own.
+        address: The path of the socket that it inherits; empty when it makes its own.
     """
 
     name: str
@@ -57,9 +57,9 @@ class DaemonSpec:
 
 @dataclass
 class Daemon:
-    """A started daemon. `ready` is the socket on which it says so, `began` when it was started, on the monotonic clock.
+    """A started daemon. `ready` is the socket for its READY=1, `began` the time of its start, on the monotonic clock.
 
-    `signalled` is the last signal that was to end it, and when it was sent; None when there was none.
+    `signalled` is the last signal that was to end it, and its time; None when there was none.
     """
 
     name: str
@@ -80,13 +80,13 @@ class Daemons:
     logs = Path("/out")
 
     def __init__(self, environment: Mapping[str, str], patience: float = 20) -> None:
-        """`patience` is the longest in seconds that anything here may wait for a daemon."""
+        """Create it. `patience` is the limit in seconds for each wait for a daemon."""
         self.environment = dict(environment)
         self.patience = patience
         self.running: list[Daemon] = []
         self.stopped: dict[str, Daemon] = {}
         self.hook: Callable[..., object] = _call_nothing
-        """Calls a hook of the cell, given its name and arguments."""
+        """Calls a hook of the cell with its name and arguments."""
 
     def start(
         self,
@@ -148,7 +148,7 @@ class Daemons:
         return daemon
 
     def wait_ready(self, daemon: Daemon, timeout: float = 20) -> None:
-        """Return when the daemon says READY=1. Raises DaemonError."""
+        """Wait until the daemon sends READY=1. Raises DaemonError."""
         timeout = min(timeout, self.patience)
         deadline = time.monotonic() + timeout
         watched = [daemon.ready.fileno(), *(other.pidfd for other in self.running)]
@@ -164,11 +164,11 @@ class Daemons:
                     raise DaemonError(f"{other.name} died before it was ready: {self.status(other)}")
 
     def end(self, timeout: float = 20) -> list[str]:
-        """End the daemons by SIGTERM, the last one first; the names of those that were not ended within so many seconds."""
+        """End the daemons by SIGTERM, the last one first. Return the names of those that have not ended in time."""
         return [daemon.name for daemon in reversed(self.running) if not self._end(daemon, signal.SIGTERM, timeout)]
 
     def _end(self, daemon: Daemon, number: int, timeout: float) -> bool:
-        """Send a daemon a signal; whether it ends within `timeout` seconds."""
+        """Send a daemon a signal. Return whether it ends within `timeout` seconds."""
         self.hook("bk_daemon_stopping", daemon=daemon, signal=number)
         daemon.signalled = (number, time.monotonic())
         signal.pidfd_send_signal(daemon.pidfd, number)
@@ -177,7 +177,7 @@ class Daemons:
         return bool(ended)
 
     def stop(self, name: str, number: int = signal.SIGTERM, timeout: float = 20) -> None:
-        """Send a daemon the signal `number` and return when it has ended, so that it is no longer among those that must run.
+        """Send a daemon the signal `number` and wait for its end; afterwards it need not run any more.
 
         Raises DaemonError when no daemon of that name runs, and when it has not ended after `timeout` seconds.
         """
@@ -185,7 +185,7 @@ class Daemons:
         if daemon is None:
             state = "stopped already" if name in self.stopped else "not a daemon of this cell"
             known = ", ".join(one.name for one in self.running) or "nothing"
-            raise DaemonError(f"{name!r} is {state}; what runs: {known}")
+            raise DaemonError(f"{name!r} is {state}; running are: {known}")
         if not self._end(daemon, number, timeout):
             raise DaemonError(f"{name} did not end within {timeout:g} s of {signal.Signals(number).name}")
         os.waitpid(daemon.pid, 0)
@@ -196,9 +196,9 @@ class Daemons:
         self.stopped[name] = daemon
 
     def restart(self, name: str, timeout: float = 20) -> None:
-        """Start a daemon that was stopped as it was started, and return once it is ready. Raises DaemonError."""
+        """Start a stopped daemon as it was started before, and return once it is ready. Raises DaemonError."""
         if name not in self.stopped:
-            raise DaemonError(f"{name!r} was not stopped; what was: {', '.join(self.stopped) or 'nothing'}")
+            raise DaemonError(f"{name!r} was not stopped; stopped are: {', '.join(self.stopped) or 'nothing'}")
         spec = self.stopped[name].spec
         with contextlib.ExitStack() as handed:
             listener = handed.enter_context(_bound_again(spec.address)) if spec.address else None
@@ -207,16 +207,16 @@ class Daemons:
         self.wait_ready(daemon, timeout)
 
     def dead(self) -> list[Daemon]:
-        """The daemons that have ended."""
+        """Return the daemons that have ended."""
         found, _, _ = select.select([daemon.pidfd for daemon in self.running], [], [], 0)
         return [daemon for daemon in self.running if daemon.pidfd in found]
 
     def is_stopped(self, daemon: Daemon) -> bool:
-        """Whether a daemon neither runs nor has ended, but was stopped by a signal."""
+        """Return whether a daemon was stopped by a signal (SIGSTOP), and neither runs nor has ended."""
         return Path(f"/proc/{daemon.pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
 
     def status(self, daemon: Daemon) -> str:
-        """How a dead daemon ended."""
+        """Return how a dead daemon ended."""
         info = os.waitid(os.P_PID, daemon.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if info is None:
             return "it is running"
@@ -230,7 +230,7 @@ def _call_nothing(_name: str, **_arguments: object) -> None:
 
 
 def listening(path: Path, mode: int = 0o666) -> socket.socket:
-    """A listener on a new socket file, to be handed to a daemon; by default every user may connect to it."""
+    """Return a listener on a new socket file, for a daemon to inherit; by default every user may connect to it."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
     path.chmod(mode)
@@ -239,7 +239,7 @@ def listening(path: Path, mode: int = 0o666) -> socket.socket:
 
 
 def _bound_again(address: str) -> socket.socket:
-    """A listener where another one was, in a file with the same mode."""
+    """Return a new listener in the place of another one, in a file with the same mode."""
     path = Path(address)
     mode = path.stat().st_mode
     path.unlink()
@@ -283,7 +283,7 @@ def _become(
 
 def _enter(file: Path) -> None:
     """Enter the user and mount namespaces of the process whose id is in a file, as root of the first. Raises OSError."""
-    import ctypes  # the core imports this module too, and has no use for it
+    import ctypes  # the core imports this module too, and does not need it
 
     pid = int(file.read_text())
     libc = ctypes.CDLL(None, use_errno=True)

@@ -1,4 +1,4 @@
-"""What a BuildKit may or may not do, by the names that BuildKit's own harness has for it."""
+"""Features of BuildKit, by the names in BuildKit's own harness."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ FEATURES = frozenset(
 
 
 class UnknownFeature(ValueError):
-    """A name that is none of FEATURES."""
+    """A name that is not one of FEATURES."""
 
 
 def known(names: Iterable[str]) -> frozenset[str]:
-    """The names as a set. Raises UnknownFeature for one that no feature has."""
+    """Return the names as a set. Raises UnknownFeature for an unknown one."""
     found = frozenset(names)
     for name in sorted(found - FEATURES):
         raise UnknownFeature(f"there is no feature {name!r}; {did_you_mean(name, FEATURES, 'features')}")

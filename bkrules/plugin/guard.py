@@ -1,4 +1,4 @@
-"""What surrounds the code of a plugin when bk imports it, asks it for its workers, and calls the methods of those."""
+"""Guards around the code of plugins: bounds for imports, registration hooks and methods of workers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from typing import TypeVar
 T = TypeVar("T")
 
 SECONDS = 30.0
-"""How long a plugin may take to be imported, to answer a registration hook, and for each method of a worker."""
+"""The seconds for the import of a plugin, for each registration hook, and for each method of a worker."""
 
 
 def text_of(error: BaseException, *, named: bool = True) -> str:
-    """Return the message of what a plugin raised, behind the name of its class; that name alone when there is no message."""
+    """Return the class and the message of an exception; the class alone when there is no message."""
     kind = type(error).__name__
     try:
         text = str(error)
@@ -31,15 +31,15 @@ def text_of(error: BaseException, *, named: bool = True) -> str:
 
 
 class Hung(BaseException):
-    """A plugin took too long. No `Exception`, so that a plugin that catches those cannot go on."""
+    """A plugin took too long. It is not an `Exception`, so that a plugin that catches those cannot continue."""
 
 
 @contextlib.contextmanager
 def guarded(seconds: float = SECONDS) -> Iterator[None]:
     """Run a plugin's code with a bound in seconds, its output on standard error, and no process left behind.
 
-    Raises Hung when the seconds are over, and RuntimeError for a process that still runs, which is killed.
-    Called in the main thread alone, since only that one receives signals.
+    Raises Hung after the bound, and RuntimeError for a process that still runs, which is killed. Call this in the main
+    thread only, since only that one receives signals.
     """
     before = _children()
     try:
@@ -55,11 +55,11 @@ def guarded(seconds: float = SECONDS) -> Iterator[None]:
 
 
 def bounded(call: Callable[[], T], seconds: float = SECONDS) -> T:
-    """Return what `call` returns, or raise what it raises. Raises Hung when the seconds are over.
+    """Return the result of `call`, or raise its exception. Raises Hung when the seconds are over.
 
-    In the main thread a signal ends it, and its output goes to standard error. In a job's thread, which gets no signals and shares
-    standard output with others, it runs in a thread of its own, which is left behind when the seconds are over: an exception ends
-    what it runs of Python, and the end of bk ends the rest.
+    In the main thread a signal ends it, and its output goes to standard error. In a job's thread, which gets no signals
+    and shares standard output with others, it runs in a new thread. After the bound, bk abandons this thread: an
+    exception ends its Python code, and the end of bk ends the rest.
     """
     if threading.current_thread() is threading.main_thread():
         with _output_on_stderr(), time_limit(seconds):
@@ -69,7 +69,7 @@ def bounded(call: Callable[[], T], seconds: float = SECONDS) -> T:
     def run() -> None:
         try:
             outcome.set_result(call())
-        except BaseException as error:  # carried to the thread that asked
+        except BaseException as error:  # carried to the calling thread
             outcome.set_exception(error)
 
     thread = threading.Thread(target=run, name="plugin", daemon=True)
@@ -87,16 +87,16 @@ def _hung(seconds: float) -> Hung:
 
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise Hung in the main thread when the code within takes longer than so many seconds.
+    """Raise Hung in the main thread when the code within takes longer than `seconds`.
 
-    Within another limit, that one counts on from where it stood when this one ends.
+    An outer limit continues from its remaining time when this one ends.
     """
 
     def over(_number: int, _frame: FrameType | None) -> None:
         raise _hung(seconds)
 
     handler = signal.signal(signal.SIGALRM, over)
-    # The signal comes again each second, so that code that catches every exception does not go on either.
+    # The signal repeats each second, so that code that catches every exception does not continue either.
     rest, _ = signal.setitimer(signal.ITIMER_REAL, seconds, 1)
     try:
         yield
@@ -107,8 +107,8 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _output_on_stderr() -> Iterator[None]:
-    """Send what is printed to standard error, also by `os.write` and by child processes: `--json` stays JSON."""
-    with contextlib.suppress(OSError):  # what cannot be written is bk's to say, at its end
+    """Redirect output to standard error, also of `os.write` and of child processes: `--json` stays JSON."""
+    with contextlib.suppress(OSError):  # bk reports at its end what could not be written
         sys.stdout.flush()
     output = os.dup(1)
     try:
@@ -121,7 +121,7 @@ def _output_on_stderr() -> Iterator[None]:
 
 
 def _children() -> set[int]:
-    """The child processes of this process, as far as the kernel lists them."""
+    """Return the child processes of this process, as far as the kernel lists them."""
     found: set[int] = set()
     for path in glob("/proc/self/task/*/children"):
         with contextlib.suppress(OSError), open(path, encoding="ascii") as file:
@@ -130,9 +130,9 @@ def _children() -> set[int]:
 
 
 def owner_of(error: BaseException, owners: Mapping[str, str]) -> tuple[TracebackType, str] | None:
-    """Return where code of one of `owners`, by the name of its outermost module or package, raised, and its owner.
+    """Return the place where code of one of `owners`, by the name of its outermost module or package, raised, and its owner.
 
-    None when it was nobody's. The frame is the outermost one of that owner.
+    None when it was none of them. The frame is the outermost one of that owner.
     """
     trace = error.__traceback__
     while trace is not None:

@@ -1,4 +1,4 @@
-"""What this machine can do, as far as workers ask."""
+"""The facts of this machine for workers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FUSE_DEVICE, TUN_DEVICE = os.makedev(10, 229), os.makedev(10, 200)
 
 @dataclass(frozen=True)
 class Lack:
-    """Something that this machine lacks: what, why it is needed, and what to do about it.
+    """A lack of this machine: what, why it is needed, and how to fix it.
 
     A remedy that ends in a command has two spaces before it: `load it:  modprobe fuse`.
     """
@@ -32,12 +32,12 @@ class Lack:
 
     @property
     def command(self) -> str:
-        """The command of the remedy, or nothing."""
+        """The command of the remedy, or an empty text."""
         return command_of(self.remedy)
 
 
 def command_of(remedy: str) -> str:
-    """The command in which a remedy ends, or nothing."""
+    """Return the command at the end of a remedy, or an empty text."""
     return remedy.partition(":  ")[2]
 
 
@@ -55,13 +55,13 @@ class Host:
     machine: str = ""
     tun: bool = False
     controllers: Mapping[str, str] = field(default_factory=dict)
-    """The folder below which a cell's group gets a limit of `memory` or `pids`; the same as `cgroup` where cgroup2 has it."""
+    """The folder below which a cell's group gets a limit of `memory` or `pids`; the same as `cgroup` with cgroup2."""
 
     kernel: Mapping[str, str] = field(default_factory=dict)
-    """What the kernel says of itself: see `bkrules.system.kernel`."""
+    """The texts of the kernel: see `bkrules.system.kernel`."""
 
     folder: str = "/"
-    """The folder below which the facts were read, which ends in a slash."""
+    """The folder below which the facts are read; ends in a slash."""
 
     def read(self, path: str) -> str:
         """Return the text of a file of this machine, as the function `read` does."""
@@ -69,21 +69,21 @@ class Host:
 
     @property
     def features(self) -> dict[str, str]:
-        """The facts beside the kernel's own that can change a result, for the key of a cell."""
+        """Return the facts, besides the kernel's own, that can change a result, for the key of a cell."""
         names = ("fuse", "overlay")
         yes = {f"filesystem-{name}": "yes" if name in self.filesystems else "no" for name in names}
         return {"OSFamily": "Linux", "ISA": self.machine, **yes}
 
     def platform(self, kernel_key: str) -> dict[str, str]:
-        """All the facts that can change a result, with as much of the kernel as `kernel_key` says, one of `kernel.KEYS`."""
+        """Return all facts that can change a result, with the kernel's part by `kernel_key`, one of `kernel.KEYS`."""
         return {**self.features, **kernel.properties(dict(self.kernel), kernel_key)}
 
     def unlimited(self) -> tuple[str, ...]:
-        """The limits that a cell cannot be given here: without one of them it is not fully isolated."""
+        """Return the limits of a cell that this machine cannot apply: without one of them it is not fully isolated."""
         return tuple(name for name in CONTROLLERS if name not in self.controllers)
 
     def lacks(self) -> tuple[Lack, ...]:
-        """What every cell needs and this machine has not."""
+        """Return the lacks of this machine for every cell."""
         found = []
         if not self.root:
             found.append(
@@ -114,12 +114,12 @@ class Host:
 
 
 def goarch() -> str:
-    """Go's name of this machine's architecture, which images and BuildKit use too: `amd64`."""
+    """Return Go's name of this machine's architecture, which images and BuildKit use too: `amd64`."""
     return {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 
 
 def probe(root: str = "/") -> Host:
-    """The facts of this machine, read below `root`."""
+    """Return the facts of this machine, read below `root`."""
     mounts = _mounts(_read(f"{root}proc/self/mountinfo"))
     cgroup = next((mount.point for mount in mounts if mount.kind == "cgroup2"), "")
     return Host(
@@ -133,7 +133,7 @@ def probe(root: str = "/") -> Host:
         cgroup=cgroup,
         namespaces=frozenset(_names(f"{root}proc/self/ns")),
         machine=platform.machine(),
-        # A node is enough, since the kernel loads the driver when it is opened; and the driver, since cells make nodes.
+        # A node suffices, since the kernel loads the driver at its first use; and so does the driver, since cells make nodes.
         tun=_is_device(f"{root}dev/net/tun", TUN_DEVICE) or "tun" in _read(f"{root}proc/misc").split(),
         controllers=_controllers(root, cgroup, mounts),
         kernel=kernel.texts(root),
@@ -145,19 +145,20 @@ _notice: Callable[[str], object] | None = None
 
 
 def notice_reads(notice: Callable[[str], object]) -> None:
-    """Have `notice` called with the path of each file that `read` is asked for from now on, before it is read."""
+    """Call `notice` with the path of each file that `read` returns from now on, before it is read."""
     global _notice
     _notice = notice
 
 
 def read(path: str, below: str = "/") -> str:
-    """Return the text of a file of this machine, empty where there is none; bytes that are not UTF-8 are replaced.
+    """Return the text of a file of this machine, empty when it does not exist; bytes that are not UTF-8 are replaced.
 
-    The answer of a build depends on each file that was asked for: the next build notices when one changes, appears or goes.
-    `path` is absolute, and looked for in the folder `below`. Raises ValueError for another path, OSError for what is no file.
+    The answer of a build depends on each file that is read: the next build notices when one changes, appears or
+    disappears. `path` is absolute, and searched in the folder `below`. Raises ValueError for a relative path, OSError
+    for anything but a file.
     """
     if not path.startswith("/") or "\0" in path:
-        raise ValueError(f"a file of the machine has an absolute path, and {path!r} is none")
+        raise ValueError(f"a file of the machine has an absolute path, but was {path!r}")
     place = f"{below}{path.lstrip('/')}"
     if _notice is not None:
         _notice(place)
@@ -190,13 +191,13 @@ def _is_device(path: str, number: int) -> bool:
 
 
 def _mapped(root: str) -> int:
-    """How many user ids this process may hand out: all of them, unless it is in a user namespace."""
+    """Return how many user ids this process may map: all of them, unless it is in a user namespace."""
     return sum(int(line.split()[2]) for line in _read(f"{root}proc/self/uid_map").splitlines())
 
 
 @dataclass(frozen=True)
 class _Mount:
-    """What one line of mountinfo says, as far as cgroups go."""
+    """A line of mountinfo, as far as cgroups need it."""
 
     kind: str
     inner: str
@@ -215,10 +216,10 @@ def _mounts(mountinfo: str) -> list[_Mount]:
 
 
 def _controllers(root: str, cgroup: str, mounts: list[_Mount]) -> dict[str, str]:
-    """Where each controller can be had: in cgroup2, or in a hierarchy of its own, below the group of this process."""
+    """Return the place of each controller: in cgroup2, or in a separate hierarchy, below the group of this process."""
     found: dict[str, str] = {}
     if cgroup:
-        # Only the real root may hold processes and hand controllers down; it alone has no cgroup.type.
+        # Only the real root may hold processes and enable controllers; it alone has no cgroup.type.
         base = f"{root}{cgroup.lstrip('/')}"
         may_enable = not os.path.exists(f"{base}/cgroup.type")
         words = _read(f"{base}/cgroup.subtree_control") + (_read(f"{base}/cgroup.controllers") if may_enable else "")
@@ -234,7 +235,7 @@ def _controllers(root: str, cgroup: str, mounts: list[_Mount]) -> dict[str, str]
 
 
 def subordinate_range(text: str, user: str) -> tuple[int, int] | None:
-    """The first range of at least 65,536 ids that /etc/subuid or /etc/subgid gives to `user`: its start and length."""
+    """Return the first range of at least 65,536 ids of `user` in /etc/subuid or /etc/subgid: its start and length."""
     for line in text.splitlines():
         name, _, rest = line.strip().partition(":")
         start, _, count = rest.partition(":")

@@ -1,7 +1,7 @@
-"""Finds the installed plugins, registers each with pluggy, and asks them for their workers.
+"""The plugin manager: finds the installed plugins, registers each with pluggy, and asks them for their workers.
 
-A process has one `PluginManager`, made when the first worker is needed. A plugin that is broken makes its own workers unusable
-and nothing else: its error is kept, and raised by the one who needs such a worker.
+A process has one `PluginManager`, made when the first worker is needed. A broken plugin makes only its own workers
+unusable: its error is kept, and raised when such a worker is needed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
 class _BadPlugin(Exception):
-    """What is wrong with a plugin, and what its author can do."""
+    """The fault of a plugin, and how its author can fix it."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -39,8 +39,8 @@ class _BadPlugin(Exception):
 class Plugin:
     """An entry point in the group `bk`.
 
-    `hooks` are those that its module implements, `worker_hooks` those of its workers. `error` is why its workers are unusable,
-    None when they are not.
+    `hooks` are implemented by its module, `worker_hooks` by its workers. `error` is why its workers are unusable, or
+    None.
     """
 
     distribution: str
@@ -60,7 +60,7 @@ class Plugin:
 
     @property
     def module(self) -> str:
-        """The module that its entry point names, empty when it names something else."""
+        """The module of its entry point; empty when that names anything else."""
         found = re.fullmatch(r"([\w.]+)\s*(\[.*\])?", self.entry_point.value)
         return found[1] if found else ""
 
@@ -76,7 +76,7 @@ class Plugin:
 
 @dataclass(frozen=True)
 class Plugins:
-    """The usable workers by name, and the distribution of each; `before` has those of all that were ever seen here.
+    """The usable workers by name, and the distribution of each; `before` are those of all workers ever seen here.
 
     `conflicts` are the errors of the worker names that two plugins have.
     """
@@ -101,7 +101,7 @@ class Plugins:
     def fault_of(self, worker: str) -> BkError | None:
         """Return why an installed worker is unusable; None when no plugin here is known to have one of that name.
 
-        The workers of a plugin that cannot be loaded are known by its entry point's name, and by what it had before.
+        The workers of a plugin that cannot be loaded are known by its entry point's name, and by its earlier workers.
         """
         if worker in self.conflicts:
             return self.conflicts[worker]
@@ -115,7 +115,7 @@ _left_out: tuple[str, ...] = ()
 
 
 def block(names: Sequence[str]) -> None:
-    """Block the plugins of these names, of distributions or entry points, in this process: what `--noplugin` says."""
+    """Block the plugins of these names, of distributions or entry points, in this process, as `--noplugin` does."""
     global _blocked
     if _blocked != tuple(names):
         _blocked = tuple(names)
@@ -123,7 +123,7 @@ def block(names: Sequence[str]) -> None:
 
 
 def leave_out(names: Sequence[str]) -> None:
-    """Block these as well, which a workspace leaves out; one that is not installed is fine, since machines differ."""
+    """Also block the plugins that a workspace leaves out; these need not be installed, since machines differ."""
     global _left_out
     if _left_out != tuple(names):
         _left_out = tuple(names)
@@ -150,14 +150,14 @@ def load() -> Plugins:
 def _installed() -> Iterator[Plugin]:
     """Yield the entry points in the group `bk`; of two distributions of one name, those of the one that Python finds first.
 
-    Entry points are one small file; a distribution's name takes all of its metadata to be parsed. Entry points that cannot be read
-    are nobody's.
+    Entry points are one small file; a distribution's name requires parsing all of its metadata. Unreadable entry points
+    are skipped.
     """
     seen: set[str] = set()
     for one in distributions():
         try:
             points = one.entry_points.select(group=spec.GROUP)
-        except ValueError:  # bytes that are no text, lines that are no entry points
+        except ValueError:  # bytes that are not text, lines that are not entry points
             continue
         if points:
             name, release, requires = _metadata(one)
@@ -170,17 +170,17 @@ def _installed() -> Iterator[Plugin]:
 
 
 def _metadata(distribution: Distribution) -> tuple[str, str, tuple[str, ...]]:
-    """Return a distribution's name, version and requirements; empty ones when it has no METADATA that can be read."""
+    """Return a distribution's name, version and requirements; empty ones without readable METADATA."""
     try:
         metadata = distribution.metadata
         found = metadata["Name"], metadata["Version"], tuple(metadata.get_all("Requires-Dist") or ())
-    except (ValueError, TypeError, OSError):  # bytes that are no text, no file at all
+    except (ValueError, TypeError, OSError):  # bytes that are not text, or not a file
         return "", "", ()
     return found[0] or "", found[1] or "", found[2]
 
 
 def _loaded(manager: pluggy.PluginManager, plugin: Plugin) -> Plugin:
-    """Return a plugin with its hooks and workers, or with the error that says why it has none."""
+    """Return a plugin with its hooks and workers, or with its error."""
     if plugin.error is not None:
         return plugin
     for names, by in ((_blocked, "--noplugin"), (_left_out, "'noplugins' in WORKSPACE.py")):
@@ -207,13 +207,13 @@ def _loaded(manager: pluggy.PluginManager, plugin: Plugin) -> Plugin:
         return dataclasses.replace(plugin, workers=workers, worker_hooks=tuple(sorted(hooks)))
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # whatever a plugin raises, `SystemExit` included, is its own fault
+    except BaseException as error:  # anything that a plugin raises, including `SystemExit`, is its own fault
         manager.unregister(name=f"{plugin.title} {plugin.entry_point.name}")
         return plugin.failed(_broken(plugin, step, error))
 
 
 def _broken(plugin: Plugin, step: str, error: BaseException) -> BkError:
-    """Return the error of a plugin that cannot be used, which names the distribution and the hook."""
+    """Return the error of an unusable plugin, which names the distribution and the hook."""
     own = isinstance(error, _BadPlugin | Hung)
     text = text_of(error, named=not own and not isinstance(error, ImportError | RuntimeError))
     where = f"  in {step}" if step.startswith("bk_") else ""
@@ -231,7 +231,7 @@ def _broken(plugin: Plugin, step: str, error: BaseException) -> BkError:
 
 
 def _check_metadata(plugin: Plugin) -> None:
-    """Raise _BadPlugin for an entry point that names no module, and for a plugin of another version of bk."""
+    """Raise _BadPlugin for an entry point that does not name a module, and for a plugin of another version of bk."""
     value = plugin.entry_point.value
     if not plugin.module:
         what = "an object" if re.fullmatch(r"[\w.]+\s*:.+", value) else "no module"
@@ -242,7 +242,7 @@ def _check_metadata(plugin: Plugin) -> None:
 
 
 def _check_requirement(text: str) -> None:
-    """Raise _BadPlugin for a requirement that this bkrules does not fulfil, where its marker holds: no extra was asked for."""
+    """Raise _BadPlugin for a requirement of bkrules that this version does not meet, if its marker applies, without extras."""
     from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
     from packaging.requirements import InvalidRequirement, Requirement
 
@@ -257,7 +257,7 @@ def _check_requirement(text: str) -> None:
 
 
 def _hooks(manager: pluggy.PluginManager, module: ModuleType) -> tuple[str, ...]:
-    """Return the names of the hooks that a module implements. Raises _BadPlugin for what is no hook of bk."""
+    """Return the names of the hooks that a module implements. Raises _BadPlugin for a function that is not a hook of bk."""
     wanted = getattr(module, "BK_API", spec.API)
     if type(wanted) is not int or wanted > spec.API:
         raise _BadPlugin(
@@ -274,7 +274,7 @@ def _hooks(manager: pluggy.PluginManager, module: ModuleType) -> tuple[str, ...]
 
 
 def _hooks_of_worker(manager: pluggy.PluginManager, worker: type[Worker]) -> Iterator[str]:
-    """Yield the hooks that a worker implements for its own cells. Raises _BadPlugin for those that do not run in a cell."""
+    """Yield the hooks that a worker implements for its own cells. Raises _BadPlugin for hooks that do not run in a cell."""
     for name in dir(worker):
         function = getattr(worker, name)
         if _implements(manager, worker, name, function):
@@ -288,7 +288,7 @@ def _hooks_of_worker(manager: pluggy.PluginManager, worker: type[Worker]) -> Ite
 
 
 def _implements(manager: pluggy.PluginManager, plugin: object, name: str, member: object) -> bool:
-    """Whether a member is the implementation of a hook. Raises _BadPlugin for one that is only called like a hook."""
+    """Return whether a member implements a hook. Raises _BadPlugin for one that merely has the name of a hook."""
     if not inspect.isroutine(member):
         return False
     if manager.parse_hookimpl_opts(plugin, name) is not None:
@@ -330,7 +330,7 @@ def _checked(registered: Sequence[object]) -> tuple[type[Worker], ...]:
 
 
 def _joined(plugins: Sequence[Plugin]) -> Plugins:
-    """Return the workers of all plugins. A name that two of them have is unusable, and nothing else of them."""
+    """Return the workers of all plugins. Only a name that two of them have is unusable."""
     owners: dict[str, list[tuple[Plugin, type[Worker]]]] = {}
     for plugin in plugins:
         for worker in plugin.workers:
@@ -351,7 +351,7 @@ def _joined(plugins: Sequence[Plugin]) -> Plugins:
 
 
 def blamed(error: BaseException) -> BkError | None:
-    """Return the error that names the plugin whose code raised, by its traceback; None when no plugin's code did."""
+    """Return the error that names the plugin whose code raised, by its traceback; None when it was no plugin's code."""
     if load.cache_info().currsize == 0:
         return None
     owners = {one.module.partition(".")[0]: one for one in load().installed if one.module}

@@ -1,6 +1,7 @@
-"""Which distribution each worker came from, as far as this workspace has ever seen it.
+"""The distribution of each worker, as far as this workspace has ever seen it.
 
-A remade environment holds only what is named somewhere. For a worker that was there before, the error can then say whose it was.
+A new environment only has what is declared somewhere. For a worker that existed before, the error can then name its
+distribution.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ NAME = "plugins"
 
 
 def remembered(state: str) -> dict[str, str]:
-    """The distribution of each worker, `name version`, from the folder `state`; empty where nothing is known."""
+    """Return the distribution of each worker, `name version`, from the folder `state`; empty when none is known."""
     with suppress(OSError, ValueError, RecursionError):
         found = json.loads(read_regular(f"{state}/{NAME}"))
         if isinstance(found, dict):
@@ -26,9 +27,9 @@ def remembered(state: str) -> dict[str, str]:
 
 
 def remember(state: str, plugins: Plugins) -> Plugins:
-    """Add these workers to those that are remembered in the folder `state`; the plugins with all of them.
+    """Add these workers to those remembered in the folder `state`. Return the plugins with all of them.
 
-    Where nothing can be written, nothing is remembered.
+    When the folder cannot be written to, nothing is remembered.
     """
     known = remembered(state)
     found = replace(plugins, before={**known, **plugins.distributions})

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 GROUP = "bk"
 API = 1
-"""The version of the hooks. A module that needs at least another one says so: `BK_API = 2`."""
+"""The version of the hooks. A module that needs a higher one declares it: `BK_API = 2`."""
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
 
@@ -61,10 +61,10 @@ def bk_daemon_starting(cell: RunningCell, spec: DaemonSpec) -> None:
 
 @hookspec
 def bk_daemon_ready(cell: RunningCell, daemon: Daemon) -> None:
-    """Look at a daemon that has just said that it is ready.
+    """Look at a daemon that is ready now.
 
-    Called in the cell's first process after each start of each daemon, before whoever started it goes on. An exception, or
-    more than 10 s, is an infrastructure failure that names the plugin.
+    Called in the cell's first process after each start of each daemon, before its starter continues. An exception, or more
+    than 10 s, is an infrastructure failure that names the plugin.
     """
 
 
@@ -79,7 +79,7 @@ def bk_backend_ready(cell: RunningCell, backend: Backend) -> None:
 
 @hookspec(firstresult=True)
 def bk_run_program(cell: RunningCell, backend: Backend) -> ProgramResult | None:
-    """Run what the cell is for, and return what became of it; None leaves it to the next plugin.
+    """Run the program of the cell, and return its result; None leaves it to the next plugin.
 
     Called in the cell's first process, once for each test; not for sessions. bk's own implementation, which comes last,
     runs pytest on the cell's test, or an action's commands. A wrapper (`@hookimpl(wrapper=True)`) surrounds it, and may
@@ -90,7 +90,7 @@ def bk_run_program(cell: RunningCell, backend: Backend) -> ProgramResult | None:
 
 @hookspec
 def bk_timed_out(cell: RunningCell) -> None:
-    """Find out what a cell is doing whose time is over.
+    """Find out what a cell does when its time is over.
 
     Called in the cell's first process while the test stands still (SIGSTOP). Files written to `cell.daemons.logs` are kept.
     bk's own implementation comes first; it writes the stacks of all daemons, which ends them. An exception, or more than
@@ -110,7 +110,7 @@ def bk_daemon_stopping(cell: RunningCell, daemon: Daemon, signal: int) -> None:
 
 @hookspec
 def bk_daemon_stopped(cell: RunningCell, daemon: Daemon, status: str) -> None:
-    """Look at what a daemon left that has ended.
+    """Look at the remains of a daemon that has ended.
 
     Called in the cell's first process after each stop, and after a test for each daemon that ended by itself meanwhile.
     `status` is `exit status 0`, `killed by SIGTERM`, or `it is running` when it did not end in time. An exception, or more
@@ -120,7 +120,7 @@ def bk_daemon_stopped(cell: RunningCell, daemon: Daemon, status: str) -> None:
 
 @hookspec
 def bk_state(cell: RunningCell, backend: Backend) -> Mapping[str, list[str]] | None:
-    """Return what a test could change of a shared worker, as lines by name.
+    """Return the state of a shared worker that a test could change, as lines by name.
 
     Called in the first process of a cell with `isolation = "worker"`, before its first test and after each. Where two
     answers differ, the worker is tainted: no other test runs on it, and bk keeps no result of the test. The answers of all
@@ -131,7 +131,7 @@ def bk_state(cell: RunningCell, backend: Backend) -> Mapping[str, list[str]] | N
 
 @hookspec
 def bk_collect_logs(cell: RunningCell, folder: Path, result: ProgramResult) -> None:
-    """Put what is worth keeping of a cell into its folder of logs.
+    """Copy files of a cell that are worth keeping into its folder of logs.
 
     Called in the cell's first process after each test; `result` is the test's. The folder comes to `bk-out`, and into the
     cache with a result that is kept. An exception, or more than 10 s, is an infrastructure failure that names the plugin.
@@ -142,8 +142,8 @@ def bk_collect_logs(cell: RunningCell, folder: Path, result: ProgramResult) -> N
 def bk_cell_stopping(cell: RunningCell, result: ProgramResult) -> None:
     """Undo what `bk_cell_starting` did outside of the cell's reach, or check how the cell ends.
 
-    Called once in each cell, in its first process, when its program has ended and its daemons still run. What the cell
-    holds need not be undone: it is gone with the cell. An exception, or more than 10 s, is an infrastructure failure that
+    Called once in each cell, in its first process, when its program has ended and its daemons still run. Resources of the
+    cell need not be released: they end with the cell. An exception, or more than 10 s, is an infrastructure failure that
     names the plugin.
     """
 

@@ -1,4 +1,4 @@
-"""What a worker is: the class that a plugin registers, and the backend that it starts."""
+"""The interface of workers: the class that a plugin registers, and the backend that it starts."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from bkrules.plugin.host import Host, Lack
 
 MIRROR_PORT = 5000
 MIRROR_ADDRESS = f"127.0.0.1:{MIRROR_PORT}"
-"""Where the mirror answers in every cell."""
+"""The mirror's port in every cell."""
 
 
 @dataclass(frozen=True)
 class Mirror:
-    """Where a cell's mirror answers, and for which registries it stands in."""
+    """The address of a cell's mirror, and the registries for which it stands in."""
 
     address: str
     hosts: tuple[str, ...]
@@ -31,9 +31,10 @@ class Mirror:
 
 @dataclass(frozen=True)
 class Tls:
-    """How a client reaches a buildkitd that wants TLS: PEM files of the cell, and the name in the daemon's certificate.
+    """The TLS settings of a client of buildkitd: PEM files of the cell, and the name in the daemon's certificate.
 
-    An empty string leaves the choice to the client. Raises ValueError for a certificate without its key, and the reverse.
+    An empty string leaves the choice to the client. Raises ValueError for a certificate without its key, and the
+    reverse.
     """
 
     cacert: str = ""
@@ -47,17 +48,17 @@ class Tls:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """The flags of buildctl that say this."""
+        """The flags of buildctl with these settings."""
         return tuple(f"--tls{name}={value}" for name, value in dataclasses.asdict(self).items() if value)
 
 
 @dataclass(frozen=True)
 class Backend:
-    """A running buildkitd. An empty string means that there is no such thing here.
+    """A running buildkitd. An empty string means that the backend does not have it.
 
-    `debug_address` is where buildkitd serves its stacks and metrics, `extra_env` what commands that talk to it need beside
-    BUILDKIT_HOST, `cdi_spec_dir` the folder in which it looks for CDI devices, `tls` what a client needs for an address that
-    wants TLS. bk itself says what is `unsupported`.
+    `debug_address` is where buildkitd serves its stacks and metrics, `extra_env` are variables, besides BUILDKIT_HOST,
+    for commands that use it, `cdi_spec_dir` is the folder in which it looks for CDI devices, `tls` are the settings for
+    an address with TLS. bk itself sets `unsupported`.
     """
 
     address: str
@@ -74,16 +75,16 @@ class Backend:
 
     @property
     def buildctl(self) -> tuple[str, ...]:
-        """The words with which a command line of buildctl begins for this backend, beside BUILDKIT_HOST."""
+        """The first words of a command line of buildctl for this backend, which also needs BUILDKIT_HOST."""
         return ("buildctl", *self.tls.flags)
 
     def supports(self, feature: str) -> bool:
-        """Whether this backend can do something, by BuildKit's name of it. Raises UnknownFeature."""
+        """Return whether this backend has a feature, by BuildKit's name. Raises UnknownFeature."""
         return not known({feature}) & self.unsupported
 
 
 class SettingsError(ValueError):
-    """A setting that a worker does not have, or a value that it cannot take."""
+    """An unknown setting of a worker, or an invalid value."""
 
     def __init__(self, name: str, message: str, hint: str = "", *, unknown: bool = False) -> None:
         super().__init__(message)
@@ -91,13 +92,13 @@ class SettingsError(ValueError):
 
 
 def one_of(name: str, value: str, known: Sequence[str]) -> None:
-    """Raise SettingsError unless the setting `name` has one of the values that are known."""
+    """Raise SettingsError unless the setting `name` has one of the known values."""
     if value not in known:
         raise SettingsError(name, f"{name!r} must be one of {', '.join(known)}, but was {value!r}")
 
 
 def setting(default: Any, help: str) -> Any:  # noqa: A002 - the word that argparse and dataclasses users look for
-    """A field of a worker that a BUILD.py may set; `help` is shown by `bk workers`."""
+    """Return a field of a worker that a BUILD.py may set; `bk workers` shows `help`."""
     return dataclasses.field(default=default, metadata={"help": help})
 
 
@@ -115,7 +116,7 @@ class Worker(ABC):
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
-        """The worker with these settings. Raises SettingsError."""
+        """Return the worker with these settings. Raises SettingsError."""
         assert dataclasses.is_dataclass(cls), f"{cls.__name__} must be a dataclass"
         fields = {field.name: field for field in dataclasses.fields(cls)}
         for name, value in settings.items():
@@ -131,13 +132,13 @@ class Worker(ABC):
 
     @classmethod
     def describe_settings(cls) -> dict[str, dict[str, Any]]:
-        """The default and the help of each setting, by its name."""
+        """Return the default and the help of each setting, by its name."""
         assert dataclasses.is_dataclass(cls), f"{cls.__name__} must be a dataclass"
         fields = dataclasses.fields(cls)
         return {one.name: {"default": one.default, "help": one.metadata.get("help", "")} for one in fields}
 
     def settings(self) -> dict[str, Any]:
-        """The settings by name, defaults included."""
+        """Return the settings by name, defaults included."""
         assert dataclasses.is_dataclass(self)
         return dataclasses.asdict(self)
 
@@ -145,49 +146,52 @@ class Worker(ABC):
         """Raise SettingsError when the settings do not fit together."""
 
     def id(self) -> str:
-        """The worker's name in cells. It must differ between settings that a matrix could hold side by side."""
+        """Return the worker's name in cells. It must differ between settings that may occur in one matrix."""
         return self.name
 
     @abstractmethod
     def tools(self) -> tuple[str, ...]:
-        """The names of the binaries that `start` runs, besides buildctl and registry, which every cell has."""
+        """Return the names of the binaries that `start` runs, besides buildctl and registry, which every cell has."""
 
     def host_tools(self) -> tuple[str, ...]:
-        """Commands of this machine that cannot be pinned, such as setuid helpers. They are digested into the key."""
+        """Return commands of this machine that cannot be pinned, such as setuid helpers. The key has their digests."""
         return ()
 
     def preflight(self, host: Host) -> tuple[Lack, ...]:
-        """What this machine lacks for this worker. A lack makes its cells skipped, with that reason."""
+        """Return the lacks of this machine for this worker. A lack makes its cells skipped, with that reason."""
         return ()
 
     def no_jail(self) -> str:
-        """Why its daemons cannot run in a cell with `isolation = "jail"`, in a user namespace; empty when they can.
+        """Return why its daemons cannot run in a cell with `isolation = "jail"`, in a user namespace; empty when they can.
 
-        By default nobody has said that they can: it is for who has tried.
+        By default they cannot: a plugin that has been tested in a jail returns an empty text.
         """
-        return "its plugin does not say that it can"
+        return "its plugin does not declare that it can"
 
     def features(self) -> frozenset[str]:
-        """What its BuildKit can do, some of `bkrules.plugin.FEATURES`. Tests that require another feature are skipped.
+        """Return the features of its BuildKit, some of `bkrules.plugin.FEATURES`. Tests that require another feature
+        are skipped.
 
-        A test that needs CNI networks is skipped by default: their plugins are no part of a cell.
+        A test that needs CNI networks is skipped by default: cells do not have their plugins.
         """
         return FEATURES - {"cni_network"}
 
     def cache_key(self) -> Mapping[str, str]:
-        """Whatever else of this worker can change a result. Its settings, tools, configuration and code are covered."""
+        """Return further values of this worker that can change a result. Keys cover its settings, tools, configuration
+        and code anyway.
+        """
         return {}
 
     def modules(self) -> tuple[ModuleType, ...]:
         """Return the modules that `start` runs, which become part of the key. This worker's own must be among them.
 
-        All that these import by statements or literal names is found by itself, and of a package all files count.
+        Their imports by statements or literal names are found automatically, and of a package all files count.
         """
         return (sys.modules[type(self).__module__],)
 
     @abstractmethod
     def configuration(self, mirror: Mirror) -> Mapping[str, Mapping[str, Any]]:
-        """The daemons' configuration files: name to TOML document. They lie in `Daemons.configuration` when it starts."""
+        """Return the daemons' configuration files: name to TOML document. They are in `Daemons.configuration` when it starts."""
 
     @abstractmethod
     def start(self, daemons: Daemons) -> AbstractContextManager[Backend]:

@@ -27,13 +27,13 @@ from bkrules.runners.open_cell import run_in_cell
 from bkrules.sandbox import outputs
 
 SANDBOXES = 2
-"""How often a cell runs while its infrastructure fails."""
+"""The number of runs of a cell while its infrastructure fails."""
 FLAKY = 3
-"""How often the test of a matrix runs that is declared as flaky; Bazel's number."""
+"""The number of runs of a flaky test; Bazel's number."""
 
 
 OWN_FILES = ("test.log", timeline.RESULT, TIMELINE, KEY, PREVIOUS)
-"""What bk writes into a cell's folder, or reads there, by its name."""
+"""The files and folders that bk writes into a cell's folder, or reads there, by their names."""
 _ATTEMPT = "attempt_"
 _SHOWN = 5
 
@@ -41,8 +41,8 @@ _SHOWN = 5
 def run_test_cell(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Outcome:
     """Run the cell and keep its logs in `bk-out`. Raises MachineLacks when the worker cannot run here.
 
-    What passes at a later attempt is flaky. The logs of earlier attempts are kept in the folders `attempt_1` and so on. How
-    often it may run is in no key, since only what passes at once is kept.
+    A test that passes at a later attempt is flaky. The logs of earlier attempts are kept in the folders `attempt_1` and
+    so on. No key covers the limit of attempts, since only results that pass at once are cached.
     """
     assert action.cell is not None
     check_machine(action, context)
@@ -72,10 +72,10 @@ def run_test_cell(action: Action, inputs: Mapping[str, Node], context: RunContex
 
 
 def may_try_again(attempts: Sequence[Attempt], most: int) -> bool:
-    """Whether a cell that ended like this runs once more: by the class of its last failure, which counts for itself.
+    """Return whether a failed cell runs again, by the class of its last failure, which has a separate count.
 
-    A failed infrastructure gets one more sandbox, a failed test as many attempts as were asked for. Time that is over is over:
-    what took too long would take as long again.
+    A failure of the infrastructure gets one more sandbox, a failed test as many attempts as requested. A timeout is
+    final, since the cell would take as long again.
     """
     last = attempts[-1]
     allowed = {FailureClass.INFRASTRUCTURE: SANDBOXES, FailureClass.TEST: most}.get(last.failure, 1)
@@ -83,7 +83,7 @@ def may_try_again(attempts: Sequence[Attempt], most: int) -> bool:
 
 
 def _run(action: Action, inputs: Mapping[str, Node], context: RunContext, folder: Path) -> CellResult:
-    """One attempt; what the cell said of its end."""
+    """Run one attempt. Return the cell's result."""
     folder.mkdir(parents=True, exist_ok=True)
     if parameters_of(action, TestCell).isolation == SHARED:
         result = _with_registry(lambda: context.shared.run(action, inputs, context, folder))
@@ -97,7 +97,7 @@ def _run(action: Action, inputs: Mapping[str, Node], context: RunContext, folder
 
 
 def _with_hint(result: CellResult, action: Action, context: RunContext) -> CellResult:
-    """The result whose reason says what to do about files of the workspace that the test did not find in its cell."""
+    """Return the result with a hint about files of the workspace that the test did not find in its cell."""
     names, result = result.missing, replace(result, missing=())
     if result.status != Status.FAILED or not names:
         return result
@@ -110,9 +110,9 @@ def _disk(action: Action) -> int:
 
 
 def _checked(result: CellResult, folder: Path, most: int) -> CellResult:
-    """The result of a cell whose folder holds nothing that leads elsewhere any more, and no folder where bk writes a file.
+    """Return the result of a cell, after removing links out of its folder, and folders in the place of bk's files.
 
-    A test that left something of that kind in /out has failed.
+    A test that left such a file in /out has failed.
     """
     problems = outputs.clean(folder, most)
     for name in OWN_FILES:
@@ -120,7 +120,7 @@ def _checked(result: CellResult, folder: Path, most: int) -> CellResult:
             problems.append(f"{name} is a folder")
             outputs.remove_tree(folder / name)
     if problems and result.status == Status.PASSED:
-        reason = f"the test left in /out what cannot be kept: {'; '.join(problems[:_SHOWN])}"
+        reason = f"the test left files in /out that cannot be kept: {'; '.join(problems[:_SHOWN])}"
         result = replace(result, status=Status.FAILED, failure=FailureClass.TEST, reason=reason)
     if not (folder / "test.log").exists():
         (folder / "test.log").write_text(result.detail or result.reason, errors="replace")
@@ -128,7 +128,7 @@ def _checked(result: CellResult, folder: Path, most: int) -> CellResult:
 
 
 def _with_registry(run: Callable[[], CellResult]) -> CellResult:
-    """Return what became of a cell. A registry that does not start is a failure of the cell's infrastructure like others."""
+    """Return the result of a cell. A registry that does not start is a failure of the cell's infrastructure like others."""
     try:
         return run()
     except ActionFailed as error:
@@ -139,7 +139,7 @@ def _with_registry(run: Callable[[], CellResult]) -> CellResult:
 
 
 def _empty(folder: Path) -> None:
-    """Remove what an earlier run left in the cell's folder, but for its key, by which `bk why` tells why this one ran."""
+    """Remove the files of an earlier run in the cell's folder, except its key, by which `bk why` explains why this one ran."""
     key = folder / KEY
     kept = key.read_bytes() if key.is_file() and not key.is_symlink() else None
     outputs.remove_tree(folder)
@@ -149,9 +149,9 @@ def _empty(folder: Path) -> None:
 
 
 def _put_aside(folder: Path, name: str, kept: Sequence[str]) -> None:
-    """Move all that an attempt left in a folder to a new folder in it, beside what is `kept` there: attempts before, the key.
+    """Move the files of an attempt to a new folder in the cell's folder, except what is `kept`: earlier attempts, the key.
 
-    A test may have given a file of its own such a name, so the whole folder moves, and comes back without what is kept.
+    A test may have created a file with such a name, so the whole folder moves, and what is kept moves back.
     """
     aside = Path(atomic.temporary(str(folder)))
     folder.rename(aside)

@@ -121,7 +121,7 @@ def test_nothing_is_imported_to_find_them(tmp_path: Path) -> None:
         ("    def modules(self):\n        import json\n        return (json,)\n", "leaves out near_worker"),
         ("    def modules(self):\n        return 'near_worker'\n", "its modules() returns 'near_worker'"),
         ("    def modules(self):\n        return None\n", "its modules() returns None"),
-        ("    def modules(self):\n        return ('near_worker',)\n", "has 'near_worker', which is no module"),
+        ("    def modules(self):\n        return ('near_worker',)\n", "has 'near_worker', which is not a module"),
     ],
 )
 def test_modules_that_are_none_or_leave_out_its_own(tmp_path: Path, methods: str, message: str) -> None:

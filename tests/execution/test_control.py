@@ -24,9 +24,9 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 def test_what_a_daemon_says_is_raised_in_the_test(ends: tuple[socket.socket, socket.socket]) -> None:
     near, far = ends
     control = Control(["one"], far)
-    with pytest.raises(ControlFailed, match="'other' is not a daemon of this cell; what runs: nothing"):
+    with pytest.raises(ControlFailed, match="'other' is not a daemon of this cell; running are: nothing"):
         _asked(near, lambda: control.stop("other", signal.SIGTERM))
-    with pytest.raises(ControlFailed, match="'one' was not stopped; what was: nothing"):
+    with pytest.raises(ControlFailed, match="'one' was not stopped; stopped are: nothing"):
         _asked(near, lambda: control.start("one"))
 
 

@@ -88,9 +88,9 @@ def test_a_daemon_is_stopped_and_started(sandbox: Sandbox, tmp_path: Path) -> No
         sandbox.stop(last)
     sandbox.start(last)
     build(sandbox, tmp_path, DOCKERFILE)
-    with pytest.raises(ControlFailed, match=f"'{last}' was not stopped; what was: nothing"):
+    with pytest.raises(ControlFailed, match=f"'{last}' was not stopped; stopped are: nothing"):
         sandbox.start(last)
-    with pytest.raises(ControlFailed, match=f"'other' is not a daemon of this cell; what runs: .*{last}"):
+    with pytest.raises(ControlFailed, match=f"'other' is not a daemon of this cell; running are: .*{last}"):
         sandbox.restart("other")
     said = Path("/out/cell.log").read_text()
     assert len(re.findall(f"{last} started as process", said)) == 2

@@ -153,11 +153,11 @@ def test_one_that_does_not_restart_has_died(daemons: Daemons, tmp_path: Path) ->
 
 
 def test_only_what_was_stopped_starts_again(daemons: Daemons) -> None:
-    with pytest.raises(DaemonError, match="'one' is not a daemon of this cell; what runs: nothing"):
+    with pytest.raises(DaemonError, match="'one' is not a daemon of this cell; running are: nothing"):
         daemons.stop("one")
-    with pytest.raises(DaemonError, match="'one' was not stopped; what was: nothing"):
+    with pytest.raises(DaemonError, match="'one' was not stopped; stopped are: nothing"):
         daemons.restart("one")
     start(daemons, "one")
     daemons.stop("one")
-    with pytest.raises(DaemonError, match="'one' is stopped already; what runs: nothing"):
+    with pytest.raises(DaemonError, match="'one' is stopped already; running are: nothing"):
         daemons.stop("one")

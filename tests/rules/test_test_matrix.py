@@ -221,5 +221,5 @@ def test_a_jail_is_in_the_key_and_said_of_its_cells(analyzed: Analyzed) -> None:
 
 def test_a_worker_that_cannot_be_in_a_jail_is_an_error(analyzed: Analyzed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bk_worker_oci.OciWorker.no_jail", Worker.no_jail)
-    with pytest.raises(LoadError, match="'oci' cannot run in a jail: its plugin does not say that it can"):
+    with pytest.raises(LoadError, match="'oci' cannot run in a jail: its plugin does not declare that it can"):
         analyzed("def test_a(sandbox): pass\n", 'isolation = "jail"')

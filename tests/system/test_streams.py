@@ -307,7 +307,7 @@ def test_a_signal_ends_a_build_in_order(number: signal.Signals, plain: Space) ->
         process.send_signal(number)
         out, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 8
-    assert b"interrupted: what runs is ended" in errors
+    assert b"interrupted: ending running actions" in errors
     assert b"1 action" in out
     assert not list((plain.cache / "run").iterdir())
 
