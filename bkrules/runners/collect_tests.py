@@ -86,7 +86,7 @@ def _copy(node: FileNode, target: Path) -> None:
 
 
 def _failure(action: Action, context: RunContext, how: str, document: bytes | None, log: str) -> ActionFailed:
-    """What pytest said of a module that it could not collect, with its place."""
+    """Return pytest's error for a module that it could not collect, with its place."""
     module = parameters_of(action, CollectTests).module
     errors, missing = _said(document)
     ended = _TOO_LONG if _HANGS in log else f"{how} before pytest could report a reason"

@@ -32,7 +32,7 @@ _NOTICE = 0.1
 def run_in_cell(
     action: Action, inputs: Mapping[str, Node], context: RunContext, out: str, program: Program
 ) -> CellResult:
-    """Run the program of an action in a cell of its own; what the cell says of its end. `out` gets its logs and outputs."""
+    """Run the program of an action in a new cell. Return the cell's result. `out` gets its logs and outputs."""
     with open_cell(action, inputs, context, out, program) as cell:
         return cell.result(context.timeout(action))
 
