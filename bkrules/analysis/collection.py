@@ -12,7 +12,6 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from bkrules.analysis.cell_inputs import ENVIRONMENT, python_inputs
 from bkrules.analysis.context import Context
@@ -20,6 +19,7 @@ from bkrules.analysis.pytest_settings import Settings
 from bkrules.analysis.test_marks import Mark, Test
 from bkrules.errors import LoadError
 from bkrules.model.action import Action, FileNode, HostFile, Node, Source
+from bkrules.model.collected import Collected, CollectedTest
 from bkrules.model.parameters import CollectTests, parameters_of
 from bkrules.model.resources import SIZES
 
@@ -55,28 +55,37 @@ def tests_of(action: Action, outputs: Mapping[str, Node]) -> list[Test]:
     assert isinstance(node, FileNode)
     module = parameters_of(action, CollectTests).module
     try:
-        document = json.loads(Path(node.path).read_text())
-        if document["skipped"] and not document["tests"]:
+        answer = Collected.parse(json.loads(Path(node.path).read_bytes()))
+        if answer.skipped and not answer.tests:
             name = os.path.basename(module)
             return [Test(name, 1, callable=name, item="")]
-        return [_test(one) for one in document["tests"]]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:  # the module could write to that file too
+        return [_test(one) for one in answer.tests]
+    except (
+        ValueError,
+        TypeError,
+        SyntaxError,
+        RecursionError,
+        MemoryError,
+    ) as error:  # the module could write to that file too
         raise LoadError(
             "collection-failed", f"the list of tests of {module} is damaged: {error!r}", where=module
         ) from error
 
 
-def _test(document: Mapping[str, Any]) -> Test:
-    raw, line = document["item"], document["line"]
-    name = _printable(raw)
-    marks = tuple(_mark(mark, arguments, keywords, line) for mark, arguments, keywords in document["marks"])
-    return Test(name, line, marks, callable=_printable(document["callable"]), item=None if name == raw else raw)
+def _test(found: CollectedTest) -> Test:
+    name = _printable(found.item)
+    marks = tuple(_mark(mark, arguments, keywords, found.line) for mark, arguments, keywords in found.marks)
+    item = None if name == found.item else found.item
+    return Test(name, found.line, marks, callable=_printable(found.callable), item=item)
 
 
 def _mark(name: str, arguments: str | None, keywords: str | None, line: int) -> Mark:
     if arguments is None or keywords is None:
         return Mark(name, line, None, None)
-    return Mark(name, line, tuple(ast.literal_eval(arguments)), ast.literal_eval(keywords))
+    values, named = ast.literal_eval(arguments), ast.literal_eval(keywords)
+    if not isinstance(values, list) or not isinstance(named, dict) or not all(isinstance(key, str) for key in named):
+        raise ValueError(f"the mark {name!r} has arguments that are not arguments")
+    return Mark(name, line, tuple(values), named)
 
 
 def _printable(text: str) -> str:

@@ -14,6 +14,7 @@ from bkrules.errors import ActionFailed
 from bkrules.execution.context import RunContext, limit_met, limit_text
 from bkrules.execution.result import Outcome
 from bkrules.model.action import Action, FileNode, HostFile, Node
+from bkrules.model.collected import Collected
 from bkrules.model.parameters import CollectTests, parameters_of
 from bkrules.model.status import Status
 from bkrules.runners.missing_files import hint_of
@@ -105,9 +106,7 @@ def _said(document: bytes | None) -> tuple[list[tuple[str, str]], list[str]]:
     if document is None:
         return [], []
     try:
-        found = json.loads(document)
-        return [(str(one["where"]), str(one["what"])) for one in found["errors"]], [
-            str(one) for one in found["missing"]
-        ]
-    except (ValueError, TypeError, KeyError):
+        found = Collected.parse(json.loads(document))
+    except (ValueError, RecursionError):
         return [], []
+    return [(one.where, one.what) for one in found.errors], list(found.missing)

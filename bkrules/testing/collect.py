@@ -10,10 +10,10 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from bkrules.model.collected import Collected, CollectedTest, CollectionFault
 from bkrules.model.parameters import CollectTests
 from bkrules.testing import pytest_plugin
 from bkrules.testing.collection import PATIENCE, ROOT, Faults, arguments, last_line, name_of, place_in
@@ -42,27 +42,24 @@ def main(settings: CollectTests, output: str) -> int:
     items, faults = _Items(), Faults()
     words = arguments(settings, "--collect-only", "-q", settings.module)
     code = pytest.main(words, plugins=[pytest_plugin, faults, items])
-    document: dict[str, Any] = {
-        "tests": [_test(item, settings.module) for item in items.found],
-        "skipped": faults.skipped,
-        "missing": faults.missing,
-        "errors": [{"where": place_in(text), "what": last_line(text)} for text in faults.reports],
-        "code": int(code),
-    }
-    Path(output).write_text(json.dumps(document))
-    return 0 if code in _FINE and not document["errors"] else 1
+    answer = Collected(
+        tests=tuple(_test(item, settings.module) for item in items.found),
+        skipped=faults.skipped,
+        missing=tuple(faults.missing),
+        errors=tuple(CollectionFault(place_in(text), last_line(text)) for text in faults.reports),
+        code=int(code),
+    )
+    Path(output).write_text(json.dumps(answer.to()))
+    return 0 if code in _FINE and not answer.errors else 1
 
 
-def _test(item: pytest.Item, module: str) -> dict[str, Any]:
+def _test(item: pytest.Item, module: str) -> CollectedTest:
     name = name_of(item, module)
     callspec = getattr(item, "callspec", None)
     line = item.location[1]
-    return {
-        "item": name,
-        "callable": name.removesuffix(f"[{callspec.id}]") if callspec is not None else name,
-        "line": (line or 0) + 1,
-        "marks": [[mark.name, _literal(list(mark.args)), _literal(dict(mark.kwargs))] for mark in item.iter_markers()],
-    }
+    function = name.removesuffix(f"[{callspec.id}]") if callspec is not None else name
+    marks = ((mark.name, _literal(list(mark.args)), _literal(dict(mark.kwargs))) for mark in item.iter_markers())
+    return CollectedTest(name, function, (line or 0) + 1, tuple(marks))
 
 
 def _literal(value: Sequence[object] | Mapping[str, object]) -> str | None:

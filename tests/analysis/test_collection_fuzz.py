@@ -24,6 +24,7 @@ COLLECT = """
 import gc, json, os, sys
 import pytest
 from bkrules.cell import pytest_run
+from bkrules.model.parameters import PytestSettings
 from bkrules.testing import pytest_plugin
 from bkrules.testing.collection import Faults, arguments, name_of
 
@@ -42,7 +43,8 @@ for path in json.load(sys.stdin):
     if os.fork() == 0:
         os.chdir(folder)
         items = Items()
-        words = [word for word in arguments({}, "--collect-only", "-q", module) if not word.startswith("--confcutdir")]
+        words = [*arguments(PytestSettings(), "--collect-only", "-q", module)]
+        words = [word for word in words if not word.startswith("--confcutdir")]
         words = ["--rootdir=." if word.startswith("--rootdir") else word for word in words]
         os.dup2(os.open("/dev/null", os.O_WRONLY), 1)
         os.dup2(1, 2)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from bkrules.cell.hooks import CellHooks
+from bkrules.cell.task import Task
 from bkrules.plugin import Backend, DaemonError, Daemons, Mirror, RunningCell, Worker
 
 PROGRAM = """
@@ -55,7 +56,7 @@ def daemons(tmp_path: Path) -> Iterator[Daemons]:
     """Starts daemons in a folder of the test's own."""
     made = Daemons(dict(os.environ))
     made.run, made.logs = tmp_path, tmp_path
-    cell = RunningCell("t", "bare", "test", {}, 30, made, {})
+    cell = RunningCell("t", "bare", "test", {}, 30, made, Task())
     made.hook = partial(CellHooks(Bare()).call, cell=cell)
     yield made
     for daemon in made.running:
