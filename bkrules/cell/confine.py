@@ -1,9 +1,10 @@
-"""What the processes of a cell may not do, although they are root and have the capabilities of a worker.
+"""The confinement of a cell's processes, although they are root and have the capabilities of a worker.
 
-Capabilities that no worker needs are dropped before the first daemon starts, so that nobody in the cell ever has them. A filter
-refuses the system calls by which a process with CAP_SYS_ADMIN reaches the machine around its mounts. A program on the cell's cgroup
-refuses every device but the harmless ones, also to who makes a node of the disk or mounts devtmpfs. Settings of the kernel are
-read-only, but for those of the cell's own network. `SECURITY.md` says what all of it does not prevent.
+The capabilities that no worker needs are dropped before the first daemon starts, so that no process in the cell ever
+has them. A filter refuses the system calls by which a process with CAP_SYS_ADMIN reaches the machine around its mounts.
+A program on the cell's cgroup refuses every device but the harmless ones, also to processes that make a node of the
+disk or mount devtmpfs. The kernel's settings are read-only, except those of the cell's own network. `SECURITY.md`
+describes what all this does not prevent.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ REFUSED = {
         **{"clock_settime": 262, "clock_settime64": 404},
     },
 }
-"""The system calls that are refused, with EPERM, by the names of the kernel's ABIs."""
+"""The refused system calls, with EPERM, by the names of the kernel's ABIs."""
 _ABIS = {
     "x86_64": {"x86_64": 0xC000003E, "i386": 0x40000003},
     "aarch64": {"aarch64": 0xC00000B7, "arm": 0x40000028},
@@ -52,11 +53,11 @@ _ABIS = {
 _X32 = 0x40000000
 
 READ_ONLY = ("proc/sys", "proc/sysrq-trigger", "proc/irq", "proc/bus", "proc/acpi")
-"""What of the kernel's files nobody writes to, beside /sys."""
+"""The files of the kernel that no process may write to, in addition to /sys."""
 WRITABLE = ("proc/sys/net", "proc/sys/user")
 """Settings below them that belong to the cell's own namespaces."""
 PRISTINE = "opt/bk/pristine"
-"""A folder that is covered; below it lies a /proc without covers."""
+"""A covered folder; below it is a /proc without covers."""
 
 _PR_CAPBSET_DROP = 24
 _ALLOW, _ERROR = 0x7FFF0000, 0x00050000
@@ -65,13 +66,13 @@ _NUMBER, _ARCHITECTURE = 0, 4
 
 _CGROUP_DEVICE, _AT_DEVICE, _CHARACTER, _MKNOD = 15, 6, 2, 1
 _TERMINALS = ((5, 1), (5, 2), *((major, None) for major in range(136, 144)))
-# eBPF's operations; r0 has the answer, r1 the context.
+# eBPF's operations; r0 has the result, r1 the context
 _WORD, _MOVE, _SET, _SHIFT, _AND = 0x61, 0xBF, 0xB7, 0x77, 0x57
 _JUMP_EQUAL, _JUMP_OTHER, _END = 0x15, 0x55, 0x95
 
 
 def drop_capabilities() -> None:
-    """Take the capabilities in DROPPED from this process and from all that it starts. Raises OSError."""
+    """Drop the capabilities in DROPPED for this process and its children. Raises OSError."""
     for number in DROPPED.values():
         syscalls.prctl(_PR_CAPBSET_DROP, number)
     effective, permitted, inheritable = syscalls.capabilities()
@@ -80,21 +81,22 @@ def drop_capabilities() -> None:
 
 
 def refuse_calls() -> None:
-    """Refuse the calls in REFUSED to this process and to all that it starts. Raises OSError.
+    """Refuse the calls in REFUSED to this process and its children. Raises OSError.
 
-    Needs CAP_SYS_ADMIN, since it must not set "no new privileges", by which a rootless worker's helpers would lose theirs.
+    This needs CAP_SYS_ADMIN, since it must not set "no new privileges", which would disable a rootless worker's
+    helpers.
     """
     syscalls.install_filter(_filter())
 
 
 def _filter() -> bytes:
-    """The filter in the kernel's classic BPF: a block for each ABI of the machine."""
+    """Return the filter in the kernel's classic BPF: a block for each ABI of the machine."""
     step = syscalls.filter_step
     machine = os.uname().machine
     code = step(_LOAD, _ARCHITECTURE)
     for name, architecture in _ABIS[machine].items():
         numbers = sorted(REFUSED[name].values())
-        if name == "x86_64":  # the same calls by the ABI x32
+        if name == "x86_64":  # the same calls of the ABI x32
             numbers += [number | _X32 for number in numbers]
         block = step(_LOAD, _NUMBER)
         for place, number in enumerate(numbers):
@@ -105,10 +107,10 @@ def _filter() -> bytes:
 
 
 def cover(root: str) -> None:
-    """Make what is in READ_ONLY of the cell's /proc and /sys read-only. Raises OSError.
+    """Make the files in READ_ONLY of the cell's /proc and /sys read-only. Raises OSError.
 
-    The kernel lets a user namespace mount a /proc of its own only where it sees one without covers, which rootless workers need. So
-    there is one, out of reach.
+    The kernel lets a user namespace mount a new /proc only where it sees one without covers, which rootless workers
+    need. So there is one, out of reach.
     """
     quiet = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
     pristine = f"{root}/{PRISTINE}"
@@ -127,7 +129,7 @@ def cover(root: str) -> None:
 
 
 def limit_devices(cgroup: str) -> None:
-    """Refuse the processes of a cgroup to open any device but the harmless ones. Raises OSError where the kernel cannot."""
+    """Refuse a cgroup's processes every device but the harmless ones. Raises OSError when the kernel cannot."""
     folder = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         syscalls.attach_program(folder, _device_program(), _CGROUP_DEVICE, _AT_DEVICE, b"bk_devices")
@@ -136,7 +138,7 @@ def limit_devices(cgroup: str) -> None:
 
 
 def _device_program() -> bytes:
-    """Allow to make any node, and to open the character devices that a cell has."""
+    """Return a program that allows making any node, and opening the character devices of a cell."""
     step = syscalls.program_step
     allow = [step(_SET, 0, value=1), step(_END)]
     steps = [

@@ -1,4 +1,4 @@
-"""Coverage of daemons: those built with it write what of them was run when they end, so they end in order."""
+"""Daemon coverage: daemons built with it write their coverage when they end, so bk ends them in order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATIENCE = 20.0
 
 @hookimpl(trylast=True)
 def bk_cell_stopping(cell: RunningCell, result: ProgramResult) -> None:
-    """End the daemons. Raises DaemonError when a test passed whose coverage is not whole."""
+    """End the daemons. Raises DaemonError when a test passed and its coverage is incomplete."""
     if COVERAGE not in cell.daemons.environment or result.status == Status.TIMED_OUT:
         return
     with time_limit((len(cell.daemons.running) + 1) * PATIENCE):

@@ -1,4 +1,4 @@
-"""Notes in the cell's log what becomes of its daemons."""
+"""The diary of a cell: records the starts and ends of its daemons in the cell's log."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from bkrules.plugin.spec import hookimpl
 
 @hookimpl(tryfirst=True)
 def bk_daemon_ready(cell: RunningCell, daemon: Daemon) -> None:
-    """Note how long the start took."""
+    """Record how long the start took."""
     note(cell.daemons.logs, f"{daemon.name} ready after {time.monotonic() - daemon.began:.3f} s")
 
 
 @hookimpl(tryfirst=True)
 def bk_daemon_stopping(cell: RunningCell, daemon: Daemon, signal: int) -> None:
-    """Note the signal."""
+    """Record the signal."""
     note(cell.daemons.logs, f"{daemon.name} is sent {signals.Signals(signal).name}")
 
 
 @hookimpl(tryfirst=True)
 def bk_daemon_stopped(cell: RunningCell, daemon: Daemon, status: str) -> None:
-    """Note how it ended."""
+    """Record how the daemon ended."""
     text = f"{daemon.name} {status}"
     if daemon.signalled is not None:
         number, sent = daemon.signalled

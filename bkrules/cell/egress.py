@@ -1,10 +1,13 @@
-"""Who tried to leave a cell, and where to.
+"""Egress: attempts to leave a cell.
 
-Nothing can: a cell's network has no way out. So that a report can say who tried, two things are watched.
+None can succeed: a cell's network has no way out. For the report, bk watches two things.
 
-- Each connect(2), and each datagram, to an address that is not a loopback one (raw sockets excepted): a small eBPF program on the
-  cell's cgroup writes down the process and the address. The kernel then refuses, as it would have without it.
-- Each question to the name server: the answer is that no such name exists, and the name is kept with the process that asked.
+- Each connect(2), and each datagram, to an address that is not a loopback one (raw sockets excepted): a small eBPF
+program on the cell's cgroup records the process and the address. The kernel then refuses, as it would without the
+program.
+
+- Each question to the name server: the answer is that no such name exists, and the name is recorded with the process
+that asked.
 """
 
 from __future__ import annotations
@@ -34,17 +37,17 @@ _MAP_CREATE, _MAP_NEXT_KEY = 0, 4
 _LRU_HASH, _CGROUP_SOCK_ADDR = 9, 18
 _UPDATE_ELEMENT, _CURRENT_COMM, _CURRENT_CGROUP = 2, 16, 80
 _USER_IP4, _USER_IP6, _USER_PORT, _USER_PROTOCOL = 4, 8, 24, 36
-# Attach point: how many words the address has. They are connect4, connect6, sendmsg4, sendmsg6.
+# Attach point: the number of words of the address. They are connect4, connect6, sendmsg4, sendmsg6.
 _POINTS = {10: 1, 11: 4, 14: 1, 15: 4}
 
-# The machine's operations, and its registers: r6 is kept over calls, r10 is the frame.
+# The machine's operations, and its registers: r6 is preserved over calls, r10 is the frame.
 _LOAD, _STORE, _STORE_LONG, _STORE_VALUE = 0x61, 0x63, 0x7B, 0x62
 _COPY, _SET, _ADD, _AND, _SKIP_IF_EQUAL, _LOAD_MAP, _CALL, _EXIT = 0xBF, 0xB7, 0x07, 0x57, 0x15, 0x18, 0x85, 0x95
 _CONTEXT, _FRAME = 6, 10
 
 
 class Watch:
-    """The programs on one cell's cgroup. Raises OSError where the kernel has no eBPF for cgroups or does not allow it."""
+    """The programs on one cell's cgroup. Raises OSError when the kernel has no eBPF for cgroups or does not allow it."""
 
     def __init__(self, cgroup: str) -> None:
         self._cgroup = cgroup
@@ -57,7 +60,7 @@ class Watch:
             os.close(folder)
 
     def attempts(self) -> list[Attempt]:
-        """What was tried so far, sorted."""
+        """Return the attempts so far, sorted."""
         own = os.stat(f"{self._cgroup}/init").st_ino
         found = set()
         for group, name, address, port, protocol in (_KEY.unpack(key) for key in self._keys()):
@@ -86,7 +89,7 @@ class Watch:
 
 
 def _address(data: bytes) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Four words: an IPv6 address, or an IPv4 one with the last word set to all ones, which no IPv6 host has."""
+    """Return the four words of an address: IPv6, or IPv4 with the last word all ones, which no IPv6 host has."""
     if data[12:] == b"\xff" * 4 and not any(data[4:12]):
         return ipaddress.IPv4Address(data[:4])
     ip = ipaddress.IPv6Address(data)
@@ -94,7 +97,7 @@ def _address(data: bytes) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 def _program(table: int, words: int) -> bytes:
-    """Put (cgroup, name, address, port, protocol) of this call into the map `table`, and allow it to go on."""
+    """Return a program that puts (cgroup, name, address, port, protocol) of a call into the map `table`, and allows the call."""
     step = syscalls.program_step
     key = -_KEY.size
     value = key - 8
@@ -113,7 +116,7 @@ def _program(table: int, words: int) -> bytes:
     record += [step(_LOAD_MAP, 1, 1, value=table), step(0)]
     record += [step(_COPY, 2, _FRAME), step(_ADD, 2, value=key), step(_COPY, 3, _FRAME), step(_ADD, 3, value=value)]
     record += [step(_SET, 4), step(_CALL, value=_UPDATE_ELEMENT)]
-    if words == 1:  # 127.0.0.0/8, the mirror above all, is not worth a record
+    if words == 1:  # 127.0.0.0/8, above all the mirror, is not recorded
         steps += [step(_LOAD, 1, _CONTEXT, _USER_IP4), step(_AND, 1, value=0xFF)]
         steps += [step(_SKIP_IF_EQUAL, 1, 0, len(record), 127)]
     return b"".join([*steps, *record, step(_SET, 0, value=1), step(_EXIT)])
@@ -128,7 +131,7 @@ class NameServer:
         self.asked: set[Attempt] = set()
 
     def answer(self, processes: Iterable[int]) -> None:
-        """Answer one question; `processes` are those among which the asking one is looked for."""
+        """Answer one question; `processes` are those among which the asking one is searched."""
         query, (_, port) = self.socket.recvfrom(4096)
         name = question(query)
         if name is None:
@@ -136,12 +139,12 @@ class NameServer:
         if len(self.asked) < _ENTRIES:
             self.asked.add(Attempt(_owner(port, processes) or "a process that has ended", name or "."))
         head = struct.pack(">2sHHHHH", query[:2], _NO_SUCH_NAME, 1, 0, 0, 0)
-        with suppress(OSError):  # it does not wait any more
+        with suppress(OSError):  # it no longer waits
             self.socket.sendto(head + query[12 : question_end(query)], ("127.0.0.1", port))
 
 
 def question(query: bytes) -> str | None:
-    """The name that a DNS query asks for; none when it is not a well-formed query of one question."""
+    """Return the name in a DNS query; empty when it is not a well-formed query of one question."""
     labels = []
     place = 12
     try:
@@ -156,12 +159,12 @@ def question(query: bytes) -> str | None:
 
 
 def question_end(query: bytes) -> int:
-    """Where the question of a well-formed query ends: after its name, type and class."""
+    """Return the end of the question in a well-formed query: after its name, type and class."""
     return query.index(0, 12) + 5
 
 
 def _owner(port: int, processes: Iterable[int]) -> str:
-    """The name of the process whose UDP socket has that port."""
+    """Return the name of the process whose UDP socket has that port."""
     wanted = f":{port:04X}"
     inodes = {
         f"socket:[{fields[9]}]"

@@ -1,4 +1,4 @@
-"""The hooks of a cell, called in its first process: those of bk's own parts, of the installed plugins, and of the worker."""
+"""The hooks of a cell, called in its first process: implementations of bk, of the installed plugins, and of the worker."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from bkrules.plugin.guard import Hung, owner_of, time_limit
 from bkrules.plugin.worker import Backend, Worker
 
 SECONDS = 10.0
-"""How long one hook may take, all its implementations together."""
+"""The limit in seconds for one hook with all its implementations."""
 GRACE = 20.0
-"""How much longer than the cell's timeout `bk_run_program` may take, in seconds."""
+"""The seconds that `bk_run_program` may take in addition to the cell's timeout."""
 BUILT_IN = (coverage, diary, kept_configuration, stacks, state)
 """bk's own implementations. pluggy calls the last of them first."""
 
 
 class HookError(Exception):
-    """A plugin's hook raised, took too long, or returned something else than it should."""
+    """A plugin's hook raised, took too long, or returned a wrong type."""
 
 
 class CellHooks:
@@ -45,7 +45,7 @@ class CellHooks:
             self._manager.register(plugin)
 
     def call(self, name: str, cell: RunningCell, **arguments: object) -> Any:
-        """Call a hook. Raises HookError that names the plugin; DaemonError and UpdateError as they are."""
+        """Call a hook. Raises HookError that names the plugin; DaemonError and UpdateError pass unchanged."""
         seconds = cell.timeout + GRACE if name == "bk_run_program" else SECONDS
         try:
             with time_limit(seconds):
@@ -66,7 +66,7 @@ class CellHooks:
         return result
 
     def state(self, cell: RunningCell, backend: Backend) -> dict[str, list[str]]:
-        """Return what all plugins say of a shared worker's state. Raises HookError."""
+        """Return a shared worker's state as all plugins see it. Raises HookError."""
         joined: dict[str, list[str]] = {}
         for lines in self.call("bk_state", cell, backend=backend):
             if not isinstance(lines, Mapping) or not all(map(_is_state, lines.items())):
@@ -77,7 +77,7 @@ class CellHooks:
         return joined
 
     def _plugins(self, hook: str) -> str:
-        """The distributions that implement a hook, without bk's own."""
+        """Return the distributions that implement a hook, without bk's own."""
         modules = [_module_of(one.plugin) for one in getattr(self._manager.hook, hook).get_hookimpls()]
         titles = [title for module in modules if (title := self._owners.get(module.partition(".")[0]))]
         return f"{hook} of {' or '.join(f'the plugin {title}' for title in sorted(set(titles))) or 'bk'}"

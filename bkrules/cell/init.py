@@ -61,16 +61,16 @@ ETC = {
 
 
 def first_process(spec: CellSpec, channel: socket.socket, hooks: CellHooks, began: float) -> None:
-    """PID 1 of the cell. Never returns; its end ends the cell. `began` is when the cell did, on the monotonic clock."""
+    """Run as PID 1 of the cell. Never returns; its end ends the cell. `began` is the start of the cell, on the monotonic clock."""
     phase = "set up"
     result = NOTHING
     try:
         syscalls.set_name("cell")
         if _is_closed(channel):
-            os._exit(0)  # the supervisor ended before its end could have been noticed
+            os._exit(0)  # the supervisor ended before the parent's death could be noticed
         is_jail = spec.isolation == jail.ISOLATION
         if is_jail:
-            receive(channel)  # from here on it has ids
+            receive(channel)  # from here on the process has its ids
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.environ.clear()
         os.environ.update(spec.environment)
@@ -89,7 +89,7 @@ def first_process(spec: CellSpec, channel: socket.socket, hooks: CellHooks, bega
         send(channel, Root(os.stat("/").st_dev), (out,))
         os.close(out)
         daemons = Daemons(spec.environment, spec.timeout)
-        receive(channel)  # from here on the limits hold
+        receive(channel)  # from here on the limits apply
         made = time.monotonic()
         phase = "started"
         cell = running_cell(spec, daemons)
@@ -98,7 +98,9 @@ def first_process(spec: CellSpec, channel: socket.socket, hooks: CellHooks, bega
         with hooks.worker.start(daemons) as started:
             phase = "torn down"
             backend = replace(started, unsupported=frozenset(spec.unsupported))
-            if backend.rootless != hooks.worker.rootless:  # else a test marked no_rootless would run where it must not
+            if (
+                backend.rootless != hooks.worker.rootless
+            ):  # otherwise a test marked no_rootless would run where it must not
                 says = f"rootless = {hooks.worker.rootless}, and its backend {backend.rootless}"
                 raise DaemonError(f"the worker says {says}")
             hooks.call("bk_backend_ready", cell, backend=backend)
@@ -138,7 +140,7 @@ def first_process(spec: CellSpec, channel: socket.socket, hooks: CellHooks, bega
 
 
 def _close_streams() -> None:
-    """Let go of bk's own input, output and errors, which may be files of the machine."""
+    """Close bk's own input, output and errors, which may be files of the machine."""
     null = os.open("/dev/null", os.O_RDWR)
     for number in range(3):
         os.dup2(null, number)
@@ -152,7 +154,7 @@ def _is_closed(channel: socket.socket) -> bool:
 
 
 def build_root(spec: CellSpec) -> None:
-    """Make the cell's own root, on a tmpfs: read-only binds of what was declared, and generated files."""
+    """Make the cell's own root, on a tmpfs: read-only binds of the declared files, and generated files."""
     root = spec.root
     syscalls.mount("bk", root, "tmpfs", 0, f"mode=755,size={spec.limits.disk}")
     for folder in FOLDERS:
@@ -164,7 +166,7 @@ def build_root(spec: CellSpec) -> None:
         os.symlink(f"usr/{name}", f"{root}/{name}")
     os.symlink("/run", f"{root}/var/run")
     for source, target in spec.binds:
-        syscalls.bind(source, root + target, read_only=False)  # a view is read-only by itself
+        syscalls.bind(source, root + target, read_only=False)  # a view is always read-only
     os.mkdir(f"{root}/out")
     options = f"mode=755,size={spec.limits.disk},nr_inodes={MOST_FILES}"
     syscalls.mount("bk-out", f"{root}/out", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, options)
@@ -191,20 +193,20 @@ def build_root(spec: CellSpec) -> None:
 
 
 def mount_kernel(spec: CellSpec) -> None:
-    """Mount what the kernel shows of itself in the cell's root, and enter it."""
+    """Mount the kernel's file systems in the cell's root, and enter it."""
     root = spec.root
     syscalls.mount("devpts", f"{root}/dev/pts", "devpts", 0, "newinstance,ptmxmode=0666,mode=620")
     quiet = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
     syscalls.mount("proc", f"{root}/proc", "proc", quiet)
     syscalls.mount("sysfs", f"{root}/sys", "sysfs", quiet)
     confine.cover(root)
-    # A bind of the cell's own folder, not a new mount: runc finds cgroup2 there, and nothing of the host's other groups.
+    # A bind of the cell's own folder, not a new mount: runc finds cgroup2 there, and no group of the host.
     syscalls.mount(spec.cgroup, f"{root}/sys/fs/cgroup", flags=syscalls.MS_BIND)
     syscalls.pivot_root(root)
 
 
 def _session(backend: Backend, daemons: Daemons, channel: socket.socket) -> CellResult:
-    """The program of a cell that a user has for a while. No test runs it, so it is no part of what tests run in."""
+    """Return the program of a user's session. Tests do not use its module, so no key covers it."""
     from bkrules.cell.session import serve
 
     return serve(backend, daemons, channel)

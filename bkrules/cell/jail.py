@@ -1,8 +1,9 @@
 """Jails: cells in a user namespace, whose root has capabilities over the cell's own namespaces and over nothing else.
 
-Ids in a jail are ids of the machine that nobody has. So what belongs to the machine's root belongs to nobody in there, and all that
-only its owner may write, as the settings in /proc/sys, cannot be written. The supervisor makes the root before the namespace is
-made: then the kernel locks each mount of it, and a jail can neither uncover, move nor unmount one, nor take "read-only" from it.
+Ids in a jail map to unused ids of the machine. So files of the machine's root belong to no user of the jail, and files
+that only their owner may write, such as the settings in /proc/sys, are read-only there. The supervisor makes the root
+before it makes the namespace: then the kernel locks each mount of the root, and a jail can neither uncover, move nor
+unmount one, nor make it writable.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from bkrules.sandbox import syscalls
 
 ISOLATION = "jail"
 FIRST, IDS = 0x70000000, 1 << 22
-"""The ids of the machine that are ids from 0 in a jail. Users, containers of systemd and foreign images have others."""
+"""The machine's ids to which a jail's ids from 0 map. Users, containers of systemd and foreign images have others."""
 _NAMESPACES = (
     syscalls.CLONE_NEWUSER
     | syscalls.CLONE_NEWNS
@@ -32,13 +33,13 @@ _NAMESPACES = (
 _DELEGATED = ("", "/cgroup.procs", "/cgroup.threads", "/cgroup.subtree_control")
 _PRIVILEGED = stat.S_ISUID | stat.S_ISGID
 _GIVEN = {"etc/passwd": (2, None), "etc/group": (2, None), "etc/subuid": (1, 2), "etc/subgid": (1, 2)}
-"""Files that give ids to users: which word of a line is the first id, and which the number of ids where it is not one."""
+"""Files that assign ids to users: the place of the first id in a line, and of the number of ids if it is not one."""
 _QUIET = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
 _PR_SET_DUMPABLE = 4
 
 
 def lacks(host: Host, root: str = "/") -> tuple[Lack, ...]:
-    """What a machine, whose files are below `root`, lacks for jails."""
+    """Return the lacks of a machine, whose files are below `root`, for jails."""
     found = []
     missing = {"user", "cgroup"} - host.namespaces
     if missing or not host.user_namespaces:
@@ -49,8 +50,8 @@ def lacks(host: Host, root: str = "/") -> tuple[Lack, ...]:
         found.append(Lack("no ids", why, "run bk outside of it, or give it more ids"))
     taken = [f"/{name}" for name in _GIVEN if any(_is_taken(ids) for ids in _given(f"{root}{name}", *_GIVEN[name]))]
     if taken:
-        why = f"a jail maps the ids from {FIRST} to {FIRST + IDS - 1}, which must be nobody's"
-        found.append(Lack(f"ids that are taken by {' and '.join(taken)}", why, "give these users other ids"))
+        why = f"a jail maps the ids from {FIRST} to {FIRST + IDS - 1}, which must be unused"
+        found.append(Lack(f"ids that are taken by {' and '.join(taken)}", why, "assign other ids to these users"))
     return tuple(found)
 
 
@@ -59,7 +60,7 @@ def _is_taken(ids: range) -> bool:
 
 
 def _given(path: str, first: int, count: int | None) -> Iterator[range]:
-    """The ids that a file gives to users."""
+    """Return the ids that a file assigns to users."""
     with suppress(OSError):
         for line in Path(path).read_text(errors="replace").splitlines():
             words = line.split(":")
@@ -68,7 +69,7 @@ def _given(path: str, first: int, count: int | None) -> Iterator[range]:
 
 
 def begin(spec: CellSpec, lay_out: Callable[[CellSpec], None]) -> int:
-    """Fork into a jail; 0 in its first process, which must `enter` it once the parent has called `admit`. Raises OSError.
+    """Fork into a jail. Return 0 in its first process, which must `enter` it once the parent has called `admit`. Raises OSError.
 
     `lay_out` mounts the cell's root. This process must have one thread.
     """
@@ -92,9 +93,9 @@ def begin(spec: CellSpec, lay_out: Callable[[CellSpec], None]) -> int:
 
 
 def _lay_out(spec: CellSpec, lay_out: Callable[[CellSpec], None]) -> None:
-    """Make the root, of which all that is no mount of the machine belongs to the jail's root.
+    """Make the root. Everything in it that is not a mount of the machine belongs to the jail's root.
 
-    A helper that gains privileges by its mode gains those of its owner: so the jail has copies that belong to its root.
+    A setuid helper gains the privileges of its owner: so the jail has copies that belong to its root.
     """
     root = spec.root
     helpers = [(source, target) for source, target in spec.binds if _gains(source)]
@@ -128,7 +129,7 @@ def _give(path: str) -> None:
 
 
 def admit(pid: int) -> None:
-    """Give a jail its ids, and move this process to the jail's network, whose loopback is up. Raises OSError."""
+    """Map a jail's ids, and move this process to the jail's network, whose loopback is up. Raises OSError."""
     for kind in ("uid", "gid"):
         Path(f"/proc/{pid}/{kind}_map").write_text(f"0 {FIRST} {IDS}\n")
     syscalls.enter_network(pid)
@@ -136,12 +137,12 @@ def admit(pid: int) -> None:
 
 
 def enter(root: str) -> None:
-    """Become the jail's root, in the root that was laid out. Raises OSError."""
+    """Become the jail's root, in the prepared root. Raises OSError."""
     syscalls.unshare(syscalls.CLONE_NEWCGROUP)
     syscalls.mount("", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
     syscalls.mount(
         root, root, flags=syscalls.MS_BIND | syscalls.MS_REC
-    )  # the copy alone is not locked, so it can become the root
+    )  # only the copy is not locked, so it can become the root
     syscalls.mount("devpts", f"{root}/dev/pts", "devpts", 0, "newinstance,ptmxmode=0666,mode=620")
     syscalls.mount("proc", f"{root}/proc", "proc", _QUIET)
     syscalls.mount("sysfs", f"{root}/sys", "sysfs", _QUIET | syscalls.MS_RDONLY)
@@ -150,6 +151,6 @@ def enter(root: str) -> None:
     os.setgroups([])
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
-    syscalls.prctl(_PR_SET_DUMPABLE, 1)  # else its own files in /proc belong to the machine's root
-    syscalls.die_with_parent()  # which a change of ids forgets
+    syscalls.prctl(_PR_SET_DUMPABLE, 1)  # otherwise its own files in /proc belong to the machine's root
+    syscalls.die_with_parent()  # which a change of ids resets
     Path("/sys/fs/cgroup/init/cgroup.procs").write_text("0")

@@ -1,4 +1,4 @@
-"""Keeps the configuration that the daemons of a failed cell ran with beside their logs, after all that changed it."""
+"""Keeps the configuration of a failed cell's daemons next to their logs, after all changes to it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ FOLDER = "configuration"
 
 @hookimpl
 def bk_collect_logs(cell: RunningCell, folder: Path, result: ProgramResult) -> None:
-    """Copy the files when the test failed, unless the cell ran out of something; remove what a test before it left there."""
+    """Copy the files when the test failed, unless the cell ran out of a resource; remove those of an earlier test."""
     shutil.rmtree(folder / FOLDER, ignore_errors=True)
     if result.status in (Status.FAILED, Status.TIMED_OUT) and result.failure != FailureClass.RESOURCES:
-        with suppress(OSError):  # the folder is full, say; the test's failure is what is reported
+        with suppress(OSError):  # for example the folder is full; the report has the test's failure
             shutil.copytree(cell.daemons.configuration, folder / FOLDER)

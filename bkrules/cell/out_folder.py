@@ -1,9 +1,9 @@
-"""The folder /out of a cell, seen from outside: a tmpfs of the cell's own, whose files bk copies to its folder of results.
+"""The folder /out of a cell, seen from outside: a tmpfs of the cell, whose files bk copies to its folder of results.
 
-A cell never sees a folder of the machine that it may write to: from one, a root could reach every file of that file system. Logs
-are copied while they grow, so that a user can read them meanwhile, and all the rest when the cell has ended. No link is followed,
-and what the cell has mounted there is not entered: its server may never answer. What is copied has a limit of its own, since a log
-that is written anew again and again never fills /out.
+A cell never sees a writable folder of the machine: from one, a root could reach every file of that file system. bk
+copies logs while they grow, so that a user can read them meanwhile, and all other files when the cell has ended. It
+follows no link, and enters no mount of the cell, whose server may never answer. The copies have a separate limit, since
+a log that is rewritten again and again never fills /out.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ _OF_A_TEST = (".log", ".stacks")
 _DEEPEST = 100
 _PIECE = 1 << 24
 MOST_FILES = 100_000
-"""How many files /out may have at a time."""
+"""The limit of files in /out at a time."""
 _TIMES = 2
-"""How many times what /out holds bk keeps: logs may be cut and written anew."""
+"""The limit of copies, as a multiple of the size of /out: logs may be truncated and rewritten."""
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _AWAY = (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EXDEV)
-"""The errors of what the test has replaced meanwhile by nothing, a link, a FIFO, a mount."""
+"""The errors for files that the test has replaced meanwhile by nothing, a link, a FIFO, a mount."""
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class OutFolder:
-    """`source` is a descriptor of the cell's folder, `target` the path of bk's. Logs that are there already belong to others.
+    """`source` is a descriptor of the cell's folder, `target` the path of bk's. Existing logs belong to others.
 
-    `size` is how many bytes the cell's folder may hold. Whether more was written there than bk keeps is in `is_over`, and the paths
-    of what is neither a file, a folder nor a link are in `strange`.
+    `size` is the limit in bytes of the cell's folder. `is_over`: more was written there than bk keeps. `strange` are
+    the paths of entries that are neither files, folders nor links.
     """
 
     def __init__(self, source: int, target: str, size: int) -> None:
@@ -45,18 +45,18 @@ class OutFolder:
         self.strange: list[str] = []
 
     def begin(self, target: str) -> None:
-        """From now on, what is written belongs to another test, and its folder of results is `target`."""
+        """Begin another test: new files belong to it, and its folder of results is `target`."""
         self._target, self._left = target, self._most
         self._begin = {name: (status.st_ino, status.st_size) for name, status in self._files(LIVE)}
         self._copied = {}
 
     def sync(self) -> None:
-        """Copy what has been added to the logs. Raises OSError."""
+        """Copy the new parts of the logs. Raises OSError."""
         for name, _ in self._files(LIVE):
             self._append(name)
 
     def finish_test(self) -> None:
-        """Copy the logs of the test that `begin` was told of. Raises OSError."""
+        """Copy the logs of the test that has begun last. Raises OSError."""
         for name, _ in self._files(_OF_A_TEST):
             self._append(name)
 
@@ -70,7 +70,7 @@ class OutFolder:
             os.close(target)
 
     def _files(self, endings: tuple[str, ...]) -> list[tuple[str, os.stat_result]]:
-        """The regular files at the top with one of these endings."""
+        """Yield the regular files at the top with one of these suffixes."""
         found = []
         for name in sorted(os.listdir(self._source)):
             if name.endswith(endings):
@@ -80,7 +80,7 @@ class OutFolder:
         return found
 
     def _status(self, name: str) -> os.stat_result | None:
-        """That of what lies at the top; none of what is gone, or of what a mount covers, since its server may never answer."""
+        """Return the status of an entry at the top; None when it is gone, or covered by a mount, whose server may never answer."""
         try:
             pin = syscalls.open_beneath(self._source, name, os.O_PATH | os.O_NOFOLLOW)
         except OSError as error:
@@ -93,7 +93,7 @@ class OutFolder:
             os.close(pin)
 
     def _take(self, size: int, files: int) -> bool:
-        """Whether there is room for so many bytes and files more."""
+        """Return whether so many more bytes and files are within the limit."""
         self._left = (self._left[0] - size, self._left[1] - files)
         self.is_over |= min(self._left) < 0
         return min(self._left) >= 0
@@ -114,7 +114,7 @@ class OutFolder:
             if not stat.S_ISREG(status.st_mode) or (done == status.st_size and name in self._copied):
                 return
             if name not in self._copied and start and start == status.st_size:
-                return  # nothing of it is new
+                return  # it has no new bytes
             new = max(0, min(status.st_size - done, _used(status)))
             if not self._take(new, name not in self._copied):
                 return
@@ -140,7 +140,7 @@ class OutFolder:
         mode = stat.S_IMODE(status.st_mode) & 0o777
         if not self._take(_used(status), 1):
             return
-        if entry.is_symlink():  # kept as one, so that bk can say what it was; nobody follows it
+        if entry.is_symlink():  # copied as a link, for the report; it is never followed
             os.symlink(os.readlink(entry.name, dir_fd=source), entry.name, dir_fd=target)
         elif stat.S_ISDIR(status.st_mode) and depth < _DEEPEST:
             os.mkdir(entry.name, dir_fd=target)
@@ -167,18 +167,18 @@ class OutFolder:
 
 
 def _used(status: os.stat_result) -> int:
-    """How many bytes a file takes, without its holes."""
+    """Return the size of a file in bytes, without its holes."""
     return status.st_blocks * 512
 
 
 def _pour(file: int, out: int, start: int, end: int) -> int:
-    """Copy the bytes from `start` to `end` to the end of `out`, holes as holes. Return how many there were."""
+    """Copy the bytes from `start` to `end` to the end of `out`, holes as holes. Return their number."""
     place = start
     while place < end:
         try:
             data = os.lseek(file, place, os.SEEK_DATA)
         except OSError as error:
-            if error.errno != errno.ENXIO:  # nothing but a hole is left
+            if error.errno != errno.ENXIO:  # only a hole is left
                 raise
             data = end
         if data > place:

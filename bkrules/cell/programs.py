@@ -1,4 +1,4 @@
-"""What bk runs in a cell: an action's commands, or pytest on a test, in a child that may ask for something of the daemons."""
+"""The programs that bk runs in a cell: an action's commands, or pytest on a test, in a child that may control the daemons."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from bkrules.testing.control import Control, answer
 
 _FULL = 1 << 20
 _WORDS = 1 << 20
-"""Bytes of a log in which the words of the kernel are looked for."""
+"""The bytes of a log that are searched for the kernel's messages."""
 _LAST_WORDS = 2.0
 PATIENCE = 20.0
-"""The longest in seconds that a daemon may take to end or to be ready again when a test asks for it."""
+"""The limit in seconds for the end or the restart of a daemon when a test asks for it."""
 
 
 class Programs:
-    """What bk itself runs in cells, for the hook `bk_run_program`."""
+    """bk's implementation of `bk_run_program`."""
 
     def __init__(self, call: Callable[[str, RunningCell], object]) -> None:
-        """`call` calls a hook of the cell."""
+        """Create it; `call` calls a hook of the cell."""
         self._call = call
 
     @hookimpl(trylast=True)
@@ -63,7 +63,7 @@ class Programs:
         return out_of(result, cell.daemons.logs)
 
     def _attended(self, cell: RunningCell, program: Callable[[Control], int]) -> ProgramResult:
-        """Run `program` in a child whose output is test.log, and do what it asks for."""
+        """Run `program` in a child with test.log as its output, and carry out its requests."""
         daemons, timeout = cell.daemons, cell.timeout
         sys.stdout.flush()
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -94,7 +94,7 @@ class Programs:
         return ProgramResult(Status.FAILED, FailureClass.TEST, reason)
 
     def _end_in_time(self, cell: RunningCell, pid: int, ended: int) -> None:
-        """End what has taken too long: it stands still while plugins look at the cell, and then may say where it was."""
+        """End a program that has taken too long: it is stopped while plugins look at the cell, and may then report its place."""
         os.kill(pid, signal.SIGSTOP)
         self._call("bk_timed_out", cell)
         for number in (signal.SIGALRM, signal.SIGCONT):
@@ -114,7 +114,7 @@ def _run_commands(cell: RunningCell, backend: Backend, _control: Control) -> int
 
 
 def _ends(ended: int, channel: socket.socket, daemons: Daemons, deadline: float) -> bool:
-    """Whether a child ends before `deadline`. Meanwhile it may ask for something on the channel."""
+    """Return whether a child ends before `deadline`. Meanwhile, carry out its requests on the channel."""
     watched: list[int | socket.socket] = [ended, channel]
     while found := select.select(watched, [], [], max(0, deadline - time.monotonic()))[0]:
         if ended in found:
@@ -145,14 +145,16 @@ def _run_child(daemons: Daemons, program: Callable[[], int]) -> None:
 
 
 def out_of(result: ProgramResult, logs: Path) -> ProgramResult:
-    """Return a result with what the cell ran out of as its reason, if that is why it failed."""
+    """Return a result with the exhausted resource as its reason, if that is why it failed."""
     if result.failure in (FailureClass.TEST, FailureClass.INFRASTRUCTURE) and (lack := exhausted(logs)):
         return replace(result, failure=FailureClass.RESOURCES, reason=f"{lack}; {result.reason}")
     return result
 
 
 def exhausted(logs: Path, root: str = "/", out: str = "/out") -> str:
-    """What a failed test ran out of, by the state of the disk and the words of the kernel in the logs; mostly nothing."""
+    """Return the resource that a failed test exhausted, by the disk's state and the kernel's messages in the logs;
+    usually empty.
+    """
     for folder, name in ((root, "the cell's disk"), (out, "the cell's folder /out")):
         space = os.statvfs(folder)
         if space.f_bavail * space.f_frsize < _FULL:
@@ -166,7 +168,7 @@ def exhausted(logs: Path, root: str = "/", out: str = "/out") -> str:
 
 
 def _end_of(log: Path) -> str:
-    """The last words of a log, or nothing when the test has put something else there: a FIFO, a link to a device, a mount."""
+    """Return the end of a log; empty when the test has replaced it by a FIFO, a link to a device, or a mount."""
     try:
         with files.open_regular(log) as file:
             return os.pread(file.fileno(), _WORDS, max(0, os.fstat(file.fileno()).st_size - _WORDS)).decode(

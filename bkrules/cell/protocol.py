@@ -4,8 +4,8 @@
     test --Outcome--> first process --Root, Ready, TestResult, CellResult--> supervisor --Mirror, Ready, ...--> bk
     bk --StartTest, Command, End--> supervisor --Go, StartTest, Command, End--> first process
 
-A test in a cell is root. It can write its own outcome, and speak on the channel of the cell's first process. So nothing of it is
-believed to have a form: a message that has another one than here is refused.
+A test in a cell is root. It can write its own outcome, and write to the channel of the cell's first process. So all messages from a
+cell are untrusted: the reader refuses a message of any other form than those here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bkrules.plugin import cell
 
 STATUSES = tuple(map(Status, cell.STATUSES))
 CLASSES = (FailureClass.NONE, *map(FailureClass, cell.CLASSES))
-"""The classes that a cell may give itself. Only from outside is a leak seen, or what the machine lacks."""
+"""The classes that a cell may report itself. Leaks and lacks of the machine are only visible from outside."""
 EVENT = "event"
 _LONGEST_REASON = 1 << 16
 
@@ -41,7 +41,7 @@ class Program(StrEnum):
 class TestRequest(Wire):
     """The test that a cell runs, as pytest calls it in its module. `name` is that of the cell, `timeout` is in seconds."""
 
-    __test__ = False  # no test, whatever its name says to pytest
+    __test__ = False  # not a test, despite its name
 
     name: str
     worker: str
@@ -54,15 +54,15 @@ class TestRequest(Wire):
 
 @dataclass(frozen=True, kw_only=True)
 class CellSpec(Wire):
-    """A cell: what it is made of and what runs in it.
+    """A cell: its inputs and its program.
 
-    `name` is that of the cell or target, and `worker` that of the worker in cells. `worker_class` is `module:Class`; `python_path`
-    and `modules` say where it is found and what else is imported. `plugins` are modules that act in every cell, and `owners` the
-    distributions of modules.
+    `name` is that of the cell or target, and `worker` that of the worker in cells. `worker_class` is `module:Class`;
+    `python_path` and `modules` are the places of its code and the other imports. `plugins` are modules that act in
+    every cell, and `owners` the distributions of modules.
 
-    Of the machine it sees `binds` (what, where), `copies` of files (which, where, whether executable) and symbolic `links`
-    (where, to what). `root` and `views` are folders of the run, `out` gets the logs and outputs. `cgroup` is a path, and so are
-    `limited`, by the names of controllers. `timeout` is in seconds.
+    The cell sees `binds` of the machine (source, target), `copies` of files (source, target, executable) and symbolic
+    `links` (path, target). `root` and `views` are folders of the run, `out` gets the logs and outputs. `cgroup` is a
+    path, and so are `limited`, by the names of controllers. `timeout` is in seconds.
     """
 
     TAG: ClassVar = ("kind", "cell")
@@ -98,7 +98,7 @@ class CellSpec(Wire):
 class StartTest(Wire):
     """Run a test on a shared worker. `sources` are its files by path: content in base64, and whether executable.
 
-    `out` is where its logs go, which only the supervisor learns.
+    `out` is the folder of its logs, which only the supervisor learns.
     """
 
     TAG: ClassVar = (EVENT, "test")
@@ -110,7 +110,7 @@ class StartTest(Wire):
 
 @dataclass(frozen=True)
 class Command(Wire):
-    """Run a command in the cell of a session. `size` is that of its terminal, when it gets one: rows and columns."""
+    """Run a command in the cell of a session. `size` is that of its terminal, if it has one: rows and columns."""
 
     TAG: ClassVar = (EVENT, "command")
 
@@ -122,28 +122,28 @@ class Command(Wire):
 
 @dataclass(frozen=True)
 class End(Wire):
-    """Nobody needs the cell any more."""
+    """End the cell."""
 
     TAG: ClassVar = (EVENT, "end")
 
 
 @dataclass(frozen=True)
 class Go(Wire):
-    """The first process may go on: a jail has its ids, or the limits hold."""
+    """The first process may continue: a jail has its ids, or the limits apply."""
 
     TAG: ClassVar = (EVENT, "go")
 
 
 @dataclass(frozen=True)
 class Mirror(Wire):
-    """The socket of the cell's mirror comes with this."""
+    """The socket of the cell's mirror, as a descriptor of this message."""
 
     TAG: ClassVar = (EVENT, "mirror")
 
 
 @dataclass(frozen=True)
 class Root(Wire):
-    """The root is made, and is this device; the folder /out comes with this."""
+    """The root is made, on this device; the folder /out is a descriptor of this message."""
 
     TAG: ClassVar = (EVENT, "root")
 
@@ -152,7 +152,7 @@ class Root(Wire):
 
 @dataclass(frozen=True)
 class Ready(Wire):
-    """The backend of a session is ready. `pid` is that of the cell's first process, as the supervisor knows it."""
+    """The backend of a session is ready. `pid` is that of the cell's first process in the supervisor's namespace."""
 
     TAG: ClassVar = (EVENT, "ready")
 
@@ -163,7 +163,7 @@ class Ready(Wire):
 
 @dataclass(frozen=True, order=True)
 class Attempt(Wire):
-    """Somebody in a cell tried to leave it. `who` is a process's name, `what` an address or a host name."""
+    """An attempt to leave a cell. `who` is the name of a process, `what` an address or a host name."""
 
     who: str
     what: str
@@ -174,7 +174,7 @@ class Attempt(Wire):
 
 @dataclass(frozen=True)
 class Outcome(Wire):
-    """The outcome of a test, as its own process says. `missing` names modules and files that it did not find."""
+    """The outcome of a test, as reported by its own process. `missing` are the modules and files that it did not find."""
 
     NAMES: ClassVar = {"failure": "class"}
 
@@ -185,10 +185,14 @@ class Outcome(Wire):
 
     @classmethod
     def read(cls, data: bytes) -> Outcome | None:
-        """Return the outcome in these bytes; None when they make no sense. A long reason is cut."""
+        """Return the outcome in these bytes; None when they are malformed. A long reason is truncated."""
         try:
             found = cls.parse(json.loads(data))
-        except (ValueError, TypeError, RecursionError):  # a test that is killed while it writes has not written it
+        except (
+            ValueError,
+            TypeError,
+            RecursionError,
+        ):  # a test that is killed while it writes has not written it completely
             return None
         return replace(found, reason=found.reason[:_LONGEST_REASON])
 
@@ -197,9 +201,9 @@ class Outcome(Wire):
 class CellResult(Wire):
     """The result of a cell, or of a test in it.
 
-    `began` is in seconds since the epoch; `seconds` are those of each phase; `fuse` are the numbers of its FUSE connections;
-    `exit_code` is that of a session's command. What follows is known outside alone: `egress` says who tried to leave, `unlimited`
-    names the limits that this machine could not give.
+    `began` is in seconds since the epoch; `seconds` are those of each phase; `fuse` are the numbers of its FUSE
+    connections; `exit_code` is that of a session's command. Two facts are only known outside: `egress` are the attempts
+    to leave, and `unlimited` the limits that this machine could not apply.
     """
 
     TAG: ClassVar = (EVENT, "result")
@@ -221,9 +225,9 @@ class CellResult(Wire):
 
 @dataclass(frozen=True)
 class TestResult(CellResult):
-    """The result of a test on a shared worker. `tainted` says in what the worker differs from before the test."""
+    """The result of a test on a shared worker. `tainted` are the differences of the worker's state from before the test."""
 
-    __test__ = False  # no test, whatever its name says to pytest
+    __test__ = False  # not a test, despite its name
     TAG: ClassVar = (EVENT, "cell")
 
 
@@ -237,9 +241,10 @@ _SAID: Mapping[Program, tuple[type[Wire], ...]] = {
 
 
 def said_by_cell(document: object, program: Program) -> Said:
-    """Return the message of a cell's first process, in which `program` runs, or of a test that speaks in its place.
+    """Return the message of a cell's first process, in which `program` runs, or of a test that writes in its place.
 
-    Only a session gets ready, and only shared cells have a result for each test. Raises ValueError for what no such cell says.
+    Only a session becomes ready, and only shared cells have a result for each test. Raises ValueError for any other
+    message.
     """
     message = one_of(document, *_SAID[program])
     assert isinstance(message, Root | Ready | CellResult)
@@ -247,19 +252,19 @@ def said_by_cell(document: object, program: Program) -> Said:
         if message.status not in STATUSES or message.failure not in CLASSES:
             raise ValueError(f"a cell is not {message.status} by itself, with the class {message.failure!r}")
         if message.egress or message.unlimited or (message.tainted and not isinstance(message, TestResult)):
-            raise ValueError("it says what only others know")
+            raise ValueError("it has fields that only the supervisor sets")
     return message
 
 
 def said_to_bk(document: object) -> Mirror | Ready | TestResult | CellResult:
-    """Return the message of a supervisor. Raises ValueError for what makes no sense."""
+    """Return the message of a supervisor. Raises ValueError for a malformed one."""
     message = one_of(document, Mirror, Ready, TestResult, CellResult)
     assert isinstance(message, Mirror | Ready | CellResult)
     return message
 
 
 def said_by_bk(document: object) -> StartTest | Command | End:
-    """Return the message of bk for a cell that lives. Raises ValueError for what makes no sense."""
+    """Return the message of bk for a running cell. Raises ValueError for a malformed one."""
     message = one_of(document, StartTest, Command, End)
     assert isinstance(message, StartTest | Command | End)
     return message

@@ -30,9 +30,9 @@ from bkrules.testing.sandbox import Before, OutOfTime, Sandbox
 
 
 class _Recorder(Faults):
-    """Leaves the cell's own test of all that pytest collects from `module`, and keeps what became of it.
+    """Removes all tests but the cell's own from the collection of `module`, and keeps its outcome.
 
-    `declared` are the names of all tests that the module was declared to have.
+    `declared` are the declared names of all tests of the module.
     """
 
     def __init__(self, module: str, test: str, declared: Iterable[str]) -> None:
@@ -44,7 +44,7 @@ class _Recorder(Faults):
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Compare what is collected with what was declared. A module of other tests runs none of them: one was lost somewhere."""
+        """Compare the collected tests with the declared ones. On a difference no test runs: a test may be missing somewhere."""
         names = [name_of(item, self.module) for item in session.items]
         collected = sorted(set(names))
         unlike = not self.reports and not (self.skipped and not names) and collected != self.declared
@@ -81,7 +81,7 @@ class _Recorder(Faults):
             self.failures.append(f"{report.nodeid}: {last_line(self.reports[-1])}")
 
     def outcome(self, exit_code: int) -> Outcome:
-        """The cell's status. A test that did not run has not passed. `missing` names what was not found meanwhile."""
+        """Return the cell's outcome. A test that did not run has not passed. `missing` are names that were not found meanwhile."""
         return replace(self._status(exit_code), missing=tuple(self.missing))
 
     def _status(self, exit_code: int) -> Outcome:
@@ -114,7 +114,7 @@ def _last_line(report: pytest.TestReport) -> str:
 
 
 def preload() -> None:
-    """Import all that pytest would import when it is called, so that a fork of this process finds it there."""
+    """Import all that pytest imports later, so that forks of this process have it already."""
     for name in default_plugins:
         importlib.import_module(f"_pytest.{name}")
 
@@ -125,7 +125,7 @@ def _out_of_time(sandbox: Sandbox, _number: int, _frame: FrameType | None) -> No
 
 
 def main(backend: Backend, cell: RunningCell, control: Control, outcome: str) -> int:
-    """Run the test that the cell is for and write what came of it to the file `outcome`; pytest's exit code."""
+    """Run the cell's test and write its outcome to the file `outcome`. Return pytest's exit code."""
     task = task_of(cell)
     test, before = task.test, task.before or Before()
     assert test is not None, "nothing says which test it is"

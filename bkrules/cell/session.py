@@ -1,4 +1,4 @@
-"""The inside of a cell that a user has for a while: its first process says that all is ready, and runs what it is told to."""
+"""The inside of a session's cell: its first process reports that all is ready, and runs the commands it receives."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bkrules.sandbox.ipc import receive, send
 
 
 def serve(backend: Backend, daemons: Daemons, channel: socket.socket) -> CellResult:
-    """Say that the backend is ready, then run the command that arrives on the channel, or wait until nobody needs it any more."""
+    """Report that the backend is ready, then run the command that arrives on the channel, or wait for the end of the session."""
     send(channel, Ready(backend.address, dict(backend.extra_env)))
     document, descriptors = receive(channel)
     message = None if document is None else said_by_bk(document)
@@ -29,7 +29,7 @@ def serve(backend: Backend, daemons: Daemons, channel: socket.socket) -> CellRes
 
 
 def _run(message: Command, descriptors: list[int], backend: Backend) -> int:
-    """Run a command on the descriptors that came with it: three for its input, output and errors, or one to hand a terminal to."""
+    """Run a command on the descriptors that came with it: three for its streams, or one to send a terminal to."""
     environment = {**os.environ, "BUILDKIT_HOST": backend.address, **backend.extra_env, **message.environment}
     terminal = len(descriptors) == 1
     if terminal:
@@ -55,7 +55,7 @@ def _new_terminal(answer: int, size: tuple[int, int]) -> int:
 
 
 def set_size(terminal: int, size: tuple[int, int]) -> None:
-    """Tell a terminal how many rows and columns it has."""
+    """Set the rows and columns of a terminal."""
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
 
 

@@ -1,7 +1,7 @@
 """The inside of a cell that several tests share: its first process runs them one after the other.
 
-After each test the worker's state is put back and compared with what it was. Where they differ the worker is tainted: the cell
-ends, and the answer says what differs.
+After each test it resets the worker's state and compares it with the earlier state. If they differ, the worker is
+tainted: the cell ends, and the answer has the differences.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _RESET = (("prune", "--all"), ("prune-histories",))
 
 def run_tests(backend: Backend, shared: RunningCell, channel: socket.socket, hooks: CellHooks) -> CellResult:
     """Run the tests that arrive on the channel, each with its sources. The supervisor copies the logs of each."""
-    # with requests, which a fresh cell without a test does not need
+    # imports requests, which a fresh cell without a test does not need
     from bkrules.testing.sandbox import Before, mirror_record
 
     daemons = shared.daemons
@@ -47,7 +47,7 @@ def run_tests(backend: Backend, shared: RunningCell, channel: socket.socket, hoo
         cell = with_test(shared, message.test, before)
         result = hooks.run_program(cell, backend)
         tainted = [f"{name}, which the test has stopped" for name in daemons.stopped]
-        tainted += ["what the test left, since it was ended"] if result.status == Status.TIMED_OUT else []
+        tainted += ["the remains of the test, which was ended"] if result.status == Status.TIMED_OUT else []
         if not tainted and not daemons.dead():
             reset(backend)
             now = digests(hooks.state(cell, backend))
@@ -66,7 +66,7 @@ def _write_sources(sources: Mapping[str, tuple[str, bool]]) -> None:
 
 
 def reset(backend: Backend) -> None:
-    """Put back what every test changes: the build cache, the history, the test's own folders."""
+    """Reset what every test changes: the build cache, the history, the test's own folders."""
     for words in _RESET:
         buildctl(backend, *words)
     shutil.rmtree("/tmp/pytest", ignore_errors=True)

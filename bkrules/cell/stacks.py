@@ -1,8 +1,8 @@
-"""What each daemon of a cell was doing when its time was over: the stacks of its goroutines.
+"""The stacks of a cell's daemons at the timeout: of all goroutines.
 
-A program in Go that gets SIGQUIT writes the stacks of all its goroutines to its log and ends. That needs no socket of it, and no
-lock that may be what it hangs in. The stacks are moved from `buildkitd.log` to `buildkitd.stacks`, so that the last lines of the
-log stay the last that the daemon had to say.
+A Go program that gets SIGQUIT writes the stacks of all its goroutines to its log and ends. That needs no socket, and no
+lock that may be the cause of the hang. bk moves the stacks from `buildkitd.log` to `buildkitd.stacks`, so that the log
+still ends with the daemon's own messages.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bkrules.plugin.spec import hookimpl
 
 TOOLS = "/opt/bk/bin/"
 PATIENCE = 2.0
-"""The longest in seconds that all of it may take."""
+"""The limit in seconds for all stacks."""
 
 
 @hookimpl(tryfirst=True)
@@ -32,14 +32,14 @@ def bk_timed_out(cell: RunningCell) -> None:
 
 
 def write_stacks(daemons: Daemons) -> None:
-    """Write the stacks of all daemons and of what they run as `NAME.stacks` beside their logs. Ends them."""
+    """Write the stacks of all daemons and their children as `NAME.stacks` next to their logs. Ends them."""
     deadline = time.monotonic() + PATIENCE
     for daemon in daemons.running:
         log = daemons.logs / f"{daemon.name}.log"
         if not log.exists():
             continue
         size = log.stat().st_size
-        # From the last process to the first: what rootlesskit runs before rootlesskit, which ends with it.
+        # From the last process to the first: children of rootlesskit before rootlesskit, which ends with them.
         for pid in sorted(_writers(log), reverse=True):
             _quit(pid, deadline)
         with log.open("r+b") as file:
@@ -51,7 +51,7 @@ def write_stacks(daemons: Daemons) -> None:
 
 
 def _writers(log: Path) -> Iterable[int]:
-    """The processes of tools whose standard error is this log."""
+    """Return the processes of tools whose standard error is this log."""
     own = os.stat(log)
     for name in filter(str.isdigit, os.listdir("/proc")):
         with suppress(OSError):  # it has ended
@@ -61,7 +61,7 @@ def _writers(log: Path) -> Iterable[int]:
 
 
 def _quit(pid: int, deadline: float) -> None:
-    """Have a process write its stacks; return when it has ended, or time is over."""
+    """Let a process write its stacks. Return when it has ended, or after the limit."""
     with suppress(ProcessLookupError):  # it has ended with another
         descriptor = os.pidfd_open(pid)
         try:

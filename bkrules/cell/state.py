@@ -1,4 +1,4 @@
-"""What can be seen of a shared worker's state: equal before and after a test that left nothing."""
+"""The visible state of a shared worker: equal before and after a test that left nothing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def bk_state(cell: RunningCell, backend: Backend) -> dict[str, list[str]]:
 
 
 def buildctl(backend: Backend, *words: str) -> str:
-    """Run buildctl; its output. Raises subprocess.CalledProcessError and TimeoutExpired."""
+    """Run buildctl. Return its output. Raises subprocess.CalledProcessError and TimeoutExpired."""
     environment = {**os.environ, "BUILDKIT_HOST": backend.address, **backend.extra_env}
     done = subprocess.run(
         [*backend.buildctl, *words], env=environment, capture_output=True, text=True, check=True, timeout=_PATIENCE
@@ -48,7 +48,7 @@ def buildctl(backend: Backend, *words: str) -> str:
 
 
 def _processes() -> list[str]:
-    """Their names; zombies, which wait for nobody but the end of the cell, are left out."""
+    """Return the names of the processes, without zombies, which only wait for the end of the cell."""
     names = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:

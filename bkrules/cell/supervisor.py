@@ -1,7 +1,8 @@
-"""The supervisor of a cell: makes it, waits for it, ends it when bk is gone, looks for what it left, cleans up.
+"""The supervisor of a cell: makes the cell, waits for its end, ends it when bk is gone, checks for leaks, cleans up.
 
-It lives in the host's namespaces but for two. Its network is the cell's: so the sockets that are served from outside, the mirror's
-and the name server's, are made in there and stay with it. Its mounts are the zygote's, which show the kernel's FUSE connections.
+It is in the host's namespaces, with two exceptions. Its network is the cell's: so the sockets of the mirror and the
+name server, which are served from outside, are made there and stay in it. Its mounts are the zygote's, which show the
+kernel's FUSE connections.
 """
 
 from __future__ import annotations
@@ -48,11 +49,11 @@ _QUESTION_LIMIT = 256
 _PATIENCE_MS = 500
 _PERIOD_MS = 200
 _LONGEST = 4 << 20
-"""Bytes of what a cell says at once."""
+"""The limit in bytes of a message from the cell."""
 
 
 def supervise(spec: CellSpec, channel: socket.socket, death: int, hooks: CellHooks) -> None:
-    """Keep one cell, from its making to its report. Runs in a process of its own, with one thread."""
+    """Supervise one cell, from its making to its report. Runs in a separate process, with one thread."""
     began = time.monotonic()
     groups = Cgroups(spec.cgroup, spec.limited)
     leak_check = LeakCheck(spec.cgroup, spec.root)
@@ -75,7 +76,7 @@ def supervise(spec: CellSpec, channel: socket.socket, death: int, hooks: CellHoo
             names = _open_network(channel)
             pid = begin(partial(_fork, spec), names.socket)
         far.close()
-        with suppress(ProcessLookupError, FileNotFoundError):  # it has ended, and its message says why
+        with suppress(ProcessLookupError, FileNotFoundError):  # it has ended, and its message has the reason
             leak_check.see(pid)
             groups.join(pid)
         cell = _Cell(pid, channel, near, names, groups, spec.limits, _watch(spec.cgroup), spec.out, spec.program)
@@ -95,7 +96,7 @@ def supervise(spec: CellSpec, channel: socket.socket, death: int, hooks: CellHoo
         send(channel, result)
     except OSError as error:
         reason = f"the cell could not be made or cleaned up: {error}"
-        # An ordinary cell makes its root itself, and says itself what it has run out of.
+        # An ordinary cell makes its root itself, and reports itself which resource it has exhausted.
         is_full = is_jail and error.errno == errno.ENOSPC
         kind = FailureClass.RESOURCES if is_full else FailureClass.INFRASTRUCTURE
         with suppress(OSError):  # bk is gone
@@ -105,7 +106,7 @@ def supervise(spec: CellSpec, channel: socket.socket, death: int, hooks: CellHoo
 
 
 def _open_network(channel: socket.socket) -> egress.NameServer:
-    """Serve in the cell's network, in which this process is: the mirror's socket is handed to bk."""
+    """Serve in the cell's network, in which this process is: send the mirror's socket to bk."""
     surroundings.reset_network()
     with socket.create_server(("0.0.0.0", MIRROR_PORT), backlog=256) as listener:
         send(channel, Mirror(), (listener.fileno(),))
@@ -133,7 +134,7 @@ def _begin(
     fork: Callable[[], int],
     *more: socket.socket,
 ) -> int:
-    """Start the cell's first process by `fork`. It has none of the sockets but `far`."""
+    """Start the cell's first process by `fork`. It inherits no socket but `far`."""
     pid = fork()
     if pid == 0:
         syscalls.die_with_parent()
@@ -146,7 +147,7 @@ def _begin(
 
 @dataclass
 class _Cell:
-    """A cell that lives, and what is already known of it."""
+    """A running cell, and what the supervisor knows of it."""
 
     pid: int
     channel: socket.socket
@@ -162,7 +163,7 @@ class _Cell:
     met: dict[str, int] = field(default_factory=dict)
 
     def attend(self, death: int, leak_check: LeakCheck) -> CellResult | None:
-        """Wait until the cell has ended; what it said of itself. When bk is gone, or wants it to end, there is nothing."""
+        """Wait until the cell has ended. Return its result, or None when bk is gone, or has ended the cell."""
         result = CellResult(Status.FAILED, FailureClass.INFRASTRUCTURE, "the cell's first process was killed")
         ended = os.pidfd_open(self.pid)
         poll = select.poll()
@@ -222,7 +223,7 @@ class _Cell:
                 return answered or result
 
     def heard(self) -> tuple[Said | None, list[int]]:
-        """Return the next message of the cell, or None at the end. Raises ValueError for what makes no sense.
+        """Return the next message of the cell, or None at the end. Raises ValueError for a malformed one.
 
         The descriptor of /out comes before the first test can say anything.
         """
@@ -235,17 +236,17 @@ class _Cell:
         return message, descriptors
 
     def pass_on(self) -> None:
-        """Hand what bk says to the cell's first process. Where the results of a test go stays outside."""
+        """Pass a message of bk to the cell's first process, without the place of the test's results."""
         document, descriptors = receive(self.channel)
         if document is not None:
             message = said_by_bk(document)
             if isinstance(message, StartTest):
                 if self.out is not None:
                     self.out.begin(message.out)
-                else:  # the cell is still being made: all that it writes is of its first test
+                else:  # the cell is still being made: all its files belong to its first test
                     self.results = message.out
                 message = replace(message, out="")
-            with suppress(OSError):  # it has ended, which is met next
+            with suppress(OSError):  # it has ended, which the next receive shows
                 send(self.near, message, tuple(descriptors))
         for descriptor in descriptors:
             os.close(descriptor)
@@ -253,19 +254,19 @@ class _Cell:
     def reap(self, ended: int, leak_check: LeakCheck) -> None:
         """Wait for the cell's first process, which is about to end.
 
-        A FUSE server that dies with a file of its own open waits for an answer from itself, and everybody else for it: after a
-        while the cell's FUSE connections are aborted.
+        A FUSE server that dies with an open file of its own file system waits for an answer from itself, and all others
+        wait for the server: after a while the supervisor aborts the cell's FUSE connections.
         """
         if not select.select([ended], [], [], _PATIENCE_MS / 1000)[0]:
             own = threads(self.groups.path)
             abort({*unseen_by_others(leak_check.fuse, own), *fuse_connections(own)})
-            with suppress(ProcessLookupError):  # it may have said that it ends, and not do so
+            with suppress(ProcessLookupError):  # it may have announced its end without ending
                 os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
         os.close(ended)
 
     def judged(self, result: CellResult, leaks: list[str]) -> CellResult:
-        """A result with what is known from outside of the cell, since the last result."""
+        """Return a result with the facts known from outside of the cell since the last result."""
         attempts = {*self.names.asked, *(self.watch.attempts() if self.watch else ())} - self.reported
         self.reported |= attempts
         hits = {**self.groups.hits(), "out": int(self.out is not None and self.out.is_over)}
@@ -295,7 +296,7 @@ def _verdict(result: CellResult, leaks: list[str], hits: Mapping[str, int], limi
 
 
 def _watch(cgroup: str) -> egress.Watch | None:
-    """A cell on a kernel without eBPF is as closed as any other, but who knocks from inside is not known."""
+    """Watch for attempts to leave. A cell on a kernel without eBPF is as isolated as any other, but attempts are not recorded."""
     try:
         return egress.Watch(cgroup)
     except OSError:

@@ -1,7 +1,7 @@
-"""What a process inherits from the one that starts it, and a cell must not have from who started bk: set to the same everywhere.
+"""The surroundings that a process inherits, which must be the same in every cell, whoever started bk.
 
-The supervisor resets these for its cell. It leaves what affects speed alone as the user set it: niceness, scheduling, processors.
-A limit that bk may not raise stays lower, and is in the key then (`kernel.LIMITS`).
+The supervisor resets them for its cell. It keeps what only affects speed: niceness, scheduling, processors. A limit
+that bk may not raise stays lower, and is then in the key (`kernel.LIMITS`).
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _NETWORK = {
         for name in ("route_localnet", "rp_filter")
     },
 }
-"""What a new network takes over from the machine's first one, as the kernel has it before anybody changes it."""
+"""The settings that a new network inherits from the machine's first one, with the kernel's defaults."""
 
 
 def reset() -> None:
-    """Give this process the umask and the reactions to signals that every process of bk's begins with, whatever `nohup` said."""
+    """Give this process the umask and the signal dispositions of all processes of bk, whatever `nohup` has set."""
     os.umask(UMASK)
     for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:  # Python ignores these itself, everywhere
         if signal.getsignal(number) == signal.SIG_IGN:
@@ -53,29 +53,29 @@ def reset() -> None:
 
 
 def reset_for_cell() -> None:
-    """Give this process, and all that it will start, what every cell has. Raises OSError."""
+    """Give this process and its children the surroundings of a cell. Raises OSError."""
     for name, (soft, hard) in LIMITS.items():
         number = getattr(resource, f"RLIMIT_{name}")
         try:
             resource.setrlimit(number, (soft, hard))
-        except (OSError, ValueError):  # raising one takes a right that root may lack in a container
+        except (OSError, ValueError):  # raising a limit needs a right that root may lack in a container
             _, most = resource.getrlimit(number)
             resource.setrlimit(number, (_least(soft, most), _least(hard, most)))
-    with suppress(PermissionError):  # in a user namespace that has none to give
+    with suppress(PermissionError):  # in a user namespace without that right
         os.setgroups([])
     syscalls.set_personality(0)
     syscalls.new_session_keyring()
-    with suppress(PermissionError):  # the same right, below what bk was started with
+    with suppress(PermissionError):  # the same right, below the value with which bk was started
         Path("/proc/self/oom_score_adj").write_text("0")
 
 
 def _least(one: int, other: int) -> int:
-    """The lower of two limits."""
+    """Return the lower of two limits."""
     return min((one, other), key=lambda limit: float("inf") if limit == _INFINITE else limit)
 
 
 def reset_network() -> None:
-    """Give the network of this process the kernel's own settings. One that this kernel does not have stays so."""
+    """Give the network of this process the kernel's default settings. Settings that this kernel lacks are skipped."""
     for name, value in _NETWORK.items():
         path = Path("/proc/sys/net", name)
         if path.exists():

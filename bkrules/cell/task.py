@@ -1,4 +1,4 @@
-"""The task of a cell: what bk's own hooks find in `RunningCell.parameters`, and its result in both forms."""
+"""The task of a cell, which bk's own hooks find in `RunningCell.parameters`, and its result in both forms."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ NOTHING = CellResult(Status.FAILED)
 
 @dataclass(frozen=True)
 class Task:
-    """The commands or the test of a cell, and what axis values change of its worker.
+    """The commands or the test of a cell, and the changes to its worker by axis values.
 
-    `before` is what a shared worker had done before the test.
+    `before` is the state of a shared worker before the test.
     """
 
     commands: tuple[tuple[str, ...], ...] = ()
@@ -37,21 +37,21 @@ def task_of(cell: RunningCell) -> Task:
 
 
 def running_cell(spec: CellSpec, daemons: Daemons) -> RunningCell:
-    """Return what hooks see of a cell."""
+    """Return the cell as hooks see it."""
     axes = {axis: one.value for axis, one in spec.test.axes.items()} if spec.test else {}
     task = Task(spec.commands, spec.test, spec.update)
     return RunningCell(spec.name, spec.worker, spec.program, axes, spec.timeout, daemons, task)
 
 
 def with_test(cell: RunningCell, test: TestRequest, before: Before) -> RunningCell:
-    """Return what hooks see of a shared cell while it runs a test."""
+    """Return a shared cell as hooks see it while it runs a test."""
     task = replace(task_of(cell), test=test, before=before)
     axes = {axis: one.value for axis, one in test.axes.items()}
     return replace(cell, name=test.name, worker=test.worker, axes=axes, timeout=test.timeout, parameters=task)
 
 
 def cell_result(result: ProgramResult, before: CellResult = NOTHING) -> CellResult:
-    """Return the result of a program as that of its cell, with what is known `before`."""
+    """Return the result of a program as that of its cell, with the facts known `before`."""
     return replace(
         before,
         status=Status(result.status),

@@ -2,10 +2,10 @@
 
     def offline(configuration):                            # the files by name, each a TOML document
         configuration["buildkitd.toml"]["dns"] = {...}     # before the daemons start
-        yield                                              # a generator goes on after the test
+        yield                                              # a generator continues after the test
         ...                                                # the release step
 
-They run in a process of their own, so that what they import or break stays there.
+They run in a separate process, so that their imports and faults stay there.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _SPARE = 1.0
 
 
 class UpdateError(Exception):
-    """A function raised, or took too long. What it printed is in updater.log."""
+    """A function raised, or took too long. Its output is in updater.log."""
 
 
 @dataclass
 class _Functions:
-    """The process in which the functions of a cell run, and how it is told to release."""
+    """The process in which the functions of a cell run, and the channel that asks it to release."""
 
     names: str
     ended: int
@@ -60,7 +60,7 @@ class Updaters:
 
     @hookimpl(trylast=True)
     def bk_cell_starting(self, cell: RunningCell) -> None:
-        """Have the functions edit the daemons' configuration, within the cell's timeout. Raises UpdateError."""
+        """Let the functions edit the daemons' configuration, within the cell's timeout. Raises UpdateError."""
         functions = task_of(cell).update.functions
         if functions:
             with time_limit(cell.timeout + _SPARE):
@@ -68,7 +68,7 @@ class Updaters:
 
     @hookimpl(tryfirst=True)
     def bk_daemon_starting(self, cell: RunningCell, spec: DaemonSpec) -> None:
-        """Add the flags and variables that axis values have for a daemon."""
+        """Add the flags and variables that axis values set for a daemon."""
         spec.arguments += task_of(cell).update.flags.get(spec.name, ())
         spec.environment |= task_of(cell).update.environment.get(spec.name, {})
 
@@ -125,7 +125,7 @@ def _release(functions: _Functions, timeout: float) -> None:
 
 
 def _in_child(functions: Sequence[str], daemons: Daemons, told: int, release: int) -> None:
-    """Call the functions, say that they are ready, wait, and let them release in reverse. Never returns."""
+    """Call the functions, report that they are ready, wait, and let them release in reverse. Never returns."""
     code = 1
     try:
         syscalls.set_name("updater")
@@ -157,7 +157,7 @@ def _in_child(functions: Sequence[str], daemons: Daemons, told: int, release: in
 
 
 def _load(function: str) -> Any:
-    """The function of `path::name`."""
+    """Return the function of `path::name`."""
     path, _, name = function.partition("::")
     folder = str(Path(ROOT, path).parent)
     sys.path[:0] = [folder, ROOT]

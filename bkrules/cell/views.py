@@ -1,8 +1,9 @@
-"""What of this machine cells may read, as file systems that nobody can write to.
+"""The files of this machine that cells may read, as file systems that no process can write to.
 
-A bind that is read-only protects nothing from a process with CAP_SYS_ADMIN, which mounts it anew, writable. An overlay without an
-upper folder is read-only by itself, and has no file handles by which other files of its file system could be opened. There is one
-for each folder of the machine, mounted once a run in the mount namespace of the zygote; each cell binds what it needs of them.
+A read-only bind protects nothing from a process with CAP_SYS_ADMIN, which can remount it writable. An overlay without
+an upper folder is always read-only, and has no file handles by which other files of its file system could be opened.
+There is one for each folder of the machine, mounted once a run in the mount namespace of the zygote; each cell binds
+the parts that it needs.
 """
 
 from __future__ import annotations

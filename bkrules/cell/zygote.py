@@ -1,7 +1,8 @@
-"""A small process with one thread, from which every other process of a build is forked.
+"""The zygote: a small process with one thread, from which every other process of a build is forked.
 
-bk itself has threads and a large heap, so forking it is slow and unsafe. The zygote imports pytest and the plugins once, when
-the first cell needs them; a cell is then a fork of a few milliseconds. It ends when bk does, and what it started ends with it.
+bk itself has threads and a large heap, so forking it is slow and unsafe. The zygote imports pytest and the plugins
+once, when the first cell needs them; a cell is then a fork of a few milliseconds. The zygote ends when bk does, and its
+children end with it.
 """
 
 from __future__ import annotations
@@ -34,17 +35,17 @@ _VIEWS = Views()
 
 
 def main(descriptor: int, home: int = -1, *, for_tests: bool = False) -> None:
-    """Serve requests until bk closes its end; `for_tests` says that cells with tests will be among them.
+    """Serve requests until bk closes its end; `for_tests`: cells with tests will be among them.
 
-    `home` is a descriptor of the mount namespace of the machine; -1 when this process is in it.
+    `home` is a descriptor of the machine's mount namespace; -1 when this process is in it.
     """
     surroundings.reset()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors are reaped by the kernel
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # bk decides what Ctrl-C means
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # bk decides about Ctrl-C
     control = socket.socket(fileno=descriptor)
     _see_fuse()
     if for_tests:
-        with suppress(Exception):  # what is wrong with it, the cell says that needs it
+        with suppress(Exception):  # the cell that needs the module reports its error
             _preload()
     if home >= 0:
         _keep_compiled(home)
@@ -67,7 +68,7 @@ def main(descriptor: int, home: int = -1, *, for_tests: bool = False) -> None:
                 command.begin_sandboxes(spec, channel, death, alone)
             elif isinstance(spec, CommandSpec):
                 command.begin(spec, channel, death, descriptors[3], alone)
-        except OSError as error:  # as when this machine has no process left: that one is not started, and others are
+        except OSError as error:  # as when this machine has no free process: this one is not started, and others are
             reason = f"it could not be started: {error}"
             _say(channel, _refused(reason) if isinstance(spec, CellSpec) else CommandEnd(_REFUSED, reason=reason))
         except ValueError as error:
@@ -83,7 +84,7 @@ def _fork_supervisor(spec: CellSpec, channel: socket.socket, death: int, alone: 
     except OSError as error:
         _say(channel, _refused(f"the cell could not be set up: {error}"))
         return
-    except (Exception, SystemExit) as error:  # of a plugin's module: its cell fails, and others go on
+    except (Exception, SystemExit) as error:  # of a plugin's module: its cell fails, and others continue
         _say(channel, _refused(f"the worker cannot be made: {type(error).__name__}: {error}"))
         return
     if os.fork() == 0:
@@ -106,7 +107,7 @@ def _say(channel: socket.socket, message: Wire) -> None:
 
 
 def _leave(keep: set[int]) -> None:
-    """Become a process of its own. Only these descriptors stay open: another cell's pipe would keep that cell alive."""
+    """Detach this process. Only these descriptors stay open: another cell's pipe would keep that cell alive."""
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -115,14 +116,14 @@ def _leave(keep: set[int]) -> None:
 
 
 def _see_fuse() -> None:
-    """Mount the kernel's list of FUSE connections in a namespace of the zygote's own, where supervisors look for their cells'."""
-    with suppress(OSError):  # not root, or no FUSE: then there is nothing to look for
+    """Mount the kernel's list of FUSE connections in the zygote's own namespace, where supervisors look up those of their cells."""
+    with suppress(OSError):  # not root, or no FUSE: then there is nothing to find
         syscalls.own_mounts()
         syscalls.mount("bk", syscalls.FUSE_CONNECTIONS, "fusectl")
 
 
 def _settle() -> None:
-    """What is here now stays: a collection in a fork need not look at it, and does not copy its pages."""
+    """Keep all current objects out of garbage collection: a collection in a fork would copy their pages."""
     gc.collect()
     gc.freeze()
 
@@ -132,7 +133,7 @@ def _preload() -> None:
 
 
 def _cell(spec: CellSpec) -> Callable[[socket.socket, int], None]:
-    """Import what the cell will run, so that every later cell has it already."""
+    """Import all that the cell will run, so that later cells have it already."""
     known = len(sys.modules)
     from bkrules.cell.hooks import CellHooks
     from bkrules.cell.supervisor import supervise
@@ -153,9 +154,10 @@ def _cell(spec: CellSpec) -> Callable[[socket.socket, int], None]:
 
 
 def _keep_compiled(home: int) -> None:
-    """Compile the modules that had to be compiled at this start, so that the next one finds them.
+    """Compile the modules that were compiled at this start, so that the next start finds them.
 
-    They lie where this process may not write. So a fork of it goes back to the mount namespace outside, the descriptor `home`.
+    This process may not write to their folders. So a fork of it returns to the mount namespace outside, the descriptor
+    `home`.
     """
     missing = [
         str(module.__file__)

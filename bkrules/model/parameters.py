@@ -1,6 +1,6 @@
 """The parameters of actions, one type for each mnemonic that bk itself runs.
 
-They are the last argument of the action, as JSON in one form (`wire.text_of`), so a key covers all of them.
+They are the last argument of the action, as canonical JSON (`wire.text_of`), so a key covers all of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PytestSettings(Wire):
-    """The settings of pytest that decide which tests there are: settings as `-o` takes them, words, folders on the path."""
+    """The settings of pytest that decide which tests exist: settings as `-o` takes them, words, folders on Python's path."""
 
     options: tuple[str, ...] = ()
     overrides: Mapping[str, str] = field(default_factory=dict)
@@ -29,7 +29,7 @@ DEFAULTS = PytestSettings()
 
 @dataclass(frozen=True)
 class AxisValue(Wire):
-    """The value of a cell on one axis: the name of the choice, and what the test gets."""
+    """The value of a cell on one axis: the name of the choice, and the value for the test."""
 
     choice: str
     value: object
@@ -37,10 +37,10 @@ class AxisValue(Wire):
 
 @dataclass(frozen=True)
 class WorkerUpdate(Wire):
-    """Changes of a worker by axis values, but for its configuration files.
+    """Changes of a worker by axis values, without its configuration files.
 
-    By the name of a daemon: its additional `flags` and variables of its `environment`. `functions` are `path::name`, called in the
-    cell. `mirror` are the faults of the cell's mirror, as `MirrorFaults` reads them.
+    `flags` and variables of `environment` are additions, by the name of a daemon. `functions` are `path::name`, called
+    in the cell. `mirror` are the faults of the cell's mirror, as `MirrorFaults` reads them.
     """
 
     flags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class Session(CellParameters):
 class TestCell(Session):
     """One test of a module, as pytest calls it."""
 
-    __test__ = False  # no test, whatever its name says to pytest
+    __test__ = False  # not a test, despite its name
 
     isolation: str
     module: str
@@ -99,14 +99,14 @@ class TestCell(Session):
 
 @dataclass(frozen=True, kw_only=True)
 class EstargzImage(CellParameters):
-    """Commands that run in a cell, of which `buildctl` is that of the worker."""
+    """Commands that run in a cell; `buildctl` is the worker's."""
 
     commands: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CollectTests(PytestSettings):
-    """The module whose tests pytest lists, with the settings that it is given."""
+    """The module whose tests pytest lists, and pytest's settings."""
 
     module: str
 
@@ -152,11 +152,11 @@ KINDS: Mapping[str, type[Wire]] = {
     kind.__name__: kind
     for kind in (CollectTests, EstargzImage, FetchFile, FetchWheel, Image, PullImage, Session, TestCell)
 }
-"""The parameters of each mnemonic. Actions of the others are commands, whose arguments are words."""
+"""The parameters of each mnemonic. Actions of other mnemonics are commands, whose arguments are words."""
 
 
 def parameters_of(action: Action, kind: type[Message]) -> Message:
-    """Return the parameters of an action, whose mnemonic has such. Raises ValueError for arguments that are none."""
+    """Return the parameters of an action whose mnemonic has some. Raises ValueError for malformed arguments."""
     found = KINDS[action.mnemonic].parse(action.parameters)
     assert isinstance(found, kind), f"{action.mnemonic} has no parameters of {kind.__name__}"
     return found

@@ -1,8 +1,8 @@
 """Typed messages: dataclasses become JSON documents, and documents become dataclasses again or are refused.
 
-The fields of a message are its schema. `to` leaves a field out that has its default, so a new field with a default changes no
-document, and no key, of what does not use it. `parse` believes nothing: a field that is missing, unknown or of another type
-raises ValueError.
+The fields of a message are its schema. `to` omits a field with its default value, so a new field with a default changes
+no document without it, and no key. `parse` trusts nothing: a field that is missing, unknown or of another type raises
+ValueError.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from enum import Enum
 from typing import Annotated, Any, ClassVar, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Document = Mapping[str, object]
-"""A JSON object of which nothing is known yet."""
+"""A JSON object before it is parsed."""
 Parse = Callable[[object], Any]
 Encode = Callable[[Any], object]
 Message = TypeVar("Message", bound="Wire")
@@ -27,10 +27,10 @@ _SHOWN = 64
 class Wire:
     """The base of messages, each of which is a dataclass.
 
-    Fields may be text, numbers, truth values, enumerations, other messages, `object` for any JSON, and tuples and mappings of
-    these. `Annotated[T, check]` says what else must hold: `check` gets the value, and returns whether it does.
-    `NAMES` maps fields to their names in the document, where these are keywords of Python. `TAG` is a field and its value that
-    tell a message from others on the same way.
+    Fields may be text, numbers, booleans, enumerations, other messages, `object` for any JSON, and tuples and mappings
+    of these. `Annotated[T, check]` adds a condition: `check` gets the value, and returns whether it is valid. `NAMES`
+    maps fields to their names in the document, for keywords of Python. `TAG` is a field and its value that distinguish
+    a message from others on the same channel.
     """
 
     NAMES: ClassVar[Mapping[str, str]] = {}
@@ -49,7 +49,7 @@ class Wire:
 
     @classmethod
     def parse(cls, document: object) -> Self:
-        """Return the message of a document. Raises ValueError that names the field that is wrong."""
+        """Return the message of a document. Raises ValueError that names the wrong field."""
         if not isinstance(document, dict):
             raise ValueError("it is not a JSON object")
         values: dict[str, object] = {}
@@ -61,7 +61,7 @@ class Wire:
                 try:
                     values[field.attribute] = field.parse(document[field.name])
                 except (ValueError, TypeError, RecursionError) as error:
-                    raise ValueError(f"the field {field.name!r} makes no sense: {str(error)[:_SHOWN]}") from error
+                    raise ValueError(f"the field {field.name!r} is malformed: {str(error)[:_SHOWN]}") from error
             elif field.is_required:
                 raise ValueError(f"the field {field.name!r} is missing")
         if len(values) + (tag is not None) < len(document):
@@ -85,7 +85,7 @@ _schemas: dict[type, tuple[_Field, ...]] = {}
 
 
 def _schema(kind: type[Wire]) -> tuple[_Field, ...]:
-    """Return how the fields of a message are written and read, worked out once for each kind of message."""
+    """Return how the fields of a message are written and parsed, computed once for each kind of message."""
     known = _schemas.get(kind)
     if known is None:
         known = _schemas[kind] = tuple(_fields(kind))
@@ -102,7 +102,7 @@ def _fields(kind: type[Wire]) -> Iterator[_Field]:
 
 
 def _parser(hint: Any) -> Parse:
-    """Return what turns JSON into a value of a type, or raises ValueError or TypeError."""
+    """Return a function that parses JSON to a value of a type, or raises ValueError or TypeError."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return functools.partial(_checked, _parser(arguments[0]), arguments[1:])
@@ -167,14 +167,14 @@ def _member(kind: type[Enum], value: object) -> Enum:
 
 
 def _plain(kind: type, value: object) -> object:
-    """Return a value of exactly this type, since True is an int to Python and no number to anybody else."""
+    """Return a value of exactly this type, since Python treats True as an int."""
     if type(value) is not kind and not (kind is str and isinstance(value, str)):
         raise TypeError(f"it is not of the type {kind.__name__}")
     return value
 
 
 def _encoder(hint: Any) -> Encode | None:
-    """Return what turns a value of a type into what `json` can write; None where that is the value itself."""
+    """Return a function that makes a value of a type ready for `json`; None when the value needs no change."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return _encoder(arguments[0])
@@ -209,5 +209,5 @@ def one_of(document: object, *kinds: type[Message]) -> Message:
 
 
 def text_of(message: Wire) -> str:
-    """Return a message as JSON in one form: sorted and without spaces, so that equal messages are equal bytes."""
+    """Return a message as canonical JSON: sorted and without spaces, so that equal messages are equal bytes."""
     return json.dumps(message.to(), sort_keys=True, separators=(",", ":"))

@@ -60,7 +60,7 @@ def test_a_test_that_ends_before_it_is_answered_is_no_error(ends: tuple[socket.s
         (b"{}", "it is not a message of the kind 'stop' or 'start'"),
         (b'{"ask": "stop", "name": "one"}', "the field 'number' is missing"),
         (b'{"ask": "stop", "name": "one", "number": 4711}', "4711 is not allowed"),
-        (b'{"ask": "start", "name": ["one"]}', "the field 'name' makes no sense"),
+        (b'{"ask": "start", "name": ["one"]}', "the field 'name' is malformed"),
     ],
 )
 def test_a_question_that_makes_no_sense_is_answered(

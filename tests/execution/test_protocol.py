@@ -49,7 +49,7 @@ BAD: dict[str, dict[str, Any]] = {
 }
 
 
-BAD_WORDS = r"it is not a message of the kind|is missing|makes no sense|is unknown|by itself|only others know"
+BAD_WORDS = r"it is not a message of the kind|is missing|is malformed|is unknown|by itself|only the supervisor sets"
 
 
 @pytest.mark.parametrize("message", GOOD, ids=str)

@@ -95,7 +95,7 @@ class Raw(Wire):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"update": {"functions": 7}}, "the field 'update' makes no sense"),
+        ({"update": {"functions": 7}}, "the field 'update' is malformed"),
         ({"limits": {}}, "the field 'memory' is missing"),
         ({"surprise": 1}, "the field 'surprise' is unknown"),
         ({"kind": "other"}, "it is not a message of the kind 'cell' or 'sandboxes' or 'command'"),
