@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,7 +91,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from bkrules.build.analysis import analyze_targets, open_workspace, package_of
     from bkrules.build.execute import execute
     from bkrules.commands.targets import mirror_of
-    from bkrules.conformance.checks import CHECKS, of_cells
+    from bkrules.conformance.checks import CHECKS, of_cells, violations, without_fallback
     from bkrules.conformance.declare import conformance
     from bkrules.model.label import parse_pattern
     from bkrules.model.providers import WorkerInfo
@@ -113,10 +114,11 @@ def _check(arguments: argparse.Namespace) -> int:
         assert isinstance(info, WorkerInfo)
         print(f"{label}: {info.id}, by the plugin {info.worker.name}")
         for promise, check in CHECKS:
-            problem = check(info.worker)
+            problem = violations(info.worker, check)
             wrong += bool(problem)
             print(f"  FAILED  {promise}: {problem}" if problem else f"  ok      {promise}", flush=True)
     result = execute(analysis, options)
+    result = replace(result, results=tuple(map(without_fallback, result.results)))
     print(summarize(result, analysis.out))
     for problem in of_cells(result.cells, analysis.out / target.label.name):
         wrong += 1

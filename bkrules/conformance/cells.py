@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bkrules.plugin import Daemons
 from bkrules.testing.sandbox import CommandFailed, Sandbox
 
 
@@ -61,3 +62,57 @@ def test_what_the_mirror_lacks_is_not_found(sandbox: Sandbox, tmp_path: Path) ->
     with pytest.raises(CommandFailed):
         build(sandbox, tmp_path, f"FROM {host}/library/not-in-the-mirror:1\n")
     assert any("not-in-the-mirror" in one.path and one.status == 404 for one in sandbox.mirror_requests())
+
+
+PROBES: dict[str, tuple[str, ...]] = {
+    "cache_backend_local": ("--export-cache=type=local,dest={out}",),
+    "cache_export": ("--export-cache=type=local,dest={out}",),
+    "frontend_outline": ("--opt=requestid=frontend.outline",),
+    "frontend_targets": ("--opt=requestid=frontend.targets",),
+    "image_exporter": ("--output=type=image,name=example.test/image",),
+    "multi_cache_export": ("--export-cache=type=local,dest={out}", "--export-cache=type=local,dest={out}.more"),
+    "multi_platform": ("--opt=platform=linux/amd64,linux/arm64", "--output=type=oci,dest={out}"),
+    "oci_exporter": ("--output=type=oci,dest={out}",),
+    "provenance": ("--opt=attest:provenance=mode=max", "--output=type=oci,dest={out}"),
+}
+"""The features that one build without a step can try, and the flags of buildctl that use each."""
+
+
+def test_features_are_as_it_says(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Features that the worker names work, and the others do not."""
+    wrong = []
+    is_shared = sandbox.value("isolation") == "worker"
+    for feature, flags in PROBES.items():
+        if is_shared and feature == "image_exporter":
+            continue  # the image stays, which would taint the worker
+        words = [flag.format(out=tmp_path / feature) for flag in flags]
+        try:
+            build(sandbox, tmp_path, "FROM scratch\nCOPY Dockerfile /x\n", *words)
+        except CommandFailed as error:
+            if sandbox.supports(feature):
+                wrong.append(f"features() has {feature!r}, which fails: {str(error).strip().splitlines()[-1]}")
+        else:
+            if not sandbox.supports(feature):
+                wrong.append(f"features() lacks {feature!r}, which works")
+    assert not wrong, "; ".join(wrong)
+
+
+def test_lets_go_of_what_it_held(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Find nothing of a build after a prune, and no mount of `start` outside of the daemons' folders."""
+    build(sandbox, tmp_path, f"FROM {sandbox.value('image')}\nRUN echo held > /held.txt\n")
+    if sandbox.value("isolation") != "worker":  # a shared one may hold what other tests have left
+        sandbox.check_released()
+    assert not (left := strange_mounts()), f"it left mounts outside of Daemons.state and Daemons.run: {', '.join(left)}"
+
+
+def strange_mounts() -> list[str]:
+    """Return where a worker has mounted something, in the cell's own mount namespace, that is not below its folders."""
+    found = []
+    for line in Path("/proc/1/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        (root, point), (kind, source) = before.split()[3:5], after.split()[:2]
+        is_ours = kind in ("proc", "sysfs", "devpts", "cgroup2") or (source in ("bk", "bk-out") and kind == "overlay")
+        is_ours = is_ours or (source in ("bk", "bk-out") and root == "/")
+        if not is_ours and not point.startswith((f"{Daemons.state}/", f"{Daemons.run}/")):
+            found.append(point)
+    return sorted(found)
