@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).parents[1]
 PROCESSES = max(2, len(os.sched_getaffinity(0)))
 """How many tests run at once."""
 
-# Whoever starts the tests may ignore these, as nohup and a background job do, and then so would all that a test starts.
+# The process that starts the tests may ignore these, as nohup and a background job do; all processes of a test would inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

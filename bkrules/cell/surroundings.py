@@ -1,4 +1,4 @@
-"""The surroundings that a process inherits, which must be the same in every cell, whoever started bk.
+"""The surroundings that a process inherits, which must be the same in every cell, however bk was started.
 
 The supervisor resets them for its cell. It keeps what only affects speed: niceness, scheduling, processors. A limit
 that bk may not raise stays lower, and is then in the key (`kernel.LIMITS`).

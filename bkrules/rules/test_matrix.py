@@ -224,7 +224,7 @@ TEST_MATRIX = Rule(
         "size": Attr(
             "string",
             "As in Bazel: 'small', 'medium', 'large' or 'enormous'. It is a cell's timeout, 60, 300, 900 or 3600 seconds, and "
-            "what the scheduler reckons with, 20, 100, 300 or 800 MiB of memory.",
+            "the scheduler's estimate of its memory, 20, 100, 300 or 800 MiB.",
             default="medium",
         ),
         "timeout": Attr("count", "Seconds that a cell may take, instead of those of its size."),

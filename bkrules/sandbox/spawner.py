@@ -379,7 +379,7 @@ def _links(folder: str) -> Iterator[str]:
 
 
 def _end(document: Document | None) -> CommandEnd | None:
-    """Return how a command ended; None when its process ended without a word, or with one that makes no sense."""
+    """Return how a command ended; None when its process ended without a valid message."""
     if document is None:
         return None
     try:

@@ -216,7 +216,7 @@ class Sandbox:
             print(f"--- {name}\n{text}", end="" if text.endswith("\n") else "\n")
 
     def clear_logs(self) -> None:
-        """Let `logs` begin anew. The kept logs of the cell stay complete."""
+        """Reset `logs`. The kept logs of the cell stay complete."""
         self._begins.update({path.name: path.stat().st_size for path in self._log_files()})
 
     def _log_files(self) -> list[Path]:

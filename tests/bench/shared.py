@@ -1,4 +1,4 @@
-"""What the benches share: tables, the machine in words, what a run says while it goes on."""
+"""The shared parts of the benches: tables, a description of the machine, progress messages."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def machine(loads: Sequence[float]) -> list[str]:
 
 
 def say(line: str) -> None:
-    """Tell what goes on."""
+    """Print progress."""
     print(line, file=sys.stderr, flush=True)
 
 

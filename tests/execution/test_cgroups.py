@@ -47,7 +47,7 @@ def groups() -> Iterator[Cgroups]:
 
 @pytest.fixture
 def start(groups: Cgroups) -> Iterator[Start]:
-    """Starts Python code in the groups, which have been made. It goes on when it is sent a line."""
+    """Starts Python code in the groups, which have been made. It continues when it is sent a line."""
     started = []
 
     def start(code: str, folder: str = "init") -> subprocess.Popen[str]:

@@ -224,7 +224,7 @@ class Machine:
         return False
 
     def go_on(self) -> None:
-        """Let something that is under way pause, go on, or end."""
+        """Let something that is under way pause, continue, or end."""
         under_way = self.running + self.paused + self.waiting
         assert under_way, "nothing runs, nothing may start, and yet the plan is not finished"
         name = self.data.draw(st.sampled_from(under_way))

@@ -198,7 +198,7 @@ def test_what_is_no_file(tmp_path: Path, what: str) -> None:
 
 
 def test_the_current_folder_is_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without HOME, the configuration is that of the user, and not of whoever wrote to this folder."""
+    """Without HOME, the configuration is that of the user, and not one that another user wrote to this folder."""
     (tmp_path / ".docker").mkdir()
     (tmp_path / ".docker/config.json").write_text("{")
     monkeypatch.chdir(tmp_path)

@@ -130,7 +130,7 @@ def test_it(sandbox):
 
 
 def test_the_registry_goes_away(tools: Space, report: Report, leftovers: Leftovers) -> None:
-    """Its cells fail as infrastructure and are run again, on a registry that is started anew."""
+    """Its cells fail as infrastructure and are run again, on a registry that is started again."""
     test = """
 def test_it(sandbox, tmp_path):
     Path("/out/begun.log").write_text("yes")

@@ -38,7 +38,7 @@ def unkind(folder: Path) -> dict[str, str]:
 
 
 def test_the_life_of_an_environment(clone: Space, tmp_path: Path) -> None:
-    """All in one test, since an environment takes its time: it is made once, anew after a move, and not from a wrong hash."""
+    """All in one test, since an environment takes its time: it is made once, again after a move, and not from a wrong hash."""
     evil = tmp_path / "evil"
     environment = {**os.environ, "HOME": str(tmp_path), **unkind(evil)}
     stranger = shutil.copytree(Path(__file__).parents[1] / "plugins/stranger", tmp_path / "stranger")

@@ -244,7 +244,7 @@ def test_a_blob_that_the_server_lost_is_noticed_and_healed(
     assert shown(second) == right
     assert len(warnings(done)) == 1, done.stderr
     assert server.url in warnings(done)[0]
-    assert "the build goes on" in warnings(done)[0]
+    assert "the build continues" in warnings(done)[0]
     healed = build(machine("third"), server.url)
     assert warnings(healed) == []
     assert "hit local 0, hit remote 3, ran 0, " in healed.stdout

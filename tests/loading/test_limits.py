@@ -211,7 +211,7 @@ def test_what_is_too_large_or_too_deep_is_refused(name: str, rules: dict[str, Ru
 
 
 def test_a_file_that_is_refused_is_refused_wherever_it_is_loaded(rules: dict[str, Rule]) -> None:
-    """The limits of Python count the frames of whoever loads, those of bk do not."""
+    """The limits of Python count the frames of the caller, those of bk do not."""
     text = "x = " + "-" * (200 - 5) + "1"
 
     def loaded(depth: int) -> bool:

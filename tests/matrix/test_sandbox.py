@@ -59,7 +59,7 @@ def test_a_new_registry_takes_a_push(sandbox: Sandbox, tmp_path: Path) -> None:
 
 
 def test_a_daemon_is_restarted_and_the_cache_is_still_there(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Each daemon alone; whoever has lost a connection to it makes another one."""
+    """Each daemon alone; clients that have lost a connection to it open another one."""
     first = f"{DOCKERFILE}RUN cat /proc/sys/kernel/random/uuid > /unique\n"
     last = "FROM scratch\nCOPY --from=0 /unique /after /\n"
     found = set()

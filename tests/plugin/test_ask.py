@@ -90,7 +90,7 @@ def test_a_method_that_does_not_return(
 
 
 def test_one_that_waits_does_not_keep_the_thread_of_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wait outside of Python, which no exception ends: the job goes on, and only the thread that asked stays."""
+    """A wait outside of Python, which no exception ends: the job continues, and only the calling thread stays."""
     monkeypatch.setattr(ask, "SECONDS", 0.2)
     body = "import os; os.read(os.pipe()[0], 1)"
     with strangers.installed(tmp_path, {"near_worker.py": text_of("preflight", body)}):
@@ -208,4 +208,4 @@ def test_the_cells_of_the_other_workers_go_on(
     assert failing.issuperset(cells[odd].dependencies)
     assert failing.isdisjoint(cells["oci"].dependencies)
     lazy = actions["//p:lazy EstargzImage"] if method == "no_jail" else None
-    assert lazy is None or failing.isdisjoint(lazy.dependencies), "what needs no jail goes on"
+    assert lazy is None or failing.isdisjoint(lazy.dependencies), "what needs no jail continues"
