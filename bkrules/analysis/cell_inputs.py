@@ -105,7 +105,7 @@ def usable(context: Context, info: WorkerInfo, fault: ask.WorkerFault) -> Output
 def broken_inputs(context: Context, info: WorkerInfo, fault: ask.WorkerFault) -> SandboxInputs:
     """Return what a cell with a broken worker is made of: an action that fails. Raises the fault unless the build keeps going."""
     nothing = CellParameters(
-        plugin=info.worker.name, settings={}, mirror=(), plugins=(), unsupported=(), limits=CellLimits(0, 0, 0)
+        plugin=info.id, settings={}, mirror=(), plugins=(), unsupported=(), limits=CellLimits(0, 0, 0)
     )
     return SandboxInputs({"plugin/usable": usable(context, info, fault)}, {}, {}, nothing, is_broken=True)
 
