@@ -54,6 +54,22 @@ NO_VERBS = re.compile(
 """First words of docstrings that do not tell the reader what a function does."""
 
 
+RENAMED = {
+    "Belongings": "LeakCheck",
+    "MirrorDoor": "MirrorProxy",
+    "UNSETTLED": "DIRTY",
+    "Wishes": "WorkerOverrides",
+    "Workshop": "RunContext",
+    "glance": "resolve_tags",
+    "janitor": "supervisor",
+    "more_flags": "extra_flags",
+    "start_again": "restart",
+    "take_again": "reacquire",
+    "useless-wish": "unused-override",
+}
+"""Names for which the field has a word."""
+
+
 class Text(NamedTuple):
     line: int
     kind: str
@@ -163,6 +179,13 @@ def test_odd_english_is_found(source: str, part: str) -> None:
 )
 def test_plain_english_passes(source: str) -> None:
     assert findings("a.py", source) == []
+
+
+def test_names_are_the_words_of_the_field() -> None:
+    pattern = re.compile(rf"\b(?:{'|'.join(RENAMED)})\b", re.IGNORECASE)
+    assert pattern.findall("the workshop") == ["workshop"]
+    found = {name: pattern.findall((ROOT / name).read_text()) for name in _files() if name != "CHANGELOG.md"}
+    assert {name: words for name, words in found.items() if words} == {}
 
 
 def test_code_of_a_page_is_not_english() -> None:
