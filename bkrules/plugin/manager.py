@@ -98,6 +98,11 @@ class Plugins:
         usable = (plugin for plugin in self.installed if plugin.error is None)
         return {plugin.module: plugin.distribution for plugin in usable if not spec.CELL_HOOKS.isdisjoint(plugin.hooks)}
 
+    @property
+    def owners(self) -> dict[str, str]:
+        """The modules of the plugins, as far as their entry points name one, and the title of each."""
+        return {plugin.module: plugin.title for plugin in self.installed if plugin.module}
+
     def fault_of(self, worker: str) -> BkError | None:
         """Return why an installed worker is unusable; None when no plugin here is known to have one of that name.
 

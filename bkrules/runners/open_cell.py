@@ -127,7 +127,7 @@ def open_cell(
         python_path=tuple(sorted(staged.python_path)),
         modules=tuple(ask.modules(ask.made(kind, parameters.settings))),
         plugins=parameters.plugins,
-        owners={one.entry_point.module: one.title for one in context.plugins.installed},
+        owners=context.plugins.owners,
         environment={**dict(action.environment), "GOMAXPROCS": str(_go_threads(context.jobs))},
         timeout=context.timeout(action),
         root=str(context.folder.root),

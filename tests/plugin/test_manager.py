@@ -173,6 +173,7 @@ def test_a_broken_plugin_is_named_and_the_others_stay(
     assert message in str(broken.error)
     assert getattr(broken.error, "exit_code", None) == 1
     assert manager.blamed(ValueError()) is None
+    assert broken.title in plugins.owners.values() or kind in WRONGLY_INSTALLED, "a cell knows whose code raises"
 
 
 @pytest.mark.parametrize("kind", [*BROKEN, *WRONGLY_INSTALLED])
