@@ -9,11 +9,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+_NAME_MAX = 255
+"""How many bytes the name of a file has at most on Linux's file systems."""
+_SHORT = 32
+"""How many characters stay of a name that is too long for a suffix: with four bytes each, there is room for one."""
+
 
 def temporary(path: str) -> str:
     """Return a name next to `path` that no other thread or process uses, and that is never too long."""
     folder, name = os.path.split(path)
-    return os.path.join(folder, f"{name[:32]}.{os.urandom(8).hex()}.tmp")
+    suffix = f".{os.urandom(8).hex()}.tmp"
+    if len(os.fsencode(name)) + len(suffix) > _NAME_MAX:
+        name = name[:_SHORT]
+    return os.path.join(folder, name + suffix)
 
 
 @contextmanager
