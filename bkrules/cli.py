@@ -125,15 +125,18 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
     startup = _startup()
     first, command, words = rc.split(startup, [spelled_out(word) for word in argv])
     own = [module for module, commands in MODULES.items() if command in commands]
-    if not own:
-        return _parser(MODULES)[0].parse_args([*first, *([command] if command else []), *words])
+    if not command:
+        is_help = not {"-h", "--help"}.isdisjoint(first)
+        return _parser(MODULES, plugins=is_help)[0].parse_args([*first, *words])
     files = startup.parse_known_args(first)[0]
     lines = rc.read(
         None if files.norc or files.noworkspace_rc else root_of("."),
         None if files.norc or files.nohome_rc else os.environ.get("HOME"),
         () if files.norc else files.bkrc,
     )
-    parser, commands = _parser(MODULES if lines else own)
+    parser, commands = _parser(MODULES if lines or not own else own, command, words, plugins=not own)
+    if command not in commands:
+        return parser.parse_args([*first, command, *words])
     options, rest = rc.RcFiles(commands, lines).applied(command, words)
     try:
         return parser.parse_args([*first, command, *_words(options), *rest])
@@ -164,8 +167,13 @@ def _startup() -> Parser:
     return parser
 
 
-def _parser(modules: Iterable[str]) -> tuple[Parser, dict[str, Parser]]:
-    """Return the parser of the whole command line, and those of the commands of these modules."""
+def _parser(
+    modules: Iterable[str], wanted: str = "", words: Sequence[str] = (), *, plugins: bool = False
+) -> tuple[Parser, dict[str, Parser]]:
+    """Return the parser of the whole command line, and those of the commands of these modules, and of `plugins` too.
+
+    `wanted` is the command of the line, and `words` follow it.
+    """
     parser = Parser(
         parents=[_startup()],
         prog="bk",
@@ -177,4 +185,8 @@ def _parser(modules: Iterable[str]) -> tuple[Parser, dict[str, Parser]]:
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
     for module in modules:
         import_module(f"bkrules.commands.{module}").add(commands)
+    if plugins:
+        from bkrules.commands.plugins import add_commands
+
+        add_commands(commands, wanted, words)
     return parser, dict(commands.choices)

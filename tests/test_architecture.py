@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "analysis": {"cache", "errors", "images", "incremental", "loading", "mirror", "model", "plugin", "system"},
     "cell": {"model", "plugin", "sandbox", "system", "testing"},
     "execution": {"analysis", "cache", "errors", "incremental", "mirror", "model", "plugin", "sandbox"},
-    "report": {"cache", "errors", "execution", "incremental", "model", "sandbox", "system", "web"},
+    "report": {"cache", "errors", "execution", "incremental", "model", "plugin", "sandbox", "system", "web"},
     "rules": {"analysis", "errors", "images", "incremental", "model", "plugin", "system"},
     "runners": {
         "analysis",

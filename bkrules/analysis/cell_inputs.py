@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import tomli_w
 
+from bkrules.analysis import own_hooks
 from bkrules.analysis.context import Context
 from bkrules.analysis.host_inputs import HELPERS, REGISTRY, Machine
 from bkrules.analysis.plugin_files import plugin_files
@@ -71,14 +72,14 @@ def _sandbox_inputs(
     context: Context, info: WorkerInfo, images: Mapping[Reference, Output], limits: Limits
 ) -> SandboxInputs:
     inputs: dict[str, Artifact] = {f"tools/{name}": tool for name, tool in info.tools.items()}
-    inputs |= _checked(info.worker, _configuration(info, images))
+    inputs |= _checked(context, info.worker, _configuration(context, info, images))
     for reference, layout in images.items():
         inputs[f"mirror/{reference.host}/{reference.repository}/{reference.tag}"] = layout
     inputs |= {
         f"plugin/{name}": HostFile(path) for name, path in plugin_files(info.worker, context.plugins.in_cells).items()
     }
     inputs[REGISTRY] = Text(CONFIGURATION.encode())
-    inputs["plugin/cache_key"] = Text(parameters(ask.cache_key(info.worker)).encode())
+    inputs["plugin/cache_key"] = Text(parameters(own_hooks.cache_key(context.plugins, info.worker)).encode())
     machine = context.machine
     inputs |= {name: HostFile(path) for name, path in machine.runtime}
     inputs |= python_inputs(machine)
@@ -133,28 +134,30 @@ def with_tools(context: Context, sandbox: SandboxInputs, worker: WorkerInfo) -> 
     return sandbox._replace(inputs={**sandbox.inputs, **more}) if more else sandbox
 
 
-def _configuration(info: WorkerInfo, images: Iterable[Reference]) -> Mapping[Any, Any]:
+def _configuration(context: Context, info: WorkerInfo, images: Iterable[Reference]) -> Mapping[Any, Any]:
     """Return the configuration files of a worker's daemons, by name, when these images are in the mirror."""
     mirror = Mirror(MIRROR_ADDRESS, tuple(sorted({reference.host for reference in images})))
-    return ask.configuration(info.worker, mirror)
+    return own_hooks.configuration(context.plugins, info.worker, mirror)
 
 
-def _checked(worker: Worker, documents: Mapping[Any, Any]) -> dict[str, Artifact]:
+def _checked(context: Context, worker: Worker, documents: Mapping[Any, Any]) -> dict[str, Artifact]:
     """Return the configuration files as inputs.
 
     Raises WorkerFault for a name that leaves their folder, and for a file that is not a TOML document.
     """
+    others = " or ".join(context.plugins.hooks.plugins_with("bk_configure"))
+    source = f"its configuration(), or bk_configure of {others}, has" if others else "its configuration() has"
     for name in documents:
         if not _is_file_name(name):
             hint = "name a file below Daemons.configuration, such as 'daemon.toml' or 'certs/ca.toml'"
-            raise ask.fault(type(worker), f"its configuration() has a file of the name {name!r}", hint)
+            raise ask.fault(type(worker), f"{source} a file of the name {name!r}", hint)
         if any(other.startswith(f"{name}/") for other in documents if isinstance(other, str)):
-            raise ask.fault(type(worker), f"its configuration() has {name!r} as a file and as a folder", "rename one")
+            raise ask.fault(type(worker), f"{source} {name!r} as a file and as a folder", "rename one")
     try:
         return _files(documents)
     except (TypeError, ValueError, AttributeError, RecursionError) as error:
-        what = f"its configuration() has a document that is not TOML: {error}"
-        raise ask.fault(type(worker), what, "return a dictionary of TOML values for each file") from error
+        what = f"{source} what is no TOML document: {error}"
+        raise ask.fault(type(worker), what, "return a dictionary of what TOML can say for each file") from error
 
 
 def _is_file_name(name: object) -> bool:
@@ -181,7 +184,7 @@ def updated(
     """Return the inputs with the changes of a cell's axis values; `code` are the files with their functions. Raises LoadError."""
     if not update:
         return sandbox
-    documents = merged(_configuration(info, images), update, info.id, context.error)
+    documents = merged(_configuration(context, info, images), update, info.id, context.error)
     inputs = {**sandbox.inputs, **_files(documents)}
     if update.functions:
         inputs |= {f"updaters/{path}": Source(path) for path in code}

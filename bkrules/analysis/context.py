@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from bkrules.analysis.host_inputs import Machine
+from bkrules.analysis.plugin_files import code_files
 from bkrules.errors import BkError, LoadError
 from bkrules.loading.workspace import Workspace
-from bkrules.model.action import Action, Artifact, Cell, Node, Output, Source
+from bkrules.model.action import Action, Artifact, Cell, HostFile, Node, Output, Source
 from bkrules.model.label import Label
 from bkrules.model.resources import EXCLUSIVE, LIMITS, MEMORY, UNASKED, Limits, Request, request_of
 from bkrules.model.rule import Target
@@ -119,6 +120,9 @@ class Context:
         `folders` are the outputs that are folders. `memory` is the expected use in MiB unless a tag sets it; an
         `exclusive` action runs alone. `name` distinguishes several actions of one mnemonic. `limits` are enforced.
         """
+        if mnemonic in self.plugins.runners:
+            module = self.plugins.runners[mnemonic][1].module
+            inputs = {**inputs, **{f"plugin/{name}": HostFile(path) for name, path in code_files([module]).items()}}
         suffix = cell.name if cell else f"{mnemonic} {name}".rstrip()
         action = Action(
             id=f"{self.label} {suffix}",

@@ -41,11 +41,20 @@ def plugin_files(worker: Worker, plugins: Iterable[str] = ()) -> dict[str, str]:
 
     Raises WorkerFault when `modules()` returns anything but modules, or omits the worker's own module.
     """
-    named = ask.modules(worker)
+    found = code_files((*ask.modules(worker), *plugins))
+    own = type(worker).__module__
+    if _file_of(own) not in found.values():
+        what = f"its modules() leaves out {own}, the module of the worker itself"
+        raise ask.fault(type(worker), what, "return (*super().modules(), ...) from it")
+    return found
+
+
+def code_files(modules: Iterable[str]) -> dict[str, str]:
+    """Return the files of these modules, and of all that they import, by their paths below the folder on Python's path."""
     found: dict[str, str] = {}
     seen: set[str] = set()
     units: set[_Unit] = set()
-    waiting = [(name, True) for name in (*named, *plugins)]
+    waiting = [(name, True) for name in modules]
     while waiting:
         name, is_named = waiting.pop()
         unit = None if name in seen else _unit(name)
@@ -56,10 +65,6 @@ def plugin_files(worker: Worker, plugins: Iterable[str] = ()) -> dict[str, str]:
         for path, file in _files(unit):
             found[path] = file
             waiting += [(one, False) for one in _imported(path, file)]
-    own = type(worker).__module__
-    if _file_of(own) not in found.values():
-        what = f"its modules() leaves out {own}, the module of the worker itself"
-        raise ask.fault(type(worker), what, "return (*super().modules(), ...) from it")
     return dict(sorted(found.items()))
 
 

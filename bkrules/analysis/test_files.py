@@ -200,7 +200,7 @@ def read_updaters(context: Context) -> tuple[Updaters, list[str]]:
     files = _Files(context)
     paths = [context.source("updaters", label).path for label in context.attribute("updaters")]
     try:
-        updaters = Updaters({path: files.text(path) for path in paths}, context.error)
+        updaters = Updaters({path: files.text(path) for path in paths}, context.error, context.plugins)
     except SyntaxError as error:
         raise _not_python(context, str(error.filename), error) from error
     return updaters, sorted({file for path in paths for file in [path, *_closure(files, path, (), (), ())[0]]})

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import ast
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import tomli_w
@@ -25,6 +26,8 @@ from bkrules.analysis.points import Error
 from bkrules.errors import LoadError, did_you_mean
 from bkrules.mirror.faults import MirrorFaults
 from bkrules.model.parameters import WorkerUpdate
+from bkrules.plugin.manager import Plugin, Plugins
+from bkrules.plugin.registered import AxisKey
 
 SUFFIX = ".toml"
 FLAGS, ENVIRONMENT, UPDATER, MIRROR, VALUE = "flags", "environment", "updater", "mirror", "value"
@@ -58,13 +61,14 @@ class Update:
         return WorkerUpdate(flags, self.environment, self.functions, self.mirror)
 
 
-def told(value: object) -> object:
-    """Return an axis value as a test sees it."""
-    return value[VALUE] if isinstance(value, dict) and _is_update(value) and VALUE in value else value
+def told(value: object, more: Collection[str] = ()) -> object:
+    """Return what a test sees of an axis value; `more` are the keys of plugins."""
+    return value[VALUE] if isinstance(value, dict) and _is_update(value, more) and VALUE in value else value
 
 
-def _is_update(value: Mapping[str, object]) -> bool:
-    return any(key in _KEYS or (isinstance(key, str) and key.endswith(SUFFIX)) for key in value)
+def _is_update(value: Mapping[str, object], more: Collection[str]) -> bool:
+    """Return whether a dictionary changes the worker."""
+    return any(key in _KEYS or key in more or (isinstance(key, str) and key.endswith(SUFFIX)) for key in value)
 
 
 class Updaters:
@@ -73,8 +77,10 @@ class Updaters:
     Raises LoadError, made by `error`, and SyntaxError.
     """
 
-    def __init__(self, sources: Mapping[str, str], error: Error) -> None:
+    def __init__(self, sources: Mapping[str, str], error: Error, plugins: Plugins | None = None) -> None:
         self._error = error
+        self._plugins = plugins
+        self.more: Mapping[str, tuple[AxisKey, Plugin]] = plugins.registered(AxisKey) if plugins else {}
         self._functions: dict[str, str] = {}
         for path, text in sources.items():
             for node in ast.parse(text, path).body:
@@ -96,10 +102,10 @@ class Updaters:
         functions: list[str] = []
         mirror: Mapping[str, Any] = {}
         for axis, choice, value in values:
-            if not isinstance(value, dict) or not _is_update(value):
+            if not isinstance(value, dict) or not _is_update(value, self.more):
                 continue
             place = f"{axis}={choice}"
-            for key, part in value.items():
+            for key, part in self._expanded(place, value):
                 if key.endswith(SUFFIX):
                     documents.append((place, {key: self._document(place, key, part)}))
                 elif key == FLAGS:
@@ -115,9 +121,35 @@ class Updaters:
                 elif key == MIRROR:
                     mirror = self._faults(place, part)
                 elif key != VALUE:
-                    hint = did_you_mean(key, [*_KEYS, VALUE, "buildkitd.toml"], "keys")
+                    hint = did_you_mean(key, [*_KEYS, *self.more, VALUE, "buildkitd.toml"], "keys")
                     raise self._bad(place, f"has no key {key!r}", hint)
         return Update(tuple(documents), flags, environment, tuple(functions), mirror)
+
+    def _expanded(self, place: str, value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """Yield the keys that bk knows, those for which keys of plugins stand included."""
+        for key, part in value.items():
+            if key not in self.more:
+                yield key, part
+                continue
+            assert self._plugins is not None
+            axis_key, plugin = self.more[key]
+            hooks = self._plugins.hooks
+            try:
+                found: object = hooks.guarded(
+                    plugin.title, f"expand of {key!r}", partial(axis_key.expand, part), ValueError
+                )
+            except ValueError as error:
+                raise self._bad(place, f"has a {key!r} that cannot be used: {error}") from error
+            if not isinstance(found, Mapping) or not all(isinstance(one, str) for one in found):
+                raise hooks.fault(
+                    plugin.title, f"returned {found!r} from expand of {key!r}", hint="return a dictionary"
+                )
+            for inner in found:
+                if inner in self.more or inner == VALUE:
+                    raise hooks.fault(
+                        plugin.title, f"returned the key {inner!r} from expand of {key!r}", hint="use bk's own keys"
+                    )
+            yield from found.items()
 
     def _bad(self, place: str, what: str, hint: str = "") -> LoadError:
         return self._error("bad-axis", f"the value {place} {what}", "axes", hint)

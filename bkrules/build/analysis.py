@@ -105,7 +105,7 @@ def open_workspace(folder: str) -> Workspace:
     """Return the workspace around a folder. Raises UsageError or LoadError."""
     root = find_root(folder)
     check_output(Path(root, OUTPUT))
-    workspace = Workspace(root, RULES, f"{root}/{OUTPUT}/{STATE}")
+    workspace = Workspace(root, RULES, f"{root}/{OUTPUT}/{STATE}", lambda module: load_plugins(root).rules_of(module))
     top = workspace.package("")
     if top is None or not top.workspace:
         raise LoadError(

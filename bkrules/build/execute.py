@@ -8,7 +8,8 @@ from __future__ import annotations
 import gc
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from bkrules.build.analysis import Analysis, history
@@ -16,6 +17,7 @@ from bkrules.build.request import Options
 from bkrules.cache.action_cache import ActionCache
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
+from bkrules.cache.history import History
 from bkrules.cache.maintenance import in_use
 from bkrules.errors import BkError
 from bkrules.execution.context import RunContext
@@ -29,6 +31,8 @@ from bkrules.loading.workspace import STATE
 from bkrules.model.action import Action
 from bkrules.model.resources import pool_sizes
 from bkrules.model.status import BAD, FailureClass, Status
+from bkrules.plugin.calls import Hooks
+from bkrules.plugin.spec import hookimpl
 from bkrules.report import artifacts
 from bkrules.report.build_result import BuildResult
 from bkrules.report.output import Display
@@ -146,22 +150,72 @@ class Execution:
         self.history.save()
 
 
-def execute(analysis: Analysis, options: Options, told: Callable[[Result], None] = lambda _: None) -> BuildResult:
-    """Execute the analysed actions, report them, and write their outputs. `told` is called with each result, in this thread."""
+def execute(analysis: Analysis, options: Options) -> BuildResult:
+    """Execute what was analysed, report it, and write its outputs. Each result is `told` as it comes, in this thread."""
     began = time.monotonic()
     actions = analysis.wanted()
     with in_use(options.disk_cache):
-        return _execute(analysis, options, actions, began, told)
+        return _execute(analysis, options, actions, began)
 
 
-def _execute(
-    analysis: Analysis, options: Options, actions: Mapping[str, Action], began: float, told: Callable[[Result], None]
-) -> BuildResult:
-    progress = Progress(sys.stderr, len(actions), live=wants_live(sys.stderr))
+def _execute(analysis: Analysis, options: Options, actions: Mapping[str, Action], began: float) -> BuildResult:
+    progress = Progress(sys.stderr, live=wants_live(sys.stderr))
     execution = Execution(analysis, options, progress.say)
-    results = execution.executor.results
     display = Display(progress, analysis.out, options.test_output)
-    scheduler = _scheduler(execution, actions, display, told)
+    own = (_Reports(analysis, execution), display, _Noting(execution.history))
+    with _listening(analysis.plugins.hooks, own) as hooks:
+        hooks.tell("bk_build_started", targets=[str(label) for label in analysis.targets.wanted], actions=len(actions))
+        build = _executed(execution, actions, display, progress, began)
+        hooks.tell("bk_build_finished", build=build)
+    return build
+
+
+class _Noting:
+    """Notes how long actions took."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+
+    @hookimpl
+    def bk_action_finished(self, result: Result) -> None:
+        """Note an action that ran."""
+        if result.has_run:
+            self._history.note(result.action.id, result.seconds, failed=result.status in BAD)
+
+
+class _Reports:
+    """Writes the outputs and reports of a build."""
+
+    def __init__(self, analysis: Analysis, execution: Execution) -> None:
+        self._analysis, self._execution = analysis, execution
+
+    @hookimpl(tryfirst=True)
+    def bk_build_finished(self, build: BuildResult) -> None:
+        """Write them below `bk-out`."""
+        analysis = self._analysis
+        artifacts.write(build, analysis.targets.asked, analysis.out, self._execution.digests, analysis.plugins)
+        self._execution.digests.save()
+
+
+@contextmanager
+def _listening(hooks: Hooks, own: Iterable[object]) -> Iterator[Hooks]:
+    """Have bk's own listeners hear of one build."""
+    listeners = list(own)
+    for one in listeners:
+        hooks.add(one)
+    try:
+        yield hooks
+    finally:
+        for one in listeners:
+            hooks.remove(one)
+
+
+def _executed(
+    execution: Execution, actions: Mapping[str, Action], display: Display, progress: Progress, began: float
+) -> BuildResult:
+    analysis, options, hooks = execution.analysis, execution.options, execution.analysis.plugins.hooks
+    results = execution.executor.results
+    scheduler = _scheduler(execution, actions)
     interrupted = False
     leaks: tuple[str, ...] = ()
     fault = ""
@@ -193,8 +247,8 @@ def _execute(
     for name, action in actions.items():
         if name not in results:
             results[name] = Result(action, Status.NOT_RUN, reason=why[0], failure=why[1])
-            told(results[name])
-    build = BuildResult(
+            hooks.tell("bk_action_finished", result=results[name])
+    return BuildResult(
         tuple(results[name] for name in actions),
         time.monotonic() - began,
         interrupted,
@@ -204,27 +258,20 @@ def _execute(
         analysis.left_out,
         analysis.runs.kernel_key,
     )
-    artifacts.write(build, analysis.targets.asked, analysis.out, execution.digests)
-    execution.digests.save()
-    return build
 
 
-def _scheduler(
-    execution: Execution, actions: Mapping[str, Action], display: Display, told: Callable[[Result], None]
-) -> Scheduler:
+def _scheduler(execution: Execution, actions: Mapping[str, Action]) -> Scheduler:
     executor, options, profile = execution.executor, execution.options, execution.profile
+    hooks = execution.analysis.plugins.hooks
     tests = any(one.cell for one in actions.values())
 
     def on_start(action: Action) -> None:
         execution.prepare(tests=tests)
-        display.start(action)
+        hooks.tell("bk_action_started", action=action)
 
     def on_result(result: Result) -> None:
         executor.results[result.action.id] = result
-        if result.has_run:
-            execution.history.note(result.action.id, result.seconds, failed=result.status in BAD)
-        display.end(result)
-        told(result)
+        hooks.tell("bk_action_finished", result=result)
 
     return Scheduler(
         profile.traced(executor.look_up, "disk cache"),

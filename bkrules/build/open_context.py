@@ -12,7 +12,7 @@ from bkrules.mirror.proxy import MirrorProxy
 from bkrules.mirror.registry import Registries
 from bkrules.plugin.manager import Plugins
 from bkrules.runners.cell_pool import SharedCells
-from bkrules.runners.table import RUNNERS
+from bkrules.runners.table import runners_of
 from bkrules.sandbox import command_groups
 from bkrules.sandbox.run_folder import RunFolder, sweep
 from bkrules.sandbox.spawner import Processes
@@ -45,7 +45,7 @@ def open_context(
         plugins=plugins,
         jobs=jobs,
         shared=SharedCells(),
-        runners=RUNNERS,
+        runners=runners_of(plugins),
         test_timeouts=test_timeouts,
         test_attempts=test_attempts,
     )

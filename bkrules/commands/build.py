@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bkrules import __version__, errors
@@ -19,6 +20,9 @@ from bkrules.commands.harness import add_overrides, add_selection, overrides_of,
 from bkrules.execution.result import Result
 from bkrules.incremental import dependencies, null_build, stamps, up_to_date
 from bkrules.loading.root import root_of
+from bkrules.plugin.calls import Hooks, PluginFault
+from bkrules.plugin.registered import Reporter
+from bkrules.plugin.spec import LISTENERS, hookimpl
 from bkrules.report import artifacts
 from bkrules.report.build_result import BuildResult
 from bkrules.report.events import Events
@@ -99,14 +103,50 @@ def _finish(analysis: Analysis, options: Options, arguments: argparse.Namespace,
     wanted = set(analysis.targets.wanted)
     targets = [target for target in analysis.targets.targets if target.label in wanted]
     events.configured(patterns_of(arguments), targets, analysis.wanted(), analysis.out)
-    result = execute(analysis, options, events.result)
-    text = summarize(result, analysis.out, tails=options.test_output in ("errors", "all"))
+    hooks = analysis.plugins.hooks
+    hooks.add(events)
+    result = execute(analysis, options)
+    hooks.remove(events)
+    text = "\n\n".join(_texts(hooks, result, analysis, options))
     print(text, flush=True)
-    events.finished(result.exit_code)
+    for fault in hooks.faults:
+        print(errors.error_text(fault), file=sys.stderr)
+    exit_code = result.exit_code or (errors.BUILD_FAILED if hooks.faults else errors.SUCCESS)
+    events.finished(exit_code)
+    if exit_code != result.exit_code or hooks.plugins_with(*LISTENERS):
+        return exit_code  # a listener hears of every build, so no answer is kept
     has_all = result.exit_code == errors.SUCCESS and all(map(_is_known, result.results))
     if result.exit_code == errors.SUCCESS and _is_plain(options, arguments):
         _keep(text if has_all else None, analysis, options, result, arguments.argv)
     return result.exit_code
+
+
+class _Summary:
+    """The summary that bk prints when a build is over."""
+
+    def __init__(self, out: Path, *, tails: bool) -> None:
+        self._out, self._tails = out, tails
+
+    @hookimpl(tryfirst=True)
+    def bk_summary(self, build: BuildResult) -> str:
+        """Return the grids, the failures and the counts."""
+        return summarize(build, self._out, tails=self._tails)
+
+
+def _texts(hooks: Hooks, build: BuildResult, analysis: Analysis, options: Options) -> list[str]:
+    """Return what all plugins say at the end of a build, bk's own summary first."""
+    summary = _Summary(analysis.out, tails=options.test_output in ("errors", "all"))
+    hooks.add(summary)
+    try:
+        answers = hooks.call("bk_summary", build=build)
+        if wrong := [one for one in answers if not isinstance(one, str)]:
+            raise hooks.wrong("bk_summary", wrong[0], "return a text, or None")
+        return [text for text in answers if text]
+    except PluginFault as fault:
+        hooks.faults.append(fault)
+        return [summary.bk_summary(build)]
+    finally:
+        hooks.remove(summary)
 
 
 def _is_plain(options: Options, arguments: argparse.Namespace) -> bool:
@@ -138,10 +178,11 @@ def _keep(text: str | None, analysis: Analysis, options: Options, result: BuildR
 def _states(analysis: Analysis, build: BuildResult) -> dict[str, up_to_date.PackageState]:
     """Return the state of each package in this build."""
     states = {name: up_to_date.PackageState(found) for name, found in members(analysis).items()}
+    reports = list(analysis.plugins.registered(Reporter))
     for result in build.results:
         package = states[result.action.label.package]
         package.count += 1
         package.seconds += result.seconds
         package.is_clean &= result.cached and result.action.cell is None
-        package.outputs += artifacts.outputs(result, build, analysis.targets.asked, analysis.out)
+        package.outputs += artifacts.outputs(result, build, analysis.targets.asked, analysis.out, reports)
     return states

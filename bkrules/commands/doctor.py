@@ -61,6 +61,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _look(cache: str) -> Iterator[Finding]:
+    from bkrules.analysis import own_hooks
     from bkrules.loading.plugins import load_plugins
     from bkrules.loading.root import root_of
     from bkrules.plugin import ask
@@ -74,10 +75,12 @@ def _look(cache: str) -> Iterator[Finding]:
         yield Finding("limits of cells", f"no limit of {missing}: results of cells are not kept", remedy)
     else:
         yield Finding("limits of cells")
-    for name, kind in sorted(load_plugins(root_of(".")).workers.items()):
+    plugins = load_plugins(root_of("."))
+    for name, kind in sorted(plugins.workers.items()):
         try:
-            yield from _findings(f"worker {name}", ask.preflight(ask.default(kind), host))
-        except ask.WorkerFault as fault:
+            needs = [lack for lack in own_hooks.lacks(plugins, ask.default(kind), host) if lack not in host.lacks()]
+            yield from _findings(f"worker {name}", needs)
+        except errors.BkError as fault:
             yield Finding(f"worker {name}", fault.message, fault.hint)
     yield from _commands()
     yield _disk_cache(cache)

@@ -23,6 +23,7 @@ def add(commands: Commands) -> None:
 
 
 def _workers(arguments: argparse.Namespace) -> int:
+    from bkrules.analysis import own_hooks
     from bkrules.loading.plugins import load_plugins
     from bkrules.loading.root import root_of
     from bkrules.plugin import ask
@@ -38,8 +39,8 @@ def _workers(arguments: argparse.Namespace) -> int:
         lacks = list(host.lacks())
         try:
             row["settings"] = ask.described(kind)
-            lacks += ask.preflight(ask.default(kind), host)
-        except ask.WorkerFault as fault:
+            lacks = own_hooks.lacks(plugins, ask.default(kind), host)
+        except errors.BkError as fault:
             row["error"] = str(fault)
         documents.append({**row, "lacks": list(map(str, lacks))})
     wrong = any("error" in row for row in documents)

@@ -60,6 +60,8 @@ class PackageCache:
     def put(self, package: Package) -> None:
         """Keep a package that has just been evaluated, unless a file changed meanwhile or the package cannot be stored."""
         record = package.record
+        if any(self._rules.get(one.rule.name) is not one.rule for one in package.targets.values()):
+            return  # a plugin's rule, whose schema may be another in the next build
         try:
             blob = marshal.dumps(_pack(package))
             if any(self._digest(path) != digest for path, digest in record.files.items()):

@@ -62,8 +62,16 @@ def load(text: bytes, file: str, package: str, rules: Mapping[str, Rule], *, top
 class Loader:
     """Evaluates the files of one workspace. Each macro file is evaluated once."""
 
-    def __init__(self, rules: Mapping[str, Rule], sources: Sources) -> None:
+    def __init__(
+        self,
+        rules: Mapping[str, Rule],
+        sources: Sources,
+        rules_of: Callable[[str], Mapping[str, Rule] | None] = lambda _module: None,
+    ) -> None:
+        """`rules_of` returns the rules of a plugin's module by name, and None for a module that is no plugin's."""
         self._rules = rules
+        self._rules_of = rules_of
+        self._of_plugins: dict[str, dict[str, Callable[..., Any]] | None] = {}
         self._sources = sources
         self._runtime = Runtime()
         sys.setrecursionlimit(max(sys.getrecursionlimit(), _FRAMES))
@@ -96,7 +104,7 @@ class Loader:
         package: Package | None,
     ) -> tuple[set[str], dict[str, Any]]:
         tree = syntax.parse(text, file)
-        given, loads = _take_imports(tree, file, names)
+        given, loads = _take_imports(tree, file, names, self._plugin_names)
         syntax.check(tree, file)
         for one in loads:
             for name, value in self._macros.names(one, f"{file}:{one.line}", folder, record).items():
@@ -182,6 +190,14 @@ class Loader:
         )
 
     # The functions that build files call.
+
+    def _plugin_names(self, module: str) -> Mapping[str, Callable[..., Any]] | None:
+        """Return the rules of a plugin's module as build files call them; None for a module that is no plugin's."""
+        if module not in self._of_plugins:
+            rules = self._rules_of(module)
+            names = None if rules is None else {name: self._rule(rule) for name, rule in rules.items()}
+            self._of_plugins[module] = names
+        return self._of_plugins[module]
 
     def _rule(self, rule: Rule) -> Callable[..., None]:
         def declare(*args: Any, **given: Any) -> None:
@@ -307,16 +323,22 @@ def _text(places: Iterable[_Place]) -> str:
 
 
 def _take_imports(
-    tree: ast.Module, file: str, names: Mapping[str, Callable[..., Any]]
+    tree: ast.Module,
+    file: str,
+    names: Mapping[str, Callable[..., Any]],
+    names_of: Callable[[str], Mapping[str, Callable[..., Any]] | None],
 ) -> tuple[dict[str, Any], list[Load]]:
     """Return the names that a file imports, and its loads, in order; remove both from the tree. Raises LoadError."""
     given: dict[str, Any] = {}
     rest: list[ast.stmt] = []
     loads: list[Load] = []
     for statement in tree.body:
-        if isinstance(statement, ast.ImportFrom) and statement.module == "bkrules" and not statement.level:
+        module = statement.module if isinstance(statement, ast.ImportFrom) and not statement.level else None
+        known = names if module == "bkrules" else names_of(module) if module else None
+        if isinstance(statement, ast.ImportFrom) and module and known is not None:
             for item in statement.names:
-                given[item.asname or item.name] = _imported(item, names, f"{file}:{statement.lineno}")
+                where = f"{file}:{statement.lineno}"
+                given[item.asname or item.name] = _imported(item, known, where, module)
         else:
             rest.append(statement)
     of_load = {name for name, value in given.items() if value is names["load"]}
@@ -330,11 +352,11 @@ def _take_imports(
     return given, loads
 
 
-def _imported(item: ast.alias, names: Mapping[str, Callable[..., Any]], where: str) -> Callable[..., Any]:
+def _imported(item: ast.alias, names: Mapping[str, Callable[..., Any]], where: str, module: str) -> Callable[..., Any]:
     if item.name not in names:
         raise LoadError(
             "unknown-rule",
-            f"{where.rpartition(':')[0]}: bkrules has no rule {item.name!r}",
+            f"{where.rpartition(':')[0]}: {module} has no rule {item.name!r}",
             where=where,
             hint=did_you_mean(item.name, names, "rules"),
         )

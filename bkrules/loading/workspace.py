@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 
 from bkrules.errors import LoadError, UsageError, did_you_mean
 from bkrules.incremental.dependencies import WALK, NotedFor, note, use
@@ -25,11 +25,17 @@ class Workspace:
     With `state`, a folder, packages are kept there from one build to the next; `save()` writes them.
     """
 
-    def __init__(self, root: str, rules: Mapping[str, Rule], state: str = "") -> None:
+    def __init__(
+        self,
+        root: str,
+        rules: Mapping[str, Rule],
+        state: str = "",
+        rules_of: Callable[[str], Mapping[str, Rule] | None] = lambda _module: None,
+    ) -> None:
         self.root = root
         self._read = Record()
         self._sources = Sources(root, self._read.add)
-        self._loader = Loader(rules, self._sources)
+        self._loader = Loader(rules, self._sources, rules_of)
         self._cache = PackageCache(root, state, rules) if state else None
         self._packages: dict[str, Package | None] = {}
         self._listed: dict[str, tuple[str, ...]] = {}

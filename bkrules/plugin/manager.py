@@ -11,20 +11,34 @@ import functools
 import inspect
 import re
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import Distribution, EntryPoint, distributions, version
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import pluggy
 
 from bkrules.errors import BkError, UsageError, did_you_mean
 from bkrules.plugin import spec
+from bkrules.plugin.calls import Hooks
 from bkrules.plugin.guard import Hung, guarded, owner_of, text_of
+from bkrules.plugin.registered import AxisKey, Command, PluginRule, Reporter
 from bkrules.plugin.worker import Worker
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+
+
+Registered = PluginRule | AxisKey | Command | Reporter
+_Kind = TypeVar("_Kind", PluginRule, AxisKey, Command, Reporter)
+_REGISTRATION: dict[str, Callable[..., Any]] = {
+    "bk_register_workers": lambda worker: (worker,),
+    "bk_register_rules": PluginRule,
+    "bk_register_axis_keys": AxisKey,
+    "bk_register_commands": Command,
+    "bk_register_reporters": Reporter,
+}
+"""The hooks by which a plugin registers, and what becomes of the arguments of `register`."""
 
 
 class _BadPlugin(Exception):
@@ -50,6 +64,7 @@ class Plugin:
     origin: str = ""
     hooks: tuple[str, ...] = ()
     worker_hooks: tuple[str, ...] = ()
+    registered: tuple[Registered, ...] = ()
     workers: tuple[type[Worker], ...] = ()
     error: BkError | None = None
 
@@ -71,7 +86,7 @@ class Plugin:
 
     def failed(self, error: BkError) -> Plugin:
         """Return this plugin without workers, because of an error."""
-        return dataclasses.replace(self, workers=(), error=error)
+        return dataclasses.replace(self, workers=(), registered=(), error=error)
 
 
 @dataclass(frozen=True)
@@ -86,6 +101,7 @@ class Plugins:
     before: Mapping[str, str] = field(default_factory=dict)
     installed: tuple[Plugin, ...] = ()
     conflicts: Mapping[str, BkError] = field(default_factory=dict)
+    hooks: Hooks = field(default_factory=Hooks, compare=False, repr=False)
 
     @property
     def broken(self) -> tuple[Plugin, ...]:
@@ -102,6 +118,44 @@ class Plugins:
     def owners(self) -> dict[str, str]:
         """The modules of the plugins, as far as their entry points name one, and the title of each."""
         return {plugin.module: plugin.title for plugin in self.installed if plugin.module}
+
+    def registered(self, kind: type[_Kind]) -> dict[str, tuple[_Kind, Plugin]]:
+        """Return what usable plugins have registered of a kind, by name. Raises BkError for a name that two of them have."""
+        found: dict[str, tuple[_Kind, Plugin]] = {}
+        for plugin in self.installed:
+            for one in plugin.registered:
+                if isinstance(one, kind):
+                    name = name_of(one)
+                    if name in found:
+                        titles = f"{found[name][1].title} and {plugin.title}"
+                        message = f"two plugins have a {kind.__name__} {name!r}: {titles}"
+                        hint = "remove one of them, or leave it out with --noplugin=NAME"
+                        raise BkError("duplicate-name", message, hint=hint)
+                    found[name] = (one, plugin)
+        return found
+
+    @functools.cached_property
+    def runners(self) -> dict[str, tuple[Callable[[Any], None], Plugin]]:
+        """The runners of plugins by the mnemonics of their actions. Raises BkError for a mnemonic that two of them have."""
+        found: dict[str, tuple[Callable[[Any], None], Plugin]] = {}
+        for rule, plugin in self.registered(PluginRule).values():
+            for mnemonic, runner in rule.runners.items():
+                if found.get(mnemonic, (runner, plugin)) != (runner, plugin):
+                    message = f"two runners of {mnemonic!r}: of {found[mnemonic][1].title} and {plugin.title}"
+                    raise BkError(
+                        "duplicate-name", message, hint=f"leave one out with --noplugin={plugin.distribution}"
+                    )
+                found[mnemonic] = (runner, plugin)
+        return found
+
+    def rules_of(self, module: str) -> dict[str, Any] | None:
+        """Return the rules of a plugin's module by name; None when it is no plugin's. Raises BkError for a broken plugin."""
+        for plugin in self.installed:
+            if plugin.module == module:
+                if plugin.error is not None:
+                    raise plugin.error
+                return {one.name: one.rule for one in plugin.registered if isinstance(one, PluginRule)}
+        return None
 
     def fault_of(self, worker: str) -> BkError | None:
         """Return why an installed worker is unusable; None when no plugin here is known to have one of that name.
@@ -149,7 +203,9 @@ def load() -> Plugins:
             raise UsageError("unknown-plugin", f"--noplugin: no plugin {name!r} is installed", hint=hint)
     manager = pluggy.PluginManager(spec.GROUP)
     manager.add_hookspecs(spec)
-    return _joined([_loaded(manager, plugin) for plugin in found])
+    plugins = [_loaded(manager, plugin) for plugin in found]
+    joined = _joined(plugins)
+    return dataclasses.replace(joined, hooks=Hooks(manager, joined.owners))
 
 
 def _installed() -> Iterator[Plugin]:
@@ -201,13 +257,12 @@ def _loaded(manager: pluggy.PluginManager, plugin: Plugin) -> Plugin:
         plugin = dataclasses.replace(plugin, hooks=_hooks(manager, module))
         title = f"{plugin.title} {plugin.entry_point.name}"
         manager.register(module, title)
+        answers = {}
+        for step in (hook for hook in _REGISTRATION if hook in plugin.hooks):
+            answers[step] = _asked(manager, module, step)
         step = "bk_register_workers"
-        registered: list[object] = []
-        others = [one for one in manager.get_plugins() if one is not module]
-        ask = manager.subset_hook_caller("bk_register_workers", others)
-        with guarded():
-            ask(register=registered.append)
-        workers = _checked(registered)
+        workers = _checked([one for (one,) in answers.pop(step, ())])
+        plugin = dataclasses.replace(plugin, registered=tuple(one for found in answers.values() for one in found))
         hooks = {name for worker in workers for name in _hooks_of_worker(manager, worker)}
         return dataclasses.replace(plugin, workers=workers, worker_hooks=tuple(sorted(hooks)))
     except KeyboardInterrupt:
@@ -215,6 +270,32 @@ def _loaded(manager: pluggy.PluginManager, plugin: Plugin) -> Plugin:
     except BaseException as error:  # anything that a plugin raises, including `SystemExit`, is its own fault
         manager.unregister(name=f"{plugin.title} {plugin.entry_point.name}")
         return plugin.failed(_broken(plugin, step, error))
+
+
+def _asked(manager: pluggy.PluginManager, module: ModuleType, hook: str) -> list[Any]:
+    """Return what a plugin registers by a hook; a worker as it was given. Raises _BadPlugin."""
+    given: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    others = [one for one in manager.get_plugins() if one is not module]
+    ask = manager.subset_hook_caller(hook, others)
+    with guarded():
+        ask(register=lambda *arguments, **named: given.append((arguments, named)))
+    made: list[Any] = []
+    names: set[str] = set()
+    for arguments, named in given:
+        try:
+            made.append(_REGISTRATION[hook](*arguments, **named))
+        except (TypeError, ValueError) as error:
+            raise _BadPlugin(f"it registers what {hook} does not take: {error}") from error
+        name = "" if hook == "bk_register_workers" else name_of(made[-1])
+        if name and name in names:
+            raise _BadPlugin(f"it registers {name!r} twice in {hook}", "give one of them another name")
+        names.add(name)
+    return made
+
+
+def name_of(one: Registered) -> str:
+    """Return the name of what a plugin registered."""
+    return one.file if isinstance(one, Reporter) else one.name
 
 
 def _broken(plugin: Plugin, step: str, error: BaseException) -> BkError:

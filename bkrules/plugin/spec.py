@@ -7,18 +7,19 @@ registered plugin first; bk's own implementations are registered before all othe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from bkrules.plugin.worker import Worker
 
 if TYPE_CHECKING:
-    from bkrules.plugin.cell import ProgramResult, RunningCell
+    from bkrules.plugin.cell import Action, Build, Cell, ProgramResult, Result, RunningCell, Test
     from bkrules.plugin.daemon import Daemon, DaemonSpec
-    from bkrules.plugin.worker import Backend
+    from bkrules.plugin.host import Host, Lack
+    from bkrules.plugin.worker import Backend, Mirror
 
 GROUP = "bk"
 API = 1
@@ -38,6 +39,102 @@ def bk_register_workers(register: Register) -> None:
     not used. A plugin that raises, ends the process, takes longer than 30 s, leaves a process running or registers what
     is no worker has no workers in this run; a build that needs one of them fails, with an error that names the plugin.
     A name that two plugins register is unusable in the same way.
+    """
+
+
+@hookspec
+def bk_register_rules(register: Callable[..., None]) -> None:
+    """Add rules for build files: `register(RULE, {MNEMONIC: RUNNER})`.
+
+    Called and bounded as `bk_register_workers` is. A build file imports the rule from the plugin's module:
+    `from bk_notes import note`. `bkrules.rules.define` has what a rule is made of. A runner is a function of one
+    `ActionRun`; bk calls it in a thread of the build when no cache has the action's result. The files of the plugin, and all
+    that they import, are in the keys of the rule's actions. A plugin that raises has no rules in this run. A runner that
+    raises, or takes longer than the action's timeout, fails its action with an error that names the plugin.
+    """
+
+
+@hookspec
+def bk_register_axis_keys(register: Callable[..., None]) -> None:
+    """Add keys to the values of axes: `register(NAME, EXPAND)`.
+
+    Called and bounded as `bk_register_workers` is. In `axes = {"gc": {"off": {"gc_policy": "none"}}}` the key `gc_policy`
+    stands for the result of `EXPAND("none")` in analysis: a dictionary with keys that bk has itself. The result is in
+    the keys of the cells. A ValueError that EXPAND raises is an error of the build file; another exception, or more than 30 s,
+    is one that names the plugin. A plugin that raises has no axis keys in this run.
+    """
+
+
+@hookspec
+def bk_register_commands(register: Callable[..., None]) -> None:
+    """Add commands: `register(NAME, HELP, RUN, CONFIGURE)`.
+
+    Called and bounded as `bk_register_workers` is, when a command line names no command of bk's own, and for `bk --help`.
+    `CONFIGURE(parser)` adds arguments to an `argparse` parser, `RUN(arguments)` returns the exit code; Ctrl-C ends it, and
+    nothing bounds it. An exception in it is an error that names the plugin, with exit code 1. A name that bk or another plugin
+    has is an error.
+    """
+
+
+@hookspec
+def bk_register_reporters(register: Callable[..., None]) -> None:
+    """Add reports of matrices: `register(FILE, REPORT)`.
+
+    Called and bounded as `bk_register_workers` is. At the end of a build bk calls `REPORT(document)` for each matrix, with
+    what its `report.json` says, and writes the text that it returns to FILE next to that. An exception, a wrong type, or
+    more than 30 s, is printed at the end, with exit code 1.
+    """
+
+
+@hookspec
+def bk_configure(worker: Worker, mirror: Mirror, files: dict[str, dict[str, Any]]) -> None:
+    """Change the configuration files of a worker's daemons: `files` are TOML documents by name.
+
+    Called in analysis, for each worker of each matrix, and again for each cell whose axis values change files. The worker's
+    `configuration` has filled in `files`, and axis values are merged after all plugins. The files are in the keys of the
+    cells. Depend on nothing but the arguments and `host.read`. An exception, or more than 30 s, is an error of the build
+    that names the plugin.
+    """
+
+
+@hookspec
+def bk_cache_key(worker: Worker) -> Mapping[str, str] | None:
+    """Return what else can change the results of a worker's cells, by name.
+
+    Called in analysis, for each worker of each matrix. bk joins the answers of all plugins in the keys of the cells; a name
+    that two of them use is an error. An exception, a wrong type, or more than 30 s, is an error of the build that names the
+    plugin.
+    """
+
+
+@hookspec
+def bk_preflight(worker: Worker, host: Host) -> Sequence[Lack] | None:
+    """Return what this machine lacks for a worker's cells.
+
+    Called before each cell that is to run, in a thread of the build, and by `bk workers` and `bk doctor`. Cells of a worker
+    that lacks something are skipped with exit code 36. An exception, a wrong type, or more than 30 s, is an error of the
+    cell that names the plugin.
+    """
+
+
+@hookspec(firstresult=True)
+def bk_skip_cell(cell: Cell, worker: Worker, test: Test, unsupported: Collection[str]) -> str | None:
+    """Return why a cell is skipped, in one line; None leaves it to the next plugin.
+
+    Called in analysis, once for each cell. `cell.test`, `cell.worker` and `cell.axes` say which one it is, `test.mark(NAME)`
+    returns a mark of its test, and `unsupported` has the features that the worker lacks. Marks come first. An exception, a
+    wrong type, or more than 30 s, is an error of the build that names the plugin.
+    """
+
+
+@hookspec(firstresult=True)
+def bk_classify_failure(cell: Cell, result: ProgramResult, logs: Path) -> str | None:
+    """Return the class of a failure; None leaves it to the next plugin.
+
+    Called after each failed attempt of a cell, in a thread of the build; `logs` is the folder with the logs. A cell of the
+    class `infrastructure` runs once more, and so does one of the class `test` that is declared as flaky. bk never keeps a
+    failure, so the answer is in no key. An exception, a class that bk does not know, or more than 30 s, fails the cell with
+    an error that names the plugin.
     """
 
 
@@ -148,6 +245,54 @@ def bk_cell_stopping(cell: RunningCell, result: ProgramResult) -> None:
     """
 
 
+@hookspec
+def bk_build_started(targets: Sequence[str], actions: int) -> None:
+    """Hear that a build begins.
+
+    Called once in each build, in bk's own process and main thread, when all targets are analysed; with the labels of those
+    that were asked for, and the number of actions. An exception, or more than 30 s, is printed at the end, with exit code 1,
+    and the plugin hears nothing more of this build. A build with a listener keeps no answer for the null build, so that
+    the next build is heard too.
+    """
+
+
+@hookspec
+def bk_action_started(action: Action) -> None:
+    """Hear that an action runs, since no cache has its result.
+
+    Called in the main thread, once for each action that runs; `action.title`, `action.mnemonic` and `action.label` name it,
+    `action.cell` is None or the cell. An exception, or more than 30 s, is as for `bk_build_started`.
+    """
+
+
+@hookspec
+def bk_action_finished(result: Result) -> None:
+    """Hear what became of an action.
+
+    Called in the main thread, once for each action of the build, cached ones and those that did not run included:
+    `result.action`, `result.status`, `result.cached`, `result.seconds`, `result.failure`, `result.reason`. An exception, or
+    more than 30 s, is as for `bk_build_started`.
+    """
+
+
+@hookspec
+def bk_build_finished(build: Build) -> None:
+    """Hear that a build is over, and its reports and outputs written.
+
+    Called once in each build, interrupted ones included, in the main thread: `build.results`, `build.seconds`,
+    `build.exit_code`. An exception, or more than 30 s, is as for `bk_build_started`.
+    """
+
+
+@hookspec
+def bk_summary(build: Build) -> str | None:
+    """Return a text to print when a build is over, after bk's own summary.
+
+    Called once in each build, in the main thread. An exception, a wrong type, or more than 30 s, is as for
+    `bk_build_started`: bk then prints its own summary alone.
+    """
+
+
 HOOKS = tuple(name for name in vars() if name.startswith("bk_"))
 CELL_HOOKS = frozenset(
     f"bk_{name}"
@@ -157,3 +302,5 @@ CELL_HOOKS = frozenset(
     )
 )
 """The hooks that run in the first process of a cell. A plugin with one of them acts in every cell: its files are in their keys."""
+LISTENERS = ("bk_build_started", "bk_action_started", "bk_action_finished", "bk_build_finished", "bk_summary")
+"""The hooks that hear of each build."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
 import stat
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,10 @@ from bkrules.incremental.dependencies import NotedFor, look, note
 from bkrules.model.action import Action, DirectoryNode, FileNode
 from bkrules.model.label import Label
 from bkrules.model.status import Status
+from bkrules.plugin.calls import PluginFault
+from bkrules.plugin.manager import Plugins
+from bkrules.plugin.registered import Reporter
+from bkrules.plugin.spec import hookimpl
 from bkrules.report.build_result import BuildResult, by_matrix, by_status
 from bkrules.report.junit import junit
 from bkrules.system.files import read_regular
@@ -29,20 +35,24 @@ LOCK = ".state/lock"  # below `bk-out`
 REPORT, JUNIT = "report.json", "test.xml"
 
 
-def write(build: BuildResult, wanted: Collection[Label], out: Path, digests: FileDigests) -> None:
-    """Write all files of a build below `out`, including the outputs of the `wanted` targets.
+def write(
+    build: BuildResult, wanted: Collection[Label], out: Path, digests: FileDigests, plugins: Plugins | None = None
+) -> None:
+    """Write all files of a build below `out`; of the `wanted` targets, the outputs too.
 
     Files that already have the right bytes are left, so that their stamps stay. Builds that end at the same time write
     one after the other.
     """
     with locked(f"{out}/{LOCK}"):
-        _write(build, wanted, out, digests)
+        _write(build, wanted, out, digests, plugins)
 
 
-def _write(build: BuildResult, wanted: Collection[Label], out: Path, digests: FileDigests) -> None:
+def _write(
+    build: BuildResult, wanted: Collection[Label], out: Path, digests: FileDigests, plugins: Plugins | None
+) -> None:
     for label, cells in by_matrix(build.results).items():
         with NotedFor(label.package):
-            write_matrix(label, cells, build, out, digests)
+            write_matrix(label, cells, build, out, digests, plugins)
     for result in build.results:
         if result.action.cell is None:
             keep_key_of_action(result, out, digests)
@@ -89,8 +99,15 @@ def _shows_all(folder: str, node: DirectoryNode, digests: FileDigests) -> bool:
     )
 
 
-def write_matrix(label: Label, results: Sequence[Result], build: BuildResult, out: Path, digests: FileDigests) -> None:
-    """Write report.json and test.xml of a matrix, and key.json of every cell."""
+def write_matrix(
+    label: Label,
+    results: Sequence[Result],
+    build: BuildResult,
+    out: Path,
+    digests: FileDigests,
+    plugins: Plugins | None = None,
+) -> None:
+    """Write report.json, test.xml and the reports of plugins of a matrix, and key.json of every cell."""
     folder = out / label.package / label.name
     cells = [_cell(result, folder, out.parent, digests) for result in results]
     points = len({result.action.cell.point for result in results if result.action.cell})
@@ -109,8 +126,38 @@ def write_matrix(label: Label, results: Sequence[Result], build: BuildResult, ou
         "cells": cells,
     }
     place = reports(label, build, out)
-    _update(place / REPORT, json.dumps(document, indent=1).encode())
-    _update(place / JUNIT, junit(label, results, folder).encode())
+    OwnReporters(label, results, folder).bk_register_reporters(
+        lambda file, report: _update(place / file, report(document).encode())
+    )
+    if plugins is not None:
+        _write_reports(plugins, document, place)
+
+
+def _write_reports(plugins: Plugins, document: dict[str, Any], place: Path) -> None:
+    """Write the reports of plugins; what is wrong with one is a fault of the build."""
+    for reporter, plugin in plugins.registered(Reporter).values():
+        call = partial(reporter.report, copy.deepcopy(document))
+        try:
+            text: object = plugins.hooks.guarded(plugin.title, f"the reporter of {reporter.file}", call)
+            if not isinstance(text, str):
+                raise plugins.hooks.fault(plugin.title, f"returned {text!r} from the reporter of {reporter.file}")
+        except PluginFault as fault:
+            plugins.hooks.faults.append(fault)
+            continue
+        _update(place / reporter.file, text.encode(errors="replace"))
+
+
+class OwnReporters:
+    """bk's own reports of one matrix."""
+
+    def __init__(self, label: Label, results: Sequence[Result], folder: Path) -> None:
+        self._junit = partial(junit, label, results, folder)
+
+    @hookimpl
+    def bk_register_reporters(self, register: Callable[[str, Callable[[dict[str, Any]], str]], None]) -> None:
+        """Register report.json and test.xml."""
+        register(REPORT, partial(json.dumps, indent=1))
+        register(JUNIT, lambda _document: self._junit())
 
 
 def _update(path: Path, data: bytes) -> None:
@@ -126,12 +173,14 @@ def reports(label: Label, build: BuildResult, out: Path) -> Path:
     return folder / build.selected.folder if build.selected else folder
 
 
-def outputs(result: Result, build: BuildResult, wanted: Collection[Label], out: Path) -> list[str]:
-    """Return the files in `bk-out` that show a result, with the reports of its matrix."""
+def outputs(
+    result: Result, build: BuildResult, wanted: Collection[Label], out: Path, more: Sequence[str] = ()
+) -> list[str]:
+    """Return the files in `bk-out` that show a result, with the reports of its matrix; `more` are those of plugins."""
     action = result.action
     folder = f"{out}/{action.label.package}/{action.label.name}"
     if action.cell is not None:
-        shown = [str(reports(action.cell.matrix, build, out) / name) for name in (REPORT, JUNIT)]
+        shown = [str(reports(action.cell.matrix, build, out) / name) for name in (REPORT, JUNIT, *more)]
         return [*shown, *(f"{folder}/{action.cell.folder}/{name}" for name in (KEY, *result.outputs))]
     if action.label not in wanted:
         return []

@@ -21,6 +21,7 @@ from bkrules.model.action import Action, Cell
 from bkrules.model.label import Label
 from bkrules.model.rule import Target
 from bkrules.model.status import GOOD, FailureClass, Status
+from bkrules.plugin.spec import hookimpl
 from bkrules.report.artifacts import JUNIT, REPORT
 
 Event = dict[str, Any]
@@ -105,8 +106,9 @@ class Events:
         for label in self._cells:
             self._post(_target(label), [_completed(label)], configured={"targetKind": "test_cell rule"})
 
-    def result(self, result: Result) -> None:
-        """Write the result of an action."""
+    @hookimpl
+    def bk_action_finished(self, result: Result) -> None:
+        """Write the event of an action's result."""
         if self._file is None:
             return
         action = result.action

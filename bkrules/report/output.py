@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from bkrules.execution.result import Result
 from bkrules.model.action import Action, Cell, FileNode
+from bkrules.plugin.spec import hookimpl
 from bkrules.report.progress import Progress
 from bkrules.sandbox import outputs
 from bkrules.system.files import read_text
@@ -104,14 +105,21 @@ class Display:
         self._progress, self._out, self._choice = progress, out, choice
         self._followers: dict[str, Follower] = {}
 
-    def start(self, action: Action) -> None:
-        """Show that an action runs."""
+    @hookimpl
+    def bk_build_started(self, actions: int) -> None:
+        """Count up to so many actions."""
+        self._progress.total = actions
+
+    @hookimpl
+    def bk_action_started(self, action: Action) -> None:
+        """Show what runs."""
         self._progress.start(action.title, action.mnemonic)
         if action.cell is not None and self._choice == "streamed":
             self._followers[action.id] = Follower(self._out / folder_of(action.cell) / LOG, self._progress.say)
 
-    def end(self, result: Result) -> None:
-        """Show the result of an action."""
+    @hookimpl
+    def bk_action_finished(self, result: Result) -> None:
+        """Show what became of an action."""
         if result.action.id in self._followers:
             self._followers.pop(result.action.id).stop()
         self._progress.end(result)

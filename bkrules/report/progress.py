@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class Progress:
     """Shows progress: a live display on a terminal, and elsewhere one line for each finished action."""
 
-    def __init__(self, stream: IO[str], total: int, *, live: bool) -> None:
+    def __init__(self, stream: IO[str], *, live: bool) -> None:
         self._stream = stream
-        self._total = total
+        self.total = 0
         self._done = 0
         self._running: dict[str, float] = {}
         self._live: Live | None = None
@@ -44,7 +44,7 @@ class Progress:
         if action.cell is None and result.status == Status.PASSED:
             word = action.mnemonic
         reason = f": {result.reason.splitlines()[0]}" if result.reason else ""
-        self.say(f"[{self._done}/{self._total}] {word} {action.title} {result.seconds:.2f}s{reason}")
+        self.say(f"[{self._done}/{self.total}] {word} {action.title} {result.seconds:.2f}s{reason}")
 
     def close(self) -> None:
         """Remove the live display."""
@@ -73,7 +73,7 @@ class Progress:
         from rich.text import Text
 
         now = time.monotonic()
-        lines = [f"{self._done}/{self._total} actions, {len(self._running)} running"]
+        lines = [f"{self._done}/{self.total} actions, {len(self._running)} running"]
         lines += [f"  {now - since:6.1f}s  {name}" for name, since in list(self._running.items())]
         return Text("\n".join(lines))
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 
+from bkrules.analysis import own_hooks
 from bkrules.analysis.cell_inputs import (
     COVERAGE,
     Limits,
@@ -82,7 +84,7 @@ def _analyze(context: Context) -> tuple[object, ...]:
                     parameters = TestCell(
                         **vars(changed.parameters),
                         worker=worker.id,
-                        axes=_told(values),
+                        axes=_told(values, updaters.more),
                         isolation=isolation,
                         module=module.path,
                         test=test.in_pytest,
@@ -109,8 +111,8 @@ def _sandbox(context: Context, one: WorkerInfo, mirror: MirrorInfo, limits: Limi
     return with_tools(context, sandbox, one)
 
 
-def _told(values: Iterable[tuple[str, str, object]]) -> dict[str, AxisValue]:
-    return {axis: AxisValue(choice, told(value)) for axis, choice, value in values}
+def _told(values: Iterable[tuple[str, str, object]], more: Collection[str]) -> dict[str, AxisValue]:
+    return {axis: AxisValue(choice, told(value, more)) for axis, choice, value in values}
 
 
 def _declare(
@@ -122,8 +124,17 @@ def _declare(
     parts: SandboxInputs,
 ) -> Action:
     """Return the action of one cell. A skipped cell has no inputs, so that nothing is built for it."""
-    rootless = not parts.is_broken and worker.worker.rootless
-    skip = skip_reason(test, rootless=rootless, unsupported=parts.parameters.unsupported)
+    cell = Cell(
+        *(context.label, test.name, worker.id, point),
+        flaky=context.attribute("flaky"),
+        size=size,
+        jail=context.attribute("isolation") == JAIL,
+    )
+    unsupported = parts.parameters.unsupported
+    if parts.is_broken:
+        skip = skip_reason(test, rootless=False, unsupported=unsupported)
+    else:
+        skip = own_hooks.skipped(context.plugins, cell, worker.worker, test, unsupported)
     return context.declare(
         "TestCell",
         parts.parameters,
@@ -132,13 +143,7 @@ def _declare(
         environment=parts.environment,
         platform=parts.platform,
         timeout=(context.attribute("timeout") or SIZES[size].timeout) * time_factor(test),
-        cell=Cell(
-            *(context.label, test.name, worker.id, point),
-            flaky=context.attribute("flaky"),
-            skip=skip,
-            size=size,
-            jail=context.attribute("isolation") == JAIL,
-        ),
+        cell=replace(cell, skip=skip),
         exclusive=is_exclusive(test),
         memory=min(SIZES[size].memory, context.attribute("memory")),
         folders=[COVERAGE] if worker.covered else [],

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from bkrules.analysis import own_hooks
 from bkrules.cache import atomic
 from bkrules.cell import jail
 from bkrules.cell.protocol import CellResult, Program
@@ -21,6 +22,8 @@ from bkrules.model.action import Action, Node
 from bkrules.model.parameters import CellParameters, TestCell, parameters_of
 from bkrules.model.status import FailureClass, Status
 from bkrules.plugin import ask
+from bkrules.plugin.cell import CLASSES, ProgramResult
+from bkrules.plugin.spec import hookimpl
 from bkrules.rules.test_matrix import SHARED
 from bkrules.runners.missing_files import hint_of
 from bkrules.runners.open_cell import run_in_cell
@@ -71,6 +74,32 @@ def run_test_cell(action: Action, inputs: Mapping[str, Node], context: RunContex
     return Outcome(status, made, reason, failure, report, most=_disk(action))
 
 
+class OwnClasses:
+    """bk's own classes of failures: those that cells report."""
+
+    @hookimpl(trylast=True)
+    def bk_classify_failure(self, result: ProgramResult) -> str:
+        """Return the class of the result."""
+        return result.failure
+
+
+_OWN = OwnClasses()
+
+
+def classified(result: CellResult, action: Action, context: RunContext, logs: Path) -> CellResult:
+    """Return the result of an attempt with the class that plugins give its failure. Raises BkError for an unknown class."""
+    known = ("", *CLASSES)
+    if result.status != Status.FAILED or result.failure not in known:
+        return result
+    hooks = context.plugins.hooks
+    hooks.add(_OWN)
+    attempt = ProgramResult(Status.FAILED, result.failure, result.reason)
+    answer = hooks.call("bk_classify_failure", cell=action.cell, result=attempt, logs=logs)
+    if answer not in known:
+        raise hooks.wrong("bk_classify_failure", answer, f"return one of {', '.join(CLASSES)}, or None")
+    return replace(result, failure=FailureClass(answer))
+
+
 def may_try_again(attempts: Sequence[Attempt], most: int) -> bool:
     """Return whether a failed cell runs again, by the class of its last failure, which has a separate count.
 
@@ -90,6 +119,7 @@ def _run(action: Action, inputs: Mapping[str, Node], context: RunContext, folder
     else:
         result = _with_registry(lambda: run_in_cell(action, inputs, context, str(folder), Program.TEST))
     result = _checked(_with_hint(result, action, context), folder, _disk(action))
+    result = classified(result, action, context, folder)
     (folder / timeline.RESULT).write_text(json.dumps(result.to(), sort_keys=True))
     if result.status not in (Status.PASSED, Status.SKIPPED):
         timeline.write(folder)
@@ -167,7 +197,7 @@ def check_machine(action: Action, context: RunContext) -> None:
     parameters = parameters_of(action, CellParameters)
     host = context.machine().host
     worker = ask.made(context.plugins.workers[parameters.plugin], parameters.settings)
-    lacks = [*host.lacks(), *ask.preflight(worker, host)]
+    lacks = own_hooks.lacks(context.plugins, worker, host)
     if isinstance(parameters, TestCell) and parameters.isolation == jail.ISOLATION:
         lacks += jail.lacks(host)
     if lacks:

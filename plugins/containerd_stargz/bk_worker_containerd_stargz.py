@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,7 @@ from bkrules.plugin import Backend, Daemons, Host, Lack, Mirror, Register, Worke
 
 CONFIGURATION = "stargz.toml"
 TOOL = "containerd-stargz-grpc"
+OPTIONS = {"background_fetch": "no_background_fetch", "prefetch": "noprefetch"}
 
 
 def configuration(mirror: Mirror) -> dict[str, Any]:
@@ -69,6 +70,24 @@ class ContainerdStargzWorker(Worker):
         start(daemons)
         with containerd.start(daemons, "stargz") as backend:
             yield backend
+
+
+def options(value: object) -> dict[str, Any]:
+    """Return what the axis key `stargz` stands for: `{"prefetch": True}`, `{"background_fetch": True}`, or both.
+
+    Raises ValueError for anything else.
+    """
+    if not isinstance(value, dict) or not value or not all(value.get(name) in (True, False) for name in value):
+        raise ValueError(f"it must be a dictionary of {' and '.join(OPTIONS)} with True or False, but was {value!r}")
+    if unknown := sorted(value.keys() - OPTIONS.keys()):
+        raise ValueError(f"it has {unknown[0]!r}, and not one of {', '.join(OPTIONS)}")
+    return {CONFIGURATION: {OPTIONS[name]: not wanted for name, wanted in value.items()}}
+
+
+@hookimpl
+def bk_register_axis_keys(register: Callable[..., None]) -> None:
+    """Register the options of the snapshotter daemon."""
+    register("stargz", options)
 
 
 @hookimpl

@@ -148,6 +148,50 @@ WRONGLY_INSTALLED: dict[str, tuple[dict[str, str], str]] = {
 }
 
 
+def registers(hook: str, arguments: str) -> str:
+    return f"{WORKER}\n@hookimpl\ndef {hook}(register):\n    register({arguments})\n"
+
+
+BROKEN |= {
+    "registers nothing as an axis key": (
+        registers("bk_register_axis_keys", ""),
+        "what bk_register_axis_keys does not take",
+    ),
+    "has an axis key with a space": (registers("bk_register_axis_keys", "'a b', int"), "'a b' cannot be the name of"),
+    "has no function of an axis key": (registers("bk_register_axis_keys", "'a', 3"), "expand must be a function"),
+    "has a command of two words": (registers("bk_register_commands", "'a b', 'x', int"), "'a b' cannot be the name of"),
+    "has a command without help": (registers("bk_register_commands", "'a', '', int"), "has the help ''"),
+    "has a command twice": (
+        registers("bk_register_commands", "'a', 'x', int") + "    register('a', 'y', int)\n",
+        "it registers 'a' twice in bk_register_commands",
+    ),
+    "reports outside": (registers("bk_register_reporters", "'../x.txt', str"), "'../x.txt' cannot be the name of"),
+    "reports as bk": (registers("bk_register_reporters", "'test.xml', str"), "'test.xml' is a report of bk's own"),
+    "has no rule": (registers("bk_register_rules", "'count', {}"), "'count' is no rule"),
+    "has a runner that is none": (
+        "from bkrules.rules.define import Rule\n"
+        + registers("bk_register_rules", "Rule('a', 'x', {}, lambda context: ()), {'Count': 3}"),
+        "the runner of Count must be a function",
+    ),
+    "raises in another hook": (
+        registers("bk_register_rules", "1 / 0"),
+        "ZeroDivisionError: division by zero\n  in bk_register_rules",
+    ),
+    "has a hook of modules in a worker": (
+        WORKER.replace(
+            "def tools(self): return ()", "def tools(self): return ()\n    @hookimpl\n    def bk_summary(self): pass"
+        ),
+        "its worker 'odd' implements bk_summary, which is a hook of modules, not of workers",
+    ),
+    "has an unknown hook in a worker": (
+        WORKER.replace(
+            "def tools(self): return ()", "def tools(self): return ()\n    @hookimpl\n    def bk_stat(self): pass"
+        ),
+        "did you mean 'bk_state'",
+    ),
+}
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A short bound for the code of plugins."""

@@ -44,7 +44,7 @@ def stream(tmp_path: Path) -> Stream:
         actions = {str(number): replace(one.action, id=str(number)) for number, one in enumerate(results)}
         events.configured(["//t:m"], [target("m"), *more], actions, tmp_path / "bk-out")
         for number, result in enumerate(results):
-            events.result(replace(result, action=actions[str(number)]))
+            events.bk_action_finished(replace(result, action=actions[str(number)]))
         events.finished(code)
         return check((tmp_path / "events").read_text())
 
