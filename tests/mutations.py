@@ -1,12 +1,14 @@
-"""Keys that are broken on purpose: `python tests/mutations.py NAME PYTEST-ARGUMENTS` runs pytest with one of them."""
+"""Keys that are broken on purpose: `python tests/mutations.py PYTEST-ARGUMENTS` runs pytest with each of them."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+import one_cell  # noqa: F401 - what the tests import, before any fork
 import pytest
 
 from bkrules.analysis import test_files
@@ -94,7 +96,19 @@ MUTATIONS: dict[str, Callable[[], None]] = {
 }
 
 
+def main(arguments: Sequence[str]) -> None:
+    """Run pytest once for each mutation, in a fork of this process, which has imported bk, and print the exit codes."""
+    for name, mutate in MUTATIONS.items():
+        print(f"mutation: {name}", flush=True)
+        child = os.fork()
+        if child == 0:
+            mutate()
+            # What is broken is imported already, which pytest would warn of.
+            code = pytest.main(["-W", "ignore::pytest.PytestAssertRewriteWarning", *arguments])
+            sys.stdout.flush()
+            os._exit(code)
+        print(f"exit code: {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}", flush=True)
+
+
 if __name__ == "__main__":
-    MUTATIONS[sys.argv[1]]()
-    # What is broken is imported already, which pytest would warn of.
-    sys.exit(pytest.main(["-W", "ignore::pytest.PytestAssertRewriteWarning", *sys.argv[2:]]))
+    main(sys.argv[1:])

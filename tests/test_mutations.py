@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from mutations import MUTATIONS
 
 CAUGHT_BY = {
@@ -34,21 +33,18 @@ CAUGHT_BY = {
 }
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS)
-def test_a_broken_key_is_caught(repository: Path, mutation: str) -> None:
-    command = [
-        sys.executable,
-        "tests/mutations.py",
-        mutation,
-        "-q",
-        "-rf",
-        "-p",
-        "no:cacheprovider",
-        "tests/test_keys.py",
-    ]
+def test_a_broken_key_is_caught(repository: Path) -> None:
+    options = ("-q", "-rf", "-p", "no:cacheprovider", "tests/test_keys.py")
+    command = [sys.executable, "tests/mutations.py", *options]
 
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
 
-    failed = set(re.findall(r"^FAILED tests/test_keys\.py::(\w+)", done.stdout, re.MULTILINE))
-    assert done.returncode == (1 if CAUGHT_BY[mutation] else 0), done.stdout + done.stderr
-    assert failed == CAUGHT_BY[mutation]
+    outputs = dict(part.split("\n", 1) for part in done.stdout.split("mutation: ")[1:])
+    failed = {
+        name: set(re.findall(r"^FAILED tests/test_keys\.py::(\w+)", text, re.MULTILINE))
+        for name, text in outputs.items()
+    }
+    codes = {name: int(text.rpartition("exit code: ")[2]) for name, text in outputs.items()}
+    assert {*failed} == {*MUTATIONS}, done.stdout + done.stderr
+    assert failed == CAUGHT_BY, done.stdout + done.stderr
+    assert codes == {name: 1 if caught else 0 for name, caught in CAUGHT_BY.items()}, done.stdout + done.stderr
