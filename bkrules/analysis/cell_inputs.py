@@ -156,7 +156,7 @@ def _checked(context: Context, worker: Worker, documents: Mapping[Any, Any]) -> 
     try:
         return _files(documents)
     except (TypeError, ValueError, AttributeError, RecursionError) as error:
-        what = f"{source} what is no TOML document: {error}"
+        what = f"{source} a document that is not TOML: {error}"
         raise ask.fault(type(worker), what, "return a dictionary of what TOML can say for each file") from error
 
 
