@@ -134,7 +134,9 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
         None if files.norc or files.nohome_rc else os.environ.get("HOME"),
         () if files.norc else files.bkrc,
     )
-    parser, commands = _parser(MODULES if lines or not own else own, command, words, plugins=not own)
+    known = {rc.COMMON, *(name for commands in MODULES.values() for name in commands)}
+    plugins = not own or not known.issuperset(line.command for line in lines)
+    parser, commands = _parser(MODULES if lines or not own else own, command, words, plugins=plugins)
     if command not in commands:
         return parser.parse_args([*first, command, *words])
     options, rest = rc.RcFiles(commands, lines).applied(command, words)

@@ -77,7 +77,7 @@ def options(value: object) -> dict[str, Any]:
 
     Raises ValueError for anything else.
     """
-    if not isinstance(value, dict) or not value or not all(value.get(name) in (True, False) for name in value):
+    if not isinstance(value, dict) or not value or not all(isinstance(one, bool) for one in value.values()):
         raise ValueError(f"it must be a dictionary of {' and '.join(OPTIONS)} with True or False, but was {value!r}")
     if unknown := sorted(value.keys() - OPTIONS.keys()):
         raise ValueError(f"it has {unknown[0]!r}, and not one of {', '.join(OPTIONS)}")

@@ -3,7 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 from unittest.mock import Mock
 
-from bk_worker_containerd_stargz import ContainerdStargzWorker, configuration, socket, start
+import pytest
+from bk_worker_containerd_stargz import ContainerdStargzWorker, configuration, options, socket, start
 
 from bkrules.analysis.plugin_files import plugin_files
 from bkrules.plugin import Mirror
@@ -45,3 +46,20 @@ def test_the_snapshotter_starts_with_its_own_configuration() -> None:
     name, arguments = started.start.call_args.args
     assert name == "stargz"
     assert arguments[arguments.index("--config") + 1] == "/etc/bk/stargz.toml"
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"),
+    [
+        ({"prefetch": True}, {"noprefetch": False}),
+        ({"background_fetch": True, "prefetch": False}, {"no_background_fetch": False, "noprefetch": True}),
+    ],
+)
+def test_the_axis_key_turns_fetching_on(value: dict[str, bool], meant: dict[str, bool]) -> None:
+    assert options(value) == {"stargz.toml": meant}
+
+
+@pytest.mark.parametrize("value", [True, {}, {"prefetch": 1.5}, {"prefetch": "yes"}, {"prefetching": True}, []])
+def test_another_value_of_the_axis_key_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="it "):
+        options(value)
