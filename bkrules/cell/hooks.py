@@ -15,7 +15,7 @@ from bkrules.cell.updaters import UpdateError, Updaters
 from bkrules.plugin import spec
 from bkrules.plugin.cell import ProgramResult, RunningCell
 from bkrules.plugin.daemon import DaemonError
-from bkrules.plugin.guard import Hung, owner_of, time_limit
+from bkrules.plugin.guard import Hung, is_of_pluggy, owner_of, text_of, time_limit
 from bkrules.plugin.worker import Backend, Worker
 
 SECONDS = 10.0
@@ -84,9 +84,10 @@ class CellHooks:
 
     def _broken(self, hook: str, error: BaseException) -> HookError:
         owner = owner_of(error, self._owners)
-        whose = f"{hook} of {f'the plugin {owner[1]}' if owner else 'bk'}"
-        what = str(error) if isinstance(error, Hung) else f"{type(error).__name__}: {error}"
-        return HookError(f"{whose} failed: {what}")
+        whose = f"{hook} of the plugin {owner[1]}" if owner else f"{hook} of bk"
+        if owner is None and is_of_pluggy(error):
+            whose = self._plugins(hook)
+        return HookError(f"{whose} failed: {text_of(error, named=not isinstance(error, Hung))}")
 
 
 def _is_state(item: tuple[object, object]) -> bool:

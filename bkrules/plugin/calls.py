@@ -12,7 +12,7 @@ import pluggy
 
 from bkrules.errors import BkError
 from bkrules.plugin import spec
-from bkrules.plugin.guard import SECONDS, Hung, bounded, owner_of
+from bkrules.plugin.guard import SECONDS, Hung, bounded, is_of_pluggy, owner_of, text_of
 
 _T = TypeVar("_T")
 
@@ -83,9 +83,10 @@ class Hooks:
             raise
         except BaseException as error:
             found = owner_of(error, self._owners)
-            if isinstance(error, let) or (shared and found is None and not isinstance(error, Hung)):
+            is_plugins = found is not None or isinstance(error, Hung) or is_of_pluggy(error)
+            if isinstance(error, let) or (shared and not is_plugins):
                 raise
-            text = str(error) if isinstance(error, Hung) else f"{type(error).__name__}: {error}"
+            text = text_of(error, named=not isinstance(error, Hung))
             where = f"{found[0].tb_frame.f_code.co_filename}:{found[0].tb_lineno}" if found else ""
             raise self.fault(found[1] if found else title, f"failed in {what}: {text}", where) from error
 

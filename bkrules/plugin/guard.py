@@ -141,3 +141,11 @@ def owner_of(error: BaseException, owners: Mapping[str, str]) -> tuple[Traceback
             return trace, owner
         trace = trace.tb_next
     return None
+
+
+def is_of_pluggy(error: BaseException) -> bool:
+    """Return whether pluggy itself raised, as it does for a wrapper that yields twice or never."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] == "pluggy"

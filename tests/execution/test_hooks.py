@@ -183,6 +183,19 @@ def test_a_hook_that_raises_fails_its_cell_by_name(cells: BareCells, hook: str) 
     assert "Traceback" in result["detail"]
 
 
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [("yield\n    yield", "wrapper"), ("if False:\n        yield", "did not yield")],
+    ids=["twice", "never"],
+)
+def test_a_wrapper_that_does_not_yield_once_is_named(cells: BareCells, body: str, what: str) -> None:
+    result = run(cells, f"{STARTS}\n@hookimpl(wrapper=True)\ndef bk_run_program():\n    {body}\n", PASSES)
+
+    assert result["class"] == "infrastructure"
+    assert result["reason"].startswith("bk_run_program of the plugin bk-odd 1.0 failed: RuntimeError: ")
+    assert what in result["reason"]
+
+
 class Odd:
     """A plugin whose hook does what it is told to."""
 

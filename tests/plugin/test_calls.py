@@ -15,6 +15,7 @@ from bkrules.model.action import Cell
 from bkrules.model.label import Label
 from bkrules.plugin import calls, spec
 from bkrules.plugin.calls import Hooks, PluginFault
+from bkrules.plugin.guard import text_of
 from bkrules.plugin.host import probe
 from bkrules.plugin.manager import Plugins
 from bkrules.plugin.worker import Mirror
@@ -62,10 +63,22 @@ def test_a_hook_that_raises_is_named(hook: str, fault: BaseException) -> None:
     with pytest.raises(PluginFault) as caught:
         plugins(hook, answer).hooks.call(hook, **arguments_of(hook))
 
-    assert caught.value.message == f"the plugin bk-odd 1.0 failed in {hook}: {type(fault).__name__}: {fault}"
+    assert caught.value.message == f"the plugin bk-odd 1.0 failed in {hook}: {text_of(fault)}"
     assert caught.value.where.startswith(f"{__file__}:")
     assert caught.value.hint == "leave it out with --noplugin=bk-odd"
     assert caught.value.exit_code == 1
+
+
+def test_an_exception_that_cannot_be_printed_is_named() -> None:
+    class Silent(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    def answer() -> None:
+        raise Silent
+
+    with pytest.raises(PluginFault, match="failed in bk_summary: Silent"):
+        plugins("bk_summary", answer).hooks.call("bk_summary", build=None)
 
 
 @pytest.mark.parametrize("hook", CALLED)
