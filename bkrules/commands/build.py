@@ -104,6 +104,7 @@ def _finish(analysis: Analysis, options: Options, arguments: argparse.Namespace,
     targets = [target for target in analysis.targets.targets if target.label in wanted]
     events.configured(patterns_of(arguments), targets, analysis.wanted(), analysis.out)
     hooks = analysis.plugins.hooks
+    hooks.faults.clear()
     hooks.add(events)
     result = execute(analysis, options)
     hooks.remove(events)
