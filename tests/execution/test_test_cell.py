@@ -19,6 +19,7 @@ from bkrules.model.label import Label
 from bkrules.model.parameters import CellLimits, TestCell
 from bkrules.model.status import FailureClass, Status
 from bkrules.model.wire import text_of
+from bkrules.plugin.manager import Plugins
 from bkrules.runners import test_cell
 
 TEST: dict[str, Any] = {"status": "failed", "class": "test", "reason": "assert 1 == 2"}
@@ -63,7 +64,9 @@ def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Play:
 
         monkeypatch.setattr(test_cell, "check_machine", lambda *_: None)
         monkeypatch.setattr(test_cell, "run_in_cell", one)
-        context = SimpleNamespace(test_attempts=attempts, cell_folder=lambda _: tmp_path / "cell")
+        context = SimpleNamespace(
+            test_attempts=attempts, cell_folder=lambda _: tmp_path / "cell", plugins=Plugins({}, {})
+        )
         outcome = test_cell.run_test_cell(action, {}, cast(RunContext, context))
         assert next(waiting, None) is None
         return outcome
