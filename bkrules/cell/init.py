@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 import traceback
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from bkrules.cell.shared import run_tests
 from bkrules.cell.task import NOTHING, cell_result, program_result, running_cell
 from bkrules.cell.updaters import UpdateError
 from bkrules.model.status import FailureClass, Status
-from bkrules.plugin.cell import ProgramResult
+from bkrules.plugin.cell import ProgramResult, RunningCell
 from bkrules.plugin.daemon import DaemonError, Daemons
 from bkrules.plugin.worker import Backend
 from bkrules.sandbox import syscalls
@@ -62,9 +62,34 @@ ETC = {
 
 def first_process(spec: CellSpec, channel: socket.socket, hooks: CellHooks, began: float) -> None:
     """Run as PID 1 of the cell. Never returns; its end ends the cell. `began` is the start of the cell, on the monotonic clock."""
-    phase = "set up"
-    result = NOTHING
+    life = _Life(spec, channel, hooks, began)
     try:
+        life.enter()
+        life.live()
+    except BaseException as error:
+        life.fail(error)
+    try:
+        processes = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+        age = time.monotonic() - began
+        send(channel, replace(life.result, fuse=tuple(fuse_connections(processes)), began=time.time() - age))
+    finally:
+        os._exit(0)
+
+
+@dataclass
+class _Life:
+    """The life of a cell: how far it has come, and its result so far."""
+
+    spec: CellSpec
+    channel: socket.socket
+    hooks: CellHooks
+    began: float
+    phase: str = "set up"
+    result: CellResult = NOTHING
+
+    def enter(self) -> None:
+        """Enter the cell's root, and wait until the limits of the cell apply."""
+        spec, channel = self.spec, self.channel
         syscalls.set_name("cell")
         if _is_closed(channel):
             os._exit(0)  # the supervisor ended before the parent's death could be noticed
@@ -88,55 +113,54 @@ def first_process(spec: CellSpec, channel: socket.socket, hooks: CellHooks, bega
         out = os.open("/out", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         send(channel, Root(os.stat("/").st_dev), (out,))
         os.close(out)
+
+    def live(self) -> None:
+        """Start the worker, and run the program of the cell."""
+        spec, hooks = self.spec, self.hooks
         daemons = Daemons(spec.environment, spec.timeout)
-        receive(channel)  # from here on the limits apply
+        receive(self.channel)  # from here on the limits apply
         made = time.monotonic()
-        phase = "started"
+        self.phase = "started"
         cell = running_cell(spec, daemons)
         daemons.hook = partial(hooks.call, cell=cell)
         hooks.call("bk_cell_starting", cell)
         with hooks.worker.start(daemons) as started:
-            phase = "torn down"
+            self.phase = "torn down"
             backend = replace(started, unsupported=frozenset(spec.unsupported))
-            if (
-                backend.rootless != hooks.worker.rootless
-            ):  # otherwise a test marked no_rootless would run where it must not
+            if backend.rootless != hooks.worker.rootless:  # a test marked no_rootless would run where it must not
                 says = f"rootless = {hooks.worker.rootless}, and its backend {backend.rootless}"
                 raise DaemonError(f"the worker says {says}")
             hooks.call("bk_backend_ready", cell, backend=backend)
             booted = time.monotonic()
-            if spec.program == Program.TESTS:
-                result = run_tests(backend, cell, channel, hooks)
-            elif spec.program == Program.SESSION:
-                result = _session(backend, daemons, channel)
-            else:
-                result = cell_result(hooks.run_program(cell, backend))
-            seconds = {"setup": made - began, "boot": booted - made, "run": time.monotonic() - booted}
-            result = replace(result, seconds=seconds)
-            hooks.call("bk_cell_stopping", cell, result=program_result(result))
-    except HookError as error:
-        result = cell_result(ProgramResult(Status.FAILED, FailureClass.INFRASTRUCTURE, str(error)), result)
-        result = replace(result, detail=traceback.format_exc())
-    except DaemonError as error:
-        failure = ProgramResult(Status.FAILED, FailureClass.INFRASTRUCTURE, str(error))
-        result = cell_result(out_of(failure, Daemons.logs), result)
-    except UpdateError as error:
-        result = cell_result(ProgramResult(Status.FAILED, FailureClass.TEST, str(error)), result)
-    except BaseException as error:
+            self.result = self._run(cell, backend)
+            seconds = {"setup": made - self.began, "boot": booted - made, "run": time.monotonic() - booted}
+            self.result = replace(self.result, seconds=seconds)
+            hooks.call("bk_cell_stopping", cell, result=program_result(self.result))
+
+    def _run(self, cell: RunningCell, backend: Backend) -> CellResult:
+        if self.spec.program == Program.TESTS:
+            return run_tests(backend, cell, self.channel, self.hooks)
+        if self.spec.program == Program.SESSION:
+            return _session(backend, cell.daemons, self.channel)
+        return cell_result(self.hooks.run_program(cell, backend))
+
+    def fail(self, error: BaseException) -> None:
+        """Make the exception that is being handled the result of the cell."""
         detail = traceback.format_exc()
-        reason = f"the cell could not be {phase}: {detail.splitlines()[-1]}"
-        failure = ProgramResult(Status.FAILED, FailureClass.INFRASTRUCTURE, reason)
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            failure = replace(failure, failure=FailureClass.RESOURCES)
-        elif phase != "set up":
-            failure = out_of(failure, Daemons.logs)
-        result = replace(cell_result(failure), detail=detail)
-    try:
-        processes = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-        age = time.monotonic() - began
-        send(channel, replace(result, fuse=tuple(fuse_connections(processes)), began=time.time() - age))
-    finally:
-        os._exit(0)
+        failure = ProgramResult(Status.FAILED, FailureClass.INFRASTRUCTURE, str(error))
+        if isinstance(error, HookError):
+            self.result = replace(cell_result(failure, self.result), detail=detail)
+        elif isinstance(error, DaemonError):
+            self.result = cell_result(out_of(failure, Daemons.logs), self.result)
+        elif isinstance(error, UpdateError):
+            self.result = cell_result(replace(failure, failure=FailureClass.TEST), self.result)
+        else:
+            failure = replace(failure, reason=f"the cell could not be {self.phase}: {detail.splitlines()[-1]}")
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                failure = replace(failure, failure=FailureClass.RESOURCES)
+            elif self.phase != "set up":
+                failure = out_of(failure, Daemons.logs)
+            self.result = replace(cell_result(failure), detail=detail)
 
 
 def _close_streams() -> None:

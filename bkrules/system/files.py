@@ -32,9 +32,17 @@ def _regular(descriptor: int, path: str | os.PathLike[str]) -> int:
 
 
 def open_lock(path: str | os.PathLike[str]) -> int:
-    """Return a descriptor of a lock file, which is created when it is missing. Raises OSError as `open_regular` does."""
+    """Return a descriptor of a lock's file, which is made when it is missing.
+
+    Raises OSError as `open_regular` does, and ELOOP for a symbolic link that leads nowhere.
+    """
     flags = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    return _regular(os.open(path, flags, 0o644), path)
+    try:
+        return _regular(os.open(path, flags, 0o644), path)
+    except FileNotFoundError as error:
+        if not os.path.islink(path):
+            raise
+        raise OSError(errno.ELOOP, "the link leads nowhere", os.fspath(path)) from error
 
 
 def read_text(path: str | os.PathLike[str]) -> str:

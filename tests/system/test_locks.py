@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -61,3 +62,10 @@ def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
 def test_a_folder_in_the_place_of_a_lock_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError), locked(str(tmp_path)):
         pass
+
+
+def test_a_link_that_leads_nowhere_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "lock").symlink_to(tmp_path / "missing/lock")
+    with pytest.raises(OSError, match="the link leads nowhere") as caught, locked(f"{tmp_path}/lock"):
+        pass
+    assert caught.value.errno == errno.ELOOP
