@@ -50,3 +50,13 @@ def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> No
 def test_the_installed_plugins_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["plugin", "list"]) == 0
     assert "bk-worker-rootless 0.1.0: rootless\n" in capsys.readouterr().out
+
+
+def test_running_actions_imports_no_pytest() -> None:
+    """Every build that runs something would wait for it; the process that forks cells imports it alone."""
+    code = (
+        "import sys, bkrules.commands.build, bkrules.build.open_context\n"
+        "print([name for name in ('pytest', 'requests', 'rich') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -24,8 +24,9 @@ from bkrules.model.status import FailureClass, Status
 from bkrules.plugin.cell import RunningCell
 from bkrules.plugin.worker import Backend
 from bkrules.testing import pytest_plugin
-from bkrules.testing.collection import DECLARED, ROOT, Faults, arguments, difference, last_line, name_of
+from bkrules.testing.collection import DECLARED, Faults, arguments, difference, name_of
 from bkrules.testing.control import Control
+from bkrules.testing.pytest_text import ROOT, last_line
 from bkrules.testing.sandbox import Before, OutOfTime, Sandbox
 
 

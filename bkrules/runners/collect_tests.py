@@ -22,7 +22,7 @@ from bkrules.runners.open_cell import interpreter_links, outermost
 from bkrules.sandbox import outputs
 from bkrules.sandbox.command import MOST_OUTPUT
 from bkrules.sandbox.spawner import CommandSandbox
-from bkrules.testing.collection import PATIENCE, last_line, place_in
+from bkrules.testing.pytest_text import PATIENCE, last_line, place_in
 
 _TESTS, _OUT = "tests.json", "/out"
 _HANGS = "Timeout ("

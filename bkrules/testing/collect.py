@@ -16,7 +16,8 @@ import pytest
 from bkrules.model.collected import Collected, CollectedTest, CollectionFault
 from bkrules.model.parameters import CollectTests
 from bkrules.testing import pytest_plugin
-from bkrules.testing.collection import PATIENCE, ROOT, Faults, arguments, last_line, name_of, place_in
+from bkrules.testing.collection import Faults, arguments, name_of
+from bkrules.testing.pytest_text import PATIENCE, ROOT, last_line, place_in
 
 _FINE = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
 

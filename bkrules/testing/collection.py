@@ -10,21 +10,13 @@ from typing import Any
 import pytest
 
 from bkrules.model.parameters import PytestSettings
+from bkrules.testing.pytest_text import ROOT
 
-ROOT = "/src"
-"""The folder with the files of the workspace for pytest."""
 DECLARED = ".bk-tests.json"
 """The file below it with the declared names of all tests of a module."""
-PATIENCE = 60
-"""The limit in seconds for the import and the collection of one module."""
 UNUSED = ("cacheprovider", "junitxml", "pastebin", "setuponly", "setupplan", "stepwise")
 _DOCTEST = "doctest"
 _NOT_IN_MODULE = re.compile(r"cannot import name '(\w+)'")
-_INNERMOST_FIRST = "(most recent call first)"
-_PLACE = re.compile(
-    r"^(?:E\s+|\s+)?(?:File \"(?P<file>[^\"\n]+)\", line (?P<at>\d+)|(?P<path>[^\s:\"]+\.py):(?P<line>\d+)(?=:|$))",
-    re.M,
-)
 
 
 def arguments(settings: PytestSettings, *words: str) -> list[str]:
@@ -94,29 +86,6 @@ class Faults:
             elif isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
                 self.missing.append(error.filename)
             error = error.__cause__ or getattr(error, "cause", None) or error.__context__
-
-
-def place_in(text: str) -> str:
-    """Return `file:line` of the innermost place in a traceback that is a file of the workspace; empty without one.
-
-    faulthandler's tracebacks begin with the innermost place, all others end with it.
-    """
-    if _INNERMOST_FIRST in text:
-        text = "\n".join(reversed(text.splitlines()))
-    found = ""
-    for match in _PLACE.finditer(text):
-        path = match["file"] or match["path"]
-        if path.startswith(f"{ROOT}/") or not path.startswith(("/", "<")):
-            found = f"{path.removeprefix(f'{ROOT}/')}:{match['at'] or match['line']}"
-    return found
-
-
-def last_line(text: str) -> str:
-    """Return the line with the error in a text of pytest."""
-    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    errors = [line[2:].strip() for line in lines if line.startswith("E  ")]
-    named = [line for line in errors if re.match(r"[\w.]+(Error|Exception|Failed|Exit)\b", line)]
-    return (named or errors or lines or ["pytest gives no reason"])[-1]
 
 
 def difference(collected: Sequence[str], declared: Sequence[str]) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bkrules.model.parameters import PytestSettings
-from bkrules.testing.collection import arguments, difference, last_line, place_in
+from bkrules.testing.collection import arguments, difference
+from bkrules.testing.pytest_text import last_line, place_in
 
 SHORT = """ImportError while importing test module '/src/t/test_a.py'.
 Hint: make sure your test modules/packages have valid Python names.
