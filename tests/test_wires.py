@@ -101,7 +101,7 @@ def test_a_text_for_a_status_is_found(source: str) -> None:
 def _kinds() -> list[type[Wire]]:
     places = (protocol, messages, parameters, collected, control)
     found = {one for place in places for one in vars(place).values() if isinstance(one, type) and issubclass(one, Wire)}
-    return sorted(found - {Wire}, key=lambda kind: kind.__qualname__)
+    return sorted(found - {Wire}, key=lambda kind: (kind.__module__, kind.__qualname__))
 
 
 @pytest.mark.parametrize("kind", _kinds(), ids=lambda kind: f"{kind.__module__}.{kind.__name__}")
