@@ -20,22 +20,22 @@ from bkrules.plugin.worker import Mirror, Worker
 class OwnHooks:
     """The hooks as the methods of the worker and the marks of tests answer them."""
 
-    @hookimpl(tryfirst=True)
+    @hookimpl
     def bk_configure(self, worker: Worker, mirror: Mirror, files: dict[object, object]) -> None:
         """Add the worker's files."""
         files.update(copy.deepcopy(dict(ask.configuration(worker, mirror))))
 
-    @hookimpl(tryfirst=True)
+    @hookimpl
     def bk_cache_key(self, worker: Worker) -> dict[str, str]:
         """Return what the worker names."""
         return ask.cache_key(worker)
 
-    @hookimpl(tryfirst=True)
+    @hookimpl
     def bk_preflight(self, worker: Worker, host: Host) -> tuple[Lack, ...]:
         """Return what every cell needs, and what the worker needs."""
         return (*host.lacks(), *ask.preflight(worker, host))
 
-    @hookimpl(tryfirst=True)
+    @hookimpl
     def bk_skip_cell(self, worker: Worker, test: Test, unsupported: Collection[str]) -> str | None:
         """Return what the marks of a test say."""
         return skip_reason(test, rootless=worker.rootless, unsupported=unsupported) or None

@@ -151,7 +151,7 @@ class Execution:
 
 
 def execute(analysis: Analysis, options: Options) -> BuildResult:
-    """Execute what was analysed, report it, and write its outputs. Each result is `told` as it comes, in this thread."""
+    """Execute the analysed actions, report them, and write their outputs. Listeners hear of each result, in this thread."""
     began = time.monotonic()
     actions = analysis.wanted()
     with in_use(options.disk_cache):
@@ -189,7 +189,7 @@ class _Reports:
     def __init__(self, analysis: Analysis, execution: Execution) -> None:
         self._analysis, self._execution = analysis, execution
 
-    @hookimpl(tryfirst=True)
+    @hookimpl
     def bk_build_finished(self, build: BuildResult) -> None:
         """Write them below `bk-out`."""
         analysis = self._analysis

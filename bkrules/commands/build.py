@@ -128,7 +128,7 @@ class _Summary:
     def __init__(self, out: Path, *, tails: bool) -> None:
         self._out, self._tails = out, tails
 
-    @hookimpl(tryfirst=True)
+    @hookimpl
     def bk_summary(self, build: BuildResult) -> str:
         """Return the grids, the failures and the counts."""
         return summarize(build, self._out, tails=self._tails)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import functools
+import reprlib
 import threading
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pluggy
 
 from bkrules.errors import BkError
 from bkrules.plugin import spec
-from bkrules.plugin.guard import SECONDS, Hung, bounded, is_of_pluggy, owner_of, text_of
+from bkrules.plugin.guard import SECONDS, Hung, bounded, owner_of, text_of
 
 _T = TypeVar("_T")
+_OWN_LAST = ("bk_classify_failure",)
+"""The hooks that plugins answer before bk does."""
 
 
 class PluginFault(BkError):
@@ -23,8 +26,19 @@ class PluginFault(BkError):
     titles: tuple[str, ...] = ()
 
 
+class _Caller(NamedTuple):
+    """A hook in two parts: bk's own implementations, and those of plugins, when there are any."""
+
+    own: Callable[..., Any]
+    plugins: Callable[..., Any] | None
+    titles: tuple[str, ...]
+
+
 class Hooks:
-    """The hooks of this process. `owners` are the distributions of plugins, with versions, by the names of their modules."""
+    """The hooks of this process. `owners` are the distributions of plugins, with versions, by the names of their modules.
+
+    bk calls its own implementations apart from those of plugins: a limit for plugins is no limit for bk's own work.
+    """
 
     def __init__(self, manager: pluggy.PluginManager | None = None, owners: Mapping[str, str] | None = None) -> None:
         if manager is None:
@@ -33,6 +47,8 @@ class Hooks:
         self._manager = manager
         self._owners = {name.partition(".")[0]: title for name, title in (owners or {}).items()}
         self._lock = threading.Lock()
+        self._callers: dict[str, _Caller] = {}
+        self._muted: set[str] = set()
         self.faults: list[BkError] = []
 
     def add(self, plugin: object) -> None:
@@ -40,27 +56,52 @@ class Hooks:
         with self._lock:
             if not self._manager.is_registered(plugin):
                 self._manager.register(plugin)
+                self._callers.clear()
 
     def remove(self, plugin: object) -> None:
         """Take out an implementation of bk's own."""
-        self._manager.unregister(plugin)
+        with self._lock:
+            self._manager.unregister(plugin)
+            self._callers.clear()
 
     def plugins_with(self, *names: str) -> list[str]:
         """Return the distributions, bk's own implementations left out, that implement one of these hooks."""
-        modules = (
-            _module_of(one.plugin) for name in names for one in getattr(self._manager.hook, name).get_hookimpls()
-        )
-        return sorted({title for name in modules if (title := self._owners.get(name.partition(".")[0]))})
+        return sorted({title for name in names for title in self._caller(name).titles})
 
-    def call(self, name: str, **arguments: object) -> Any:
-        """Call a hook; its result, or a list of results.
+    def _caller(self, name: str) -> _Caller:
+        caller = self._callers.get(name)
+        if caller is None:
+            caller = self._callers[name] = self._split(name)
+        return caller
 
-        Raises BkError that names the plugin when one raises, ends the process or takes longer than SECONDS. Exceptions of bk's
-        own implementations pass through.
+    def _split(self, name: str) -> _Caller:
+        hook = getattr(self._manager.hook, name)
+        titles = [
+            (one.plugin, self._owners.get(_module_of(one.plugin).partition(".")[0])) for one in hook.get_hookimpls()
+        ]
+        muted = self._muted if name in spec.LISTENERS else set()
+        heard = tuple(sorted({title for _, title in titles if title is not None and title not in muted}))
+        own = self._manager.subset_hook_caller(name, [plugin for plugin, title in titles if title is not None])
+        others = [plugin for plugin, title in titles if title not in heard]
+        return _Caller(own, self._manager.subset_hook_caller(name, others) if heard else None, heard)
+
+    def call(self, name: str, /, **arguments: object) -> Any:
+        """Call a hook. Return its result, or a list of results.
+
+        bk's own implementations come first, those of _OWN_LAST last. Raises BkError that names the plugin when one raises,
+        ends the process or takes longer than SECONDS.
         """
-        call = functools.partial(getattr(self._manager.hook, name), **arguments)
-        titles = " or ".join(self.plugins_with(name))
-        return self.guarded(titles, name, call, shared=True) if titles else call()
+        caller = self._caller(name)
+        if caller.plugins is None:
+            return caller.own(**arguments)
+        theirs = functools.partial(
+            self.guarded, " or ".join(caller.titles), name, functools.partial(caller.plugins, **arguments)
+        )
+        parts = [functools.partial(caller.own, **arguments), theirs]
+        answers = (part() for part in (reversed(parts) if name in _OWN_LAST else parts))
+        if getattr(self._manager.hook, name).spec.opts["firstresult"]:
+            return next((answer for answer in answers if answer is not None), None)
+        return [one for answer in answers for one in answer]
 
     def guarded(
         self,
@@ -69,40 +110,37 @@ class Hooks:
         call: Callable[[], _T],
         let: type[Exception] | tuple[()] = (),
         seconds: float | None = None,
-        *,
-        shared: bool = False,
     ) -> _T:
-        """Return what a function of a plugin returns within so many seconds, SECONDS by default.
+        """Return the result of a function of a plugin, for which it has so many seconds, SECONDS by default.
 
-        Raises BkError that names the plugin by `title`, or by the code that raised. BkError comes as it is, and so does what `let`
-        names, and what bk's own code raises in a call that plugins and bk share.
+        Raises PluginFault that names the plugin by `title`, or by the code that raised. Exceptions of the class `let` pass.
         """
         try:
             return bounded(call, SECONDS if seconds is None else seconds)
-        except (BkError, KeyboardInterrupt):
+        except (PluginFault, KeyboardInterrupt):
             raise
         except BaseException as error:
-            found = owner_of(error, self._owners)
-            is_plugins = found is not None or isinstance(error, Hung) or is_of_pluggy(error)
-            if isinstance(error, let) or (shared and not is_plugins):
+            if isinstance(error, let):
                 raise
+            found = owner_of(error, self._owners)
             text = text_of(error, named=not isinstance(error, Hung))
             where = f"{found[0].tb_frame.f_code.co_filename}:{found[0].tb_lineno}" if found else ""
             raise self.fault(found[1] if found else title, f"failed in {what}: {text}", where) from error
 
-    def tell(self, name: str, **arguments: object) -> None:
-        """Call a hook of listeners. A plugin whose listener fails is in `faults`, and hears nothing more in this process."""
+    def tell(self, name: str, /, **arguments: object) -> None:
+        """Call a hook of listeners. The fault of a plugin is in `faults`, and its listeners hear nothing more in this process."""
         try:
             self.call(name, **arguments)
         except PluginFault as error:
             self.faults.append(error)
-            for plugin in self._manager.get_plugins():
-                if self._owners.get(_module_of(plugin).partition(".")[0], "") in error.titles:
-                    self._manager.unregister(plugin)
+            self._muted.update(error.titles)
+            self._callers.clear()
 
     def wrong(self, name: str, answer: object, hint: str) -> PluginFault:
         """Return the error of a hook that returned what it should not."""
-        return self.fault(" or ".join(self.plugins_with(name)) or "bk", f"returned {answer!r} from {name}", hint=hint)
+        return self.fault(
+            " or ".join(self.plugins_with(name)) or "bk", f"returned {reprlib.repr(answer)} from {name}", hint=hint
+        )
 
     def fault(self, title: str, what: str, where: str = "", hint: str = "") -> PluginFault:
         """Return an error that names the plugin, or the plugins of which one is at fault."""

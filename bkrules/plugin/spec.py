@@ -2,7 +2,8 @@
 
 A plugin implements some of them, as functions of its module, or, those that run in a cell, as methods of a worker, which are
 then called in the cells of that worker alone. Implementations name the arguments that they need. pluggy calls the last
-registered plugin first; bk's own implementations are registered before all others.
+registered plugin first. In a cell bk's own implementations are registered before all others; outside, bk calls them apart
+from those of plugins, which a wrapper of a plugin then surrounds alone.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def run_test_cell(action: Action, inputs: Mapping[str, Node], context: RunContex
 class OwnClasses:
     """bk's own classes of failures: those that cells report."""
 
-    @hookimpl(trylast=True)
+    @hookimpl
     def bk_classify_failure(self, result: ProgramResult) -> str:
         """Return the class of the result."""
         return result.failure

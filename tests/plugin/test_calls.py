@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pluggy
 import pytest
 
 from bkrules.analysis import own_hooks, test_marks
+from bkrules.errors import UsageError
 from bkrules.model.action import Cell
 from bkrules.model.label import Label
 from bkrules.plugin import calls, spec
@@ -140,6 +142,41 @@ def test_a_listener_that_fails_hears_nothing_more() -> None:
     assert [str(fault).splitlines()[0] for fault in hooks.faults] == [
         "the plugin bk-odd 1.0 failed in bk_action_started: ValueError: no"
     ]
+
+
+def test_the_other_hooks_of_a_plugin_whose_listener_fails_are_called(a_worker: Any) -> None:
+    there = plugins("bk_action_started", lambda: 1 / 0)
+    there.hooks.add(Odd("bk_skip_cell", lambda: "not on Sundays"))  # of this module, so of the same plugin
+    there.hooks.tell("bk_action_started", action=None)
+
+    assert len(there.hooks.faults) == 1
+    assert ANALYSIS["bk_skip_cell"](there, a_worker) == "not on Sundays"
+
+
+def test_the_limit_of_plugins_is_none_of_bk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "SECONDS", 0.1)
+    hooks = plugins("bk_action_started", lambda: None).hooks
+    hooks.add(type("Own", (Odd,), {"__module__": "bkrules.own"})("bk_action_started", lambda: time.sleep(0.3)))
+
+    hooks.tell("bk_action_started", action=None)
+
+    assert hooks.faults == []
+
+
+def test_an_error_of_bks_own_kind_is_the_plugins_too() -> None:
+    def answer() -> None:
+        raise UsageError("usage", "no such thing")
+
+    with pytest.raises(PluginFault, match=r"the plugin bk-odd 1\.0 failed in bk_summary: UsageError: no such thing"):
+        plugins("bk_summary", answer).hooks.call("bk_summary", build=None)
+
+
+def test_bk_classifies_what_no_plugin_does() -> None:
+    own = type("Own", (Odd,), {"__module__": "bkrules.own"})("bk_classify_failure", lambda: "test")
+    for answer, expected in ((None, "test"), ("infrastructure", "infrastructure")):
+        hooks = plugins("bk_classify_failure", partial(str, answer) if answer else lambda: None).hooks
+        hooks.add(own)
+        assert hooks.call("bk_classify_failure", **arguments_of("bk_classify_failure")) == expected
 
 
 @pytest.fixture
