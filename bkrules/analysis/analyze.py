@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bkrules.analysis.context import Context, Run, Unsupported, missing, run_nothing
+from bkrules.analysis.context import Context, Run, Unsupported, code_of, missing, run_nothing
 from bkrules.analysis.host_inputs import Machine
 from bkrules.incremental.dependencies import NotedFor
 from bkrules.loading.graph import TargetGraph
@@ -39,9 +40,10 @@ def analyze(
     Raises LoadError when a rule refuses a target, and BkError for a broken worker unless `keep_going`.
     """
     result = ActionGraph({}, {}, {})
+    code = functools.cache(code_of)  # a plugin's rule may have many targets
     for target in graph.targets:
         context = Context(
-            target, workspace, plugins, machine, result.providers, unsupported, run, keep_going=keep_going
+            target, workspace, plugins, machine, result.providers, unsupported, run, keep_going=keep_going, code=code
         )
         with NotedFor(target.label.package):
             result.providers[target.label] = target.rule.analyze(context)

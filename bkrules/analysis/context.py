@@ -24,6 +24,7 @@ Provider = TypeVar("Provider")
 
 Run = Callable[[Sequence[Action]], Sequence[Mapping[str, Node]]]
 """Runs actions without dependencies, and returns the outputs of each. Raises BkError."""
+Code = Callable[[str], Mapping[str, str]]
 Unsupported = Callable[[frozenset[str]], frozenset[str]]
 
 
@@ -35,6 +36,11 @@ def missing(features: frozenset[str]) -> frozenset[str]:
 def run_nothing(_: Sequence[Action]) -> Sequence[Mapping[str, Node]]:
     """Raise an error instead of running an action: for an analysis of targets that need none."""
     raise AssertionError("this analysis needs an early action, but cannot run one")
+
+
+def code_of(module: str) -> Mapping[str, str]:
+    """Return the files of a plugin's module and of all that it imports, by their paths below the import path."""
+    return code_files([module])
 
 
 class Context:
@@ -54,6 +60,7 @@ class Context:
         run: Run = run_nothing,
         *,
         keep_going: bool = False,
+        code: Code = code_of,
     ) -> None:
         self.target = target
         self.label = target.label
@@ -65,6 +72,7 @@ class Context:
         self.unsupported = unsupported
         self.run = run
         self.keep_going = keep_going
+        self._code = code
 
     @property
     def machine(self) -> Machine:
@@ -122,7 +130,7 @@ class Context:
         """
         if mnemonic in self.plugins.runners:
             module = self.plugins.runners[mnemonic][1].module
-            inputs = {**inputs, **{f"plugin/{name}": HostFile(path) for name, path in code_files([module]).items()}}
+            inputs = {**inputs, **{f"plugin/{name}": HostFile(path) for name, path in self._code(module).items()}}
         suffix = cell.name if cell else f"{mnemonic} {name}".rstrip()
         action = Action(
             id=f"{self.label} {suffix}",

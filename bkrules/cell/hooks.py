@@ -14,7 +14,7 @@ from bkrules.cell.programs import Programs
 from bkrules.cell.updaters import UpdateError, Updaters
 from bkrules.plugin import spec
 from bkrules.plugin.cell import ProgramResult, RunningCell
-from bkrules.plugin.daemon import DaemonError
+from bkrules.plugin.daemon import DaemonError, DaemonSpec
 from bkrules.plugin.guard import Hung, is_of_pluggy, owner_of, text_of, time_limit
 from bkrules.plugin.worker import Backend, Worker
 
@@ -49,11 +49,21 @@ class CellHooks:
         seconds = cell.timeout + GRACE if name == "bk_run_program" else SECONDS
         try:
             with time_limit(seconds):
-                return getattr(self._manager.hook, name)(cell=cell, **arguments)
+                answer = getattr(self._manager.hook, name)(cell=cell, **arguments)
         except (DaemonError, UpdateError, HookError):
             raise
         except (Exception, SystemExit, Hung) as error:
             raise self._broken(name, error) from error
+        if isinstance(daemon := arguments.get("spec"), DaemonSpec):
+            self._check(daemon)
+        return answer
+
+    def _check(self, spec: DaemonSpec) -> None:
+        """Raise HookError when plugins put anything but strings into the spec of a daemon."""
+        for word in (*spec.arguments, *spec.environment, *spec.environment.values()):
+            if not isinstance(word, str):
+                what = f"gave {spec.name} {word!r}, which is no string"
+                raise HookError(f"{self._plugins('bk_daemon_starting')} {what}")
 
     def run_program(self, cell: RunningCell, backend: Backend) -> ProgramResult:
         """Run the program of a cell, and collect its logs. Raises HookError, DaemonError and UpdateError."""

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bkrules import errors
-from bkrules.commands.arguments import command
+from bkrules.commands.arguments import Parser, command
 from bkrules.errors import BkError, error_text
 from bkrules.loading.plugins import load_plugins
 from bkrules.loading.root import root_of
@@ -29,7 +29,7 @@ def add_commands(commands: Commands, wanted: str, words: Sequence[str]) -> None:
 
     A fault is an error when the line names a command, `wanted`, and otherwise a warning. Raises BkError.
     """
-    blocked = argparse.ArgumentParser(add_help=False)
+    blocked = Parser(prog="bk", add_help=False)
     blocked.add_argument(NOPLUGIN, action="append", default=[])
     manager.block(blocked.parse_known_args(list(words))[0].noplugin)
     plugins = load_plugins(root_of("."))

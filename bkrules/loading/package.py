@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-from bkrules.errors import LoadError, did_you_mean
+from bkrules.errors import BkError, LoadError, did_you_mean
 from bkrules.loading import escape, syntax
 from bkrules.loading.glob import BadGlob, Glob
 from bkrules.loading.macro import Load, Macros, load_of
@@ -57,6 +57,9 @@ class Package:
 def load(text: bytes, file: str, package: str, rules: Mapping[str, Rule], *, top: bool = False) -> Package:
     """Return the targets that `text` alone declares, without other files. Raises LoadError."""
     return Loader(rules, Sources(None)).package(text, Package(package, file), top=top)
+
+
+NamesOf = Callable[[str], Mapping[str, Callable[..., Any]] | None]
 
 
 class Loader:
@@ -326,7 +329,7 @@ def _take_imports(
     tree: ast.Module,
     file: str,
     names: Mapping[str, Callable[..., Any]],
-    names_of: Callable[[str], Mapping[str, Callable[..., Any]] | None],
+    names_of: NamesOf,
 ) -> tuple[dict[str, Any], list[Load]]:
     """Return the names that a file imports, and its loads, in order; remove both from the tree. Raises LoadError."""
     given: dict[str, Any] = {}
@@ -334,10 +337,10 @@ def _take_imports(
     loads: list[Load] = []
     for statement in tree.body:
         module = statement.module if isinstance(statement, ast.ImportFrom) and not statement.level else None
-        known = names if module == "bkrules" else names_of(module) if module else None
+        where = f"{file}:{statement.lineno}"
+        known = names if module == "bkrules" else _of_plugin(module, names_of, where) if module else None
         if isinstance(statement, ast.ImportFrom) and module and known is not None:
             for item in statement.names:
-                where = f"{file}:{statement.lineno}"
                 given[item.asname or item.name] = _imported(item, known, where, module)
         else:
             rest.append(statement)
@@ -350,6 +353,15 @@ def _take_imports(
         else:
             loads.append(found)
     return given, loads
+
+
+def _of_plugin(module: str, names_of: NamesOf, where: str) -> Mapping[str, Callable[..., Any]] | None:
+    """Return the rules of a plugin's module; None for a module that is no plugin's. Raises LoadError for a broken plugin."""
+    try:
+        return names_of(module)
+    except BkError as error:
+        message = f"{where.rpartition(':')[0]}: {error.message}"
+        raise LoadError(error.reason, message, where=where, hint=error.hint) from error
 
 
 def _imported(item: ast.alias, names: Mapping[str, Callable[..., Any]], where: str, module: str) -> Callable[..., Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from bkrules.errors import ActionFailed
 from bkrules.execution.context import RunContext
 from bkrules.execution.result import Outcome
 from bkrules.model.action import Action, FileNode, Node
@@ -31,5 +32,5 @@ def run_plugin_action(
         files |= {path: Path(file.path) for path, file in inner.items()}
     run = ActionRun(str(action.label), action.arguments, files, folder)
     what = f"the runner of {action.mnemonic} for {action.label}"
-    context.plugins.hooks.guarded(plugin.title, what, partial(runner, run), seconds=action.limits.timeout)
+    context.plugins.hooks.guarded(plugin.title, what, partial(runner, run), ActionFailed, action.limits.timeout)
     return Outcome(Status.PASSED, {name: str(folder / name) for name in action.outputs}, most=action.limits.disk << 20)

@@ -196,6 +196,14 @@ def test_a_wrapper_that_does_not_yield_once_is_named(cells: BareCells, body: str
     assert what in result["reason"]
 
 
+@pytest.mark.parametrize("change", ["spec.arguments.append(7)", "spec.environment['A'] = None"])
+def test_a_daemon_that_is_given_no_string_is_named(cells: BareCells, change: str) -> None:
+    result = run(cells, f"{STARTS}\n@hookimpl\ndef bk_daemon_starting(spec):\n    {change}\n", PASSES)
+
+    assert (result["status"], result["class"]) == ("failed", "infrastructure"), result
+    assert result["reason"].startswith("bk_daemon_starting of the plugin bk-odd 1.0 gave one ")
+
+
 class Odd:
     """A plugin whose hook does what it is told to."""
 
