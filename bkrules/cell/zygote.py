@@ -19,15 +19,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from bkrules.cell import surroundings
-from bkrules.cell.protocol import CellResult, CellSpec, Program
 from bkrules.cell.views import Views
-from bkrules.model.status import FailureClass, Status
 from bkrules.model.wire import Wire, one_of
 from bkrules.sandbox import command, syscalls
 from bkrules.sandbox.ipc import receive, send
 from bkrules.sandbox.messages import CommandEnd, CommandSpec, SandboxesSpec
+
+if TYPE_CHECKING:
+    from bkrules.cell.protocol import CellSpec
 
 _MOST_DESCRIPTORS = 1 << 30
 _REFUSED = 127
@@ -58,24 +60,41 @@ def main(descriptor: int, home: int = -1, *, for_tests: bool = False) -> None:
         spec_fd, channel_fd, death = descriptors[:3]
         channel = socket.socket(fileno=channel_fd)
         alone = functools.partial(_leave, {0, 1, 2, channel_fd, *descriptors[2:]})
-        spec: Wire | None = None
+        document: object = None
         try:
             with open(spec_fd, "rb") as file:
-                spec = one_of(json.load(file), CellSpec, SandboxesSpec, CommandSpec)
-            if isinstance(spec, CellSpec):
-                _fork_supervisor(spec, channel, death, alone)
-            elif isinstance(spec, SandboxesSpec):
-                command.begin_sandboxes(spec, channel, death, alone)
-            elif isinstance(spec, CommandSpec):
-                command.begin(spec, channel, death, descriptors[3], alone)
+                document = json.load(file)
+            if _is_command(document):
+                spec = one_of(document, SandboxesSpec, CommandSpec)
+                if isinstance(spec, SandboxesSpec):
+                    command.begin_sandboxes(spec, channel, death, alone)
+                elif isinstance(spec, CommandSpec):
+                    command.begin(spec, channel, death, descriptors[3], alone)
+            else:
+                _begin_cell(document, channel, death, alone)
         except OSError as error:  # as when this machine has no free process: this one is not started, and others are
             reason = f"it could not be started: {error}"
-            _say(channel, _refused(reason) if isinstance(spec, CellSpec) else CommandEnd(_REFUSED, reason=reason))
+            _say(channel, CommandEnd(_REFUSED, reason=reason) if _is_command(document) else _refused(reason))
         except ValueError as error:
             _say(channel, _refused(f"the zygote cannot read what bk asks for: {error}"))
         channel.close()
         for other in descriptors[2:]:
             os.close(other)
+
+
+def _is_command(document: object) -> bool:
+    """Return whether a request is of ordinary actions, which need nothing of what cells import."""
+    kinds = (SandboxesSpec.TAG, CommandSpec.TAG)
+    return isinstance(document, dict) and any(document.get(name) == kind for name, kind in kinds)
+
+
+def _begin_cell(document: object, channel: socket.socket, death: int, alone: Callable[[], None]) -> None:
+    """Fork the supervisor of a cell. Raises ValueError for a document that is no cell's."""
+    from bkrules.cell.protocol import CellSpec
+
+    spec = one_of(document, CellSpec, SandboxesSpec, CommandSpec)
+    if isinstance(spec, CellSpec):
+        _fork_supervisor(spec, channel, death, alone)
 
 
 def _fork_supervisor(spec: CellSpec, channel: socket.socket, death: int, alone: Callable[[], None]) -> None:
@@ -97,7 +116,10 @@ def _fork_supervisor(spec: CellSpec, channel: socket.socket, death: int, alone: 
             os._exit(0)
 
 
-def _refused(reason: str) -> CellResult:
+def _refused(reason: str) -> Wire:
+    from bkrules.cell.protocol import CellResult
+    from bkrules.model.status import FailureClass, Status
+
     return CellResult(Status.FAILED, FailureClass.INFRASTRUCTURE, reason)
 
 
@@ -136,6 +158,7 @@ def _cell(spec: CellSpec) -> Callable[[socket.socket, int], None]:
     """Import all that the cell will run, so that later cells have it already."""
     known = len(sys.modules)
     from bkrules.cell.hooks import CellHooks
+    from bkrules.cell.protocol import Program
     from bkrules.cell.supervisor import supervise
 
     for path in spec.python_path:

