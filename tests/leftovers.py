@@ -27,7 +27,7 @@ class Leftovers:
         self.folder = folder
         """The test's temporary folder. Its `tmp` is the TMPDIR of all that the test starts."""
         self.started: set[int] = set()
-        """The processes that this process has started, which those who started them wait for."""
+        """The processes that this process has started. The code that started one waits for it, so it is no leftover."""
         self._connections: set[str] = set()
         self._network = os.readlink("/proc/self/ns/net")
 

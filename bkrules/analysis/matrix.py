@@ -62,8 +62,8 @@ def only_test(source: str, keep: str, sets: Sequence[int] = ()) -> str:
     The module stays unchanged when the test, or code of the module that it uses, may inspect the module's text. With
     `sets`, the test keeps only the set of that number of each `parametrize`.
 
-    A cell reads only this source, so an edit of one test leaves the other cells cached. A test that the rest of the
-    module mentions stays whole.
+    A cell reads only this source, so an edit of one test leaves the other cells cached. A test keeps its body when the
+    rest of the module mentions its name.
     """
     tree = parsed(source)
     found = nodes(tree)

@@ -254,8 +254,8 @@ class _Cell:
     def reap(self, ended: int, leak_check: LeakCheck) -> None:
         """Wait for the cell's first process, which is about to end.
 
-        A FUSE server that dies with an open file of its own file system waits for an answer from itself, and all others
-        wait for the server: after a while the supervisor aborts the cell's FUSE connections.
+        A dying FUSE server that holds a file of its own file system open waits forever for its own answer. Every process
+        that waits for the server then hangs too, so the supervisor aborts the cell's FUSE connections after a while.
         """
         if not select.select([ended], [], [], _PATIENCE_MS / 1000)[0]:
             own = threads(self.groups.path)

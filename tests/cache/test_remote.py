@@ -31,7 +31,7 @@ DECLARED = {"tool": False, "log": False, "layout": True, "empty": True}
 
 @dataclass
 class Machine:
-    """A disk cache of its own next to a remote cache."""
+    """One machine: its own disk cache, and a remote cache that it shares with others."""
 
     actions: ActionCache
     remote: Remote

@@ -1,4 +1,4 @@
-"""A stranger's plugin in a git repository of its own adds one of everything, and each is seen with real daemons."""
+"""A stranger's plugin, installed from its own git repository, adds one of everything; real daemons show each of them."""
 
 from __future__ import annotations
 
