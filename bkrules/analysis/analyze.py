@@ -13,7 +13,7 @@ from bkrules.loading.graph import TargetGraph
 from bkrules.loading.workspace import Workspace
 from bkrules.model.action import Action
 from bkrules.model.label import Label
-from bkrules.plugin.manager import Plugins
+from bkrules.plugin.installed import Plugins
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from bkrules.model.resources import EXCLUSIVE, LIMITS, MEMORY, UNASKED, Limits, 
 from bkrules.model.rule import Target
 from bkrules.model.wire import Wire, text_of
 from bkrules.plugin.features import FEATURES
-from bkrules.plugin.manager import Plugins
+from bkrules.plugin.installed import Plugins
 
 DEFAULT_MEMORY = dict(UNASKED.resources)[MEMORY]
 Provider = TypeVar("Provider")

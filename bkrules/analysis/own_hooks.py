@@ -12,7 +12,7 @@ from bkrules.model.action import Cell
 from bkrules.plugin import ask
 from bkrules.plugin.calls import Hooks
 from bkrules.plugin.host import Host, Lack
-from bkrules.plugin.manager import Plugins
+from bkrules.plugin.installed import Plugins
 from bkrules.plugin.spec import hookimpl
 from bkrules.plugin.worker import Mirror, Worker
 

@@ -26,7 +26,7 @@ from bkrules.analysis.points import Error
 from bkrules.errors import LoadError, did_you_mean
 from bkrules.mirror.faults import MirrorFaults
 from bkrules.model.parameters import WorkerUpdate
-from bkrules.plugin.manager import Plugin, Plugins
+from bkrules.plugin.installed import Plugin, Plugins
 from bkrules.plugin.registered import AxisKey
 
 SUFFIX = ".toml"

@@ -29,7 +29,7 @@ from bkrules.model.action import Action, Cell
 from bkrules.model.label import Label, Pattern, parse_pattern
 from bkrules.model.rule import Target
 from bkrules.model.selected import Selected
-from bkrules.plugin.manager import Plugins
+from bkrules.plugin.installed import Plugins
 from bkrules.plugin.remembered import remember
 from bkrules.rules import RULES
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bkrules.execution.executor import Executor
     from bkrules.execution.result import Result
     from bkrules.model.action import Action, Node
-    from bkrules.plugin.manager import Plugins
+    from bkrules.plugin.installed import Plugins
 
 disk_cache = ""
 """The disk cache of the command line; empty means the default one."""

@@ -10,7 +10,7 @@ from bkrules.cache.cas import Cas
 from bkrules.execution.context import RunContext
 from bkrules.mirror.proxy import MirrorProxy
 from bkrules.mirror.registry import Registries
-from bkrules.plugin.manager import Plugins
+from bkrules.plugin.installed import Plugins
 from bkrules.runners.cell_pool import SharedCells
 from bkrules.runners.table import runners_of
 from bkrules.sandbox import command_groups

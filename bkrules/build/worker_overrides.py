@@ -19,7 +19,7 @@ from bkrules.model.label import Label
 from bkrules.model.rule import Target, check_attributes
 from bkrules.plugin import ask
 from bkrules.plugin.features import FEATURES
-from bkrules.plugin.manager import Plugins
+from bkrules.plugin.installed import Plugins
 from bkrules.plugin.worker import SettingsError, Worker
 from bkrules.rules import RULES
 

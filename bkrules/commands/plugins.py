@@ -15,7 +15,7 @@ from bkrules.errors import BkError, error_text
 from bkrules.loading.plugins import load_plugins
 from bkrules.loading.root import root_of
 from bkrules.plugin import manager, spec
-from bkrules.plugin.manager import Plugin, Plugins
+from bkrules.plugin.installed import Plugin, Plugins
 from bkrules.plugin.registered import Command
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from bkrules.mirror.registry import Registries
 from bkrules.model.action import Action, FileNode, Node
 from bkrules.model.digest import Digest
 from bkrules.model.resources import Limits
-from bkrules.plugin.manager import Plugins
+from bkrules.plugin.installed import Plugins
 from bkrules.sandbox import outputs
 from bkrules.sandbox.command import MOST_OUTPUT
 from bkrules.sandbox.run_folder import RunFolder

@@ -12,7 +12,7 @@ from bkrules.incremental.dependencies import NotedFor
 from bkrules.loading.workspace import Workspace, check_labels
 from bkrules.model.label import Label
 from bkrules.model.rule import Target
-from bkrules.plugin.manager import Plugins
+from bkrules.plugin.installed import Plugins
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from bkrules.errors import LoadError
 from bkrules.incremental.dependencies import note_for_all
 from bkrules.loading.root import MARKER
 from bkrules.plugin import manager
-from bkrules.plugin.manager import Plugins
+from bkrules.plugin.installed import Plugins
 from bkrules.system.files import read_regular
 
 ARGUMENT = "noplugins"

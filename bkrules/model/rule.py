@@ -15,7 +15,7 @@ from bkrules.model.label import Label, LabelError, parse_label
 
 if TYPE_CHECKING:
     from bkrules.analysis.context import Context
-    from bkrules.plugin.manager import Plugins
+    from bkrules.plugin.installed import Plugins
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import os
 from contextlib import suppress
 from dataclasses import replace
 
-from bkrules.plugin.manager import Plugins
+from bkrules.plugin.installed import Plugins
 from bkrules.system.files import read_regular
 
 NAME = "plugins"

@@ -12,7 +12,7 @@ from bkrules.loading.plugins import load_plugins
 from bkrules.loading.workspace import Workspace
 from bkrules.model.label import Label, parse_pattern
 from bkrules.model.rule import Target
-from bkrules.plugin.manager import Plugins
+from bkrules.plugin.installed import Plugins
 
 SOURCE_FILE = "source file"
 

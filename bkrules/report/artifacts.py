@@ -22,7 +22,7 @@ from bkrules.model.action import Action, DirectoryNode, FileNode
 from bkrules.model.label import Label
 from bkrules.model.status import Status
 from bkrules.plugin.calls import PluginFault
-from bkrules.plugin.manager import Plugins
+from bkrules.plugin.installed import Plugins
 from bkrules.plugin.registered import Reporter
 from bkrules.plugin.spec import hookimpl
 from bkrules.report.build_result import BuildResult, by_matrix, by_status

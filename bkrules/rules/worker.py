@@ -8,7 +8,7 @@ from bkrules.model.label import Label
 from bkrules.model.providers import BinaryInfo, WorkerInfo
 from bkrules.model.rule import Attr, Rule, Target
 from bkrules.plugin import ask
-from bkrules.plugin.manager import Plugins
+from bkrules.plugin.installed import Plugins
 from bkrules.plugin.worker import SettingsError, Worker
 
 BASE_TOOLS = ("buildctl", "registry")

@@ -11,7 +11,7 @@ from bkrules.execution.context import RunContext
 from bkrules.execution.result import Outcome
 from bkrules.model.action import Action, FileNode, Node
 from bkrules.model.status import Status
-from bkrules.plugin.manager import Plugin
+from bkrules.plugin.installed import Plugin
 from bkrules.rules.define import ActionRun, Runner
 
 

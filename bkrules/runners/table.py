@@ -11,7 +11,7 @@ from bkrules.execution.context import RunContext, Runner
 from bkrules.execution.result import Outcome
 from bkrules.model.action import Action, Node
 from bkrules.model.rule import Rule
-from bkrules.plugin.manager import Plugins
+from bkrules.plugin.installed import Plugins
 from bkrules.plugin.spec import hookimpl
 from bkrules.rules import RULES
 from bkrules.runners.plugin_action import run_plugin_action

@@ -21,7 +21,7 @@ import tomli_w
 from bench.matrix.test_hello import DOCKERFILE
 
 from bkrules.plugin import Daemons, Mirror
-from bkrules.plugin.manager import Plugins
+from bkrules.plugin.installed import Plugins
 from bkrules.plugin.worker import MIRROR_ADDRESS, MIRROR_PORT, Worker
 from bkrules.sandbox import syscalls
 

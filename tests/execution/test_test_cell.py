@@ -19,7 +19,7 @@ from bkrules.model.label import Label
 from bkrules.model.parameters import CellLimits, TestCell
 from bkrules.model.status import FailureClass, Status
 from bkrules.model.wire import text_of
-from bkrules.plugin.manager import Plugins
+from bkrules.plugin.installed import Plugins
 from bkrules.runners import test_cell
 
 TEST: dict[str, Any] = {"status": "failed", "class": "test", "reason": "assert 1 == 2"}

@@ -8,7 +8,7 @@ from bkrules.errors import LoadError
 from bkrules.loading.graph import TargetGraph, close
 from bkrules.loading.workspace import Workspace
 from bkrules.model.label import Label, parse_pattern
-from bkrules.plugin.manager import Plugins
+from bkrules.plugin.installed import Plugins
 
 Close = Callable[..., TargetGraph]
 

@@ -19,7 +19,7 @@ from bkrules.plugin import calls, spec
 from bkrules.plugin.calls import Hooks, PluginFault
 from bkrules.plugin.guard import text_of
 from bkrules.plugin.host import probe
-from bkrules.plugin.manager import Plugins
+from bkrules.plugin.installed import Plugins
 from bkrules.plugin.worker import Mirror
 
 CALLED = sorted(set(spec.HOOKS) - spec.CELL_HOOKS - {one for one in spec.HOOKS if one.startswith("bk_register")})

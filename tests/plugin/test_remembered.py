@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bkrules.plugin.manager import Plugins
+from bkrules.plugin.installed import Plugins
 from bkrules.plugin.remembered import NAME, remember, remembered
 
 
