@@ -37,6 +37,7 @@ from bkrules.execution import executor
 from bkrules.execution.context import RunContext, Runner
 from bkrules.execution.result import Outcome
 from bkrules.incremental import dependencies, null_build, stamps, up_to_date
+from bkrules.incremental.dependencies import Dependencies
 from bkrules.model import digest
 from bkrules.model.action import Action, Node
 from bkrules.model.status import Status
@@ -687,7 +688,7 @@ def digests_stamped_after_the_read() -> None:
             fresh = digest.Digest(known[1], known[0][2]), known[0], False
         else:
             found = digest.of_file(path)
-            stamp = dependencies.look(path)
+            stamp = dependencies.current().look(path)
             assert stamp is not None
             self._changed, self._known[path] = True, (stamp, found.hash)
             fresh = found, stamp, False
@@ -698,10 +699,10 @@ def digests_stamped_after_the_read() -> None:
 
 
 def stamped_at_the_end() -> None:
-    def first(path: str) -> stamps.Stamp | None:
+    def first(self: Dependencies, path: str) -> stamps.Stamp | None:
         return stamps.of(path)
 
-    dependencies.first = first
+    Dependencies.first = first  # type: ignore[method-assign]
 
 
 def without_modes() -> None:
@@ -725,7 +726,7 @@ RULES: dict[str, Callable[[], object]] = {
     ),
     "modes of blobs": without_modes,
     "blobs that are looked at when stored": lambda: setattr(cas.Cas, "intact", cas.Cas.has),
-    "code of plugins": lambda: setattr(dependencies, "note_code", lambda: None),
+    "code of plugins": lambda: setattr(Dependencies, "note_code", lambda self: None),
 }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bkrules.analysis.context import Context, Run, Unsupported, code_of, missing, run_nothing
 from bkrules.analysis.host_inputs import Machine
-from bkrules.incremental.dependencies import NotedFor
+from bkrules.incremental.dependencies import current
 from bkrules.loading.graph import TargetGraph
 from bkrules.loading.workspace import Workspace
 from bkrules.model.action import Action
@@ -45,7 +45,7 @@ def analyze(
         context = Context(
             target, workspace, plugins, machine, result.providers, unsupported, run, keep_going=keep_going, code=code
         )
-        with NotedFor(target.label.package):
+        with current().of_package(target.label.package):
             result.providers[target.label] = target.rule.analyze(context)
         result.of_target[target.label] = tuple(action.id for action in context.actions)
         for action in context.actions:

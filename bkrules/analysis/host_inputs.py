@@ -24,7 +24,7 @@ import bkrules
 from bkrules.cache import atomic
 from bkrules.errors import MachineLacks
 from bkrules.incremental import stamps
-from bkrules.incremental.dependencies import doubt, note_for_all
+from bkrules.incremental.dependencies import current
 from bkrules.model import digest
 from bkrules.plugin.host import Host, notice_reads, probe
 from bkrules.system.files import read_regular
@@ -106,8 +106,8 @@ def note_reads_of_plugins() -> None:
 
 def _note_read(path: str) -> None:
     if os.path.realpath(path).startswith(_KERNELS):
-        doubt(f"a plugin reads {path}, whose stamp the kernel makes up")
-    note_for_all(path)
+        current().doubts.append(f"a plugin reads {path}, whose stamp the kernel makes up")
+    current().note_for_all(path)
 
 
 @functools.cache
@@ -118,7 +118,7 @@ def find(command: str) -> str:
         folders = f"{os.environ.get('PATH', '')}:{SEARCH_PATH}"
         path = which(command, path=folders)
         for folder in folders.split(":"):  # a command that appears in an earlier folder would be found instead
-            if note_for_all(f"{folder}/{command}") == path:
+            if current().note_for_all(f"{folder}/{command}") == path:
                 break
     if path is None or not os.path.isfile(path):
         name = PACKAGES.get(os.path.basename(command), "")
@@ -168,7 +168,7 @@ def _packages(store: str) -> str:
     The digest is that of the digests in its RECORD, without files that tell where and how it was installed, and from
     where.
     """
-    folder = note_for_all(sysconfig.get_path("purelib"))
+    folder = current().note_for_all(sysconfig.get_path("purelib"))
     names = sorted(name for name in os.listdir(folder) if name.endswith(_DISTRIBUTION))
     records = {name: f"{folder}/{name}/RECORD" for name in names}
     memory = f"{store}/packages.json"
@@ -176,7 +176,7 @@ def _packages(store: str) -> str:
     if known is not None and known["for"] == list(records.values()):
         return str(known["packages"])
     moment = time.time_ns()
-    before = {path: stamps.of(note_for_all(path)) for path in records.values()}
+    before = {path: stamps.of(current().note_for_all(path)) for path in records.values()}
     found = "".join(f"{name.removesuffix(_DISTRIBUTION)} {_content(path)}\n" for name, path in records.items())
     if not any(stamps.is_racy(stamp, moment) for stamp in before.values()):
         record = {"for": list(records.values()), "packages": found, "stamps": before}
@@ -203,9 +203,9 @@ def _closure(binaries: tuple[str, ...], store: str) -> tuple[str, ...]:
     if known is not None and known["for"] == list(binaries):
         return tuple(known["libraries"])
     moment = time.time_ns()
-    before = {path: stamps.of(note_for_all(path)) for path in [*binaries, *_LINKER]}
+    before = {path: stamps.of(current().note_for_all(path)) for path in [*binaries, *_LINKER]}
     libraries = _ask_linker(binaries)
-    before |= {path: stamps.of(note_for_all(path)) for path in libraries}
+    before |= {path: stamps.of(current().note_for_all(path)) for path in libraries}
     if not any(stamps.is_racy(stamp, moment) for stamp in before.values()):
         record = {"for": binaries, "libraries": libraries, "stamps": before}
         atomic.write(memory, json.dumps(record).encode())
@@ -217,7 +217,7 @@ def _remembered(path: str, *needed: str) -> dict[str, Any] | None:
     try:
         record: dict[str, Any] = json.loads(read_regular(path))
         for name, stamp in record["stamps"].items():
-            if stamps.of(note_for_all(name)) != (stamp and tuple(stamp)):
+            if stamps.of(current().note_for_all(name)) != (stamp and tuple(stamp)):
                 return None
         if not record["stamps"].keys() >= {*record["for"], *record.get("libraries", ()), *needed}:
             return None

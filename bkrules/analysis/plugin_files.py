@@ -18,7 +18,7 @@ from importlib.util import decode_source, find_spec
 from typing import NamedTuple
 
 from bkrules.analysis.matrix import imports
-from bkrules.incremental.dependencies import note_for_all
+from bkrules.incremental.dependencies import current
 from bkrules.plugin import ask
 from bkrules.plugin.spec import GROUP
 from bkrules.plugin.worker import Worker
@@ -92,7 +92,7 @@ def _unit(name: str) -> _Unit | None:
             return _unit_at(
                 "/".join(parts[:number]), spec.origin, is_package=spec.submodule_search_locations is not None
             )
-        folders = [note_for_all(folder) for folder in spec.submodule_search_locations or ()]
+        folders = [current().note_for_all(folder) for folder in spec.submodule_search_locations or ()]
         spec = PathFinder.find_spec(".".join(parts[: number + 1]), folders)
     return None
 
@@ -124,11 +124,11 @@ def _files(unit: _Unit) -> Iterator[tuple[str, str]]:
     if not unit.is_package:
         yield unit.path, unit.place
         return
-    for folder, names, files in os.walk(note_for_all(unit.place)):
+    for folder, names, files in os.walk(current().note_for_all(unit.place)):
         names[:] = sorted(name for name in names if name != _COMPILED)
         inner = folder.removeprefix(unit.place)
         for name in names:
-            note_for_all(f"{folder}/{name}")
+            current().note_for_all(f"{folder}/{name}")
         for name in files:
             if os.path.isfile(f"{folder}/{name}") and not name.endswith(".pyc"):
                 yield f"{unit.path}{inner}/{name}", f"{folder}/{name}"
@@ -139,7 +139,9 @@ def _imported(path: str, file: str) -> Iterator[str]:
     if not path.endswith(".py"):
         return
     try:
-        found = imports(decode_source(read_regular(note_for_all(file))), package=path.endswith("/__init__.py"))
+        found = imports(
+            decode_source(read_regular(current().note_for_all(file))), package=path.endswith("/__init__.py")
+        )
     except (SyntaxError, UnicodeDecodeError):  # such as a template; its import would fail
         return
     folders = path.split("/")[:-1]

@@ -19,7 +19,7 @@ from bkrules.analysis.pytest_settings import DEFAULTS, Settings, settings_of
 from bkrules.analysis.test_marks import Test, read_tests
 from bkrules.analysis.updaters import Updaters
 from bkrules.errors import LoadError
-from bkrules.incremental.dependencies import note
+from bkrules.incremental.dependencies import current
 from bkrules.model.action import Action, Artifact, Source, Text, parameters
 from bkrules.system.files import read_regular
 
@@ -80,7 +80,7 @@ class _Files:
         """Return the bytes of a file, or None when it does not exist."""
         if path not in self._bytes:
             try:
-                self._bytes[path] = read_regular(note(f"{self.context.workspace.root}/{path}"))
+                self._bytes[path] = read_regular(current().note(f"{self.context.workspace.root}/{path}"))
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 self._bytes[path] = None
         return self._bytes[path]
@@ -89,7 +89,7 @@ class _Files:
         """Return whether a file of the workspace exists that is not bk's own code."""
         if path not in self._exists:
             own = path.startswith("bkrules/")
-            self._exists[path] = not own and os.path.isfile(note(f"{self.context.workspace.root}/{path}"))
+            self._exists[path] = not own and os.path.isfile(current().note(f"{self.context.workspace.root}/{path}"))
         return self._exists[path]
 
     def text(self, path: str) -> str:

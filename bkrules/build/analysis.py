@@ -17,7 +17,7 @@ from bkrules.build.worker_overrides import NONE, WorkerOverrides, apply_override
 from bkrules.cache.history import NAME as HISTORY
 from bkrules.cache.history import History
 from bkrules.errors import LoadError, MachineLacks
-from bkrules.incremental.dependencies import note
+from bkrules.incremental.dependencies import current
 from bkrules.incremental.up_to_date import UpToDate
 from bkrules.incremental.up_to_date import members as members_of
 from bkrules.loading.glob import OUTPUT
@@ -216,7 +216,7 @@ def selected(analysis: Analysis, selection: Selection) -> Analysis:
     """Return the analysis with only the selected cells. Raises BkError with exit code 4 when none is left."""
     if not selection.words and not selection.skip:
         return analysis
-    store = note(f"{analysis.out}/{STATE}/{HISTORY}") if selection.shard else ""
+    store = current().note(f"{analysis.out}/{STATE}/{HISTORY}") if selection.shard else ""
     return replace(analysis, selected=select(analysis.cells(), selection, History(store).seconds))
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bkrules.errors import UsageError
-from bkrules.incremental.dependencies import note
+from bkrules.incremental.dependencies import current
 from bkrules.loading.graph import TargetGraph, close
 from bkrules.loading.workspace import Workspace
 from bkrules.model.label import Label
@@ -152,7 +152,7 @@ def _shared(worker: Target, plugins: Plugins, folder: str) -> list[str]:
     if kind is None or not _id(worker, plugins):
         return []
     tools = ask.tools(ask.made(kind, worker.extra))
-    return [tool for tool in tools if os.access(note(os.path.join(folder, tool)), os.X_OK)]
+    return [tool for tool in tools if os.access(current().note(os.path.join(folder, tool)), os.X_OK)]
 
 
 def _copy(worker: Target, name: str, *, extra: Mapping[str, Any] | None = None, **attributes: Any) -> Target:

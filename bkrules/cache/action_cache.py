@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bkrules.cache import atomic, maintenance
 from bkrules.cache.cas import Cas
 from bkrules.cache.results import ActionResult, Declared, Entry, files_of, read_entry, write_result
-from bkrules.incremental.dependencies import note_stored
+from bkrules.incremental.dependencies import current
 from bkrules.model.action import Node
 from bkrules.model.digest import Digest
 
@@ -42,7 +42,9 @@ class ActionCache:
         """
         try:
             maintenance.touch(self.path(key))  # which changes its stamp
-            found = Entry(read_entry(note_stored(self.path(key))), declared).result(self.cas.read, self.cas.path)
+            found = Entry(read_entry(current().note_stored(self.path(key))), declared).result(
+                self.cas.read, self.cas.path
+            )
         except (OSError, ValueError):
             return None
         return found if all(self.cas.look(file.digest) for file in found.files()) else None

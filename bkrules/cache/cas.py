@@ -14,7 +14,7 @@ from itertools import islice
 from bkrules.cache import atomic
 from bkrules.cache.file_digests import FileDigests
 from bkrules.incremental import stamps
-from bkrules.incremental.dependencies import look_stored
+from bkrules.incremental.dependencies import current
 from bkrules.model import digest
 from bkrules.model.digest import Digest
 from bkrules.system.files import open_regular
@@ -39,7 +39,7 @@ class Cas:
 
     def look(self, name: Digest) -> bool:
         """Return the same as `has`, for an answer that depends on it."""
-        return _has(look_stored(self.path(name)), name)
+        return _has(current().look_stored(self.path(name)), name)
 
     def intact(self, name: Digest) -> bool:
         """Return whether the blob exists with the right bytes. A damaged one is removed."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from bkrules.cache import atomic
 from bkrules.incremental import stamps
-from bkrules.incremental.dependencies import look, note
+from bkrules.incremental.dependencies import current
 from bkrules.incremental.stamps import Stamp
 from bkrules.model import digest
 from bkrules.model.digest import Digest
@@ -38,7 +38,7 @@ class FileDigests:
         """
         fresh = self._fresh.get(path)
         if fresh is not None:
-            note(path)
+            current().note(path)
             return fresh[0]
         return self._look(path)[0]
 
@@ -47,11 +47,11 @@ class FileDigests:
         be read.
         """
         fresh = self._fresh.get(path)
-        return fresh[0] if fresh is not None and fresh[1] == look(path) else self._look(path)[0]
+        return fresh[0] if fresh is not None and fresh[1] == current().look(path) else self._look(path)[0]
 
     def _look(self, path: str) -> tuple[Digest, Stamp, bool]:
         moment = time.time_ns()
-        stamp = look(path)
+        stamp = current().look(path)
         if stamp is None:
             stamp = stamps.of_status(os.stat(path))  # raises the error that the caller must report
         known = _entry(self._known.get(path))

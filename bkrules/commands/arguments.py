@@ -12,7 +12,7 @@ from bkrules import errors
 from bkrules.build.request import TEST_OUTPUTS, Options, default_cache
 from bkrules.cache.remote_options import RemoteOptions
 from bkrules.errors import BkError, UsageError
-from bkrules.incremental.dependencies import doubt
+from bkrules.incremental.dependencies import current
 from bkrules.model.resources import pool_size, timeouts
 from bkrules.system.kernel import KEYS, SERIES
 
@@ -243,7 +243,7 @@ def runs_of(arguments: argparse.Namespace) -> Runs:
     environment = {}
     for name, value in arguments.test_env:
         if value is None:
-            doubt(f"--test_env={name} takes the value of this environment")
+            current().doubts.append(f"--test_env={name} takes the value of this environment")
             if name not in os.environ:
                 continue  # as in Bazel: a variable that does not exist is not passed on
         environment[name] = os.environ[name] if value is None else value

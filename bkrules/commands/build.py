@@ -18,7 +18,8 @@ from bkrules.build.worker_overrides import NONE
 from bkrules.commands.arguments import add_execution, add_patterns, command, nothing, options_of, patterns_of, runs_of
 from bkrules.commands.harness import add_overrides, add_selection, overrides_of, selection_of
 from bkrules.execution.result import Result
-from bkrules.incremental import dependencies, null_build, stamps, up_to_date
+from bkrules.incremental import null_build, stamps, up_to_date
+from bkrules.incremental.dependencies import current
 from bkrules.loading.root import root_of
 from bkrules.plugin.calls import Hooks, PluginFault
 from bkrules.plugin.registered import Reporter
@@ -51,7 +52,7 @@ def add(commands: Commands) -> None:
 def _build(arguments: argparse.Namespace) -> int:
     options = options_of(arguments)
     selection = selection_of(arguments)
-    dependencies.note_code()
+    current().note_code()
     with _recorded(arguments) as events:
         runs, overrides = runs_of(arguments), overrides_of(arguments)
         is_plain = _is_plain(options, arguments) and not selection.words and not selection.skip
@@ -68,7 +69,7 @@ def _build(arguments: argparse.Namespace) -> int:
 def _test(arguments: argparse.Namespace) -> int:
     options = options_of(arguments)
     selection = selection_of(arguments)
-    dependencies.note_code()
+    current().note_code()
     with _recorded(arguments) as events:
         analysis = analyze_patterns(
             ".",
@@ -163,7 +164,8 @@ def _is_known(result: Result) -> bool:
 
 def _keep(text: str | None, analysis: Analysis, options: Options, result: BuildResult, argv: list[str]) -> None:
     """Keep the state for the next build, and the whole answer, its `text`, when everything was cached."""
-    if dependencies.is_in_doubt() or stamps.clock_was_set():
+    dependencies = current()
+    if dependencies.doubts or stamps.clock_was_set():
         return
     dependencies.note_code()
     dependencies.note_for_all("/dev/fuse")
@@ -172,7 +174,13 @@ def _keep(text: str | None, analysis: Analysis, options: Options, result: BuildR
         text = f"{before}{null_build.SECONDS}{after}\n"
     with suppress(OSError):  # without it, the next build repeats the work
         up_to_date.keep(
-            argv, analysis.workspace.root, options.disk_cache, text, _states(analysis, result), analysis.up_to_date
+            argv,
+            analysis.workspace.root,
+            options.disk_cache,
+            text,
+            _states(analysis, result),
+            analysis.up_to_date,
+            dependencies,
         )
 
 

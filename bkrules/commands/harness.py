@@ -17,7 +17,7 @@ from typing import Any
 from bkrules.build.selection import Selection
 from bkrules.build.worker_overrides import WorkerOverrides
 from bkrules.errors import UsageError
-from bkrules.incremental.dependencies import doubt, note
+from bkrules.incremental.dependencies import current
 from bkrules.plugin.features import UnknownFeature, known
 
 ENABLE, DISABLE = "BUILDKIT_TEST_ENABLE_FEATURES", "BUILDKIT_TEST_DISABLE_FEATURES"
@@ -64,7 +64,7 @@ def selection_of(arguments: argparse.Namespace, environment: Mapping[str, str] =
     """
     seed = arguments.random_worker
     if seed == _ANY or (seed is None and environment.get(RANDOM) == "1"):
-        doubt("the worker is chosen at random")
+        current().doubts.append("the worker is chosen at random")
         seed = str(secrets.randbelow(_SEEDS))
     skip = f"skipping integration tests, since {SKIP}=1" if environment.get(SKIP) == "1" else ""
     return Selection(tuple(arguments.test_filter), arguments.shard, None if seed is None else int(seed), skip)
@@ -117,7 +117,7 @@ def _features(text: str) -> frozenset[str]:
 
 def _binaries(text: str) -> tuple[str, str]:
     name, _, folder = text.partition("=")
-    if not re.fullmatch(r"[\w.+-]+", name) or not os.path.isdir(note(os.path.abspath(folder))) or not folder:
+    if not re.fullmatch(r"[\w.+-]+", name) or not os.path.isdir(current().note(os.path.abspath(folder))) or not folder:
         raise argparse.ArgumentTypeError(f"must be ID=DIR, with an existing folder, but was {text!r}")
     return name, os.path.abspath(folder)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from bkrules.commands.arguments import Parser, spelled_out
 from bkrules.errors import UsageError, did_you_mean
-from bkrules.incremental.dependencies import note
+from bkrules.incremental.dependencies import current
 from bkrules.system.files import read_regular
 
 NAME = ".bkrc"
@@ -159,7 +159,7 @@ def read(root: str | None, home: str | None, more: Sequence[str]) -> list[Line]:
 
 def _file(path: str, root: str | None, inside: tuple[str, ...]) -> list[Line]:
     try:
-        text = read_regular(note(path)).decode().replace("\r\n", "\n")
+        text = read_regular(current().note(path)).decode().replace("\r\n", "\n")
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:

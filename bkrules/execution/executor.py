@@ -21,7 +21,7 @@ from bkrules.execution.context import RunContext
 from bkrules.execution.job_slot import JobSlot, Unscheduled
 from bkrules.execution.profile import NoProfile
 from bkrules.execution.result import RESOURCES, Outcome, Result, failed
-from bkrules.incremental.dependencies import NotedFor
+from bkrules.incremental.dependencies import current
 from bkrules.model import digest
 from bkrules.model.action import Action, DirectoryNode, FileNode, HostFile, Key, Node, Output, Source, Text, key_of
 from bkrules.model.digest import Digest
@@ -79,7 +79,7 @@ class Executor:
             return Result(action, Status.SKIPPED, reason=action.cell.skip, failure=FailureClass.SKIP)
         if action.fault is not None:
             return failed(action, action.fault)
-        with NotedFor(action.label.package):
+        with current().of_package(action.label.package):
             try:
                 key = self.key(action)
             except BkError as error:
@@ -100,7 +100,7 @@ class Executor:
         While that process works on it, other actions may have the slot.
         """
         slot = slot or Unscheduled(action.id)
-        with self._profile.action(action), NotedFor(action.label.package):
+        with self._profile.action(action), current().of_package(action.label.package):
             return self._run_in_slot(action, slot)
 
     def _run_in_slot(self, action: Action, slot: JobSlot) -> Result:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-from bkrules.incremental import dependencies, null_build, stamps
+from bkrules.incremental import null_build, stamps
+from bkrules.incremental.dependencies import WALK, Dependencies
 from bkrules.incremental.stamps import FIELDS, MISSING, Stamp
 from bkrules.model import digest
 from bkrules.model.label import Label
@@ -178,7 +179,13 @@ def members(targets: Iterable[Label], actions: Iterable[tuple[str, str]]) -> dic
 
 
 def keep(
-    argv: list[str], root: str, cache: str, text: str | None, states: Mapping[str, PackageState], old: UpToDate | None
+    argv: list[str],
+    root: str,
+    cache: str,
+    text: str | None,
+    states: Mapping[str, PackageState],
+    old: UpToDate | None,
+    dependencies: Dependencies,
 ) -> None:
     """Keep the state of this build for the next build with this command line.
 
@@ -186,16 +193,14 @@ def keep(
     that this build has reused.
     """
     same = old.same if old else set()
-    book = _Book(root, cache, old)
-    for_all = [*(old.paths(old.for_all) if old else ()), *dependencies.noted()]
-    noted = dependencies.noted_of()
+    book = _Book(root, cache, old, dependencies)
+    for_all = [*(old.paths(old.for_all) if old else ()), *dependencies.for_all]
+    noted = dependencies.packages
     fresh = {
         name: [*noted.get(name, ()), *states.get(name, PackageState()).outputs]
         for name in (noted.keys() | states) - same
     }
-    if text is None and not any(
-        states.get(name, PackageState()).is_clean for name in fresh if name != dependencies.WALK
-    ):
+    if text is None and not any(states.get(name, PackageState()).is_clean for name in fresh if name != WALK):
         return  # the state kept before says as much
     book.enter([for_all, *fresh.values()])
     if book.is_young(for_all):
@@ -204,7 +209,7 @@ def keep(
     text = None if young else text
     packages = {}
     for name, paths in fresh.items():
-        if name != dependencies.WALK:
+        if name != WALK:
             state = states.get(name, PackageState())
             is_clean = state.is_clean and name not in young
             count, files = (state.count, book.numbers(paths)) if is_clean else (DIRTY, b"")
@@ -224,7 +229,8 @@ def keep(
 class _Book:
     """Files with their stamps, numbered: those that this build has looked at, and those carried over from the last one."""
 
-    def __init__(self, root: str, cache: str, old: UpToDate | None) -> None:
+    def __init__(self, root: str, cache: str, old: UpToDate | None, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
         self._outputs = f"{root}/bk-out/"
         self._results, self._blobs = f"{cache}/ac/", f"{cache}/cas/"
         self._old = dict(old.carried()) if old else {}
@@ -239,7 +245,7 @@ class _Book:
         for paths in groups:
             for path in paths:
                 if path not in self._stamps:
-                    self._stamps[path] = dependencies.first(path)
+                    self._stamps[path] = self._dependencies.first(path)
         shown = {stamp for path, stamp in self._stamps.items() if path.startswith(self._outputs)}
         folders: dict[str, list[str]] = {"": []}
         for path, stamp in self._stamps.items():
@@ -257,7 +263,7 @@ class _Book:
         """Return the stamp of a cache folder from before the first look at these entries, when no entry has come or
         gone since then.
         """
-        own = dependencies.first_of_store(folder)
+        own = self._dependencies.first_of_store(folder)
         if stamps.is_young(own):
             return None
         if own != self._vouched.get(folder):

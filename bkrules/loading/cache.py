@@ -19,7 +19,7 @@ from typing import Any
 from bkrules.cache import atomic
 from bkrules.cache.file_digests import FileDigests
 from bkrules.incremental import stamps
-from bkrules.incremental.dependencies import first, look, note
+from bkrules.incremental.dependencies import current
 from bkrules.incremental.stamps import Stamp
 from bkrules.loading.glob import Found, Glob, search
 from bkrules.loading.package import Package
@@ -96,7 +96,7 @@ class PackageCache:
         return self._digests.of(f"{self._root}/{path}")
 
     def _is_file(self, path: str) -> bool:
-        return os.path.isfile(note(f"{self._root}/{path}"))
+        return os.path.isfile(current().note(f"{self._root}/{path}"))
 
     def _unchanged(self, name: str, files: Any, globs: Any, exists: Any) -> Record | None:
         record = Record()
@@ -130,13 +130,15 @@ class PackageCache:
 
     def _stamps(self, found: Found, now: int) -> list[tuple[str, Stamp | None]]:
         """Return the stamps of the folders, or nothing when they do not show each change, as with a young folder or a link."""
-        pairs = [(folder, first(f"{self._root}/{folder}")) for folder in found.folders]  # from before the search
+        pairs = [
+            (folder, current().first(f"{self._root}/{folder}")) for folder in found.folders
+        ]  # from before the search
         if found.links or any(stamp is None or stamps.is_racy(stamp, now) for _, stamp in pairs):
             return []
         return pairs
 
     def _stamp(self, folder: str) -> Stamp | None:
-        return look(f"{self._root}/{folder}")
+        return current().look(f"{self._root}/{folder}")
 
 
 def _read(store: str, made_by: object) -> dict[str, _Entry]:

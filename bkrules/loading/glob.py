@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from bkrules.incremental.dependencies import doubt, note
+from bkrules.incremental.dependencies import current
 from bkrules.loading.meter import shown
 
 BUILD_FILE = "BUILD.py"
@@ -57,7 +57,7 @@ def search(root: str, glob: Glob, charge: Callable[[int], None] = lambda _steps:
     while todo:
         below, wanted, unwanted = todo.pop()
         folder = "/".join(filter(None, [glob.package, below]))
-        entries = listing(note(f"{root}/{folder}"))
+        entries = listing(current().note(f"{root}/{folder}"))
         charge(1 + len(entries) * (1 + (len(wanted) + len(unwanted) >> 3)))
         folders.append(folder)
         if below and any(entry.name == BUILD_FILE for entry in entries):
@@ -76,7 +76,7 @@ def search(root: str, glob: Glob, charge: Callable[[int], None] = lambda _steps:
             elif is_wanted(entry.name) and not is_unwanted(entry.name) and _is_file(entry, root):
                 names.append(name)
     if links:
-        doubt("a glob met a link, whose target may come and go")
+        current().doubts.append("a glob met a link, whose target may come and go")
     return Found(tuple(sorted(names)), tuple(sorted(folders)), links)
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from bkrules.errors import LoadError
-from bkrules.incremental.dependencies import NotedFor
+from bkrules.incremental.dependencies import current
 from bkrules.loading.workspace import Workspace, check_labels
 from bkrules.model.label import Label
 from bkrules.model.rule import Target
@@ -56,7 +56,7 @@ def close(
         open_labels.add(target.label)
         stack.append((target, True))
         implicit = (workspace.target(label) for label in target.rule.implicit(target, plugins))
-        with NotedFor(target.label.package):
+        with current().of_package(target.label.package):
             below = [*check_labels(workspace, target), *filter(None, implicit)]
         edges[target.label] = tuple(other.label for other in below)
         stack += [(other, False) for other in reversed(below)]

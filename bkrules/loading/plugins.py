@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 
 from bkrules.errors import LoadError
-from bkrules.incremental.dependencies import note_for_all
+from bkrules.incremental.dependencies import current
 from bkrules.loading.root import MARKER
 from bkrules.plugin import manager
 from bkrules.plugin.installed import Plugins
@@ -33,7 +33,7 @@ def left_out(root: str) -> tuple[str, ...]:
     A file that does not parse has none: its loader reports the error.
     """
     try:
-        tree = ast.parse(read_regular(note_for_all(f"{root}/{MARKER}")))
+        tree = ast.parse(read_regular(current().note_for_all(f"{root}/{MARKER}")))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return ()
     calls = [one.value for one in tree.body if isinstance(one, ast.Expr) and isinstance(one.value, ast.Call)]

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from bkrules.incremental.dependencies import note
+from bkrules.incremental.dependencies import current
 from bkrules.loading.glob import BUILD_FILE, Glob, search
 from bkrules.loading.root import MARKER
 from bkrules.loading.syntax import MOST_BYTES
@@ -50,7 +50,7 @@ class Sources:
         if self.root is None:
             return None
         try:
-            data = read_regular(note(f"{self.root}/{path}"), MOST_BYTES + 1)  # larger files are refused
+            data = read_regular(current().note(f"{self.root}/{path}"), MOST_BYTES + 1)  # larger files are refused
         except OSError as error:
             if error.errno in _NO_FILE:
                 return None
@@ -61,7 +61,7 @@ class Sources:
     def is_package(self, package: str, record: Record) -> bool:
         """Return whether a folder is a package."""
         path = build_file(package)
-        found = self.root is not None and os.path.isfile(note(f"{self.root}/{path}"))
+        found = self.root is not None and os.path.isfile(current().note(f"{self.root}/{path}"))
         self._note(record, Record(exists={path: found}))
         return found
 

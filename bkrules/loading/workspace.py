@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 
 from bkrules.errors import LoadError, UsageError, did_you_mean
-from bkrules.incremental.dependencies import WALK, NotedFor, note, use
+from bkrules.incremental.dependencies import WALK, current
 from bkrules.loading.cache import PackageCache
 from bkrules.loading.glob import BUILD_FILE, OUTPUT, Glob, listing
 from bkrules.loading.package import Loader, Package
@@ -62,9 +62,9 @@ class Workspace:
 
     def package(self, name: str) -> Package | None:
         """Return the package in the folder `name`, or None when it has no build file. Raises LoadError."""
-        use(name)
+        current().use(name)
         if name not in self._packages:
-            with NotedFor(name):
+            with current().of_package(name):
                 self._packages[name] = self._load(name)
         return self._packages[name]
 
@@ -95,7 +95,7 @@ class Workspace:
     def _note(self, record: Record) -> None:
         """Note the files that a package was read from, also macro files that an earlier package had loaded."""
         for path in (*record.files, *record.exists):
-            note(f"{self.root}/{path}")
+            current().note(f"{self.root}/{path}")
 
     def target(self, label: Label) -> Target | None:
         """Return the target of that label, or None."""
@@ -110,7 +110,7 @@ class Workspace:
 
     def is_file(self, label: Label) -> bool:
         """Return whether the label names a source file of the workspace."""
-        return os.path.isfile(note(f"{self.root}/{label.path}"))
+        return os.path.isfile(current().note(f"{self.root}/{label.path}"))
 
     def unknown(self, label: Label) -> str:
         """Return a hint for a label that names nothing."""
@@ -130,7 +130,7 @@ class Workspace:
             folder = todo.pop()
             name = folder[len(self.root) + 1 :]
             marker = BUILD_FILE if name else MARKER
-            for entry in listing(note(folder)):
+            for entry in listing(current().note(folder)):
                 if entry.name == marker and not entry.is_dir():
                     found.append(name)
                 elif entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".") and entry.name != OUTPUT:
@@ -164,7 +164,7 @@ class Workspace:
         return [found[label] for label in sorted(found)]
 
     def _named(self, pattern: Pattern) -> list[str]:
-        with NotedFor(WALK):
+        with current().of_package(WALK):
             return list(self.packages(pattern.package)) if pattern.recursive else [pattern.package]
 
     def _matches(self, pattern: Pattern, names: Iterable[str]) -> Iterator[Target]:

@@ -17,7 +17,7 @@ from bkrules.cache.cas import MODE
 from bkrules.cache.file_digests import FileDigests
 from bkrules.execution.layout import KEY, PREVIOUS
 from bkrules.execution.result import Attempt, Result
-from bkrules.incremental.dependencies import NotedFor, look, note
+from bkrules.incremental.dependencies import current
 from bkrules.model.action import Action, DirectoryNode, FileNode
 from bkrules.model.label import Label
 from bkrules.model.status import Status
@@ -51,13 +51,13 @@ def _write(
     build: BuildResult, wanted: Collection[Label], out: Path, digests: FileDigests, plugins: Plugins | None
 ) -> None:
     for label, cells in by_matrix(build.results).items():
-        with NotedFor(label.package):
+        with current().of_package(label.package):
             write_matrix(label, cells, build, out, digests, plugins)
     for result in build.results:
         if result.action.cell is None:
             keep_key_of_action(result, out, digests)
         if result.action.cell is None and result.action.label in wanted and result.status == Status.PASSED:
-            with NotedFor(result.action.label.package):
+            with current().of_package(result.action.label.package):
                 _show(result, f"{out}/{result.action.label.package}/{result.action.label.name}", digests)
 
 
@@ -80,14 +80,14 @@ def _shows(path: str, node: FileNode, digests: FileDigests, mode: int | None = N
         status = os.lstat(path)
         if not stat.S_ISREG(status.st_mode) or (mode is not None and stat.S_IMODE(status.st_mode) != mode):
             return False
-        return look(path) == digests.stamp(node.path) or digests.now(path) == node.digest
+        return current().look(path) == digests.stamp(node.path) or digests.now(path) == node.digest
     except OSError:
         return False
 
 
 def _shows_all(folder: str, node: DirectoryNode, digests: FileDigests) -> bool:
     """Return whether `folder` has all these files, and no others."""
-    if os.path.islink(folder) or not os.path.isdir(note(folder)):
+    if os.path.islink(folder) or not os.path.isdir(current().note(folder)):
         return False
     found: set[str] = set()
     for parent, folders, names in os.walk(folder):
@@ -162,7 +162,7 @@ class OwnReporters:
 
 def _update(path: Path, data: bytes) -> None:
     """Write a file, unless it has these bytes already."""
-    note(str(path))
+    current().note(str(path))
     if path.is_symlink() or not path.is_file() or path.read_bytes() != data:
         atomic.write(str(path), data)
 
@@ -198,7 +198,7 @@ def _cell(result: Result, folder: Path, root: Path, digests: FileDigests) -> dic
     assert cell is not None
     place = folder / cell.folder
     if result.key is not None:
-        note(str(place / KEY))
+        current().note(str(place / KEY))
         _keep_key(result, place, digests)
     log = place / "test.log"
     return {

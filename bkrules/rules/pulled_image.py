@@ -7,7 +7,7 @@ import re
 from bkrules.analysis.context import Context
 from bkrules.images import lock
 from bkrules.images.digests import ImageDigest
-from bkrules.incremental.dependencies import note
+from bkrules.incremental.dependencies import current
 from bkrules.model.action import Artifact, Text
 from bkrules.model.parameters import PullImage
 from bkrules.model.providers import FilesInfo, ImageInfo
@@ -54,7 +54,7 @@ def analyze(context: Context) -> tuple[object, ...]:
 def _digest(context: Context, reference: str) -> ImageDigest:
     digest: str = context.attribute("digest")
     if not digest:
-        pin = lock.read(note(f"{context.workspace.root}/{lock.NAME}")).get(reference)
+        pin = lock.read(current().note(f"{context.workspace.root}/{lock.NAME}")).get(reference)
         if pin is None:
             hint = (
                 f"`bk mirror sync` writes the digest that it has now to {lock.NAME}; or say it:  digest = 'sha256:...'"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,10 @@ from bkrules.incremental import dependencies
 
 
 @pytest.fixture(autouse=True)
-def doubts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def doubts() -> Iterator[list[str]]:
     """What was noted as a reason not to keep the answer."""
-    found: list[str] = []
-    monkeypatch.setattr(dependencies, "_doubts", found)
-    return found
+    with dependencies.separate() as noted:
+        yield noted.doubts
 
 
 def selection(*words: str, **environment: str) -> Selection:

@@ -241,8 +241,8 @@ def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
 def noted() -> Iterator[Callable[[], set[str]]]:
     """What was noted since the test began."""
     note_reads_of_plugins()
-    before = set(dependencies.noted())
-    yield lambda: set(dependencies.noted()) - before
+    with dependencies.separate() as separate:
+        yield lambda: set(separate.for_all)
     notice_reads(lambda _: None)
 
 
@@ -253,7 +253,7 @@ def test_what_plugins_read_is_noted_also_when_it_is_missing(tmp_path: Path, note
     assert host.read(str(file)) == "later"
 
     assert noted() == {str(file)}
-    assert dependencies.first(str(file)) is None, "the stamp is from before the first look"
+    assert dependencies.current().first(str(file)) is None, "the stamp is from before the first look"
 
 
 def test_what_a_plugin_reads_while_it_is_imported_is_noted(tmp_path: Path, noted: Callable[[], set[str]]) -> None:
@@ -281,11 +281,8 @@ def test_rootless_reads_the_ranges_of_its_user_by_it() -> None:
     ("path", "doubted"), [("/proc/meminfo", True), ("/sys/kernel/mm/none", True), ("/etc/none", False)]
 )
 def test_no_answer_is_kept_that_rests_on_a_file_whose_stamp_says_nothing(
-    noted: Callable[[], set[str]], monkeypatch: pytest.MonkeyPatch, path: str, doubted: bool
+    noted: Callable[[], set[str]], path: str, doubted: bool
 ) -> None:
-    doubts: list[str] = []
-    monkeypatch.setattr(dependencies, "_doubts", doubts)
-
     host.read(path)
 
-    assert bool(doubts) == doubted
+    assert bool(dependencies.current().doubts) == doubted
