@@ -20,7 +20,7 @@ from bkrules.commands import arguments
 from bkrules.model.rule import COMMON, Attr
 from bkrules.plugin import Backend
 from bkrules.plugin.worker import Worker
-from bkrules.query.language import FILTERS, FUNCTIONS
+from bkrules.query.functions import FILTERS, FUNCTIONS
 from bkrules.query.output import FORMATS
 from bkrules.rules import RULES
 from bkrules.testing.sandbox import Sandbox

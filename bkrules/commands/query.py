@@ -65,8 +65,8 @@ def _add_query(parser: argparse.ArgumentParser) -> None:
 
 def _query(arguments: argparse.Namespace) -> int:
     from bkrules.query.evaluate import evaluate
-    from bkrules.query.language import parse
     from bkrules.query.output import show
+    from bkrules.query.parser import parse
     from bkrules.query.targets import WorkspaceGraph
 
     expression = parse(" ".join(arguments.expression).strip())
@@ -78,8 +78,8 @@ def _query(arguments: argparse.Namespace) -> int:
 
 
 def _aquery(arguments: argparse.Namespace) -> int:
+    from bkrules.query.action_filters import chosen, parse_actions
     from bkrules.query.evaluate import evaluate
-    from bkrules.query.language import chosen, parse_actions
     from bkrules.query.targets import WorkspaceGraph
 
     options = Options(1, os.path.abspath(arguments.disk_cache), remote=remote_of(arguments))

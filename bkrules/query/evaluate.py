@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from bkrules.model.label import Label
-from bkrules.query.language import Call, Chain, Expression, Let, Set, Variable, Word, regex
+from bkrules.query.functions import regex
+from bkrules.query.nodes import Call, Chain, Expression, Let, Set, Variable, Word
 
 Labels = frozenset[Label]
 Neighbours = Callable[[Label], Iterable[Label]]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bkrules.model.label import Label, parse_pattern
 from bkrules.query.evaluate import evaluate, text_of
-from bkrules.query.language import parse
+from bkrules.query.parser import parse
 
 
 @dataclass(frozen=True)

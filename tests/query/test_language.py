@@ -5,24 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bkrules.errors import UsageError
+from bkrules.query.action_filters import chosen, parse_actions
 from bkrules.query.evaluate import _Evaluator
-from bkrules.query.language import (
-    DEEPEST,
-    FUNCTIONS,
-    KEYWORDS,
-    Call,
-    Chain,
-    Expression,
-    Let,
-    QueryError,
-    Set,
-    Variable,
-    Word,
-    chosen,
-    inside,
-    parse,
-    parse_actions,
-)
+from bkrules.query.functions import FUNCTIONS
+from bkrules.query.lexer import KEYWORDS, QueryError
+from bkrules.query.nodes import Call, Chain, Expression, Let, Set, Variable, Word, inside
+from bkrules.query.parser import DEEPEST, parse
 
 A, B, C = Word("//a"), Word("//b:b"), Word(":c")
 

@@ -14,7 +14,7 @@ from bkrules.loading.workspace import Workspace, check_labels
 from bkrules.model.label import Label
 from bkrules.model.rule import Target
 from bkrules.query.evaluate import evaluate
-from bkrules.query.language import parse
+from bkrules.query.parser import parse
 from bkrules.query.targets import WorkspaceGraph
 from bkrules.rules import RULES
 
