@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from bkrules.errors import BkError, LoadError, did_you_mean
-from bkrules.loading import escape, syntax
+from bkrules.loading import compilation, escape, syntax
 from bkrules.loading.glob import BadGlob, Glob
 from bkrules.loading.macro import Load, Macros, load_of
 from bkrules.loading.meter import Refused, shown
@@ -117,7 +117,7 @@ class Loader:
                     )
                 given[name] = value
         self._lines[file] = syntax.attribute_lines(tree)
-        code = syntax.compiled(tree, file)
+        code = compilation.compiled(tree, file)
         scope = {**given, "__builtins__": self._runtime.scope, "__name__": file}
         self._runtime.start()
         self._package = package

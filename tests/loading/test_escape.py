@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from bkrules.errors import LoadError
-from bkrules.loading import escape, syntax, values
+from bkrules.loading import compilation, escape, syntax, values
 from bkrules.loading.package import Package, load
 from bkrules.model.rule import Rule
 
@@ -81,7 +81,7 @@ def loose(monkeypatch: pytest.MonkeyPatch, rules: dict[str, Rule]) -> Callable[[
 
     scope = {**vars(builtins), **values.Runtime()._checks(), "__function": lambda _key: lambda body: body}
     monkeypatch.setattr(syntax, "check", check)
-    monkeypatch.setattr(syntax, "compiled", lambda tree, file: compile(tree, file, "exec", dont_inherit=True))
+    monkeypatch.setattr(compilation, "compiled", lambda tree, file: compile(tree, file, "exec", dont_inherit=True))
     original = values.Runtime.__init__
 
     def init(self: values.Runtime) -> None:
