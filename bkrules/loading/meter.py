@@ -8,6 +8,7 @@ hash, a comparison, a text) walks a shared part once for each path to it, and th
 from __future__ import annotations
 
 import reprlib
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sized
 from types import MappingProxyType
 from typing import Any
@@ -19,6 +20,12 @@ DEPTH = 50
 """The limit of nested lists, tuples and dictionaries in operations that walk them."""
 CALLS = 100
 """The limit of nested calls of functions of build files."""
+MOST_BYTES = 8 << 20
+"""The limit of a build file's size, in bytes."""
+_FRAMES = 3_000
+"""The recursion limit: more than loading ever needs, so that its own limits, which do not depend on the caller's stack,
+apply first.
+"""
 _NUMERAL = 2_000
 _TEXT = str
 _ATOMS = frozenset((int, float, bool, type(None)))
@@ -26,6 +33,11 @@ VIEWS: tuple[Any, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 _KEYS, _VALUES, _ITEMS = VIEWS
 _WALKED = frozenset((list, tuple, dict, *VIEWS))
 _LISTED: tuple[Any, ...] = (list, tuple, _VALUES)
+
+
+def raise_recursion_limit() -> None:
+    """Raise Python's recursion limit above all that loading needs."""
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), _FRAMES))
 
 
 class Refused(Exception):

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from bkrules.incremental.dependencies import current
 from bkrules.loading.glob import BUILD_FILE, Glob, search
+from bkrules.loading.meter import MOST_BYTES
 from bkrules.loading.root import MARKER
-from bkrules.loading.syntax import MOST_BYTES
 from bkrules.model import digest
 from bkrules.model.digest import Digest
 from bkrules.system.files import read_regular

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 
 from bkrules.errors import LoadError
-from bkrules.loading.meter import BITS
+from bkrules.loading.meter import BITS, MOST_BYTES
 
 SYNTAX: tuple[type[ast.AST], ...] = (
     *(ast.Module, ast.Expr, ast.Assign, ast.AugAssign, ast.For, ast.If, ast.Pass, ast.FunctionDef, ast.Return),
@@ -31,8 +31,6 @@ FORBIDDEN_METHODS = {
 # Frames and code objects lead to the loader's globals.
 FORBIDDEN_PREFIXES = ("_", "f_", "gi_", "ag_", "cr_", "tb_", "co_")
 DECLARATIONS = "build files are declarations: values, calls, for, if and def"
-MOST_BYTES = 8 << 20
-"""The limit of a build file's size, in bytes."""
 DEEPEST = 200
 """The limit of nested syntax. Python's own limit depends on the stack, and so on the caller."""
 _PLAIN = {
@@ -163,14 +161,3 @@ def _forbidden_name(node: ast.AST) -> tuple[str, str, str] | None:
     elif isinstance(node, ast.arg):
         name = node.arg
     return ("name", f"the name {name!r}", _OUT) if name.startswith("__") else None
-
-
-def attribute_lines(tree: ast.Module) -> dict[int, dict[str, int]]:
-    """Return the line of each keyword argument, by the line of its call."""
-    lines: dict[int, dict[str, int]] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            lines.setdefault(node.lineno, {}).update(
-                (item.arg, item.value.lineno) for item in node.keywords if item.arg
-            )
-    return lines

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from typing import TYPE_CHECKING
 
 from bkrules.errors import LoadError, UsageError, did_you_mean
 from bkrules.incremental.dependencies import WALK, current
 from bkrules.loading.cache import PackageCache
 from bkrules.loading.glob import BUILD_FILE, OUTPUT, Glob, listing
-from bkrules.loading.package import Loader, Package
+from bkrules.loading.meter import raise_recursion_limit
+from bkrules.loading.package import Package
 from bkrules.loading.root import MARKER
 from bkrules.loading.sources import Record, Sources, build_file
 from bkrules.model.digest import Digest
 from bkrules.model.label import Label, Pattern
 from bkrules.model.rule import MANUAL, Rule, Target
+
+if TYPE_CHECKING:
+    from bkrules.loading.loader import Loader
 
 STATE = ".state"
 
@@ -33,9 +39,11 @@ class Workspace:
         rules_of: Callable[[str], Mapping[str, Rule] | None] = lambda _module: None,
     ) -> None:
         self.root = root
+        raise_recursion_limit()  # here too: what analysis can parse must not depend on what loading took from its cache
         self._read = Record()
         self._sources = Sources(root, self._read.add)
-        self._loader = Loader(rules, self._sources, rules_of)
+        self._rules = rules
+        self._rules_of = rules_of
         self._cache = PackageCache(root, state, rules) if state else None
         self._packages: dict[str, Package | None] = {}
         self._listed: dict[str, tuple[str, ...]] = {}
@@ -59,6 +67,12 @@ class Workspace:
     def listings(self) -> Mapping[str, tuple[str, ...]]:
         """Every folder that was searched for packages so far, and the packages in it."""
         return self._listed
+
+    @functools.cached_property
+    def _loader(self) -> Loader:
+        from bkrules.loading.loader import Loader
+
+        return Loader(self._rules, self._sources, self._rules_of)
 
     def package(self, name: str) -> Package | None:
         """Return the package in the folder `name`, or None when it has no build file. Raises LoadError."""

@@ -11,8 +11,8 @@ import pytest
 from bkrules.errors import LoadError
 from bkrules.incremental import stamps
 from bkrules.loading import cache as cache_module
-from bkrules.loading import package as package_module
 from bkrules.loading.glob import Found, Glob, search
+from bkrules.loading.loader import Loader
 from bkrules.loading.package import Package
 from bkrules.loading.workspace import Workspace
 from bkrules.model.rule import Attr, Rule
@@ -64,13 +64,13 @@ class Evaluated:
 @pytest.fixture
 def space(tmp_path: Path, rules: dict[str, Rule], monkeypatch: pytest.MonkeyPatch) -> Evaluated:
     made = Evaluated(tmp_path, rules)
-    original = package_module.Loader._evaluate
+    original = Loader._evaluate
 
     def evaluate(self: Any, text: bytes, file: str, *more: Any) -> Any:
         made.files.append(file)
         return original(self, text, file, *more)
 
-    monkeypatch.setattr(package_module.Loader, "_evaluate", evaluate)
+    monkeypatch.setattr(Loader, "_evaluate", evaluate)
     for path, text in FILES.items():
         made.write(path, text)
     return made

@@ -16,7 +16,8 @@ import pytest
 
 from bkrules.errors import LoadError
 from bkrules.loading import compilation, escape, syntax, values
-from bkrules.loading.package import Package, load
+from bkrules.loading.loader import load
+from bkrules.loading.package import Package
 from bkrules.model.rule import Rule
 
 SUBCLASSES = "[c for c in ().__class__.__base__.__subclasses__() if c.__name__ == {!r}][0]"

@@ -28,7 +28,8 @@ import gc, resource, struct, sys
 sys.path.insert(0, sys.argv[1])
 from bkrules.errors import LoadError
 from bkrules.loading import meter
-from bkrules.loading.package import Package, Loader
+from bkrules.loading.loader import Loader
+from bkrules.loading.package import Package
 from bkrules.loading.sources import Sources
 from bkrules.model.rule import Attr, Rule
 from bkrules.rules import RULES

@@ -12,9 +12,10 @@ import pytest
 
 from bkrules.errors import LoadError
 from bkrules.loading import meter
-from bkrules.loading.package import Package, load
+from bkrules.loading.loader import load
+from bkrules.loading.meter import MOST_BYTES
+from bkrules.loading.package import Package
 from bkrules.loading.sources import Record, Sources
-from bkrules.loading.syntax import MOST_BYTES
 from bkrules.model.rule import Rule
 
 PAIRS = "def pair(x, n):\n  for i in range(n): x = (x, x)\n  return x\n"
@@ -274,7 +275,7 @@ def test_text_that_no_file_can_hold_is_refused(attribute: str, text: str, rules:
 HANGS = """
 import signal, sys
 from bkrules.loading import meter
-from bkrules.loading.package import load
+from bkrules.loading.loader import load
 
 meter.STEPS = 1 << 60
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from bkrules.errors import LoadError
-from bkrules.loading.package import Package, load
+from bkrules.loading.loader import load
+from bkrules.loading.package import Package
 from bkrules.model.label import Label
 from bkrules.model.rule import Rule
 
@@ -377,7 +378,7 @@ def test_the_same_bytes_are_the_same_targets(read: Load) -> None:
 PROGRAM = """
 import sys
 from bkrules.errors import LoadError
-from bkrules.loading.package import load
+from bkrules.loading.loader import load
 from bkrules.model.rule import Attr, Rule
 
 rule = Rule("thing", "", {"words": Attr("strings", "", default=())}, lambda context: ())

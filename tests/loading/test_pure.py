@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from bkrules.errors import LoadError
 from bkrules.loading import meter
-from bkrules.loading.package import Loader, Package, load
+from bkrules.loading.loader import Loader, load
+from bkrules.loading.package import Package
 from bkrules.loading.sources import Sources
 from bkrules.loading.workspace import Workspace
 from bkrules.model.label import Label

@@ -6,7 +6,7 @@ import pytest
 
 from bkrules.errors import LoadError
 from bkrules.loading import meter
-from bkrules.loading.package import load
+from bkrules.loading.loader import load
 from bkrules.model.rule import Rule
 
 Words = Callable[[str, str], tuple[str, ...]]

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bkrules import cli
-from bkrules.loading import package
+from bkrules.loading.loader import load
 from bkrules.loading.workspace import Workspace
 from bkrules.model.label import Label
 from bkrules.model.rule import Attr, Location, Rule, Target, check_attributes
@@ -147,7 +147,7 @@ GIVEN = st.fixed_dictionaries(
 
 
 def loaded(text: str, folder: str) -> dict[str, Target]:
-    return package.load(text.encode(), "p/BUILD.py", folder, {**RULES, "thing": THING}).targets
+    return load(text.encode(), "p/BUILD.py", folder, {**RULES, "thing": THING}).targets
 
 
 @given(GIVEN)
