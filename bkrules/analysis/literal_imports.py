@@ -8,7 +8,7 @@ import ast
 import os
 from collections.abc import Iterator
 
-from bkrules.analysis.provable import parsed
+from bkrules.analysis.module_syntax import parsed
 
 _CALLS = {
     *(

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 
 from bkrules.analysis.literal_imports import literal_imports
-from bkrules.analysis.provable import parsed
+from bkrules.analysis.module_syntax import parsed
 from bkrules.analysis.test_marks import nodes, only_sets
 
 LOOKS_AROUND = frozenset(

@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from bkrules.analysis import collection, provable
 from bkrules.analysis.cell_rules import required
 from bkrules.analysis.context import Context
+from bkrules.analysis.harmless import Unproven
 from bkrules.analysis.literal_imports import path_entries
 from bkrules.analysis.matrix import imported_files, imported_modules, looks_around, looks_at_its_own, meaning, only_test
-from bkrules.analysis.provable import Imports, Unproven, parsed
+from bkrules.analysis.module_syntax import parsed
+from bkrules.analysis.provable import Imports
 from bkrules.analysis.pytest_settings import DEFAULTS, Settings, settings_of
 from bkrules.analysis.test_marks import Test, read_tests
 from bkrules.analysis.updaters import Updaters

@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bkrules.analysis import provable
-from bkrules.analysis.provable import NOWHERE, Function, Imports, Unproven, mark_name, parsed, pytestmark
+from bkrules.analysis.harmless import Unproven
+from bkrules.analysis.module_syntax import Function, is_test, is_test_class, mark_name, parsed, pytestmark
+from bkrules.analysis.provable import NOWHERE, Imports, check
 
 _LONGEST_VALUE = 100
 """The longest text that pytest makes an id of."""
@@ -69,9 +70,9 @@ def nodes(module: ast.Module) -> list[TestNode]:
 def _in(body: Iterable[ast.stmt], around: tuple[ast.ClassDef, ...]) -> Iterator[TestNode]:
     prefix = "".join(f"{one.name}::" for one in reversed(around))
     for node in body:
-        if isinstance(node, Function) and provable.is_test(node.name):
+        if isinstance(node, Function) and is_test(node.name):
             yield prefix + node.name, node, around
-        elif isinstance(node, ast.ClassDef) and provable.is_test_class(node.name):
+        elif isinstance(node, ast.ClassDef) and is_test_class(node.name):
             yield from _in(node.body, (node, *around))
 
 
@@ -82,7 +83,7 @@ def read_tests(source: str, imports: Imports = NOWHERE) -> list[Test]:
     gives them.
     """
     module = parsed(source)
-    provable.check(module, imports)
+    check(module, imports)
     common = [mark for node in module.body for mark in pytestmark(node)]
     found: list[Test] = []
     for name, node, around in nodes(module):

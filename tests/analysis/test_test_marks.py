@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bkrules.analysis import cell_rules, matrix, test_marks
-from bkrules.analysis.provable import Unproven
+from bkrules.analysis.harmless import Unproven
 from bkrules.analysis.test_marks import read_tests
 from bkrules.errors import LoadError
 from bkrules.plugin import FEATURES, Backend, Daemons, Mirror, Worker
