@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 from bkrules.errors import LoadError, did_you_mean
 from bkrules.loading.meter import Refused, shown
-from bkrules.loading.values import BUILTINS
+from bkrules.loading.runtime import BUILTINS
 
 EXPLAINED = {
     "open": "build files do no I/O; name the file as a label in an attribute instead",

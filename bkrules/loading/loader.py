@@ -22,8 +22,8 @@ from bkrules.loading.macro import Macros
 from bkrules.loading.meter import raise_recursion_limit, shown
 from bkrules.loading.package import Package
 from bkrules.loading.places import Place, Places, text_of
+from bkrules.loading.runtime import Runtime
 from bkrules.loading.sources import Record, Sources
-from bkrules.loading.values import Runtime
 from bkrules.model.label import Label, valid_name
 from bkrules.model.rule import Location, Rule, Target, check_attributes
 

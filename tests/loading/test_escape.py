@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from bkrules.errors import LoadError
-from bkrules.loading import compilation, escape, syntax, values
+from bkrules.loading import compilation, escape, runtime, syntax
 from bkrules.loading.loader import load
 from bkrules.loading.package import Package
 from bkrules.model.rule import Rule
@@ -80,16 +80,16 @@ def loose(monkeypatch: pytest.MonkeyPatch, rules: dict[str, Rule]) -> Callable[[
     def check(_tree: object, _file: str) -> None:
         pass
 
-    scope = {**vars(builtins), **values.Runtime()._checks(), "__function": lambda _key: lambda body: body}
+    scope = {**vars(builtins), **runtime.Runtime()._checks(), "__function": lambda _key: lambda body: body}
     monkeypatch.setattr(syntax, "check", check)
     monkeypatch.setattr(compilation, "compiled", lambda tree, file: compile(tree, file, "exec", dont_inherit=True))
-    original = values.Runtime.__init__
+    original = runtime.Runtime.__init__
 
-    def init(self: values.Runtime) -> None:
+    def init(self: runtime.Runtime) -> None:
         original(self)
         self.scope = scope
 
-    monkeypatch.setattr(values.Runtime, "__init__", init)
+    monkeypatch.setattr(runtime.Runtime, "__init__", init)
     return lambda text: load(f"from bkrules import thing\n{text}\n".encode(), "pkg/BUILD.py", "pkg", rules)
 
 
