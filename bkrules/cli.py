@@ -13,7 +13,7 @@ from importlib import import_module
 from bkrules import __version__, errors
 from bkrules.build import early_actions
 from bkrules.commands import rc
-from bkrules.commands.arguments import Parser, spelled_out
+from bkrules.commands.parser import Parser, spelled_out
 from bkrules.errors import BkError, UsageError, error_text
 from bkrules.loading.root import root_of
 

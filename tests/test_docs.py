@@ -16,7 +16,9 @@ import pytest
 
 import bkrules
 from bkrules import cli, errors
-from bkrules.commands import arguments
+from bkrules.commands.build_arguments import add_cells, add_scheduling, add_tests
+from bkrules.commands.parser import spelled_out
+from bkrules.commands.remote_arguments import HEADERS, add_remote
 from bkrules.model.rule import COMMON, Attr
 from bkrules.plugin import Backend
 from bkrules.plugin.worker import Worker
@@ -54,17 +56,17 @@ def test_every_command_is_in_the_documents(readme: str) -> None:
 
 def test_every_option_of_a_remote_cache_is_in_the_documents(readme: str) -> None:
     parser = argparse.ArgumentParser()
-    arguments.add_remote(parser)
+    add_remote(parser)
     options = [action.option_strings[0] for action in parser._actions if action.dest != "help"]
     assert len(options) == 6
     assert [name for name in options if f"| `{name}" not in readme] == []
-    assert f"`{arguments.HEADERS}`" in readme
+    assert f"`{HEADERS}`" in readme
 
 
 def test_every_option_of_tests_is_in_the_documents(readme: str) -> None:
     parser = argparse.ArgumentParser()
-    arguments.add_tests(parser)
-    arguments.add_cells(parser)
+    add_tests(parser)
+    add_cells(parser)
     options = {action.option_strings[0] for action in parser._actions if action.dest != "help"}
     assert len(options) == 8
     assert [name for name in options if not re.search(rf"[| ]`{name}[=`]", readme)] == []
@@ -72,7 +74,7 @@ def test_every_option_of_tests_is_in_the_documents(readme: str) -> None:
 
 def test_every_option_of_scheduling_is_in_the_documents(readme: str) -> None:
     parser = argparse.ArgumentParser()
-    arguments.add_scheduling(parser)
+    add_scheduling(parser)
     options = [action.option_strings[0] for action in parser._actions if action.dest != "help"]
     assert len(options) == 5
     assert [name for name in options if name != "--test_keep_going" and f"| `{name}" not in readme] == []
@@ -218,7 +220,7 @@ def bk_commands() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("name", "line"), bk_commands())
 def test_every_bk_command_in_the_documents_parses(name: str, line: str) -> None:
     parser = cli._parser(cli.MODULES)[0]
-    parser.parse_args([arguments.spelled_out(word) for word in shlex.split(line, comments=True)])
+    parser.parse_args([spelled_out(word) for word in shlex.split(line, comments=True)])
 
 
 def test_there_are_commands_in_the_documents() -> None:

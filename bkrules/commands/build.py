@@ -15,8 +15,9 @@ from bkrules.build.analysis import ONCE, Analysis, analyze_patterns, members, se
 from bkrules.build.execute import execute
 from bkrules.build.request import Options
 from bkrules.build.worker_overrides import NONE
-from bkrules.commands.arguments import add_execution, add_patterns, command, nothing, options_of, patterns_of, runs_of
+from bkrules.commands.build_arguments import add_execution, options_of, runs_of
 from bkrules.commands.harness import add_overrides, add_selection, overrides_of, selection_of
+from bkrules.commands.parser import add_patterns, command, nothing, patterns_of
 from bkrules.execution.result import Result
 from bkrules.incremental import null_build, stamps, up_to_date
 from bkrules.incremental.dependencies import current
@@ -30,7 +31,7 @@ from bkrules.report.events import Events
 from bkrules.report.summary import summarize
 
 if TYPE_CHECKING:
-    from bkrules.commands.arguments import Commands
+    from bkrules.commands.parser import Commands
 
 MANUAL_HINT = "targets with the tag 'manual' must be named; //... and :all do not match them"
 

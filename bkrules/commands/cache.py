@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bkrules import errors
-from bkrules.commands.arguments import add_cache, command
+from bkrules.commands.parser import add_cache, command
 from bkrules.errors import UsageError
 from bkrules.loading.glob import OUTPUT
 from bkrules.loading.root import find_root
 
 if TYPE_CHECKING:
-    from bkrules.commands.arguments import Commands
+    from bkrules.commands.parser import Commands
 
 
 def add(commands: Commands) -> None:

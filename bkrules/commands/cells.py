@@ -8,7 +8,7 @@ import re
 from bkrules.analysis.runs import Runs
 from bkrules.build.analysis import Analysis, analyze_patterns
 from bkrules.build.worker_overrides import WorkerOverrides
-from bkrules.commands.arguments import nothing
+from bkrules.commands.parser import nothing
 from bkrules.errors import UsageError
 from bkrules.model.action import Action
 

@@ -16,18 +16,10 @@ from bkrules.build.execute import Execution
 from bkrules.build.request import Options
 from bkrules.build.selection import divide
 from bkrules.cache import atomic
-from bkrules.commands.arguments import (
-    add_cache,
-    add_cells,
-    add_remote,
-    command,
-    nothing,
-    patterns_of,
-    positive,
-    remote_of,
-    runs_of,
-)
+from bkrules.commands.build_arguments import add_cells, runs_of
 from bkrules.commands.harness import add_overrides, add_selection, overrides_of, selection_of
+from bkrules.commands.parser import add_cache, command, nothing, patterns_of, positive
+from bkrules.commands.remote_arguments import add_remote, remote_of
 from bkrules.errors import UsageError
 from bkrules.loading.glob import OUTPUT
 from bkrules.loading.root import root_of
@@ -36,7 +28,7 @@ from bkrules.report.artifacts import JUNIT, REPORT
 from bkrules.report.merge import merged, merged_junit
 
 if TYPE_CHECKING:
-    from bkrules.commands.arguments import Commands
+    from bkrules.commands.parser import Commands
 
 
 def add(commands: Commands) -> None:

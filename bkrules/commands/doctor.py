@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bkrules import errors
-from bkrules.commands.arguments import add_cache, command
+from bkrules.commands.parser import add_cache, command
 from bkrules.errors import MachineLacks, UsageError
 
 if TYPE_CHECKING:
-    from bkrules.commands.arguments import Commands
+    from bkrules.commands.parser import Commands
     from bkrules.plugin.host import Lack
 
 ROOM = 8 << 30

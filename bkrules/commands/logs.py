@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bkrules import errors
-from bkrules.commands.arguments import add_cells, command, nothing, runs_of
+from bkrules.commands.build_arguments import add_cells, runs_of
 from bkrules.commands.harness import add_overrides
+from bkrules.commands.parser import command, nothing
 from bkrules.errors import UsageError
 from bkrules.execution.layout import TIMELINE
 from bkrules.loading.glob import OUTPUT
@@ -22,7 +23,7 @@ from bkrules.model.label import Label
 from bkrules.system.files import open_regular
 
 if TYPE_CHECKING:
-    from bkrules.commands.arguments import Commands
+    from bkrules.commands.parser import Commands
 
 
 def add(commands: Commands) -> None:

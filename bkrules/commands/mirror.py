@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bkrules import errors
-from bkrules.commands.arguments import add_execution, command, nothing, options_of
+from bkrules.commands.build_arguments import add_execution, options_of
+from bkrules.commands.parser import command, nothing
 from bkrules.errors import BkError, UsageError
 from bkrules.images.destination import REGISTRY, address, check_places
 from bkrules.model.reference import ALL, Reference, parse_reference
 
 if TYPE_CHECKING:
     from bkrules.build.analysis import Analysis
-    from bkrules.commands.arguments import Commands
+    from bkrules.commands.parser import Commands
     from bkrules.images.lock import Pin
     from bkrules.images.storage import Tree
     from bkrules.loading.workspace import Workspace

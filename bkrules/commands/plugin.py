@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bkrules import errors
-from bkrules.commands.arguments import add_execution, command, nothing, options_of
+from bkrules.commands.build_arguments import add_execution, options_of
+from bkrules.commands.parser import command, nothing
 from bkrules.errors import UsageError
 
 if TYPE_CHECKING:
-    from bkrules.commands.arguments import Commands
+    from bkrules.commands.parser import Commands
     from bkrules.model.label import Label
     from bkrules.model.rule import Target
 

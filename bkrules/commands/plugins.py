@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bkrules import errors
-from bkrules.commands.arguments import Parser, command
+from bkrules.commands.parser import Parser, command
 from bkrules.errors import BkError, error_text
 from bkrules.loading.plugins import load_plugins
 from bkrules.loading.root import root_of
@@ -19,7 +19,7 @@ from bkrules.plugin.installed import Plugin, Plugins
 from bkrules.plugin.registered import Command
 
 if TYPE_CHECKING:
-    from bkrules.commands.arguments import Commands
+    from bkrules.commands.parser import Commands
 
 NOPLUGIN = "--noplugin"
 

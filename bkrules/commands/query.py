@@ -13,13 +13,15 @@ from bkrules.analysis.host_inputs import REGISTRY, find
 from bkrules.build.analysis import Analysis, analyze_targets, open_workspace, package_of
 from bkrules.build.execute import Execution
 from bkrules.build.request import Options
-from bkrules.commands.arguments import add_cache, add_cells, add_remote, command, remote_of, runs_of
+from bkrules.commands.build_arguments import add_cells, runs_of
 from bkrules.commands.harness import add_overrides, overrides_of
+from bkrules.commands.parser import add_cache, command
+from bkrules.commands.remote_arguments import add_remote, remote_of
 from bkrules.errors import MachineLacks
 from bkrules.model.action import Action, HostFile
 
 if TYPE_CHECKING:
-    from bkrules.commands.arguments import Commands
+    from bkrules.commands.parser import Commands
 
 
 def add(commands: Commands) -> None:

@@ -14,7 +14,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bkrules.commands.arguments import Parser, spelled_out
+from bkrules.commands.parser import Parser, spelled_out
 from bkrules.errors import UsageError, did_you_mean
 from bkrules.incremental.dependencies import current
 from bkrules.system.files import read_regular

@@ -18,9 +18,11 @@ from bkrules.analysis.runs import Runs
 from bkrules.build.analysis import Analysis, analyze_targets, open_workspace
 from bkrules.build.request import Options
 from bkrules.cell.protocol import CellResult, Command
-from bkrules.commands.arguments import add_cache, add_cells, add_remote, command, nothing, remote_of, runs_of
+from bkrules.commands.build_arguments import add_cells, runs_of
 from bkrules.commands.cells import one_cell
 from bkrules.commands.harness import add_overrides, overrides_of
+from bkrules.commands.parser import add_cache, command, nothing
+from bkrules.commands.remote_arguments import add_remote, remote_of
 from bkrules.commands.targets import mirror_of, target_of
 from bkrules.model.action import Action
 from bkrules.model.status import Status
@@ -28,7 +30,7 @@ from bkrules.report.summary import summarize
 
 if TYPE_CHECKING:
     from bkrules.build.session import Session
-    from bkrules.commands.arguments import Commands
+    from bkrules.commands.parser import Commands
 
 
 def add(commands: Commands) -> None:

@@ -14,23 +14,16 @@ from bkrules import errors
 from bkrules.build.analysis import Analysis, analyze_patterns
 from bkrules.build.execute import Execution
 from bkrules.build.request import Options
-from bkrules.commands.arguments import (
-    add_cache,
-    add_cells,
-    add_remote,
-    command,
-    nothing,
-    patterns_of,
-    remote_of,
-    runs_of,
-)
+from bkrules.commands.build_arguments import add_cells, runs_of
 from bkrules.commands.cells import divided
 from bkrules.commands.harness import add_overrides, overrides_of
+from bkrules.commands.parser import add_cache, command, nothing, patterns_of
+from bkrules.commands.remote_arguments import add_remote, remote_of
 from bkrules.model.action import Action
 from bkrules.report.artifacts import action_folder
 
 if TYPE_CHECKING:
-    from bkrules.commands.arguments import Commands
+    from bkrules.commands.parser import Commands
     from bkrules.report.explain import Read
 
 

@@ -8,10 +8,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from bkrules import errors
-from bkrules.commands.arguments import command
+from bkrules.commands.parser import command
 
 if TYPE_CHECKING:
-    from bkrules.commands.arguments import Commands
+    from bkrules.commands.parser import Commands
 
 
 def add(commands: Commands) -> None:

@@ -1,0 +1,103 @@
+"""The parser of command lines, and the arguments that most commands share."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from bkrules import errors
+from bkrules.build.request import default_cache
+from bkrules.errors import BkError, UsageError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises bk's errors. Options cannot be abbreviated, as in Bazel: a new option must not change the
+    meaning of existing command lines.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{**settings, "allow_abbrev": False})
+
+    def error(self, message: str) -> NoReturn:
+        # a misspelt word may be a secret too
+        message = re.sub(r"(--?remote[^=\s]*[= ]).*", r"\1...", message)
+        raise UsageError("usage", f"{self.prog}: {message}", hint=f"see `{self.prog} --help`")
+
+    def options(self) -> dict[str, argparse.Action]:
+        """Return the options by each of their spellings."""
+        return self._option_string_actions  # argparse has no public list of them
+
+    def option(self, name: str) -> argparse.Action | None:
+        """Return the option of that name, or None."""
+        return self.options().get(name)
+
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[Parser]  # argparse has no public name for what add_subparsers returns
+
+
+def spelled_out(word: str) -> str:
+    """Return a word of a command line as argparse understands it.
+
+    argparse would take the pattern `-//x` for an option; with a leading space it does not. It has no options with
+    optional values that are never in the next word.
+    """
+    if word.startswith("-//"):
+        return f" {word}"
+    return "-t" if word.replace("-", "_") == "__cache_test_results" else word
+
+
+def command(commands: Commands, name: str, run: Callable[[argparse.Namespace], int], text: str) -> Parser:
+    """Return a new command, which calls `run`."""
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(command=run, name=name)
+    parser.add_argument("--config", metavar="NAME", help="also use the lines of .bkrc files for COMMAND:NAME")
+    parser.add_argument("--noplugin", action="append", default=[], metavar="NAME", help="disable this plugin")
+    return parser
+
+
+def add_patterns(parser: argparse.ArgumentParser) -> None:
+    """Add target patterns to a command."""
+    parser.add_argument("patterns", nargs="+", metavar="PATTERN", help="//pkg:name, //pkg:all, //pkg/..., -//pkg:name")
+
+
+def patterns_of(arguments: argparse.Namespace) -> list[str]:
+    """Return the target patterns of the command line."""
+    return [text.strip() for text in arguments.patterns]
+
+
+def add_cache(parser: argparse.ArgumentParser) -> None:
+    """Add `--disk_cache` to a command."""
+    parser.add_argument(
+        "--disk_cache",
+        "--disk-cache",
+        default=default_cache(),
+        type=_utf8,
+        metavar="DIR",
+        help="where results are kept (default: %(default)s)",
+    )
+
+
+def _utf8(path: str) -> str:
+    """Return a path that is valid UTF-8, as configurations and messages between processes are."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"the path is not UTF-8: {path!a}") from None
+    return path
+
+
+def positive(text: str) -> int:
+    """Return the value of an option that is a positive whole number."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a positive number, but was {text!r}")
+    return int(text)
+
+
+def nothing(message: str, hint: str) -> BkError:
+    """Return the error of a command that found nothing to do."""
+    error = BkError("nothing-ran", message, hint=hint)
+    error.exit_code = errors.NOTHING_RAN
+    return error
