@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import html
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
 
 from bkrules.execution.result import Result
 from bkrules.model.label import Label
 from bkrules.model.status import ABSENT, BAD, Status
 from bkrules.system.files import read_text
+
+# Characters that XML 1.0 cannot contain, escaped or not: control characters, lone surrogates, two noncharacters.
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def junit(label: Label, results: Sequence[Result], folder: Path) -> str:
@@ -18,53 +22,52 @@ def junit(label: Label, results: Sequence[Result], folder: Path) -> str:
 
     Attempts before the last are elements of Surefire's rerunFailingTestsCount, which CI servers know.
     """
-    failures = sum(result.status in BAD for result in results)
-    skipped = sum(result.status in ABSENT for result in results)
-    lines = [
-        '<?xml version="1.0" encoding="UTF-8"?>',
-        f'<testsuites><testsuite name={_quoted(str(label))} tests="{len(results)}" failures="{failures}" skipped="{skipped}">',
-    ]
-    for result in results:
-        cell = result.action.cell
-        assert cell is not None
-        lines.append(
-            f'<testcase classname={_quoted(str(label))} name={_quoted(cell.name)} time="{result.seconds:.3f}">'
-        )
-        place = folder / cell.folder
-        axes = {"worker": cell.worker, **dict(cell.axes), "cached": str(result.cached).lower()}
-        properties = "".join(f"<property name={_quoted(name)} value={_quoted(value)}/>" for name, value in axes.items())
-        lines.append(f"<properties>{properties}</properties>")
-        if result.status in BAD:
-            head = f"type={_quoted(result.failure)} message={_quoted(result.reason)}"
-            lines.append(f"<failure {head}>{html.escape(_printable(_log(Path(result.log))))}</failure>")
-        elif result.status in ABSENT:
-            lines.append(f"<skipped message={_quoted(result.reason)}/>")
-        lines += _attempts_before(result, place)
-        lines.append("</testcase>")
-    return "\n".join([*lines, "</testsuite></testsuites>", ""])
+    suites = Element("testsuites")
+    suite = SubElement(
+        suites,
+        "testsuite",
+        name=_printable(str(label)),
+        tests=str(len(results)),
+        failures=str(sum(result.status in BAD for result in results)),
+        skipped=str(sum(result.status in ABSENT for result in results)),
+    )
+    suite.extend(_case(label, result, folder) for result in results)
+    ElementTree.indent(suites, "")
+    return ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _quoted(text: str) -> str:
-    return f'"{html.escape(_printable(text))}"'
+def _case(label: Label, result: Result, folder: Path) -> Element:
+    cell = result.action.cell
+    assert cell is not None
+    case = Element(
+        "testcase", classname=_printable(str(label)), name=_printable(cell.name), time=f"{result.seconds:.3f}"
+    )
+    properties = SubElement(case, "properties")
+    axes = {"worker": cell.worker, **dict(cell.axes), "cached": str(result.cached).lower()}
+    for name, value in axes.items():
+        SubElement(properties, "property", name=_printable(name), value=_printable(value))
+    message = _printable(result.reason)
+    if result.status in BAD:
+        SubElement(case, "failure", type=result.failure, message=message).text = _log(Path(result.log))
+    elif result.status in ABSENT:
+        SubElement(case, "skipped", message=message)
+    case.extend(_attempts_before(result, folder / cell.folder))
+    return case
 
 
-def _attempts_before(result: Result, folder: Path) -> list[str]:
-    """Return the failures before the last attempt: of a cell that then passed, and of one that did not."""
-    kind = "flakyFailure" if result.status == Status.FLAKY else "rerunFailure"
-    return [
-        f"<{kind} type={_quoted(one.failure)} message={_quoted(one.reason)}>"
-        f"<stackTrace>{html.escape(_printable(one.reason))}</stackTrace>"
-        f"<system-out>{html.escape(_printable(_log(folder / one.log)))}</system-out></{kind}>"
-        for one in (result.ran.attempts[:-1] if result.ran else ())
-    ]
+def _attempts_before(result: Result, folder: Path) -> Iterator[Element]:
+    """Yield the failures before the last attempt: of a cell that then passed, and of one that did not."""
+    for attempt in result.ran.attempts[:-1] if result.ran else ():
+        message = _printable(attempt.reason)
+        kind = "flakyFailure" if result.status == Status.FLAKY else "rerunFailure"
+        failure = Element(kind, type=attempt.failure, message=message)
+        SubElement(failure, "stackTrace").text = message
+        SubElement(failure, "system-out").text = _log(folder / attempt.log)
+        yield failure
 
 
 def _log(path: Path) -> str:
-    return read_text(path) if path.is_file() else ""
-
-
-# Characters that XML 1.0 cannot contain, escaped or not: control characters, lone surrogates, two noncharacters.
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+    return _printable(read_text(path)) if path.is_file() else ""
 
 
 def _printable(text: str) -> str:
