@@ -26,6 +26,7 @@ from bkrules.sandbox import syscalls
 
 _ENTRIES = 1024
 _DNS_PORT = 53
+_UNKNOWN = "a process that no longer waits"
 _NO_SUCH_NAME = 0x8183  # a response, recursion desired and available, NXDOMAIN
 
 # A key of the map: the process's cgroup, its name, the address in four words, the port, the protocol.
@@ -128,7 +129,17 @@ class NameServer:
     def __init__(self) -> None:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind(("127.0.0.1", _DNS_PORT))
-        self.asked: set[Attempt] = set()
+        self._asked: set[Attempt] = set()
+
+    @property
+    def asked(self) -> set[Attempt]:
+        """The names that were asked for, and by which processes.
+
+        A resolver that no longer waits has closed its socket, by which its process is found. Such a question counts as one
+        of the processes that asked for the same name.
+        """
+        known = {attempt.what for attempt in self._asked if attempt.who != _UNKNOWN}
+        return {attempt for attempt in self._asked if attempt.who != _UNKNOWN or attempt.what not in known}
 
     def answer(self, processes: Iterable[int]) -> None:
         """Answer one question; `processes` are those among which the asking one is searched."""
@@ -136,8 +147,8 @@ class NameServer:
         name = question(query)
         if name is None:
             return
-        if len(self.asked) < _ENTRIES:
-            self.asked.add(Attempt(_owner(port, processes) or "a process that has ended", name or "."))
+        if len(self._asked) < _ENTRIES:
+            self._asked.add(Attempt(_owner(port, processes) or _UNKNOWN, name or "."))
         head = struct.pack(">2sHHHHH", query[:2], _NO_SUCH_NAME, 1, 0, 0, 0)
         with suppress(OSError):  # it no longer waits
             self.socket.sendto(head + query[12 : question_end(query)], ("127.0.0.1", port))

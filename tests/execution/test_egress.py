@@ -39,35 +39,37 @@ for family, kind, method, host, port in json.loads(script):
 print(json.dumps(outcomes))
 """
 
-# Asks the name server of a new network, once; prints the name server's record and the answer that the asker got.
+# Asks the name server of a new network, once for each word; prints the answers that askers got, and the server's record.
 IN_NETWORK = """
 import json, os, socket, sys
 from bkrules.sandbox import syscalls
 from bkrules.cell.egress import NameServer
-query, waits = bytes.fromhex(sys.argv[1]), sys.argv[2] == "waits"
+query = bytes.fromhex(sys.argv[1])
 syscalls.leave_network()
 server = NameServer()
-asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-pid = os.fork()
-if pid == 0:
-    server.socket.close()
-    syscalls.set_name("asker")
-    asking.sendto(query, ("127.0.0.1", 53))
-    if not waits:
+for word in sys.argv[2:]:
+    waits = word == "waits"
+    asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    pid = os.fork()
+    if pid == 0:
+        server.socket.close()
+        syscalls.set_name("asker")
+        asking.sendto(query, ("127.0.0.1", 53))
+        if not waits:
+            os._exit(0)
+        asking.settimeout(1)
+        try:
+            answer = asking.recv(4096)
+        except TimeoutError:
+            answer = b""
+        print(answer.hex(), flush=True)
         os._exit(0)
-    asking.settimeout(1)
-    try:
-        answer = asking.recv(4096)
-    except TimeoutError:
-        answer = b""
-    print(answer.hex(), flush=True)
-    os._exit(0)
-asking.close()
-if not waits:
-    os.waitpid(pid, 0)
-server.answer([os.getpid(), pid, 1 << 30])
-if waits:
-    os.waitpid(pid, 0)
+    asking.close()
+    if not waits:
+        os.waitpid(pid, 0)
+    server.answer([os.getpid(), pid, 1 << 30])
+    if waits:
+        os.waitpid(pid, 0)
 server.socket.close()
 print(json.dumps([[one.who, one.what] for one in server.asked]))
 """
@@ -93,8 +95,8 @@ def knock(folder: str, name: str, *script: tuple[str, str, str, str, int]) -> li
     return outcomes
 
 
-def ask(query: bytes, asker: str = "waits") -> tuple[bytes, list[Attempt]]:
-    command = [sys.executable, "-I", "-c", IN_NETWORK, query.hex(), asker]
+def ask(query: bytes, *askers: str) -> tuple[bytes, list[Attempt]]:
+    command = [sys.executable, "-I", "-c", IN_NETWORK, query.hex(), *(askers or ["waits"])]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     *answer, asked = done.stdout.splitlines()
     return bytes.fromhex("".join(answer)), [Attempt(*one) for one in json.loads(asked)]
@@ -191,7 +193,13 @@ def test_no_name_exists_and_who_asked_is_kept(more: bytes) -> None:
 def test_a_question_of_one_that_has_ended_is_kept_too() -> None:
     answer, asked = ask(query_of("example.com"), "ends")
 
-    assert (answer, asked) == (b"", [Attempt("a process that has ended", "example.com")])
+    assert (answer, asked) == (b"", [Attempt("a process that no longer waits", "example.com")])
+
+
+def test_a_question_is_repeated_by_the_process_that_asked_it_before() -> None:
+    _, asked = ask(query_of("example.com"), "ends", "waits", "ends")
+
+    assert asked == [Attempt("asker", "example.com")]
 
 
 def test_what_is_no_question_is_not_answered() -> None:
