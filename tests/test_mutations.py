@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from mutations import MUTATIONS
 
 CAUGHT_BY = {
@@ -33,6 +34,7 @@ CAUGHT_BY = {
 }
 
 
+@pytest.mark.soak
 def test_a_broken_key_is_caught(repository: Path) -> None:
     options = ("-q", "-rf", "-p", "no:cacheprovider", "tests/test_keys.py")
     command = [sys.executable, "tests/mutations.py", *options]

@@ -351,7 +351,7 @@ class Processes:
         if self._control is not None and self._zygote is not None:
             self._control.close()
             try:
-                self._zygote.wait(_END_SECONDS)
+                self._zygote.wait(_INTERRUPTED_SECONDS if self._interrupted else _END_SECONDS)
             except subprocess.TimeoutExpired:
                 self._zygote.kill()
                 self._zygote.wait()

@@ -77,6 +77,7 @@ def kept(space: Space) -> dict[str, list[str]]:
     return {one.parent.name: sorted({path.name.partition(".")[0] for path in one.iterdir()}) for one in found}
 
 
+@pytest.mark.soak
 def test_cells_keep_what_their_daemons_ran(
     covered: Space, repository: Path, report: Report, in_shell: Callable[[str], str]
 ) -> None:

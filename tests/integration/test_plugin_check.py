@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import pytest
 from spaces import Space, pip
 from strangers import WORKER
 
@@ -75,6 +76,7 @@ def module() -> str:
     return "\n\n".join([head.replace("IMPORTS", IMPORTS), *classes, BOASTER, hook])
 
 
+@pytest.mark.soak
 def test_each_is_found(tools: Space, environment: str, tmp_path: Path) -> None:
     folder = tmp_path / "wrong"
     folder.mkdir()
