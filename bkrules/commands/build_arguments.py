@@ -34,13 +34,11 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-k",
         "--keep_going",
-        "--keep-going",
         action="store_true",
         help="keep building targets that do not depend on a failed one",
     )
     parser.add_argument(
         "--nokeep_going",
-        "--nokeep-going",
         dest="keep_going",
         action="store_false",
         help="undoes the same option of a .bkrc",
@@ -50,7 +48,6 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     add_cells(parser)
     parser.add_argument(
         "--build_event_json_file",
-        "--build-event-json-file",
         default="",
         metavar="FILE",
         help="write events while the build runs, as JSON lines of Bazel's Build Event Protocol",
@@ -64,7 +61,6 @@ def add_scheduling(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("scheduling")
     group.add_argument(
         "--local_resources",
-        "--local-resources",
         action="append",
         default=[],
         type=_as_argument(pool_size),
@@ -74,21 +70,18 @@ def add_scheduling(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--test_keep_going",
-        "--test-keep-going",
         action="store_true",
         default=True,
         help="continue after a failed cell (the default)",
     )
     group.add_argument(
         "--notest_keep_going",
-        "--notest-keep-going",
         dest="test_keep_going",
         action="store_false",
         help="end the build at the first failed cell",
     )
     group.add_argument(
         "--test_timeout",
-        "--test-timeout",
         type=_as_argument(timeouts),
         default={},
         metavar="N[,N,N,N]",
@@ -105,12 +98,11 @@ def add_tests(parser: argparse.ArgumentParser) -> None:
     dest = "cache_test_results"
     words = ("auto", "yes", "no")
     help_text = "whether a cached result of a cell may be used; auto: unless there are several runs (default: auto)"
-    group.add_argument(f"--{dest}", "--cache-test-results", choices=words, default="auto", help=help_text)
+    group.add_argument(f"--{dest}", choices=words, default="auto", help=help_text)
     group.add_argument("-t", dest=dest, action="store_const", const="yes", help="the same as --cache_test_results=yes")
     group.add_argument(
         "-t-",
         "--nocache_test_results",
-        "--nocache-test-results",
         dest=dest,
         action="store_const",
         const="no",
@@ -118,14 +110,12 @@ def add_tests(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--flaky_test_attempts",
-        "--flaky-test-attempts",
         type=_attempts,
         metavar="N",
         help="how often a test that fails may run; default: 3 times in a matrix with flaky = True, else once",
     )
     group.add_argument(
         "--test_output",
-        "--test-output",
         choices=TEST_OUTPUTS,
         default="errors",
         help="of tests: nothing; the ends of the logs of those that fail (the default); each log when its test ends; "
@@ -142,7 +132,6 @@ def add_cells(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("cells")
     group.add_argument(
         "--runs_per_test",
-        "--runs-per-test",
         type=positive,
         default=1,
         metavar="N",
@@ -150,7 +139,6 @@ def add_cells(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--test_env",
-        "--test-env",
         action="append",
         default=[],
         type=_variable,
@@ -159,7 +147,6 @@ def add_cells(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--kernel_key",
-        "--kernel-key",
         choices=KEYS,
         default=SERIES,
         help="how much of the kernel is in the keys of cells: its series, such as 6.12, with its security modules, cgroups and "

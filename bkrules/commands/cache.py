@@ -26,8 +26,8 @@ def add(commands: Commands) -> None:
     cache.add_argument(
         "what", choices=("stats", "verify", "gc"), help="print its size; check every byte; remove old results"
     )
-    cache.add_argument("--max_size", "--max-size", type=_measure("size"), metavar="SIZE", help="for gc: 500M, 10G")
-    cache.add_argument("--max_age", "--max-age", type=_measure("span"), metavar="SPAN", help="for gc: 12h, 30d")
+    cache.add_argument("--max_size", type=_measure("size"), metavar="SIZE", help="for gc: 500M, 10G")
+    cache.add_argument("--max_age", type=_measure("span"), metavar="SPAN", help="for gc: 12h, 30d")
     cache.add_argument("--json", action="store_true", help="print JSON")
     add_cache(cache)
     clean = command(commands, "clean", _clean, "remove bk-out; the next build restores it from the disk cache")

@@ -37,9 +37,7 @@ def add(commands: Commands) -> None:
     ci.add_argument("what", choices=("plan", "merge"), help="print jobs as JSON; merge reports")
     help_text = f"for plan: //pkg:name and the like; for merge: the {REPORT} of each shard, with its {JUNIT} next to it"
     ci.add_argument("patterns", nargs="+", metavar="PATTERN-or-REPORT", help=help_text)
-    ci.add_argument(
-        "--max_jobs", "--max-jobs", type=positive, default=4, metavar="N", help="for plan: the limit of jobs"
-    )
+    ci.add_argument("--max_jobs", type=positive, default=4, metavar="N", help="for plan: the limit of jobs")
     ci.add_argument("--out", metavar="DIR", help=f"for merge: where {REPORT} and {JUNIT} are written")
     add_selection(ci)
     add_overrides(ci)

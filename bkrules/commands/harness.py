@@ -35,7 +35,6 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("which cells run")
     group.add_argument(
         "--test_filter",
-        "--test-filter",
         action="append",
         default=[],
         metavar="TEXT",
@@ -51,7 +50,6 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--random_worker",
-        "--random-worker",
         type=_seed,
         metavar="SEED",
         help=f"the cells of one worker of each matrix, chosen by this number; with '{_ANY}' at random, as with {RANDOM}=1",

@@ -72,7 +72,6 @@ def add_cache(parser: argparse.ArgumentParser) -> None:
     """Add `--disk_cache` to a command."""
     parser.add_argument(
         "--disk_cache",
-        "--disk-cache",
         default=default_cache(),
         type=_utf8,
         metavar="DIR",

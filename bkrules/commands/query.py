@@ -58,7 +58,6 @@ def _add_query(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_const", const="json", dest="output", help="the same as --output=json")
     parser.add_argument(
         "--noimplicit_deps",
-        "--noimplicit-deps",
         dest="implicit_deps",
         action="store_false",
         help="leave out the tools that a worker needs by name",

@@ -210,14 +210,17 @@ def _imported(words: list[str], root: str | None, where: str, inside: tuple[str,
 
 
 def _groups(parser: Parser, words: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Return the words in groups: each option with its value, by its name, and each other word without one."""
+    """Return the words in groups: each option with its value, by its name, and each other word without one.
+
+    An option can be spelled with `-` for each `_`; in its group it has its name.
+    """
     found: list[tuple[str, list[str]]] = []
     waiting = list(words)
     while waiting:
         word = waiting.pop(0)
         name = _name(word)
         action = parser.option(name) if word.startswith("-") else None
-        group = [word]
+        group = [word if action is None else name + word[len(name) :]]
         has_value = "=" in word if word.startswith("--") else word != name
         if action is not None and action.nargs != 0 and not has_value and waiting:
             group.append(waiting.pop(0))

@@ -18,7 +18,7 @@ def add_remote(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("remote cache", "Bazel's HTTP cache protocol; any fault of it is a miss")
 
     def add(name: str, **settings: Any) -> None:
-        group.add_argument(f"--{name}", *([f"--{name.replace('_', '-')}"]), **settings)
+        group.add_argument(f"--{name}", **settings)
 
     add("remote_cache", default="", metavar="URL", help="http://HOST:PORT or https://HOST:PORT, perhaps with a path")
     add(

@@ -67,7 +67,7 @@ def test_what_is_no_shard(option: str) -> None:
 
 
 def test_filters_are_kept_in_their_order() -> None:
-    assert selection("--test_filter=b", "--test-filter=-a").filters == ("b", "-a")
+    assert selection("--test_filter=b", "--test_filter=-a").filters == ("b", "-a")
 
 
 def test_a_seed_is_a_number() -> None:

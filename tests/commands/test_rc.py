@@ -51,7 +51,7 @@ def options(tmp_path: Path) -> Options:
         ("build --jobs=4 \\\n  -k\ntest -j1", ["test", "//a"], ["--jobs=4", "-k", "-j1", "//a"]),
         ("build --test_env='A=b c' --test_env=D=\"e # f\"", ["build"], ["--test_env=A=b c", "--test_env=D=e # f"]),
         ("build --cache_test_results", ["build", "//a"], ["-t", "//a"]),
-        ("build --keep-going", ["build", "//a"], ["--keep-going", "//a"]),
+        ("build --keep-going", ["build", "//a"], ["--keep_going", "//a"]),
         ("", ["build", "//a", "-j", "2", "//b", "-k", " -//c"], ["-j", "2", "-k", "//a", "//b", " -//c"]),
         ("build:ci -k", ["build", "//a"], ["//a"]),
         ("build:ci -k\nbuild -j1", ["build", "--config=ci", "//a"], ["-j1", "-k", "//a"]),
