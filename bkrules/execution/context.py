@@ -105,11 +105,11 @@ Runner = Callable[[Action, Mapping[str, Node], RunContext], Outcome]
 
 def network_environment() -> dict[str, str]:
     """Return the variables by which this machine reaches package registries."""
-    found = {}
+    variables = {}
     for name, value in os.environ.items():
         if name.upper() in NETWORK or name.startswith(NETWORK_PREFIXES):
-            found[name] = value
-    return found
+            variables[name] = value
+    return variables
 
 
 def limit_met(ended: Ended, log: Path) -> str:

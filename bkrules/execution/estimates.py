@@ -21,5 +21,5 @@ def expected_seconds(actions: Collection[Action], history: History) -> dict[str,
         if seconds is not None:
             known[action.id] = seconds
             by_mnemonic.setdefault(action.mnemonic, []).append(seconds)
-    means = {mnemonic: sum(found) / len(found) for mnemonic, found in by_mnemonic.items()}
+    means = {mnemonic: sum(seconds_each) / len(seconds_each) for mnemonic, seconds_each in by_mnemonic.items()}
     return {action.id: known.get(action.id, means.get(action.mnemonic, _UNKNOWN)) for action in actions}

@@ -91,8 +91,8 @@ class Executor:
         if not self._may_be_cached(action):
             return None
         key = self.key(action)
-        found = self._actions.ask(key.digest, whole=self._whole(action), declared=action.declared)
-        return None if found is None else replace(_hit(action, key, found), remote=True)
+        stored = self._actions.ask(key.digest, whole=self._whole(action), declared=action.declared)
+        return None if stored is None else replace(_hit(action, key, stored), remote=True)
 
     def run(self, action: Action, slot: JobSlot | None = None) -> Result:
         """Return the result of a run, or from the cache when another process of bk has just stored it.
@@ -114,9 +114,9 @@ class Executor:
             locks = Path(self._actions.root).parent / "locks"
             locks.mkdir(parents=True, exist_ok=True)
             with self._acquired(FileLock(locks / key.digest.hash), slot):
-                found = self._cached(action, key)
-                if found is not None:
-                    return found
+                result = self._cached(action, key)
+                if result is not None:
+                    return result
                 if slot.is_released:
                     with self._profile.span("wait for a job slot", "wait"):
                         slot.reacquire()
@@ -224,19 +224,21 @@ class Executor:
         afterwards. Raises ActionFailed or MachineLacks.
         """
         made = {name: self.results[name] for name in action.dependencies}
-        away = {name: one for name, one in made.items() if one.remote}
-        lost = self._actions.fetch(found for one in away.values() for found in one.outputs.values()) if away else set()
-        for name, one in made.items():
+        away = {name: origin for name, origin in made.items() if origin.remote}
+        lost = (
+            self._actions.fetch(node for origin in away.values() for node in origin.outputs.values()) if away else set()
+        )
+        for name, origin in made.items():
             if name not in away:
-                if not self._intact(one):
+                if not self._intact(origin):
                     self._make_again(name, slot, "the cache's copy of what it made was damaged")
                 continue
-            result = ActionResult(one.outputs, one.seconds)
-            assert one.key is not None
+            result = ActionResult(origin.outputs, origin.seconds)
+            assert origin.key is not None
             if lost.intersection(file.digest for file in result.files()):
                 self._make_again(name, slot, "the remote cache lost what it made")
             else:
-                self._actions.bring(one.key.digest, result)
+                self._actions.bring(origin.key.digest, result)
 
     def _make_again(self, name: str, slot: JobSlot, why: str) -> None:
         before = self.results[name]
@@ -256,8 +258,8 @@ class Executor:
 
     def _cached(self, action: Action, key: Key) -> Result | None:
         """Return the result from the disk cache when it may be used. Outputs for the user are read again."""
-        found = self._actions.get(key.digest, action.declared) if self._may_be_cached(action) else None
-        hit = None if found is None else _hit(action, key, found)
+        stored = self._actions.get(key.digest, action.declared) if self._may_be_cached(action) else None
+        hit = None if stored is None else _hit(action, key, stored)
         return None if hit and self._read(action) and not self._intact(hit) else hit
 
     def _resolve(self, action: Action) -> dict[str, Node]:
@@ -291,10 +293,10 @@ class Executor:
         declared.
         """
         room = Room(outcome.most)
-        found: dict[str, Node] = {}
+        nodes: dict[str, Node] = {}
         for name, path in outcome.outputs.items():
             try:
-                found[name] = self._store(name, path, room, folder=name in action.folders)
+                nodes[name] = self._store(name, path, room, folder=name in action.folders)
             except FileNotFoundError:
                 what = f"{action.label}: {action.mnemonic} did not make {os.path.basename(path)}"
                 raise ActionFailed("missing-output", what) from None
@@ -304,7 +306,7 @@ class Executor:
             except BadOutput as error:
                 hint = "an output must be what was declared, a file or a folder; bk follows no link that an action made"
                 raise ActionFailed("bad-output", f"{action.label}: the output {error}", hint=hint) from None
-        return found
+        return nodes
 
     def _store(self, name: str, path: str, room: Room, *, folder: bool) -> Node:
         above, inner = (path[: -len(name) - 1], name) if path.endswith(f"/{name}") else os.path.split(path)
@@ -313,8 +315,8 @@ class Executor:
                 return self._node_of(outputs.store(top, inner, self._actions.cas, room))
             files = {}
             for file in outputs.files(top, inner):
-                found = outputs.store(top, f"{inner}/{file}", self._actions.cas, room)
-                files[file] = self._node_of(found)
+                stored = outputs.store(top, f"{inner}/{file}", self._actions.cas, room)
+                files[file] = self._node_of(stored)
             return DirectoryNode(files)
 
     def _node_of(self, stored: tuple[Digest, bool]) -> FileNode:
@@ -330,9 +332,9 @@ def _closed(handle: int | None) -> Iterator[None]:
             os.close(handle)
 
 
-def _hit(action: Action, key: Key, found: ActionResult) -> Result:
+def _hit(action: Action, key: Key, stored: ActionResult) -> Result:
     """Return the result of a cache hit."""
-    return Result(action, Status.PASSED, True, found.seconds, key, found.outputs)
+    return Result(action, Status.PASSED, True, stored.seconds, key, stored.outputs)
 
 
 def _is_executable(path: str) -> bool:

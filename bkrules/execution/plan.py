@@ -70,11 +70,13 @@ class Plan:
         The measure is the expected `seconds` of the longest chain that begins with an id.
         """
         self._is_ordered = True
-        behind = {name: [one for one in self._dependents[name] if one in self._open] for name in self._open}
+        behind = {
+            name: [dependent for dependent in self._dependents[name] if dependent in self._open] for name in self._open
+        }
         left = {name: len(dependents) for name, dependents in behind.items()}
         done = [name for name, count in left.items() if not count]
         for name in done:  # the list grows during the walk: an id comes after all that depend on it
-            ranks = [self._ranks[one] for one in behind[name]]
+            ranks = [self._ranks[dependent] for dependent in behind[name]]
             calm = not failed(name) and all(rank[0] for rank in ranks)
             chain = min((rank[1] for rank in ranks), default=0.0) - seconds(name)
             self._ranks[name] = (calm, chain, self._ranks[name][2])
@@ -119,11 +121,11 @@ class Plan:
     def succeed(self, name: str) -> None:
         """Record that an id has succeeded; ids that waited for it alone become ready."""
         self._end(name)
-        for other in self._dependents[name]:
-            needs = self._waiting[other]
+        for dependent in self._dependents[name]:
+            needs = self._waiting[dependent]
             needs.discard(name)
-            if not needs and other in self._open:
-                heapq.heappush(self._ready, (self._ranks[other], other))
+            if not needs and dependent in self._open:
+                heapq.heappush(self._ready, (self._ranks[dependent], dependent))
 
     def fail(self, name: str) -> list[str]:
         """Record that an id failed. Return the ids that can never run because of it, in the given order."""
@@ -131,12 +133,12 @@ class Plan:
         given_up: set[str] = set()
         stack = [name]
         while stack:
-            for other in self._dependents[stack.pop()]:
-                if other in self._open and other not in given_up:
-                    given_up.add(other)
-                    stack.append(other)
+            for dependent in self._dependents[stack.pop()]:
+                if dependent in self._open and dependent not in given_up:
+                    given_up.add(dependent)
+                    stack.append(dependent)
         self._open -= given_up
-        return sorted(given_up, key=lambda other: self._ranks[other][2])
+        return sorted(given_up, key=lambda dependent: self._ranks[dependent][2])
 
     def _request(self, name: str) -> Request:
         return self._requests.get(name, UNASKED)

@@ -49,9 +49,9 @@ def _entries(log: Path) -> Iterator[Entry]:
     """Yield the lines of a log with their times, which never decrease."""
     last = 0.0
     for line in _lines(log):
-        found = _TIME.match(line)
-        if found:
-            last = max(last, _seconds(found[1]))
+        match = _TIME.match(line)
+        if match:
+            last = max(last, _seconds(match[1]))
         yield last, log.stem, line
 
 
