@@ -89,7 +89,7 @@ def _copy(node: FileNode, target: Path) -> None:
 def _failure(action: Action, context: RunContext, how: str, document: bytes | None, log: str) -> ActionFailed:
     """Return pytest's error for a module that it could not collect, with its place."""
     module = parameters_of(action, CollectTests).module
-    errors, missing = _said(document)
+    errors, missing = _errors_in(document)
     ended = _TOO_LONG if _HANGS in log else f"{how} before pytest could report a reason"
     where, what = errors[0] if errors else (place_in(log), last_line(log) if document is not None else ended)
     return ActionFailed(
@@ -101,12 +101,12 @@ def _failure(action: Action, context: RunContext, how: str, document: bytes | No
     )
 
 
-def _said(document: bytes | None) -> tuple[list[tuple[str, str]], list[str]]:
+def _errors_in(document: bytes | None) -> tuple[list[tuple[str, str]], list[str]]:
     """Return the errors in a list of tests, each with its place, and the missing names; empty for a malformed file."""
     if document is None:
         return [], []
     try:
-        found = Collected.parse(json.loads(document))
+        collected = Collected.parse(json.loads(document))
     except (ValueError, RecursionError):
         return [], []
-    return [(one.where, one.what) for one in found.errors], list(found.missing)
+    return [(error.where, error.what) for error in collected.errors], list(collected.missing)

@@ -39,11 +39,11 @@ def fetch_file(action: Action, _inputs: Mapping[str, Node], context: RunContext)
             problems.append(f"{url}: {error}")
             continue
         with place.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found == spec.sha256:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        if sha256 == spec.sha256:
             place.chmod(0o755 if spec.executable else 0o644)
             return Outcome(Status.PASSED, {name: str(place)})
-        problems.append(f"{url}: it has another sha256: {found}")
+        problems.append(f"{url}: it has another sha256: {sha256}")
     raise ActionFailed(
         "fetch",
         f"{action.label}: no URL has the file with sha256 {spec.sha256}",

@@ -89,10 +89,10 @@ def _problem(action: Action, ended: Ended) -> tuple[str, str]:
 
 def _failed(action: Action, context: RunContext, log: Path, problem: str, reason: str, remedy: str) -> ActionFailed:
     """Keep the command's output. Return the error, whose hint begins with `remedy`."""
-    kept = context.log(action)
+    copy = context.log(action)
     text = outputs.tail(log)
-    outputs.replace(kept.parent, kept.name, text.encode())
-    hint = f"{remedy}\nits output is in {kept}"
+    outputs.replace(copy.parent, copy.name, text.encode())
+    hint = f"{remedy}\nits output is in {copy}"
     return ActionFailed(reason, f"{action.label}: the command {problem}", hint=hint, log=text)
 
 

@@ -47,12 +47,12 @@ def fetch_wheel(action: Action, _inputs: Mapping[str, Node], context: RunContext
     wheels = list(folder.glob("*.whl"))
     if len(wheels) != 1:
         raise ActionFailed("fetch", f"{action.label}: pip fetched {len(wheels)} wheels for {spec.requirement}")
-    found = digest.of_file(wheels[0])
-    if found.hash != spec.sha256:
+    fetched = digest.of_file(wheels[0])
+    if fetched.hash != spec.sha256:
         raise ActionFailed(
             "wrong-digest",
             f"{action.label}: {wheels[0].name} has another sha256 than the one pinned",
-            hint=f"pinned:  {spec.sha256}\nfetched: {found.hash}\nif the new bytes are the right ones, pin them in WORKSPACE.py",
+            hint=f"pinned:  {spec.sha256}\nfetched: {fetched.hash}\nif the new bytes are the right ones, pin them in WORKSPACE.py",
         )
     return Outcome(Status.PASSED, {WHEEL: str(wheels[0])})
 

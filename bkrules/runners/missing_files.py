@@ -18,12 +18,12 @@ def hint_of(missing: Iterable[str], module: str, root: Path, inputs: Iterable[st
     `module` is the path of the file of tests in the workspace at `root`, and `inputs` are the inputs of the action that
     ran it, by name.
     """
-    found = dict.fromkeys(path for name in missing for path in _paths(name, module) if _is_file(root, path))
+    files = dict.fromkeys(path for name in missing for path in _paths(name, module) if _is_file(root, path))
     seen = {path.removeprefix(SOURCES) for path in inputs if path.startswith(SOURCES)}
-    if absent := [path for path in found if path not in seen]:
+    if absent := [path for path in files if path not in seen]:
         what = f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} in the workspace and not in the cell"
         return f"{what}: name {'it' if len(absent) == 1 else 'them'} in the attribute 'data'"
-    for path in found:
+    for path in files:
         if path.endswith(".py"):
             name = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
             return f"{path} is in the cell, but its folder is not on Python's path: import {name}, or set 'pythonpath' for pytest"

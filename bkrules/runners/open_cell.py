@@ -106,9 +106,10 @@ def open_cell(
     parameters = parameters_of(action, CellParameters)
     machine = context.machine()
     staged = _staged(action, inputs)
-    own = context.folder.new_name()
+    name = context.folder.new_name()
     groups = Cgroups(
-        f"{machine.host.cgroup}/{own}", {one: f"{folder}/{own}" for one, folder in machine.host.controllers.items()}
+        f"{machine.host.cgroup}/{name}",
+        {controller: f"{folder}/{name}" for controller, folder in machine.host.controllers.items()},
     )
     configuration = inputs[REGISTRY]
     assert isinstance(configuration, FileNode)
@@ -146,7 +147,7 @@ def open_cell(
     handles: list[int] = []
     faults = MirrorFaults.read(update.mirror) if update.mirror else None
     try:
-        with context.folder.owned(own, groups.folders):
+        with context.folder.owned(name, groups.folders):
             with context.processes.cell(spec) as started:
                 yield OpenCell(started, registry, context, handles, faults)
             with suppress(OSError):  # the supervisor removes them, unless it had to be killed
@@ -234,11 +235,11 @@ def _go_threads(jobs: int) -> int:
 
 def outermost(binds: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """Return the binds that no other bind contains, sorted so that folders come before their contents."""
-    kept: list[tuple[str, str]] = []
+    outer: list[tuple[str, str]] = []
     for source, target in sorted(set(binds), key=lambda pair: pair[1]):
-        if not any(target.startswith(f"{above}/") and source == target and first == above for first, above in kept):
-            kept.append((source, target))
-    return tuple(kept)
+        if not any(target.startswith(f"{above}/") and source == target and first == above for first, above in outer):
+            outer.append((source, target))
+    return tuple(outer)
 
 
 def interpreter_links(binds: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

@@ -27,7 +27,9 @@ def run_plugin_action(
         if name.startswith("plugin/"):
             continue
         inner = (
-            {name: node} if isinstance(node, FileNode) else {f"{name}/{one}": file for one, file in node.files.items()}
+            {name: node}
+            if isinstance(node, FileNode)
+            else {f"{name}/{path}": file for path, file in node.files.items()}
         )
         files |= {path: Path(file.path) for path, file in inner.items()}
     run = ActionRun(str(action.label), action.arguments, files, folder)

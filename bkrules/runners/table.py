@@ -59,10 +59,10 @@ bk_register_rules(lambda _rule, runners: RUNNERS.update(runners))
 
 def runners_of(plugins: Plugins) -> Mapping[str, Runner]:
     """Return the runner of each mnemonic. Raises BkError when a plugin has one of bk's own."""
-    found = dict(RUNNERS)
+    runners = dict(RUNNERS)
     for mnemonic, (runner, plugin) in plugins.runners.items():
-        if mnemonic in found:
+        if mnemonic in runners:
             message = f"the plugin {plugin.title} has a runner of {mnemonic!r}, which is bk's own"
             raise BkError("duplicate-name", message, hint=f"leave it out with --noplugin={plugin.distribution}")
-        found[mnemonic] = partial(run_plugin_action, runner, plugin)
-    return found
+        runners[mnemonic] = partial(run_plugin_action, runner, plugin)
+    return runners

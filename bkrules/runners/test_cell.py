@@ -68,7 +68,7 @@ def run_test_cell(action: Action, inputs: Mapping[str, Node], context: RunContex
     if status == Status.PASSED and len(attempts) > 1:
         status, failure = Status.FLAKY, attempts[-2].failure
         reason = f"passed at attempt {len(attempts)}, after: {attempts[-2].reason}"
-    egress = tuple((one.who, one.what) for one in result.egress)
+    egress = tuple((item.who, item.what) for item in result.egress)
     report = CellReport(tuple(attempts), egress, result.unlimited, result.tainted)
     made = {name: str(folder / name) for name in action.outputs}
     return Outcome(status, made, reason, failure, report, most=_disk(action))
@@ -108,7 +108,7 @@ def may_try_again(attempts: Sequence[Attempt], most: int) -> bool:
     """
     last = attempts[-1]
     allowed = {FailureClass.INFRASTRUCTURE: SANDBOXES, FailureClass.TEST: most}.get(last.failure, 1)
-    return last.status == Status.FAILED and sum(one.failure == last.failure for one in attempts) < allowed
+    return last.status == Status.FAILED and sum(attempt.failure == last.failure for attempt in attempts) < allowed
 
 
 def _run(action: Action, inputs: Mapping[str, Node], context: RunContext, folder: Path) -> CellResult:
@@ -171,24 +171,24 @@ def _with_registry(run: Callable[[], CellResult]) -> CellResult:
 def _empty(folder: Path) -> None:
     """Remove the files of an earlier run in the cell's folder, except its key, by which `bk why` explains why this one ran."""
     key = folder / KEY
-    kept = key.read_bytes() if key.is_file() and not key.is_symlink() else None
+    key_document = key.read_bytes() if key.is_file() and not key.is_symlink() else None
     outputs.remove_tree(folder)
-    if kept is not None:
+    if key_document is not None:
         folder.mkdir(parents=True)
-        (folder / PREVIOUS).write_bytes(kept)
+        (folder / PREVIOUS).write_bytes(key_document)
 
 
-def _put_aside(folder: Path, name: str, kept: Sequence[str]) -> None:
-    """Move the files of an attempt to a new folder in the cell's folder, except what is `kept`: earlier attempts, the key.
+def _put_aside(folder: Path, name: str, staying: Sequence[str]) -> None:
+    """Move the files of an attempt to a new folder in the cell's folder, except `staying`: earlier attempts, the key.
 
-    A test may have created a file with such a name, so the whole folder moves, and what is kept moves back.
+    A test may have created a file with such a name, so the whole folder moves, and those move back.
     """
     aside = Path(atomic.temporary(str(folder)))
     folder.rename(aside)
     folder.mkdir()
-    for one in kept:
-        if (aside / one).exists():
-            (aside / one).rename(folder / one)
+    for entry in staying:
+        if (aside / entry).exists():
+            (aside / entry).rename(folder / entry)
     aside.rename(folder / name)
 
 
