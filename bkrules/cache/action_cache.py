@@ -42,12 +42,12 @@ class ActionCache:
         """
         try:
             maintenance.touch(self.path(key))  # which changes its stamp
-            found = Entry(read_entry(current().note_stored(self.path(key))), declared).result(
+            result = Entry(read_entry(current().note_stored(self.path(key))), declared).result(
                 self.cas.read, self.cas.path
             )
         except (OSError, ValueError):
             return None
-        return found if all(self.cas.look(file.digest) for file in found.files()) else None
+        return result if all(self.cas.look(file.digest) for file in result.files()) else None
 
     def ask(self, key: Digest, *, whole: bool, declared: Declared | None = None) -> ActionResult | None:
         """Return the result of an action from the remote cache, or None. With `whole`, its bytes are on the disk afterwards.
@@ -62,23 +62,23 @@ class ActionCache:
             entry = Entry(data, declared)
             if self.remote.fetch(entry.trees):
                 return None
-            found = entry.result(self.cas.read, self.cas.path)
+            result = entry.result(self.cas.read, self.cas.path)
         except ValueError as error:
             self.remote.lied(f"GET ac/{key.hash}: not a valid result of that action: {error}")
             return None
-        return None if whole and not self.bring(key, found) else found
+        return None if whole and not self.bring(key, result) else result
 
     def fetch(self, nodes: Iterable[Node]) -> set[Digest]:
         """Fetch the bytes of files and folders from the remote cache. Return the digests that could not be fetched."""
         assert self.remote is not None
         return self.remote.fetch(file.digest for node in nodes for file in files_of(node))
 
-    def bring(self, key: Digest, found: ActionResult) -> bool:
+    def bring(self, key: Digest, result: ActionResult) -> bool:
         """Fetch the bytes of a result from the remote cache, and store it. Return whether all could be fetched."""
         assert self.remote is not None
-        if self.remote.fetch(file.digest for file in found.files()):
+        if self.remote.fetch(file.digest for file in result.files()):
             return False
-        self._write(key, found)
+        self._write(key, result)
         return True
 
     def put(self, key: Digest, result: ActionResult) -> None:

@@ -58,14 +58,14 @@ class FileDigests:
         if known is not None and known[0] == stamp:
             fresh = Digest(known[1], stamp[2]), stamp, False
         else:
-            found = digest.of_file(path)
+            computed = digest.of_file(path)
             self._changed = True
             is_racy = stamps.is_racy(stamp, moment) or stamps.of(path) != stamp
             if is_racy:
                 self._known.pop(path, None)
             else:
-                self._known[path] = (stamp, found.hash)
-            fresh = found, stamp, is_racy
+                self._known[path] = (stamp, computed.hash)
+            fresh = computed, stamp, is_racy
         self._fresh[path] = fresh
         return fresh
 
@@ -100,10 +100,10 @@ class FileDigests:
             self._changed = False
 
 
-def _entry(found: Any) -> tuple[Stamp, str] | None:
+def _entry(stored: Any) -> tuple[Stamp, str] | None:
     """Return the entry of a file when it has the right shape. The store may be of another version of bk, or damaged."""
     try:
-        stamp, name = found
+        stamp, name = stored
         return (stamp, name) if len(name) == len(digest.EMPTY.hash) else None
     except (TypeError, ValueError):
         return None

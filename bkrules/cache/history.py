@@ -40,8 +40,8 @@ class History:
     def note(self, name: str, seconds: float, *, failed: bool) -> None:
         """Record a run. A failed run may have ended early, so it does not replace the seconds of a passed one."""
         before = self._get(name)
-        kept = before[0] if failed and before is not None else seconds
-        self._noted[name] = (round(kept, 3), failed)
+        recorded = before[0] if failed and before is not None else seconds
+        self._noted[name] = (round(recorded, 3), failed)
 
     def save(self) -> None:
         """Write the recorded runs, if any, and keep those that other builds wrote meanwhile. Raises OSError."""

@@ -124,14 +124,14 @@ class HttpStore:
         if side in self._away:
             return otherwise
         try:
-            found = call()
+            answer = call()
         except (_Fault, OSError, ValueError) as error:
             fault = error if isinstance(error, _Fault) else _Fault(str(error))
             self._note(side, _Fault(f"{side} {what}: {fault}", final=fault.final))
             return otherwise
         with self._lock:
             self._streaks[side] = 0
-        return found
+        return answer
 
     def _note(self, side: str, fault: _Fault) -> None:
         with self._lock:
@@ -206,12 +206,12 @@ def _client(options: RemoteOptions, address: str) -> tuple[HttpClient, dict[str,
 
     parts = urlsplit(options.url)
     if parts.username:
-        found: tuple[str, str] | None = (unquote(parts.username), unquote(parts.password or ""))
+        credentials: tuple[str, str] | None = (unquote(parts.username), unquote(parts.password or ""))
     else:
-        found = _netrc(parts.hostname or "")
+        credentials = _netrc(parts.hostname or "")
     headers = {}
-    if found:
-        headers["Authorization"] = f"Basic {base64.b64encode(':'.join(found).encode()).decode()}"
+    if credentials:
+        headers["Authorization"] = f"Basic {base64.b64encode(':'.join(credentials).encode()).decode()}"
     named = {name.lower() for name, _ in options.headers}
     headers = {name: value for name, value in headers.items() if name.lower() not in named} | dict(options.headers)
     return HttpClient(trust(options.certificate)), headers
@@ -222,8 +222,8 @@ def _netrc(host: str) -> tuple[str, str] | None:
     import netrc
 
     try:
-        found = netrc.netrc(os.environ.get("NETRC") or os.path.expanduser("~/.netrc")).authenticators(host)
+        entry = netrc.netrc(os.environ.get("NETRC") or os.path.expanduser("~/.netrc")).authenticators(host)
     except (OSError, UnicodeDecodeError, netrc.NetrcParseError):
         return None
-    user, password = (found[0] or found[1] or "", found[2] or "") if found else ("", "")
+    user, password = (entry[0] or entry[1] or "", entry[2] or "") if entry else ("", "")
     return (user, password) if user or password else None

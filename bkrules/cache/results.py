@@ -91,16 +91,16 @@ class Entry:
         self._seconds = _seconds(message["execution_metadata"].get("virtual_execution_duration"))
 
     def _check(self, declared: Declared) -> None:
-        found = {**dict.fromkeys(self._files, False), **dict.fromkeys(self._folders, True)}
-        for path in sorted(found.keys() | declared.keys()):
-            if path not in found:
+        outputs = {**dict.fromkeys(self._files, False), **dict.fromkeys(self._folders, True)}
+        for path in sorted(outputs.keys() | declared.keys()):
+            if path not in outputs:
                 raise ValueError(f"it lacks the output {path}")
             if path not in declared:
                 raise ValueError(f"it has an output that the action does not declare: {path!r}"[:300])
-            if found[path] != declared[path]:
+            if outputs[path] != declared[path]:
                 kinds = ("a file", "a folder")
                 raise ValueError(
-                    f"its output {path} is {kinds[found[path]]}, but was declared as {kinds[declared[path]]}"
+                    f"its output {path} is {kinds[outputs[path]]}, but was declared as {kinds[declared[path]]}"
                 )
 
     @property
@@ -169,7 +169,7 @@ def _read_tree(data: bytes, place: Callable[[Digest], str]) -> dict[str, FileNod
     if reapi.encode("Tree", tree) != data:
         raise ValueError("the tree has entries that bk does not support, such as links")
     children = {digest.of_bytes(reapi.encode("Directory", child)): child for child in tree["children"]}
-    found: dict[str, FileNode] = {}
+    files: dict[str, FileNode] = {}
     nodes = 0
 
     def walk(directory: reapi.Message, prefix: str, depth: int) -> None:
@@ -180,7 +180,7 @@ def _read_tree(data: bytes, place: Callable[[Digest], str]) -> dict[str, FileNod
         _check_names(directory)
         for item in directory["files"]:
             _check_path(prefix + item["name"])
-            found[prefix + item["name"]] = _file(item, place)
+            files[prefix + item["name"]] = _file(item, place)
         for item in directory["directories"]:
             _check_path(prefix + item["name"])
             name = from_message(item["digest"])
@@ -189,7 +189,7 @@ def _read_tree(data: bytes, place: Callable[[Digest], str]) -> dict[str, FileNod
             walk(children[name], f"{prefix}{item['name']}/", depth + 1)
 
     walk(tree["root"], "", 0)
-    return found
+    return files
 
 
 def _check_names(directory: reapi.Message) -> None:
