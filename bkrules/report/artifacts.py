@@ -89,12 +89,12 @@ def _shows_all(folder: str, node: DirectoryNode, digests: FileDigests) -> bool:
     """Return whether `folder` has all these files, and no others."""
     if os.path.islink(folder) or not os.path.isdir(current().note(folder)):
         return False
-    found: set[str] = set()
+    present: set[str] = set()
     for parent, folders, names in os.walk(folder):
-        found.update(f"{parent}/{name}"[len(folder) + 1 :] for name in names)
+        present.update(f"{parent}/{name}"[len(folder) + 1 :] for name in names)
         if any(os.path.islink(f"{parent}/{name}") for name in folders) or not (folders or names):
             return False
-    return found == node.files.keys() and all(
+    return present == node.files.keys() and all(
         _shows(f"{folder}/{path}", file, digests, MODE) for path, file in node.files.items()
     )
 
@@ -184,13 +184,13 @@ def outputs(
         return [*shown, *(f"{folder}/{action.cell.folder}/{name}" for name in (KEY, *result.outputs))]
     if action.label not in wanted:
         return []
-    found = {f"{folder}/{name}": None for name in result.outputs}
+    paths = {f"{folder}/{name}": None for name in result.outputs}
     for name, node in result.outputs.items():
         if isinstance(node, DirectoryNode):
             files = [f"{folder}/{name}/{path}" for path in node.files]
             # The stamp of a folder shows new files in it.
-            found |= dict.fromkeys([*files, *(path.rpartition("/")[0] for path in files)])
-    return list(found)
+            paths |= dict.fromkeys([*files, *(path.rpartition("/")[0] for path in files)])
+    return list(paths)
 
 
 def _cell(result: Result, folder: Path, root: Path, digests: FileDigests) -> dict[str, Any]:
@@ -209,7 +209,7 @@ def _cell(result: Result, folder: Path, root: Path, digests: FileDigests) -> dic
         "cache": result.cache,
         "seconds": round(result.seconds, 3),
         "run": {"number": cell.run, "of": cell.runs} if cell.runs else None,
-        "attempts": [_attempt(one, place, root) for one in result.ran.attempts] if result.ran else [],
+        "attempts": [_attempt(attempt, place, root) for attempt in result.ran.attempts] if result.ran else [],
         "key": result.key.digest.hash if result.key else None,
         "worker": cell.worker,
         "axes": dict(cell.axes),

@@ -42,7 +42,9 @@ class BuildResult:
         if self.interrupted:
             return errors.INTERRUPTED
         failures = [result for result in self.results if result.status == Status.FAILED]
-        broken = {one.failure for one in failures if one.action.cell is None or one.failure == FailureClass.PLUGIN}
+        broken = {
+            result.failure for result in failures if result.action.cell is None or result.failure == FailureClass.PLUGIN
+        }
         if broken - {FailureClass.MACHINE} or self.leaks:
             return errors.BUILD_FAILED
         if any(result.status in BAD and result.failure != FailureClass.MACHINE for result in self.cells):
@@ -56,16 +58,16 @@ class BuildResult:
 
 def by_matrix(results: Iterable[Result]) -> dict[Label, list[Result]]:
     """Return the results of cells by their matrix."""
-    found: dict[Label, list[Result]] = {}
+    matrices: dict[Label, list[Result]] = {}
     for result in results:
         if result.action.cell is not None:
-            found.setdefault(result.action.cell.matrix, []).append(result)
-    return found
+            matrices.setdefault(result.action.cell.matrix, []).append(result)
+    return matrices
 
 
 def by_status(results: Iterable[Result]) -> dict[str, int]:
     """Return the number of results with each status, in the order of their first occurrence."""
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for result in results:
-        found[result.status] = found.get(result.status, 0) + 1
-    return found
+        counts[result.status] = counts.get(result.status, 0) + 1
+    return counts

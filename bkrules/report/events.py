@@ -219,40 +219,42 @@ class Events:
         action = result.action
         if result.status == Status.NOT_RUN:
             return
-        own = {"actionCompleted": {"primaryOutput": action.outputs[0], "label": str(action.label)}}
+        event = {"actionCompleted": {"primaryOutput": action.outputs[0], "label": str(action.label)}}
         before = self._progress_id()
         self._progress += 1
-        self._post(before, [self._progress_id(), own], progress={"stderr": f"{result.reason}\n{result.log}"})
-        self._post(own, action={"success": False, "type": action.mnemonic, "commandLine": list(action.arguments)})
+        self._post(before, [self._progress_id(), event], progress={"stderr": f"{result.reason}\n{result.log}"})
+        self._post(event, action={"success": False, "type": action.mnemonic, "commandLine": list(action.arguments)})
 
     def _complete(self, label: Label) -> None:
         """Write that a requested target is complete; a named set has its files."""
-        own = _completed(str(label))
+        event = _completed(str(label))
         folder = self._out / label.package / label.name
-        made = [one for one in self._results.values() if one.action.label == label and one.action.cell is None]
-        names = [name for one in made for name in one.outputs]
+        made = [
+            result for result in self._results.values() if result.action.label == label and result.action.cell is None
+        ]
+        names = [name for result in made for name in result.outputs]
         if any(result.action.label == label and result.action.cell for result in self._results.values()):
             names = [REPORT, JUNIT]
         success = label not in self._broken
         if not names or not (success or REPORT in names):
-            self._post(own, completed={"success": success})
+            self._post(event, completed={"success": success})
             return
         self._sets += 1
         files = {"namedSet": {"id": str(self._sets)}}
         groups = [{"name": "default", "fileSets": [files["namedSet"]]}]
-        self._post(own, [files], completed={"success": success, "outputGroup": groups})
+        self._post(event, [files], completed={"success": success, "outputGroup": groups})
         self._post(files, namedSetOfFiles={"files": [_file(folder / name, name) for name in names]})
 
     def _progress_id(self) -> Event:
         return {"progress": {"opaqueCount": self._progress}}
 
-    def _post(self, own: Event, children: Iterable[Event] = (), **payload: Any) -> None:
+    def _post(self, event: Event, children: Iterable[Event] = (), **payload: Any) -> None:
         if self._file is None:
             return
         listed = list(children)
-        self._announced.pop(_key(own), None)
+        self._announced.pop(_key(event), None)
         self._announced |= {_key(child): child for child in listed}
-        document = {"id": own, **({"children": listed} if listed else {}), **payload}
+        document = {"id": event, **({"children": listed} if listed else {}), **payload}
         self._file.write(json.dumps(document, separators=(",", ":")) + "\n")
         self._file.flush()
 
@@ -293,12 +295,12 @@ def _overall(runs: Sequence[Result]) -> str:
     """Return the status of a cell from those of its runs: the worst one."""
     if any(result.failure == FailureClass.INTERRUPTED for result in runs):
         return "INCOMPLETE"
-    found = {result.status for result in runs}
+    statuses = {result.status for result in runs}
     for status, word in ((Status.FAILED, "FAILED"), (Status.TIMED_OUT, "TIMEOUT"), (Status.NOT_RUN, "FAILED_TO_BUILD")):
-        if status in found:
+        if status in statuses:
             return word
     return STATUSES[
-        Status.FLAKY if Status.FLAKY in found else Status.PASSED if Status.PASSED in found else Status.SKIPPED
+        Status.FLAKY if Status.FLAKY in statuses else Status.PASSED if Status.PASSED in statuses else Status.SKIPPED
     ]
 
 

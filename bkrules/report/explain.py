@@ -46,15 +46,15 @@ class Difference:
 
 def difference(old: Mapping[str, str], new: Mapping[str, str]) -> Difference | None:
     """Return the first difference of two keys by their leaves, or None. Arguments are compared inside their JSON."""
-    found = [
+    changes = [
         (name, old.get(name), new.get(name))
         for name in sorted({*old, *new}, key=_place)
         if old.get(name) != new.get(name)
     ]
-    if not found:
+    if not changes:
         return None
-    leaf, was, now = found[0]
-    more = len(found) - 1
+    leaf, was, now = changes[0]
+    more = len(changes) - 1
     if leaf.startswith("argument/") and was is not None and now is not None:
         inner = list(_inside(_parsed(was), _parsed(now), ""))
         if inner:  # otherwise the two differ only in their spelling
@@ -100,7 +100,7 @@ def _shown(old: str | None, new: str | None) -> tuple[str, str]:
     else:
         quoted = json.dumps(old or ""), json.dumps(new or "")
     shared = next(
-        (place for place, (one, other) in enumerate(zip(*quoted, strict=False)) if one != other), _least(quoted)
+        (place for place, (left, right) in enumerate(zip(*quoted, strict=False)) if left != right), _least(quoted)
     )
     begin = shared - _BEFORE if shared > _SHOWN - _BEFORE else 0
     return _part(quoted[0], begin), _part(quoted[1], begin)
@@ -201,8 +201,8 @@ def _from_archive(place: str, stack: ExitStack) -> Callable[[str], bytes | None]
         raise UsageError("against", f"--against: {place} is neither a zip nor a tar", hint=hint)
 
     def fetch(path: str) -> bytes | None:
-        found = [name for name in names if name == path or name.endswith(f"/{path}")]
-        return take(min(found, key=len)) if found else None
+        matches = [name for name in names if name == path or name.endswith(f"/{path}")]
+        return take(min(matches, key=len)) if matches else None
 
     return fetch
 
@@ -240,9 +240,9 @@ def compare(key: str | None, leaves: Mapping[str, str], read: Read, *, waits_for
     """Return one line on how a key differs from that of another run."""
     if key is None:
         return f"not known here: {waits_for} would run first"
-    other = read(KEY)
-    if other is None:
+    document = read(KEY)
+    if document is None:
         return "that run has no key of it"
-    if other["key"] == key:
+    if document["key"] == key:
         return "the same key"
-    return f"another key: {difference(other['leaves'], leaves) or _UNNAMED}"
+    return f"another key: {difference(document['leaves'], leaves) or _UNNAMED}"

@@ -25,8 +25,8 @@ def block(result: Result, out: Path) -> str:
     """Return the whole output of a cell's test, between two rules as in Bazel; empty without a log."""
     cell = result.action.cell
     assert cell is not None
-    kept = result.outputs.get(LOG)
-    path = Path(kept.path) if isinstance(kept, FileNode) else out / folder_of(cell) / LOG
+    log = result.outputs.get(LOG)
+    path = Path(log.path) if isinstance(log, FileNode) else out / folder_of(cell) / LOG
     if not path.is_file():
         return ""
     head = f"==================== Test output for {cell.label}:"
@@ -133,6 +133,6 @@ class Display:
         self._progress.close()
 
 
-def _is_same(one: BinaryIO, other: BinaryIO) -> bool:
+def _is_same(left: BinaryIO, right: BinaryIO) -> bool:
     """Return whether two open files are the same. While one of them is open, no new file gets its number."""
-    return os.path.samestat(os.fstat(one.fileno()), os.fstat(other.fileno()))
+    return os.path.samestat(os.fstat(left.fileno()), os.fstat(right.fileno()))

@@ -49,7 +49,7 @@ def grid(cells: Sequence[Result]) -> str:
         rows.setdefault(row, {}).setdefault(cell.worker, []).append(result)
     table = [["", *workers]]
     table += [
-        [row, *(_mark(found[worker]) if worker in found else "" for worker in workers)] for row, found in rows.items()
+        [row, *(_mark(cells[worker]) if worker in cells else "" for worker in workers)] for row, cells in rows.items()
     ]
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     return "\n".join(
@@ -135,7 +135,7 @@ def _tail(text: str, lines: int = TAIL_LINES) -> list[str]:
 
 def _remarks(results: Iterable[Result]) -> list[str]:
     """Return remarks on cells that did not fail: flaky ones, uncached ones, and those that tried to leave."""
-    found: dict[str, int] = {}
+    remarks: dict[str, int] = {}
     blocks = []
     results = list(results)
     for result in results:
@@ -145,29 +145,29 @@ def _remarks(results: Iterable[Result]) -> list[str]:
             blocks.append(f"FLAKY: {result.action.title}: {result.reason}")
         for name in result.ran.unlimited:
             remark = f"passed without a limit of {name}, which this machine cannot apply: not cached"
-            found[remark] = found.get(remark, 0) + 1
+            remarks[remark] = remarks.get(remark, 0) + 1
         if result.ran.tainted:
             blocks.append(f"TAINTED: {result.action.title}: it changed {', '.join(result.ran.tainted)}; not cached")
         for who, what in result.ran.egress:
             remark = f"passed although {who} tried to reach {what}, and could not"
-            found[remark] = found.get(remark, 0) + 1
+            remarks[remark] = remarks.get(remark, 0) + 1
     actions = Counter(name for result in results for name in result.unlimited)
     return [
         *blocks,
-        *(f"{_count(count, 'cell')} {remark}" for remark, count in found.items()),
+        *(f"{_count(count, 'cell')} {remark}" for remark, count in remarks.items()),
         *(f"{_count(count, 'action')} ran without a limit of {name}" for name, count in sorted(actions.items())),
     ]
 
 
 def _reasons(results: Iterable[Result]) -> list[str]:
     """Return why cells were skipped or not run, each reason once."""
-    found: dict[tuple[str, str, str], int] = {}
+    counts: dict[tuple[str, str, str], int] = {}
     for result in results:
         if result.action.cell is not None and result.status in ABSENT:
             why = (result.status, result.reason, result.hint)
-            found[why] = found.get(why, 0) + 1
+            counts[why] = counts.get(why, 0) + 1
     blocks = []
-    for (status, reason, hint), count in found.items():
+    for (status, reason, hint), count in counts.items():
         remedies = "".join(f"\n  {line}" for line in hint.splitlines())
         blocks.append(f"{_count(count, 'cell')} {status}: {reason}{remedies}")
     return blocks
@@ -178,16 +178,16 @@ def _critical_path(results: Iterable[Result]) -> list[str]:
     chain = critical_path(results)
     if not chain:
         return []
-    shown = [f"{one.action.mnemonic} {one.action.title} {one.seconds:.2f}s" for one in chain]
+    shown = [f"{result.action.mnemonic} {result.action.title} {result.seconds:.2f}s" for result in chain]
     if len(shown) > STEPS:
         shown[1 : 1 - STEPS] = [f"{len(shown) - STEPS + 1} more"]
-    return [f"Critical Path: {sum(one.seconds for one in chain):.2f}s: {' -> '.join(shown)}"]
+    return [f"Critical Path: {sum(result.seconds for result in chain):.2f}s: {' -> '.join(shown)}"]
 
 
 def _counts(build: BuildResult) -> str:
     """Return two lines: the counts, and the sources of the results."""
     cells = build.cells
-    others = [result for result in build.results if result.action.cell is None]
+    actions = [result for result in build.results if result.action.cell is None]
     parts = []
     if cells:
         words = ", ".join(f"{count} {status}" for status, count in by_status(cells).items())
@@ -196,10 +196,10 @@ def _counts(build: BuildResult) -> str:
         many = _count(len(names), "cell")
         many = many if len(names) == len(cells) else f"{len(cells)} runs of {many}"
         parts.append(f"{many}: {words} ({cached} cached, {len(cells) - cached} not)")
-    ran = sum(_has_run(result) for result in others)
+    ran = sum(_has_run(result) for result in actions)
     up_to_date = build.up_to_date[0]
-    cached = sum(result.cached for result in others) + up_to_date
-    parts.append(f"{_count(len(others) + up_to_date, 'action')}: {ran} ran, {cached} cached")
+    cached = sum(result.cached for result in actions) + up_to_date
+    parts.append(f"{_count(len(actions) + up_to_date, 'action')}: {ran} ran, {cached} cached")
     return f"{'; '.join(parts)}\n{_truth(build)}"
 
 
