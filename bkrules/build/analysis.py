@@ -57,8 +57,8 @@ class Analysis:
 
     def cells(self) -> dict[str, Cell]:
         """Return the cells of the requested targets by their ids, selected or not."""
-        own = self._own()
-        return {name: action.cell for name, action in self.actions.actions.items() if name in own and action.cell}
+        names = self._own()
+        return {name: action.cell for name, action in self.actions.actions.items() if name in names and action.cell}
 
     def _own(self) -> set[str]:
         """Return the ids of the actions of the requested targets. For a worker or a mirror, these are the actions of
@@ -68,9 +68,9 @@ class Analysis:
         ids: set[str] = set()
         while labels:
             label = labels.pop()
-            own = self.actions.of_target[label]
-            ids.update(own)
-            if not own:
+            actions = self.actions.of_target[label]
+            ids.update(actions)
+            if not actions:
                 labels += self.targets.edges[label]
         return ids
 
@@ -81,15 +81,15 @@ class Analysis:
     @functools.cached_property
     def _wanted(self) -> dict[str, Action]:
         actions = {name: self._selected(self.actions.actions[name]) for name in self._own()}
-        found = {name: action for name, action in actions.items() if action is not None}
-        todo = list(found.values())
+        wanted = {name: action for name, action in actions.items() if action is not None}
+        todo = list(wanted.values())
         while todo:
             for name in todo.pop().dependencies:
-                if name not in found:
-                    found[name] = self.actions.actions[name]
-                    todo.append(found[name])
-        chosen = (found[name] for name in self.actions.actions if name in found)
-        return {one.id: one for action in chosen for one in self.runs.of(action)}
+                if name not in wanted:
+                    wanted[name] = self.actions.actions[name]
+                    todo.append(wanted[name])
+        chosen = (wanted[name] for name in self.actions.actions if name in wanted)
+        return {run.id: run for action in chosen for run in self.runs.of(action)}
 
     def _selected(self, action: Action) -> Action | None:
         """Return the action, unless it is a cell that is not selected. A skipped cell needs no inputs."""
@@ -174,16 +174,16 @@ def members(analysis: Analysis) -> dict[str, str]:
 
 def _unfolded(workspace: Workspace, targets: Iterable[Target]) -> list[Target]:
     """Return the targets, with each test_suite replaced by its targets. Raises LoadError for an unknown label in a suite."""
-    found: dict[Label, Target] = {}
+    unfolded: dict[Label, Target] = {}
     waiting = list(reversed(list(targets)))
     while waiting:
         target = waiting.pop()
-        if target.label in found:
+        if target.label in unfolded:
             continue
-        found[target.label] = target
+        unfolded[target.label] = target
         if target.rule.name == "test_suite":
             waiting += reversed(check_labels(workspace, target))
-    return list(found.values())
+    return list(unfolded.values())
 
 
 def package_of(workspace: Workspace, folder: str) -> str:

@@ -51,14 +51,14 @@ class EarlyActions:
             digests = FileDigests(f"{self._state}/digests")
             cas = Cas(f"{cache}/cas", digests)
             executor = Executor(self._root, ActionCache(f"{cache}/ac", cas), digests, lambda: contexts[0])
-            found = {action.id: executor.look_up(action) for action in actions}
-            missing = [action for action in actions if found[action.id] is None]
+            results = {action.id: executor.look_up(action) for action in actions}
+            missing = [action for action in actions if results[action.id] is None]
             if missing:
                 with self._opened(cache, cas) as context:
                     contexts.append(context)
-                    found.update({one.action.id: one for one in _run(executor, missing)})
+                    results.update({result.action.id: result for result in _run(executor, missing)})
             digests.save()
-        return [_outputs(found[action.id]) for action in actions]
+        return [_outputs(results[action.id]) for action in actions]
 
     @contextmanager
     def _opened(self, cache: str, cas: Cas) -> Iterator[RunContext]:
@@ -79,13 +79,13 @@ def _run(executor: Executor, actions: Sequence[Action]) -> list[Result]:
     """Return the results of actions, as many at once as the machine has cores."""
     from concurrent.futures import ThreadPoolExecutor
 
-    def one(action: Action) -> Result:
+    def run_action(action: Action) -> Result:
         print(f"  {action.mnemonic} {action.id.rpartition(' ')[2]}", file=sys.stderr, flush=True)
         return executor.run(action)
 
     threads = ThreadPoolExecutor(os.cpu_count() or 1)
     try:
-        return list(threads.map(one, actions))
+        return list(threads.map(run_action, actions))
     finally:
         executor.stopped.set()
         threads.shutdown(wait=False, cancel_futures=True)

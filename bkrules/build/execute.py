@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -122,13 +122,13 @@ class Execution:
             whole = executor.key(action)
         except BkError as error:
             return None, {"error": error.message}, None
-        found = executor.look_up(action)
-        if found is None and self.remote is not None:
-            found = executor.ask(action)
-        if found is not None and found.status == Status.PASSED:
-            executor.results[action.id] = found
-        kept = executor.results.get(action.id)
-        return whole.digest.hash, dict(whole.leaves), kept.cache if kept else None
+        result = executor.look_up(action)
+        if result is None and self.remote is not None:
+            result = executor.ask(action)
+        if result is not None and result.status == Status.PASSED:
+            executor.results[action.id] = result
+        known = executor.results.get(action.id)
+        return whole.digest.hash, dict(whole.leaves), known.cache if known else None
 
     def interrupt(self) -> None:
         """End all that runs, and the wait for another run of bk."""
@@ -162,8 +162,8 @@ def _execute(analysis: Analysis, options: Options, actions: Mapping[str, Action]
     progress = Progress(sys.stderr, live=wants_live(sys.stderr))
     execution = Execution(analysis, options, progress.say)
     display = Display(progress, analysis.out, options.test_output)
-    own = (_Reports(analysis, execution), display, _Noting(execution.history))
-    with _listening(analysis.plugins.hooks, own) as hooks:
+    listeners = (_Reports(analysis, execution), display, _Noting(execution.history))
+    with _listening(analysis.plugins.hooks, listeners) as hooks:
         hooks.tell("bk_build_started", targets=[str(label) for label in analysis.targets.wanted], actions=len(actions))
         build = _executed(execution, actions, display, progress, began)
         hooks.tell("bk_build_finished", build=build)
@@ -198,16 +198,15 @@ class _Reports:
 
 
 @contextmanager
-def _listening(hooks: Hooks, own: Iterable[object]) -> Iterator[Hooks]:
+def _listening(hooks: Hooks, listeners: Sequence[object]) -> Iterator[Hooks]:
     """Have bk's own listeners hear of one build."""
-    listeners = list(own)
-    for one in listeners:
-        hooks.add(one)
+    for listener in listeners:
+        hooks.add(listener)
     try:
         yield hooks
     finally:
-        for one in listeners:
-            hooks.remove(one)
+        for listener in listeners:
+            hooks.remove(listener)
 
 
 def _executed(
@@ -263,7 +262,7 @@ def _executed(
 def _scheduler(execution: Execution, actions: Mapping[str, Action]) -> Scheduler:
     executor, options, profile = execution.executor, execution.options, execution.profile
     hooks = execution.analysis.plugins.hooks
-    tests = any(one.cell for one in actions.values())
+    tests = any(action.cell for action in actions.values())
 
     def on_start(action: Action) -> None:
         execution.prepare(tests=tests)

@@ -39,10 +39,10 @@ class Selection:
     @property
     def words(self) -> tuple[str, ...]:
         """The options that repeat this selection."""
-        found = [f"--test_filter={text}" for text in self.filters]
-        found += [f"--random_worker={self.random_worker}"] if self.random_worker is not None else []
-        found += [f"--shard={self.shard[0]}/{self.shard[1]}"] if self.shard else []
-        return tuple(found)
+        options = [f"--test_filter={text}" for text in self.filters]
+        options += [f"--random_worker={self.random_worker}"] if self.random_worker is not None else []
+        options += [f"--shard={self.shard[0]}/{self.shard[1]}"] if self.shard else []
+        return tuple(options)
 
 
 def select(cells: Mapping[str, Cell], selection: Selection, seconds: Callable[[str], float | None]) -> Selected:
@@ -79,13 +79,13 @@ def divide(cells: Iterable[tuple[str, float | None]], count: int) -> list[list[s
     The longest cell goes first, always to the shard with the least time. A cell that never ran counts as the median of
     the others. No shard is empty unless there are more shards than cells.
     """
-    given = list(cells)
-    known = sorted(took for _, took in given if took is not None)
+    timed = list(cells)
+    known = sorted(took for _, took in timed if took is not None)
     usual = known[len(known) // 2] if known else 1.0
-    weights = {name: max(_LEAST, usual if took is None else took) for name, took in given}
+    weights = {name: max(_LEAST, usual if took is None else took) for name, took in timed}
     shards: list[list[str]] = [[] for _ in range(count)]
     loads = [0.0] * count
-    for name in sorted(weights, key=lambda one: (-weights[one], one)):
+    for name in sorted(weights, key=lambda cell: (-weights[cell], cell)):
         least = min(range(count), key=lambda number: (loads[number], number))
         shards[least].append(name)
         loads[least] += weights[name]
@@ -127,9 +127,9 @@ def _fitting(cells: Mapping[str, Cell], text: str) -> list[str]:
     for make in (_exact, _glob, _regex):
         fits = [make(part) for part in parts]
         if parts and all(fits):
-            found = [name for name, cell in cells.items() if _fits(cell, fits)]
-            if found:
-                return found
+            matches = [name for name, cell in cells.items() if _fits(cell, fits)]
+            if matches:
+                return matches
     names = list(dict.fromkeys(cell.point if "/" in text else part for cell in cells.values() for part in cell.parts))
     near = difflib.get_close_matches(text, names, n=_NEAR, cutoff=0.4) or names[:_NEAR]
     raise _nothing(f"--test_filter={text} matches none of {len(cells)} cells", f"the nearest names: {', '.join(near)}")

@@ -56,12 +56,12 @@ def session(analysis: Analysis, action: Action, options: Options, *, machine: bo
     Raises NotBuilt, MachineLacks, and ActionFailed when a daemon does not start.
     """
     needed = [analysis.actions.actions[name].label for name in action.dependencies]
-    targets = [found for label in dict.fromkeys(needed) if (found := analysis.workspace.target(label)) is not None]
+    targets = [target for label in dict.fromkeys(needed) if (target := analysis.workspace.target(label)) is not None]
     built = execute(analyze_targets(analysis.workspace, targets, analysis.runs), options)
     if built.exit_code:
         raise NotBuilt(built)
     execution = Execution(analysis, options, lambda line: print(line, file=sys.stderr), show=False)
-    execution.executor.results.update({one.action.id: one for one in built.results})
+    execution.executor.results.update({result.action.id: result for result in built.results})
     with in_use(options.disk_cache), _closing(execution):
         execution.prepare(tests=False)
         context = execution.context
