@@ -18,8 +18,8 @@ from one_cell import Cells
 from spaces import Space, copy_of_cache
 
 REPOSITORY = Path(__file__).parents[1]
-PROCESSES = max(2, len(os.sched_getaffinity(0)))
-"""How many tests run at once."""
+PROCESSES = 1 + max(2, len(os.sched_getaffinity(0)))
+"""How many tests run at once: one more than there are cores, since many tests wait for daemons and for deadlines."""
 
 # The process that starts the tests may ignore these, as nohup and a background job do; all processes of a test would inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""What a plugin must satisfy: its metadata, its hooks and their arguments, and its workers."""
+"""The checks of a plugin: its metadata, its hooks and their arguments, and its workers."""
 
 from __future__ import annotations
 

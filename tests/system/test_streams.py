@@ -185,7 +185,7 @@ def listening(path: Path) -> None:
         os.chdir(here)
 
 
-KINDS = [fifo, folder, nowhere, itself, zeros, listening]
+KINDS = [fifo, nowhere, *(pytest.param(kind, marks=pytest.mark.soak) for kind in (folder, itself, zeros, listening))]
 
 
 def _replaced(path: Path, make: Callable[[Path], None]) -> None:
