@@ -20,7 +20,7 @@ from bkrules.images import layout
 from bkrules.images.copy import Copier
 from bkrules.images.digests import ImageDigest
 from bkrules.images.docker_auth import Credentials
-from bkrules.images.layout import Entry
+from bkrules.images.layer import Entry, layer
 from bkrules.images.registry_client import RegistryClient
 from bkrules.images.storage import Tree, write_tree
 from bkrules.model import digest
@@ -62,7 +62,7 @@ def image(
     folder: Path, files: Mapping[str, bytes], architecture: str = "amd64", base: Path | None = None
 ) -> DirectoryNode:
     """An image of one layer, or of one more than its base."""
-    tar = layout.layer({path: Entry(data) for path, data in files.items()})
+    tar = layer({path: Entry(data) for path, data in files.items()})
     layout.write_image(folder, tar, architecture=architecture, cmd=(), env=(), base=base)
     found = [path for path in folder.rglob("*") if path.is_file()]
     return DirectoryNode({str(path.relative_to(folder)): FileNode(digest.of_file(path), str(path)) for path in found})

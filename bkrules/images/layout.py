@@ -1,18 +1,15 @@
-"""Images made from bytes: a layer, a configuration and a manifest in a folder in the OCI image layout.
+"""Images made from bytes: layers, a configuration and a manifest in a folder in the OCI image layout.
 
-They depend on no clock, user or machine: every file has the time 0 and the owner 0:0, and names are sorted.
+They depend on no clock, user or machine.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import json
 import shutil
-import tarfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,62 +21,6 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 _EPOCH = "1970-01-01T00:00:00Z"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A file of a layer, or with `link` a symbolic link."""
-
-    data: bytes = b""
-    executable: bool = False
-    link: str = ""
-
-
-def noise(name: str, size: int) -> bytes:
-    """Return `size` bytes that do not compress and follow from `name`: SHA-256 in counter mode."""
-    seed = name.encode()
-    blocks = (hashlib.sha256(seed + number.to_bytes(8, "big")).digest() for number in range(size // 32 + 1))
-    return b"".join(blocks)[:size]
-
-
-def layer(entries: Mapping[str, Entry]) -> bytes:
-    """Return an uncompressed layer with these entries and the folders above them."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for folder in sorted(_folders(entries)):
-            header = tarfile.TarInfo(folder + "/")
-            header.type, header.mode = tarfile.DIRTYPE, 0o755
-            _add(tar, header)
-        for path, entry in sorted(entries.items()):
-            header = tarfile.TarInfo(path)
-            if entry.link:
-                header.type, header.linkname, header.mode = tarfile.SYMTYPE, entry.link, 0o777
-                _add(tar, header)
-            else:
-                header.size, header.mode = len(entry.data), 0o755 if entry.executable else 0o644
-                _add(tar, header, entry.data)
-    return buffer.getvalue()
-
-
-def _add(tar: tarfile.TarFile, header: tarfile.TarInfo, data: bytes = b"") -> None:
-    """Add a member: as USTAR, or with an extended header when a name or a size does not fit."""
-    try:
-        header.tobuf(tarfile.USTAR_FORMAT, "utf-8")
-        tar.format = tarfile.USTAR_FORMAT
-    except ValueError:
-        tar.format = tarfile.PAX_FORMAT
-    tar.addfile(header, io.BytesIO(data))
-
-
-def _folders(paths: Mapping[str, Entry]) -> Iterator[str]:
-    seen = set()
-    for path in paths:
-        parts = path.split("/")[:-1]
-        for depth in range(1, len(parts) + 1):
-            folder = "/".join(parts[:depth])
-            if folder not in seen:
-                seen.add(folder)
-                yield folder
 
 
 def write_image(

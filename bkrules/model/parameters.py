@@ -130,7 +130,11 @@ class FetchWheel(Wire):
 
 @dataclass(frozen=True)
 class Image(Wire):
-    """An image: the paths of its files, in the order of the inputs; sizes of files of noise; links by their paths."""
+    """An image, by the paths of what its layer has.
+
+    `files` are in the order of the inputs, `noise` has sizes in bytes, `directories` and `modes` have octal digits, `devices`
+    `c 1 3`, `owners` `UID:GID`. `whiteouts` and `opaque` are what the base has and the image has not.
+    """
 
     architecture: str
     cmd: tuple[str, ...]
@@ -138,6 +142,14 @@ class Image(Wire):
     files: tuple[str, ...]
     noise: Mapping[str, int]
     symlinks: Mapping[str, str]
+    hardlinks: Mapping[str, str]
+    directories: Mapping[str, str]
+    devices: Mapping[str, str]
+    whiteouts: tuple[str, ...]
+    opaque: tuple[str, ...]
+    modes: Mapping[str, str]
+    owners: Mapping[str, str]
+    xattrs: Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from bkrules.analysis.cell_inputs import Limits, sandbox_inputs, usable
 from bkrules.analysis.context import Context
 from bkrules.model.action import Artifact, Output, Source, Text
@@ -12,8 +14,11 @@ from bkrules.model.rule import Attr, Rule
 from bkrules.plugin.ask import WorkerFault
 from bkrules.plugin.host import goarch
 from bkrules.rules import pulled_image
-from bkrules.rules.image_paths import collisions, path_problem, size_problem, target_problem
+from bkrules.rules.image_paths import problems
 from bkrules.rules.pulled_image import LAYOUT
+
+_BY_PATH = ("files", "symlinks", "hardlinks", "noise", "directories", "devices", "modes", "owners", "xattrs")
+"""The attributes that map paths in the image."""
 
 
 def _analyze_image(context: Context) -> tuple[object, ...]:
@@ -28,14 +33,9 @@ def _analyze_image(context: Context) -> tuple[object, ...]:
         inputs[f"files/{number}"] = _file(context, label)
     if context.attribute("base"):
         inputs["base"] = context.provider("base", context.attribute("base"), ImageInfo, "an image").layout
-    spec = Image(
-        architecture=goarch(),
-        cmd=tuple(context.attribute("cmd")),
-        env=tuple(context.attribute("env")),
-        files=tuple(sorted(context.attribute("files"))),
-        noise=context.attribute("noise"),
-        symlinks=context.attribute("symlinks"),
-    )
+    names: dict[str, Any] = {name: context.attribute(name) for name in _BY_PATH}
+    names |= {name: tuple(context.attribute(name)) for name in ("cmd", "env", "whiteouts", "opaque")}
+    spec = Image(**names | {"architecture": goarch(), "files": tuple(sorted(names["files"]))})
     action = context.declare("Image", spec, inputs, [LAYOUT], folders=[LAYOUT])
     return (ImageInfo(context.output(action, LAYOUT)),)
 
@@ -55,17 +55,14 @@ def _file(context: Context, label: object) -> Output | Source:
 
 
 def _check_paths(context: Context) -> None:
-    """Raise LoadError for an invalid path, link or size, and for two paths in one place."""
-    made = {name: context.attribute(name) for name in ("files", "symlinks", "noise")}
-    for attribute, paths in made.items():
-        for path, value in paths.items():
-            problem = path_problem(path)
-            if not problem and attribute != "files":
-                problem = target_problem(value) if attribute == "symlinks" else size_problem(value)
-            if problem:
-                raise context.error("bad-path", f"{attribute!r}: {path!r} {problem}", attribute)
-    for attribute, problem in collisions(made):
-        raise context.error("duplicate-path", problem, attribute)
+    """Raise LoadError for an invalid path or value, and for two paths in one place."""
+    made = {name: context.attribute(name) for name in _BY_PATH}
+    made |= {name: dict.fromkeys(context.attribute(name)) for name in ("whiteouts", "opaque")}
+    for attribute, problem in problems(made):
+        raise context.error("bad-path", problem, attribute)
+    for attribute in ("whiteouts", "opaque"):
+        if made[attribute] and not context.attribute("base"):
+            raise context.error("bad-attribute", f"{attribute!r} needs a 'base', from which it removes", attribute)
 
 
 IMAGE = Rule(
@@ -76,8 +73,22 @@ IMAGE = Rule(
         "base": Attr("label", "An image to add a layer to."),
         "files": Attr("label_dict", "Files by their paths in the image, without the leading '/'.", default={}),
         "symlinks": Attr("dict", "Symbolic links: path to target.", default={}),
+        "hardlinks": Attr("dict", "Hard links: path to the path of a file of this image's own layer.", default={}),
         "noise": Attr(
             "dict", "Files of incompressible bytes: path to size. The bytes follow from the path.", default={}
+        ),
+        "directories": Attr("dict", "Directories, empty or not: path to mode, as in {'tmp': '1777'}.", default={}),
+        "devices": Attr(
+            "dict", "Devices and named pipes: path to 'c MAJOR MINOR', 'b MAJOR MINOR' or 'p'.", default={}
+        ),
+        "whiteouts": Attr("strings", "Files and directories of the base that the image lacks.", default=()),
+        "opaque": Attr("strings", "Directories in which nothing of the base shows.", default=()),
+        "modes": Attr("dict", "Modes of files and devices, as in {'bin/su': '4755'}.", default={}),
+        "owners": Attr("dict", "Owners, as in {'home/user': '1000:1000'}; 0:0 for all others.", default={}),
+        "xattrs": Attr(
+            "dict",
+            "Extended attributes, as in {'data': {'user.note': 'text'}}; a value in base64 begins with '0s'.",
+            default={},
         ),
         "cmd": Attr("strings", "The command that a container runs.", default=()),
         "env": Attr("strings", "Environment variables, 'NAME=value'.", default=()),

@@ -16,7 +16,11 @@ from bkrules.model.rule import Attr
 from bkrules.plugin.host import goarch
 
 LAYOUT = "layout"
-MADE = ("base", "cmd", "env", "files", "noise", "symlinks")
+MADE = (
+    *("base", "cmd", "env", "files", "noise", "symlinks", "hardlinks", "directories", "devices", "whiteouts", "opaque"),
+    *("modes", "owners", "xattrs"),
+)
+"""The attributes of an image that bk makes."""
 ATTRIBUTES = {
     "reference": Attr("string", "Where the image is, 'host/repository:tag', for one that a registry has."),
     "digest": Attr("string", "Its digest, 'sha256:...'; without one, `bk.lock` says it."),

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from tarfile import LNKTYPE
 
 from bkrules.cell.protocol import Program
 from bkrules.errors import ActionFailed
 from bkrules.execution.context import RunContext
 from bkrules.execution.result import Outcome
-from bkrules.images import layout
-from bkrules.images.layout import Entry
+from bkrules.images import layer, layout
+from bkrules.images.layer import Entry
 from bkrules.model.action import Action, DirectoryNode, FileNode, Node
 from bkrules.model.parameters import Image, parameters_of
 from bkrules.model.status import Status
+from bkrules.rules.image_paths import xattr_bytes
 from bkrules.rules.pulled_image import LAYOUT
 from bkrules.runners.open_cell import run_in_cell
 from bkrules.runners.pull_image import unpacked
@@ -22,26 +25,45 @@ from bkrules.sandbox import outputs
 
 
 def make_image(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Outcome:
-    """Write an image from its files, links and noise."""
+    """Write an image with what its action names."""
     spec = parameters_of(action, Image)
     folder = context.scratch(action)
-    entries: dict[str, Entry] = {}
-    for number, path in enumerate(spec.files):
-        node = inputs[f"files/{number}"]
-        assert isinstance(node, FileNode)
-        entries[path] = Entry(Path(node.path).read_bytes(), executable=node.executable)
-    entries |= {path: Entry(link=target) for path, target in spec.symlinks.items()}
-    entries |= {path: Entry(layout.noise(path, size)) for path, size in spec.noise.items()}
+    entries = _entries(spec, inputs)
     base = inputs.get("base")
     layout.write_image(
         folder / LAYOUT,
-        layout.layer(entries),
+        layer.layer(entries),
         architecture=spec.architecture,
         cmd=spec.cmd,
         env=spec.env,
         base=unfold(base, folder / "base") if isinstance(base, DirectoryNode) else None,
     )
     return Outcome(Status.PASSED, {LAYOUT: str(folder / LAYOUT)})
+
+
+def _entries(spec: Image, inputs: Mapping[str, Node]) -> dict[str, Entry]:
+    """Return the entries of an image's layer by their paths."""
+    entries: dict[str, Entry] = {}
+    for number, path in enumerate(spec.files):
+        node = inputs[f"files/{number}"]
+        assert isinstance(node, FileNode)
+        entries[path] = Entry(Path(node.path).read_bytes(), 0o755 if node.executable else 0o644)
+    entries |= {path: layer.symlink(target) for path, target in spec.symlinks.items()}
+    entries |= {path: Entry(layer.noise(path, size)) for path, size in spec.noise.items()}
+    entries |= {path: layer.directory(int(mode, 8)) for path, mode in spec.directories.items()}
+    entries |= {path: layer.device(words) for path, words in spec.devices.items()}
+    for path, mode in spec.modes.items():
+        entries[path] = replace(entries[path], mode=int(mode, 8))
+    for path, owner in spec.owners.items():
+        user, group = owner.split(":")
+        entries[path] = replace(entries[path], owner=(int(user), int(group)))
+    for path, values in spec.xattrs.items():
+        entries[path] = replace(entries[path], xattrs={name: xattr_bytes(value) for name, value in values.items()})
+    entries |= {
+        path: replace(entries[target], kind=LNKTYPE, data=b"", link=target) for path, target in spec.hardlinks.items()
+    }
+    removed = [*map(layer.whiteout, spec.whiteouts), *map(layer.opaque, spec.opaque)]
+    return entries | {path: Entry() for path in removed}
 
 
 def convert_to_estargz(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Outcome:

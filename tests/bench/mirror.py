@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.shared import machine, positive, say, table
 from registries import image, registry, tagged
 
-from bkrules.images.layout import noise
+from bkrules.images.layer import noise
 from bkrules.images.storage import Tree, write_tree
 from bkrules.model.reference import Reference
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bkrules.images import layout
-from bkrules.images.layout import Entry
+from bkrules.images.layer import Entry, layer
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def write() -> Callable[..., Path]:
     """Writes an image of these files, given as path=text, and returns its folder."""
 
     def run(folder: Path, files: dict[str, str], base: Path | None = None, cmd: tuple[str, ...] = ()) -> Path:
-        tar = layout.layer({path: Entry(text.encode()) for path, text in files.items()})
+        tar = layer({path: Entry(text.encode()) for path, text in files.items()})
         layout.write_image(folder, tar, architecture="amd64", cmd=cmd, env=(), base=base)
         return folder
 

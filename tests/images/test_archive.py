@@ -23,9 +23,10 @@ from shelf import Shelf, encoded, name_of
 from bkrules.errors import ActionFailed
 from bkrules.images import archive, layout, tar_reader
 from bkrules.images.documents import INDEXES, MANIFEST_LIMIT
+from bkrules.images.layer import Entry, layer
 
 Member = tuple[str, bytes] | tarfile.TarInfo
-TAR = layout.layer({"a": layout.Entry(b"1")})
+TAR = layer({"a": Entry(b"1")})
 HARD = tarfile.LNKTYPE
 BUDGET = 120 << 20  # bytes of memory, Python's own among them
 

@@ -16,13 +16,13 @@ import pytest
 
 from bkrules.images import layout
 from bkrules.images.documents import Descriptor
-from bkrules.images.layout import Entry
+from bkrules.images.layer import Entry, layer, noise, symlink
 
 Write = Callable[..., Path]
 
 ENTRIES = {
-    "bin/sh": Entry(link="box"),
-    "bin/box": Entry(b"\x7fELF", executable=True),
+    "bin/sh": symlink("box"),
+    "bin/box": Entry(b"\x7fELF", 0o755),
     "etc/deep/er/file": Entry(b"text"),
     "etc/empty": Entry(),
     "top": Entry(b"1"),
@@ -71,7 +71,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
 
 def test_an_image_is_the_same_bytes_everywhere(tmp_path: Path, elsewhere: Callable[[], None]) -> None:
     def write(folder: Path, entries: dict[str, Entry]) -> dict[str, bytes]:
-        tar = layout.layer(entries)
+        tar = layer(entries)
         layout.write_image(folder, tar, architecture="amd64", cmd=["/bin/sh"], env=["PATH=/bin"], base=None)
         return bytes_of(folder)
 
@@ -81,13 +81,13 @@ def test_an_image_is_the_same_bytes_everywhere(tmp_path: Path, elsewhere: Callab
 
 
 def test_nothing_of_a_user_or_a_clock_is_in_a_layer() -> None:
-    with tarfile.open(fileobj=io.BytesIO(layout.layer(ENTRIES))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(layer(ENTRIES))) as tar:
         members = tar.getmembers()
     assert {(one.uid, one.gid, one.uname, one.gname, one.mtime) for one in members} == {(0, 0, "", "", 0)}
 
 
 def test_a_layer_has_its_entries_below_their_folders() -> None:
-    with tarfile.open(fileobj=io.BytesIO(layout.layer(ENTRIES))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(layer(ENTRIES))) as tar:
         members = {one.name: one for one in tar}
         content = tar.extractfile("etc/deep/er/file")
         assert content is not None
@@ -158,13 +158,13 @@ def test_a_command_replaces_that_of_the_base(tmp_path: Path, write: Write) -> No
 
 
 def test_noise_follows_from_its_name_and_begins_alike_at_every_size() -> None:
-    long = layout.noise("a", 1000)
+    long = noise("a", 1000)
     for size in (0, 1, 31, 32, 33, 64, 999):
-        assert layout.noise("a", size) == long[:size]
-        assert len(layout.noise("a", size)) == size
-    assert layout.noise("b", 1000)[:32] not in long
+        assert noise("a", size) == long[:size]
+        assert len(noise("a", size)) == size
+    assert noise("b", 1000)[:32] not in long
 
 
 def test_noise_does_not_compress() -> None:
-    data = layout.noise("data/00.bin", 1 << 16)
+    data = noise("data/00.bin", 1 << 16)
     assert len(zlib.compress(data, 9)) > len(data)

@@ -29,6 +29,7 @@ from bkrules.images.copy_all import copy_all
 from bkrules.images.destination import Folder
 from bkrules.images.digests import ImageDigest
 from bkrules.images.documents import MANIFEST_LIMIT, MANIFESTS
+from bkrules.images.layer import Entry, layer
 from bkrules.images.push import Registry
 from bkrules.images.registry_client import RegistryClient
 from bkrules.images.storage import Tree
@@ -85,12 +86,12 @@ def pull(address: str, folder: Path, platform: str = ALL) -> str:
 
 
 def real_layer(name: str) -> bytes:
-    return gzip.compress(layout.layer({name: layout.Entry(name.encode())}), mtime=0)
+    return gzip.compress(layer({name: Entry(name.encode())}), mtime=0)
 
 
 def real_image(shelf: Shelf, name: str, **more: Any) -> dict[str, Any]:
     """An image that other clients can read too."""
-    tar = layout.layer({name: layout.Entry(name.encode())})
+    tar = layer({name: Entry(name.encode())})
     config = {**json.loads(CONFIG), "architecture": name, "rootfs": {"type": "layers", "diff_ids": [name_of(tar)]}}
     described = shelf.blob_of(encoded(config), layout.CONFIG)
     return shelf.image(gzip.compress(tar, mtime=0), config=described, **more)

@@ -12,8 +12,7 @@ from rounds import rounds
 
 from bkrules.build.analysis import analyze_patterns
 from bkrules.errors import LoadError
-from bkrules.images import layout
-from bkrules.images.layout import Entry
+from bkrules.images.layer import Entry, layer, symlink
 from bkrules.model.action import Action
 from bkrules.rules.image_paths import collisions, path_problem
 
@@ -78,6 +77,36 @@ def test_files_links_and_noise_stand_side_by_side(declared: Declared) -> None:
         ("noise = {'a': 1.5}", "but has 1.5"),
         ("noise = {'a': True}", "but has True"),
         ("noise = {'a': 1 << 62}", "must have a number of bytes up to"),
+        ("files = {'etc/.wh.motd': 'a.txt'}", "name what to remove in 'whiteouts'"),
+        (
+            "directories = {'tmp': 1777}",
+            "'tmp' must have a mode of three or four octal digits as text, '0755', but has 1777",
+        ),
+        ("directories = {'tmp': '1888'}", "must have a mode of three or four octal digits"),
+        ("directories = {'a': '755'}, files = {'a': 'a.txt'}", "'a' is in 'files' and in 'directories'"),
+        ("devices = {'null': 'c 1'}", "must have 'c MAJOR MINOR', 'b MAJOR MINOR' or 'p', but has 'c 1'"),
+        (
+            "devices = {'a': 'p'}, noise = {'a/b': 1}",
+            "'a' of 'devices' is not a folder, but 'a/b' of 'noise' lies in it",
+        ),
+        ("hardlinks = {'a': 'b'}", "'hardlinks': 'b' is in none of 'files', 'noise', 'devices'"),
+        ("hardlinks = {'a': 'b'}, symlinks = {'b': 'c'}", "'b' is in none of"),
+        ("modes = {'a': '4755'}", "'modes': 'a' is in none of 'files', 'noise', 'devices'"),
+        ("modes = {'a': '4755'}, directories = {'a': '755'}", "'a' is in none of"),
+        ("owners = {'a': 'root'}, noise = {'a': 1}", "must have an owner 'UID:GID' in numbers, but has 'root'"),
+        ("owners = {'a': '0:4294967295'}, noise = {'a': 1}", "must have an owner 'UID:GID'"),
+        ("owners = {'a': '0:0'}", "'owners': 'a' is in none of"),
+        (
+            "xattrs = {'a': {'note': 'x'}}, noise = {'a': 1}",
+            "has the extended attribute 'note'; names begin with 'user.'",
+        ),
+        ("xattrs = {'a': {'user.x': '0s?'}}, noise = {'a': 1}", "has no value for 'user.x'"),
+        ("xattrs = {'a': {}}, noise = {'a': 1}", "must have a dictionary of names and values"),
+        ("xattrs = {'a': {'user.x': 'y'}}, symlinks = {'a': 'b'}", "'xattrs': 'a' is in none of"),
+        ("whiteouts = ['a']", "'whiteouts' needs a 'base', from which it removes"),
+        ("whiteouts = ['a'], noise = {'a/b': 1}", "'a' of 'whiteouts' is not a folder"),
+        ("opaque = ['a'], noise = {'a': 1}", "'opaque': 'a' of 'noise' is not a directory"),
+        ("directories = {'tmp': '755'}, reference = 'a.example/b:1'", "'directories' does not go with 'reference'"),
     ],
 )
 def test_paths_that_lose_or_double_content_are_refused(declared: Declared, attributes: str, said: str) -> None:
@@ -105,10 +134,9 @@ def test_every_entry_is_in_the_layer_once(
     if any(collisions(given_paths)) or any(map(path_problem, owners)):
         return
     entries = {
-        path: Entry(link="t" * length) if owner == "symlinks" else Entry(path.encode())
-        for path, owner in owners.items()
+        path: symlink("t" * length) if owner == "symlinks" else Entry(path.encode()) for path, owner in owners.items()
     }
-    with tarfile.open(fileobj=io.BytesIO(layout.layer(entries))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(layer(entries))) as tar:
         members = tar.getmembers()
         found = {one.name: one for one in members if not one.isdir()}
         assert len({one.name for one in members}) == len(members)
