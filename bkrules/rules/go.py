@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import re
+from typing import NamedTuple
 
 from bkrules.analysis.context import Context
 from bkrules.model.action import Artifact, HostFile, Output
+from bkrules.model.label import Label
 from bkrules.model.parameters import FetchWheel
-from bkrules.model.providers import BinaryInfo, ToolchainInfo
+from bkrules.model.providers import BinaryInfo, FilesInfo, ToolchainInfo
 from bkrules.model.rule import Attr, Rule
 from bkrules.plugin.host import goarch
 from bkrules.system.files import read_text
@@ -47,32 +49,23 @@ GO_TOOLCHAIN = Rule(
 
 def _analyze_binary(context: Context) -> tuple[object, ...]:
     sources = context.attribute("srcs")
-    module, version, package = (context.attribute(name) for name in ("module", "version", "package"))
+    module, version = context.attribute("module"), context.attribute("version")
     if bool(sources) == bool(module):
         raise context.error(
             "bad-attribute", "exactly one of 'module' and 'srcs' must be set", "module" if module else "srcs"
         )
-    mod = context.attribute("mod")
-    mod_file = context.source("mod", mod)
-    sum_file = context.source("mod", type(mod)(mod.package, re.sub(r"\.mod$", ".sum", mod.name)))
-    inputs: dict[str, Artifact] = {"src/go.mod": mod_file, "src/go.sum": sum_file}
-    if module:
-        _check_pin(context, mod_file.path, module, version)
-        target = f"{module}/{package}" if package else module
-    else:
-        target = "."
-        for label in sources:
-            inputs[f"src/{os.path.basename(label.name)}"] = context.source("srcs", label)
+    tree = _tree(context) if sources else _pins(context, module, version)
+    inputs = tree.inputs
     toolchain = context.provider("toolchain", context.attribute("toolchain"), ToolchainInfo, "a go_toolchain")
     inputs[WHEEL] = toolchain.wheel
     environment = {
         "CGO_ENABLED": "0",
         "GOOS": "linux",
         "GOARCH": goarch(),
-        "GOFLAGS": "-mod=readonly",
+        "GOFLAGS": "-mod=vendor" if tree.is_vendored else "-mod=readonly",
         "GOTOOLCHAIN": "local",
     }
-    flags = "-s -w " + " ".join(context.attribute("ldflags"))
+    flags = " ".join(["-s -w"] * context.attribute("strip") + [*context.attribute("ldflags")])
     if context.attribute("cc"):
         binary = context.provider("cc", context.attribute("cc"), BinaryInfo, "a host_binary")
         environment["CGO_ENABLED"] = "1"
@@ -80,16 +73,67 @@ def _analyze_binary(context: Context) -> tuple[object, ...]:
         for file in (binary.file, *binary.also):
             inputs[f"host/{_name(file)}"] = file
     name = context.label.name
-    command = ["test", "-c", "-vet=off"] if context.attribute("test") else ["build"]
-    arguments = [*command, "-trimpath", "-buildvcs=false"]
+    command, *more = ["test", "-c", "-vet=off"] if context.attribute("test") else ["build"]
+    arguments = [command, *tree.change, *more, "-trimpath", "-buildvcs=false"]
     if context.attribute("build_tags"):
         arguments += ["-tags", ",".join(context.attribute("build_tags"))]
     covered = context.attribute("coverpkg")
     if covered:
         arguments += ["-cover", "-coverpkg", ",".join(covered)]
-    arguments += ["-ldflags", flags.strip(), "-o", name, target]
+    if context.attribute("gcflags"):
+        arguments += ["-gcflags", f"all={' '.join(context.attribute('gcflags'))}"]
+    arguments += ["-ldflags", flags.strip(), "-o", f"{tree.up}{name}", tree.target]
     action = context.declare("GoBuild", arguments, inputs, [name], environment=environment)
     return (BinaryInfo(context.output(action, name), covered=bool(covered)),)
+
+
+class _Tree(NamedTuple):
+    """The module in which Go works: its files, the flag that changes to its folder, and the way up from there to the outputs."""
+
+    inputs: dict[str, Artifact]
+    target: str
+    change: tuple[str, ...] = ()
+    up: str = ""
+    is_vendored: bool = False
+
+
+def _pins(context: Context, module: str, version: str | None) -> _Tree:
+    """Return a module that pins another one, of which a package is built."""
+    mod, package = context.attribute("mod"), context.attribute("package")
+    mod_file = context.source("mod", mod)
+    _check_pin(context, mod_file.path, module, version)
+    inputs: dict[str, Artifact] = {"src/go.mod": mod_file, "src/go.sum": context.source("mod", _sum_of(mod))}
+    return _Tree(inputs, f"{module}/{package}" if package else module)
+
+
+def _tree(context: Context) -> _Tree:
+    """Return the module of the workspace that has these sources, with each of them at its place.
+
+    The places are relative to the deepest folder that has all of the files, so the folder may lie anywhere.
+    """
+    mod, package = context.attribute("mod"), context.attribute("package")
+    files: dict[str, Artifact] = {}
+    for label in context.attribute("srcs"):
+        if context.workspace.target(label) is None:
+            files[label.path] = context.source("srcs", label)
+        else:
+            files |= context.provider("srcs", label, FilesInfo, "a target with files").files
+    files[mod.path] = context.source("mod", mod)
+    if context.workspace.is_file(_sum_of(mod)):
+        files[_sum_of(mod).path] = context.source("mod", _sum_of(mod))
+    root = os.path.commonpath([os.path.dirname(path) for path in files])
+    inputs = {f"src/{os.path.relpath(path, root or '.')}": file for path, file in files.items()}
+    target = f"./{package}" if package else "."
+    if all(path.count("/") == 1 for path in inputs):
+        return _Tree(inputs, target)
+    folder = os.path.relpath(os.path.dirname(mod.path) or ".", root or ".")
+    depth = 1 if folder == "." else 2 + folder.count("/")
+    vendored = os.path.normpath(f"src/{folder}/vendor/modules.txt") in inputs
+    return _Tree(inputs, target, ("-C", folder), "../" * depth, vendored)
+
+
+def _sum_of(mod: Label) -> Label:
+    return Label(mod.package, re.sub(r"\.mod$", ".sum", mod.name))
 
 
 def _check_pin(context: Context, mod_path: str, module: str, version: str | None) -> None:
@@ -121,13 +165,22 @@ GO_BINARY = Rule(
         "mod": Attr("label", "The go.mod that pins every module; go.sum is next to it.", required=True),
         "module": Attr("string", "The module to build from, as in 'github.com/moby/buildkit'."),
         "version": Attr("string", "Its version; go.mod must say the same."),
-        "package": Attr("string", "The folder of the command in the module, as in 'cmd/buildkitd'."),
-        "srcs": Attr("labels", "Go files of the workspace, instead of a module.", default=()),
+        "package": Attr(
+            "string", "The folder of the command in the module, as in 'cmd/buildkitd'; by default the folder of go.mod."
+        ),
+        "srcs": Attr(
+            "labels",
+            "The files of a module of the workspace, instead of 'module': Go files, what they embed, vendor/, further go.mod. Each "
+            "keeps its place below the folder that has them all.",
+            default=(),
+        ),
         "test": Attr(
             "bool", "Build the tests of the package, as `go test -c` does, instead of its command.", default=False
         ),
         "build_tags": Attr("strings", "Go build tags.", default=()),
         "ldflags": Attr("strings", "More flags for the linker.", default=()),
+        "gcflags": Attr("strings", "Flags for the compiler of all packages, as in '-N' and '-l'.", default=()),
+        "strip": Attr("bool", "Leave symbols and debugging information out.", default=True),
         "coverpkg": Attr(
             "strings",
             "Packages of which it counts what runs, as in 'github.com/moby/buildkit/...': Go's -cover and -coverpkg. Cells of a "

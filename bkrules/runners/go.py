@@ -23,6 +23,8 @@ from bkrules.sandbox import outputs
 from bkrules.sandbox.spawner import CommandSandbox, Ended
 from bkrules.system.locks import locked
 
+_NOTHING = "{{/**/}}"
+"""A template by which `go list` prints nothing: the log is for its errors."""
 LIMITS = Limits(memory=32768, pids=16384, disk=4096, timeout=7200)
 """The limits of a build. Go runs as many compilers as there are cores, and writes outside of its root too."""
 
@@ -63,9 +65,13 @@ def go_build(action: Action, inputs: Mapping[str, Node], context: RunContext) ->
     First bk fetches the modules, which go.sum names by digest; then the build runs in a sandbox without a network.
     """
     folder = context.scratch(action)
+    change = action.arguments[1:3] if action.arguments[1] == "-C" else ()
+    is_tree = bool(change)  # so what else bk puts into the folder is no part of the module
     for path, node in inputs.items():
         if path.startswith("src/") and isinstance(node, FileNode):
-            shutil.copyfile(node.path, folder / path.removeprefix("src/"))
+            target = folder / (path if is_tree else path.removeprefix("src/"))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(node.path, target)
     wheel = inputs[WHEEL]
     assert isinstance(wheel, FileNode)
     go = _toolchain(wheel, context.cache)
@@ -83,8 +89,9 @@ def go_build(action: Action, inputs: Mapping[str, Node], context: RunContext) ->
     tags = action.arguments.index("-tags") if "-tags" in action.arguments else 0
     tagged = action.arguments[tags : tags + 2] if tags else ()
     tests = ["-test"] if action.arguments[0] == "test" else []
-    fetch = [f"{go}/bin/go", "list", "-deps", *tests, "-f", "{{.Module}}", *tagged, action.arguments[-1]]
-    _run(fetch, folder, {**environment, **network_environment()}, action, context)
+    fetch = [f"{go}/bin/go", "list", *change, "-deps", *tests, "-f", _NOTHING, *tagged, action.arguments[-1]]
+    where = folder / "src" if is_tree else folder
+    _run(fetch, where, {**environment, **network_environment()}, action, context)
     binds = [(str(folder), True), (str(built), True), (str(modules), False), (str(go), False)]
     links = []
     if any(path.startswith("host/") for path in inputs):  # a C compiler reads many files below /usr
@@ -93,7 +100,7 @@ def go_build(action: Action, inputs: Mapping[str, Node], context: RunContext) ->
     shown = tuple((path, path, writable) for path, writable in binds)
     sandbox = CommandSandbox(str(context.folder.root), shown, tuple(links), LIMITS)
     offline = {**environment, "GOPROXY": "off", "GOSUMDB": "off"}
-    unlimited = _run([f"{go}/bin/go", *action.arguments], folder, offline, action, context, sandbox)
+    unlimited = _run([f"{go}/bin/go", *action.arguments], where, offline, action, context, sandbox)
     return Outcome(Status.PASSED, {name: str(folder / name) for name in action.outputs}, unlimited=unlimited)
 
 

@@ -64,3 +64,72 @@ def test_another_pin_says_how_to_pin_the_tests_of_a_package(declared: Declared) 
         declared("test = True")
 
     assert error.value.hint == "pin it there too:  go -C p get -t example.test/it/client@v1.0.0"
+
+
+TREE = """from bkrules import genrule, go_binary
+go_binary(name = "it", {more})
+"""
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Declared:
+    """The action of a go_binary of a module in the workspace: `m`, with packages, a nested module and a vendor folder."""
+    (tmp_path / "WORKSPACE.py").write_text(WORKSPACE)
+    for path in ("go.mod", "go.sum", "a/x.go", "b/x.go", "cmd/it/main.go", "cmd/go.mod", "vendor/modules.txt"):
+        file = tmp_path / "m" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("")
+    monkeypatch.chdir(tmp_path)
+
+    def declare(more: str) -> Action:
+        (tmp_path / "m/BUILD.py").write_text(TREE.format(more=more))
+        actions = analyze_patterns(".", ["//m:it"]).wanted().values()
+        return next(action for action in actions if action.mnemonic == "GoBuild")
+
+    return declare
+
+
+def sources(action: Action) -> set[str]:
+    return {path.removeprefix("src/") for path, _ in action.inputs if path.startswith("src/")}
+
+
+def test_files_of_one_name_keep_their_folders(tree: Declared) -> None:
+    action = tree('mod = "go.mod", srcs = ["a/x.go", "b/x.go", "cmd/it/main.go"], package = "cmd/it"')
+
+    assert sources(action) == {"go.mod", "go.sum", "a/x.go", "b/x.go", "cmd/it/main.go"}
+    assert action.arguments[:4] == ("build", "-C", ".", "-trimpath")
+    assert action.arguments[-3:] == ("-o", "../it", "./cmd/it")
+
+
+def test_a_module_may_lie_below_what_it_needs(tree: Declared) -> None:
+    action = tree('mod = "cmd/go.mod", srcs = ["a/x.go", "cmd/it/main.go"], package = "it", test = True')
+
+    assert sources(action) == {"a/x.go", "cmd/go.mod", "cmd/it/main.go"}, "no go.sum is needed where there is none"
+    assert action.arguments[:4] == ("test", "-C", "cmd", "-c")
+    assert action.arguments[-3:] == ("-o", "../../it", "./it")
+
+
+def test_a_vendor_folder_is_used(tree: Declared) -> None:
+    flags = dict(tree('mod = "go.mod", srcs = ["a/x.go", "vendor/modules.txt"]').environment)["GOFLAGS"]
+    assert flags == "-mod=vendor"
+
+
+def test_the_place_of_a_module_is_not_in_its_action(tree: Declared, tmp_path: Path) -> None:
+    attributes = 'mod = "{0}go.mod", srcs = ["{0}a/x.go", "{0}b/x.go"], package = "a"'
+    (tmp_path / "m/deeper").mkdir()
+    for path in ("go.mod", "go.sum", "a", "b"):
+        (tmp_path / "m/deeper" / path).symlink_to(f"../{path}")
+
+    here, below = tree(attributes.format("")), tree(attributes.format("deeper/"))
+
+    assert here.arguments == below.arguments
+    assert sources(here) == sources(below)
+
+
+def test_symbols_and_flags_of_the_compiler(tree: Declared) -> None:
+    arguments = tree(
+        'mod = "go.mod", srcs = ["a/x.go"], package = "a", strip = False, gcflags = ["-N", "-l"]'
+    ).arguments
+
+    assert arguments[arguments.index("-gcflags") + 1] == "all=-N -l"
+    assert arguments[arguments.index("-ldflags") + 1] == ""

@@ -1,0 +1,76 @@
+"""A Go module of the workspace is built as Go builds it: packages, embedded files, nested modules, vendored ones."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from spaces import Space
+
+GO = "go 1.24\n"
+FILES = {
+    "m/go.mod": f"module example.test/m\n\n{GO}",
+    "m/a/x.go": 'package a\n\nconst Word = "from a"\n',
+    "m/b/x.go": 'package b\n\nimport _ "embed"\n\n//go:embed word.txt\nvar Word string\n',
+    "m/b/word.txt": "from b",
+    "m/cmd/it/main.go": (
+        'package main\n\nimport (\n\t"fmt"\n\n\t"example.test/m/a"\n\t"example.test/m/b"\n)\n\n'
+        "func main() { fmt.Println(a.Word, b.Word) }\n"
+    ),
+    # below what it needs, as the module of the commands of stargz-snapshotter is
+    "m/tool/go.mod": (
+        f"module example.test/tool\n\n{GO}\nrequire example.test/m v0.0.0\n\nreplace example.test/m => ../\n"
+    ),
+    "m/tool/main.go": 'package main\n\nimport "example.test/m/a"\n\nfunc main() { println(a.Word + ", by a tool") }\n',
+    "v/go.mod": f"module example.test/v\n\n{GO}\nrequire example.test/lib v1.0.0\n",
+    "v/main.go": 'package main\n\nimport "example.test/lib"\n\nfunc main() { println(lib.Word) }\n',
+    "v/vendor/modules.txt": "# example.test/lib v1.0.0\n## explicit\nexample.test/lib\n",
+    "v/vendor/example.test/lib/lib.go": 'package lib\n\nconst Word = "from a vendored module"\n',
+}
+BUILDS = {
+    "m/BUILD.py": """from bkrules import go_binary, glob
+FILES = glob(["**/*.go", "**/*.mod", "**/*.txt"], exclude = ["go.mod", "tool/go.mod"])
+go_binary(name = "it", mod = "go.mod", srcs = FILES, package = "cmd/it")
+go_binary(name = "tool", mod = "tool/go.mod", srcs = FILES + ["go.mod"])
+""",
+    "v/BUILD.py": """from bkrules import go_binary, glob
+go_binary(name = "v", mod = "go.mod", srcs = glob(["**/*.go", "vendor/modules.txt"]))
+""",
+}
+
+
+@pytest.fixture
+def modules(tools: Space) -> Space:
+    """A workspace with these modules."""
+    for path, text in (FILES | BUILDS).items():
+        tools.write(path, text)
+    return tools
+
+
+def output(space: Space, path: str) -> str:
+    done = subprocess.run([space.root / "bk-out" / path], capture_output=True, text=True, check=True)
+    return (done.stdout + done.stderr).strip()
+
+
+def test_modules_of_the_workspace_are_built(modules: Space) -> None:
+    done = modules.bk("build", "//m:it", "//m:tool", "//v")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert output(modules, "m/it/it") == "from a from b"
+    assert output(modules, "m/tool/tool") == "from a, by a tool"
+    assert output(modules, "v/v/v") == "from a vendored module"
+
+    modules.write("m/b/word.txt", "from elsewhere")
+    again = modules.bk("build", "//m:it", "//m:tool", "//v")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert output(modules, "m/it/it") == "from a from elsewhere"
+
+
+def test_a_module_without_one_of_its_files_says_what_go_says(modules: Space) -> None:
+    (modules.root / "m/a/x.go").unlink()
+
+    done = modules.bk("build", "//m:it")
+
+    assert done.returncode == 1
+    (error,) = (line for line in done.stdout.splitlines() if "cmd/it/main.go:" in line)
+    assert "example.test/m/a" in error
