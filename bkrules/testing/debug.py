@@ -1,4 +1,4 @@
-"""The debug socket of a daemon: its stacks, its metrics."""
+"""The debug socket of a daemon: its stacks, its metrics, its profiles."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _UnixConnection(HTTPConnection):
         self.sock.connect(self._path)
 
 
-def get(address: str, path: str, timeout: float) -> str:
+def get(address: str, path: str, timeout: float) -> bytes:
     """Return the answer to GET of `path` at `address`, which is `unix://` and the path of a socket.
 
     Raises OSError, also when the status is not 200.
@@ -28,9 +28,9 @@ def get(address: str, path: str, timeout: float) -> str:
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
-        text = answer.read().decode(errors="replace")
+        data = answer.read()
         if answer.status != 200:
-            raise OSError(f"GET {path} at {address}: status {answer.status}: {text.strip()}")
-        return text
+            raise OSError(f"GET {path} at {address}: status {answer.status}: {data.decode(errors='replace').strip()}")
+        return data
     finally:
         connection.close()

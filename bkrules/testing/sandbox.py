@@ -223,7 +223,18 @@ class Sandbox:
         return [path for path in sorted(self.log_folder.glob("*.log")) if path.name not in ("test.log", CELL_LOG)]
 
     def debug(self, path: str) -> str:
-        """Return buildkitd's answer on its debug address: `/metrics`, `/debug/pprof/goroutine?debug=2`. Raises OSError."""
+        """Return buildkitd's answer on its debug address as text: `/metrics`, `/debug/pprof/goroutine?debug=2`.
+
+        Raises OSError, and ValueError for an answer that is no text, such as a profile.
+        """
+        data = self.debug_bytes(path)
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"the answer to {path} is no text; debug_bytes({path!r}) returns its bytes") from error
+
+    def debug_bytes(self, path: str) -> bytes:
+        """Return the bytes of buildkitd's answer on its debug address: `/debug/pprof/heap` for `go tool pprof`. Raises OSError."""
         return debug.get(self.debug_address, path, _WAIT)
 
     def check_released(self) -> None:

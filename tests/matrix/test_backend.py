@@ -1,5 +1,6 @@
 """What a test is told of its backend and can ask of it, on every worker."""
 
+import gzip
 import json
 import shlex
 import socket
@@ -43,6 +44,13 @@ def test_the_debug_address_has_stacks_and_metrics(sandbox: Sandbox) -> None:
     assert "go_goroutines " in sandbox.debug("/metrics")
     with pytest.raises(OSError, match="status 404"):
         sandbox.debug("/no-such-page")
+
+
+def test_a_profile_is_bytes(sandbox: Sandbox) -> None:
+    profile = gzip.decompress(sandbox.debug_bytes("/debug/pprof/heap"))
+    assert b"inuse_space" in profile
+    with pytest.raises(ValueError, match=r"debug_bytes\('/debug/pprof/heap'\) returns its bytes"):
+        sandbox.debug("/debug/pprof/heap")
 
 
 def test_buildkitd_is_started_as_buildkits_own_harness_does(sandbox: Sandbox) -> None:
