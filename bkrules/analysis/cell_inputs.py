@@ -17,6 +17,7 @@ from bkrules.analysis.updaters import Update, merged
 from bkrules.errors import MachineLacks
 from bkrules.images.storage import CONFIGURATION
 from bkrules.model.action import Artifact, HostFile, Output, Source, Text, parameters
+from bkrules.model.label import LabelError, parse_label
 from bkrules.model.parameters import UNCHANGED, CellLimits, CellParameters, WorkerUpdate
 from bkrules.model.providers import BinaryInfo, WorkerInfo
 from bkrules.model.reference import Reference
@@ -131,6 +132,33 @@ def with_tools(context: Context, sandbox: SandboxInputs, worker: WorkerInfo) -> 
         more[f"tools/{name}"] = file
         if isinstance(file, HostFile):
             more |= _helpers(context.machine, [file.path])
+    return sandbox._replace(inputs={**sandbox.inputs, **more}) if more else sandbox
+
+
+def with_axis_tools(context: Context, sandbox: SandboxInputs, worker: WorkerInfo, update: Update) -> SandboxInputs:
+    """Return the inputs with the binaries of a cell's axis values in place of the worker's. Raises LoadError.
+
+    A worker that runs no such tool stays as it is.
+    """
+    more: dict[str, Artifact] = {}
+    for place, labels in update.tools:
+        for name, text in labels.items():
+            if name not in worker.tools:
+                continue
+            try:
+                label = parse_label(text, context.label.package)
+            except LabelError as error:
+                raise context.error("bad-axis", f"the value {place}: {error}", "axes") from error
+            binary = context.provider("axes", label, BinaryInfo, "a binary")
+            if f"tools/{name}" in more:
+                what = f"the value {place} has the tool {name!r}, and so has the value of another axis in the same cell"
+                raise context.error("bad-axis", what, "axes")
+            if binary.covered:
+                what = f"the value {place}: {label} counts what of it runs, which belongs to a worker"
+                raise context.error("bad-axis", what, "axes", "name it in 'tools' of a worker")
+            more[f"tools/{name}"] = binary.file
+            if isinstance(binary.file, HostFile):
+                more |= _helpers(context.machine, [binary.file.path])
     return sandbox._replace(inputs={**sandbox.inputs, **more}) if more else sandbox
 
 

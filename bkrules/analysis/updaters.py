@@ -7,6 +7,7 @@ Such a value is a dictionary with at least one of these keys; any other value is
     {"flags": {"buildkitd": ["--oci-worker-gc=true"]}}                 more arguments of a daemon
     {"environment": {"buildkitd": {"BUILDKIT_STEP_LOG_MAX_SIZE": "1"}}}
     {"updater": "function"}                                            a function in one of the matrix's `updaters`
+    {"tools": {"runc": "//targets/tools/runc-1.4:runc"}}               other binaries of the worker, by name
     {"mirror": {"status": 429, "times": 2}}                            what the cell's mirror does wrong: `MirrorFaults`
     {..., "value": 3}                                                  what `sandbox.value` gives, instead of all this
 """
@@ -30,8 +31,8 @@ from bkrules.plugin.installed import Plugin, Plugins
 from bkrules.plugin.registered import AxisKey
 
 SUFFIX = ".toml"
-FLAGS, ENVIRONMENT, UPDATER, MIRROR, VALUE = "flags", "environment", "updater", "mirror", "value"
-_KEYS = (FLAGS, ENVIRONMENT, UPDATER, MIRROR)
+FLAGS, ENVIRONMENT, UPDATER, MIRROR, TOOLS, VALUE = "flags", "environment", "updater", "mirror", "tools", "value"
+_KEYS = (FLAGS, ENVIRONMENT, UPDATER, MIRROR, TOOLS)
 Documents = Mapping[str, Mapping[str, Any]]
 
 
@@ -41,7 +42,7 @@ class Update:
 
     `documents` are merged into the configuration files of these names, one after the other; `functions` (`path::name`)
     are called with all files, in the cell, before the daemons start, and end after the test. `mirror` are the faults of
-    its mirror.
+    its mirror, `tools` other binaries, as pairs of a place and a table of labels by names.
     """
 
     documents: tuple[tuple[str, Documents], ...] = ()
@@ -49,9 +50,10 @@ class Update:
     environment: Mapping[str, dict[str, str]] = field(default_factory=dict)
     functions: tuple[str, ...] = ()
     mirror: Mapping[str, Any] = field(default_factory=dict)
+    tools: tuple[tuple[str, Mapping[str, str]], ...] = ()
 
     def __bool__(self) -> bool:
-        """Return whether there is anything to change."""
+        """Return whether there is anything to change besides the tools."""
         return bool(self.documents or self.flags or self.environment or self.functions or self.mirror)
 
     @property
@@ -101,6 +103,7 @@ class Updaters:
         environment: dict[str, dict[str, str]] = {}
         functions: list[str] = []
         mirror: Mapping[str, Any] = {}
+        tools: list[tuple[str, Mapping[str, str]]] = []
         for axis, choice, value in values:
             if not isinstance(value, dict) or not _is_update(value, self.more):
                 continue
@@ -116,6 +119,8 @@ class Updaters:
                         environment.setdefault(daemon, {}).update(self._variables(place, key, variables))
                 elif key == UPDATER:
                     functions.append(self._function(place, part))
+                elif key == TOOLS:
+                    tools.append((place, self._variables(place, key, part)))
                 elif key == MIRROR and mirror:
                     raise self._bad(place, "has a 'mirror', and so has the value of another axis in the same cell")
                 elif key == MIRROR:
@@ -123,7 +128,7 @@ class Updaters:
                 elif key != VALUE:
                     hint = did_you_mean(key, [*_KEYS, *self.more, VALUE, "buildkitd.toml"], "keys")
                     raise self._bad(place, f"has no key {key!r}", hint)
-        return Update(tuple(documents), flags, environment, tuple(functions), mirror)
+        return Update(tuple(documents), flags, environment, tuple(functions), mirror, tuple(tools))
 
     def _expanded(self, place: str, value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         """Yield the keys that bk knows, those for which keys of plugins stand included."""
@@ -145,7 +150,7 @@ class Updaters:
                     plugin.title, f"returned {found!r} from expand of {key!r}", hint="return a dictionary"
                 )
             for inner in found:
-                if inner in self.more or inner == VALUE:
+                if inner in self.more or inner in (TOOLS, VALUE):
                     raise hooks.fault(
                         plugin.title, f"returned the key {inner!r} from expand of {key!r}", hint="use bk's own keys"
                     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from bkrules.analysis import own_hooks
@@ -14,6 +15,7 @@ from bkrules.analysis.cell_inputs import (
     broken_inputs,
     sandbox_inputs,
     updated,
+    with_axis_tools,
     with_tools,
 )
 from bkrules.analysis.cell_rules import is_exclusive, skip_reason, time_factor
@@ -22,14 +24,16 @@ from bkrules.analysis.matrix import choices
 from bkrules.analysis.points import Points
 from bkrules.analysis.test_files import read_modules, read_updaters
 from bkrules.analysis.test_marks import Test
-from bkrules.analysis.updaters import told
+from bkrules.analysis.updaters import TOOLS, told
 from bkrules.errors import did_you_mean
 from bkrules.model.action import Action, Cell
+from bkrules.model.label import Label, LabelError, parse_label
 from bkrules.model.parameters import AxisValue, TestCell
 from bkrules.model.providers import MatrixInfo, MirrorInfo, WorkerInfo
 from bkrules.model.resources import SIZES
-from bkrules.model.rule import Attr, Rule
+from bkrules.model.rule import Attr, Rule, Target
 from bkrules.plugin import ask
+from bkrules.plugin.installed import Plugins
 
 MOST_POINTS = 20_000
 """The limit of combinations in a matrix."""
@@ -60,6 +64,7 @@ def _analyze(context: Context) -> tuple[object, ...]:
     if count > MOST_POINTS:
         what = f"the matrix has {count:,} combinations of tests, workers and axes, but the most is {MOST_POINTS:,}"
         raise context.error("too-large", what, "axes", "divide it, or leave out an axis")
+    _check_tools(context, axes, workers)
     updaters, code = read_updaters(context)
     if isolation == SHARED and (covered := [worker.id for worker in workers if worker.covered]):
         what = f"tools of {covered[0]!r} write their coverage when they end, but 'isolation' is {isolation!r}"
@@ -81,6 +86,7 @@ def _analyze(context: Context) -> tuple[object, ...]:
                     changed = sandbox
                     if not sandbox.is_broken:
                         changed = updated(context, sandbox, worker, mirror.images, update, code)
+                        changed = with_axis_tools(context, changed, worker, update)
                     parameters = TestCell(
                         **vars(changed.parameters),
                         worker=worker.id,
@@ -96,6 +102,38 @@ def _analyze(context: Context) -> tuple[object, ...]:
     if not cells:
         raise context.error("empty-matrix", "the matrix has no cell, since 'exclude' leaves none", "exclude")
     return (MatrixInfo(tuple(action.id for action in cells)),)
+
+
+def _tables(axes: object) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """Yield the tables of tools in the values of axes, each with its place."""
+    for axis, values in axes.items() if isinstance(axes, dict) else ():
+        for choice, value in values.items() if isinstance(values, dict) else ():
+            table = value.get(TOOLS) if isinstance(value, dict) else None
+            if isinstance(table, dict):
+                yield f"{axis}={choice}", table
+
+
+def _check_tools(context: Context, axes: Mapping[str, Mapping[str, object]], workers: Iterable[WorkerInfo]) -> None:
+    """Raise LoadError for a tool in the value of an axis that no worker runs."""
+    if any(worker.fault for worker in workers):
+        return  # its tools are unknown
+    known = {name for worker in workers for name in worker.tools}
+    for place, table in _tables(axes):
+        for name in table:
+            if name not in known:
+                hint = did_you_mean(name, known, "tools of its workers")
+                raise context.error("unknown-tool", f"the value {place}: no worker here runs {name!r}", "axes", hint)
+
+
+def _implicit(target: Target, _plugins: Plugins) -> list[Label]:
+    """Return the binaries that values of axes name. The analysis reports text that is no label."""
+    found = []
+    for _, table in _tables(target.attributes["axes"]):
+        for text in table.values():
+            if isinstance(text, str):
+                with suppress(LabelError):
+                    found.append(parse_label(text, target.label.package))
+    return found
 
 
 def _sandbox(context: Context, one: WorkerInfo, mirror: MirrorInfo, limits: Limits, *, jail: bool) -> SandboxInputs:
@@ -202,7 +240,8 @@ TEST_MATRIX = Rule(
         "axes": Attr(
             "dict",
             "Axis to its values by name: {'compression': {'gzip': ..., 'estargz': ...}}. A value with a key such as "
-            "'buildkitd.toml', 'flags', 'environment' or 'updater' changes the worker, one with 'mirror' what the mirror does.",
+            "'buildkitd.toml', 'flags', 'environment', 'tools' or 'updater' changes the worker, one with 'mirror' what the "
+            "mirror does.",
             default={},
         ),
         "updaters": Attr(
@@ -246,4 +285,5 @@ TEST_MATRIX = Rule(
         "disk": Attr("count", "MiB that the file systems of a cell may hold.", default=Limits.disk),
     },
     _analyze,
+    implicit=_implicit,
 )

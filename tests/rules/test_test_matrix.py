@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bkrules import cli
 from bkrules.build.analysis import analyze_patterns
 from bkrules.errors import LoadError
 from bkrules.model.action import Action, Source
@@ -89,6 +90,23 @@ def test_exclude_and_include_decide_what_is_a_cell(analyzed: Analyzed) -> None:
             "def test_a(): pass",
             'axes = {one: {str(i): i for i in range(10)} for one in "abcdefghijklmnop"}',
             "too-large",
+            "attribute 'axes'",
+        ),
+        (
+            "def test_a(): pass",
+            'axes = {"a": {"b": {"tools": {"runcc": ":runc"}}}}',
+            "unknown-tool",
+            "attribute 'axes'",
+        ),
+        ("def test_a(): pass", 'axes = {"a": {"b": {"tools": {"runc": ":none"}}}}', "wrong-kind", "attribute 'axes'"),
+        ("def test_a(): pass", 'axes = {"a": {"b": {"tools": {"runc": ":mirror"}}}}', "wrong-kind", "attribute 'axes'"),
+        ("def test_a(): pass", 'axes = {"a": {"b": {"tools": {"runc": "a b"}}}}', "bad-axis", "attribute 'axes'"),
+        ("def test_a(): pass", 'axes = {"a": {"b": {"tools": {"runc": 7}}}}', "bad-axis", "attribute 'axes'"),
+        ("def test_a(): pass", 'axes = {"a": {"b": {"tools": ":runc"}}}', "bad-axis", "attribute 'axes'"),
+        (
+            "def test_a(): pass",
+            'axes = {x: {"b": {"tools": {"runc": ":runc"}}} for x in "xy"}',
+            "bad-axis",
             "attribute 'axes'",
         ),
         ("def test_a(): pass", 'updaters = ["daemons.py"]', "syntax-error", "p/daemons.py:1"),
@@ -223,3 +241,26 @@ def test_a_worker_that_cannot_be_in_a_jail_is_an_error(analyzed: Analyzed, monke
     monkeypatch.setattr("bk_worker_oci.OciWorker.no_jail", Worker.no_jail)
     with pytest.raises(LoadError, match="'oci' cannot run in a jail: its plugin does not declare that it can"):
         analyzed("def test_a(sandbox): pass\n", 'isolation = "jail"')
+
+
+def test_an_axis_value_gives_other_tools(analyzed: Analyzed) -> None:
+    """Only the workers that run such a tool have another one, and `sandbox.value` is the key `value`."""
+    tools = '{"tools": {"runc": ":runc", "rootlesskit": "//:server"}, "value": "other"}'
+    cells = analyzed("def test_a(sandbox): pass\n", 'axes = {"runc": {"own": "", "other": ' + tools + "}}")
+    found = {name: dict(cell.inputs) for name, cell in cells.items()}
+    for worker in ("oci", "rootless"):
+        own, other = (found[f"test_a/worker={worker}/runc={choice}"] for choice in ("own", "other"))
+        changed = {
+            name.removeprefix("tools/") for name in own if name.startswith("tools/") and own[name] != other[name]
+        }
+        assert changed == ({"runc"} if worker == "oci" else {"runc", "rootlesskit"})
+    told = parameters_of(cells["test_a/worker=oci/runc=other"], TestCell).axes["runc"]
+    assert told == AxisValue("other", "other")
+
+
+def test_tools_of_axis_values_are_dependencies(analyzed: Analyzed, capfd: pytest.CaptureFixture[str]) -> None:
+    analyzed("def test_a(sandbox): pass\n", 'axes = {"runc": {"other": {"tools": {"runc": ":runc"}}}}')
+
+    assert cli.main(["--nohome_rc", "query", "deps(//p:m, 1)"]) == 0
+
+    assert "//p:runc" in capfd.readouterr().out.splitlines()
