@@ -66,6 +66,7 @@ def test_many_cells(tools: Space, report: Report, leftovers: Leftovers, jobs: in
     assert late - early < GROWTH_KIB, f"{early} KiB after a quarter of the time, then {late}"
 
 
+@pytest.mark.alone
 def test_a_hundred_kills(tools: Space, leftovers: Leftovers) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
