@@ -135,8 +135,8 @@ def with_tools(context: Context, sandbox: SandboxInputs, worker: WorkerInfo) -> 
     return sandbox._replace(inputs={**sandbox.inputs, **more}) if more else sandbox
 
 
-def with_axis_tools(context: Context, sandbox: SandboxInputs, worker: WorkerInfo, update: Update) -> SandboxInputs:
-    """Return the inputs with the binaries of a cell's axis values in place of the worker's. Raises LoadError.
+def _other_tools(context: Context, worker: WorkerInfo, update: Update) -> dict[str, Artifact]:
+    """Return the binaries that a cell's axis values put in place of the worker's, as inputs. Raises LoadError.
 
     A worker that runs no such tool stays as it is.
     """
@@ -149,6 +149,9 @@ def with_axis_tools(context: Context, sandbox: SandboxInputs, worker: WorkerInfo
                 label = parse_label(text, context.label.package)
             except LabelError as error:
                 raise context.error("bad-axis", f"the value {place}: {error}", "axes") from error
+            if context.workspace.target(label) is None:
+                hint = context.workspace.unknown(label)
+                raise context.error("unknown-label", f"the value {place}: there is no target {label}", "axes", hint)
             binary = context.provider("axes", label, BinaryInfo, "a binary")
             if f"tools/{name}" in more:
                 what = f"the value {place} has the tool {name!r}, and so has the value of another axis in the same cell"
@@ -159,7 +162,7 @@ def with_axis_tools(context: Context, sandbox: SandboxInputs, worker: WorkerInfo
             more[f"tools/{name}"] = binary.file
             if isinstance(binary.file, HostFile):
                 more |= _helpers(context.machine, [binary.file.path])
-    return sandbox._replace(inputs={**sandbox.inputs, **more}) if more else sandbox
+    return more
 
 
 def _configuration(context: Context, info: WorkerInfo, images: Iterable[Reference]) -> Mapping[Any, Any]:
@@ -213,7 +216,7 @@ def updated(
     if not update:
         return sandbox
     documents = merged(_configuration(context, info, images), update, info.id, context.error)
-    inputs = {**sandbox.inputs, **_files(documents)}
+    inputs = {**sandbox.inputs, **_files(documents), **_other_tools(context, info, update)}
     if update.functions:
         inputs |= {f"updaters/{path}": Source(path) for path in code}
     return sandbox._replace(inputs=inputs, update=update.parameters)

@@ -53,8 +53,8 @@ class Update:
     tools: tuple[tuple[str, Mapping[str, str]], ...] = ()
 
     def __bool__(self) -> bool:
-        """Return whether there is anything to change besides the tools."""
-        return bool(self.documents or self.flags or self.environment or self.functions or self.mirror)
+        """Return whether there is anything to change."""
+        return bool(self.documents or self.flags or self.environment or self.functions or self.mirror or self.tools)
 
     @property
     def parameters(self) -> WorkerUpdate:

@@ -254,8 +254,8 @@ class _Cell:
     def reap(self, ended: int, leak_check: LeakCheck) -> None:
         """Wait for the cell's first process, which is about to end.
 
-        A dying FUSE server that holds a file of its own file system open waits forever for its own answer. Every process
-        that waits for the server then hangs too, so the supervisor aborts the cell's FUSE connections after a while.
+        A FUSE server may die while it has a file of its own file system open. It then waits for itself, and every process
+        that needs the file system waits too. So the supervisor aborts the cell's FUSE connections after a while.
         """
         if not select.select([ended], [], [], _PATIENCE_MS / 1000)[0]:
             own = threads(self.groups.path)

@@ -58,8 +58,8 @@ def _check_paths(context: Context) -> None:
     """Raise LoadError for an invalid path or value, and for two paths in one place."""
     made = {name: context.attribute(name) for name in _BY_PATH}
     made |= {name: dict.fromkeys(context.attribute(name)) for name in ("whiteouts", "opaque")}
-    for attribute, problem in problems(made):
-        raise context.error("bad-path", problem, attribute)
+    for reason, attribute, problem in problems(made):
+        raise context.error(reason, problem, attribute)
     for attribute in ("whiteouts", "opaque"):
         if made[attribute] and not context.attribute("base"):
             raise context.error("bad-attribute", f"{attribute!r} needs a 'base', from which it removes", attribute)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from bkrules.images.layer import WHITEOUT
 
@@ -19,23 +19,21 @@ _BASE64 = "0s"
 Paths = Mapping[str, object]
 
 
-def problems(attributes: Mapping[str, Paths]) -> Iterator[tuple[str, str]]:
-    """Yield each fault of paths and values, with the attribute to blame. `attributes` are those of an image that have paths."""
+def problems(attributes: Mapping[str, Paths]) -> Iterator[tuple[str, str, str]]:
+    """Yield each fault: its reason, the attribute to blame, and the text. `attributes` are those of an image that have paths."""
     for attribute, paths in attributes.items():
         for path, value in paths.items():
             if problem := path_problem(path) or _VALUES.get(attribute, _none)(value):
-                yield attribute, f"{attribute!r}: {path!r} {problem}"
+                yield "bad-path", attribute, f"{attribute!r}: {path!r} {problem}"
     places = {name: paths for name, paths in attributes.items() if name in _PLACES}
-    yield from collisions(places)
+    for attribute, problem in collisions(places, attributes.get("opaque", ())):
+        yield "duplicate-path", attribute, problem
     for attribute, kinds in _OF.items():
         known = {path for kind in kinds for path in places.get(kind, ())}
         for path, value in attributes.get(attribute, {}).items():
             named = value if attribute == "hardlinks" else path
             if named not in known:
-                yield attribute, f"{attribute!r}: {named!r} is in none of {', '.join(map(repr, kinds))}"
-    for path in attributes.get("opaque", ()):
-        if owner := next((name for name in places if name != "directories" and path in places[name]), ""):
-            yield "opaque", f"'opaque': {path!r} of {owner!r} is not a directory"
+                yield "bad-path", attribute, f"{attribute!r}: {named!r} is in none of {', '.join(map(repr, kinds))}"
 
 
 def path_problem(path: str) -> str:
@@ -57,15 +55,18 @@ def xattr_bytes(value: str) -> bytes:
     return base64.b64decode(value.removeprefix(_BASE64), validate=True) if value.startswith(_BASE64) else value.encode()
 
 
-def collisions(attributes: Mapping[str, Paths]) -> Iterator[tuple[str, str]]:
-    """Yield each collision of paths with the attribute to blame: a path that two attributes have, or that lies below a file."""
+def collisions(attributes: Mapping[str, Paths], opaque: Iterable[str] = ()) -> Iterator[tuple[str, str]]:
+    """Yield each collision of paths with the attribute to blame: a path that two attributes have, or that lies below a file.
+
+    An opaque directory has an entry below it.
+    """
     owners: dict[str, str] = {}
     for attribute, paths in attributes.items():
         for path in paths:
             if path in owners:
                 yield attribute, f"{path!r} is in {owners[path]!r} and in {attribute!r}"
             owners[path] = attribute
-    for path, attribute in owners.items():
+    for path, attribute in [*owners.items(), *((f"{path}/*", "opaque") for path in opaque)]:
         parts = path.split("/")
         for depth in range(1, len(parts)):
             above = "/".join(parts[:depth])

@@ -15,7 +15,6 @@ from bkrules.analysis.cell_inputs import (
     broken_inputs,
     sandbox_inputs,
     updated,
-    with_axis_tools,
     with_tools,
 )
 from bkrules.analysis.cell_rules import is_exclusive, skip_reason, time_factor
@@ -86,7 +85,6 @@ def _analyze(context: Context) -> tuple[object, ...]:
                     changed = sandbox
                     if not sandbox.is_broken:
                         changed = updated(context, sandbox, worker, mirror.images, update, code)
-                        changed = with_axis_tools(context, changed, worker, update)
                     parameters = TestCell(
                         **vars(changed.parameters),
                         worker=worker.id,

@@ -105,7 +105,8 @@ def test_files_links_and_noise_stand_side_by_side(declared: Declared) -> None:
         ("xattrs = {'a': {'user.x': 'y'}}, symlinks = {'a': 'b'}", "'xattrs': 'a' is in none of"),
         ("whiteouts = ['a']", "'whiteouts' needs a 'base', from which it removes"),
         ("whiteouts = ['a'], noise = {'a/b': 1}", "'a' of 'whiteouts' is not a folder"),
-        ("opaque = ['a'], noise = {'a': 1}", "'opaque': 'a' of 'noise' is not a directory"),
+        ("opaque = ['a'], noise = {'a': 1}", "'a' of 'noise' is not a folder, but 'a/*' of 'opaque' lies in it"),
+        ("opaque = ['a/b'], whiteouts = ['a']", "'a' of 'whiteouts' is not a folder, but 'a/b/*' of 'opaque'"),
         ("directories = {'tmp': '755'}, reference = 'a.example/b:1'", "'directories' does not go with 'reference'"),
     ],
 )
@@ -148,3 +149,9 @@ def test_every_entry_is_in_the_layer_once(
                 content = tar.extractfile(found[path])
                 assert content is not None
                 assert content.read() == entry.data
+
+
+def test_two_paths_in_one_place_have_their_own_reason(declared: Declared) -> None:
+    with pytest.raises(LoadError) as caught:
+        declared("files = {'a': 'a.txt'}, noise = {'a': 1}")
+    assert caught.value.reason == "duplicate-path"

@@ -98,7 +98,12 @@ def test_exclude_and_include_decide_what_is_a_cell(analyzed: Analyzed) -> None:
             "unknown-tool",
             "attribute 'axes'",
         ),
-        ("def test_a(): pass", 'axes = {"a": {"b": {"tools": {"runc": ":none"}}}}', "wrong-kind", "attribute 'axes'"),
+        (
+            "def test_a(): pass",
+            'axes = {"a": {"b": {"tools": {"runc": ":none"}}}}',
+            "unknown-label",
+            "attribute 'axes'",
+        ),
         ("def test_a(): pass", 'axes = {"a": {"b": {"tools": {"runc": ":mirror"}}}}', "wrong-kind", "attribute 'axes'"),
         ("def test_a(): pass", 'axes = {"a": {"b": {"tools": {"runc": "a b"}}}}', "bad-axis", "attribute 'axes'"),
         ("def test_a(): pass", 'axes = {"a": {"b": {"tools": {"runc": 7}}}}', "bad-axis", "attribute 'axes'"),
