@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -45,9 +46,13 @@ class S3Server:
         return ",".join(f"{name}={value}" for name, value in attributes.items())
 
     def objects(self) -> dict[str, Path]:
-        """Return the objects of the bucket by their keys, as files that a test may read, change or delete."""
+        """Return the objects of the bucket by their keys, as files that a test may read, change or delete.
+
+        Folders that the server deletes meanwhile are passed over.
+        """
         bucket = self.folder / self.bucket
-        return {str(path.relative_to(bucket)): path for path in sorted(bucket.rglob("*")) if path.is_file()}
+        paths = sorted(Path(folder, name) for folder, _, names in os.walk(bucket) for name in names)
+        return {str(path.relative_to(bucket)): path for path in paths if path.is_file()}
 
 
 @contextmanager

@@ -28,11 +28,13 @@ def layers(sandbox: Sandbox) -> dict[str, int]:
     return {layer["digest"]: layer["size"] for layer in sandbox.manifest(image(sandbox))["layers"]}
 
 
-def stored() -> set[str]:
-    """The digests that the content stores of this cell have. Mounts that nobody serves any more are passed over."""
-    return {
-        f"sha256:{name}" for folder, _, names in os.walk(STATE) if folder.endswith("/blobs/sha256") for name in names
-    }
+def stored() -> dict[str, Path]:
+    """The digests that the content stores of this cell have, each with a file.
+
+    Daemons delete folders meanwhile: those are passed over (`Path.glob` raises), and so are mounts that nobody serves any more.
+    """
+    stores = ((folder, names) for folder, _, names in os.walk(STATE) if folder.endswith("/blobs/sha256"))
+    return {f"sha256:{name}": Path(folder, name) for folder, names in stores for name in names}
 
 
 def lazy_mounts() -> set[str]:

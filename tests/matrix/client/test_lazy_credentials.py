@@ -42,11 +42,11 @@ def test_a_private_registry(build: Builder, sandbox: Sandbox, tmp_path: Path, mo
 
     def is_pulled_lazily() -> bool:
         sandbox.run("prune --all")
-        wait(lambda: not lazy_mounts() and not stored() & layers(sandbox).keys(), "pruned layers are still there")
+        wait(lambda: not lazy_mounts() and not layers(sandbox).keys() & stored(), "pruned layers are still there")
         began = time.monotonic()
         build(f"FROM {registry}/base:1\nRUN cat /data/03.bin > /read\n")
         assert time.monotonic() - began < SOON
-        assert bool(lazy_mounts()) != bool(stored() & layers(sandbox).keys())
+        assert bool(lazy_mounts()) != bool(layers(sandbox).keys() & stored())
         return len(lazy_mounts()) == len(layers(sandbox))
 
     assert is_pulled_lazily() == (is_lazy(sandbox) and asks_client)
