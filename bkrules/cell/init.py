@@ -28,7 +28,7 @@ from bkrules.cell.protocol import CellResult, CellSpec, Program, Root
 from bkrules.cell.shared import run_tests
 from bkrules.cell.task import NOTHING, cell_result, program_result, running_cell
 from bkrules.cell.updaters import UpdateError
-from bkrules.model.status import FailureClass, Status
+from bkrules.model.status import BAD, FailureClass, Status
 from bkrules.plugin.cell import ProgramResult, RunningCell
 from bkrules.plugin.daemon import DaemonError, Daemons
 from bkrules.plugin.worker import Backend
@@ -68,6 +68,7 @@ def first_process(spec: CellSpec, channel: socket.socket, hooks: CellHooks, bega
         life.live()
     except BaseException as error:
         life.fail(error)
+        life.keep(None)
     try:
         processes = [int(name) for name in os.listdir("/proc") if name.isdigit()]
         age = time.monotonic() - began
@@ -86,6 +87,7 @@ class _Life:
     began: float
     phase: str = "set up"
     result: CellResult = NOTHING
+    daemons: Daemons | None = None
 
     def enter(self) -> None:
         """Enter the cell's root, and wait until the limits of the cell apply."""
@@ -119,6 +121,7 @@ class _Life:
         spec, hooks = self.spec, self.hooks
         daemons = Daemons(spec.environment, spec.timeout)
         receive(self.channel)  # from here on the limits apply
+        self.daemons = daemons
         made = time.monotonic()
         self.phase = "started"
         cell = running_cell(spec, daemons)
@@ -133,6 +136,7 @@ class _Life:
             hooks.call("bk_backend_ready", cell, backend=backend)
             booted = time.monotonic()
             self.result = self._run(cell, backend)
+            self.keep(backend)
             seconds = {"setup": made - self.began, "boot": booted - made, "run": time.monotonic() - booted}
             self.result = replace(self.result, seconds=seconds)
             hooks.call("bk_cell_stopping", cell, result=program_result(self.result))
@@ -141,8 +145,19 @@ class _Life:
         if self.spec.program == Program.TESTS:
             return run_tests(backend, cell, self.channel, self.hooks)
         if self.spec.program == Program.SESSION:
-            return _session(backend, cell.daemons, self.channel)
+            from bkrules.cell.session import serve  # no other program needs it
+
+            return serve(backend, cell.daemons, self.channel)
         return cell_result(self.hooks.run_program(cell, backend))
+
+    def keep(self, backend: Backend | None) -> None:
+        """Serve a user in the cell of a failed test, if one wants to look at it. It has happened when a later step fails."""
+        daemons, self.daemons = self.daemons, None
+        if self.spec.program == Program.KEPT and daemons is not None and self.result.status in BAD:
+            from bkrules.cell.session import serve, show_machine
+
+            show_machine()
+            self.result = serve(backend, daemons, self.channel, self.result.reason)
 
     def fail(self, error: BaseException) -> None:
         """Make the exception that is being handled the result of the cell."""
@@ -227,10 +242,3 @@ def mount_kernel(spec: CellSpec) -> None:
     # A bind of the cell's own folder, not a new mount: runc finds cgroup2 there, and no group of the host.
     syscalls.mount(spec.cgroup, f"{root}/sys/fs/cgroup", flags=syscalls.MS_BIND)
     syscalls.pivot_root(root)
-
-
-def _session(backend: Backend, daemons: Daemons, channel: socket.socket) -> CellResult:
-    """Return the program of a user's session. Tests do not use its module, so no key covers it."""
-    from bkrules.cell.session import serve
-
-    return serve(backend, daemons, channel)

@@ -29,12 +29,16 @@ _LONGEST_REASON = 1 << 16
 
 
 class Program(StrEnum):
-    """The program of a cell: one test, several one after the other, a user's session, or commands."""
+    """The program of a cell: one test, several one after the other, a user's session, or commands.
+
+    `kept` is one test, and a user's session when it has failed.
+    """
 
     TEST = "test"
     TESTS = "tests"
     SESSION = "session"
     COMMANDS = "commands"
+    KEPT = "kept"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +114,10 @@ class StartTest(Wire):
 
 @dataclass(frozen=True)
 class Command(Wire):
-    """Run a command in the cell of a session. `size` is that of its terminal, if it has one: rows and columns."""
+    """Run a command in the cell of a session. `size` is that of its terminal, if it has one: rows and columns.
+
+    It is killed after `seconds`; 0 means never.
+    """
 
     TAG: ClassVar = (EVENT, "command")
 
@@ -118,6 +125,7 @@ class Command(Wire):
     directory: str
     environment: Mapping[str, str]
     size: tuple[int, int] = (0, 0)
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -152,13 +160,17 @@ class Root(Wire):
 
 @dataclass(frozen=True)
 class Ready(Wire):
-    """The backend of a session is ready. `pid` is that of the cell's first process in the supervisor's namespace."""
+    """A session is ready. `pid` is that of the cell's first process in the supervisor's namespace.
+
+    `reason` is why the test before it has failed. `address` is empty when no backend is ready.
+    """
 
     TAG: ClassVar = (EVENT, "ready")
 
     address: str
     environment: Mapping[str, str]
     pid: int = 0
+    reason: str = ""
 
 
 @dataclass(frozen=True, order=True)
@@ -237,13 +249,14 @@ _SAID: Mapping[Program, tuple[type[Wire], ...]] = {
     Program.TESTS: (Root, CellResult, TestResult),
     Program.SESSION: (Root, CellResult, Ready),
     Program.COMMANDS: (Root, CellResult),
+    Program.KEPT: (Root, CellResult, Ready),
 }
 
 
 def said_by_cell(document: object, program: Program) -> Said:
     """Return the message of a cell's first process, in which `program` runs, or of a test that writes in its place.
 
-    Only a session becomes ready, and only shared cells have a result for each test. Raises ValueError for any other
+    Only sessions become ready, and only shared cells have a result for each test. Raises ValueError for any other
     message.
     """
     message = one_of(document, *_SAID[program])

@@ -1,4 +1,4 @@
-"""The inside of a session's cell: its first process reports that all is ready, and runs the commands it receives."""
+"""The inside of a session's cell: its first process reports that all is ready, and runs the command it receives."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import select
 import socket
 import struct
 import termios
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bkrules.cell.protocol import CellResult, Command, Ready, said_by_bk
 from bkrules.model.status import Status
@@ -17,20 +17,44 @@ from bkrules.plugin.worker import Backend
 from bkrules.sandbox import syscalls
 from bkrules.sandbox.ipc import receive, send
 
+MACHINE = ("/usr", "/etc/alternatives")
+"""The folders of the machine that a shell in a cell needs; tests do not see them."""
+HIDDEN = "/opt/bk/machine"
+"""The folder in a cell below which they are until its test has failed."""
+OUT_OF_TIME = 124
+"""The exit code of a command that was killed when its time was over, as timeout(1) has it."""
 
-def serve(backend: Backend, daemons: Daemons, channel: socket.socket) -> CellResult:
-    """Report that the backend is ready, then run the command that arrives on the channel, or wait for the end of the session."""
-    send(channel, Ready(backend.address, dict(backend.extra_env)))
+
+def show_machine() -> None:
+    """Mount the machine's folders at their places. Raises OSError."""
+    for folder in MACHINE:
+        if os.path.isdir(HIDDEN + folder):
+            os.makedirs(folder, exist_ok=True)
+            syscalls.mount(HIDDEN + folder, folder, flags=syscalls.MS_BIND | syscalls.MS_REC)
+
+
+def serve(backend: Backend | None, daemons: Daemons, channel: socket.socket, reason: str = "") -> CellResult:
+    """Report that all is ready, then run the command that arrives on the channel, or wait for the end of the session.
+
+    `reason` is why a test has failed in this cell.
+    """
+    variables = {"BUILDKIT_HOST": backend.address, **backend.extra_env} if backend else {}
+    send(channel, Ready(variables.get("BUILDKIT_HOST", ""), dict(backend.extra_env if backend else {}), reason=reason))
+    before = {daemon.name for daemon in daemons.dead()}
     document, descriptors = receive(channel)
     message = None if document is None else said_by_bk(document)
-    code = _run(message, descriptors, backend) if isinstance(message, Command) else 0
-    ended = [f"{daemon.name} ended: {daemons.status(daemon)}" for daemon in daemons.dead()]
-    return CellResult(Status.PASSED, reason="; ".join(ended), exit_code=code)
+    code, notes = _run(message, descriptors, variables) if isinstance(message, Command) else (0, [])
+    dead = [daemon for daemon in daemons.dead() if daemon.name not in before]
+    notes += [f"{daemon.name} ended: {daemons.status(daemon)}" for daemon in dead]
+    return CellResult(Status.PASSED, reason="; ".join(notes), exit_code=code)
 
 
-def _run(message: Command, descriptors: list[int], backend: Backend) -> int:
-    """Run a command on the descriptors that came with it: three for its streams, or one to send a terminal to."""
-    environment = {**os.environ, "BUILDKIT_HOST": backend.address, **backend.extra_env, **message.environment}
+def _run(message: Command, descriptors: list[int], variables: Mapping[str, str]) -> tuple[int, list[str]]:
+    """Run a command on the descriptors that came with it: three for its streams, or one to send a terminal to.
+
+    Return its exit code, and a note when its time was over.
+    """
+    environment = {**os.environ, **variables, **message.environment}
     terminal = len(descriptors) == 1
     if terminal:
         descriptors = [_new_terminal(descriptors[0], message.size)] * 3
@@ -39,9 +63,10 @@ def _run(message: Command, descriptors: list[int], backend: Backend) -> int:
         _become(message.arguments, environment, message.directory, descriptors, terminal)
     for descriptor in set(descriptors):
         os.close(descriptor)
-    select.select([os.pidfd_open(pid)], [], [])
+    if not select.select([os.pidfd_open(pid)], [], [], message.seconds or None)[0]:
+        return OUT_OF_TIME, [f"the time is over: {message.seconds:g} s"]  # all processes end with this one
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return code if code >= 0 else 128 - code
+    return code if code >= 0 else 128 - code, []
 
 
 def _new_terminal(answer: int, size: tuple[int, int]) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from bkrules.cell.task import task_of
 from bkrules.plugin.cell import RunningCell
 from bkrules.plugin.cell_log import note
 from bkrules.plugin.daemon import Daemons
@@ -27,8 +28,9 @@ PATIENCE = 2.0
 
 @hookimpl(tryfirst=True)
 def bk_timed_out(cell: RunningCell) -> None:
-    """Write the stacks of all daemons."""
-    write_stacks(cell.daemons)
+    """Write the stacks of all daemons, unless a user wants to see them run."""
+    if not task_of(cell).is_kept:
+        write_stacks(cell.daemons)
 
 
 def write_stacks(daemons: Daemons) -> None:

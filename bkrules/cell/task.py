@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bkrules.cell.protocol import CellResult, CellSpec, TestRequest
+from bkrules.cell.protocol import CellResult, CellSpec, Program, TestRequest
 from bkrules.model.parameters import UNCHANGED, WorkerUpdate
 from bkrules.model.status import FailureClass, Status
 from bkrules.plugin.cell import ProgramResult, RunningCell
@@ -21,13 +21,14 @@ NOTHING = CellResult(Status.FAILED)
 class Task:
     """The commands or the test of a cell, and the changes to its worker by axis values.
 
-    `before` is the state of a shared worker before the test.
+    `before` is the state of a shared worker before the test. `is_kept`: a user looks at the cell when the test has failed.
     """
 
     commands: tuple[tuple[str, ...], ...] = ()
     test: TestRequest | None = None
     update: WorkerUpdate = UNCHANGED
     before: Before | None = None
+    is_kept: bool = False
 
 
 def task_of(cell: RunningCell) -> Task:
@@ -39,8 +40,10 @@ def task_of(cell: RunningCell) -> Task:
 def running_cell(spec: CellSpec, daemons: Daemons) -> RunningCell:
     """Return the cell as hooks see it."""
     axes = {axis: one.value for axis, one in spec.test.axes.items()} if spec.test else {}
-    task = Task(spec.commands, spec.test, spec.update)
-    return RunningCell(spec.name, spec.worker, spec.program, axes, spec.timeout, daemons, task)
+    is_kept = spec.program == Program.KEPT
+    task = Task(spec.commands, spec.test, spec.update, is_kept=is_kept)
+    program = Program.TEST if is_kept else spec.program  # the test must not see a difference
+    return RunningCell(spec.name, spec.worker, program, axes, spec.timeout, daemons, task)
 
 
 def with_test(cell: RunningCell, test: TestRequest, before: Before) -> RunningCell:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bkrules import errors
@@ -21,9 +22,10 @@ from bkrules.cell.protocol import CellResult, Command
 from bkrules.commands.build_arguments import add_cells, runs_of
 from bkrules.commands.cells import one_cell
 from bkrules.commands.harness import add_overrides, overrides_of
-from bkrules.commands.parser import add_cache, command, nothing
+from bkrules.commands.parser import add_cache, command, nothing, positive
 from bkrules.commands.remote_arguments import add_remote, remote_of
 from bkrules.commands.targets import mirror_of, target_of
+from bkrules.errors import UsageError
 from bkrules.model.action import Action
 from bkrules.model.status import Status
 from bkrules.report.summary import summarize
@@ -31,6 +33,9 @@ from bkrules.report.summary import summarize
 if TYPE_CHECKING:
     from bkrules.build.session import Session
     from bkrules.commands.parser import Commands
+
+KEPT_SECONDS = 600
+"""How long the sandbox of a failed test stays, in seconds."""
 
 
 def add(commands: Commands) -> None:
@@ -42,8 +47,19 @@ def add(commands: Commands) -> None:
         "--mirror", default="", metavar="LABEL", help="an image_mirror (default: the one in the worker's package)"
     )
     shell = command(commands, "shell", _shell, "boot the sandbox of a cell, and run a shell or a command in it")
-    shell.usage = "bk shell CELL [-- COMMAND...]"
+    shell.usage = "bk shell [--at_failure] CELL [-- COMMAND...]"
     shell.add_argument("cell", metavar="CELL", help="test_x/worker=oci, or //pkg:matrix[CELL]")
+    shell.add_argument(
+        "--at_failure",
+        action="store_true",
+        help="run the test first; when it fails, the shell is in its sandbox, with its daemons and files",
+    )
+    shell.add_argument(
+        "--at_failure_timeout",
+        type=positive,
+        metavar="N",
+        help=f"end the shell and the sandbox after N seconds (default: {KEPT_SECONDS})",
+    )
     add_cells(shell)
     add_overrides(shell)
     for parser in (run, shell):
@@ -73,20 +89,37 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _shell(arguments: argparse.Namespace) -> int:
+    if arguments.at_failure_timeout and not arguments.at_failure:
+        raise UsageError("usage", "--at_failure_timeout is for --at_failure", hint="give both, or none")
     analysis, action = one_cell(arguments.cell, runs_of(arguments), overrides_of(arguments))
     assert action.cell is not None
     if action.cell.skip:
         raise nothing(f"{action.title} has no sandbox: {action.cell.skip}", "choose a cell that is not skipped")
     shell = [shutil.which("bash", path="/usr/bin") or "/bin/sh"]
-    return _with_session(analysis, action, _options(arguments), arguments.after or shell, _inside)
+    words = arguments.after or shell
+    if not arguments.at_failure:
+        return _with_session(analysis, action, _options(arguments), words, _inside)
+    from bkrules.build.session import NothingFailed
+
+    seconds = arguments.at_failure_timeout or KEPT_SECONDS
+    try:
+        use = partial(_after_failure, seconds=seconds)
+        return _with_session(analysis, action, _options(arguments), words, use, at_failure=True)
+    except NothingFailed as found:
+        if found.result.status == Status.SKIPPED:
+            raise nothing(f"{action.title} was skipped: {found.result.reason}", "choose another cell") from found
+        print(f"bk: {action.title} passed, so there is no failure to look at", file=sys.stderr)
+        return errors.SUCCESS
 
 
-def _with_session(analysis: Analysis, action: Action, options: Options, words: list[str], use: Any) -> int:
+def _with_session(
+    analysis: Analysis, action: Action, options: Options, words: list[str], use: Any, *, at_failure: bool = False
+) -> int:
     """Boot the cell, run a command with it, and end it. Return the command's exit code. Reports daemons that ended meanwhile."""
     from bkrules.build.session import NotBuilt, session
 
     try:
-        with session(analysis, action, options, machine=use is _inside) as opened:
+        with session(analysis, action, options, machine=use is not _beside, at_failure=at_failure) as opened:
             code, last = use(opened, words)
             if last.status != Status.PASSED or last.reason:
                 print(f"bk: {last.reason}", file=sys.stderr)
@@ -122,11 +155,26 @@ def _ending(process: subprocess.Popen[bytes]) -> Any:
     return lambda *_: process.terminate()
 
 
-def _inside(opened: Session, words: list[str]) -> tuple[int, CellResult]:
-    """Run a command in the cell: on its own terminal when bk has one, otherwise on bk's own stdin and stdout."""
+def _after_failure(opened: Session, words: list[str], *, seconds: int) -> tuple[int, CellResult]:
+    """Report the failure, and run a command in the cell, which ends after that many seconds."""
+    name, reason = opened.name, opened.ready.reason
+    print(
+        f"bk: {name} failed: {reason}\n"
+        f"bk: this is its sandbox, in which its daemons still run; its logs are in /out, its report is /out/test.log\n"
+        f"bk: it ends with this command, or after {seconds} s (--at_failure_timeout)",
+        file=sys.stderr,
+    )
+    return _inside(opened, words, seconds)
+
+
+def _inside(opened: Session, words: list[str], seconds: float = 0.0) -> tuple[int, CellResult]:
+    """Run a command in the cell: on its own terminal when bk has one, otherwise on bk's own stdin and stdout.
+
+    It is killed after `seconds`; 0 means never.
+    """
     from bkrules.build.session import FOREVER
 
-    command = Command(tuple(words), "/src", {})
+    command = Command(tuple(words), "/src", {}, seconds=seconds)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         opened.cell.ask(command, 0, 1, 2)
     else:

@@ -100,9 +100,12 @@ def open_cell(
     context: RunContext,
     out: str,
     program: Program,
-    folders: Sequence[str] = (),
+    folders: Sequence[tuple[str, str]] = (),
 ) -> Iterator[OpenCell]:
-    """Open a cell for as long as the context lasts. It sees `folders` of the machine too, which hide its own."""
+    """Open a cell for as long as the context lasts.
+
+    It sees `folders` of the machine too, at the second path of each pair, where they hide its own.
+    """
     parameters = parameters_of(action, CellParameters)
     machine = context.machine()
     staged = _staged(action, inputs)
@@ -115,7 +118,7 @@ def open_cell(
     assert isinstance(configuration, FileNode)
     registry = context.registries.get(staged.images, staged.tools["registry"], configuration)
     kind = context.plugins.workers[parameters.plugin]
-    shown = [(path, path) for path in (*machine.binds, *folders)]
+    shown = [*((path, path) for path in machine.binds), *folders]
     update = parameters.update if isinstance(parameters, TestCell) else UNCHANGED
     spec = CellSpec(
         program=program,
@@ -138,7 +141,7 @@ def open_cell(
         limited=groups.limited,
         binds=outermost([*shown, *staged.binds, (context.tool_folder(staged.tools), "/opt/bk/bin")]),
         copies=tuple(staged.copies),
-        links=interpreter_links((*machine.binds, *folders)),
+        links=interpreter_links(tuple(place for _, place in shown)),
         isolation=parameters.isolation if isinstance(parameters, TestCell) else "",
         update=replace(update, mirror={}),
         test=test_request(action, context) if isinstance(parameters, TestCell) and program != Program.TESTS else None,
