@@ -17,6 +17,7 @@ from bkrules.analysis.updaters import Update, merged
 from bkrules.errors import MachineLacks
 from bkrules.images.storage import CONFIGURATION
 from bkrules.model.action import Artifact, HostFile, Output, Source, Text, parameters
+from bkrules.model.cases import TEST_OUTPUTS
 from bkrules.model.label import LabelError, parse_label
 from bkrules.model.parameters import UNCHANGED, CellLimits, CellParameters, WorkerUpdate
 from bkrules.model.providers import BinaryInfo, WorkerInfo
@@ -28,6 +29,7 @@ ENVIRONMENT = {
     "HOME": "/root",
     "LANG": "C.UTF-8",
     "PATH": "/opt/bk/bin:/usr/sbin:/usr/bin",
+    "TEST_UNDECLARED_OUTPUTS_DIR": f"/out/{TEST_OUTPUTS}",
     "TMPDIR": "/tmp",
     "TZ": "UTC",
 }
@@ -84,7 +86,7 @@ def _sandbox_inputs(
     machine = context.machine
     inputs |= {name: HostFile(path) for name, path in machine.runtime}
     inputs |= python_inputs(machine)
-    inputs |= _helpers(machine, ask.host_tools(info.worker))
+    inputs |= helper_inputs(machine, ask.host_tools(info.worker))
     spec = CellParameters(
         plugin=info.worker.name,
         settings=ask.settings(info.worker),
@@ -131,7 +133,7 @@ def with_tools(context: Context, sandbox: SandboxInputs, worker: WorkerInfo) -> 
             raise context.error("duplicate-name", f"{other} {name!r}", "tools", "rename the one in 'tools'")
         more[f"tools/{name}"] = file
         if isinstance(file, HostFile):
-            more |= _helpers(context.machine, [file.path])
+            more |= helper_inputs(context.machine, [file.path])
     return sandbox._replace(inputs={**sandbox.inputs, **more}) if more else sandbox
 
 
@@ -161,7 +163,7 @@ def _other_tools(context: Context, worker: WorkerInfo, update: Update) -> dict[s
                 raise context.error("bad-axis", what, "axes", "name it in 'tools' of a worker")
             more[f"tools/{name}"] = binary.file
             if isinstance(binary.file, HostFile):
-                more |= _helpers(context.machine, [binary.file.path])
+                more |= helper_inputs(context.machine, [binary.file.path])
     return more
 
 
@@ -222,7 +224,7 @@ def updated(
     return sandbox._replace(inputs=inputs, update=update.parameters)
 
 
-def _helpers(machine: Machine, commands: Iterable[str]) -> dict[str, Artifact]:
+def helper_inputs(machine: Machine, commands: Iterable[str]) -> dict[str, Artifact]:
     """Return the files of this machine's commands, as inputs. A missing one is reported when the key is computed."""
     names = tuple(commands)
     try:

@@ -119,14 +119,16 @@ class Context:
         exclusive: bool = False,
         memory: float = DEFAULT_MEMORY,
         folders: Sequence[str] = (),
+        optional: Sequence[str] = (),
         name: str = "",
         limits: Limits = LIMITS,
     ) -> Action:
         """Declare an action of this target.
 
-        `arguments` are the words of a command, or the parameters of a mnemonic that bk itself runs.
-        `folders` are the outputs that are folders. `memory` is the expected use in MiB unless a tag sets it; an
-        `exclusive` action runs alone. `name` distinguishes several actions of one mnemonic. `limits` are enforced.
+        `arguments` are the words of a command, or the parameters of a mnemonic that bk itself runs. `folders` are the
+        outputs that are folders, `optional` those of them that need not exist. `memory` is the expected use in MiB
+        unless a tag sets it; an `exclusive` action runs alone. `name` distinguishes several actions of one mnemonic.
+        `limits` are enforced.
         """
         if mnemonic in self.plugins.runners:
             module = self.plugins.runners[mnemonic][1].module
@@ -145,6 +147,7 @@ class Context:
             cell=cell,
             request=self._request(memory, exclusive=exclusive),
             folders=tuple(folders),
+            optional=tuple(optional),
             limits=limits,
         )
         self.actions.append(action)

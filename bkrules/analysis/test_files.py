@@ -19,6 +19,7 @@ from bkrules.analysis.module_syntax import parsed
 from bkrules.analysis.provable import Imports
 from bkrules.analysis.pytest_settings import DEFAULTS, Settings, settings_of
 from bkrules.analysis.test_marks import Test, read_tests
+from bkrules.analysis.test_programs import is_program
 from bkrules.analysis.updaters import Updaters
 from bkrules.errors import LoadError
 from bkrules.incremental.dependencies import current
@@ -126,7 +127,9 @@ def read_modules(context: Context) -> list[Module]:
     files = _Files(context)
     data = [context.source("data", label).path for label in context.attribute("data")]
     found = [
-        _module(files, context.source("tests", label).path, data) for label in dict.fromkeys(context.attribute("tests"))
+        _module(files, context.source("tests", label).path, data)
+        for label in dict.fromkeys(context.attribute("tests"))
+        if not is_program(context, label)
     ]
     asked = {one.path: _asked(context, one) for one in found if one.unproven}
     answers = dict(zip(asked, context.run(list(asked.values())), strict=True)) if asked else {}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from bkrules.model import digest, reapi
-from bkrules.model.action import DirectoryNode, FileNode, Node, from_message, merkle, to_message
+from bkrules.model.action import DirectoryNode, FileNode, Form, Node, from_message, merkle, to_message
 from bkrules.model.digest import Digest
 from bkrules.system.files import open_regular
 
@@ -33,8 +33,8 @@ _MOST_SECONDS = 366 * 86_400
 _NANOS = 10**9
 _LINKS = ("output_file_symlinks", "output_directory_symlinks", "output_symlinks")
 
-Declared = Mapping[str, bool]
-"""The outputs of an action by their paths, and whether each is a folder."""
+Declared = Mapping[str, Form]
+"""The outputs of an action by their paths, each with its form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +91,16 @@ class Entry:
         self._seconds = _seconds(message["execution_metadata"].get("virtual_execution_duration"))
 
     def _check(self, declared: Declared) -> None:
-        outputs = {**dict.fromkeys(self._files, False), **dict.fromkeys(self._folders, True)}
+        outputs = {**dict.fromkeys(self._files, Form.FILE), **dict.fromkeys(self._folders, Form.FOLDER)}
         for path in sorted(outputs.keys() | declared.keys()):
-            if path not in outputs:
-                raise ValueError(f"it lacks the output {path}")
             if path not in declared:
                 raise ValueError(f"it has an output that the action does not declare: {path!r}"[:300])
-            if outputs[path] != declared[path]:
-                kinds = ("a file", "a folder")
-                raise ValueError(
-                    f"its output {path} is {kinds[outputs[path]]}, but was declared as {kinds[declared[path]]}"
-                )
+            if path not in outputs:
+                if declared[path] == Form.OPTIONAL:
+                    continue
+                raise ValueError(f"it lacks the output {path}")
+            if (outputs[path] == Form.FILE) != (declared[path] == Form.FILE):
+                raise ValueError(f"its output {path} is {outputs[path]}, but was declared as {declared[path]}")
 
     @property
     def trees(self) -> list[Digest]:

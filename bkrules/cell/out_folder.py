@@ -12,6 +12,7 @@ import errno
 import os
 import stat
 
+from bkrules.model.cases import TEST_OUTPUTS
 from bkrules.sandbox import syscalls
 
 LIVE = (".log",)
@@ -56,9 +57,14 @@ class OutFolder:
             self._append(name)
 
     def finish_test(self) -> None:
-        """Copy the logs of the test that has begun last. Raises OSError."""
+        """Copy the logs of the test that has begun last, and its undeclared outputs. Raises OSError."""
         for name, _ in self._files(_OF_A_TEST):
             self._append(name)
+        target = os.open(self._target, _FOLDER)
+        try:
+            self._copy(self._source, target, self._target, 0, only=(TEST_OUTPUTS,))
+        finally:
+            os.close(target)
 
     def finish(self) -> None:
         """Copy all that is left. Raises OSError."""
@@ -129,10 +135,10 @@ class OutFolder:
         finally:
             os.close(file)
 
-    def _copy(self, source: int, target: int, shown: str, depth: int) -> None:
+    def _copy(self, source: int, target: int, shown: str, depth: int, only: tuple[str, ...] = ()) -> None:
         with os.scandir(source) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
-                if depth or entry.name not in self._copied:
+                if depth or (entry.name not in self._copied and (not only or entry.name in only)):
                     self._copy_one(entry, source, target, f"{shown}/{entry.name}", depth)
 
     def _copy_one(self, entry: os.DirEntry[str], source: int, target: int, shown: str, depth: int) -> None:

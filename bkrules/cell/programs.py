@@ -1,4 +1,7 @@
-"""The programs that bk runs in a cell: an action's commands, or pytest on a test, in a child that may control the daemons."""
+"""The programs that bk runs in a cell: an action's commands, pytest on a test, or a test that is a program.
+
+Each runs in a child that may control the daemons.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,13 @@ import contextlib
 import errno
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +32,7 @@ from bkrules.sandbox import syscalls
 from bkrules.system import files
 from bkrules.testing.control import Control, answer
 
+UNDECLARED = "TEST_UNDECLARED_OUTPUTS_DIR"
 _FULL = 1 << 20
 _WORDS = 1 << 20
 """The bytes of a log that are searched for the kernel's messages."""
@@ -45,21 +50,18 @@ class Programs:
 
     @hookimpl(trylast=True)
     def bk_run_program(self, cell: RunningCell, backend: Backend) -> ProgramResult:
-        """Run the commands of an action, or pytest on a test."""
+        """Run the commands of an action, or a test."""
         if cell.program == Program.COMMANDS:
             return self._attended(cell, partial(_run_commands, cell, backend))
-        from bkrules.cell import pytest_run
-
         # In memory, since the disk may be full when the test ends.
-        with open(os.memfd_create("outcome"), "rb") as file:
-            outcome = f"/proc/self/fd/{file.fileno()}"
-            result = self._attended(cell, lambda control: pytest_run.main(backend, cell, control, outcome))
+        with open(os.memfd_create("outcome"), "rb") as file, _undeclared():
+            result = self._attended(cell, partial(_run_test, backend, cell, f"/proc/self/fd/{file.fileno()}"))
             found = Outcome.read(file.read())
         if result.failure in (FailureClass.NONE, FailureClass.TEST) and found:
             failure, reason = found.failure or result.failure, found.reason or result.reason
             result = ProgramResult(found.status, failure, reason, found.missing)
         elif result.status == Status.PASSED:
-            result = ProgramResult(Status.FAILED, FailureClass.TEST, "pytest ended without an outcome")
+            result = ProgramResult(Status.FAILED, FailureClass.TEST, "the test ended without an outcome")
         return out_of(result, cell.daemons.logs)
 
     def _attended(self, cell: RunningCell, program: Callable[[Control], int]) -> ProgramResult:
@@ -101,6 +103,28 @@ class Programs:
             os.kill(pid, number)
         select.select([ended], [], [], _LAST_WORDS)
         os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _undeclared() -> Iterator[None]:
+    """Make the folder of undeclared outputs for a test; an empty one is removed after it."""
+    folder = os.environ[UNDECLARED]
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder, exist_ok=True)
+    yield
+    with contextlib.suppress(OSError):
+        os.rmdir(folder)
+
+
+def _run_test(backend: Backend, cell: RunningCell, outcome: str, control: Control) -> int:
+    test = task_of(cell).test
+    if test is not None and test.program is not None:
+        from bkrules.cell import executable
+
+        return executable.main(backend, cell, outcome)
+    from bkrules.cell import pytest_run
+
+    return pytest_run.main(backend, cell, control, outcome)
 
 
 def _run_commands(cell: RunningCell, backend: Backend, _control: Control) -> int:

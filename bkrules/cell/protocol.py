@@ -16,7 +16,15 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
-from bkrules.model.parameters import DEFAULTS, UNCHANGED, AxisValue, CellLimits, PytestSettings, WorkerUpdate
+from bkrules.model.parameters import (
+    DEFAULTS,
+    UNCHANGED,
+    AxisValue,
+    CellLimits,
+    PytestSettings,
+    TestProgram,
+    WorkerUpdate,
+)
 from bkrules.model.status import FailureClass, Status
 from bkrules.model.wire import Wire, one_of
 from bkrules.plugin import cell
@@ -43,7 +51,10 @@ class Program(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class TestRequest(Wire):
-    """The test that a cell runs, as pytest calls it in its module. `name` is that of the cell, `timeout` is in seconds."""
+    """The test that a cell runs, as pytest calls it in its module, or a program.
+
+    `name` is that of the cell, `timeout` is in seconds.
+    """
 
     __test__ = False  # not a test, despite its name
 
@@ -54,6 +65,7 @@ class TestRequest(Wire):
     test: str
     timeout: float
     pytest: PytestSettings = DEFAULTS
+    program: TestProgram | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

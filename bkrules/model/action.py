@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
@@ -111,7 +112,15 @@ class Cell:
         return f"{self.matrix}[{self.name}]"
 
 
-_PLAIN_TEST = re.compile(r"\w+(?:::\w+)*(?:\[[\w.+,=@~-]*\])?", re.ASCII).fullmatch
+class Form(StrEnum):
+    """The form of a declared output: a file, a folder, or a folder that the action need not make."""
+
+    FILE = "a file"
+    FOLDER = "a folder"
+    OPTIONAL = "a folder or nothing"
+
+
+_PLAIN_TEST = re.compile(r"\w+(?:(?:::|[.-])\w+)*(?:\[[\w.+,=@~-]*\])?", re.ASCII).fullmatch
 _PLAIN_PART = re.compile(r"[\w.+,=@~ -]+", re.ASCII).fullmatch
 _UNUSUAL = re.compile(r"[^\w.+=@-]+", re.ASCII)
 _LONGEST_NAME = 160
@@ -138,7 +147,8 @@ def _digested(text: str) -> str:
 class Action:
     """One step of a build. `id` is unique in a build. The key does not cover id, label, cell, request and limits.
 
-    `folders` are the outputs that are folders. `fault` is the error of an action that fails without a run.
+    `folders` are the outputs that are folders, and `optional` those of them that the action need not make. `fault` is
+    the error of an action that fails without a run.
     """
 
     id: str
@@ -153,13 +163,15 @@ class Action:
     cell: Cell | None = None
     request: Request = UNASKED
     folders: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     limits: Limits = LIMITS
     fault: BkError | None = None
 
     @property
-    def declared(self) -> dict[str, bool]:
-        """The outputs, and whether each is a folder."""
-        return {path: path in self.folders for path in self.outputs}
+    def declared(self) -> dict[str, Form]:
+        """The outputs, each with its form."""
+        forms = {**dict.fromkeys(self.folders, Form.FOLDER), **dict.fromkeys(self.optional, Form.OPTIONAL)}
+        return {path: forms.get(path, Form.FILE) for path in self.outputs}
 
     @property
     def title(self) -> str:

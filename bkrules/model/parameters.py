@@ -84,9 +84,23 @@ class Session(CellParameters):
     axes: Mapping[str, AxisValue]
 
 
+@dataclass(frozen=True)
+class TestProgram(Wire):
+    """A test that is a program: its command line in the cell, and the variables that bk sets for it alone.
+
+    `is_go`: it is a test binary of Go, which prints its stacks at SIGQUIT.
+    """
+
+    __test__ = False  # not a test, despite its name
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    is_go: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class TestCell(Session):
-    """One test of a module, as pytest calls it."""
+    """One test of a module, as pytest calls it, or a program."""
 
     __test__ = False  # not a test, despite its name
 
@@ -94,6 +108,7 @@ class TestCell(Session):
     module: str
     test: str
     pytest: PytestSettings = DEFAULTS
+    program: TestProgram | None = None
     update: WorkerUpdate = UNCHANGED
 
 

@@ -26,7 +26,7 @@ from bkrules.plugin.installed import Plugins
 from bkrules.plugin.registered import Reporter
 from bkrules.plugin.spec import hookimpl
 from bkrules.report.build_result import BuildResult, by_matrix, by_status
-from bkrules.report.junit import junit
+from bkrules.report.junit import junit, reported
 from bkrules.system.files import read_regular
 from bkrules.system.locks import locked
 
@@ -219,6 +219,7 @@ def _cell(result: Result, folder: Path, root: Path, digests: FileDigests) -> dic
         "egress": [{"who": who, "what": what} for who, what in result.ran.egress] if result.ran else [],
         "isolation": _isolation(result),
         "tainted": list(result.ran.tainted) if result.ran else [],
+        **({"cases": [case.to() for case in cases]} if (cases := reported(result, folder)) else {}),
     }
 
 

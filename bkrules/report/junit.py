@@ -9,12 +9,16 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from bkrules.execution.result import Result
+from bkrules.model.cases import CASES, Case, Cases
 from bkrules.model.label import Label
 from bkrules.model.status import ABSENT, BAD, Status
+from bkrules.sandbox import outputs
 from bkrules.system.files import read_text
 
 # Characters that XML 1.0 cannot contain, escaped or not: control characters, lone surrogates, two noncharacters.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_MOST_CASES = 64 << 20
+"""The limit in bytes of the cases of a cell."""
 
 
 def junit(label: Label, results: Sequence[Result], folder: Path) -> str:
@@ -23,17 +27,41 @@ def junit(label: Label, results: Sequence[Result], folder: Path) -> str:
     Attempts before the last are elements of Surefire's rerunFailingTestsCount, which CI servers know.
     """
     suites = Element("testsuites")
+    cases = [case for result in results for case in _cases(label, result, folder)]
     suite = SubElement(
         suites,
         "testsuite",
         name=_printable(str(label)),
-        tests=str(len(results)),
-        failures=str(sum(result.status in BAD for result in results)),
-        skipped=str(sum(result.status in ABSENT for result in results)),
+        tests=str(len(cases)),
+        failures=str(sum(case.find("failure") is not None for case in cases)),
+        skipped=str(sum(case.find("skipped") is not None for case in cases)),
     )
-    suite.extend(_case(label, result, folder) for result in results)
+    suite.extend(cases)
     ElementTree.indent(suites, "")
     return ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _cases(label: Label, result: Result, folder: Path) -> Iterator[Element]:
+    """Yield the element of a cell, and those of the cases that its program reported."""
+    yield _case(label, result, folder)
+    cell = result.action.cell
+    assert cell is not None
+    for case in reported(result, folder):
+        name = _printable(f"{cell.name} {case.name}")
+        element = Element("testcase", classname=_printable(str(label)), name=name, time=f"{case.seconds:.3f}")
+        if case.status == Status.FAILED:
+            SubElement(element, "failure", message=_printable(case.reason))
+        elif case.status == Status.SKIPPED:
+            SubElement(element, "skipped", message=_printable(case.reason))
+        yield element
+
+
+def reported(result: Result, folder: Path) -> tuple[Case, ...]:
+    """Return the cases that the program of a cell reported; none for a test of pytest, or a cell that did not run."""
+    cell = result.action.cell
+    if cell is None or result.status == Status.NOT_RUN or CASES not in result.action.outputs:
+        return ()
+    return Cases.read(outputs.read(folder / cell.folder, CASES, _MOST_CASES) or b"")
 
 
 def _case(label: Label, result: Result, folder: Path) -> Element:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from typing import NamedTuple
 
 from bkrules.analysis import own_hooks
 from bkrules.analysis.cell_inputs import (
@@ -23,11 +24,13 @@ from bkrules.analysis.matrix import choices
 from bkrules.analysis.points import Points
 from bkrules.analysis.test_files import read_modules, read_updaters
 from bkrules.analysis.test_marks import Test
+from bkrules.analysis.test_programs import read_programs
 from bkrules.analysis.updaters import TOOLS, told
 from bkrules.errors import did_you_mean
-from bkrules.model.action import Action, Cell
+from bkrules.model.action import Action, Artifact, Cell
+from bkrules.model.cases import CASES, TEST_OUTPUTS
 from bkrules.model.label import Label, LabelError, parse_label
-from bkrules.model.parameters import AxisValue, TestCell
+from bkrules.model.parameters import DEFAULTS, AxisValue, PytestSettings, TestCell, TestProgram
 from bkrules.model.providers import MatrixInfo, MirrorInfo, WorkerInfo
 from bkrules.model.resources import SIZES
 from bkrules.model.rule import Attr, Rule, Target
@@ -42,9 +45,10 @@ OUTPUTS = ("test.log", "result.json")
 
 
 def _analyze(context: Context) -> tuple[object, ...]:
-    axes, workers, modules = _axes(context), _workers(context), read_modules(context)
-    if not modules or not workers:
-        what = "workers" if modules else "tests"
+    axes, workers = _axes(context), _workers(context)
+    staged = list(_staged(context))
+    if not staged or not workers:
+        what = "workers" if staged else "tests"
         raise context.error("empty-matrix", "the matrix has no cell: it needs a test and a worker", what)
     mirror = context.provider("mirror", context.attribute("mirror"), MirrorInfo, "an image_mirror")
     limits = Limits(**{name: context.attribute(name) for name in ("memory", "pids", "disk")})
@@ -53,13 +57,12 @@ def _analyze(context: Context) -> tuple[object, ...]:
     points = Points(
         context.attribute("exclude"),
         context.attribute("include"),
-        tests=[test for module in modules for test in module.tests],
+        tests=[one.test for one in staged],
         workers=[one.id for one in workers],
         axes=axes,
         error=context.error,
     )
-    tests = sum(len(module.tests) for module in modules)
-    count = math.prod([tests, len(workers), *map(len, axes.values())])
+    count = math.prod([len(staged), len(workers), *map(len, axes.values())])
     if count > MOST_POINTS:
         what = f"the matrix has {count:,} combinations of tests, workers and axes, but the most is {MOST_POINTS:,}"
         raise context.error("too-large", what, "axes", "divide it, or leave out an axis")
@@ -69,37 +72,75 @@ def _analyze(context: Context) -> tuple[object, ...]:
         what = f"tools of {covered[0]!r} write their coverage when they end, but 'isolation' is {isolation!r}"
         raise context.error("bad-attribute", what, "isolation", "give these workers a separate matrix")
     cells: list[Action] = []
-    for module in modules:
-        settings = module.settings.parameters
-        for test in module.tests:
-            own = module.staged(test)
-            for worker, sandbox in sandboxes:
-                for point in choices(axes):
-                    if not points.has(test, worker.id, point):
-                        continue
-                    values = [(axis, choice, axes[axis][choice]) for axis, choice in point]
-                    update = updaters.read(values)
-                    if update.mirror and isolation == SHARED:
-                        what = f"a mirror with faults cannot be shared, but 'isolation' is {isolation!r}"
-                        raise context.error("bad-attribute", what, "isolation", "give these tests a separate matrix")
-                    changed = sandbox
-                    if not sandbox.is_broken:
-                        changed = updated(context, sandbox, worker, mirror.images, update, code)
-                    parameters = TestCell(
-                        **vars(changed.parameters),
-                        worker=worker.id,
-                        axes=_told(values, updaters.more),
-                        isolation=isolation,
-                        module=module.path,
-                        test=test.in_pytest,
-                        pytest=settings,
-                        update=changed.update,
-                    )
-                    parts = changed._replace(inputs={**changed.inputs, **own}, parameters=parameters)
-                    cells.append(_declare(context, test, worker, point, size, parts))
+    for one in staged:
+        for worker, sandbox in sandboxes:
+            for point in choices(axes):
+                if not points.has(one.test, worker.id, point):
+                    continue
+                values = [(axis, choice, axes[axis][choice]) for axis, choice in point]
+                update = updaters.read(values)
+                if update.mirror and isolation == SHARED:
+                    what = f"a mirror with faults cannot be shared, but 'isolation' is {isolation!r}"
+                    raise context.error("bad-attribute", what, "isolation", "give these tests a separate matrix")
+                changed = sandbox
+                if not sandbox.is_broken:
+                    changed = updated(context, sandbox, worker, mirror.images, update, code)
+                parameters = TestCell(
+                    **vars(changed.parameters),
+                    worker=worker.id,
+                    axes=_told(values, updaters.more),
+                    isolation=isolation,
+                    module=one.path,
+                    test=one.test.in_pytest,
+                    pytest=one.settings,
+                    program=one.program,
+                    update=changed.update,
+                )
+                inputs = _with_own(context, worker, changed.inputs, one.inputs)
+                parts = changed._replace(inputs=inputs, parameters=parameters)
+                cells.append(_declare(context, one.test, worker, point, size, parts))
     if not cells:
         raise context.error("empty-matrix", "the matrix has no cell, since 'exclude' leaves none", "exclude")
     return (MatrixInfo(tuple(action.id for action in cells)),)
+
+
+class _Staged(NamedTuple):
+    """A test, and what its cells have for it alone."""
+
+    path: str
+    test: Test
+    inputs: Mapping[str, Artifact]
+    settings: PytestSettings = DEFAULTS
+    program: TestProgram | None = None
+
+
+def _staged(context: Context) -> Iterator[_Staged]:
+    """Yield the tests of a matrix: those of Python files, and the programs. Raises LoadError."""
+    names: dict[str, str] = {}
+    for module in read_modules(context):
+        for test in module.tests:
+            names[test.name.replace("::", ".")] = module.path  # as in the folders of cells
+            yield _Staged(module.path, test, module.staged(test), module.settings.parameters)
+    for one in read_programs(context):
+        if context.attribute("isolation") == SHARED:
+            what = f"{one.path} is a program, but 'isolation' is {SHARED!r}, which only tests of pytest can have"
+            raise context.error("bad-attribute", what, "isolation", "give the programs a separate matrix")
+        if one.test.name in names:
+            what = f"{names[one.test.name]} and {one.path} both are a test {one.test.name!r}"
+            raise context.error("duplicate-name", what, "tests", "rename one of them")
+        names[one.test.name] = one.path
+        yield _Staged(one.path, one.test, one.inputs, program=one.program)
+
+
+def _with_own(
+    context: Context, worker: WorkerInfo, inputs: Mapping[str, Artifact], own: Mapping[str, Artifact]
+) -> dict[str, Artifact]:
+    """Return the inputs of a cell with those of its test. Raises LoadError for a program with the name of a tool."""
+    for path, file in own.items():
+        if inputs.get(path, file) != file:
+            what = f"the program {path.rpartition('/')[2]!r} has the name of a tool of {worker.label}, or of 'tools'"
+            raise context.error("duplicate-name", what, "tests", "rename its target")
+    return {**inputs, **own}
 
 
 def _tables(axes: object) -> Iterator[tuple[str, Mapping[str, object]]]:
@@ -171,18 +212,21 @@ def _declare(
         skip = skip_reason(test, rootless=False, unsupported=unsupported)
     else:
         skip = own_hooks.skipped(context.plugins, cell, worker.worker, test, unsupported)
+    assert isinstance(parts.parameters, TestCell)
+    folders = (*([COVERAGE] if worker.covered else []), TEST_OUTPUTS)
     return context.declare(
         "TestCell",
         parts.parameters,
         {} if skip else parts.inputs,
-        (*OUTPUTS, COVERAGE) if worker.covered else OUTPUTS,
+        (*OUTPUTS, *([CASES] if parts.parameters.program else []), *folders),
         environment=parts.environment,
         platform=parts.platform,
         timeout=(context.attribute("timeout") or SIZES[size].timeout) * time_factor(test),
         cell=replace(cell, skip=skip),
         exclusive=is_exclusive(test),
         memory=min(SIZES[size].memory, context.attribute("memory")),
-        folders=[COVERAGE] if worker.covered else [],
+        folders=folders,
+        optional=[TEST_OUTPUTS],
     )
 
 
@@ -232,7 +276,13 @@ TEST_MATRIX = Rule(
     "test_matrix",
     "Tests, crossed with workers and axes. Each cell runs in its own sandbox and is cached by itself.",
     {
-        "tests": Attr("labels", "Python files with pytest functions.", required=True),
+        "tests": Attr(
+            "labels",
+            "Python files with pytest functions; and programs, each a test by itself: files that begin with `#!`, and targets "
+            "with a binary. A program runs by Bazel's contract, with BUILDKIT_HOST, BK_WORKER, BK_SNAPSHOTTER, BK_MIRROR and "
+            "BK_AXIS_<NAME>.",
+            required=True,
+        ),
         "workers": Attr("labels", "The workers to run them on.", required=True),
         "mirror": Attr("label", "The image_mirror that answers in every cell.", required=True),
         "axes": Attr(
@@ -257,6 +307,18 @@ TEST_MATRIX = Rule(
             "labels",
             "Binaries that the tests run, on PATH in their cells: of go_binary, http_file, genrule or host_binary.",
             default=(),
+        ),
+        "args": Attr("strings", "More words on the command line of each program among the tests.", default=()),
+        "cases": Attr(
+            "dict",
+            "Parts of programs that run as separate cells: {'suite.sh': ['push', 'pull']}. The program gets the name of its part "
+            "in TESTBRIDGE_TEST_ONLY.",
+            default={},
+        ),
+        "shard_count": Attr(
+            "count",
+            "How many cells share the work of each program, by TEST_SHARD_INDEX and TEST_TOTAL_SHARDS as of Bazel.",
+            default=1,
         ),
         "flaky": Attr(
             "bool",

@@ -171,6 +171,7 @@ def test_request(action: Action, context: RunContext) -> TestRequest:
         test=parameters.test,
         timeout=context.timeout(action),
         pytest=parameters.pytest,
+        program=parameters.program,
     )
 
 

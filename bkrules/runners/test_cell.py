@@ -70,7 +70,9 @@ def run_test_cell(action: Action, inputs: Mapping[str, Node], context: RunContex
         reason = f"passed at attempt {len(attempts)}, after: {attempts[-2].reason}"
     egress = tuple((item.who, item.what) for item in result.egress)
     report = CellReport(tuple(attempts), egress, result.unlimited, result.tainted)
-    made = {name: str(folder / name) for name in action.outputs}
+    made = {
+        name: str(folder / name) for name in action.outputs if name not in action.optional or (folder / name).exists()
+    }
     return Outcome(status, made, reason, failure, report, most=_disk(action))
 
 

@@ -20,13 +20,13 @@ from bkrules.cache.remote import ASK_FIRST, Remote
 from bkrules.cache.remote_options import RemoteOptions
 from bkrules.errors import MachineLacks, UsageError
 from bkrules.model import digest, reapi
-from bkrules.model.action import DirectoryNode, FileNode, Node, to_message
+from bkrules.model.action import DirectoryNode, FileNode, Form, Node, to_message
 from bkrules.model.digest import Digest
 
 KEY = digest.of_bytes(b"an action")
 TOOL = os.urandom(ASK_FIRST + 1)
 SECRET = "s3cr3t-of-the-cache"
-DECLARED = {"tool": False, "log": False, "layout": True, "empty": True}
+DECLARED = {"tool": Form.FILE, "log": Form.FILE, "layout": Form.FOLDER, "empty": Form.FOLDER}
 
 
 @dataclass

@@ -19,11 +19,11 @@ from bkrules.cache.file_digests import FileDigests
 from bkrules.cache.maintenance import Maintenance
 from bkrules.cache.results import Declared, Entry, write_result, write_tree
 from bkrules.model import digest, reapi
-from bkrules.model.action import DirectoryNode, FileNode, to_message
+from bkrules.model.action import DirectoryNode, FileNode, Form, to_message
 from bkrules.model.digest import EMPTY
 
 KEY = digest.of_bytes(b"an action")
-DECLARED: Declared = {"log": False, "layout": True}
+DECLARED: Declared = {"log": Form.FILE, "layout": Form.FOLDER}
 FILE = {"digest": to_message(EMPTY)}
 META = {"virtual_execution_duration": {"seconds": 1}}
 TREE = write_tree(DirectoryNode({"a": FileNode(EMPTY, ""), "b/c": FileNode(EMPTY, "")}))[0]
@@ -351,7 +351,9 @@ TREE_BYTES = st.one_of(
 def is_right(found: ActionResult) -> bool:
     """Whether a result can be placed below a folder, and holds what is declared."""
     paths = [path for node in found.outputs.values() if isinstance(node, DirectoryNode) for path in node.files]
-    kinds = {path: isinstance(node, DirectoryNode) for path, node in found.outputs.items()}
+    kinds = {
+        path: Form.FOLDER if isinstance(node, DirectoryNode) else Form.FILE for path, node in found.outputs.items()
+    }
     placed = [os.path.normpath(f"/out/{path}") == f"/out/{path}" and "\0" not in path for path in paths]
     return kinds == DECLARED and all(placed) and all(len(one.digest.hash) == 64 for one in found.files())
 

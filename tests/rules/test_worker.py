@@ -52,9 +52,9 @@ def declared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Declared:
 def test_cells_with_a_covered_tool_keep_what_it_writes_and_others_know_nothing_of_it(declared: Declared) -> None:
     cells = declared("cell")
 
-    assert cells["covered"].outputs == ("test.log", "result.json", "coverage")
+    assert cells["covered"].outputs == ("test.log", "result.json", "coverage", "test.outputs")
     assert dict(cells["covered"].environment)["GOCOVERDIR"] == "/out/coverage"
-    assert cells["oci"].outputs == ("test.log", "result.json")
+    assert cells["oci"].outputs == ("test.log", "result.json", "test.outputs")
     assert "GOCOVERDIR" not in dict(cells["oci"].environment)
 
 

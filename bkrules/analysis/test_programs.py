@@ -1,0 +1,132 @@
+"""The tests of a matrix that are programs: executable files of the workspace, and binaries of targets."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from bkrules.analysis.cell_inputs import helper_inputs
+from bkrules.analysis.context import Context
+from bkrules.analysis.test_marks import Test
+from bkrules.errors import did_you_mean
+from bkrules.incremental.dependencies import current
+from bkrules.model.action import Artifact, HostFile, Source
+from bkrules.model.label import Label
+from bkrules.model.parameters import TestProgram
+from bkrules.model.providers import BinaryInfo
+
+_ELF = b"\x7fELF"
+_LINE = re.compile(rb"#![ \t]*(\S+)(?:[ \t]+(.*?))?\s*")
+_LONGEST_LINE = 256
+_TOOLS = "/opt/bk/bin"
+_PYTHON = ("python3", "python")
+_MOST_SHARDS = 50
+
+
+@dataclass(frozen=True)
+class ProgramTest:
+    """A test that is a program; `path` is its file, and `inputs` are its files and those that it reads."""
+
+    path: str
+    test: Test
+    program: TestProgram
+    inputs: Mapping[str, Artifact]
+
+
+def is_program(context: Context, label: Label) -> bool:
+    """Return whether an entry of `tests` is a program, and not a Python file."""
+    return context.workspace.target(label) is not None or not label.name.endswith(".py")
+
+
+def read_programs(context: Context) -> list[ProgramTest]:
+    """Return the programs in the attribute `tests`, one for each case or shard. Raises LoadError."""
+    labels = [label for label in dict.fromkeys(context.attribute("tests")) if is_program(context, label)]
+    data = {
+        f"src/{source.path}": source for source in (context.source("data", one) for one in context.attribute("data"))
+    }
+    tools = {label.name.rpartition("/")[2] for label in context.attribute("tools")}
+    names = [label.name for label in labels]
+    for name in context.attribute("cases"):
+        if name not in names:
+            hint = did_you_mean(name, names, "programs in 'tests'")
+            raise context.error(
+                "unknown-test", f"'cases' names {name!r}, which is no program in 'tests'", "cases", hint
+            )
+    if context.attribute("shard_count") > _MOST_SHARDS:
+        what = f"'shard_count' is {context.attribute('shard_count')}, but the most is {_MOST_SHARDS}"
+        raise context.error("bad-attribute", what, "shard_count")
+    return [one for label in labels for one in _programs(context, label, data, tools)]
+
+
+def _programs(context: Context, label: Label, data: Mapping[str, Artifact], tools: set[str]) -> Iterator[ProgramTest]:
+    inputs: dict[str, Artifact] = dict(data)
+    if context.workspace.target(label) is None:
+        source = context.source("tests", label)
+        inputs[f"src/{source.path}"] = source
+        path, words = source.path, _command(context, source, tools)
+    else:
+        path, words = label.path, [f"{_TOOLS}/{label.name.rpartition('/')[2]}"]
+        binary = context.provider(
+            "tests", label, BinaryInfo, "a Python file, an executable file, or a target with a binary"
+        )
+        inputs[f"tools/{label.name.rpartition('/')[2]}"] = binary.file
+        if isinstance(binary.file, HostFile):
+            inputs |= helper_inputs(context.machine, [binary.file.path])
+    arguments = (*words, *context.attribute("args"))
+    size = context.attribute("size")
+    for name, own in _parts(context, label.name):
+        environment = {"TEST_BINARY": path, "TEST_SIZE": size, "TEST_TARGET": str(context.label), **own}
+        test = Test(name, 1, callable=label.name)
+        yield ProgramTest(path, test, TestProgram(arguments, environment), inputs)
+
+
+def _parts(context: Context, name: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the names of the cells of a program, each with the variables that say which part of it runs."""
+    cases: Sequence[object] = context.attribute("cases").get(name, ())
+    if not isinstance(cases, list | tuple) or not all(isinstance(case, str) and case for case in cases):
+        raise context.error("bad-attribute", f"'cases' must map {name!r} to a list of names", "cases")
+    if len(set(cases)) < len(cases):
+        raise context.error("duplicate-name", f"'cases' names a case of {name!r} twice", "cases")
+    count: int = context.attribute("shard_count")
+    for case in map(str, cases):
+        yield f"{name}[{case}]", {"TESTBRIDGE_TEST_ONLY": case}
+    if not cases and count > 1:
+        for index in range(count):
+            yield (
+                f"{name}[shard_{index + 1}_of_{count}]",
+                {"TEST_SHARD_INDEX": str(index), "TEST_TOTAL_SHARDS": str(count)},
+            )
+    elif not cases:
+        yield name, {}
+
+
+def _command(context: Context, source: Source, tools: set[str]) -> list[str]:
+    """Return the first words of the command line of a file. A `#!` line names one of `tools`, since a cell has no other."""
+    path = current().note(f"{context.workspace.root}/{source.path}")
+    with open(path, "rb") as file:
+        first = file.readline(_LONGEST_LINE)
+    if first.startswith(_ELF):
+        return [f"/src/{source.path}"]
+    line = _LINE.fullmatch(first)
+    if line is None:
+        hint = "let it begin with a line such as #!/bin/sh, or name a target whose output is a binary"
+        what = f"{source.path} is neither Python nor a program: it begins with {first[:16]!r}"
+        raise context.error("not-executable", what, "tests", hint)
+    try:
+        words = [line[1].decode(), *shlex.split((line[2] or b"").decode())]
+    except ValueError as error:
+        raise context.error(
+            "not-executable", f"{source.path}: its first line cannot be read: {error}", "tests"
+        ) from error
+    if words[0].endswith("/env"):
+        words = [word for word in words[1:] if word != "-S"]
+    name = words[0].rpartition("/")[2] if words else ""
+    if name in _PYTHON:
+        return ["/usr/bin/python3", *words[1:], f"/src/{source.path}"]
+    if name not in tools:
+        what = f"{source.path} is run by {name!r}, which is not among 'tools'"
+        hint = f"add a binary of that name, such as  host_binary(name = {name!r}, binary = {'/bin/' + name!r})"
+        raise context.error("missing-tool", what, "tests", hint)
+    return [f"{_TOOLS}/{name}", *words[1:], f"/src/{source.path}"]

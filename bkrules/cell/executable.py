@@ -1,0 +1,124 @@
+"""A test that is a program: Bazel's contract for tests, in a cell. Its exit status counts, and then its report.
+
+Source: Bazel's Test Encyclopedia (the variables TEST_*, XML_OUTPUT_FILE, sharding, the premature exit file).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from bkrules.cell.protocol import Outcome, TestRequest
+from bkrules.cell.reports import BadReport, cases_of
+from bkrules.cell.task import task_of
+from bkrules.model.cases import CASES, Case, Cases
+from bkrules.model.status import FailureClass, Status
+from bkrules.plugin.cell import RunningCell
+from bkrules.plugin.worker import MIRROR_ADDRESS, Backend
+
+ROOT = "/src"
+_PRIVATE = Path("/tmp/bk-test")
+_XML, _PREMATURE, _SHARDS = _PRIVATE / "test.xml", _PRIVATE / "premature-exit", _PRIVATE / "shards"
+_SHOWN = 3
+
+
+def main(backend: Backend, cell: RunningCell, outcome: str) -> int:
+    """Run the cell's program, keep its cases in the cell's folder, and write its outcome to the file `outcome`."""
+    request = task_of(cell).test
+    assert request is not None
+    assert request.program is not None, "nothing says which program it is"
+    _PRIVATE.mkdir()
+    environment = _environment(request, backend, request.program.environment)
+    start = os.fstat(1).st_size
+    try:
+        code = _run(request.program.arguments, environment, is_go=request.program.is_go)
+        result, cases = _judged(code, environment, cell.daemons.logs / "test.log", start)
+    except OSError as error:
+        words = f"cannot run {request.program.arguments[0]}: {error.strerror}"
+        why = "; its first line may name an interpreter that the cell has not" if error.errno in (2, 8) else ""
+        result, cases = _failed(words + why), ()
+    (cell.daemons.logs / CASES).write_text(json.dumps(Cases(cases).to()))
+    Path(outcome).write_text(json.dumps(result.to()))
+    return 0 if result.status in (Status.PASSED, Status.SKIPPED) else 1
+
+
+def _environment(request: TestRequest, backend: Backend, own: Mapping[str, str]) -> dict[str, str]:
+    folder = _PRIVATE / "tmp"
+    folder.mkdir()
+    axes = {f"BK_AXIS_{axis.upper()}": value.choice for axis, value in request.axes.items()}
+    return {
+        **os.environ,
+        "BUILDKIT_HOST": backend.address,
+        **backend.extra_env,
+        "BK_WORKER": request.worker,
+        "BK_SNAPSHOTTER": backend.snapshotter,
+        "BK_MIRROR": MIRROR_ADDRESS,
+        **axes,
+        "PWD": ROOT,
+        "RUNFILES_DIR": ROOT,
+        "TEST_SRCDIR": ROOT,
+        "TEST_WORKSPACE": ".",
+        "TEST_TMPDIR": str(folder),
+        "TEST_TIMEOUT": f"{request.timeout:g}",
+        "TEST_PREMATURE_EXIT_FILE": str(_PREMATURE),
+        "XML_OUTPUT_FILE": str(_XML),
+        **({"TEST_SHARD_STATUS_FILE": str(_SHARDS)} if "TEST_TOTAL_SHARDS" in own else {}),
+        **own,
+    }
+
+
+def _run(arguments: Sequence[str], environment: Mapping[str, str], *, is_go: bool) -> int:
+    """Run the program. At the timeout it gets a signal: SIGTERM, as of Bazel, or SIGQUIT, at which Go prints all stacks."""
+    with subprocess.Popen(arguments, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL) as process:
+        last = signal.SIGQUIT if is_go else signal.SIGTERM
+        signal.signal(signal.SIGALRM, lambda *_: process.send_signal(last))
+        return process.wait()
+
+
+def _judged(code: int, environment: Mapping[str, str], log: Path, start: int) -> tuple[Outcome, tuple[Case, ...]]:
+    """Return the outcome of a program that ended with `code`, and its cases. What it printed begins at `start` of the log."""
+    problem = ""
+    cases: tuple[Case, ...] | None = None
+    try:
+        cases = cases_of(_XML, _lines(log, start))
+    except BadReport as error:
+        problem = str(error)
+    bad = [case for case in cases or () if case.status == Status.FAILED]
+    told = [f"{len(bad)} of {len(cases or ())} cases failed: {_names(bad)}"] if bad else []
+    if code:
+        how = f"exit status {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
+        return _failed("; ".join([how, *told])), cases or ()
+    if not problem and _PREMATURE.exists():
+        problem = "its file TEST_PREMATURE_EXIT_FILE is still there, so it ended too early"
+    if not problem and "TEST_SHARD_STATUS_FILE" in environment and not _SHARDS.exists():
+        problem = "it knows no shards, since it did not touch the file TEST_SHARD_STATUS_FILE"
+    if not problem and cases == ():
+        problem = "its report has no case, so nothing ran"
+    if told or problem:
+        return _failed(f"exit status 0, but {'; '.join([*told, *filter(None, [problem])])}"), cases or ()
+    if cases and all(case.status == Status.SKIPPED for case in cases):
+        return Outcome(
+            Status.SKIPPED, FailureClass.SKIP, next(filter(None, (case.reason for case in cases)), "")
+        ), cases
+    return Outcome(Status.PASSED), cases or ()
+
+
+def _lines(log: Path, start: int) -> Iterator[str]:
+    with log.open("rb") as file:
+        file.seek(start)
+        for line in file:
+            yield line.decode(errors="replace").rstrip("\r\n")
+
+
+def _names(cases: Sequence[Case]) -> str:
+    more = f" and {len(cases) - _SHOWN} more" if len(cases) > _SHOWN else ""
+    shown = (f"{case.name} ({case.reason})" if case.reason else case.name for case in cases[:_SHOWN])
+    return ", ".join(shown) + more
+
+
+def _failed(reason: str) -> Outcome:
+    return Outcome(Status.FAILED, FailureClass.TEST, reason)
