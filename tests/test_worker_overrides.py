@@ -80,10 +80,10 @@ def test_binaries_of_the_machine_are_one_more_worker_and_in_its_key(cells: Cells
     found = cells(WorkerOverrides(binaries=(("containerd-1.7", str(folder)),)))
     assert sorted(found) == ["containerd", "containerd-1.7", "oci", "oci+stargz"]
     tools = {path: one for path, one in found["containerd-1.7"].inputs if path.startswith("tools/")}
-    assert tools["tools/containerd"] == HostFile(f"{folder}/containerd")
-    assert tools["tools/containerd-shim-runc-v2"] == HostFile(f"{folder}/containerd-shim-runc-v2")
-    assert tools["tools/ctr"] == HostFile("cat")
-    assert dict(found["containerd"].inputs)["tools/containerd"] == HostFile("cat")
+    assert tools["tools/containerd"] == HostFile(f"{folder}/containerd", executable=True)
+    assert tools["tools/containerd-shim-runc-v2"] == HostFile(f"{folder}/containerd-shim-runc-v2", executable=True)
+    assert tools["tools/ctr"] == HostFile("cat", executable=True)
+    assert dict(found["containerd"].inputs)["tools/containerd"] == HostFile("cat", executable=True)
 
 
 def test_overrides_reach_the_matrices_of_a_suite(cells: Cells) -> None:
@@ -137,3 +137,74 @@ def test_features_are_enabled_before_they_are_disabled(cells: Cells, overrides: 
     assert bool(cell.skip) == skipped
     other = cells(overrides)["oci"]
     assert (set(parameters_of(other, TestCell).unsupported) >= overrides.disabled) == (not overrides.enabled)
+
+
+AXES = """
+test_matrix(name = "axes", tests = ["test_it.py"], workers = [":oci"], mirror = ":mirror", axes = {
+    "runc": {"own": "", "other": {"tools": {"runc": "//:ctr"}}},
+})
+test_matrix(name = "each", tests = ["test_it.py"], workers = [":oci"], mirror = ":mirror", axes = {
+    "runc": {"other": {"tools": {"runc": "//:ctr"}}},
+})
+test_matrix(name = "with", tests = ["test_it.py"], workers = [":oci"], mirror = ":mirror", tools = ["//:ctr"])
+"""
+
+
+@pytest.fixture
+def runc(folder: Path) -> HostFile:
+    """A binary that replaces a tool."""
+    return HostFile(str(folder / "containerd"), executable=True)
+
+
+def tools(action: Action) -> dict[str, object]:
+    return {path.removeprefix("tools/"): one for path, one in action.inputs if path.startswith("tools/")}
+
+
+def test_a_binary_replaces_a_tool_of_every_worker_that_runs_it(cells: Cells, runc: HostFile) -> None:
+    found = cells(WorkerOverrides(tools=(("containerd", runc.path), ("runc", runc.path)), snapshotter="native"))
+
+    assert sorted(found) == ["containerd", "containerd+native", "oci", "oci+native", "oci+stargz"]
+    assert all(
+        tools(cell)["runc"] == runc and tools(cell)["buildctl"] == HostFile("cat", executable=True)
+        for cell in found.values()
+    )
+    assert {worker for worker, cell in found.items() if "containerd" in tools(cell)} == {
+        "containerd",
+        "containerd+native",
+    }
+    assert tools(found["containerd"])["containerd"] == runc
+    assert list(cells(NONE)) == ["oci", "oci+stargz", "containerd"]
+
+
+def test_the_added_worker_keeps_the_tools_of_its_folder(cells: Cells, folder: Path) -> None:
+    other = str(folder / "containerd-shim-runc-v2")
+    found = cells(WorkerOverrides(binaries=(("own", str(folder)),), tools=(("containerd", other), ("runc", other))))
+
+    assert tools(found["own"])["containerd"] == HostFile(str(folder / "containerd"), executable=True)
+    assert tools(found["containerd"])["containerd"] == tools(found["own"])["runc"] == HostFile(other, executable=True)
+
+
+def test_a_value_of_an_axis_takes_precedence_over_a_binary(cells: Cells, runc: HostFile, tmp_path: Path) -> None:
+    (tmp_path / "p/BUILD.py").write_text(BUILD + AXES)
+    overrides = WorkerOverrides(tools=(("runc", runc.path),))
+
+    found = analyze_patterns(".", ["//p:axes"], overrides=overrides).wanted().values()
+
+    used = {dict(one.cell.axes)["runc"]: tools(one)["runc"] for one in found if one.cell}
+    assert used == {"own": runc, "other": HostFile("cat", executable=True)}
+    with pytest.raises(UsageError, match="in //p:each, all values of an axis give another 'runc'"):
+        cells(overrides, "//p:each")
+
+
+def test_a_binary_replaces_a_tool_of_the_tests(cells: Cells, runc: HostFile, tmp_path: Path) -> None:
+    (tmp_path / "p/BUILD.py").write_text(BUILD + AXES)
+
+    assert tools(cells(WorkerOverrides(tools=(("ctr", runc.path),)), "//p:with")["oci"])["ctr"] == runc
+
+
+def test_a_binary_for_a_tool_that_no_worker_runs(cells: Cells, runc: HostFile) -> None:
+    with pytest.raises(UsageError, match="no worker of the targets asked for runs 'rootlesskit'") as caught:
+        cells(WorkerOverrides(tools=(("rootlesskit", runc.path),)))
+
+    assert "their tools: buildctl, buildkitd" in caught.value.hint
+    cells(WorkerOverrides(tools=(("rootlesskit", runc.path),)), "//p:small")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import tomli_w
@@ -34,6 +34,7 @@ ENVIRONMENT = {
     "TZ": "UTC",
 }
 """The environment of every cell."""
+_LIBRARIES = f"{HELPERS}lib/"
 COVERAGE = "coverage"
 """The folder of a cell for the coverage data of its tools. Only such tools have the variable GOCOVERDIR."""
 
@@ -74,7 +75,7 @@ def sandbox_inputs(
 def _sandbox_inputs(
     context: Context, info: WorkerInfo, images: Mapping[Reference, Output], limits: Limits
 ) -> SandboxInputs:
-    inputs: dict[str, Artifact] = {f"tools/{name}": tool for name, tool in info.tools.items()}
+    inputs: dict[str, Artifact] = {f"tools/{name}": _tool(tool) for name, tool in info.tools.items()}
     inputs |= _checked(context, info.worker, _configuration(context, info, images))
     for reference, layout in images.items():
         inputs[f"mirror/{reference.host}/{reference.repository}/{reference.tag}"] = layout
@@ -86,7 +87,7 @@ def _sandbox_inputs(
     machine = context.machine
     inputs |= {name: HostFile(path) for name, path in machine.runtime}
     inputs |= python_inputs(machine)
-    inputs |= helper_inputs(machine, ask.host_tools(info.worker))
+    inputs |= helper_inputs(machine, ask.host_tools(info.worker)) | _libraries(machine, *info.tools.values())
     spec = CellParameters(
         plugin=info.worker.name,
         settings=ask.settings(info.worker),
@@ -131,9 +132,8 @@ def with_tools(context: Context, sandbox: SandboxInputs, worker: WorkerInfo) -> 
         if f"tools/{name}" in more or worker.tools.get(name, file) != file:
             other = f"{worker.label} runs another" if name in worker.tools else "there are two tools called"
             raise context.error("duplicate-name", f"{other} {name!r}", "tools", "rename the one in 'tools'")
-        more[f"tools/{name}"] = file
-        if isinstance(file, HostFile):
-            more |= helper_inputs(context.machine, [file.path])
+        more[f"tools/{name}"] = _tool(file)
+        more |= _libraries(context.machine, file)
     return sandbox._replace(inputs={**sandbox.inputs, **more}) if more else sandbox
 
 
@@ -161,9 +161,8 @@ def _other_tools(context: Context, worker: WorkerInfo, update: Update) -> dict[s
             if binary.covered:
                 what = f"the value {place}: {label} counts what of it runs, which belongs to a worker"
                 raise context.error("bad-axis", what, "axes", "name it in 'tools' of a worker")
-            more[f"tools/{name}"] = binary.file
-            if isinstance(binary.file, HostFile):
-                more |= helper_inputs(context.machine, [binary.file.path])
+            more[f"tools/{name}"] = _tool(binary.file)
+            more |= _libraries(context.machine, binary.file)
     return more
 
 
@@ -222,6 +221,17 @@ def updated(
     if update.functions:
         inputs |= {f"updaters/{path}": Source(path) for path in code}
     return sandbox._replace(inputs=inputs, update=update.parameters)
+
+
+def _tool(file: Artifact) -> Artifact:
+    """Return a binary as a tool of a cell, where it is executable."""
+    return replace(file, executable=True) if isinstance(file, HostFile) else file
+
+
+def _libraries(machine: Machine, *tools: Artifact) -> dict[str, Artifact]:
+    """Return the libraries that the binaries of this machine among these tools load, as inputs."""
+    found = helper_inputs(machine, sorted({tool.path for tool in tools if isinstance(tool, HostFile)}))
+    return {path: file for path, file in found.items() if path.startswith(_LIBRARIES)}
 
 
 def helper_inputs(machine: Machine, commands: Iterable[str]) -> dict[str, Artifact]:

@@ -114,10 +114,12 @@ def _note_read(path: str) -> None:
 def find(command: str) -> str:
     """Return the path of a command of this machine, or `command` itself when it is absolute. Raises MachineLacks."""
     path: str | None = command
-    if not command.startswith("/"):
-        folders = f"{os.environ.get('PATH', '')}:{SEARCH_PATH}"
-        path = which(command, path=folders)
-        for folder in folders.split(":"):  # a command that appears in an earlier folder would be found instead
+    if command.startswith("/"):
+        current().note_for_all(command)  # it may be a link, which may lead elsewhere at the next build
+    else:
+        folders = [one for one in f"{os.environ.get('PATH', '')}:{SEARCH_PATH}".split(":") if one.startswith("/")]
+        path = which(command, path=":".join(folders))
+        for folder in folders:  # a command that appears in an earlier folder would be found instead
             if current().note_for_all(f"{folder}/{command}") == path:
                 break
     if path is None or not os.path.isfile(path):

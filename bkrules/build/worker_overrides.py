@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bkrules.build.tool_overrides import override_tools
 from bkrules.errors import UsageError
 from bkrules.incremental.dependencies import current
 from bkrules.loading.graph import TargetGraph, close
@@ -33,6 +34,7 @@ class WorkerOverrides:
 
     `enabled` and `disabled` are features; a feature in both is enabled. `snapshotter` adds a worker to each kind of worker.
     `binaries` adds a worker for each pair of an id and the folder that holds its tools. `user` is the user of rootless workers.
+    `tools` are pairs of the name of a tool and the file that replaces it.
     """
 
     enabled: frozenset[str] = frozenset()
@@ -40,6 +42,7 @@ class WorkerOverrides:
     snapshotter: str = ""
     binaries: tuple[tuple[str, str], ...] = ()
     user: str = ""
+    tools: tuple[tuple[str, str], ...] = ()
 
     def unsupported(self, features: frozenset[str]) -> frozenset[str]:
         """Return the features without which the cells of a worker with `features` run."""
@@ -62,6 +65,7 @@ def apply_overrides(
     if replace(overrides, enabled=frozenset(), disabled=frozenset()) == NONE:
         return graph
     used: set[str] = set()
+    added: set[Label] = set()
     for target in graph.targets:
         kind = _kind(target, plugins)
         if overrides.user and kind is not None and kind.rootless and "user" in ask.described(kind):
@@ -78,7 +82,7 @@ def apply_overrides(
             )
         for option, worker in [
             *_snapshotters(workers, plugins, overrides.snapshotter),
-            *_others(workers, plugins, workspace, overrides),
+            *_others(workers, plugins, workspace, overrides, added),
         ]:
             used.add(option)
             if _id(worker, plugins) not in {_id(workspace.target(label), plugins) for label in labels}:
@@ -89,7 +93,8 @@ def apply_overrides(
     if matrices and unused:
         reason = f"{unused[0]} matches no worker of the selected matrices"
         raise UsageError("unused-override", reason, hint="see `bk workers`")
-    return close(workspace, _targets(workspace, graph.wanted), plugins)
+    graph = close(workspace, _targets(workspace, graph.wanted), plugins)
+    return override_tools(graph, workspace, plugins, dict(overrides.tools), added)
 
 
 def _targets(workspace: Workspace, labels: Iterable[Label]) -> list[Target]:
@@ -128,9 +133,12 @@ def _snapshotters(workers: list[Target], plugins: Plugins, snapshotter: str) -> 
 
 
 def _others(
-    workers: list[Target], plugins: Plugins, workspace: Workspace, overrides: WorkerOverrides
+    workers: list[Target], plugins: Plugins, workspace: Workspace, overrides: WorkerOverrides, added: set[Label]
 ) -> Iterator[tuple[str, Target]]:
-    """Yield a worker for each folder with tools: a copy of the worker that runs most of them, with these tools."""
+    """Yield a worker for each folder with tools: a copy of the worker that runs most of them, with these tools.
+
+    The labels of the tools are then in `added`.
+    """
     for name, folder in overrides.binaries:
         shared = [(worker, _shared(worker, plugins, folder)) for worker in workers]
         worker, tools = max(shared, key=lambda pair: len(pair[1]), default=(None, []))
@@ -142,6 +150,7 @@ def _others(
             values = {"name": label.name, "binary": os.path.join(folder, tool)}
             attributes, _ = check_attributes(RULES[BINARY], label, values, worker.location)
             workspace.put(Target(label, RULES[BINARY], attributes, {}, worker.location))
+        added.update(labels.values())
         tools_by_name = {**worker.attributes["tools"], **labels}
         yield _BINARIES.format(name, folder), _copy(worker, name, id=name, tools=tools_by_name)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from bkrules.build.selection import Selection
 from bkrules.build.worker_overrides import WorkerOverrides
+from bkrules.commands.own_files import add_own_files, own_tools
 from bkrules.errors import UsageError
 from bkrules.incremental.dependencies import current
 from bkrules.plugin.features import UnknownFeature, known
@@ -85,6 +86,7 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
         "USER",
         f"the user of this machine whose subordinate ids rootless workers use; or {USER}=UID:GID",
     )
+    add_own_files(group)
 
 
 def overrides_of(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> WorkerOverrides:
@@ -99,7 +101,7 @@ def overrides_of(arguments: argparse.Namespace, environment: Mapping[str, str] =
     except argparse.ArgumentTypeError as error:
         raise UsageError("usage", f"a variable of BuildKit's harness: {error}") from error
     snapshotter = arguments.extra_snapshotter or environment.get(SNAPSHOTTER, "")
-    return WorkerOverrides(enabled, disabled, snapshotter, tuple(binaries), user)
+    return WorkerOverrides(enabled, disabled, snapshotter, tuple(binaries), user, own_tools(arguments))
 
 
 def _list(text: str) -> list[str]:

@@ -18,10 +18,12 @@ from bkrules.analysis.context import Context
 from bkrules.analysis.runs import Runs
 from bkrules.build.analysis import Analysis, analyze_targets, open_workspace
 from bkrules.build.request import Options
+from bkrules.build.worker_overrides import WorkerOverrides
 from bkrules.cell.protocol import CellResult, Command
 from bkrules.commands.build_arguments import add_cells, runs_of
 from bkrules.commands.cells import one_cell
 from bkrules.commands.harness import add_overrides, overrides_of
+from bkrules.commands.own_files import add_own_files, own_tools
 from bkrules.commands.parser import add_cache, command, nothing, positive
 from bkrules.commands.remote_arguments import add_remote, remote_of
 from bkrules.commands.targets import mirror_of, target_of
@@ -46,6 +48,7 @@ def add(commands: Commands) -> None:
     run.add_argument(
         "--mirror", default="", metavar="LABEL", help="an image_mirror (default: the one in the worker's package)"
     )
+    add_own_files(run)
     shell = command(commands, "shell", _shell, "boot the sandbox of a cell, and run a shell or a command in it")
     shell.usage = "bk shell [--at_failure] CELL [-- COMMAND...]"
     shell.add_argument("cell", metavar="CELL", help="test_x/worker=oci, or //pkg:matrix[CELL]")
@@ -77,7 +80,8 @@ def _run(arguments: argparse.Namespace) -> int:
     workspace = open_workspace(".")
     worker = target_of(workspace, arguments.worker, "worker")
     mirror = mirror_of(workspace, worker, arguments.mirror)
-    analysis = analyze_targets(workspace, [worker, mirror], Runs())
+    overrides = WorkerOverrides(tools=own_tools(arguments))
+    analysis = analyze_targets(workspace, [worker, mirror], Runs(), overrides)
     own, other = (
         Context(target, workspace, analysis.plugins, analysis.machine, analysis.actions.providers)
         for target in (worker, mirror)

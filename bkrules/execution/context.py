@@ -84,7 +84,8 @@ class RunContext:
                     if node.path == self.cas.path(node.digest):
                         place(node.path, folder / name)
                     else:
-                        shutil.copy(node.path, folder / name)
+                        shutil.copyfile(node.path, folder / name)
+                        (folder / name).chmod(0o755)
                 self._tool_folders[key] = str(folder)
             return self._tool_folders[key]
 

@@ -274,7 +274,7 @@ class Executor:
         try:
             if isinstance(item, HostFile):
                 path = find(item.path)
-                return FileNode(self._digests.of(path), path)
+                return FileNode(self._digests.of(path), path, item.executable)
             path = f"{self._root}/{item.path}"
             return FileNode(self._digests.of(path), path, _is_executable(path))
         except OSError as error:

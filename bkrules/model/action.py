@@ -48,9 +48,13 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class HostFile:
-    """A file that this machine provides: an absolute path, or a command's name to be found on PATH."""
+    """A file that this machine provides: an absolute path, or a command's name to be found on PATH.
+
+    An `executable` one has the same key as a binary that bk builds.
+    """
 
     path: str
+    executable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from bkrules.analysis.context import Context
 from bkrules.model.action import HostFile
 from bkrules.model.providers import BinaryInfo
@@ -9,15 +11,21 @@ from bkrules.model.rule import Attr, Rule
 
 
 def _analyze(context: Context) -> tuple[object, ...]:
-    binary = context.attribute("binary") or context.label.name
-    return (BinaryInfo(HostFile(binary), tuple(HostFile(path) for path in context.attribute("files"))),)
+    binary, *files = (
+        HostFile(os.path.join(context.workspace.root, path) if "/" in path else path)
+        for path in (context.attribute("binary") or os.path.basename(context.label.name), *context.attribute("files"))
+    )
+    return (BinaryInfo(binary, tuple(files)),)
 
 
 HOST_BINARY = Rule(
     "host_binary",
     "A binary found on PATH. Its digest, not its path, is part of every key that depends on it.",
     {
-        "binary": Attr("string", "The command's name; the target's own by default."),
+        "binary": Attr(
+            "string",
+            "The command's name, or the path of a file, which is relative to WORKSPACE.py; the target's own name by default.",
+        ),
         "files": Attr(
             "strings", "Further files of this machine, absolute, that decide what the binary does.", default=()
         ),

@@ -65,14 +65,18 @@ def _kind(context: Context) -> type[Worker]:
 
 def _implicit(target: Target, plugins: Plugins) -> list[Label]:
     """Return the binaries that the plugin needs by name, and no attribute sets."""
+    return [Label("", name) for name in tools_of(target, plugins) if name not in target.attributes["tools"]]
+
+
+def tools_of(target: Target, plugins: Plugins) -> tuple[str, ...]:
+    """Return the names of a worker's tools. There are none for a worker that its own analysis will refuse."""
     kind = plugins.workers.get(target.attributes["plugin"])
     if kind is None:
-        return []
+        return ()
     try:
-        names = (*BASE_TOOLS, *ask.tools(ask.made(kind, target.extra)))
-    except (SettingsError, ask.WorkerFault):  # the analysis of the target reports it
-        return []
-    return [Label("", name) for name in names if name not in target.attributes["tools"]]
+        return (*BASE_TOOLS, *ask.tools(ask.made(kind, target.extra)))
+    except (SettingsError, ask.WorkerFault):
+        return ()
 
 
 def _tools(context: Context, wanted: tuple[str, ...]) -> dict[str, BinaryInfo]:
