@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bkrules.analysis.cell_inputs import ENVIRONMENT
 from bkrules.build.analysis import Analysis, analyze_targets
 from bkrules.build.execute import Execution, execute
 from bkrules.build.request import Options
 from bkrules.cache.maintenance import in_use
 from bkrules.cell.protocol import CellResult, End, Program, Ready
-from bkrules.cell.session import HIDDEN, MACHINE
-from bkrules.errors import ActionFailed
+from bkrules.cell.session import HIDDEN, MACHINE, TRACE
+from bkrules.errors import ActionFailed, MachineLacks, UsageError, did_you_mean
 from bkrules.execution import timeline
 from bkrules.model.action import Action, FileNode, Node
 from bkrules.model.status import Status
@@ -59,12 +61,19 @@ class Session:
 
 @contextmanager
 def session(
-    analysis: Analysis, action: Action, options: Options, *, machine: bool = False, at_failure: bool = False
+    analysis: Analysis,
+    action: Action,
+    options: Options,
+    *,
+    machine: bool = False,
+    at_failure: bool = False,
+    traced: Sequence[str] = (),
 ) -> Iterator[Session]:
     """Boot the cell of an action, and report on standard error what is built for it; `machine` shows it MACHINE.
 
-    With `at_failure` the cell runs its test first, and becomes a session when that has failed. Raises NotBuilt,
-    MachineLacks, NothingFailed, and ActionFailed when a daemon does not start.
+    With `at_failure` the cell runs its test first, and becomes a session when that has failed. `traced` are the names of
+    daemons that run under strace, whose output is kept next to the logs of the cell. Raises NotBuilt, MachineLacks,
+    NothingFailed, UsageError for an unknown daemon, and ActionFailed when a daemon does not start.
     """
     needed = [analysis.actions.actions[name].label for name in action.dependencies]
     targets = [target for label in dict.fromkeys(needed) if (target := analysis.workspace.target(label)) is not None]
@@ -80,16 +89,52 @@ def session(
         check_machine(action, context)
         inputs = execution.executor.stage(action)
         logs = context.folder.new("session")
-        place = HIDDEN if at_failure else ""
+        needs_machine = bool(traced) and _needs_strace_of_machine(inputs)
+        place = HIDDEN if at_failure and not needs_machine else ""
         folders = [(folder, place + folder) for folder in MACHINE if machine and Path(folder).is_dir()]
         program = Program.KEPT if at_failure else Program.SESSION
-        with open_cell(action, inputs, context, str(logs), program, folders) as cell:
+        with (
+            _keeping(logs, context.cell_folder(action) if traced else logs),
+            open_cell(action, inputs, context, str(logs), program, folders, traced) as cell,
+        ):
             ready = cell.message(context.timeout(action))
             if isinstance(ready, CellResult) and ready.status in (Status.PASSED, Status.SKIPPED):
+                _check_traced(action, traced, [path.stem for path in timeline.kept(logs, f"*{TRACE}")])
                 raise NothingFailed(ready)
             if not isinstance(ready, Ready):
                 raise _not_booted(action, ready, logs)
+            _check_traced(action, traced, ready.daemons)
             yield Session(action.title, cell, ready, context.tool_folder({"buildctl": _tool(inputs, "buildctl")}))
+
+
+def _needs_strace_of_machine(inputs: Mapping[str, Node]) -> bool:
+    """Return whether a cell has no tool 'strace'. Raises MachineLacks when this machine has none either."""
+    if "tools/strace" in inputs:
+        return False
+    if shutil.which("strace", path=ENVIRONMENT["PATH"]) is None:
+        hint = "on Debian and Ubuntu:  apt-get install strace\nor name a target 'strace' in 'tools' of the matrix"
+        raise MachineLacks("no-strace", "this machine has no strace in /usr/bin", hint=hint)
+    return True
+
+
+def _check_traced(action: Action, traced: Sequence[str], known: Sequence[str]) -> None:
+    """Raise UsageError when one of the daemons to trace is none of the cell's."""
+    for name in traced:
+        if name not in known:
+            hint = did_you_mean(name, known, "its daemons")
+            raise UsageError("unknown-daemon", f"--strace={name}: {action.title} has no such daemon", hint=hint)
+
+
+@contextmanager
+def _keeping(logs: Path, folder: Path) -> Iterator[None]:
+    """Move what strace has written to another folder, when the cell has ended."""
+    try:
+        yield
+    finally:
+        for trace in timeline.kept(logs, f"*{TRACE}") if folder != logs else []:
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.move(trace, folder / trace.name)
+            print(f"bk: the system calls of {trace.stem} are in {folder / trace.name}", file=sys.stderr)
 
 
 @contextmanager

@@ -70,6 +70,10 @@ def first_process(spec: CellSpec, channel: socket.socket, hooks: CellHooks, bega
         life.fail(error)
         life.keep(None)
     try:
+        if spec.traced:
+            from bkrules.cell.session import end_tracers
+
+            end_tracers()
         processes = [int(name) for name in os.listdir("/proc") if name.isdigit()]
         age = time.monotonic() - began
         send(channel, replace(life.result, fuse=tuple(fuse_connections(processes)), began=time.time() - age))
@@ -126,6 +130,10 @@ class _Life:
         self.phase = "started"
         cell = running_cell(spec, daemons)
         daemons.hook = partial(hooks.call, cell=cell)
+        if spec.traced:
+            from bkrules.cell.session import Tracer
+
+            daemons.hook = Tracer(daemons.hook, spec.traced, daemons.logs)
         hooks.call("bk_cell_starting", cell)
         with hooks.worker.start(daemons) as started:
             self.phase = "torn down"

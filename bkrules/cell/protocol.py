@@ -78,7 +78,8 @@ class CellSpec(Wire):
 
     The cell sees `binds` of the machine (source, target), `copies` of files (source, target, executable) and symbolic
     `links` (path, target). `root` and `views` are folders of the run, `out` gets the logs and outputs. `cgroup` is a
-    path, and so are `limited`, by the names of controllers. `timeout` is in seconds.
+    path, and so are `limited`, by the names of controllers. `timeout` is in seconds. `traced` are daemons that run under
+    strace.
     """
 
     TAG: ClassVar = ("kind", "cell")
@@ -108,6 +109,7 @@ class CellSpec(Wire):
     update: WorkerUpdate = UNCHANGED
     test: TestRequest | None = None
     commands: tuple[tuple[str, ...], ...] = ()
+    traced: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ class Root(Wire):
 class Ready(Wire):
     """A session is ready. `pid` is that of the cell's first process in the supervisor's namespace.
 
-    `reason` is why the test before it has failed. `address` is empty when no backend is ready.
+    `reason` is why the test before it has failed. `address` is empty when no backend is ready. `daemons` are their names.
     """
 
     TAG: ClassVar = (EVENT, "ready")
@@ -183,6 +185,7 @@ class Ready(Wire):
     environment: Mapping[str, str]
     pid: int = 0
     reason: str = ""
+    daemons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, order=True)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import signal
 import socket
 import struct
 import termios
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 from bkrules.cell.protocol import CellResult, Command, Ready, said_by_bk
 from bkrules.model.status import Status
-from bkrules.plugin.daemon import Daemons
+from bkrules.plugin.daemon import Daemons, DaemonSpec
 from bkrules.plugin.worker import Backend
 from bkrules.sandbox import syscalls
 from bkrules.sandbox.ipc import receive, send
@@ -21,8 +26,50 @@ MACHINE = ("/usr", "/etc/alternatives")
 """The folders of the machine that a shell in a cell needs; tests do not see them."""
 HIDDEN = "/opt/bk/machine"
 """The folder in a cell below which they are until its test has failed."""
+STRACE = ("strace", "-D", "-f", "-I2", "-A", "-tt", "-T", "-y", "-s", "256")
+"""strace of a daemon and all that it starts. With -D the daemon keeps the process that bk started, and its sockets; with -I2
+a signal ends strace.
+"""
+TRACE = ".strace"
+PATIENCE = 10.0
+"""The limit in seconds for the end of all tracers."""
 OUT_OF_TIME = 124
 """The exit code of a command that was killed when its time was over, as timeout(1) has it."""
+
+
+class Tracer:
+    """Calls a hook, and has daemons of these names start under strace, which writes `NAME.strace` to the folder `logs`."""
+
+    def __init__(self, hook: Callable[..., object], names: Sequence[str], logs: Path) -> None:
+        self._hook, self._names, self._logs = hook, names, logs
+
+    def __call__(self, name: str, **arguments: Any) -> None:
+        """Call the hook `name`."""
+        self._hook(name, **arguments)
+        if name == "bk_daemon_starting" and arguments["spec"].name in self._names:
+            self._trace(arguments["spec"])
+
+    def _trace(self, spec: DaemonSpec) -> None:
+        file = self._logs / f"{spec.name}{TRACE}"
+        file.touch()
+        file.chmod(0o666)  # a daemon in another user namespace writes it too
+        words = [*STRACE, "-o", str(file)]
+        if spec.user is not None:  # strace itself stays root, otherwise setuid helpers would get no privileges
+            words += ["-u", spec.user.name]
+            spec.environment |= {"HOME": spec.user.home, "USER": spec.user.name}
+            spec.user = None
+        spec.arguments[:0] = [*words, "--"]
+
+
+def end_tracers() -> None:
+    """End every strace in the cell, so that it writes what it still has in memory. Bounded by PATIENCE."""
+    deadline = time.monotonic() + PATIENCE
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            if (folder / "comm").read_text() == "strace\n":
+                tracer = os.pidfd_open(int(folder.name))
+                signal.pidfd_send_signal(tracer, signal.SIGTERM)
+                select.select([tracer], [], [], max(0.0, deadline - time.monotonic()))
 
 
 def show_machine() -> None:
@@ -39,7 +86,9 @@ def serve(backend: Backend | None, daemons: Daemons, channel: socket.socket, rea
     `reason` is why a test has failed in this cell.
     """
     variables = {"BUILDKIT_HOST": backend.address, **backend.extra_env} if backend else {}
-    send(channel, Ready(variables.get("BUILDKIT_HOST", ""), dict(backend.extra_env if backend else {}), reason=reason))
+    names = tuple(daemon.name for daemon in daemons.running)
+    more = dict(backend.extra_env) if backend else {}
+    send(channel, Ready(variables.get("BUILDKIT_HOST", ""), more, reason=reason, daemons=names))
     before = {daemon.name for daemon in daemons.dead()}
     document, descriptors = receive(channel)
     message = None if document is None else said_by_bk(document)

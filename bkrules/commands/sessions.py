@@ -63,6 +63,13 @@ def add(commands: Commands) -> None:
         metavar="N",
         help=f"end the shell and the sandbox after N seconds (default: {KEPT_SECONDS})",
     )
+    shell.add_argument(
+        "--strace",
+        action="append",
+        default=[],
+        metavar="DAEMON",
+        help="run a daemon, such as buildkitd, and all that it starts under strace, and keep its output next to the cell's logs",
+    )
     add_cells(shell)
     add_overrides(shell)
     for parser in (run, shell):
@@ -102,13 +109,14 @@ def _shell(arguments: argparse.Namespace) -> int:
     shell = [shutil.which("bash", path="/usr/bin") or "/bin/sh"]
     words = arguments.after or shell
     if not arguments.at_failure:
-        return _with_session(analysis, action, _options(arguments), words, _inside)
+        return _with_session(analysis, action, _options(arguments), words, _inside, traced=arguments.strace)
     from bkrules.build.session import NothingFailed
 
     seconds = arguments.at_failure_timeout or KEPT_SECONDS
     try:
         use = partial(_after_failure, seconds=seconds)
-        return _with_session(analysis, action, _options(arguments), words, use, at_failure=True)
+        traced = arguments.strace
+        return _with_session(analysis, action, _options(arguments), words, use, at_failure=True, traced=traced)
     except NothingFailed as found:
         if found.result.status == Status.SKIPPED:
             raise nothing(f"{action.title} was skipped: {found.result.reason}", "choose another cell") from found
@@ -116,14 +124,15 @@ def _shell(arguments: argparse.Namespace) -> int:
         return errors.SUCCESS
 
 
-def _with_session(
-    analysis: Analysis, action: Action, options: Options, words: list[str], use: Any, *, at_failure: bool = False
-) -> int:
-    """Boot the cell, run a command with it, and end it. Return the command's exit code. Reports daemons that ended meanwhile."""
+def _with_session(analysis: Analysis, action: Action, options: Options, words: list[str], use: Any, **more: Any) -> int:
+    """Boot the cell, run a command with it, and end it. Return the command's exit code. Reports daemons that ended meanwhile.
+
+    `more` goes to `session`.
+    """
     from bkrules.build.session import NotBuilt, session
 
     try:
-        with session(analysis, action, options, machine=use is not _beside, at_failure=at_failure) as opened:
+        with session(analysis, action, options, machine=use is not _beside, **more) as opened:
             code, last = use(opened, words)
             if last.status != Status.PASSED or last.reason:
                 print(f"bk: {last.reason}", file=sys.stderr)

@@ -101,8 +101,9 @@ def open_cell(
     out: str,
     program: Program,
     folders: Sequence[tuple[str, str]] = (),
+    traced: Sequence[str] = (),
 ) -> Iterator[OpenCell]:
-    """Open a cell for as long as the context lasts.
+    """Open a cell for as long as the context lasts. The daemons `traced` run under strace.
 
     It sees `folders` of the machine too, at the second path of each pair, where they hide its own.
     """
@@ -146,6 +147,7 @@ def open_cell(
         update=replace(update, mirror={}),
         test=test_request(action, context) if isinstance(parameters, TestCell) and program != Program.TESTS else None,
         commands=parameters.commands if isinstance(parameters, EstargzImage) else (),
+        traced=tuple(traced),
     )
     handles: list[int] = []
     faults = MirrorFaults.read(update.mirror) if update.mirror else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 
@@ -15,7 +16,7 @@ import shutil, time
 import pytest
 
 def test_passes(sandbox):
-    assert shutil.which("ls") is None, "a command of the machine"
+    assert shutil.which("ls") is None or shutil.which("strace"), "a command of the machine"
 
 def test_fails(sandbox, tmp_path):
     assert shutil.which("ls") is None, "a command of the machine"
@@ -130,3 +131,44 @@ def test_ctrl_c_ends_it(tools: Space, leftovers: Leftovers) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 8
     assert leftovers(tools.cache) == before
+
+
+def strace(space: Space, worker: str, *words: str) -> subprocess.CompletedProcess[str]:
+    options = ["--disk_cache", str(space.cache), f"test_fails/worker={worker}"]
+    command = [*space.command("shell"), *options, *words]
+    return subprocess.run(command, cwd=space.root, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(shutil.which("strace", path="/usr/bin") is None, reason="bk takes strace from the machine")
+def test_a_daemon_under_strace(tools: Space, leftovers: Leftovers) -> None:
+    """Also one without privileges, whose helpers are setuid, and one that enters another's user namespace."""
+    helper, program = 'execve("/usr/bin/newuidmap"', 'execve("/opt/bk/bin/buildkitd"'
+    step = 'execve("/bin/sh", ["/bin/sh", "-c", "echo traced"]'
+    workers = {"oci": [program, step], "rootless": [helper], "containerd-rootless": [program]}
+    matrix(tools, TESTS, "oci", "rootless", "containerd_rootless")
+    before = leftovers(tools.cache)
+    build = (
+        "cd /tmp && echo 'FROM docker.io/library/busybox:latest' > Dockerfile && echo 'RUN echo traced' >> Dockerfile"
+    )
+    build += " && buildctl build --frontend=dockerfile.v0 --local context=. --local dockerfile=."
+    for worker, calls in workers.items():
+        command = build if worker == "oci" else "buildctl debug workers"
+        done = strace(tools, worker, "--strace=buildkitd", "--", "sh", "-c", command)
+        assert done.returncode == 0, done.stderr
+        trace = tools.root / f"bk-out/targets/small/test_fails/worker={worker}/buildkitd.strace"
+        assert f"bk: the system calls of buildkitd are in {trace}" in done.stderr
+        lines = trace.read_text().splitlines()
+        for call in calls:
+            assert any(call in line and (" = 0 " in line or "unfinished" in line) for line in lines), call
+    assert leftovers(tools.cache) == before
+
+
+@pytest.mark.skipif(shutil.which("strace", path="/usr/bin") is None, reason="bk takes strace from the machine")
+def test_strace_of_what_is_not_there(tools: Space) -> None:
+    matrix(tools, TESTS, "oci")
+    unknown = strace(tools, "oci", "--strace=buildkit", "--", "true")
+    assert unknown.returncode == 2
+    assert "--strace=buildkit: test_fails/worker=oci has no such daemon" in unknown.stderr
+    assert "did you mean 'buildkitd'?" in unknown.stderr
+    passed = shell(tools, "--strace=buildkit", "test_passes/worker=oci", "--", "true")
+    assert (passed.returncode, "has no such daemon" in passed.stderr) == (2, True), passed.stderr
