@@ -15,6 +15,7 @@ Such a value is a dictionary with at least one of these keys; any other value is
 from __future__ import annotations
 
 import ast
+import difflib
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,15 @@ from bkrules.plugin.registered import AxisKey
 SUFFIX = ".toml"
 FLAGS, ENVIRONMENT, UPDATER, MIRROR, TOOLS, VALUE = "flags", "environment", "updater", "mirror", "tools", "value"
 _KEYS = (FLAGS, ENVIRONMENT, UPDATER, MIRROR, TOOLS)
+_OTHER_WORDS = {
+    **dict.fromkeys(("env", "environ", "environments", "variables"), ENVIRONMENT),
+    **dict.fromkeys(("args", "arguments"), FLAGS),
+    **dict.fromkeys(("binary", "binaries"), TOOLS),
+    **dict.fromkeys(("config", "configuration"), "buildkitd.toml"),
+}
+"""Words for what a key of bk does."""
+_NEAR = 0.85
+"""The likeness of a misspelt key: `tool` and `tools` are that near, `pools` and `tools` are not."""
 Documents = Mapping[str, Mapping[str, Any]]
 
 
@@ -71,6 +81,27 @@ def told(value: object, more: Collection[str] = ()) -> object:
 def _is_update(value: Mapping[str, object], more: Collection[str]) -> bool:
     """Return whether a dictionary changes the worker."""
     return any(key in _KEYS or key in more or (isinstance(key, str) and key.endswith(SUFFIX)) for key in value)
+
+
+def meant(value: object, more: Collection[str], tools: Collection[str]) -> tuple[str, str] | None:
+    """Return a key of a value that changes no worker although it looks so, and what to write instead; None for other values.
+
+    `more` are the keys of plugins, `tools` the binaries of the workers.
+    """
+    if not isinstance(value, dict) or _is_update(value, more):
+        return None
+    known = [*_KEYS, *more]
+    for key in value:
+        word = key.lower()
+        if word in tools:
+            return key, f"{{{TOOLS!r}: {{{word!r}: LABEL}}}}"
+        stem, is_file, _ = word.partition(".")
+        if is_file and stem in tools:
+            return key, repr(f"{stem}{SUFFIX}")
+        near = difflib.get_close_matches(word, known, n=1, cutoff=_NEAR)
+        if near or word in _OTHER_WORDS:
+            return key, repr(near[0] if near else _OTHER_WORDS[word])
+    return None
 
 
 class Updaters:

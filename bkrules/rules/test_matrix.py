@@ -25,7 +25,7 @@ from bkrules.analysis.points import Points
 from bkrules.analysis.test_files import read_modules, read_updaters
 from bkrules.analysis.test_marks import Test
 from bkrules.analysis.test_programs import read_programs
-from bkrules.analysis.updaters import TOOLS, told
+from bkrules.analysis.updaters import TOOLS, meant, told
 from bkrules.errors import did_you_mean
 from bkrules.model.action import Action, Artifact, Cell
 from bkrules.model.cases import CASES, TEST_OUTPUTS
@@ -66,8 +66,8 @@ def _analyze(context: Context) -> tuple[object, ...]:
     if count > MOST_POINTS:
         what = f"the matrix has {count:,} combinations of tests, workers and axes, but the most is {MOST_POINTS:,}"
         raise context.error("too-large", what, "axes", "divide it, or leave out an axis")
-    _check_tools(context, axes, workers)
     updaters, code = read_updaters(context)
+    _check_values(context, axes, workers, updaters.more)
     if isolation == SHARED and (covered := [worker.id for worker in workers if worker.covered]):
         what = f"tools of {covered[0]!r} write their coverage when they end, but 'isolation' is {isolation!r}"
         raise context.error("bad-attribute", what, "isolation", "give these workers a separate matrix")
@@ -152,11 +152,21 @@ def _tables(axes: object) -> Iterator[tuple[str, Mapping[str, object]]]:
                 yield f"{axis}={choice}", table
 
 
-def _check_tools(context: Context, axes: Mapping[str, Mapping[str, object]], workers: Iterable[WorkerInfo]) -> None:
-    """Raise LoadError for a tool in the value of an axis that no worker runs."""
+def _check_values(
+    context: Context, axes: Mapping[str, Mapping[str, object]], workers: Iterable[WorkerInfo], more: Collection[str]
+) -> None:
+    """Raise LoadError for a tool in the value of an axis that no worker runs, and for a value that changes no worker although it
+    looks so.
+    """
+    known = {name for worker in workers for name in worker.tools}
+    for axis, values in axes.items():
+        for choice, value in values.items():
+            if found := meant(value, more, known):
+                what = f"the value {axis}={choice} has the key {found[0]!r}, which changes nothing"
+                hint = f"did you mean {found[1]}? A parameter of the test may have it one level deeper"
+                raise context.error("bad-axis", what, "axes", hint)
     if any(worker.fault for worker in workers):
         return  # its tools are unknown
-    known = {name for worker in workers for name in worker.tools}
     for place, table in _tables(axes):
         for name in table:
             if name not in known:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bkrules.analysis.updaters import Update, Updaters, merged, told
+from bkrules.analysis.updaters import Update, Updaters, meant, merged, told
 from bkrules.errors import LoadError
 from bkrules.model.parameters import WorkerUpdate
 
@@ -26,6 +26,29 @@ def read(*values: object) -> Update:
 def test_other_values_change_nothing(value: object) -> None:
     assert not read(value)
     assert told(value) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"tool": 1}, ("tool", "'tools'")),
+        ({"host": 1, "Flags": 1}, ("Flags", "'flags'")),
+        ({"env": {"buildkitd": {}}}, ("env", "'environment'")),
+        ({"enviroment": {}}, ("enviroment", "'environment'")),
+        ({"args": {}}, ("args", "'flags'")),
+        ({"config": ""}, ("config", "'buildkitd.toml'")),
+        ({"runc": ":runc"}, ("runc", "{'tools': {'runc': LABEL}}")),
+        ({"lazyy": 1}, ("lazyy", "'lazy'")),
+        ({"buildkitd.yaml": ""}, ("buildkitd.yaml", "'buildkitd.toml'")),
+        ({"tools": {}, "env": 1}, None),  # the value changes the worker, so `read` refuses its other keys
+        *(
+            (value, None)
+            for value in ({"pools": 1}, {"host": {"tool": 1}}, {"value": 1}, {}, "tool", None, ["tool"], 3)
+        ),
+    ],
+)
+def test_a_key_that_looks_like_a_change_of_the_worker(value: object, expected: object) -> None:
+    assert meant(value, ["lazy"], ["runc", "buildkitd"]) == expected
 
 
 def test_a_test_sees_the_value_that_is_meant_for_it() -> None:

@@ -108,6 +108,8 @@ def test_exclude_and_include_decide_what_is_a_cell(analyzed: Analyzed) -> None:
         ("def test_a(): pass", 'axes = {"a": {"b": {"tools": {"runc": "a b"}}}}', "bad-axis", "attribute 'axes'"),
         ("def test_a(): pass", 'axes = {"a": {"b": {"tools": {"runc": 7}}}}', "bad-axis", "attribute 'axes'"),
         ("def test_a(): pass", 'axes = {"a": {"b": {"tools": ":runc"}}}', "bad-axis", "attribute 'axes'"),
+        ("def test_a(): pass", 'axes = {"a": {"b": {"runc": ":runc"}}}', "bad-axis", "attribute 'axes'"),
+        ("def test_a(): pass", 'axes = {"a": {"b": {"env": {"buildkitd": {}}}}}', "bad-axis", "attribute 'axes'"),
         (
             "def test_a(): pass",
             'axes = {x: {"b": {"tools": {"runc": ":runc"}}} for x in "xy"}',
