@@ -22,6 +22,7 @@ RULE_NAMES = (
         "filegroup",
         "genrule",
         "go_binary",
+        "go_releases",
         "go_toolchain",
         "host_binary",
         "http_file",

@@ -42,14 +42,14 @@ worker(
     name = "oci_buildkit_0_17",
     plugin = "oci",
     id = "oci-buildkit-0.17",
-    tools = {"buildkitd": "//targets/tools/buildkit-0.17:buildkitd"},
+    tools = {"buildkitd": "//targets/tools/releases:buildkitd_v0.17.3"},
 )
 worker(
     name = "containerd_1_7",
     plugin = "containerd",
     id = "containerd-1.7",
     tools = {
-        command: "//targets/tools/containerd-1.7:" + command
+        command: "//targets/tools/releases:" + command + "_v1.7.35"
         for command in ["containerd", "containerd-shim-runc-v2", "ctr"]
     },
 )

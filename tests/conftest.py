@@ -100,8 +100,7 @@ def built(repository: Path) -> Path:
         "bkrules",
         "build",
         "//:all",
-        "//targets/tools/buildkit-0.17:all",
-        "//targets/tools/containerd-1.7:all",
+        "//targets/tools/releases:all",
         "//targets:busybox_esgz",
         "//targets:bulk_esgz",
     ]

@@ -127,8 +127,8 @@ def with_tools(context: Context, sandbox: SandboxInputs, worker: WorkerInfo) -> 
     """Return the inputs with the binaries of the attribute `tools`, which the tests find on PATH. Raises LoadError."""
     more: dict[str, Artifact] = {}
     for label in context.attribute("tools"):
-        file = context.provider("tools", label, BinaryInfo, "a binary").file
-        name = label.name.rpartition("/")[2]
+        binary = context.provider("tools", label, BinaryInfo, "a binary")
+        file, name = binary.file, binary.name or label.name.rpartition("/")[2]
         if f"tools/{name}" in more or worker.tools.get(name, file) != file:
             other = f"{worker.label} runs another" if name in worker.tools else "there are two tools called"
             raise context.error("duplicate-name", f"{other} {name!r}", "tools", "rename the one in 'tools'")

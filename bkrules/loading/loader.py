@@ -165,15 +165,17 @@ class Loader:
                 raise LoadError(
                     "bad-attribute", f"{label}: {attribute!r} {error}", where=where.of(attribute)
                 ) from error
-        if name in package.targets:
-            first = package.targets[name].location
-            raise LoadError(
-                "duplicate-name", f"{label}: declared twice", where=str(where), hint=f"the first one is at {first}"
-            )
         self._runtime.meter.charge(_LABEL_STEPS * _labels_in(rule, values))
         attributes, extra = check_attributes(rule, label, values, where)
         place = next((place for place in reversed(chain) if place[0] == package.file), chain[0])
-        package.targets[name] = Target(label, rule, attributes, extra, self._places.location(place))
+        if rule.expand is None:
+            _add(package, Target(label, rule, attributes, extra, self._places.location(place)), where)
+            return
+        for other, given in rule.expand(label, values, where):
+            own = Label(package.name, given["name"])
+            self._runtime.meter.charge(_LABEL_STEPS * (1 + len(given)))
+            attributes, extra = check_attributes(other, own, given, where)
+            _add(package, Target(own, other, attributes, extra, self._places.location(place)), where)
 
     def _current(self, name: str, where: Location) -> Package:
         if self._package is None:
@@ -233,6 +235,15 @@ class Loader:
             raise LoadError("bad-attribute", what, where=where.of("noplugins"))
         if self._package is not None:
             self._package.workspace = name
+
+
+def _add(package: Package, target: Target, where: Location) -> None:
+    """Add a target to a package. Raises LoadError for a second one of its name."""
+    first = package.targets.get(target.label.name)
+    if first is not None:
+        message = f"{target.label}: declared twice"
+        raise LoadError("duplicate-name", message, where=str(where), hint=f"the first one is at {first.location}")
+    package.targets[target.label.name] = target
 
 
 def _labels_in(rule: Rule, values: Mapping[str, Any]) -> int:

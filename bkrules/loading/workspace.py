@@ -204,10 +204,11 @@ def check_labels(workspace: Workspace, target: Target) -> list[Target]:
         if other is not None:
             found.append(other)
         elif not workspace.is_file(label):
+            hint = target.rule.attributes[attribute].missing.format(target=target.label)
             raise LoadError(
                 "unknown-label",
                 f"{target.label}: {label} is neither a target nor a file",
                 where=target.location.of(attribute),
-                hint=workspace.unknown(label),
+                hint="\n".join(filter(None, [hint, workspace.unknown(label)])),
             )
     return found

@@ -21,11 +21,15 @@ class ToolchainInfo:
 
 @dataclass(frozen=True)
 class BinaryInfo:
-    """An executable, and the files of this machine that it needs. `covered`: it writes to GOCOVERDIR when it ends."""
+    """An executable, and the files of this machine that it needs. `covered`: it writes to GOCOVERDIR when it ends.
+
+    `name` is that of its command, when it is not the target's.
+    """
 
     file: Artifact
     also: tuple[Artifact, ...] = ()
     covered: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True)

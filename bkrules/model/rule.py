@@ -6,7 +6,7 @@ anything. One use of a rule in a WORKSPACE.py or BUILD.py is a target.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -36,12 +36,19 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Attr:
-    """A field of a rule. `kind` is one of the keys of `KINDS`; `doc` is shown in the reference."""
+    """A field of a rule. `kind` is one of the keys of `KINDS`; `doc` is shown in the reference.
+
+    `missing` is a hint for a label that names nothing; `{target}` in it stands for the target with the attribute.
+    """
 
     kind: str
     doc: str
     required: bool = False
     default: Any = None
+    missing: str = ""
+
+
+Expand = Callable[[Label, Mapping[str, Any], Location], "Iterable[tuple[Rule, Mapping[str, Any]]]"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +56,8 @@ class Rule:
     """The meaning of a name such as `image` in a BUILD.py. With `open_ended`, unknown attributes are kept for `analyze`.
 
     `implicit` names targets that every target of the rule depends on without an attribute; those that do not exist are
-    left out.
+    left out. `expand` makes one use of the rule several targets of other rules: it is called with the label and all given
+    attributes, and yields rules and attributes. It raises LoadError.
     """
 
     name: str
@@ -57,6 +65,7 @@ class Rule:
     attributes: Mapping[str, Attr]
     analyze: Callable[[Context], tuple[object, ...]]
     open_ended: bool = False
+    expand: Expand | None = None
     implicit: Callable[[Target, Plugins], list[Label]] = lambda _target, _plugins: []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bkrules.model.rule import Rule
 from bkrules.rules.genrule import FILEGROUP, GENRULE
 from bkrules.rules.go import GO_BINARY, GO_TOOLCHAIN
+from bkrules.rules.go_releases import GO_RELEASES
 from bkrules.rules.host_binary import HOST_BINARY
 from bkrules.rules.http_file import HTTP_FILE
 from bkrules.rules.image import ESTARGZ_IMAGE, IMAGE
@@ -18,6 +19,7 @@ _ALL = (
     GENRULE,
     GO_TOOLCHAIN,
     GO_BINARY,
+    GO_RELEASES,
     HOST_BINARY,
     HTTP_FILE,
     IMAGE,

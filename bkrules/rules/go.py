@@ -72,7 +72,9 @@ def _analyze_binary(context: Context) -> tuple[object, ...]:
         flags += " -linkmode external -extldflags -static"
         for file in (binary.file, *binary.also):
             inputs[f"host/{_name(file)}"] = file
-    name = context.label.name
+    name = context.attribute("out") or context.label.name
+    if "/" in name:
+        raise context.error("bad-attribute", f"'out' must be the name of a file, but was {name!r}", "out")
     command, *more = ["test", "-c", "-vet=off"] if context.attribute("test") else ["build"]
     arguments = [command, *tree.change, *more, "-trimpath", "-buildvcs=false"]
     if context.attribute("build_tags"):
@@ -84,7 +86,7 @@ def _analyze_binary(context: Context) -> tuple[object, ...]:
         arguments += ["-gcflags", f"all={' '.join(context.attribute('gcflags'))}"]
     arguments += ["-ldflags", flags.strip(), "-o", f"{tree.up}{name}", tree.target]
     action = context.declare("GoBuild", arguments, inputs, [name], environment=environment)
-    return (BinaryInfo(context.output(action, name), covered=bool(covered)),)
+    return (BinaryInfo(context.output(action, name), covered=bool(covered), name=context.attribute("out") or ""),)
 
 
 class _Tree(NamedTuple):
@@ -102,7 +104,7 @@ def _pins(context: Context, module: str, version: str | None) -> _Tree:
     mod, package = context.attribute("mod"), context.attribute("package")
     mod_file = context.source("mod", mod)
     _check_pin(context, mod_file.path, module, version)
-    inputs: dict[str, Artifact] = {"src/go.mod": mod_file, "src/go.sum": context.source("mod", _sum_of(mod))}
+    inputs: dict[str, Artifact] = {"src/go.mod": mod_file, "src/go.sum": context.source("mod", sum_of(mod))}
     return _Tree(inputs, f"{module}/{package}" if package else module)
 
 
@@ -119,8 +121,8 @@ def _tree(context: Context) -> _Tree:
         else:
             files |= context.provider("srcs", label, FilesInfo, "a target with files").files
     files[mod.path] = context.source("mod", mod)
-    if context.workspace.is_file(_sum_of(mod)):
-        files[_sum_of(mod).path] = context.source("mod", _sum_of(mod))
+    if context.workspace.is_file(sum_of(mod)):
+        files[sum_of(mod).path] = context.source("mod", sum_of(mod))
     root = os.path.commonpath([os.path.dirname(path) for path in files])
     inputs = {f"src/{os.path.relpath(path, root or '.')}": file for path, file in files.items()}
     target = f"./{package}" if package else "."
@@ -132,7 +134,8 @@ def _tree(context: Context) -> _Tree:
     return _Tree(inputs, target, ("-C", folder), "../" * depth, vendored)
 
 
-def _sum_of(mod: Label) -> Label:
+def sum_of(mod: Label) -> Label:
+    """Return the go.sum of a go.mod."""
     return Label(mod.package, re.sub(r"\.mod$", ".sum", mod.name))
 
 
@@ -143,13 +146,11 @@ def _check_pin(context: Context, mod_path: str, module: str, version: str | None
     pinned = re.search(rf"^(?:require)?\s*{re.escape(module)} (\S+)", text, re.MULTILINE)
     if pinned is None or pinned[1] != version:
         found = pinned[1] if pinned else "nothing"
-        command = "/".join(filter(None, [module, context.attribute("package")]))
-        how = "-t" if context.attribute("test") else "-tool"
         raise context.error(
             "pin-mismatch",
             f"'version' says {module} {version}, but {mod_path} pins {found}",
             "version",
-            f"pin it there too:  go -C {os.path.dirname(mod_path)} get {how} {command}@{version}",
+            f"`bk pin {context.label}` pins it there too",
         )
 
 
@@ -162,12 +163,18 @@ GO_BINARY = Rule(
     "go_binary",
     "A static binary of a Go module, or of Go files of the workspace, whose modules a go.mod and its go.sum pin.",
     {
-        "mod": Attr("label", "The go.mod that pins every module; go.sum is next to it.", required=True),
+        "mod": Attr(
+            "label",
+            "The go.mod that pins every module; go.sum is next to it. `bk pin` writes both for a 'module'.",
+            required=True,
+            missing="`bk pin {target}` writes the pins of a module",
+        ),
         "module": Attr("string", "The module to build from, as in 'github.com/moby/buildkit'."),
         "version": Attr("string", "Its version; go.mod must say the same."),
         "package": Attr(
             "string", "The folder of the command in the module, as in 'cmd/buildkitd'; by default the folder of go.mod."
         ),
+        "out": Attr("string", "The name of the binary's file, by default the target's."),
         "srcs": Attr(
             "labels",
             "The files of a module of the workspace, instead of 'module': Go files, what they embed, vendor/, further go.mod. Each "

@@ -14,12 +14,12 @@ test_matrix(
     mirror = ":mirror",
     axes = {
         "buildkitd": {
-            "0.17": {"tools": {"buildkitd": "//targets/tools/buildkit-0.17:buildkitd"}, "value": "v0.17."},
+            "0.17": {"tools": {"buildkitd": "//targets/tools/releases:buildkitd_v0.17.3"}, "value": "v0.17."},
             "0.34": {"tools": {"buildkitd": "//:buildkitd"}, "value": "v0.34."},
         },
         "containerd": {
-            "1.7": {"tools": {"containerd": "//targets/tools/containerd-1.7:containerd",
-                              "containerd-shim-runc-v2": "//targets/tools/containerd-1.7:containerd-shim-runc-v2"}},
+            "1.7": {"tools": {"containerd": "//targets/tools/releases:containerd_v1.7.35",
+                              "containerd-shim-runc-v2": "//targets/tools/releases:containerd-shim-runc-v2_v1.7.35"}},
             "2": "",
         },
     },

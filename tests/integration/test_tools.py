@@ -26,10 +26,10 @@ TOOLS = (
     *(
         "//:rootlesskit",
         "//:runc",
-        "//targets/tools/buildkit-0.17:buildkitd",
-        "//targets/tools/containerd-1.7:containerd",
+        "//targets/tools/releases:buildkitd_v0.17.3",
+        "//targets/tools/releases:containerd_v1.7.35",
     ),
-    *("//targets/tools/containerd-1.7:containerd-shim-runc-v2", "//targets/tools/containerd-1.7:ctr"),
+    *("//targets/tools/releases:containerd-shim-runc-v2_v1.7.35", "//targets/tools/releases:ctr_v1.7.35"),
 )
 PT_INTERP = 3
 
@@ -37,7 +37,7 @@ PT_INTERP = 3
 def binary(space: Space, tool: str) -> bytes:
     """What bk built for a label, which it must have been asked for."""
     package, _, name = tool.removeprefix("//").partition(":")
-    return (space.root / "bk-out" / package / name / name).read_bytes()
+    return (space.root / "bk-out" / package / name / name.partition("_v")[0]).read_bytes()
 
 
 def segments(binary: bytes) -> list[int]:

@@ -57,13 +57,19 @@ def test_what_runs_is_counted_where_that_is_asked_for(declared: Declared) -> Non
     assert counted == (*plain[:3], "-cover", "-coverpkg", "example.test/it/...,example.test/more", *plain[3:])
 
 
-def test_another_pin_says_how_to_pin_the_tests_of_a_package(declared: Declared) -> None:
+def test_another_pin_says_how_to_pin_it(declared: Declared) -> None:
     Path("p/go.mod").write_text("module p\n\nrequire example.test/it v1.0.1\n")
 
     with pytest.raises(LoadError, match=r"pins v1\.0\.1") as error:
-        declared("test = True")
+        declared("")
 
-    assert error.value.hint == "pin it there too:  go -C p get -t example.test/it/client@v1.0.0"
+    assert error.value.hint == "`bk pin //p:it` pins it there too"
+
+
+def test_the_file_may_have_another_name(declared: Declared) -> None:
+    assert declared('out = "other"').outputs == ("other",)
+    with pytest.raises(LoadError, match="'out' must be the name of a file, but was 'a/b'"):
+        declared('out = "a/b"')
 
 
 TREE = """from bkrules import genrule, go_binary

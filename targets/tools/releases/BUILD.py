@@ -1,0 +1,22 @@
+"""The package //targets/tools/releases: older releases, in addition to the current ones. `bk pin` writes their pins."""
+
+from bkrules import go_releases
+
+go_releases(
+    name = "buildkitd",
+    module = "github.com/moby/buildkit",
+    package = "cmd/buildkitd",
+    versions = ["v0.17.3"],
+    ldflags = ["-X", "github.com/moby/buildkit/version.Version={version}"],
+)
+
+[
+    go_releases(
+        name = command,
+        module = "github.com/containerd/containerd",
+        package = "cmd/" + command,
+        versions = ["v1.7.35"],
+        ldflags = ["-X", "github.com/containerd/containerd/version.Version={version}"],
+    )
+    for command in ["containerd", "containerd-shim-runc-v2", "ctr"]
+]
