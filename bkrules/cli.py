@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 import threading
@@ -33,11 +34,15 @@ MODULES = {
     "doctor": ("doctor",),
     "mirror": ("mirror",),
     "ci": ("ci",),
+    "go": ("go",),
+    "pin": ("pin",),
 }
 """The modules of `bkrules.commands` and the commands of each. bk imports only the module of a known command."""
 
 RUN_ANOTHER = ("run", "shell")
 """Commands that take the words of another command after `--`."""
+HANDS_ON = ("go",)
+"""Commands that take the words of another command after bk's own options, each of which is one word: `--name=value`."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -113,11 +118,21 @@ def _check_folder() -> None:
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     """Return the parsed arguments, with the options of the rc files; `after` are the words after `--`."""
     words = list(argv)
-    runs_another = "--" in words and rc.split(_startup(), words)[1] in RUN_ANOTHER
-    place = words.index("--") if runs_another else len(words)
+    place = _own(words)
     arguments = _parsed(words[:place])
-    arguments.after = words[place + 1 :]
+    arguments.after = words[place:][words[place : place + 1] == ["--"] :]
     return arguments
+
+
+def _own(words: Sequence[str]) -> int:
+    """Return the number of words that are bk's, and not those of another command."""
+    if "--" not in words and not set(HANDS_ON).intersection(words):
+        return len(words)
+    _, command, rest = rc.split(_startup(), words)
+    if command in HANDS_ON:
+        places = range(len(words) - len(rest), len(words))
+        return next((place for place in places if not re.match("--.", words[place])), len(words))
+    return words.index("--") if "--" in words and command in RUN_ANOTHER else len(words)
 
 
 def _parsed(argv: Sequence[str]) -> argparse.Namespace:

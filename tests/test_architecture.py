@@ -68,6 +68,7 @@ MAY_IMPORT = {
         "rules",
         "runners",
         "sandbox",
+        "system",
     },
     "conformance": {"analysis", "execution", "model", "plugin", "rules", "testing"},
     "commands": {

@@ -21,7 +21,10 @@ from bkrules.system.files import read_regular
 
 NAME = ".bkrc"
 COMMON = "common"
-INHERITS = {"test": ("build",), "aquery": ("build",), "why": ("build", "test"), "ci": ("build", "test")}
+INHERITS = {
+    **dict.fromkeys(("test", "aquery", "go", "pin"), ("build",)),
+    **dict.fromkeys(("why", "ci"), ("build", "test")),
+}
 """The other commands whose lines apply to a command, from the least specific. A key depends on the options of `test`,
 and `why` explains keys.
 """

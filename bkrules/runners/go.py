@@ -74,7 +74,7 @@ def go_build(action: Action, inputs: Mapping[str, Node], context: RunContext) ->
             shutil.copyfile(node.path, target)
     wheel = inputs[WHEEL]
     assert isinstance(wheel, FileNode)
-    go = _toolchain(wheel, context.cache)
+    go = toolchain(wheel, context.cache)
     built, modules, scratch = context.cache / "go/build", context.cache / "go/mod", folder / "tmp"
     for place in (built, modules, scratch):
         place.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ def go_build(action: Action, inputs: Mapping[str, Node], context: RunContext) ->
     return Outcome(Status.PASSED, {name: str(folder / name) for name in action.outputs}, unlimited=unlimited)
 
 
-def _toolchain(wheel: FileNode, cache: Path) -> Path:
+def toolchain(wheel: FileNode, cache: Path) -> Path:
     """Return the unpacked toolchain of a wheel."""
     folder = cache / "toolchains" / wheel.digest.hash
     with locked(f"{folder}.lock"):
