@@ -39,7 +39,7 @@ IN_CELLS = (
     "cell/*.py",
     "errors.py",
     "mirror/faults.py",
-    "mirror/http1.py",
+    "mirror/record.py",
     *(f"model/{name}.py" for name in ("collected", "parameters", "status", "wire")),
     "plugin/*.py",
     *(f"sandbox/{name}.py" for name in ("cgroups", "devices", "ipc", "syscalls")),
@@ -50,7 +50,7 @@ IN_CELLS = (
 AROUND_CELLS = (
     "execution/context.py",
     *(f"images/{name}.py" for name in ("digests", "documents", "layout_source", "storage")),
-    *(f"mirror/{name}.py" for name in ("proxy", "registry")),
+    *(f"mirror/{name}.py" for name in ("connections", "http1", "proxy", "registry")),
     *(f"runners/{name}.py" for name in ("cell_pool", "open_cell", "test_cell")),
     *(f"sandbox/{name}.py" for name in ("shield", "spawner")),
 )

@@ -33,12 +33,12 @@ class MirrorFaults:
     later: bool = False
 
     @classmethod
-    def read(cls, given: object) -> MirrorFaults:
+    def read(cls, document: object) -> MirrorFaults:
         """Parse the faults of an axis value. Raises ValueError, whose text follows the words "has a 'mirror' "."""
-        if not isinstance(given, Mapping):
-            raise ValueError(f"that must be a dictionary, but was {given!r}")
-        known = {one.name: type(one.default) for one in fields(cls)}
-        for name, value in given.items():
+        if not isinstance(document, Mapping):
+            raise ValueError(f"that must be a dictionary, but was {document!r}")
+        known = {field.name: type(field.default) for field in fields(cls)}
+        for name, value in document.items():
             if name not in known:
                 raise ValueError(f"with the unknown key {name!r}\n{did_you_mean(str(name), known, 'keys')}")
             allowed = (int, float) if known[name] is float else (known[name],)
@@ -46,7 +46,7 @@ class MirrorFaults:
                 raise ValueError(f"whose {name!r} must be of the type {known[name].__name__}, but was {value!r}")
             if known[name] in (int, float) and value < 0:
                 raise ValueError(f"whose {name!r} must not be negative, but was {value!r}")
-        faults = cls(**given)
+        faults = cls(**document)
         if faults.status and not 400 <= faults.status <= 599:
             raise ValueError(f"whose 'status' must be an error status, 400 to 599, but was {faults.status}")
         if faults.status and faults.reset_after != NEVER:

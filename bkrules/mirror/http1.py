@@ -1,4 +1,4 @@
-"""Parsers for the HTTP/1.1 messages that pass the mirror proxy, their record, and the choice of those that meet faults.
+"""Parsers for the HTTP/1.1 messages that pass the mirror proxy. They record what they parse, and choose the answers to cut.
 
 They parse only what decides where a message ends, by RFC 9112, and copy no body. Ambiguous framing raises `Uncountable`, since two
 parsers may disagree about it and count different requests.
@@ -7,28 +7,20 @@ parsers may disagree about it and count different requests.
 from __future__ import annotations
 
 import re
-import socket
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import NamedTuple
 
 from bkrules.mirror.faults import NEVER, MirrorFaults
+from bkrules.mirror.record import CellMirror, Counted
 
-PROXY_PATH = "/_bk/"
-COUNTS = f"{PROXY_PATH}requests"
-BEGIN_FAULTS, END_FAULTS = f"{PROXY_PATH}faults/begin", f"{PROXY_PATH}faults/end"
 MOST_HEAD = 1 << 16
 """The limit in bytes of a head, of a body's trailers, and of the line before a chunk."""
-MOST_RECORD = 1 << 25
-"""The limit in bytes of the record of one cell."""
 
 _TLS = b"\x16"
 """The first byte of a TLS handshake. A client that may fall back to HTTP tries TLS first."""
 _CHUNKED, _UNTIL_CLOSE = -1, 1 << 62
-_RECORD_OVERHEAD = 256
-_MOST_REASONS = 16
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _FIELDS = re.compile(rb"(?:%b:[^\r\n\0]*\r\n)*" % _TOKEN)
 _FRAMING = re.compile(rb"^(content-length|transfer-encoding):[ \t]*([^\r\n]*?)[ \t]*\r$", re.IGNORECASE | re.MULTILINE)
@@ -48,82 +40,6 @@ class Uncountable(Exception):
 
 class NotHttp(Uncountable):
     """A connection carries no HTTP from its first byte on, so the count stays complete when the proxy refuses it."""
-
-
-@dataclass(frozen=True)
-class MirrorRequest:
-    """One request that a cell made to its mirror; `path` is without its query, `body_bytes` the length of the answer's body.
-
-    For an answer that declares no length, and for one whose connection ended within its body, `body_bytes` counts the bytes that
-    have passed. `status` is 0 when the connection ended before an answer.
-    """
-
-    method: str
-    path: str
-    status: int
-    body_bytes: int
-
-
-@dataclass
-class Counted:
-    """A request in the record. `declared` is the length of the answer's body, None while only `passed` is known."""
-
-    method: str
-    path: str
-    status: int
-    declared: int | None = 0
-    passed: int = 0
-
-    def request(self) -> MirrorRequest:
-        """Return the request as a test sees it."""
-        size = self.passed if self.declared is None else self.declared
-        return MirrorRequest(self.method, self.path, self.status, size)
-
-
-@dataclass
-class CellMirror:
-    """The mirror of one cell. `busy_until` is the time at which a slowed mirror may send again.
-
-    `uncounted` are the reasons why `record` is incomplete.
-    """
-
-    target: str
-    listener: socket.socket
-    faults: MirrorFaults | None = None
-    record: list[Counted] = field(default_factory=list)
-    uncounted: list[str] = field(default_factory=list)
-    faulty: bool = False
-    met: int = 0
-    busy_until: float = 0.0
-    _recorded: int = 0
-
-    def add(self, method: str, path: str, status: int, declared: int | None = 0) -> Counted:
-        """Record a request, and return its record. Beyond a limit, requests of a cell are no longer counted."""
-        one = Counted(method, path, status, declared)
-        self._recorded += _RECORD_OVERHEAD + len(path)
-        if self._recorded <= MOST_RECORD:
-            self.record.append(one)
-        else:
-            self.doubt(f"the record of {len(self.record)} requests has reached its limit of {MOST_RECORD >> 20} MiB")
-        return one
-
-    def doubt(self, reason: str) -> None:
-        """Record why a request is not counted."""
-        if reason not in self.uncounted and len(self.uncounted) < _MOST_REASONS:
-            self.uncounted.append(reason)
-
-    def meets(self, path: str) -> MirrorFaults | None:
-        """Return the faults that a request for this path meets."""
-        faults = self.faults
-        return faults if faults is not None and self.faulty and not self.spent() and faults.concern(path) else None
-
-    def spent(self) -> bool:
-        """Return whether as many requests have met the faults as `times` allows."""
-        return self.faults is not None and 0 < self.faults.times <= self.met
-
-    def begin(self) -> None:
-        """Begin the faults, and count those that are met from now on."""
-        self.faulty, self.met = True, 0
 
 
 class PendingRequest(NamedTuple):
@@ -206,15 +122,15 @@ class MessageParser:
         text = self._text
         had = len(text)
         text += data[at : at + MOST_HEAD - had]
-        found = mark.search(text, max(0, had - 3))
-        if found is None:
+        match = mark.search(text, max(0, had - 3))
+        if match is None:
             if len(text) >= MOST_HEAD:
                 raise Uncountable(f"a head or a line has more than {MOST_HEAD >> 10} KiB")
             return None, len(data)
-        if found[0] == b"\n":
+        if match[0] == b"\n":
             raise Uncountable("a line feed has no carriage return before it")
         self._text = bytearray()
-        return bytes(text[: found.start()]), at + found.end() - had
+        return bytes(text[: match.start()]), at + match.end() - had
 
     def _head(self, text: bytes) -> None:
         size = self.begin(text)
@@ -226,10 +142,10 @@ class MessageParser:
             self.ended()
 
     def _chunk(self, text: bytes) -> None:
-        found = _CHUNK.fullmatch(text)
-        if found is None:
+        match = _CHUNK.fullmatch(text)
+        if match is None:
             raise Uncountable(f"a chunk has the size {_shown(text)}")
-        self._left = int(found[1], 16)
+        self._left = int(match[1], 16)
         if not self._left:
             self._trailers = 0
             self._wanted = self._trailer
@@ -270,15 +186,15 @@ class RequestParser(MessageParser):
 
     def begin(self, head: bytes) -> int:
         line, _, fields = (head + b"\r\n").partition(b"\r\n")
-        found = _REQUEST.fullmatch(line)
-        if found is None:
+        match = _REQUEST.fullmatch(line)
+        if match is None:
             raise Uncountable(f"it begins with {_shown(line)}")
-        method = found[1].decode("ascii")
+        method = match[1].decode("ascii")
         if method == "CONNECT":
             raise Uncountable("it asks for a tunnel (CONNECT)")
-        target = _ORIGIN.sub(b"", found[2], count=1).decode("latin-1")
+        target = _ORIGIN.sub(b"", match[2], count=1).decode("latin-1")
         self.last = PendingRequest(method, target.partition("?")[0] or "/", None)
-        size = _framing(fields, is_first_version=found[3] == b"0")
+        size = _framing(fields, is_first_version=match[3] == b"0")
         return 0 if size == _UNTIL_CLOSE else size
 
 
@@ -296,17 +212,17 @@ class ResponseParser(MessageParser):
 
     def begin(self, head: bytes) -> int:
         line, _, fields = (head + b"\r\n").partition(b"\r\n")
-        found = _STATUS.fullmatch(line)
-        if found is None:
+        match = _STATUS.fullmatch(line)
+        if match is None:
             raise Uncountable(f"it begins with {_shown(line)}")
-        status = int(found[2])
+        status = int(match[2])
         _check_fields(fields)
         if 100 <= status < 200 and status != 101:
             return 0
         if not self.unanswered:
             raise Uncountable(f"there is no request for the status {status}")
         method, path, faults = self.unanswered.popleft()
-        size = self._size(status, method, path, fields, is_first_version=found[1] == b"0")
+        size = self._size(status, method, path, fields, is_first_version=match[1] == b"0")
         is_known = size not in (_CHUNKED, _UNTIL_CLOSE)
         self._counted = self.cell.add(method, path, status, size if is_known else None)
         self.rate = faults.bytes_per_second if faults else 0
@@ -372,9 +288,9 @@ class ResponseParser(MessageParser):
 def _framing(fields: bytes, *, is_first_version: bool) -> int:
     """Return the size in bytes of the body that fields declare, or one of the two constants. Raises Uncountable."""
     _check_fields(fields)
-    found = [(name.lower(), value) for name, value in _FRAMING.findall(fields)]
-    lengths = [value for name, value in found if name == b"content-length"]
-    codings = [value for name, value in found if name == b"transfer-encoding"]
+    declared = [(name.lower(), value) for name, value in _FRAMING.findall(fields)]
+    lengths = [value for name, value in declared if name == b"content-length"]
+    codings = [value for name, value in declared if name == b"transfer-encoding"]
     if lengths and codings:
         raise Uncountable("it has both a Transfer-Encoding and a Content-Length")
     if codings:

@@ -85,11 +85,11 @@ class Registries:
                 left = deadline - time.monotonic()
                 watched = [process.channel.fileno(), *([] if changes is None else [changes])]
                 patience = left if changes is not None else min(left, _POLL_SECONDS)
-                found, _, _ = select.select(watched, [], [], max(0, patience))
-                if left <= 0 or process.channel.fileno() in found:
+                ready, _, _ = select.select(watched, [], [], max(0, patience))
+                if left <= 0 or process.channel.fileno() in ready:
                     text = log.read_text(errors="replace")
                     raise ActionFailed(REGISTRY, "the mirror's registry did not start", log=text)
-                if changes is not None and changes in found:
+                if changes is not None and changes in ready:
                     os.read(changes, 4096)
             self._open.push(opened.pop_all())
         return Registry(target, process)

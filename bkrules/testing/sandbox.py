@@ -19,7 +19,7 @@ from typing import Any
 
 import requests
 
-from bkrules.mirror.http1 import BEGIN_FAULTS, COUNTS, END_FAULTS, MirrorRequest
+from bkrules.mirror.record import BEGIN_FAULTS, COUNTS, END_FAULTS, MirrorRequest
 from bkrules.model.parameters import AxisValue
 from bkrules.plugin.cell_log import NAME as CELL_LOG
 from bkrules.plugin.worker import MIRROR_ADDRESS, Backend, Tls

@@ -12,7 +12,8 @@ from typing import IO
 import pytest
 from rounds import rounds
 
-from bkrules.mirror.http1 import CellMirror, Kind, PendingRequest, RequestParser, ResponseParser, Uncountable
+from bkrules.mirror.http1 import Kind, PendingRequest, RequestParser, ResponseParser, Uncountable
+from bkrules.mirror.record import CellMirror
 
 METHODS = ("GET", "HEAD", "GET", "POST")
 STATUSES = (200, 200, 206, 204, 304, 404, 500)

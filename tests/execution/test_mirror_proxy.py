@@ -18,9 +18,11 @@ from socketserver import ThreadingUnixStreamServer
 
 import pytest
 
+from bkrules.mirror.connections import Side
 from bkrules.mirror.faults import MirrorFaults
-from bkrules.mirror.http1 import CellMirror, PendingRequest, RequestParser, ResponseParser
-from bkrules.mirror.proxy import MirrorProxy, _Side
+from bkrules.mirror.http1 import PendingRequest, RequestParser, ResponseParser
+from bkrules.mirror.proxy import MirrorProxy
+from bkrules.mirror.record import CellMirror
 
 BLOB = os.urandom(3_000_000)
 RAW = {
@@ -351,7 +353,7 @@ def test_the_byte_of_tls_within_a_connection_is_in_doubt(cell: Callable[[], tupl
 
 
 def test_a_record_has_a_limit_and_says_so(cell: Callable[[], tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bkrules.mirror.http1.MOST_RECORD", 1000)
+    monkeypatch.setattr("bkrules.mirror.record.MOST_RECORD", 1000)
     port, _ = cell()
     for _ in range(4):
         get(port, "/x", "HEAD")
@@ -427,8 +429,8 @@ def test_an_event_of_a_connection_before_ends_no_other() -> None:
             one.setblocking(False)
         unanswered: deque[PendingRequest] = deque()
         cell = CellMirror("", near)
-        end = _Side(near, RequestParser(), unanswered, cell)
-        end.peer = _Side(far, ResponseParser(unanswered, cell), unanswered, cell, peer=end)
+        end = Side(near, RequestParser(), unanswered, cell)
+        end.peer = Side(far, ResponseParser(unanswered, cell), unanswered, cell, peer=end)
 
         proxy._serve(end, select.EPOLLHUP)
 

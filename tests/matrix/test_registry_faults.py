@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bkrules.mirror.http1 import MirrorRequest
+from bkrules.mirror.record import MirrorRequest
 from bkrules.testing.command import Command, CommandFailed
 from bkrules.testing.sandbox import Sandbox
 
