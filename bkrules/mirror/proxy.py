@@ -10,6 +10,7 @@ that connection, without parsing. Both are named in the count, so that a test th
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -17,6 +18,7 @@ import socket
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import asdict
 from http import HTTPStatus
 
@@ -34,6 +36,7 @@ from bkrules.mirror.record import BEGIN_FAULTS, COUNTS, END_FAULTS, PROXY_PATH, 
 
 HEAD_END = b"\r\n\r\n"
 _CHUNK = 1 << 18
+_EXHAUSTED = "a connection was refused: bk has no file descriptor left; allow more open files:  ulimit -n 4096"
 _SLICES = 20
 """The least number of pieces in which a slowed answer is forwarded each second."""
 
@@ -50,6 +53,7 @@ class MirrorProxy(threading.Thread):
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._calls: deque[tuple[str, int, CellMirror | None]] = deque()
         self._poll.register(self._wake_read, select.EPOLLIN)
+        self._spare = [_descriptor()]
         self._ended = False
         self._starting = threading.Lock()
 
@@ -71,8 +75,8 @@ class MirrorProxy(threading.Thread):
         if self.is_alive():
             self._call("stop", -1, None)
             self.join()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
+        for descriptor in (self._wake_read, self._wake_write, *self._spare):
+            os.close(descriptor)
 
     def _call(self, what: str, descriptor: int, cell: CellMirror | None) -> None:
         with self._starting:
@@ -116,14 +120,16 @@ class MirrorProxy(threading.Thread):
     def _accept(self, cell: CellMirror) -> None:
         try:
             client, _ = cell.listener.accept()
-        except OSError:
-            return  # the client went away between the event and now
-        upstream = socket.socket(socket.AF_UNIX)
+        except OSError as error:
+            if _is_exhausted(error):
+                self._refuse(cell)
+            return  # else the client went away between the event and now
         try:
-            upstream.connect(cell.target)
-        except OSError:
+            upstream = _connected(cell.target)
+        except OSError as error:
+            if _is_exhausted(error):
+                cell.doubt(_EXHAUSTED)
             client.close()
-            upstream.close()
             return
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         unanswered: deque[PendingRequest] = deque()
@@ -131,6 +137,15 @@ class MirrorProxy(threading.Thread):
             Side(client, RequestParser(), unanswered, cell),
             Side(upstream, ResponseParser(unanswered, cell), unanswered, cell),
         )
+
+    def _refuse(self, cell: CellMirror) -> None:
+        """Accept and close a connection with the spare descriptor, since a waiting connection would wake the poll all the time."""
+        cell.doubt(_EXHAUSTED)
+        while self._spare:
+            os.close(self._spare.pop())
+        with suppress(OSError):  # another thread took the descriptor
+            cell.listener.accept()[0].close()
+            self._spare.append(_descriptor())
 
     def _serve(self, side: Side, events: int) -> None:
         try:
@@ -255,6 +270,27 @@ class MirrorProxy(threading.Thread):
         side.reset = True
         self._connections.part(side)
         self._connections.write(side, data)
+
+
+def _connected(target: str) -> socket.socket:
+    """Return a connection to the unix socket `target`. Raises OSError."""
+    upstream = socket.socket(socket.AF_UNIX)
+    try:
+        upstream.connect(target)
+    except OSError:
+        upstream.close()
+        raise
+    return upstream
+
+
+def _descriptor() -> int:
+    """Open a file descriptor that is kept for a time without any. Raises OSError."""
+    return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _is_exhausted(error: OSError) -> bool:
+    """Return whether bk or the machine has no file descriptor left."""
+    return error.errno in (errno.EMFILE, errno.ENFILE)
 
 
 def _phrase(status: int) -> str:

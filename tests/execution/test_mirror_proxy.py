@@ -5,13 +5,14 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import resource
 import select
 import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingUnixStreamServer
@@ -447,6 +448,31 @@ def test_a_registry_that_is_gone_ends_the_connection(proxy: MirrorProxy, tmp_pat
 
     with pytest.raises(ConnectionError):
         get(port, "/x")
+
+
+def test_a_cell_that_takes_all_descriptors_is_refused_and_others_live_on(
+    proxy: MirrorProxy, cell: Callable[[], tuple[int, int]], tmp_path: Path
+) -> None:
+    other, _ = cell()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "silent.sock"))
+        silent.listen(200)
+        listener = socket.create_server(("127.0.0.1", 0), backlog=200)
+        port = listener.getsockname()[1]
+        proxy.add(listener.detach(), str(tmp_path / "silent.sock"))
+        with ExitStack() as opened:
+            clients = [opened.enter_context(socket.socket()) for _ in range(100)]
+            opened.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(client.fileno() for client in clients) + 40, hard))
+            for client in clients:
+                client.settimeout(20)
+                client.connect(("127.0.0.1", port))
+            with suppress(ConnectionResetError):
+                assert clients[-1].recv(1) == b""
+
+        assert "no file descriptor left" in uncounted(port)
+    assert get(other, "/x", Range="bytes=0-3") == (206, BLOB[:4])
 
 
 def test_the_proxy_answers_a_refused_request(cell: Callable[..., tuple[int, int]]) -> None:
