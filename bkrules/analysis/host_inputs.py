@@ -49,7 +49,7 @@ IN_CELLS = (
 """bk's own code that runs in cells and in the processes from which they are forked."""
 AROUND_CELLS = (
     "execution/context.py",
-    *(f"images/{name}.py" for name in ("digests", "documents", "layout_source", "storage")),
+    *(f"images/{name}.py" for name in ("digests", "documents", "json_object", "layout_source", "storage")),
     *(f"mirror/{name}.py" for name in ("connections", "http1", "proxy", "registry")),
     *(f"runners/{name}.py" for name in ("cell_pool", "open_cell", "test_cell")),
     *(f"sandbox/{name}.py" for name in ("shield", "spawner")),

@@ -14,7 +14,6 @@ from bkrules.images import layout
 from bkrules.images.digests import ImageDigest
 from bkrules.images.documents import (
     BLOB_LIMIT,
-    MANIFEST_LIMIT,
     Config,
     Manifest,
     closure,
@@ -23,6 +22,7 @@ from bkrules.images.documents import (
     read_manifest,
     read_saved,
 )
+from bkrules.images.json_object import MANIFEST_LIMIT
 from bkrules.images.tar_reader import BZIP2, GZIP, XZ, ZSTD, TarReader, bad, opened
 
 _LAYER = "application/vnd.oci.image.layer.v1.tar"

@@ -11,16 +11,15 @@ from bkrules.images.digests import ImageDigest
 from bkrules.images.documents import (
     CONFIGS,
     INDEX_DEPTH,
-    MANIFEST_LIMIT,
     MOST_MANIFESTS,
     Descriptor,
     Kind,
     Manifest,
-    bad,
     closure,
     described,
     read_config,
 )
+from bkrules.images.json_object import MANIFEST_LIMIT, bad
 from bkrules.images.protocol import Place, Source
 from bkrules.model.reference import ALL
 

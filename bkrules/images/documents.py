@@ -1,7 +1,6 @@
 """The parser of OCI and Docker documents: manifests, indexes, configurations.
 
-They come from registries and archives, so each field is checked for its type and its limits. Null counts as absent. bk
-refuses documents that other clients would parse differently (two fields of one name, `Layers` next to `layers`, an
+bk refuses documents that other clients would parse differently (two fields of one name, `Layers` next to `layers`, an
 index that has layers), since a copy would not be what they see. Every error is an ActionFailed that names the document
 and the field.
 
@@ -11,19 +10,16 @@ https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from bkrules.errors import ActionFailed
 from bkrules.images.digests import ImageDigest
+from bkrules.images.json_object import MANIFEST_LIMIT, JsonObject, bad, read_json
 from bkrules.model.digest import of_bytes
 
-MANIFEST_LIMIT = 4 << 20
-"""The limit in bytes of a manifest, an index or a configuration: that of registries."""
 BLOB_LIMIT = 1 << 40
 """The limit in bytes of a blob."""
 INDEX_DEPTH = 8
@@ -125,142 +121,17 @@ class Config:
     raw: dict[str, Any]
 
 
-def bad(where: str, problem: str) -> ActionFailed:
-    """Return the error for a document."""
-    return ActionFailed("bad-document", f"{where}: {problem}")
+def _descriptors(fields: JsonObject, name: str, limit: int) -> tuple[Descriptor, ...]:
+    """Return a list of descriptors."""
+    return tuple(
+        _descriptor(JsonObject(item, fields.where, fields.at(place), _DESCRIPTOR), limit)
+        for place, item in fields.items(name)
+    )
 
 
-def read_json(data: bytes, where: str) -> Any:
-    """Parse JSON of at most MANIFEST_LIMIT bytes. Raises ActionFailed."""
-    if len(data) > MANIFEST_LIMIT:
-        raise bad(where, f"it is larger than {MANIFEST_LIMIT} bytes")
-    try:
-        text = data.decode()
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite)
-    except RecursionError:
-        raise bad(where, "it is nested too deeply") from None
-    except ValueError as error:
-        kind = "HTML" if data.lstrip()[:1] == b"<" else "not JSON"
-        raise bad(where, f"it is {kind}: {error}") from error
-
-
-def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"the field {_shown(name)} occurs twice")
-        found[name] = value
-    return found
-
-
-def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is not a JSON number")
-
-
-def _finite(text: str) -> float:
-    """Return a number that JSON can express."""
-    found = float(text)
-    return found if math.isfinite(found) else _no_number(text)
-
-
-class _Object:
-    """A JSON object with typed access to its fields. `path` is its place in the document."""
-
-    def __init__(self, value: Any, where: str, path: str, known: Sequence[str]) -> None:
-        self.where, self._path = where, path
-        if not isinstance(value, dict):
-            raise self.wrong("", "an object", value)
-        self.raw: dict[str, Any] = value
-        folded = {name.casefold(): name for name in known}
-        for name in value:
-            meant = folded.get(name.casefold(), name)
-            if meant != name:  # other clients accept it as that field
-                raise bad(where, f"the field {self.at(name)!r} must be spelt {meant!r}")
-
-    def get(self, name: str) -> Any:
-        """Return the value of a field, None when it is absent."""
-        return self.raw.get(name)
-
-    def text(self, name: str, pattern: re.Pattern[str], what: str) -> str:
-        """Return a text that matches a pattern, or an empty text."""
-        value = self.get(name)
-        if value is None or value == "":
-            return ""
-        if not isinstance(value, str) or not pattern.fullmatch(value):
-            raise self.wrong(name, what, value)
-        return value
-
-    def size(self, name: str, limit: int) -> int:
-        """Return a number of bytes."""
-        value = self.get(name)
-        if type(value) is not int or value < 0:
-            raise self.wrong(name, "a number of bytes", value)
-        if value > limit:
-            raise bad(self.where, f"the field {self.at(name)!r} is {_shown(value)}; the limit is {limit}")
-        return value
-
-    def digest(self, name: str) -> ImageDigest:
-        """Return a digest."""
-        return self.parsed(name, self.get(name))
-
-    def parsed(self, name: str, value: Any) -> ImageDigest:
-        """Return a value of this object as a digest."""
-        if not isinstance(value, str):
-            raise self.wrong(name, "a digest", value)
-        try:
-            return ImageDigest(value)
-        except ValueError as error:
-            raise bad(self.where, f"the field {self.at(name)!r}: {error}") from None
-
-    def object(self, name: str, known: Sequence[str] = ()) -> _Object | None:
-        """Return an object, or None."""
-        value = self.get(name)
-        return None if value is None else _Object(value, self.where, self.at(name), known)
-
-    def items(self, name: str) -> list[tuple[str, Any]]:
-        """Return the items of a list with their places; empty when the list is absent."""
-        value = self.get(name)
-        if value is None:
-            return []
-        if not isinstance(value, list):
-            raise self.wrong(name, "a list", value)
-        return [(f"{name}[{number}]", item) for number, item in enumerate(value)]
-
-    def texts(self, name: str) -> list[str]:
-        """Return a list of texts."""
-        for place, item in self.items(name):
-            if not isinstance(item, str):
-                raise self.wrong(place, "a text", item)
-        return list(self.get(name) or ())
-
-    def descriptors(self, name: str, limit: int) -> tuple[Descriptor, ...]:
-        """Return a list of descriptors."""
-        return tuple(
-            _descriptor(_Object(item, self.where, self.at(at), _DESCRIPTOR), limit) for at, item in self.items(name)
-        )
-
-    def at(self, name: str) -> str:
-        """Return the place of a field in the document."""
-        return f"{self._path}.{name}" if self._path and name else self._path or name
-
-    def wrong(self, name: str, what: str, value: Any) -> ActionFailed:
-        """Return the error for a field with a wrong value."""
-        subject = f"the field {self.at(name)!r}" if self.at(name) else "it"
-        return bad(self.where, f"{subject} must be {what}, but is {_shown(value)}")
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "missing"
-    if isinstance(value, dict | list):
-        return "an object" if isinstance(value, dict) else "a list"
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:100]}..."
-
-
-def _descriptor(fields: _Object, limit: int) -> Descriptor:
+def _descriptor(fields: JsonObject, limit: int) -> Descriptor:
     platform = fields.object("platform", ("os", "architecture", "variant"))
-    found = Descriptor(
+    descriptor = Descriptor(
         fields.text("mediaType", _MEDIA_TYPE, "a media type"),
         fields.digest("digest"),
         fields.size("size", limit),
@@ -269,15 +140,13 @@ def _descriptor(fields: _Object, limit: int) -> Descriptor:
         fields.raw,
     )
     fields.texts("urls")
-    if found.data is not None and (len(found.data), ImageDigest.of_hash(of_bytes(found.data).hash)) != (
-        found.size,
-        found.digest,
-    ):
-        raise bad(fields.where, f"the field {fields.at('data')!r} does not have the bytes of {found.digest}")
-    return found
+    data, size, digest = descriptor.data, descriptor.size, descriptor.digest
+    if data is not None and (len(data), ImageDigest.of_hash(of_bytes(data).hash)) != (size, digest):
+        raise bad(fields.where, f"the field {fields.at('data')!r} does not have the bytes of {digest}")
+    return descriptor
 
 
-def _embedded(fields: _Object) -> bytes | None:
+def _embedded(fields: JsonObject) -> bytes | None:
     value = fields.get("data")
     if value is None:
         return None
@@ -289,7 +158,7 @@ def _embedded(fields: _Object) -> bytes | None:
         raise fields.wrong("data", "base64", value) from None
 
 
-def _platform(fields: _Object) -> str:
+def _platform(fields: JsonObject) -> str:
     """Return `os/architecture[/variant]`, or an empty text when one of the first two is missing."""
     system, architecture, variant = (
         fields.text(name, _PLATFORM, "a short word") for name in ("os", "architecture", "variant")
@@ -307,7 +176,7 @@ def read_manifest(data: bytes, where: str, expected: str = "") -> Manifest:
     digest = ImageDigest.of_hash(of_bytes(data).hash)
     if expected not in ("", digest):
         raise bad(where, f"it has the digest {digest} and not {expected}")
-    fields = _Object(read_json(data, where), where, "", _DOCUMENT)
+    fields = JsonObject(read_json(data, where), where, "", _DOCUMENT)
     kind, media_type = _kind(fields)
     subject = fields.object("subject", _DESCRIPTOR)
     config = fields.object("config", _DESCRIPTOR)
@@ -315,20 +184,20 @@ def read_manifest(data: bytes, where: str, expected: str = "") -> Manifest:
         raise fields.wrong("config", "a descriptor", None)
     if kind is not Kind.ARTIFACT and (type(fields.get("schemaVersion")) is not int or fields.get("schemaVersion") != 2):
         raise fields.wrong("schemaVersion", "2", fields.get("schemaVersion"))
-    blobs = fields.descriptors("layers" if kind is Kind.IMAGE else "blobs", BLOB_LIMIT)
+    blobs = _descriptors(fields, "layers" if kind is Kind.IMAGE else "blobs", BLOB_LIMIT)
     return Manifest(
         digest,
         data,
         kind,
         media_type,
         where,
-        fields.descriptors("manifests", MANIFEST_LIMIT),
+        _descriptors(fields, "manifests", MANIFEST_LIMIT),
         (_descriptor(config, BLOB_LIMIT), *blobs) if config else blobs,
         _descriptor(subject, MANIFEST_LIMIT) if subject else None,
     )
 
 
-def _kind(fields: _Object) -> tuple[Kind, str]:
+def _kind(fields: JsonObject) -> tuple[Kind, str]:
     """Return the kind of a document, and its media type. Raises ActionFailed for a kind that bk cannot copy, and for an
     ambiguous one.
     """
@@ -352,10 +221,10 @@ def _kind(fields: _Object) -> tuple[Kind, str]:
 
 def read_index(data: bytes, where: str, expected: str = "") -> Manifest:
     """Return the index in `data`. Raises ActionFailed, also for a manifest."""
-    found = read_manifest(data, where, expected)
-    if found.kind is not Kind.INDEX:
+    index = read_manifest(data, where, expected)
+    if index.kind is not Kind.INDEX:
         raise bad(where, "it is not an index")
-    return found
+    return index
 
 
 def joined_index(entries: Sequence[Mapping[str, Any]], where: str) -> Manifest:
@@ -366,7 +235,7 @@ def joined_index(entries: Sequence[Mapping[str, Any]], where: str) -> Manifest:
 
 def read_config(data: bytes, where: str) -> Config:
     """Return the configuration of an image. Raises ActionFailed."""
-    fields = _Object(read_json(data, where), where, "", _CONFIG)
+    fields = JsonObject(read_json(data, where), where, "", _CONFIG)
     rootfs = fields.object("rootfs", ("type", "diff_ids"))
     fields.object("config")
     fields.items("history")
@@ -380,12 +249,11 @@ def read_saved(data: bytes, where: str) -> list[tuple[str, list[str]]]:
     Raises ActionFailed.
     """
     document = read_json(data, where)
-    images = _Object({"images": document}, where, "", ()).items("images")
-    found = []
-    for number, (_, item) in enumerate(images):
-        fields = _Object(item, where, f"[{number}]", ("Config", "Layers"))
-        found.append((fields.text("Config", re.compile(r".+"), "a name"), fields.texts("Layers")))
-    return found
+    images = []
+    for number, (_, item) in enumerate(JsonObject({"images": document}, where, "", ()).items("images")):
+        fields = JsonObject(item, where, f"[{number}]", ("Config", "Layers"))
+        images.append((fields.text("Config", re.compile(r".+"), "a name"), fields.texts("Layers")))
+    return images
 
 
 def closure(top: Manifest, fetch: Callable[[Descriptor], Manifest]) -> Iterator[Manifest]:
@@ -413,9 +281,10 @@ def _below(
 
 def described(entry: Descriptor, fetch: Callable[[Descriptor], Manifest], where: str) -> Manifest:
     """Return the document of an index's entry. Raises ActionFailed when it does not match the entry."""
-    found = fetch(entry) if entry.data is None else read_manifest(entry.data, f"{where}: {entry.digest}", entry.digest)
-    if len(found.data) != entry.size:
-        raise bad(where, f"the entry {entry.digest} says {entry.size} bytes, and there are {len(found.data)}")
-    if entry.media_type and (entry.media_type in INDEXES) != (found.kind is Kind.INDEX):
-        raise bad(where, f"the entry {entry.digest} says {entry.media_type}, and it is {found.media_type}")
-    return found
+    name = f"{where}: {entry.digest}"
+    document = fetch(entry) if entry.data is None else read_manifest(entry.data, name, entry.digest)
+    if len(document.data) != entry.size:
+        raise bad(where, f"the entry {entry.digest} says {entry.size} bytes, and there are {len(document.data)}")
+    if entry.media_type and (entry.media_type in INDEXES) != (document.kind is Kind.INDEX):
+        raise bad(where, f"the entry {entry.digest} says {entry.media_type}, and it is {document.media_type}")
+    return document

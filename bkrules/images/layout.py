@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from bkrules.images import documents
-from bkrules.images.documents import MANIFEST_LIMIT, Config, Descriptor, Kind, Manifest
+from bkrules.images.documents import Config, Descriptor, Kind, Manifest
+from bkrules.images.json_object import MANIFEST_LIMIT, bad
 from bkrules.model.digest import of_bytes
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -59,7 +60,7 @@ def _copy(base: Path, folder: Path, blob: Descriptor) -> None:
     try:
         shutil.copyfile(base / "blobs" / blob.digest.path, target)
     except FileNotFoundError:
-        raise documents.bad("the base", f"it lacks the blob {blob.digest}") from None
+        raise bad("the base", f"it lacks the blob {blob.digest}") from None
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
@@ -79,11 +80,11 @@ def read_manifest(folder: Path) -> Manifest:
     what = f"the layout {folder.name}"
     index = documents.read_index(_read(folder / "index.json"), f"{what}: index.json")
     if len(index.entries) != 1:
-        raise documents.bad(what, f"it has {len(index.entries)} images, not one")
+        raise bad(what, f"it has {len(index.entries)} images, not one")
     digest = index.entries[0].digest
     manifest = documents.read_manifest(_read(folder / "blobs" / digest.path), f"{what}: manifest {digest}", digest)
     if manifest.kind is not Kind.IMAGE:
-        raise documents.bad(manifest.where, "it is no image of one platform")
+        raise bad(manifest.where, "it is no image of one platform")
     return manifest
 
 
@@ -93,7 +94,7 @@ def read_config(folder: Path, manifest: Manifest) -> Config:
     where = f"{manifest.where}: its configuration"
     config = documents.read_config(_read(folder / "blobs" / described.digest.path), where)
     if len(config.diff_ids) != len(manifest.blobs) - 1:
-        raise documents.bad(where, f"it names {len(config.diff_ids)} layers of {len(manifest.blobs) - 1}")
+        raise bad(where, f"it names {len(config.diff_ids)} layers of {len(manifest.blobs) - 1}")
     return config
 
 
@@ -103,7 +104,7 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(MANIFEST_LIMIT + 1)
     except FileNotFoundError:
-        raise documents.bad(f"the layout {path.parent.name}", f"it lacks {path.name}") from None
+        raise bad(f"the layout {path.parent.name}", f"it lacks {path.name}") from None
 
 
 def _put(folder: Path, data: bytes) -> dict[str, Any]:

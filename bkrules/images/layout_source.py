@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from bkrules.errors import ActionFailed
 from bkrules.images.digests import ImageDigest
-from bkrules.images.documents import MANIFEST_LIMIT, Manifest, closure, read_index, read_manifest
+from bkrules.images.documents import Manifest, closure, read_index, read_manifest
+from bkrules.images.json_object import MANIFEST_LIMIT
 
 if TYPE_CHECKING:
     from bkrules.model.action import DirectoryNode, FileNode

@@ -32,7 +32,7 @@ def read(path: str) -> dict[str, Pin]:
         return {}
     except OSError as error:
         raise _unreadable(error.strerror or str(error)) from error
-    from bkrules.images.documents import read_json
+    from bkrules.images.json_object import read_json
 
     try:
         document = read_json(data, NAME)

@@ -14,7 +14,7 @@ from urllib.parse import urlencode, urlsplit
 
 from bkrules.errors import ActionFailed
 from bkrules.images.docker_auth import Credentials
-from bkrules.images.documents import read_json
+from bkrules.images.json_object import read_json
 from bkrules.web.client import HttpClient, origin
 from bkrules.web.errors import HttpError, Unreachable
 from bkrules.web.headers import challenges

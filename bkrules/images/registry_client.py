@@ -16,7 +16,8 @@ from urllib.parse import urlencode, urljoin, urlsplit
 from bkrules.errors import ActionFailed
 from bkrules.images.digests import ImageDigest
 from bkrules.images.docker_auth import Credentials, credentials
-from bkrules.images.documents import INDEXES, MANIFEST_LIMIT, Manifest, bad, joined_index, read_index, read_manifest
+from bkrules.images.documents import INDEXES, Manifest, joined_index, read_index, read_manifest
+from bkrules.images.json_object import MANIFEST_LIMIT, bad
 from bkrules.images.protocol import ACCEPT, authorities, is_loopback, referrers_tag, server, written
 from bkrules.images.registry_auth import AuthenticationFailed, Authorizer
 from bkrules.web.client import Body, HttpClient, Response, origin

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from bkrules.cache import atomic
 from bkrules.errors import ActionFailed
 from bkrules.images.digests import ImageDigest
-from bkrules.images.documents import MANIFEST_LIMIT, Manifest, closure, read_manifest
+from bkrules.images.documents import Manifest, closure, read_manifest
+from bkrules.images.json_object import MANIFEST_LIMIT
 from bkrules.images.layout_source import LayoutSource
 from bkrules.images.protocol import Place
 from bkrules.model.reference import Reference

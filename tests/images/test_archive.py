@@ -22,7 +22,8 @@ from shelf import Shelf, encoded, name_of
 
 from bkrules.errors import ActionFailed
 from bkrules.images import archive, layout, tar_reader
-from bkrules.images.documents import INDEXES, MANIFEST_LIMIT
+from bkrules.images.documents import INDEXES
+from bkrules.images.json_object import MANIFEST_LIMIT
 from bkrules.images.layer import Entry, layer
 
 Member = tuple[str, bytes] | tarfile.TarInfo

@@ -11,7 +11,7 @@ from shelf import CONFIG, Shelf, name_of
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
 from bkrules.errors import ActionFailed, UsageError
-from bkrules.images import documents, layout
+from bkrules.images import documents, json_object, layout
 from bkrules.images.copy import Copier
 from bkrules.images.copy_all import copy_all, copy_references
 from bkrules.images.destination import Folder
@@ -224,7 +224,7 @@ def test_an_image_has_only_so_many_manifests(shelf: Shelf, kept: Path, monkeypat
         ({"digest": "latest"}, r"'manifests\[0\].digest': 'latest' is no digest"),
         ({"digest": "1"}, "is no digest"),
         ({"digest": None}, "must be a digest, but is missing"),
-        ({"size": documents.MANIFEST_LIMIT + 1}, "the limit is 4194304"),
+        ({"size": json_object.MANIFEST_LIMIT + 1}, "the limit is 4194304"),
         ({"size": -1}, "must be a number of bytes, but is -1"),
         ({"size": 1.0}, "must be a number of bytes, but is 1.0"),
         ({"size": True}, "must be a number of bytes, but is True"),

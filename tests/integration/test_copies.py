@@ -28,7 +28,8 @@ from bkrules.images import layout
 from bkrules.images.copy_all import copy_all
 from bkrules.images.destination import Folder
 from bkrules.images.digests import ImageDigest
-from bkrules.images.documents import MANIFEST_LIMIT, MANIFESTS
+from bkrules.images.documents import MANIFESTS
+from bkrules.images.json_object import MANIFEST_LIMIT
 from bkrules.images.layer import Entry, layer
 from bkrules.images.push import Registry
 from bkrules.images.registry_client import RegistryClient
