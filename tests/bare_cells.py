@@ -15,7 +15,8 @@ from bkrules.analysis.cell_inputs import ENVIRONMENT
 from bkrules.cell.protocol import CellSpec
 from bkrules.runners.open_cell import interpreter_links, outermost
 from bkrules.sandbox.cgroups import Cgroups
-from bkrules.sandbox.spawner import Processes, Started
+from bkrules.sandbox.spawner import Processes
+from bkrules.sandbox.started import Started
 from bkrules.testing.collection import DECLARED
 
 WORKER = """

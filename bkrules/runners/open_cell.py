@@ -23,7 +23,7 @@ from bkrules.model.wire import Wire
 from bkrules.plugin import ask
 from bkrules.sandbox.cgroups import Cgroups
 from bkrules.sandbox.ipc import send
-from bkrules.sandbox.spawner import Started
+from bkrules.sandbox.started import Started
 
 _GRACE = 30.0
 _NOTICE = 0.1

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from bkrules.sandbox import shield
 from bkrules.sandbox.command_groups import Group
 from bkrules.sandbox.ipc import receive, send
 from bkrules.sandbox.messages import CommandEnd, CommandSpec, Request, SandboxedCommand, SandboxesSpec
+from bkrules.sandbox.started import Started
 
 _QUEUE = 1 << 20
 _FOR_TESTS = "tests"
@@ -64,62 +63,6 @@ class Ended:
     over: str = ""
     out: int | None = None
     unlimited: tuple[str, ...] = ()
-
-
-@dataclass
-class Started:
-    """A process that the zygote started. It lives while `death` is open; `channel` ends when all its processes are gone.
-
-    `far` names the other end of `channel`, as the links in /proc/PID/fd do.
-    """
-
-    channel: socket.socket
-    death: int
-    far: str = ""
-    group: Group | None = None
-
-    def has_ended(self, patience: float = 0) -> bool:
-        """Return whether it has ended, waiting up to `patience` seconds."""
-        return bool(select.select([self.channel], [], [], patience)[0])
-
-    def next(self, timeout: float) -> tuple[Document | None, list[int]]:
-        """Return the next message and its descriptors; no message at the end. Raises TimeoutError after `timeout` seconds."""
-        self.channel.settimeout(timeout)
-        return receive(self.channel)
-
-    def kill(self) -> None:
-        """End it, with all its processes."""
-        death, self.death = self.death, -1
-        if death >= 0:
-            os.close(death)
-
-    def is_gone(self, patience: float) -> bool:
-        """Return whether it is gone, waiting up to `patience` seconds. Its messages are dropped."""
-        deadline = time.monotonic() + patience
-        try:
-            while True:
-                message, descriptors = self.next(max(0.001, deadline - time.monotonic()))
-                for descriptor in descriptors:
-                    os.close(descriptor)
-                if message is None:
-                    return True
-        except TimeoutError:
-            return False
-
-    def force(self) -> bool:
-        """Kill the process that holds the other end of the channel, even a stopped one. Return whether there is such a process."""
-        found = False
-        for folder in os.listdir("/proc"):
-            if folder.isdigit() and int(folder) != os.getpid():
-                with suppress(OSError):  # it has ended, or belongs to another user
-                    process = os.pidfd_open(int(folder))
-                    try:
-                        if self.far in _links(f"/proc/{folder}/fd"):
-                            signal.pidfd_send_signal(process, signal.SIGKILL)
-                            found = True
-                    finally:
-                        os.close(process)
-        return found
 
 
 class Processes:
@@ -369,13 +312,6 @@ class Processes:
             far.close()
             self._control = near
         return self._control
-
-
-def _links(folder: str) -> Iterator[str]:
-    """Yield the targets of the links in /proc/PID/fd."""
-    for name in os.listdir(folder):
-        with suppress(OSError):  # closed meanwhile
-            yield os.readlink(f"{folder}/{name}")
 
 
 def _end(document: Document | None) -> CommandEnd | None:

@@ -15,7 +15,7 @@ from bkrules.model.wire import Wire
 from bkrules.runners import open_cell
 from bkrules.runners.open_cell import OpenCell
 from bkrules.sandbox.ipc import send
-from bkrules.sandbox.spawner import Started
+from bkrules.sandbox.started import Started
 
 AT_ONCE = -open_cell._GRACE
 """Seconds after which nothing more is waited for, with the time that bk gives each cell to end."""
