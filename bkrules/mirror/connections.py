@@ -132,7 +132,7 @@ class Connections:
         self._watch(side.peer, select.EPOLLIN | (select.EPOLLOUT if side.peer.pending else 0))
 
     def drop(self, side: Side) -> None:
-        """Close a side and its peer at once. What is pending is lost."""
+        """Close a side and its peer at once. Pending bytes are lost."""
         for closed in (side, side.peer):
             if closed is not None and isinstance(closed.messages, ResponseParser):
                 closed.messages.lost()
