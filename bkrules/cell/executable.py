@@ -80,7 +80,7 @@ def _run(arguments: Sequence[str], environment: Mapping[str, str], *, is_go: boo
 
 
 def _judged(code: int, environment: Mapping[str, str], log: Path, start: int) -> tuple[Outcome, tuple[Case, ...]]:
-    """Return the outcome of a program that ended with `code`, and its cases. What it printed begins at `start` of the log."""
+    """Return the outcome of a program that ended with `code`, and its cases. Its output begins at `start` of the log."""
     problem = ""
     cases: tuple[Case, ...] | None = None
     try:

@@ -1,4 +1,4 @@
-"""What a test leaves in its cell's folder: undeclared outputs, and the cases of a program, as its own report has them."""
+"""Files that a test leaves in its cell's folder: undeclared outputs, and the cases of a program, as its own report has them."""
 
 from __future__ import annotations
 
