@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 
 RULE_NAMES = (
     *(
+        "debian_package",
         "estargz_image",
         "filegroup",
         "genrule",

@@ -16,10 +16,11 @@ import lzma
 import os
 import posixpath
 import re
+import stat
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,6 +64,7 @@ class _Member:
     offset: int = 0
     size: int = 0
     link: str = ""
+    mode: int = 0
 
 
 class TarReader:
@@ -82,6 +84,15 @@ class TarReader:
     def has(self, name: str) -> bool:
         """Return whether a member of that name exists."""
         return name in self._members
+
+    @property
+    def names(self) -> Iterable[str]:
+        """The names of all members."""
+        return self._members.keys()
+
+    def is_executable(self, name: str) -> bool:
+        """Return whether the owner of a file may run it. Raises ActionFailed."""
+        return bool(self._find(name).mode & stat.S_IXUSR)
 
     def place(self, name: str) -> int:
         """Return the offset of a file's bytes: two names of one file have the same. Raises ActionFailed."""
@@ -274,7 +285,7 @@ def _member(header: tarfile.TarInfo, said: dict[str, str], at: int) -> _Member:
     if max(len(name), len(link)) > LONGEST_NAME:
         raise bad(f"it has a name of {max(len(name), len(link))} characters, {name[:40]!r}...")
     kinds = {tarfile.LNKTYPE: "link", tarfile.SYMTYPE: "symlink", tarfile.DIRTYPE: "folder"}
-    found = _Member(name, kinds.get(header.type, "device"), at, int(size), link)
+    found = _Member(name, kinds.get(header.type, "device"), at, int(size), link, header.mode)
     if header.type == tarfile.GNUTYPE_SPARSE or "GNU.sparse." in said:
         raise bad(f"{name!r} is a sparse file; make the archive without --sparse")
     return replace(found, kind="file") if header.type in _FILES else found

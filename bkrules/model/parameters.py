@@ -127,6 +127,15 @@ class CollectTests(PytestSettings):
 
 
 @dataclass(frozen=True)
+class FetchDeb(Wire):
+    """A Debian package of a version, whose .deb has this SHA-256. The outputs of the action are files of it."""
+
+    package: str
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class FetchFile(Wire):
     """A file of the web, whose bytes have this SHA-256."""
 
@@ -177,7 +186,7 @@ class PullImage(Wire):
 
 KINDS: Mapping[str, type[Wire]] = {
     kind.__name__: kind
-    for kind in (CollectTests, EstargzImage, FetchFile, FetchWheel, Image, PullImage, Session, TestCell)
+    for kind in (CollectTests, EstargzImage, FetchDeb, FetchFile, FetchWheel, Image, PullImage, Session, TestCell)
 }
 """The parameters of each mnemonic. Actions of other mnemonics are commands, whose arguments are words."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bkrules.model.rule import Rule
+from bkrules.rules.debian_package import DEBIAN_PACKAGE
 from bkrules.rules.genrule import FILEGROUP, GENRULE
 from bkrules.rules.go import GO_BINARY, GO_TOOLCHAIN
 from bkrules.rules.go_releases import GO_RELEASES
@@ -15,6 +16,7 @@ from bkrules.rules.test_suite import TEST_SUITE
 from bkrules.rules.worker import WORKER
 
 _ALL = (
+    DEBIAN_PACKAGE,
     FILEGROUP,
     GENRULE,
     GO_TOOLCHAIN,

