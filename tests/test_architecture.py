@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "testing": {"mirror", "model", "plugin", "sandbox"},
     "analysis": {"cache", "errors", "images", "incremental", "loading", "mirror", "model", "plugin", "system"},
     "cell": {"model", "plugin", "sandbox", "system", "testing"},
-    "execution": {"analysis", "cache", "errors", "incremental", "mirror", "model", "plugin", "sandbox"},
+    "execution": {"analysis", "cache", "errors", "incremental", "mirror", "model", "plugin", "sandbox", "system"},
     "report": {"cache", "errors", "execution", "incremental", "model", "plugin", "sandbox", "system", "web"},
     "rules": {"analysis", "errors", "images", "incremental", "model", "plugin", "system"},
     "runners": {

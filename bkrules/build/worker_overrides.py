@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bkrules.build.module_overrides import override_modules
 from bkrules.build.tool_overrides import override_tools
 from bkrules.errors import UsageError
 from bkrules.incremental.dependencies import current
@@ -34,7 +35,7 @@ class WorkerOverrides:
 
     `enabled` and `disabled` are features; a feature in both is enabled. `snapshotter` adds a worker to each kind of worker.
     `binaries` adds a worker for each pair of an id and the folder that holds its tools. `user` is the user of rootless workers.
-    `tools` are pairs of the name of a tool and the file that replaces it.
+    `tools` are pairs of the name of a tool and the file that replaces it, `modules` of the path of a Go module and a folder.
     """
 
     enabled: frozenset[str] = frozenset()
@@ -43,6 +44,7 @@ class WorkerOverrides:
     binaries: tuple[tuple[str, str], ...] = ()
     user: str = ""
     tools: tuple[tuple[str, str], ...] = ()
+    modules: tuple[tuple[str, str], ...] = ()
 
     def unsupported(self, features: frozenset[str]) -> frozenset[str]:
         """Return the features without which the cells of a worker with `features` run."""
@@ -94,7 +96,8 @@ def apply_overrides(
         reason = f"{unused[0]} matches no worker of the selected matrices"
         raise UsageError("unused-override", reason, hint="see `bk workers`")
     graph = close(workspace, _targets(workspace, graph.wanted), plugins)
-    return override_tools(graph, workspace, plugins, dict(overrides.tools), added)
+    graph = override_tools(graph, workspace, plugins, dict(overrides.tools), added)
+    return override_modules(graph, workspace, plugins, dict(overrides.modules))
 
 
 def _targets(workspace: Workspace, labels: Iterable[Label]) -> list[Target]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from bkrules.build.selection import Selection
 from bkrules.build.worker_overrides import WorkerOverrides
-from bkrules.commands.own_files import add_own_files, own_tools
+from bkrules.commands.own_files import add_own_files, own_modules, own_tools
 from bkrules.errors import UsageError
 from bkrules.incremental.dependencies import current
 from bkrules.plugin.features import UnknownFeature, known
@@ -101,7 +101,8 @@ def overrides_of(arguments: argparse.Namespace, environment: Mapping[str, str] =
     except argparse.ArgumentTypeError as error:
         raise UsageError("usage", f"a variable of BuildKit's harness: {error}") from error
     snapshotter = arguments.extra_snapshotter or environment.get(SNAPSHOTTER, "")
-    return WorkerOverrides(enabled, disabled, snapshotter, tuple(binaries), user, own_tools(arguments))
+    tools, modules = own_tools(arguments), own_modules(arguments)
+    return WorkerOverrides(enabled, disabled, snapshotter, tuple(binaries), user, tools, modules)
 
 
 def _list(text: str) -> list[str]:

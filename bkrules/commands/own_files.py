@@ -1,4 +1,4 @@
-"""The options that name a user's own files in place of what build files declare: `--override_tool`.
+"""The options that name a user's own files in place of what build files declare: `--override_tool`, `--override_module`.
 
 A relative path is relative to the folder in which the command was given, `%workspace%` at its beginning is the folder of
 WORKSPACE.py, as in Bazel. An option without a path undoes earlier ones, such as those of a `.bkrc`.
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from bkrules.build.module_overrides import OPTION as MODULE
 from bkrules.build.tool_overrides import OPTION as TOOL
 from bkrules.errors import UsageError
 from bkrules.incremental.dependencies import current
@@ -38,6 +39,20 @@ def add_own_files(group: Any) -> None:
         metavar="NAME=PATH",
         help="a binary of this machine in place of the tool NAME of all workers; without a PATH, the tool as declared",
     )
+    group.add_argument(
+        MODULE,
+        MODULE.replace("_", "-"),
+        action="append",
+        default=[],
+        type=_module,
+        metavar="MODULE=DIR",
+        help="build every tool that uses the Go module MODULE from the sources in DIR; without a DIR, as declared",
+    )
+
+
+def own_modules(arguments: argparse.Namespace) -> tuple[tuple[str, str], ...]:
+    """Return the paths of Go modules, each with the absolute path of the folder that replaces it. Raises UsageError."""
+    return _once(MODULE, arguments.override_module)
 
 
 def own_tools(arguments: argparse.Namespace) -> tuple[tuple[str, str], ...]:
@@ -77,6 +92,15 @@ def _tool(text: str) -> tuple[str, str]:
     if fault:
         raise argparse.ArgumentTypeError(f"{name}: {path} {fault}")
     return name, path
+
+
+def _module(text: str) -> tuple[str, str]:
+    module, path = _pair(text, "MODULE=DIR")
+    if path and not os.path.isdir(current().note(path)):
+        raise argparse.ArgumentTypeError(
+            f"{module}: {path} {'is not a folder' if os.path.exists(path) else 'does not exist'}"
+        )
+    return module, path
 
 
 def _fault(path: str) -> str:

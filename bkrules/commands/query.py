@@ -18,7 +18,7 @@ from bkrules.commands.harness import add_overrides, overrides_of
 from bkrules.commands.parser import add_cache, command
 from bkrules.commands.remote_arguments import add_remote, remote_of
 from bkrules.errors import MachineLacks
-from bkrules.model.action import Action, HostFile
+from bkrules.model.action import Action, HostFile, HostFolder
 
 if TYPE_CHECKING:
     from bkrules.commands.parser import Commands
@@ -126,6 +126,7 @@ def _host(action: Action, analysis: Analysis) -> dict[str, str]:
     Of these folders, the key has the names and versions of the packages, and bk's own files one by one.
     """
     found = {path: _found(item.path) for path, item in action.inputs if isinstance(item, HostFile)}
+    found |= {path: item.path for path, item in action.inputs if isinstance(item, HostFolder)}
     if any(path == REGISTRY for path, _ in action.inputs):  # the action runs in a cell
         found |= {f"folder/{number}": path for number, path in enumerate(analysis.machine().binds)}
     return found

@@ -23,7 +23,7 @@ from bkrules.cell.protocol import CellResult, Command
 from bkrules.commands.build_arguments import add_cells, runs_of
 from bkrules.commands.cells import one_cell
 from bkrules.commands.harness import add_overrides, overrides_of
-from bkrules.commands.own_files import add_own_files, own_tools
+from bkrules.commands.own_files import add_own_files, own_modules, own_tools
 from bkrules.commands.parser import add_cache, command, nothing, positive
 from bkrules.commands.remote_arguments import add_remote, remote_of
 from bkrules.commands.targets import mirror_of, target_of
@@ -87,7 +87,7 @@ def _run(arguments: argparse.Namespace) -> int:
     workspace = open_workspace(".")
     worker = target_of(workspace, arguments.worker, "worker")
     mirror = mirror_of(workspace, worker, arguments.mirror)
-    overrides = WorkerOverrides(tools=own_tools(arguments))
+    overrides = WorkerOverrides(tools=own_tools(arguments), modules=own_modules(arguments))
     analysis = analyze_targets(workspace, [worker, mirror], Runs(), overrides)
     own, other = (
         Context(target, workspace, analysis.plugins, analysis.machine, analysis.actions.providers)

@@ -23,11 +23,25 @@ from bkrules.execution.profile import NoProfile
 from bkrules.execution.result import RESOURCES, Outcome, Result, failed
 from bkrules.incremental.dependencies import current
 from bkrules.model import digest
-from bkrules.model.action import Action, DirectoryNode, FileNode, HostFile, Key, Node, Output, Source, Text, key_of
+from bkrules.model.action import (
+    Action,
+    Artifact,
+    DirectoryNode,
+    FileNode,
+    HostFile,
+    HostFolder,
+    Key,
+    Node,
+    Output,
+    Source,
+    Text,
+    key_of,
+)
 from bkrules.model.digest import Digest
 from bkrules.model.status import FailureClass, Status
 from bkrules.sandbox import outputs
 from bkrules.sandbox.outputs import BadOutput, Room, TooLarge
+from bkrules.system.trees import list_files
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -67,6 +81,7 @@ class Executor:
         self._whole, self._may_be_cached, self._say, self._profile = whole, may_be_cached, say, profile
         self._read = read or whole
         self.results: dict[str, Result] = {}
+        self._folders: dict[HostFolder, DirectoryNode] = {}
         self.stopped = threading.Event()
 
     def key(self, action: Action) -> Key:
@@ -206,9 +221,11 @@ class Executor:
         """
         return all(self._is_still(item) for _, item in action.inputs)
 
-    def _is_still(self, item: Source | Text | HostFile | Output) -> bool:
+    def _is_still(self, item: Artifact) -> bool:
         if isinstance(item, HostFile):
             return self._digests.is_still(find(item.path))
+        if isinstance(item, HostFolder):
+            return self._is_same(item)
         if isinstance(item, Source):
             return self._digests.is_still(f"{self._root}/{item.path}")
         if isinstance(item, Text):
@@ -216,6 +233,15 @@ class Executor:
         else:
             names = [file.digest for file in files_of(self.results[item.producer].outputs[item.path])]
         return all(map(self._actions.cas.is_still, names))
+
+    def _is_same(self, folder: HostFolder) -> bool:
+        """Return whether a folder of this machine still has the same files with the same bytes."""
+        try:
+            listing = list_files(folder.path, lambda _path: None)
+        except OSError:
+            return False
+        is_same = (listing.files, listing.links) == (folder.files, folder.links)
+        return is_same and all(self._digests.is_still(f"{folder.path}/{name}") for name in folder.files)
 
     def _gather(self, action: Action, slot: JobSlot) -> None:
         """Fetch the bytes of inputs that only the remote cache has, and verify those of the disk cache.
@@ -265,13 +291,15 @@ class Executor:
     def _resolve(self, action: Action) -> dict[str, Node]:
         return {path: self._node(action, item) for path, item in action.inputs}
 
-    def _node(self, action: Action, item: Source | Text | HostFile | Output) -> Node:
+    def _node(self, action: Action, item: Artifact) -> Node:
         if isinstance(item, Output):
             return self.results[item.producer].outputs[item.path]
         if isinstance(item, Text):
             shown = item.data if item.shown is None else item.shown
             return FileNode(digest.of_bytes(item.data), self._actions.cas.path(digest.of_bytes(shown)))
         try:
+            if isinstance(item, HostFolder):
+                return self._folder(item)
             if isinstance(item, HostFile):
                 path = find(item.path)
                 return FileNode(self._digests.of(path), path, item.executable)
@@ -279,6 +307,17 @@ class Executor:
             return FileNode(self._digests.of(path), path, _is_executable(path))
         except OSError as error:
             raise ActionFailed("missing-file", f"{action.label}: cannot read {item.path}: {error.strerror}") from error
+
+    def _folder(self, folder: HostFolder) -> DirectoryNode:
+        """Return a folder of this machine. A link to a folder counts as a name, which holds its target."""
+        if folder not in self._folders:
+            paths = ((name, f"{folder.path}/{name}") for name in folder.files)
+            files = {name: FileNode(self._digests.of(path), path) for name, path in paths}
+            quoted = (f"{name} -> {target.replace('/', '|')}" for name, target in folder.links)
+            self._folders[folder] = DirectoryNode(
+                {**files, **dict.fromkeys(quoted, FileNode(digest.EMPTY, os.devnull))}
+            )
+        return self._folders[folder]
 
     def _make_readable(self, action: Action) -> None:
         """Write texts to the files that the action will read. An existing file may be damaged."""

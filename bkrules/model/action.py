@@ -57,6 +57,24 @@ class HostFile:
     executable: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class HostFolder:
+    """A folder of this machine, at an absolute path, with the files below it that an action reads.
+
+    `links` are the symbolic links to folders below it, with their targets. One object stands for the folder in all actions
+    of a build, since it may have thousands of files.
+    """
+
+    path: str
+    files: tuple[str, ...]
+    links: tuple[tuple[str, str], ...] = ()
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The files, for questions whether one is there."""
+        return frozenset(self.files)
+
+
 @dataclass(frozen=True, slots=True)
 class Output:
     """An output of another action; `producer` is the id of that action."""
@@ -65,7 +83,7 @@ class Output:
     path: str
 
 
-Artifact = Source | Text | HostFile | Output
+Artifact = Source | Text | HostFile | HostFolder | Output
 
 
 @dataclass(frozen=True, slots=True)

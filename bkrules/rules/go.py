@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from bkrules.analysis.context import Context
-from bkrules.model.action import Artifact, HostFile, Output
+from bkrules.model.action import Artifact, HostFile, Output, Source, Text
 from bkrules.model.label import Label
 from bkrules.model.parameters import FetchWheel
 from bkrules.model.providers import BinaryInfo, FilesInfo, ToolchainInfo
 from bkrules.model.rule import Attr, Rule
 from bkrules.plugin.host import goarch
+from bkrules.rules.go_tree import OVERRIDES, TREES, VENDORED, ModuleTree, module_of, with_replacements
 from bkrules.rules.pins import pin_of_platform
 from bkrules.system.files import read_text
 
@@ -45,7 +47,7 @@ def _analyze_binary(context: Context) -> tuple[object, ...]:
         raise context.error(
             "bad-attribute", "exactly one of 'module' and 'srcs' must be set", "module" if module else "srcs"
         )
-    tree = _tree(context) if sources else _pins(context, module, version)
+    tree = _checkout(context) or _with_trees(context, _tree(context) if sources else _pins(context, module, version))
     inputs = tree.inputs
     toolchain = context.provider("toolchain", context.attribute("toolchain"), ToolchainInfo, "a go_toolchain")
     inputs[WHEEL] = toolchain.wheel
@@ -53,10 +55,13 @@ def _analyze_binary(context: Context) -> tuple[object, ...]:
         "CGO_ENABLED": "0",
         "GOOS": "linux",
         "GOARCH": goarch(),
-        "GOFLAGS": "-mod=vendor" if tree.is_vendored else "-mod=readonly",
+        "GOFLAGS": f"-mod={tree.mode}",
         "GOTOOLCHAIN": "local",
     }
-    flags = " ".join(["-s -w"] * context.attribute("strip") + [*context.attribute("ldflags")])
+    own = (
+        ["-buildid="] if tree.is_edited else []
+    )  # it would change with every edit, and the rest of the binary need not
+    flags = " ".join(["-s -w"] * context.attribute("strip") + own + [*context.attribute("ldflags")])
     if context.attribute("cc"):
         binary = context.provider("cc", context.attribute("cc"), BinaryInfo, "a host_binary")
         environment["CGO_ENABLED"] = "1"
@@ -87,7 +92,8 @@ class _Tree(NamedTuple):
     target: str
     change: tuple[str, ...] = ()
     up: str = ""
-    is_vendored: bool = False
+    mode: str = "readonly"
+    is_edited: bool = False
 
 
 def _pins(context: Context, module: str, version: str | None) -> _Tree:
@@ -122,7 +128,47 @@ def _tree(context: Context) -> _Tree:
     folder = os.path.relpath(os.path.dirname(mod.path) or ".", root or ".")
     depth = 1 if folder == "." else 2 + folder.count("/")
     vendored = os.path.normpath(f"src/{folder}/vendor/modules.txt") in inputs
-    return _Tree(inputs, target, ("-C", folder), "../" * depth, vendored)
+    return _Tree(inputs, target, ("-C", folder), "../" * depth, "vendor" if vendored else "readonly")
+
+
+def _checkout(context: Context) -> _Tree | None:
+    """Return the tree in place of the module of which this is a package, as its own go.mod builds it; None without one."""
+    trees: tuple[ModuleTree, ...] = context.target.extra.get(TREES, ())
+    module = context.attribute("module") or module_of(_text(context, context.attribute("mod")))
+    tree = next((tree for tree in trees if module in tree.modules), None)
+    if tree is None:
+        return None
+    folder, package = tree.modules[module], context.attribute("package")
+    depth = 1 if folder == "." else 2 + folder.count("/")
+    mode = "vendor" if tree.has(os.path.normpath(f"{folder}/{VENDORED}")) else "readonly"
+    target = f"./{package}" if package else "."
+    return _Tree({"src": tree.folder}, target, ("-C", folder), "../" * depth, mode, is_edited=True)
+
+
+def _with_trees(context: Context, tree: _Tree) -> _Tree:
+    """Return a module with the trees in place of modules that it requires. Go adds what these require, as long as it is pinned."""
+    trees: tuple[ModuleTree, ...] = context.target.extra.get(TREES, ())
+    if not trees:
+        return tree
+    mod = context.attribute("mod")
+    place = next(path for path in tree.inputs if tree.inputs[path] == Source(mod.path))
+    sums = [_text(context, sum_of(mod)), *(one.read(name, "go.sum") for one in trees for name in one.modules)]
+    inputs = {
+        **tree.inputs,
+        place: Text(with_replacements(_text(context, mod), trees, f"{tree.up or './'}{OVERRIDES}").encode()),
+        re.sub(r"\.mod$", ".sum", place): Text(_merged(sums).encode()),
+        **{f"{OVERRIDES}/{one.module}": one.folder for one in trees},
+    }
+    return tree._replace(inputs=inputs, mode="mod", is_edited=True)
+
+
+def _merged(sums: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in sorted({line for text in sums for line in text.splitlines() if line}))
+
+
+def _text(context: Context, label: Label) -> str:
+    """Return the text of a file of the workspace; empty when there is none."""
+    return read_text(f"{context.workspace.root}/{label.path}") if context.workspace.is_file(label) else ""
 
 
 def sum_of(mod: Label) -> Label:

@@ -6,7 +6,8 @@ import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from bkrules.analysis.host_inputs import SEARCH_PATH
@@ -14,13 +15,14 @@ from bkrules.errors import ActionFailed
 from bkrules.execution.context import RunContext, limit_met, limit_text, network_environment
 from bkrules.execution.result import RESOURCES, Outcome
 from bkrules.model import digest
-from bkrules.model.action import Action, FileNode, Node
+from bkrules.model.action import Action, DirectoryNode, FileNode, HostFolder, Node
 from bkrules.model.parameters import FetchWheel, parameters_of
 from bkrules.model.resources import Limits
 from bkrules.model.status import Status
 from bkrules.rules.go import WHEEL
 from bkrules.sandbox import outputs
 from bkrules.sandbox.spawner import CommandSandbox, Ended
+from bkrules.system.files import read_text
 from bkrules.system.locks import locked
 
 _NOTHING = "{{/**/}}"
@@ -65,13 +67,13 @@ def go_build(action: Action, inputs: Mapping[str, Node], context: RunContext) ->
     First bk fetches the modules, which go.sum names by digest; then the build runs in a sandbox without a network.
     """
     folder = context.scratch(action)
-    change = action.arguments[1:3] if action.arguments[1] == "-C" else ()
-    is_tree = bool(change)  # so what else bk puts into the folder is no part of the module
+    is_tree = action.arguments[1] == "-C"  # so what else bk puts into the folder is no part of the module
     for path, node in inputs.items():
         if path.startswith("src/") and isinstance(node, FileNode):
             target = folder / (path if is_tree else path.removeprefix("src/"))
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(node.path, target)
+    folders = {folder / path: item.path for path, item in action.inputs if isinstance(item, HostFolder)}
     wheel = inputs[WHEEL]
     assert isinstance(wheel, FileNode)
     go = toolchain(wheel, context.cache)
@@ -84,24 +86,77 @@ def go_build(action: Action, inputs: Mapping[str, Node], context: RunContext) ->
         "GOCACHE": str(built),
         "GOMODCACHE": str(modules),
         "GOTMPDIR": str(scratch),
+        **({} if _has_workspace(action, inputs) else {"GOWORK": "off"}),
         **dict(action.environment),
     }
-    tags = action.arguments.index("-tags") if "-tags" in action.arguments else 0
-    tagged = action.arguments[tags : tags + 2] if tags else ()
-    tests = ["-test"] if action.arguments[0] == "test" else []
-    fetch = [f"{go}/bin/go", "list", *change, "-deps", *tests, "-f", _NOTHING, *tagged, action.arguments[-1]]
     where = folder / "src" if is_tree else folder
-    _run(fetch, where, {**environment, **network_environment()}, action, context)
+    if "-mod=vendor" not in environment["GOFLAGS"]:
+        with _linked(folders):
+            _fetch(go, where, {**environment, **network_environment()}, action, context)
     binds = [(str(folder), True), (str(built), True), (str(modules), False), (str(go), False)]
     links = []
     if any(path.startswith("host/") for path in inputs):  # a C compiler reads many files below /usr
         binds += [("/usr", False), ("/etc/alternatives", False)]
         links = [(path, os.readlink(path)) for path in ("/bin", "/lib", "/lib64") if os.path.islink(path)]
-    shown = tuple((path, path, writable) for path, writable in binds)
+    shown = (
+        *((path, path, writable) for path, writable in binds),
+        *((path, str(place), False) for place, path in folders.items()),
+    )
     sandbox = CommandSandbox(str(context.folder.root), shown, tuple(links), LIMITS)
     offline = {**environment, "GOPROXY": "off", "GOSUMDB": "off"}
     unlimited = _run([f"{go}/bin/go", *action.arguments], where, offline, action, context, sandbox)
     return Outcome(Status.PASSED, {name: str(folder / name) for name in action.outputs}, unlimited=unlimited)
+
+
+def _fetch(go: Path, where: Path, environment: Mapping[str, str], action: Action, context: RunContext) -> None:
+    """Fetch the modules of a build. Raises ActionFailed for one whose digest no go.sum has."""
+    words = action.arguments
+    change = words[1:3] if words[1] == "-C" else ()
+    tags = words.index("-tags") if "-tags" in words else 0
+    tagged = words[tags : tags + 2] if tags else ()
+    tests = ["-test"] if words[0] == "test" else []
+    sums = where.joinpath(*change[1:], "go.sum")
+    before = _pinned(sums)
+    command = [f"{go}/bin/go", "list", *change, "-buildvcs=false", "-deps", *tests, "-f", _NOTHING, *tagged, words[-1]]
+    _run(command, where, environment, action, context)
+    more = sorted(_pinned(sums) - before)
+    if more:
+        raise ActionFailed(
+            "unpinned",
+            f"{action.label}: it needs {' '.join(more[0].split()[:2])}, whose digest is in no go.sum",
+            hint="run `go mod tidy` in the folder of the module that requires it",
+        )
+
+
+def _pinned(sums: Path) -> set[str]:
+    """Return the lines of a go.sum for modules, without those for their go.mod files alone."""
+    lines = read_text(sums).splitlines() if sums.exists() else []
+    return {line for line in lines if "/go.mod " not in line}
+
+
+def _has_workspace(action: Action, inputs: Mapping[str, Node]) -> bool:
+    """Return whether a go.work among the sources applies to the build."""
+    tree = inputs.get("src")
+    below = tree.files if isinstance(tree, DirectoryNode) else {path.removeprefix("src/") for path in inputs}
+    folder = os.path.normpath(action.arguments[2]) if action.arguments[1] == "-C" else "."
+    while folder not in ("", "."):
+        if f"{folder}/go.work" in below:
+            return True
+        folder = os.path.dirname(folder)
+    return "go.work" in below
+
+
+@contextmanager
+def _linked(folders: Mapping[Path, str]) -> Iterator[None]:
+    """Show folders of this machine by links at their places, as long as the context lasts."""
+    for place, path in folders.items():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(path)
+    try:
+        yield
+    finally:
+        for place in folders:
+            place.unlink()
 
 
 def toolchain(wheel: FileNode, cache: Path) -> Path:

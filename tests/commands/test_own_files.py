@@ -92,3 +92,30 @@ def test_a_wrong_line_of_an_rc_file_is_named(folder: Path, capfd: pytest.Capture
     said = capfd.readouterr().err
     assert f"runc: {folder.parent}/none does not exist" in said
     assert f"{folder.parent}/.bkrc:1" in said
+
+
+def modules(*words: str) -> dict[str, str]:
+    parser = Parser(prog="bk build")
+    add_overrides(parser)
+    return dict(overrides_of(parser.parse_args(words), {}).modules)
+
+
+def test_a_folder_replaces_a_module(folder: Path) -> None:
+    assert modules("--override_module=a.test/b=..", "--override-module=a.test/c=") == {"a.test/b": str(folder.parent)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must be MODULE=DIR, but was ''"),
+        ("a.test/b", "must be MODULE=DIR"),
+        ("=..", "must be MODULE=DIR"),
+        ("a.test/b=none", "a.test/b: {}/none does not exist"),
+        ("a.test/b=tool", "a.test/b: {}/tool is not a folder"),
+    ],
+)
+def test_what_is_no_folder_of_a_module(folder: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        modules(f"--override_module={text}")
+
+    assert message.format(folder) in caught.value.message
