@@ -18,6 +18,8 @@ __version__ = "0.1.0"
 
 RULE_NAMES = (
     *(
+        "build_agreement",
+        "build_test",
         "debian_package",
         "estargz_image",
         "filegroup",

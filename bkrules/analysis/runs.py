@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from bkrules.analysis.cell_inputs import ENVIRONMENT
-from bkrules.model.action import Action
+from bkrules.model.action import Action, Artifact, Output
 from bkrules.system.kernel import SERIES
 
 FIXED = frozenset({*ENVIRONMENT, "GOMAXPROCS"})
@@ -21,12 +21,13 @@ class Runs:
     environment: tuple[tuple[str, str], ...] = ()
     kernel_key: str = SERIES
 
-    def of(self, action: Action) -> Iterator[Action]:
+    def of(self, action: Action, cells: Collection[str] = ()) -> Iterator[Action]:
         """Return the actions that run for an action: itself, or a copy for each run of a cell.
 
         Each run of several is an action with a separate key: as with Bazel, TEST_RUN_NUMBER counts from 1, and
         TEST_RANDOM_SEED has the same number unless the user chooses one. A single run has neither, so that it shares
-        its result with builds without `--runs_per_test`.
+        its result with builds without `--runs_per_test`. `cells` are the ids of all cells: a cell that reads the outputs of others
+        reads those of the same run.
         """
         if action.cell is None:
             yield action
@@ -36,7 +37,21 @@ class Runs:
             environment = {**counted, **dict(action.environment), **dict(self.environment)}
             yield replace(
                 action,
-                id=f"{action.id} run {run}" if counted else action.id,
+                id=_of_run(action.id, run) if counted else action.id,
+                inputs=_of_same_run(action, cells, run) if counted else action.inputs,
                 environment=tuple(sorted(environment.items())),
                 cell=replace(action.cell, run=run, runs=self.number) if counted else action.cell,
             )
+
+
+def _of_run(name: str, run: int) -> str:
+    return f"{name} run {run}"
+
+
+def _of_same_run(action: Action, cells: Collection[str], run: int) -> tuple[tuple[str, Artifact], ...]:
+    return tuple(
+        (path, replace(item, producer=_of_run(item.producer, run)))
+        if isinstance(item, Output) and item.producer in cells
+        else (path, item)
+        for path, item in action.inputs
+    )

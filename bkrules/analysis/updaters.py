@@ -75,10 +75,10 @@ class Update:
 
 def told(value: object, more: Collection[str] = ()) -> object:
     """Return what a test sees of an axis value; `more` are the keys of plugins."""
-    return value[VALUE] if isinstance(value, dict) and _is_update(value, more) and VALUE in value else value
+    return value[VALUE] if isinstance(value, dict) and is_update(value, more) and VALUE in value else value
 
 
-def _is_update(value: Mapping[str, object], more: Collection[str]) -> bool:
+def is_update(value: Mapping[str, object], more: Collection[str]) -> bool:
     """Return whether a dictionary changes the worker."""
     return any(key in _KEYS or key in more or (isinstance(key, str) and key.endswith(SUFFIX)) for key in value)
 
@@ -88,7 +88,7 @@ def meant(value: object, more: Collection[str], tools: Collection[str]) -> tuple
 
     `more` are the keys of plugins, `tools` the binaries of the workers.
     """
-    if not isinstance(value, dict) or _is_update(value, more):
+    if not isinstance(value, dict) or is_update(value, more):
         return None
     known = [*_KEYS, *more]
     for key in value:
@@ -136,7 +136,7 @@ class Updaters:
         mirror: Mapping[str, Any] = {}
         tools: list[tuple[str, Mapping[str, str]]] = []
         for axis, choice, value in values:
-            if not isinstance(value, dict) or not _is_update(value, self.more):
+            if not isinstance(value, dict) or not is_update(value, self.more):
                 continue
             place = f"{axis}={choice}"
             for key, part in self._expanded(place, value):

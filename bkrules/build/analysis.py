@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -88,8 +88,9 @@ class Analysis:
                 if name not in wanted:
                     wanted[name] = self.actions.actions[name]
                     todo.append(wanted[name])
-        chosen = (wanted[name] for name in self.actions.actions if name in wanted)
-        return {run.id: run for action in chosen for run in self.runs.of(action)}
+        chosen = [wanted[name] for name in self.actions.actions if name in wanted]
+        cells = frozenset(action.id for action in chosen if action.cell is not None)
+        return {run.id: run for action in chosen for run in self.runs.of(action, cells)}
 
     def _selected(self, action: Action) -> Action | None:
         """Return the action, unless it is a cell that is not selected. A skipped cell needs no inputs."""
@@ -129,13 +130,15 @@ def analyze_patterns(
     folder: str,
     patterns: Sequence[str],
     *,
-    kind: str = "",
+    only_tests: bool = False,
+    change: Callable[[Sequence[Target]], Sequence[Target]] | None = None,
     runs: Runs = ONCE,
     overrides: WorkerOverrides = NONE,
     up_to_date: UpToDate | None = None,
     keep_going: bool = False,
 ) -> Analysis:
-    """Load and analyse the targets that the patterns name; with `kind`, only the targets of that rule. Raises BkError.
+    """Load and analyse the targets that the patterns name; with `only_tests`, only those with cells. Raises BkError.
+    `change` returns those that are built, perhaps in another form for this build alone.
 
     Packages that are `up_to_date` are left out. With `keep_going`, a broken worker fails only its own cells.
     """
@@ -147,8 +150,12 @@ def analyze_patterns(
         if analysis is not None:
             return analysis
     targets = workspace.match(parsed, manual=False)
-    if kind:
-        targets = [target for target in _unfolded(workspace, targets) if target.rule.name == kind]
+    if only_tests:
+        targets = [target for target in _unfolded(workspace, targets) if target.rule.is_test]
+    if change is not None:
+        targets = list(change(targets))
+        for target in targets:
+            workspace.put(target)
     return analyze_targets(workspace, targets, runs, overrides, keep_going=keep_going)
 
 

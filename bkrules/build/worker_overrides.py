@@ -25,7 +25,7 @@ from bkrules.plugin.installed import Plugins
 from bkrules.plugin.worker import SettingsError, Worker
 from bkrules.rules import RULES
 
-MATRIX, WORKER, BINARY = "test_matrix", "worker", "host_binary"
+WORKER, BINARY = "worker", "host_binary"
 _SNAPSHOTTER, _USER, _BINARIES = "--extra_snapshotter={}", "--rootless_user={}", "--extra_binaries={}={}"
 
 
@@ -73,7 +73,7 @@ def apply_overrides(
         if overrides.user and kind is not None and kind.rootless and "user" in ask.described(kind):
             workspace.put(replace(target, extra={**target.extra, "user": overrides.user}))
             used.add(_USER.format(overrides.user))
-    matrices = [target for target in graph.targets if target.rule.name == MATRIX]
+    matrices = [target for target in graph.targets if target.rule.is_test and "workers" in target.attributes]
     for matrix in matrices:
         workers = _targets(workspace, matrix.attributes["workers"])
         labels = list(matrix.attributes["workers"])

@@ -26,7 +26,7 @@ from bkrules.plugin.worker import Backend
 from bkrules.testing import pytest_plugin
 from bkrules.testing.collection import DECLARED, Faults, arguments, difference, name_of
 from bkrules.testing.control import Control
-from bkrules.testing.pytest_text import ROOT, last_line
+from bkrules.testing.pytest_text import OWN_TEST, ROOT, last_line
 from bkrules.testing.sandbox import Before, OutOfTime, Sandbox
 
 
@@ -65,7 +65,8 @@ class _Recorder(Faults):
         expected = getattr(report, "wasxfail", None)
         if report.failed:
             item |= {"status": Status.FAILED, "reason": _last_line(report)}
-            self.failures.append(f"{report.nodeid}: {item['reason']}")
+            is_own = self.module == OWN_TEST
+            self.failures.append(_bare(report) if is_own else f"{report.nodeid}: {item['reason']}")
         elif item["status"] == Status.FAILED:
             return
         elif report.skipped and expected is None:
@@ -106,6 +107,12 @@ class _Recorder(Faults):
 
 def _failed(reason: str) -> Outcome:
     return Outcome(Status.FAILED, FailureClass.TEST, reason)
+
+
+def _bare(report: pytest.TestReport) -> str:
+    """Return the first line of what a test told pytest.fail, with the number of the others."""
+    first, *others = _last_line(report).removeprefix("Failed: "), *report.longreprtext.splitlines()[1:]
+    return f"{first} (and {len(others)} more)" if others else first
 
 
 def _last_line(report: pytest.TestReport) -> str:

@@ -16,6 +16,7 @@ from bkrules.build.execute import execute
 from bkrules.build.request import Options
 from bkrules.build.worker_overrides import NONE
 from bkrules.commands.build_arguments import add_execution, options_of, runs_of
+from bkrules.commands.expectations import recording, write_expectations
 from bkrules.commands.harness import add_overrides, add_selection, overrides_of, selection_of
 from bkrules.commands.parser import add_patterns, command, nothing, patterns_of
 from bkrules.execution.result import Result
@@ -48,6 +49,11 @@ def add(commands: Commands) -> None:
     add_selection(test)
     add_overrides(test)
     add_execution(test)
+    test.add_argument(
+        "--update_expectations",
+        action="store_true",
+        help="write what the build_tests make into the JSON files of their attribute 'expect', and compare nothing",
+    )
 
 
 def _build(arguments: argparse.Namespace) -> int:
@@ -75,7 +81,8 @@ def _test(arguments: argparse.Namespace) -> int:
         analysis = analyze_patterns(
             ".",
             patterns_of(arguments),
-            kind="test_matrix",
+            only_tests=True,
+            change=recording if arguments.update_expectations else None,
             runs=runs_of(arguments),
             overrides=overrides_of(arguments),
             keep_going=options.keep_going,
@@ -84,7 +91,9 @@ def _test(arguments: argparse.Namespace) -> int:
             raise nothing(
                 f"no test_matrix among {' '.join(patterns_of(arguments))}", f"see `bk query //...`; {MANUAL_HINT}"
             )
-        return _finish(selected(analysis, selection), options, arguments, events)
+        analysis = selected(analysis, selection)
+        code = _finish(analysis, options, arguments, events)
+        return code or (write_expectations(analysis) if arguments.update_expectations else code)
 
 
 @contextmanager
@@ -155,7 +164,7 @@ def _texts(hooks: Hooks, build: BuildResult, analysis: Analysis, options: Option
 def _is_plain(options: Options, arguments: argparse.Namespace) -> bool:
     """Return whether the output of a build is only what `null_build` and `up_to_date` can repeat."""
     said_more = arguments.build_event_json_file or options.profile or options.test_output in ("all", "streamed")
-    return options.remote is None and not said_more
+    return options.remote is None and not said_more and not vars(arguments).get("update_expectations")
 
 
 def _is_known(result: Result) -> bool:

@@ -26,7 +26,7 @@ def divided(text: str) -> tuple[str, str] | None:
 def one_cell(text: str, runs: Runs, overrides: WorkerOverrides) -> tuple[Analysis, Action]:
     """Return the cell that a word names. Raises BkError for an unknown cell, and UsageError for an ambiguous name."""
     pattern, name = divided(text) or ("//...", text)
-    analysis = analyze_patterns(".", [pattern], kind="test_matrix", runs=runs, overrides=overrides)
+    analysis = analyze_patterns(".", [pattern], only_tests=True, runs=runs, overrides=overrides)
     cells = [action for action in analysis.wanted().values() if action.cell is not None]
     found = [action for action in cells if action.cell is not None and name in (action.cell.name, action.cell.point)]
     if not found:

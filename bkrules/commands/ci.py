@@ -53,7 +53,7 @@ def _ci(arguments: argparse.Namespace) -> int:
 def _plan(arguments: argparse.Namespace) -> int:
     patterns = patterns_of(arguments)
     analysis = analyze_patterns(
-        ".", patterns, kind="test_matrix", runs=runs_of(arguments), overrides=overrides_of(arguments)
+        ".", patterns, only_tests=True, runs=runs_of(arguments), overrides=overrides_of(arguments)
     )
     if not analysis.targets.wanted:
         raise nothing(f"no test_matrix among {' '.join(patterns)}", "see `bk query //...`")

@@ -106,6 +106,8 @@ def _shell(arguments: argparse.Namespace) -> int:
     assert action.cell is not None
     if action.cell.skip:
         raise nothing(f"{action.title} has no sandbox: {action.cell.skip}", "choose a cell that is not skipped")
+    if action.mnemonic == "CompareBuilds":
+        raise nothing(f"{action.title} has no sandbox: it compares what other cells built", "choose one of these cells")
     shell = [shutil.which("bash", path="/usr/bin") or "/bin/sh"]
     words = arguments.after or shell
     if not arguments.at_failure:

@@ -38,7 +38,7 @@ from bkrules.model.action import (
     key_of,
 )
 from bkrules.model.digest import Digest
-from bkrules.model.status import FailureClass, Status
+from bkrules.model.status import GOOD, FailureClass, Status
 from bkrules.sandbox import outputs
 from bkrules.sandbox.outputs import BadOutput, Room, TooLarge
 from bkrules.system.trees import list_files
@@ -180,11 +180,14 @@ class Executor:
             )
 
     def _settle(self, action: Action, key: Key, outcome: Outcome, seconds: float) -> Result:
-        """Return the result of a run, which is stored when it passed and was fully isolated."""
-        if outcome.status != Status.PASSED:
-            if outcome.failure in CONTRADICTIONS:
-                self._actions.drop(key.digest)
-            log = outcome.outputs.get("test.log", "")
+        """Return the result of a run, which is stored when it passed at once and was fully isolated.
+
+        A flaky result has outputs too, for the actions that need them.
+        """
+        if outcome.status != Status.PASSED and outcome.failure in CONTRADICTIONS:
+            self._actions.drop(key.digest)
+        log = "" if outcome.status == Status.PASSED else outcome.outputs.get("test.log", "")
+        if outcome.status not in GOOD:
             return Result(
                 action,
                 outcome.status,
@@ -198,18 +201,21 @@ class Executor:
                 ran=outcome.ran,
             )
         # Checked first: storing an output with the bytes of a damaged input would repair that input.
-        is_kept = (outcome.ran is None or outcome.ran.may_be_kept) and self._are_still(action)
+        is_kept = outcome.status == Status.PASSED and (outcome.ran is None or outcome.ran.may_be_kept)
+        is_kept = is_kept and self._are_still(action)
         made = self._stored(action, outcome)
         if is_kept:
             self._actions.put(key.digest, ActionResult(made, seconds))
         return Result(
             action,
-            Status.PASSED,
+            outcome.status,
             False,
             seconds,
             key,
             made,
             outcome.reason,
+            outcome.failure,
+            log=log,
             ran=outcome.ran,
             unlimited=outcome.unlimited,
         )
@@ -271,7 +277,7 @@ class Executor:
         action = before.action
         self._say(f"  {action.mnemonic} {action.title} once more: {why}")
         again = self.run(action, slot)
-        if again.status != Status.PASSED:
+        if again.status not in GOOD:
             raise ActionFailed("remade", f"{action.title}: {again.reason}", hint=again.hint, log=again.log)
         if self.results[name] is before:  # another thread may have done this meanwhile
             self.results[name] = again

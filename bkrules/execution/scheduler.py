@@ -21,7 +21,7 @@ from bkrules.execution.pools import Pools
 from bkrules.execution.profile import NoProfile
 from bkrules.execution.result import Result, failed
 from bkrules.model.action import Action
-from bkrules.model.status import BAD, FailureClass, Status
+from bkrules.model.status import BAD, GOOD, FailureClass, Status
 
 ASKERS = 16
 _LONGEST_WAIT = 0.2
@@ -179,7 +179,7 @@ class Scheduler:
     def _settle(self, result: Result) -> None:
         """Enter a result into the plan."""
         self._report(result)
-        if result.status == Status.PASSED:
+        if result.status in GOOD:
             self._plan.succeed(result.action.id)
             return
         for name in self._plan.fail(result.action.id):

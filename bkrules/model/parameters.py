@@ -127,6 +127,18 @@ class CollectTests(PytestSettings):
 
 
 @dataclass(frozen=True)
+class CompareBuilds(Wire):
+    """The results of one build in several cells, in the order of the inputs, and the differences that are expected.
+
+    `cells` are their names, `points` the worker and the axes of each.
+    """
+
+    cells: tuple[str, ...]
+    points: tuple[Mapping[str, str], ...]
+    expected: tuple[Mapping[str, str], ...]
+
+
+@dataclass(frozen=True)
 class FetchDeb(Wire):
     """A Debian package of a version, whose .deb has this SHA-256. The outputs of the action are files of it."""
 
@@ -186,7 +198,10 @@ class PullImage(Wire):
 
 KINDS: Mapping[str, type[Wire]] = {
     kind.__name__: kind
-    for kind in (CollectTests, EstargzImage, FetchDeb, FetchFile, FetchWheel, Image, PullImage, Session, TestCell)
+    for kind in (
+        *(CollectTests, CompareBuilds, EstargzImage, FetchDeb, FetchFile, FetchWheel),
+        *(Image, PullImage, Session, TestCell),
+    )
 }
 """The parameters of each mnemonic. Actions of other mnemonics are commands, whose arguments are words."""
 

@@ -57,7 +57,7 @@ class Rule:
 
     `implicit` names targets that every target of the rule depends on without an attribute; those that do not exist are
     left out. `expand` makes one use of the rule several targets of other rules: it is called with the label and all given
-    attributes, and yields rules and attributes. It raises LoadError.
+    attributes, and yields rules and attributes. It raises LoadError. A target that `is_test` has cells, and `bk test` runs them.
     """
 
     name: str
@@ -67,6 +67,7 @@ class Rule:
     open_ended: bool = False
     expand: Expand | None = None
     implicit: Callable[[Target, Plugins], list[Label]] = lambda _target, _plugins: []
+    is_test: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,6 +183,12 @@ def _string_dict(value: Any, package: str) -> dict[str, Any]:
     return dict(value)
 
 
+def _dict_or_label(value: Any, package: str) -> dict[str, Any] | Label:
+    if not isinstance(value, str | dict):
+        raise TypeError(f"must be a dictionary, or the label of a JSON file, but was {value!r}")
+    return _label(value, package) if isinstance(value, str) else _string_dict(value, package)
+
+
 def _label_dict(value: Any, package: str) -> dict[str, Label]:
     return {key: _label(item, package) for key, item in _string_dict(value, package).items()}
 
@@ -209,6 +216,7 @@ KINDS: Mapping[str, Callable[[Any, str], Any]] = {
     "label": _label,
     "labels": _labels,
     "dict": _string_dict,
+    "dict_or_label": _dict_or_label,
     "dicts": _dicts,
     "label_dict": _label_dict,
 }

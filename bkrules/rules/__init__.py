@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bkrules.model.rule import Rule
+from bkrules.rules.build_test import BUILD_AGREEMENT, BUILD_TEST
 from bkrules.rules.debian_package import DEBIAN_PACKAGE
 from bkrules.rules.genrule import FILEGROUP, GENRULE
 from bkrules.rules.go import GO_BINARY, GO_TOOLCHAIN
@@ -30,5 +31,7 @@ _ALL = (
     WORKER,
     TEST_MATRIX,
     TEST_SUITE,
+    BUILD_TEST,
+    BUILD_AGREEMENT,
 )
 RULES: dict[str, Rule] = {rule.name: rule for rule in _ALL}

@@ -56,11 +56,12 @@ def _files(context: Context, attribute: str) -> dict[str, Artifact]:
     """Return the files of an attribute by their paths: source files, and those of targets."""
     found: dict[str, Artifact] = {}
     for label in context.attribute(attribute):
-        found |= _of(context, attribute, label)
+        found |= files_at(context, attribute, label)
     return dict(sorted(found.items()))
 
 
-def _of(context: Context, attribute: str, label: Label) -> Mapping[str, Artifact]:
+def files_at(context: Context, attribute: str, label: Label) -> Mapping[str, Artifact]:
+    """Return the files of a label by their paths: a source file, or those of a target. Raises LoadError."""
     if context.workspace.target(label) is None:
         source = context.source(attribute, label)
         return {source.path: source}
@@ -69,7 +70,7 @@ def _of(context: Context, attribute: str, label: Label) -> Mapping[str, Artifact
 
 def _place(context: Context, label: Label, places: Mapping[str, Artifact]) -> str:
     """Return the path of a source in the sandbox; empty when the label stands for several files."""
-    files = [f"src/{path}" for path in _of(context, "srcs", label)]
+    files = [f"src/{path}" for path in files_at(context, "srcs", label)]
     return files[0] if len(files) == 1 and files[0] in places else ""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
@@ -45,8 +45,23 @@ OUTPUTS = ("test.log", "result.json")
 
 
 def _analyze(context: Context) -> tuple[object, ...]:
+    return (declare_cells(context, list(_staged(context))),)
+
+
+class StagedTest(NamedTuple):
+    """A test, and what its cells have for it alone. `outputs` are what they write besides the outputs of every cell."""
+
+    path: str
+    test: Test
+    inputs: Mapping[str, Artifact]
+    settings: PytestSettings = DEFAULTS
+    program: TestProgram | None = None
+    outputs: tuple[str, ...] = ()
+
+
+def declare_cells(context: Context, staged: Sequence[StagedTest]) -> MatrixInfo:
+    """Declare a cell for each test on each worker at each point of the axes. Raises LoadError."""
     axes, workers = _axes(context), _workers(context)
-    staged = list(_staged(context))
     if not staged or not workers:
         what = "workers" if staged else "tests"
         raise context.error("empty-matrix", "the matrix has no cell: it needs a test and a worker", what)
@@ -98,29 +113,19 @@ def _analyze(context: Context) -> tuple[object, ...]:
                 )
                 inputs = _with_own(context, worker, changed.inputs, one.inputs)
                 parts = changed._replace(inputs=inputs, parameters=parameters)
-                cells.append(_declare(context, one.test, worker, point, size, parts))
+                cells.append(_declare(context, one, worker, point, size, parts))
     if not cells:
         raise context.error("empty-matrix", "the matrix has no cell, since 'exclude' leaves none", "exclude")
-    return (MatrixInfo(tuple(action.id for action in cells)),)
+    return MatrixInfo(tuple(action.id for action in cells))
 
 
-class _Staged(NamedTuple):
-    """A test, and what its cells have for it alone."""
-
-    path: str
-    test: Test
-    inputs: Mapping[str, Artifact]
-    settings: PytestSettings = DEFAULTS
-    program: TestProgram | None = None
-
-
-def _staged(context: Context) -> Iterator[_Staged]:
+def _staged(context: Context) -> Iterator[StagedTest]:
     """Yield the tests of a matrix: those of Python files, and the programs. Raises LoadError."""
     names: dict[str, str] = {}
     for module in read_modules(context):
         for test in module.tests:
             names[test.name.replace("::", ".")] = module.path  # as in the folders of cells
-            yield _Staged(module.path, test, module.staged(test), module.settings.parameters)
+            yield StagedTest(module.path, test, module.staged(test), module.settings.parameters)
     for one in read_programs(context):
         if context.attribute("isolation") == SHARED:
             what = f"{one.path} is a program, but 'isolation' is {SHARED!r}, which only tests of pytest can have"
@@ -129,7 +134,7 @@ def _staged(context: Context) -> Iterator[_Staged]:
             what = f"{names[one.test.name]} and {one.path} both are a test {one.test.name!r}"
             raise context.error("duplicate-name", what, "tests", "rename one of them")
         names[one.test.name] = one.path
-        yield _Staged(one.path, one.test, one.inputs, program=one.program)
+        yield StagedTest(one.path, one.test, one.inputs, program=one.program)
 
 
 def _with_own(
@@ -174,7 +179,7 @@ def _check_values(
                 raise context.error("unknown-tool", f"the value {place}: no worker here runs {name!r}", "axes", hint)
 
 
-def _implicit(target: Target, _plugins: Plugins) -> list[Label]:
+def matrix_tools(target: Target, _plugins: Plugins) -> list[Label]:
     """Return the binaries that values of axes name. The analysis reports text that is no label."""
     found = []
     for _, table in _tables(target.attributes["axes"]):
@@ -195,7 +200,7 @@ def _sandbox(context: Context, one: WorkerInfo, mirror: MirrorInfo, limits: Limi
     if reason:
         what = f"{one.id!r} cannot run in a jail: {reason}"
         raise context.error("bad-attribute", what, "isolation", "give it a matrix with another isolation")
-    return with_tools(context, sandbox, one)
+    return with_tools(context, sandbox, one) if "tools" in context.target.attributes else sandbox
 
 
 def _told(values: Iterable[tuple[str, str, object]], more: Collection[str]) -> dict[str, AxisValue]:
@@ -204,13 +209,14 @@ def _told(values: Iterable[tuple[str, str, object]], more: Collection[str]) -> d
 
 def _declare(
     context: Context,
-    test: Test,
+    staged: StagedTest,
     worker: WorkerInfo,
     point: tuple[tuple[str, str], ...],
     size: str,
     parts: SandboxInputs,
 ) -> Action:
     """Return the action of one cell. A skipped cell has no inputs, so that nothing is built for it."""
+    test = staged.test
     cell = Cell(
         *(context.label, test.name, worker.id, point),
         flaky=context.attribute("flaky"),
@@ -228,7 +234,7 @@ def _declare(
         "TestCell",
         parts.parameters,
         {} if skip else parts.inputs,
-        (*OUTPUTS, *([CASES] if parts.parameters.program else []), *folders),
+        (*OUTPUTS, *([CASES] if parts.parameters.program else []), *folders, *staged.outputs),
         environment=parts.environment,
         platform=parts.platform,
         timeout=(context.attribute("timeout") or SIZES[size].timeout) * time_factor(test),
@@ -355,5 +361,6 @@ TEST_MATRIX = Rule(
         "disk": Attr("count", "MiB that the file systems of a cell may hold.", default=Limits.disk),
     },
     _analyze,
-    implicit=_implicit,
+    implicit=matrix_tools,
+    is_test=True,
 )

@@ -28,6 +28,7 @@ def _runner(module: str, name: str) -> Runner:
 
 
 _OWN = {
+    "build_agreement": {"CompareBuilds": _runner("compare_builds", "compare_builds")},
     "debian_package": {"FetchDeb": _runner("debian", "fetch_deb")},
     "estargz_image": {"EstargzImage": _runner("image", "convert_to_estargz")},
     "genrule": {"Genrule": _runner("genrule", "run_genrule")},

@@ -6,6 +6,8 @@ import re
 
 ROOT = "/src"
 """The folder with the files of the workspace for pytest."""
+OWN_TEST = ".bk/test_build.py"
+"""bk's own test in that folder, for builds that are declared; its failures need no place."""
 PATIENCE = 60
 """The limit in seconds for the import and the collection of one module."""
 _INNERMOST_FIRST = "(most recent call first)"

@@ -154,7 +154,7 @@ def test_what_is_flaky_is_not_kept_and_says_why(
     result = executor.run(action)
 
     assert (result.status, result.reason, result.failure) == ("flaky", "passed at attempt 2", "infrastructure")
-    assert (result.log, result.outputs, result.ran) == (out, {}, CellReport(TWICE))
+    assert (result.log, list(result.outputs), result.ran) == (out, ["test.log"], CellReport(TWICE))
     assert executor.look_up(action) is None
     assert BuildResult((result,), 1.0).exit_code == 0
 
