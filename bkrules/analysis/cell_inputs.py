@@ -91,7 +91,7 @@ def _sandbox_inputs(
     spec = CellParameters(
         plugin=info.worker.name,
         settings=ask.settings(info.worker),
-        mirror=tuple(str(one) for one in sorted(images)),
+        mirror=tuple(str(reference) for reference in sorted(images)),
         plugins=tuple(context.plugins.in_cells),
         unsupported=tuple(sorted(context.unsupported(ask.features(info.worker)))),
         limits=CellLimits(limits.memory << 20, limits.pids, limits.disk << 20),
@@ -202,7 +202,7 @@ def _is_file_name(name: object) -> bool:
 
 
 def _files(documents: Mapping[str, Mapping[str, Any]]) -> dict[str, Artifact]:
-    return {f"config/{name}": Text(tomli_w.dumps(dict(one)).encode()) for name, one in documents.items()}
+    return {f"config/{name}": Text(tomli_w.dumps(dict(document)).encode()) for name, document in documents.items()}
 
 
 def updated(

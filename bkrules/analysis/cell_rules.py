@@ -35,7 +35,7 @@ def skip_reason(test: Test, *, rootless: bool, unsupported: Collection[str]) -> 
 
 def required(test: Test) -> frozenset[str]:
     """Return the features that a test requires by its marks. Raises LoadError, with a line as its place, for an unknown feature."""
-    found: frozenset[str] = frozenset()
+    features: frozenset[str] = frozenset()
     for mark in test.marks:
         if mark.name != "requires":
             continue
@@ -45,10 +45,10 @@ def required(test: Test) -> frozenset[str]:
             message = f"'requires' of {test.name} must name features, as literals"
             raise LoadError("bad-mark", message, where=str(mark.line), hint=hint)
         try:
-            found |= known(names)
+            features |= known(names)
         except UnknownFeature as error:
             raise LoadError("unknown-feature", f"{test.name}: {error}", where=str(mark.line)) from error
-    return found
+    return features
 
 
 def is_exclusive(test: Test) -> bool:
@@ -65,5 +65,5 @@ def _reason(skip: Mark) -> str:
     """Return the reason of a `skip`, pytest's own when it has none; empty when the cell computes it."""
     if skip.arguments is None or skip.keywords is None:
         return ""
-    given = skip.keywords.get("reason", skip.arguments[0] if skip.arguments else "")
-    return str(given) or "unconditional skip"
+    reason = skip.keywords.get("reason", skip.arguments[0] if skip.arguments else "")
+    return str(reason) or "unconditional skip"

@@ -59,7 +59,7 @@ def tests_of(action: Action, outputs: Mapping[str, Node]) -> list[Test]:
         if answer.skipped and not answer.tests:
             name = os.path.basename(module)
             return [Test(name, 1, callable=name, item="")]
-        return [_test(one) for one in answer.tests]
+        return [_test(test) for test in answer.tests]
     except (
         ValueError,
         TypeError,
@@ -72,11 +72,11 @@ def tests_of(action: Action, outputs: Mapping[str, Node]) -> list[Test]:
         ) from error
 
 
-def _test(found: CollectedTest) -> Test:
-    name = _printable(found.item)
-    marks = tuple(_mark(mark, arguments, keywords, found.line) for mark, arguments, keywords in found.marks)
-    item = None if name == found.item else found.item
-    return Test(name, found.line, marks, callable=_printable(found.callable), item=item)
+def _test(collected: CollectedTest) -> Test:
+    name = _printable(collected.item)
+    marks = tuple(_mark(mark, arguments, keywords, collected.line) for mark, arguments, keywords in collected.marks)
+    item = None if name == collected.item else collected.item
+    return Test(name, collected.line, marks, callable=_printable(collected.callable), item=item)
 
 
 def _mark(name: str, arguments: str | None, keywords: str | None, line: int) -> Mark:
@@ -90,4 +90,4 @@ def _mark(name: str, arguments: str | None, keywords: str | None, line: int) -> 
 
 def _printable(text: str) -> str:
     """Return a name with every character printable: plugins may give ids with line breaks and worse."""
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)

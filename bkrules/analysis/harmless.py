@@ -124,8 +124,8 @@ class Expressions:
     def is_mark(self, node: ast.expr) -> bool:
         """Return whether an expression is `pytest.mark.NAME`, called or not."""
         if isinstance(node, ast.Call):
-            for one in [*node.args, *(keyword.value for keyword in node.keywords)]:
-                self.check(one)
+            for argument in [*node.args, *(keyword.value for keyword in node.keywords)]:
+                self.check(argument)
         return bool(mark_name(node)) and self.origin(callee(node)).startswith(MARK)
 
     def _is_pure(self, node: ast.expr) -> bool:

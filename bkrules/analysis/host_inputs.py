@@ -117,7 +117,9 @@ def find(command: str) -> str:
     if command.startswith("/"):
         current().note_for_all(command)  # it may be a link, which may lead elsewhere at the next build
     else:
-        folders = [one for one in f"{os.environ.get('PATH', '')}:{SEARCH_PATH}".split(":") if one.startswith("/")]
+        folders = [
+            folder for folder in f"{os.environ.get('PATH', '')}:{SEARCH_PATH}".split(":") if folder.startswith("/")
+        ]
         path = which(command, path=":".join(folders))
         for folder in folders:  # a command that appears in an earlier folder would be found instead
             if current().note_for_all(f"{folder}/{command}") == path:
@@ -179,11 +181,11 @@ def _packages(store: str) -> str:
         return str(known["packages"])
     moment = time.time_ns()
     before = {path: stamps.of(current().note_for_all(path)) for path in records.values()}
-    found = "".join(f"{name.removesuffix(_DISTRIBUTION)} {_content(path)}\n" for name, path in records.items())
+    packages = "".join(f"{name.removesuffix(_DISTRIBUTION)} {_content(path)}\n" for name, path in records.items())
     if not any(stamps.is_racy(stamp, moment) for stamp in before.values()):
-        record = {"for": list(records.values()), "packages": found, "stamps": before}
+        record = {"for": list(records.values()), "packages": packages, "stamps": before}
         atomic.write(memory, json.dumps(record).encode())
-    return found
+    return packages
 
 
 def _content(record: str) -> str:
@@ -236,10 +238,10 @@ def _ask_linker(binaries: Iterable[str]) -> list[str]:
         raise MachineLacks(
             "missing-library", f"a library of the interpreter is missing: {missing}", hint="reinstall Python"
         )
-    found = set()
+    libraries = set()
     for line in answer.stdout.splitlines():
         words = line.split()
         path = words[2] if "=>" in words and len(words) > 2 else words[0] if words else ""
         if path.startswith("/") and not path.endswith(":"):
-            found.add(path)
-    return sorted(found)
+            libraries.add(path)
+    return sorted(libraries)

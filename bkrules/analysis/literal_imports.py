@@ -57,16 +57,16 @@ def literal_imports(module: ast.Module, *, package: bool) -> Iterator[tuple[int,
     """
     for node in ast.walk(module):
         if isinstance(node, ast.Call) and _name(node.func) in _CALLS:
-            for one in [*node.args, *(keyword.value for keyword in node.keywords)]:
-                if isinstance(one, ast.Constant) and isinstance(one.value, str):
-                    yield from _module(one.value)
+            for argument in [*node.args, *(keyword.value for keyword in node.keywords)]:
+                if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                    yield from _module(argument.value)
         elif isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign) and node.value is not None:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names = {one.id for one in targets if isinstance(one, ast.Name)}
+            names = {target.id for target in targets if isinstance(target, ast.Name)}
             if "pytest_plugins" in names:
-                yield from (found for text in _texts(node.value) for found in _module(text))
+                yield from (imported for text in _texts(node.value) for imported in _module(text))
             elif package and "__all__" in names:
-                yield from (found for text in _texts(node.value) for found in _module(f".{text}"))
+                yield from (imported for text in _texts(node.value) for imported in _module(f".{text}"))
 
 
 def _module(text: str) -> Iterator[tuple[int, str]]:
@@ -81,9 +81,9 @@ def _name(node: ast.expr) -> str:
 
 
 def _texts(node: ast.expr) -> Iterator[str]:
-    for one in ast.walk(node):
-        if isinstance(one, ast.Constant) and isinstance(one.value, str):
-            yield one.value
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+            yield inner.value
 
 
 def path_entries(source: str, path: str) -> list[str]:
@@ -115,8 +115,8 @@ def path_entries(source: str, path: str) -> list[str]:
         elif isinstance(node, ast.Call) and ast.unparse(node.func) == "sys.path.extend":
             added = list(node.args[0].elts) if node.args and isinstance(node.args[0], ast.List | ast.Tuple) else []
         elif isinstance(node, ast.Assign | ast.AugAssign) and "sys.path" in ast.unparse(node).partition("=")[0]:
-            added = [one for one in ast.walk(node.value) if isinstance(one, ast.expr)]
-        found_all = [_folder(one, known) for one in added]
+            added = [expression for expression in ast.walk(node.value) if isinstance(expression, ast.expr)]
+        found_all = [_folder(expression, known) for expression in added]
         entries += [found for found in found_all if found is not None and found != path and not found.startswith("..")]
     return list(dict.fromkeys(entries))
 

@@ -66,9 +66,9 @@ def only_test(source: str, keep: str, sets: Sequence[int] = ()) -> str:
     rest of the module mentions its name.
     """
     tree = parsed(source)
-    found = nodes(tree)
-    kept = {id(node) for name, node, _ in found if name == keep}
-    others = {id(node): node for _, node, _ in found if id(node) not in kept}
+    tests = nodes(tree)
+    kept = {id(node) for name, node, _ in tests if name == keep}
+    others = {id(node): node for _, node, _ in tests if id(node) not in kept}
     used = _words([tree], others)
     while called := [key for key, node in others.items() if node.name in used]:
         for key in called:
@@ -80,7 +80,7 @@ def only_test(source: str, keep: str, sets: Sequence[int] = ()) -> str:
     for node in others.values():
         first, last = node.body[0], node.body[-1]
         assert last.end_lineno is not None
-        start = min([first.lineno, *(one.lineno for one in getattr(first, "decorator_list", []))])
+        start = min([first.lineno, *(decorator.lineno for decorator in getattr(first, "decorator_list", []))])
         if lines[start - 1][: first.col_offset].strip(" \t\f"):
             continue  # the body begins on a line of the signature
         indent = " " * first.col_offset
@@ -102,24 +102,24 @@ def meaning(source: str) -> str:
 
 def _words(waiting: Sequence[ast.AST], without: Container[int] = ()) -> set[str]:
     """Return the names and texts in these nodes and all below them, without the nodes whose ids are in `without`."""
-    found: set[str] = set()
+    words: set[str] = set()
     stack = list(waiting)
     while stack:
         node = stack.pop()
         if id(node) in without:
             continue
         if isinstance(node, ast.Name):
-            found.add(node.id)
+            words.add(node.id)
         elif isinstance(node, ast.Attribute):
-            found.add(node.attr)
+            words.add(node.attr)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            found.add(node.value)
+            words.add(node.value)
         elif isinstance(node, ast.Import):
-            found.update(part for item in node.names for part in item.name.split("."))
+            words.update(part for item in node.names for part in item.name.split("."))
         elif isinstance(node, ast.ImportFrom):
-            found.update([*(node.module or "").split("."), *(item.name for item in node.names)])
+            words.update([*(node.module or "").split("."), *(item.name for item in node.names)])
         stack += ast.iter_child_nodes(node)
-    return found
+    return words
 
 
 def imported_files(source: str, path: str, roots: Sequence[str], exists: Callable[[str], bool]) -> Iterator[str]:
@@ -132,14 +132,14 @@ def imported_files(source: str, path: str, roots: Sequence[str], exists: Callabl
 def imports(source: str, *, package: bool) -> tuple[tuple[int, str], ...]:
     """Return the names that a source imports, each with the level of a relative import."""
     tree = parsed(source)
-    found: dict[tuple[int, str], None] = {}
+    names: dict[tuple[int, str], None] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found.update(dict.fromkeys((0, item.name) for item in node.names))
+            names.update(dict.fromkeys((0, item.name) for item in node.names))
         elif isinstance(node, ast.ImportFrom):
-            found.update(dict.fromkeys((node.level, name) for name in _imported_names(node)))
-    found.update(dict.fromkeys(literal_imports(tree, package=package)))
-    return tuple(found)
+            names.update(dict.fromkeys((node.level, name) for name in _imported_names(node)))
+    names.update(dict.fromkeys(literal_imports(tree, package=package)))
+    return tuple(names)
 
 
 def imported_modules(

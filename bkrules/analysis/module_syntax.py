@@ -37,7 +37,7 @@ def mark_name(node: ast.expr) -> str:
 
 def is_pytestmark(node: ast.stmt) -> bool:
     """Return whether a statement is just `pytestmark = ...`."""
-    return isinstance(node, ast.Assign) and [ast.unparse(one) for one in node.targets] == ["pytestmark"]
+    return isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["pytestmark"]
 
 
 def pytestmark(node: ast.stmt) -> list[ast.expr]:
@@ -56,14 +56,17 @@ def bound_names(node: ast.stmt) -> list[str]:
     """Return the names that a statement of a known kind binds."""
     if isinstance(node, Function | ast.ClassDef):
         # A setter has the name of its property.
-        again = any(isinstance(one, ast.Attribute) and one.attr in ("setter", "deleter") for one in node.decorator_list)
+        again = any(
+            isinstance(decorator, ast.Attribute) and decorator.attr in ("setter", "deleter")
+            for decorator in node.decorator_list
+        )
         return [] if again else [node.name]
     if isinstance(node, ast.Import | ast.ImportFrom):
         tops = [item.asname or item.name.partition(".")[0] for item in node.names if item.name != "*"]
         return [] if isinstance(node, ast.Import) and all("." in item.name for item in node.names) else tops
     if isinstance(node, ast.Assign | ast.AnnAssign):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        return [one.id for target in targets for one in ast.walk(target) if isinstance(one, ast.Name)]
+        return [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
     return []
 
 

@@ -61,7 +61,9 @@ def cache_key(plugins: Plugins, worker: Worker) -> dict[str, str]:
     hooks = _hooks(plugins)
     joined: dict[str, str] = {}
     for answer in hooks.call("bk_cache_key", worker=worker):
-        if not isinstance(answer, Mapping) or not all(isinstance(one, str) for pair in answer.items() for one in pair):
+        if not isinstance(answer, Mapping) or not all(
+            isinstance(text, str) for pair in answer.items() for text in pair
+        ):
             raise hooks.wrong("bk_cache_key", answer, "return a dictionary of strings")
         if twice := sorted(joined.keys() & answer.keys()):
             raise hooks.wrong("bk_cache_key", answer, f"{twice[0]!r} is another's: begin names with that of the plugin")
@@ -74,7 +76,7 @@ def lacks(plugins: Plugins, worker: Worker, host: Host) -> list[Lack]:
     hooks = _hooks(plugins)
     joined: list[Lack] = []
     for answer in hooks.call("bk_preflight", worker=worker, host=host):
-        if not isinstance(answer, tuple | list) or not all(isinstance(one, Lack) for one in answer):
+        if not isinstance(answer, tuple | list) or not all(isinstance(lack, Lack) for lack in answer):
             raise hooks.wrong("bk_preflight", answer, "return a tuple of Lack(what, why, remedy)")
         joined += answer
     return joined

@@ -41,17 +41,17 @@ def plugin_files(worker: Worker, plugins: Iterable[str] = ()) -> dict[str, str]:
 
     Raises WorkerFault when `modules()` returns anything but modules, or omits the worker's own module.
     """
-    found = code_files((*ask.modules(worker), *plugins))
+    files = code_files((*ask.modules(worker), *plugins))
     own = type(worker).__module__
-    if _file_of(own) not in found.values():
+    if _file_of(own) not in files.values():
         what = f"its modules() leaves out {own}, the module of the worker itself"
         raise ask.fault(type(worker), what, "return (*super().modules(), ...) from it")
-    return found
+    return files
 
 
 def code_files(modules: Iterable[str]) -> dict[str, str]:
     """Return the files of these modules, and of all that they import, by their paths below the folder on Python's path."""
-    found: dict[str, str] = {}
+    files: dict[str, str] = {}
     seen: set[str] = set()
     units: set[_Unit] = set()
     waiting = [(name, True) for name in modules]
@@ -63,9 +63,9 @@ def code_files(modules: Iterable[str]) -> dict[str, str]:
             continue
         units.add(unit)
         for path, file in _files(unit):
-            found[path] = file
-            waiting += [(one, False) for one in _imported(path, file)]
-    return dict(sorted(found.items()))
+            files[path] = file
+            waiting += [(imported, False) for imported in _imported(path, file)]
+    return dict(sorted(files.items()))
 
 
 def _file_of(module: str) -> str:
@@ -139,12 +139,12 @@ def _imported(path: str, file: str) -> Iterator[str]:
     if not path.endswith(".py"):
         return
     try:
-        found = imports(
+        imported = imports(
             decode_source(read_regular(current().note_for_all(file))), package=path.endswith("/__init__.py")
         )
     except (SyntaxError, UnicodeDecodeError):  # such as a template; its import would fail
         return
     folders = path.split("/")[:-1]
-    for level, name in found:
+    for level, name in imported:
         above = folders[: len(folders) - level + 1] if level else []
         yield ".".join([*above, *filter(None, [name])])

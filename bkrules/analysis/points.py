@@ -78,7 +78,7 @@ def _check(attribute: str, entry: Entry, known: Mapping[str, set[str]], tests: S
     for key, value in entry.items():
         if key == TEST:
             if not any(is_named(test, value) for test in tests):
-                hint = did_you_mean(value, {one.callable for one in tests}, "tests")
+                hint = did_you_mean(value, {test.callable for test in tests}, "tests")
                 raise error("unknown-test", f"{_text(entry)} in {attribute!r}: no test {value!r}", attribute, hint)
         elif key not in known:
             hint = did_you_mean(key, [*known, TEST], "axes")

@@ -89,7 +89,7 @@ class _Check:
             and not node.orelse
             and self.expressions.origin(node.test) == "typing.TYPE_CHECKING"
         ):
-            if not all(isinstance(one, ast.Import | ast.ImportFrom | ast.Pass) for one in node.body):
+            if not all(isinstance(statement, ast.Import | ast.ImportFrom | ast.Pass) for statement in node.body):
                 raise Unproven(node.lineno, "TYPE_CHECKING guards more than imports")
         else:
             self._plain(node, self.expressions.constants)
@@ -118,8 +118,8 @@ class _Check:
         if isinstance(target, ast.Name):
             yield target.id
         elif isinstance(target, ast.Tuple | ast.List):
-            for one in target.elts:
-                yield from self._names(one)
+            for element in target.elts:
+                yield from self._names(element)
         else:
             raise Unproven(target.lineno, "an assignment to a target other than a name")
 
@@ -156,7 +156,7 @@ class _Check:
     def _function(self, node: Function, *, method: bool = False) -> None:
         self._signature(node)
         if is_test(node.name) and not self.conftest:
-            if not all(self.expressions.is_mark(one) for one in node.decorator_list):
+            if not all(self.expressions.is_mark(decorator) for decorator in node.decorator_list):
                 raise Unproven(node.lineno, f"{node.name} has a decorator that is not a mark")
             if is_generator(node):
                 raise Unproven(node.lineno, f"{node.name} yields")
@@ -164,18 +164,18 @@ class _Check:
         if node.name.startswith("pytest_"):
             if not self.conftest or not node.name.startswith(_HARMLESS_HOOKS):
                 raise Unproven(node.lineno, f"the hook {node.name}")
-            if not all(self.expressions.origin(callee(one)) in _HOOK_MARKS for one in node.decorator_list):
+            if not all(self.expressions.origin(callee(decorator)) in _HOOK_MARKS for decorator in node.decorator_list):
                 raise Unproven(node.lineno, f"{node.name} has a decorator")
             return
         if not method:
             self._name(node, node.name)
             self.expressions.helpers[node.name] = node
-        for one in node.decorator_list:
-            self._decorator(one, node)
+        for decorator in node.decorator_list:
+            self._decorator(decorator, node)
 
     def _signature(self, node: Function) -> None:
         arguments = node.args
-        for default in [*arguments.defaults, *(one for one in arguments.kw_defaults if one)]:
+        for default in [*arguments.defaults, *(value for value in arguments.kw_defaults if value)]:
             self.expressions.check(default)
         several = [
             *arguments.posonlyargs,
@@ -183,7 +183,7 @@ class _Check:
             *arguments.kwonlyargs,
             *filter(None, [arguments.vararg, arguments.kwarg]),
         ]
-        for annotation in [node.returns, *(one.annotation for one in several)]:
+        for annotation in [node.returns, *(argument.annotation for argument in several)]:
             if annotation is not None:
                 self.expressions.check_annotation(annotation)
 
@@ -191,10 +191,10 @@ class _Check:
         """Check the decorator of a function that is not a test."""
         origin = self.expressions.origin(callee(node))
         if isinstance(node, ast.Call):
-            for one in [*node.args, *(keyword.value for keyword in node.keywords)]:
-                self.expressions.check(one)
+            for argument in [*node.args, *(keyword.value for keyword in node.keywords)]:
+                self.expressions.check(argument)
         if origin == FIXTURE:
-            words = [one.arg for one in node.keywords] if isinstance(node, ast.Call) else []
+            words = [keyword.arg for keyword in node.keywords] if isinstance(node, ast.Call) else []
             if (isinstance(node, ast.Call) and node.args) or not set(words) <= {"scope", "autouse", "name"}:
                 raise Unproven(owner.lineno, f"the fixture {owner.name} has parameters")
             return
@@ -230,8 +230,8 @@ class _Check:
 
     def _helper_method(self, node: Function) -> None:
         self._signature(node)
-        for one in node.decorator_list:
-            self._decorator(one, node)
+        for decorator in node.decorator_list:
+            self._decorator(decorator, node)
 
     def _base(self, base: ast.expr, node: ast.ClassDef) -> None:
         """Check a base of a class. pytest also collects subclasses of unittest's class."""
@@ -248,7 +248,7 @@ class _Check:
     def _test_class(self, node: ast.ClassDef) -> None:
         if node.keywords or any(self.expressions.origin(base) != "object" for base in node.bases):
             raise Unproven(node.lineno, f"the class {node.name} has a base")
-        if not all(self.expressions.is_mark(one) for one in node.decorator_list):
+        if not all(self.expressions.is_mark(decorator) for decorator in node.decorator_list):
             raise Unproven(node.lineno, f"the class {node.name} has a decorator that is not a mark")
         bound: set[str] = set()
         for statement in node.body:
@@ -267,8 +267,8 @@ class _Check:
 
     def _pytestmark(self, node: ast.Assign | ast.AnnAssign) -> None:
         value = node.value if isinstance(node, ast.Assign) and is_pytestmark(node) else None
-        for one in value.elts if isinstance(value, ast.List | ast.Tuple) else [value]:
-            if one is None or not self.expressions.is_mark(one):
+        for mark in value.elts if isinstance(value, ast.List | ast.Tuple) else [value]:
+            if mark is None or not self.expressions.is_mark(mark):
                 raise Unproven(node.lineno, "pytestmark contains a value other than marks")
 
 
@@ -277,33 +277,37 @@ def _is_harmless(module: ast.Module, name: str) -> bool:
     """Return whether a module binds a name once, and to something that is neither a fixture nor collected by pytest."""
     if bindings(module)[name] != 1 or bindings(module)["*"]:
         return False
-    found = [node for node in module.body if name in bound_names(node)]
-    if not found:
+    bound = [node for node in module.body if name in bound_names(node)]
+    if not bound:
         return False
     needed: list[ast.stmt] = [
-        node for node in module.body if isinstance(node, ast.Import | ast.ImportFrom) and node is not found[0]
+        node for node in module.body if isinstance(node, ast.Import | ast.ImportFrom) and node is not bound[0]
     ]
-    needed += [*_classes_above(module, found[0]), found[0]]
+    needed += [*_classes_above(module, bound[0]), bound[0]]
     try:
         _Check(ast.Module(needed, []), _ASSUMED, conftest=True).statements()
     except Unproven:
         return False
-    return not (isinstance(found[0], ast.Import | ast.ImportFrom) and not _is_known(found[0]))
+    return not (isinstance(bound[0], ast.Import | ast.ImportFrom) and not _is_known(bound[0]))
 
 
 def _classes_above(module: ast.Module, node: ast.stmt) -> list[ast.stmt]:
     """Return the classes of a module from which a class inherits, in the order of the module."""
-    classes = {one.name: one for one in module.body if isinstance(one, ast.ClassDef)}
+    classes = {definition.name: definition for definition in module.body if isinstance(definition, ast.ClassDef)}
     wanted: set[str] = set()
     waiting = [node]
     while waiting:
-        one = waiting.pop()
-        bases = [base.id for base in one.bases if isinstance(base, ast.Name)] if isinstance(one, ast.ClassDef) else []
+        statement = waiting.pop()
+        bases = (
+            [base.id for base in statement.bases if isinstance(base, ast.Name)]
+            if isinstance(statement, ast.ClassDef)
+            else []
+        )
         for base in bases:
             if base in classes and base not in wanted:
                 wanted.add(base)
                 waiting.append(classes[base])
-    return [one for name, one in classes.items() if name in wanted and one is not node]
+    return [definition for name, definition in classes.items() if name in wanted and definition is not node]
 
 
 def _is_known(node: ast.stmt) -> bool:

@@ -99,10 +99,10 @@ def _table(path: str, name: str, data: bytes) -> Mapping[str, Any] | None:
 
 def _toml(text: str, *, own: bool) -> Mapping[str, Any] | None:
     document = tomllib.loads(text)
-    found = document.get("pytest", {}) if own else document.get("tool", {}).get("pytest")
-    if found is None or own:
-        return found if isinstance(found, dict) else None
-    table = found.get("ini_options", found)
+    section = document.get("pytest", {}) if own else document.get("tool", {}).get("pytest")
+    if section is None or own:
+        return section if isinstance(section, dict) else None
+    table = section.get("ini_options", section)
     return table if isinstance(table, dict) else None
 
 
@@ -123,8 +123,8 @@ def _settings(table: Mapping[str, Any], folder: str) -> Settings:
     overrides = {name: _text(value) for name, value in table.items() if name in COLLECTION}
     if _is_true(table.get("strict")) and "strict_parametrization_ids" not in table:
         overrides["strict_parametrization_ids"] = "true"
-    given = table.get("addopts", ())
-    words = shlex.split(given) if isinstance(given, str) else [str(one) for one in given]
+    options = table.get("addopts", ())
+    words = shlex.split(options) if isinstance(options, str) else [str(option) for option in options]
     paths = table.get(_PATH, ())
     listed = shlex.split(paths) if isinstance(paths, str) else [str(one) for one in paths]
     below = [os.path.normpath(f"{folder}/{one}" if folder else one) for one in listed if not one.startswith("/")]

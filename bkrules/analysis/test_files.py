@@ -56,7 +56,11 @@ class Module:
         inputs: dict[str, Artifact] = {f"src/{file}": Source(file) for file in self.files}
         shown = self._shown(test)
         whole = shown is None
-        seen = [one.in_pytest for one in self.tests if whole or one.callable != test.callable or one.sets == test.sets]
+        seen = [
+            other.in_pytest
+            for other in self.tests
+            if whole or other.callable != test.callable or other.sets == test.sets
+        ]
         inputs[f"src/{DECLARED}"] = Text(parameters(sorted(filter(None, seen))).encode())
         own = Source(self.path) if shown is None else Text(meaning(shown).encode(), shown.encode())
         inputs[f"src/{self.path}"] = own
@@ -126,16 +130,16 @@ def read_modules(context: Context) -> list[Module]:
     """Return the files in the attribute `tests`. Raises LoadError for a file without tests, and for two tests of one name."""
     files = _Files(context)
     data = [context.source("data", label).path for label in context.attribute("data")]
-    found = [
+    by_syntax = [
         _module(files, context.source("tests", label).path, data)
         for label in dict.fromkeys(context.attribute("tests"))
         if not is_program(context, label)
     ]
-    asked = {one.path: _asked(context, one) for one in found if one.unproven}
+    asked = {module.path: _asked(context, module) for module in by_syntax if module.unproven}
     answers = dict(zip(asked, context.run(list(asked.values())), strict=True)) if asked else {}
     modules = [
-        one if not one.unproven else _with(one, collection.tests_of(asked[one.path], answers[one.path]))
-        for one in found
+        module if not module.unproven else _with(module, collection.tests_of(asked[module.path], answers[module.path]))
+        for module in by_syntax
     ]
     seen: dict[str, str] = {}
     for module in modules:
@@ -173,7 +177,7 @@ def _module(files: _Files, path: str, data: Sequence[str]) -> Module:
     """Return a module with the tests that follow from its syntax, or with the reason why they do not."""
     text = files.text(path)
     settings = settings_of(path, files.data)
-    conftests = [one for one in _conftests(files.context, path) if files.exists(one)]
+    conftests = [conftest for conftest in _conftests(files.context, path) if files.exists(conftest)]
     plugins = [name for name in settings.plugins if all(map(str.isidentifier, name.split(".")))]
     needed, roots = _closure(files, path, conftests, settings.paths, plugins)
     staged = tuple(sorted({*data, *needed} - {path}))
@@ -184,12 +188,12 @@ def _module(files: _Files, path: str, data: Sequence[str]) -> Module:
             raise Unproven(1, "pytest's configuration changes what is a test")
         if not files.is_utf8(path):
             raise Unproven(1, "its encoding is not UTF-8")
-        for one in conftests:
-            provable.check(files.tree(one), _imports(files, one, roots), conftest=True)
+        for conftest in conftests:
+            provable.check(files.tree(conftest), _imports(files, conftest, roots), conftest=True)
         tests = read_tests(text, _imports(files, path, roots))
     except Unproven as error:
         unproven = f"line {error.line}: {error}"
-    is_looked_at = any(looks_around(files.text(one)) for one in needed)
+    is_looked_at = any(looks_around(files.text(file)) for file in needed)
     return Module(path, text, tests, staged, settings, unproven, files.is_utf8(path), is_looked_at)
 
 
@@ -223,21 +227,21 @@ def _closure(
     packages = [init for path in begin for init in _packages(files, path)]
     roots = dict.fromkeys([*(_package_root(files, path) for path in begin), *paths, os.path.dirname(start), ""])
     while True:
-        found: set[str] = set()
+        imported: set[str] = set()
         waiting = [*begin, *packages]
         for name in plugins:
             waiting += imported_files(f"import {name}", start, list(roots), files.exists)
         before = len(roots)
         while waiting:
             path = waiting.pop()
-            if path in found:
+            if path in imported:
                 continue
-            found.add(path)
+            imported.add(path)
             own = [os.path.dirname(path), *roots]
             waiting += imported_files(files.text(path), path, own, files.exists)
             roots.update(dict.fromkeys(path_entries(files.text(path), path)))
         if len(roots) == before:
-            return found - {start}, list(roots)
+            return imported - {start}, list(roots)
 
 
 def _packages(files: _Files, path: str) -> Iterator[str]:

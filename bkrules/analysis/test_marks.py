@@ -68,7 +68,7 @@ def nodes(module: ast.Module) -> list[TestNode]:
 
 
 def _in(body: Iterable[ast.stmt], around: tuple[ast.ClassDef, ...]) -> Iterator[TestNode]:
-    prefix = "".join(f"{one.name}::" for one in reversed(around))
+    prefix = "".join(f"{enclosing.name}::" for enclosing in reversed(around))
     for node in body:
         if isinstance(node, Function) and is_test(node.name):
             yield prefix + node.name, node, around
@@ -85,13 +85,13 @@ def read_tests(source: str, imports: Imports = NOWHERE) -> list[Test]:
     module = parsed(source)
     check(module, imports)
     common = [mark for node in module.body for mark in pytestmark(node)]
-    found: list[Test] = []
+    tests: list[Test] = []
     for name, node, around in nodes(module):
         marks = [*_marks(node, around), *common]
         own = Test(name, node.lineno, tuple(_mark(mark) for mark in marks), callable=name)
         sets = _parametrized(own, _parametrizes(marks))
-        found += [replace(one, sets=one.sets[: len(_parametrizes(_decorators(node)))]) for one in sets]
-    return found
+        tests += [replace(test, sets=test.sets[: len(_parametrizes(_decorators(node)))]) for test in sets]
+    return tests
 
 
 def only_sets(source: str, name: str, sets: Sequence[int]) -> str:
@@ -99,16 +99,16 @@ def only_sets(source: str, name: str, sets: Sequence[int]) -> str:
 
     The set keeps the id that it has among the others.
     """
-    [calls] = [_parametrizes(_decorators(node)) for found, node, _ in nodes(parsed(source)) if found == name]
+    [calls] = [_parametrizes(_decorators(node)) for test, node, _ in nodes(parsed(source)) if test == name]
     data = source.encode()
     starts = [0, *(line.end() for line in re.finditer(rb"[^\r\n]*(?:\r\n|\r|\n)", data))]
     edits: list[tuple[int, int, int, int, str, str]] = []
     for call, number in zip(calls, sets, strict=True):
         assert isinstance(call, ast.Call)
-        given = _given(call)
+        arguments = _arguments(call)
         pin = _sets(call)[number].pin
         for key in ("argvalues", "ids"):
-            node = given.get(key)
+            node = arguments.get(key)
             if isinstance(node, ast.List | ast.Tuple) and node.elts:
                 places = [_span(one, starts) for one in (node, node.elts[number])]
                 edits.append((*places[0], *places[1], *(pin if key == "argvalues" else ("", ""))))
@@ -136,7 +136,7 @@ def _marks(node: Function, around: Iterable[ast.ClassDef]) -> list[ast.expr]:
 
 def _decorators(node: Function | ast.ClassDef) -> list[ast.expr]:
     """Return the marks among the decorators, from the one nearest to the name, as pytest does."""
-    return [one for one in reversed(node.decorator_list) if mark_name(one)]
+    return [decorator for decorator in reversed(node.decorator_list) if mark_name(decorator)]
 
 
 def _parametrizes(marks: Iterable[ast.expr]) -> list[ast.expr]:
@@ -147,8 +147,8 @@ def _mark(node: ast.expr) -> Mark:
     if not isinstance(node, ast.Call):
         return Mark(mark_name(node), node.lineno, (), {})
     try:
-        arguments = tuple(ast.literal_eval(one) for one in node.args)
-        keywords = {str(one.arg): ast.literal_eval(one.value) for one in node.keywords}
+        arguments = tuple(ast.literal_eval(argument) for argument in node.args)
+        keywords = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in node.keywords}
     except (ValueError, TypeError, RecursionError):
         return Mark(mark_name(node), node.lineno, None, None)
     return Mark(mark_name(node), node.lineno, arguments, keywords)
@@ -176,37 +176,41 @@ def _parametrized(test: Test, marks: Sequence[ast.expr]) -> list[Test]:
             axes.append(_sets(mark))
         except (ValueError, TypeError, IndexError, RecursionError) as error:
             raise Unproven(mark.lineno, f"parameter sets of {test.name} that are no literals") from error
-    found = []
+    tests = []
     for point in itertools.product(*axes):
-        own = tuple(mark for one in point for mark in one.marks)
-        name = f"{test.name}[{'-'.join(one.id for one in point)}]"
-        found.append(replace(test, name=name, marks=(*own, *test.marks), sets=tuple(one.index for one in point)))
-    if len({one.name for one in found}) < len(found):
+        own = tuple(mark for parameters in point for mark in parameters.marks)
+        name = f"{test.name}[{'-'.join(parameters.id for parameters in point)}]"
+        tests.append(
+            replace(test, name=name, marks=(*own, *test.marks), sets=tuple(parameters.index for parameters in point))
+        )
+    if len({test.name for test in tests}) < len(tests):
         raise Unproven(test.line, f"two tests are called {test.name} with the same parameters")
-    return found
+    return tests
 
 
-def _given(call: ast.Call) -> dict[str, ast.expr]:
+def _arguments(call: ast.Call) -> dict[str, ast.expr]:
     """Return the arguments of a `parametrize` by their names. Raises ValueError for starred ones."""
-    if any(isinstance(one, ast.Starred) for one in call.args) or not all(one.arg for one in call.keywords):
+    if any(isinstance(argument, ast.Starred) for argument in call.args) or not all(
+        argument.arg for argument in call.keywords
+    ):
         raise ValueError("its arguments are starred")
-    given = dict(zip(("argnames", "argvalues", "indirect", "ids", "scope"), call.args, strict=False))
-    return given | {str(one.arg): one.value for one in call.keywords}
+    arguments = dict(zip(("argnames", "argvalues", "indirect", "ids", "scope"), call.args, strict=False))
+    return arguments | {str(keyword.arg): keyword.value for keyword in call.keywords}
 
 
 def _sets(call: ast.Call) -> list[_Set]:
     """Return the sets of a `parametrize`. Raises ValueError, TypeError or IndexError when only pytest can tell them."""
-    given = _given(call)
-    values = given.get("argvalues")
-    if "argnames" not in given or not isinstance(values, ast.List | ast.Tuple) or not values.elts:
+    arguments = _arguments(call)
+    values = arguments.get("argvalues")
+    if "argnames" not in arguments or not isinstance(values, ast.List | ast.Tuple) or not values.elts:
         raise ValueError("its sets are no literals")
-    written = ast.literal_eval(given["argnames"])
+    written = ast.literal_eval(arguments["argnames"])
     if isinstance(written, str):
         names = [part.strip() for part in written.split(",") if part.strip()]
         single = len(names) == 1 and not written.rstrip().endswith(",")
     else:
         names, single = list(written), False
-    ids = ast.literal_eval(given["ids"]) if "ids" in given else None
+    ids = ast.literal_eval(arguments["ids"]) if "ids" in arguments else None
     if isinstance(ids, str | set | dict) or isinstance(written, set | dict):
         raise ValueError("its names or ids are no list")
     known = [None] * len(values.elts) if not ids else list(ids)
@@ -216,26 +220,26 @@ def _sets(call: ast.Call) -> list[_Set]:
         _set(value, index, names, one, single=single)
         for index, (value, one) in enumerate(zip(values.elts, known, strict=True))
     ]
-    if len({one.id for one in sets}) < len(sets):
+    if len({parameters.id for parameters in sets}) < len(sets):
         raise ValueError("pytest numbers equal ids")
-    if "ids" in given and any("\\" in one.id for one in sets):
+    if "ids" in arguments and any("\\" in parameters.id for parameters in sets):
         raise ValueError("pytest escapes these ids once more for each test of a class")
     return sets
 
 
-def _set(node: ast.expr, index: int, names: Sequence[str], given: object, *, single: bool) -> _Set:
+def _set(node: ast.expr, index: int, names: Sequence[str], identifier: object, *, single: bool) -> _Set:
     """Return a parameter set. Raises ValueError when it is not a literal."""
     marks: Sequence[ast.expr] = []
     opening, closing = '__import__("pytest").param(' + ("" if single else "*"), ", id={!r})"
     if isinstance(node, ast.Call) and ast.unparse(node.func) in ("pytest.param", "param"):
         values: Sequence[ast.expr] = node.args
-        words = {one.arg: one.value for one in node.keywords}
+        words = {keyword.arg: keyword.value for keyword in node.keywords}
         if not words.keys() <= {"id", "marks"}:
             raise ValueError("it has other arguments")
         named = ast.literal_eval(words["id"]) if "id" in words else None
         if named is not None and not isinstance(named, str):
             raise ValueError("its id is no text")
-        given = given if named is None else named
+        identifier = identifier if named is None else named
         own = words.get("marks", ast.Tuple([], ast.Load()))
         marks = own.elts if isinstance(own, ast.List | ast.Tuple) else [own]
         opening, closing = "(", ")._replace(id={!r})"
@@ -245,12 +249,12 @@ def _set(node: ast.expr, index: int, names: Sequence[str], given: object, *, sin
         values = node.elts
     else:
         raise ValueError("the set is no literal")
-    if not all(map(mark_name, marks)) or any(mark_name(one) == "parametrize" for one in marks):
+    if not all(map(mark_name, marks)) or any(mark_name(mark) == "parametrize" for mark in marks):
         raise ValueError("it has marks that are none")
     if len(values) != len(names) or any(isinstance(one, ast.Starred) for one in [node, *values]):
         raise ValueError("it has another number of values than of names")
-    if given is not None:
-        return _Set(_escaped(_text_of(given)), index, tuple(map(_mark, marks)))
+    if identifier is not None:
+        return _Set(_escaped(_text_of(identifier)), index, tuple(map(_mark, marks)))
     parts = [_id(ast.literal_eval(value), name, index) for value, name in zip(values, names, strict=True)]
     alone = [_id(ast.literal_eval(value), name, 0) for value, name in zip(values, names, strict=True)]
     text = "-".join(parts)

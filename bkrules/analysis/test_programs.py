@@ -44,7 +44,8 @@ def read_programs(context: Context) -> list[ProgramTest]:
     """Return the programs in the attribute `tests`, one for each case or shard. Raises LoadError."""
     labels = [label for label in dict.fromkeys(context.attribute("tests")) if is_program(context, label)]
     data = {
-        f"src/{source.path}": source for source in (context.source("data", one) for one in context.attribute("data"))
+        f"src/{source.path}": source
+        for source in (context.source("data", label) for label in context.attribute("data"))
     }
     tools = {label.name.rpartition("/")[2] for label in context.attribute("tools")}
     names = [label.name for label in labels]
@@ -57,7 +58,7 @@ def read_programs(context: Context) -> list[ProgramTest]:
     if context.attribute("shard_count") > _MOST_SHARDS:
         what = f"'shard_count' is {context.attribute('shard_count')}, but the most is {_MOST_SHARDS}"
         raise context.error("bad-attribute", what, "shard_count")
-    return [one for label in labels for one in _programs(context, label, data, tools)]
+    return [program for label in labels for program in _programs(context, label, data, tools)]
 
 
 def _programs(context: Context, label: Label, data: Mapping[str, Artifact], tools: set[str]) -> Iterator[ProgramTest]:

@@ -171,27 +171,27 @@ class Updaters:
             axis_key, plugin = self.more[key]
             hooks = self._plugins.hooks
             try:
-                found: object = hooks.guarded(
+                expansion: object = hooks.guarded(
                     plugin.title, f"expand of {key!r}", partial(axis_key.expand, part), ValueError
                 )
             except ValueError as error:
                 raise self._bad(place, f"has a {key!r} that cannot be used: {error}") from error
-            if not isinstance(found, Mapping) or not all(isinstance(one, str) for one in found):
+            if not isinstance(expansion, Mapping) or not all(isinstance(inner, str) for inner in expansion):
                 raise hooks.fault(
-                    plugin.title, f"returned {found!r} from expand of {key!r}", hint="return a dictionary"
+                    plugin.title, f"returned {expansion!r} from expand of {key!r}", hint="return a dictionary"
                 )
-            for inner in found:
+            for inner in expansion:
                 if inner in self.more or inner in (TOOLS, VALUE):
                     raise hooks.fault(
                         plugin.title, f"returned the key {inner!r} from expand of {key!r}", hint="use bk's own keys"
                     )
-            yield from found.items()
+            yield from expansion.items()
 
     def _bad(self, place: str, what: str, hint: str = "") -> LoadError:
         return self._error("bad-axis", f"the value {place} {what}", "axes", hint)
 
-    def _faults(self, place: str, given: object) -> Mapping[str, Any]:
-        table = self._table(place, MIRROR, given)
+    def _faults(self, place: str, value: object) -> Mapping[str, Any]:
+        table = self._table(place, MIRROR, value)
         try:
             MirrorFaults.read(table)
         except ValueError as error:
@@ -199,31 +199,31 @@ class Updaters:
             raise self._bad(place, f"has a 'mirror' {message}", hint) from error
         return table
 
-    def _document(self, place: str, name: str, given: object) -> Mapping[str, Any]:
-        if isinstance(given, str):
+    def _document(self, place: str, name: str, value: object) -> Mapping[str, Any]:
+        if isinstance(value, str):
             try:
-                return tomllib.loads(given)
+                return tomllib.loads(value)
             except tomllib.TOMLDecodeError as error:
                 raise self._bad(place, f"has a {name!r} that is not TOML: {error}") from error
-        table = self._table(place, name, given)
+        table = self._table(place, name, value)
         try:
             tomli_w.dumps(table)
         except TypeError as error:
             raise self._bad(place, f"has a value in {name!r} that TOML cannot express: {error}") from error
         return table
 
-    def _table(self, place: str, name: str, given: object) -> Mapping[str, Any]:
-        if not isinstance(given, dict) or not all(isinstance(key, str) for key in given):
-            raise self._bad(place, f"needs a dictionary as {name!r}, but it was {given!r}")
-        return given
+    def _table(self, place: str, name: str, value: object) -> Mapping[str, Any]:
+        if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+            raise self._bad(place, f"needs a dictionary as {name!r}, but it was {value!r}")
+        return value
 
-    def _strings(self, place: str, name: str, given: object) -> list[str]:
-        if not isinstance(given, list | tuple) or not all(isinstance(one, str) for one in given):
-            raise self._bad(place, f"needs lists of strings in {name!r}, but there was {given!r}")
-        return list(given)
+    def _strings(self, place: str, name: str, value: object) -> list[str]:
+        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+            raise self._bad(place, f"needs lists of strings in {name!r}, but there was {value!r}")
+        return list(value)
 
-    def _variables(self, place: str, name: str, given: object) -> dict[str, str]:
-        table = self._table(place, name, given)
+    def _variables(self, place: str, name: str, value: object) -> dict[str, str]:
+        table = self._table(place, name, value)
         self._strings(place, name, list(table.values()))
         return dict(table)
 

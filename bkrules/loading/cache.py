@@ -60,7 +60,7 @@ class PackageCache:
     def put(self, package: Package) -> None:
         """Keep a package that has just been evaluated, unless a file changed meanwhile or the package cannot be stored."""
         record = package.record
-        if any(self._rules.get(one.rule.name) is not one.rule for one in package.targets.values()):
+        if any(self._rules.get(target.rule.name) is not target.rule for target in package.targets.values()):
             return  # a plugin's rule, whose schema may be another in the next build
         try:
             blob = marshal.dumps(_pack(package))
@@ -83,8 +83,8 @@ class PackageCache:
         with contextlib.suppress(OSError):
             if self._changed:
                 kept = {
-                    name: one
-                    for name, one in self._entries.items()
+                    name: entry
+                    for name, entry in self._entries.items()
                     if os.path.isfile(f"{self._root}/{build_file(name)}")
                 }
                 data = marshal.dumps((self._made_by, kept))
@@ -123,17 +123,17 @@ class PackageCache:
     def _glob(self, glob: Glob, names: tuple[str, ...]) -> _Entry | None:
         """Return the entry of a glob that found `names`, or None when it finds others now."""
         now = time.time_ns()
-        found = search(self._root, glob)
-        if found.names != names:
+        files = search(self._root, glob)
+        if files.names != names:
             return None
-        return (glob.include, glob.exclude, names, self._stamps(found, now))
+        return (glob.include, glob.exclude, names, self._stamps(files, now))
 
-    def _stamps(self, found: Found, now: int) -> list[tuple[str, Stamp | None]]:
+    def _stamps(self, files: Found, now: int) -> list[tuple[str, Stamp | None]]:
         """Return the stamps of the folders, or nothing when they do not show each change, as with a young folder or a link."""
         pairs = [
-            (folder, current().first(f"{self._root}/{folder}")) for folder in found.folders
+            (folder, current().first(f"{self._root}/{folder}")) for folder in files.folders
         ]  # from before the search
-        if found.links or any(stamp is None or stamps.is_racy(stamp, now) for _, stamp in pairs):
+        if files.links or any(stamp is None or stamps.is_racy(stamp, now) for _, stamp in pairs):
             return []
         return pairs
 
@@ -167,7 +167,10 @@ def _schema(rules: Mapping[str, Rule]) -> str:
         (
             rule.name,
             rule.open_ended,
-            [(name, one.kind, one.required, one.default) for name, one in rule.attributes.items()],
+            [
+                (name, attribute.kind, attribute.required, attribute.default)
+                for name, attribute in rule.attributes.items()
+            ],
         )
         for _, rule in sorted(rules.items())
     ]
@@ -177,14 +180,14 @@ def _schema(rules: Mapping[str, Rule]) -> str:
 def _pack(package: Package) -> _Entry:
     targets = [
         (
-            one.label.name,
-            one.rule.name,
-            _packed(one.rule, one.attributes),
-            one.extra,
-            one.location.line,
-            dict(one.location.attributes),
+            target.label.name,
+            target.rule.name,
+            _packed(target.rule, target.attributes),
+            target.extra,
+            target.location.line,
+            dict(target.location.attributes),
         )
-        for one in package.targets.values()
+        for target in package.targets.values()
     ]
     return (package.workspace, targets)
 
@@ -210,7 +213,9 @@ def _unpack(name: str, record: Record, packed: _Entry, rules: Mapping[str, Rule]
     workspace, targets = packed
     package = Package(name, build_file(name), workspace=workspace, record=record)
     kinds = {
-        rule.name: [(key, one.kind) for key, one in rule.attributes.items() if one.kind.startswith("label")]
+        rule.name: [
+            (key, attribute.kind) for key, attribute in rule.attributes.items() if attribute.kind.startswith("label")
+        ]
         for rule in rules.values()
     }
     for target, rule_name, values, extra, line, lines in targets:

@@ -126,14 +126,14 @@ class _Rewriter:
         return visitor(node, self._cost - before) if visitor is not None else node
 
     def _visit_all(self, nodes: list[Any]) -> None:
-        found: list[Any] = []
-        for one in nodes:
-            new = self.visit(one) if isinstance(one, ast.AST) else one
+        visited: list[Any] = []
+        for node in nodes:
+            new = self.visit(node) if isinstance(node, ast.AST) else node
             if isinstance(new, list):
-                found += new
+                visited += new
             else:
-                found.append(new)
-        nodes[:] = found
+                visited.append(new)
+        nodes[:] = visited
 
     def _function(self, place: ast.AST, cost: int) -> ast.Call:
         self._functions += 1
@@ -152,8 +152,8 @@ class _Rewriter:
         return node
 
     def _list_comp(self, node: ast.ListComp, cost: int) -> ast.ListComp:
-        for one in node.generators:
-            one.ifs[:0] = [_call("step", node, _constant(cost, node)), *_rests(node, [one.target])]
+        for generator in node.generators:
+            generator.ifs[:0] = [_call("step", node, _constant(cost, node)), *_rests(node, [generator.target])]
         return node
 
     def _generator_exp(self, node: ast.GeneratorExp, cost: int) -> ast.AST:
@@ -176,13 +176,13 @@ class _Rewriter:
         return _call("operate", node, _constant(_OPERATORS[type(node.op)], node), node.left, node.right)
 
     def _compare(self, node: ast.Compare, _cost: int) -> ast.AST:
-        names = [_COMPARISONS.get(type(one), "") for one in node.ops]
+        names = [_COMPARISONS.get(type(operator), "") for operator in node.ops]
         if not any(names):
             return node  # identity
         if len(names) == 1:
             return _call("compare", node, _constant(names[0], node), node.left, node.comparators[0])
         node.left = _call("weighed", node, node.left)
-        node.comparators = [_call("weighed", node, one) for one in node.comparators]
+        node.comparators = [_call("weighed", node, operand) for operand in node.comparators]
         return node
 
     def _assign(self, node: ast.Assign, _cost: int) -> list[ast.AST]:
@@ -221,7 +221,7 @@ class _Rewriter:
         return node
 
     def _joined_str(self, node: ast.JoinedStr, _cost: int) -> ast.AST:
-        self._cost += sum(size_of(one.value) for one in node.values if isinstance(one, ast.Constant))
+        self._cost += sum(size_of(part.value) for part in node.values if isinstance(part, ast.Constant))
         return node
 
     def _formatted_value(self, node: ast.FormattedValue, _cost: int) -> ast.AST:
@@ -231,16 +231,16 @@ class _Rewriter:
 
 
 def _has_slice(index: ast.expr) -> bool:
-    return isinstance(index, ast.Tuple) and any(isinstance(one, ast.Slice) for one in index.elts)
+    return isinstance(index, ast.Tuple) and any(isinstance(element, ast.Slice) for element in index.elts)
 
 
 def _rests(place: ast.AST, targets: Iterable[ast.AST]) -> list[ast.expr]:
     """Return a check of the lists that an assignment makes for starred names, if any."""
     names = [
-        one.value.id
+        inner.value.id
         for target in targets
         if not isinstance(target, ast.Name)
-        for one in ast.walk(target)
-        if isinstance(one, ast.Starred) and isinstance(one.ctx, ast.Store) and isinstance(one.value, ast.Name)
+        for inner in ast.walk(target)
+        if isinstance(inner, ast.Starred) and isinstance(inner.ctx, ast.Store) and isinstance(inner.value, ast.Name)
     ]
     return [_call("rest", place, *(_at(ast.Name(name, ast.Load()), place) for name in names))] if names else []

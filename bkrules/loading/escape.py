@@ -81,11 +81,11 @@ def trusted(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function of the loader that build files call: it may inspect frames and read files."""
 
     @wraps(function)
-    def call(*args: Any, **given: Any) -> Any:
+    def call(*args: Any, **keywords: Any) -> Any:
         global _watch
         watch, _watch = _watch, None
         try:
-            return function(*args, **given)
+            return function(*args, **keywords)
         finally:
             _watch = watch
 

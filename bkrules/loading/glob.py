@@ -95,14 +95,14 @@ class _Patterns:
 
     def enter(self, states: States, folder: str) -> States:
         """Return the states in a folder of the one with these states; empty when nothing in it can match."""
-        found = []
+        inside = []
         for number, place in states:
             parts = self._patterns[number]
             if parts[place] == "**":
-                found += [(number, place)] if not folder.startswith(".") else []
+                inside += [(number, place)] if not folder.startswith(".") else []
             elif place + 1 < len(parts) and _matcher(frozenset([parts[place]]))(folder):
-                found.append((number, place + 1))
-        return self._with_no_folder(found)
+                inside.append((number, place + 1))
+        return self._with_no_folder(inside)
 
     def files(self, states: States) -> Callable[[str], object]:
         """Return a function that decides whether a file of that name matches in a folder with these states."""
@@ -111,19 +111,19 @@ class _Patterns:
 
     def _with_no_folder(self, states: Iterable[tuple[int, int]]) -> States:
         """Add the states behind each `**`, which may match no folder at all."""
-        found = set(states)
-        for number, place in list(found):
+        closed = set(states)
+        for number, place in list(closed):
             parts = self._patterns[number]
             if parts[place] == "**" and place + 1 < len(parts):
-                found.add((number, place + 1))
-        return frozenset(found)
+                closed.add((number, place + 1))
+        return frozenset(closed)
 
 
 def listing(folder: str) -> list[os.DirEntry[str]]:
     """Return the entries of a folder; none when it no longer exists. Raises OSError when it cannot be read."""
     try:
-        with os.scandir(folder) as found:
-            return list(found)
+        with os.scandir(folder) as entries:
+            return list(entries)
     except (FileNotFoundError, NotADirectoryError):
         return []
 
@@ -157,7 +157,9 @@ def _part(part: str) -> str:
     """Return a regular expression for a part. Between two stars the first match suffices, so the expression never backtracks."""
     if part == "**":
         return r"(?!\.).+"
-    first, *others = ("".join("." if one == "?" else re.escape(one) for one in text) for text in part.split("*"))
+    first, *others = (
+        "".join("." if character == "?" else re.escape(character) for character in text) for text in part.split("*")
+    )
     hidden = r"(?!\.)" if part[0] in "*?" else ""
     middle = "".join(f"(?>.*?{text})" for text in others[:-1] if text)
     return hidden + first + middle + (f".*{others[-1]}" if others else "")

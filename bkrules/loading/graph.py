@@ -51,7 +51,7 @@ def close(
         if target.label in done:
             continue
         if target.label in open_labels:
-            raise _cycle(path[[one.label for one in path].index(target.label) :])
+            raise _cycle(path[[opened.label for opened in path].index(target.label) :])
         path.append(target)
         open_labels.add(target.label)
         stack.append((target, True))

@@ -171,10 +171,10 @@ class Loader:
         if rule.expand is None:
             _add(package, Target(label, rule, attributes, extra, self._places.location(place)), where)
             return
-        for other, given in rule.expand(label, values, where):
-            own = Label(package.name, given["name"])
-            self._runtime.meter.charge(_LABEL_STEPS * (1 + len(given)))
-            attributes, extra = check_attributes(other, own, given, where)
+        for other, declared in rule.expand(label, values, where):
+            own = Label(package.name, declared["name"])
+            self._runtime.meter.charge(_LABEL_STEPS * (1 + len(declared)))
+            attributes, extra = check_attributes(other, own, declared, where)
             _add(package, Target(own, other, attributes, extra, self._places.location(place)), where)
 
     def _current(self, name: str, where: Location) -> Package:

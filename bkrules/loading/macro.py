@@ -45,8 +45,8 @@ def load_of(statement: ast.stmt, functions: set[str], file: str) -> Load | None:
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id not in functions:
         return None
     where = f"{file}:{call.lineno}"
-    words = [_string(one, file) for one in call.args]
-    aliases = {one.arg or "": _string(one.value, file) for one in call.keywords}
+    words = [_string(argument, file) for argument in call.args]
+    aliases = {keyword.arg or "": _string(keyword.value, file) for keyword in call.keywords}
     if not words or "" in aliases or not (words[1:] or aliases):
         raise LoadError(
             "bad-load", f"{file}: load takes a file and the names to import from it", where=where, hint=_SHAPE
@@ -160,7 +160,7 @@ def _pick(names: dict[str, Any], name: str, file: str, where: str) -> Any:
             hint="names that begin with _ are private to their file",
         )
     if name not in names:
-        known = [one for one in names if not one.startswith("_")]
+        known = [public for public in names if not public.startswith("_")]
         raise LoadError(
             "unknown-name",
             f"load: {file} defines no {name!r}",

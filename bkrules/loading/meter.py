@@ -185,7 +185,9 @@ class Meter:
         if depth > DEPTH:
             raise TypeError(f"a value is nested more than {DEPTH} deep")
         if isinstance(value, dict):
-            return 1 + sum(self.readable(key, depth + 1) + self.readable(one, depth + 1) for key, one in value.items())
+            return 1 + sum(
+                self.readable(key, depth + 1) + self.readable(item, depth + 1) for key, item in value.items()
+            )
         if isinstance(value, range):
             return 1
         if type(value) not in _WALKED:
@@ -262,9 +264,9 @@ _SEARCHES = {
 _WIDTHS = {"center", "ljust", "rjust", "zfill"}
 
 
-def charge_method(meter: Meter, value: object, name: str, given: Iterable[Any]) -> None:
-    """Charge the call of a method of a built-in type. `given` are its arguments."""
-    arguments = list(given)
+def charge_method(meter: Meter, value: object, name: str, arguments: Iterable[Any]) -> None:
+    """Charge the call of a method of a built-in type."""
+    arguments = list(arguments)
     if isinstance(value, str):
         _charge_text(meter, value, name, arguments)
     elif isinstance(value, dict):
@@ -273,46 +275,46 @@ def charge_method(meter: Meter, value: object, name: str, given: Iterable[Any]) 
         _charge_list(meter, value, name, arguments)
     else:
         meter.charge(1 + (len(value) if isinstance(value, Sized) else 0))
-        for one in arguments:
-            meter.weigh(one)
+        for argument in arguments:
+            meter.weigh(argument)
 
 
-def _charge_text(meter: Meter, value: str, name: str, given: list[Any]) -> None:
+def _charge_text(meter: Meter, value: str, name: str, arguments: list[Any]) -> None:
     meter.charge(1 + size_of(value))
-    for one in given:
-        meter.weigh(one)
-        if name in _SEARCHES and isinstance(one, str):
-            meter.charge(len(value) * len(one) >> 8)
-        elif name in _WIDTHS and isinstance(one, int):
-            meter.charge(max(one, 0) >> 4)
+    for argument in arguments:
+        meter.weigh(argument)
+        if name in _SEARCHES and isinstance(argument, str):
+            meter.charge(len(value) * len(argument) >> 8)
+        elif name in _WIDTHS and isinstance(argument, int):
+            meter.charge(max(argument, 0) >> 4)
     if name == "expandtabs":
-        width = max([8, *(one for one in given if isinstance(one, int))])
+        width = max([8, *(argument for argument in arguments if isinstance(argument, int))])
         meter.charge(value.count("\t") * width >> 4)
     elif name in ("split", "rsplit", "splitlines"):
         meter.charge(len(value))
-    elif name == "replace" and len(given) > 1 and isinstance(given[0], str) and isinstance(given[1], str):
-        meter.charge(value.count(given[0]) * len(given[1]) >> 4)
+    elif name == "replace" and len(arguments) > 1 and isinstance(arguments[0], str) and isinstance(arguments[1], str):
+        meter.charge(value.count(arguments[0]) * len(arguments[1]) >> 4)
 
 
-def _charge_dict(meter: Meter, value: dict[Any, Any], name: str, given: list[Any]) -> None:
+def _charge_dict(meter: Meter, value: dict[Any, Any], name: str, arguments: list[Any]) -> None:
     meter.charge(1)
     if name == "copy":
         meter.weigh_keys(value, len(value))
-    elif given:
-        meter.weigh_key(given[0], len(value))
+    elif arguments:
+        meter.weigh_key(arguments[0], len(value))
     if name == "pop":
         meter.charge(len(value) >> 8)  # the slot stays, and the next loop over the dictionary walks it
 
 
-def _charge_list(meter: Meter, value: Any, name: str, given: list[Any]) -> None:
+def _charge_list(meter: Meter, value: Any, name: str, arguments: list[Any]) -> None:
     meter.charge(1)
-    if name in ("index", "count", "remove") and given:
-        meter.weigh_search(given[0], value)
-    elif name == "extend" and given and isinstance(given[0], Sized):
-        meter.charge(len(given[0]))
+    if name in ("index", "count", "remove") and arguments:
+        meter.weigh_search(arguments[0], value)
+    elif name == "extend" and arguments and isinstance(arguments[0], Sized):
+        meter.charge(len(arguments[0]))
     elif name in ("copy", "reverse"):
         meter.charge(size_of(value))
-    if name in ("insert", "remove") or (name == "pop" and given):
+    if name in ("insert", "remove") or (name == "pop" and arguments):
         meter.charge(len(value) >> 6)
 
 

@@ -36,15 +36,19 @@ def left_out(root: str) -> tuple[str, ...]:
         tree = ast.parse(read_regular(current().note_for_all(f"{root}/{MARKER}")))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return ()
-    calls = [one.value for one in tree.body if isinstance(one, ast.Expr) and isinstance(one.value, ast.Call)]
-    given = [
+    calls = [
+        statement.value
+        for statement in tree.body
+        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)
+    ]
+    values = [
         word.value
         for call in calls
         if isinstance(call.func, ast.Name) and call.func.id == "workspace"
         for word in call.keywords
         if word.arg == ARGUMENT
     ]
-    return tuple(name for value in given for name in _names(value))
+    return tuple(name for value in values for name in _names(value))
 
 
 def _names(value: ast.expr) -> list[str]:

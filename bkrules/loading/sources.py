@@ -61,9 +61,9 @@ class Sources:
     def is_package(self, package: str, record: Record) -> bool:
         """Return whether a folder is a package."""
         path = build_file(package)
-        found = self.root is not None and os.path.isfile(current().note(f"{self.root}/{path}"))
-        self._note(record, Record(exists={path: found}))
-        return found
+        exists = self.root is not None and os.path.isfile(current().note(f"{self.root}/{path}"))
+        self._note(record, Record(exists={path: exists}))
+        return exists
 
     def inside(self, path: str) -> bool:
         """Return whether a path of the workspace stays in it, symbolic links followed."""
@@ -80,6 +80,6 @@ class Sources:
         """Return the macro files of a package, for a hint."""
         return list(self.glob(Glob(package, ("*.py",), (BUILD_FILE, MARKER)), Record()))
 
-    def _note(self, record: Record, found: Record) -> None:
-        record.add(found)
-        self._seen(found)
+    def _note(self, record: Record, facts: Record) -> None:
+        record.add(facts)
+        self._seen(facts)

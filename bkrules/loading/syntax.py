@@ -94,9 +94,9 @@ def check(tree: ast.Module, file: str) -> None:
     level: list[ast.AST] = [tree]
     for _ in range(DEEPEST):
         for node in level:
-            found = _forbidden(node) if type(node) not in _PLAIN else None
-            if found:
-                what, thing, why = found
+            refusal = _forbidden(node) if type(node) not in _PLAIN else None
+            if refusal:
+                what, thing, why = refusal
                 raise forbidden(what, thing, f"{file}:{getattr(node, 'lineno', 1)}", why)
         level = [below for node in level for below in _below(node)]
         if not level:

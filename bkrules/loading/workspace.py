@@ -138,7 +138,7 @@ class Workspace:
     def packages(self, below: str = "") -> Iterator[str]:
         """Return the names of all packages at or below a folder, sorted."""
         top = f"{self.root}/{below}" if below else self.root
-        found = []
+        names = []
         todo = [top]
         while todo:
             folder = todo.pop()
@@ -146,10 +146,10 @@ class Workspace:
             marker = BUILD_FILE if name else MARKER
             for entry in listing(current().note(folder)):
                 if entry.name == marker and not entry.is_dir():
-                    found.append(name)
+                    names.append(name)
                 elif entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".") and entry.name != OUTPUT:
                     todo.append(entry.path)
-        self._listed[below] = tuple(sorted(found))
+        self._listed[below] = tuple(sorted(names))
         return iter(self._listed[below])
 
     def match(self, patterns: list[Pattern], *, manual: bool = True, skip: Set[str] = frozenset()) -> list[Target]:
@@ -161,21 +161,21 @@ class Workspace:
         chosen: dict[Label, Target] = {}
         for pattern in patterns:
             names = self._named(pattern)
-            found = list(self._matches(pattern, [name for name in names if name not in skip]))
-            for target in found:
+            targets = list(self._matches(pattern, [name for name in names if name not in skip]))
+            for target in targets:
                 if pattern.negative:
                     chosen.pop(target.label, None)
                 elif manual or pattern.name is not None or MANUAL not in target.attributes["tags"]:
                     chosen[target.label] = target
-            if not found and not pattern.negative and skip.isdisjoint(names):
+            if not targets and not pattern.negative and skip.isdisjoint(names):
                 raise self._nothing(pattern)
         return [chosen[label] for label in sorted(chosen)]
 
     def every(self) -> list[Target]:
         """Return all targets of the workspace, sorted by label."""
         packages = (self.package(name) for name in self.packages())
-        found = {target.label: target for package in packages if package for target in package.targets.values()}
-        return [found[label] for label in sorted(found)]
+        targets = {target.label: target for package in packages if package for target in package.targets.values()}
+        return [targets[label] for label in sorted(targets)]
 
     def _named(self, pattern: Pattern) -> list[str]:
         with current().of_package(WALK):
