@@ -36,6 +36,7 @@ MODULES = {
     "ci": ("ci",),
     "go": ("go",),
     "pin": ("pin",),
+    "bisect": ("bisect",),
 }
 """The modules of `bkrules.commands` and the commands of each. bk imports only the module of a known command."""
 

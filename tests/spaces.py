@@ -55,7 +55,7 @@ class Space:
 
     def command(self, *arguments: str) -> list[str]:
         """The command line of bk, which is not to be changed by whose home folder it is."""
-        cached = arguments and arguments[0] in ("build", "test", "aquery", "reap", "pin")
+        cached = arguments and arguments[0] in ("build", "test", "aquery", "reap", "pin", "bisect")
         disk_cache = ["--disk_cache", str(self.cache)] if cached else []
         program = ["-c", LATER] if self.later else ["-m", "bkrules"]
         return [self.python, "-I", *program, "--nohome_rc", *arguments, *disk_cache]

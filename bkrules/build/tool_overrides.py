@@ -1,4 +1,4 @@
-"""Tool overrides: a binary of this machine in place of a tool, for the workers of one build.
+"""Tool overrides: a binary of this machine, or of a target, in place of a tool, for the workers of one build.
 
 The keys of cells have the digest of the binary, as of every tool, and not its path. A value of an axis that gives the
 tool takes precedence, since the names of its cells say so. Images are converted by the declared tools.
@@ -14,7 +14,7 @@ from bkrules.analysis.updaters import TOOLS
 from bkrules.errors import UsageError, did_you_mean
 from bkrules.loading.graph import TargetGraph, close
 from bkrules.loading.workspace import Workspace
-from bkrules.model.label import Label
+from bkrules.model.label import Label, parse_label
 from bkrules.model.rule import Location, Target, check_attributes
 from bkrules.plugin.installed import Plugins
 from bkrules.rules import RULES
@@ -33,7 +33,7 @@ def override_tools(
     """
     if not tools:
         return graph
-    labels = {name: _binary(workspace, name, path) for name, path in tools.items()}
+    labels = {name: _replacement(workspace, name, value) for name, value in tools.items()}
     workers = [target for target in graph.targets if target.rule.name == _WORKER]
     matrices = [target for target in graph.targets if target.rule.name == _MATRIX]
     for image in graph.targets:
@@ -47,8 +47,9 @@ def override_tools(
         changed = {**given, **{name: label for name, label in labels.items() if name in own}}
         workspace.put(replace(worker, attributes={**worker.attributes, "tools": changed}))
     for matrix in matrices:
-        of_tests = tuple(labels.get(_name(label), label) for label in matrix.attributes["tools"])
-        known.update(map(_name, matrix.attributes["tools"]))
+        names = {label: _name(workspace, label) for label in matrix.attributes["tools"]}
+        of_tests = tuple(labels.get(name, label) for label, name in names.items())
+        known.update(names.values())
         workspace.put(replace(matrix, attributes={**matrix.attributes, "tools": of_tests}))
     for name, path in tools.items():
         if (workers or matrices) and name not in known:
@@ -59,6 +60,17 @@ def override_tools(
             raise UsageError("unused-override", what, hint=f"leave a value without {name!r} in its key 'tools'")
     wanted = (workspace.target(label) for label in graph.wanted)
     return close(workspace, filter(None, wanted), plugins)
+
+
+def _replacement(workspace: Workspace, name: str, value: str) -> Label:
+    """Return the label of a binary: of the target that the value names, or of a host_binary for its path. Raises UsageError."""
+    if not value.startswith("//"):
+        return _binary(workspace, name, value)
+    label = parse_label(value)
+    if workspace.target(label) is None:
+        what = f"{OPTION}={name}={value}: there is no such target"
+        raise UsageError("unknown-target", what, hint=workspace.unknown(label))
+    return label
 
 
 def _binary(workspace: Workspace, name: str, path: str) -> Label:
@@ -80,8 +92,10 @@ def _keep_worker(workspace: Workspace, image: Target) -> None:
         workspace.put(replace(image, attributes={**image.attributes, "worker": label}))
 
 
-def _name(label: Label) -> str:
-    return os.path.basename(label.name)
+def _name(workspace: Workspace, label: Label) -> str:
+    """Return the name of a tool of tests, which go_binary can give its file."""
+    target = workspace.target(label)
+    return (target and target.attributes.get("out")) or os.path.basename(label.name)
 
 
 def _is_given(matrix: Target, name: str) -> bool:

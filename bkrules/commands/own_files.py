@@ -18,6 +18,7 @@ from bkrules.build.tool_overrides import OPTION as TOOL
 from bkrules.errors import UsageError
 from bkrules.incremental.dependencies import current
 from bkrules.loading.root import root_of
+from bkrules.model.label import LabelError, parse_label
 from bkrules.system.files import open_regular
 
 _WORKSPACE = "%workspace%"
@@ -37,7 +38,8 @@ def add_own_files(group: Any) -> None:
         default=[],
         type=_tool,
         metavar="NAME=PATH",
-        help="a binary of this machine in place of the tool NAME of all workers; without a PATH, the tool as declared",
+        help="a binary of this machine, or a target //pkg:name, in place of the tool NAME of all workers; without one, the tool as "
+        "declared",
     )
     group.add_argument(
         MODULE,
@@ -85,9 +87,12 @@ def _pair(text: str, what: str) -> tuple[str, str]:
 
 
 def _tool(text: str) -> tuple[str, str]:
-    name, path = _pair(text, "NAME=PATH")
+    name, _, value = text.partition("=")
+    path = value if value.startswith("//") else _pair(text, "NAME=PATH")[1]
     if not _NAME(name):
         raise argparse.ArgumentTypeError(f"must be NAME=PATH, and {name!r} is no name of a tool")
+    if path.startswith("//"):
+        return name, _label(path)
     fault = _fault(path) if path else ""
     if fault:
         raise argparse.ArgumentTypeError(f"{name}: {path} {fault}")
@@ -101,6 +106,13 @@ def _module(text: str) -> tuple[str, str]:
             f"{module}: {path} {'is not a folder' if os.path.exists(path) else 'does not exist'}"
         )
     return module, path
+
+
+def _label(text: str) -> str:
+    try:
+        return str(parse_label(text))
+    except LabelError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _fault(path: str) -> str:

@@ -23,7 +23,7 @@ NAME = ".bkrc"
 COMMON = "common"
 INHERITS = {
     **dict.fromkeys(("test", "aquery", "go", "pin"), ("build",)),
-    **dict.fromkeys(("why", "ci"), ("build", "test")),
+    **dict.fromkeys(("why", "ci", "bisect"), ("build", "test")),
 }
 """The other commands whose lines apply to a command, from the least specific. A key depends on the options of `test`,
 and `why` explains keys.

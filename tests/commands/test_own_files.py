@@ -78,6 +78,12 @@ def test_what_is_no_binary(folder: Path, make: Callable[[Path], object], message
     assert message in caught.value.message
 
 
+def test_a_target_may_be_named(folder: Path) -> None:
+    assert tools("--override_tool=runc=//p:tool", "--override_tool=a=//p") == {"runc": "//p:tool", "a": "//p:p"}
+    with pytest.raises(UsageError, match="'//p:a b' is not a label"):
+        tools("--override_tool=runc=//p:a b")
+
+
 @pytest.mark.parametrize("text", ["", "runc", "=tool", "a b=tool", "a/b=tool", "../x=tool"])
 def test_what_names_no_tool(folder: Path, text: str) -> None:
     with pytest.raises(UsageError, match="must be NAME=PATH"):
