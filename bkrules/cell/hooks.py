@@ -38,6 +38,8 @@ class CellHooks:
     ) -> None:
         """Import `plugins`, the modules that act in every cell."""
         self.worker = worker
+        self.extra: dict[str, CellHooks] = {}
+        """The hooks of each extra worker of the cell, by its id."""
         self._owners = {name.partition(".")[0]: title for name, title in owners.items()}
         self._manager = pluggy.PluginManager(spec.GROUP)
         self._manager.add_hookspecs(spec)
@@ -46,10 +48,18 @@ class CellHooks:
 
     def call(self, name: str, cell: RunningCell, **arguments: object) -> Any:
         """Call a hook. Raises HookError that names the plugin; DaemonError and UpdateError pass unchanged."""
+        return self._call(getattr(self._manager.hook, name), name, cell, arguments)
+
+    def call_worker(self, name: str, cell: RunningCell, **arguments: object) -> Any:
+        """Call the worker's own implementation of a hook, if it has one, as `call` does: plugins hear of a cell once."""
+        others = [plugin for plugin in self._manager.get_plugins() if plugin is not self.worker]
+        return self._call(self._manager.subset_hook_caller(name, others), name, cell, arguments)
+
+    def _call(self, hook: Any, name: str, cell: RunningCell, arguments: Mapping[str, object]) -> Any:
         seconds = cell.timeout + GRACE if name == "bk_run_program" else SECONDS
         try:
             with time_limit(seconds):
-                answer = getattr(self._manager.hook, name)(cell=cell, **arguments)
+                answer = hook(cell=cell, **arguments)
         except (DaemonError, UpdateError, HookError):
             raise
         except (Exception, SystemExit, Hung) as error:

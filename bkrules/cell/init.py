@@ -20,6 +20,7 @@ from pathlib import Path
 
 from bkrules.cell import confine, jail
 from bkrules.cell.coverage import COVERAGE
+from bkrules.cell.extra_workers import ExtraWorkers, check_rootless
 from bkrules.cell.hooks import CellHooks, HookError
 from bkrules.cell.leaks import fuse_connections
 from bkrules.cell.out_folder import MOST_FILES
@@ -138,15 +139,16 @@ class _Life:
         with hooks.worker.start(daemons) as started:
             self.phase = "torn down"
             backend = replace(started, unsupported=frozenset(spec.unsupported))
-            if backend.rootless != hooks.worker.rootless:  # a test marked no_rootless would run where it must not
-                says = f"rootless = {hooks.worker.rootless}, and its backend {backend.rootless}"
-                raise DaemonError(f"the worker says {says}")
+            check_rootless(hooks, backend)
+            extra = ExtraWorkers(spec, cell, hooks.extra, ETC)
+            daemons.start_worker = extra.start
             hooks.call("bk_backend_ready", cell, backend=backend)
             booted = time.monotonic()
             self.result = self._run(cell, backend)
             self.keep(backend)
             seconds = {"setup": made - self.began, "boot": booted - made, "run": time.monotonic() - booted}
             self.result = replace(self.result, seconds=seconds)
+            extra.stop(program_result(self.result))
             hooks.call("bk_cell_stopping", cell, result=program_result(self.result))
 
     def _run(self, cell: RunningCell, backend: Backend) -> CellResult:

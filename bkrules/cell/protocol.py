@@ -69,6 +69,18 @@ class TestRequest(Wire):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExtraSpec(Wire):
+    """An extra worker, as `CellSpec` has the first. `folder` has its binaries in `bin`, and `config`."""
+
+    id: str
+    label: str
+    worker_class: str
+    settings: Mapping[str, object]
+    unsupported: tuple[str, ...]
+    folder: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class CellSpec(Wire):
     """A cell: its inputs and its program.
 
@@ -79,7 +91,7 @@ class CellSpec(Wire):
     The cell sees `binds` of the machine (source, target), `copies` of files (source, target, executable) and symbolic
     `links` (path, target). `root` and `views` are folders of the run, `out` gets the logs and outputs. `cgroup` is a
     path, and so are `limited`, by the names of controllers. `timeout` is in seconds. `traced` are daemons that run under
-    strace.
+    strace, `extra_workers` those that a test may start.
     """
 
     TAG: ClassVar = ("kind", "cell")
@@ -110,6 +122,7 @@ class CellSpec(Wire):
     test: TestRequest | None = None
     commands: tuple[tuple[str, ...], ...] = ()
     traced: tuple[str, ...] = ()
+    extra_workers: tuple[ExtraSpec, ...] = ()
 
 
 @dataclass(frozen=True)

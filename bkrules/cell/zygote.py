@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
@@ -30,6 +30,7 @@ from bkrules.sandbox.messages import CommandEnd, CommandSpec, SandboxesSpec
 
 if TYPE_CHECKING:
     from bkrules.cell.protocol import CellSpec
+    from bkrules.plugin.worker import Worker
 
 _MOST_DESCRIPTORS = 1 << 30
 _REFUSED = 127
@@ -168,12 +169,20 @@ def _cell(spec: CellSpec) -> Callable[[socket.socket, int], None]:
         _preload()
     for module in spec.modules:
         importlib.import_module(module)
-    module, _, name = spec.worker_class.partition(":")
-    worker = getattr(importlib.import_module(module), name).from_settings(spec.settings)
-    hooks = CellHooks(worker, spec.plugins, spec.owners)
+    hooks = CellHooks(_worker(spec.worker_class, spec.settings), spec.plugins, spec.owners)
+    for extra in spec.extra_workers:
+        worker = _worker(extra.worker_class, extra.settings)
+        hooks.extra[extra.id] = CellHooks(worker, spec.plugins, spec.owners)
     if len(sys.modules) > known:
         _settle()
     return lambda channel, death: supervise(spec, channel, death, hooks)
+
+
+def _worker(place: str, settings: Mapping[str, object]) -> Worker:
+    """Return the worker of a class, which is named as `module:Class`."""
+    module, _, name = place.partition(":")
+    worker: Worker = getattr(importlib.import_module(module), name).from_settings(settings)
+    return worker
 
 
 def _keep_compiled(home: int) -> None:

@@ -5,7 +5,7 @@ They are the last argument of the action, as canonical JSON (`wire.text_of`), so
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -62,10 +62,22 @@ class CellLimits(Wire):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExtraWorker(Wire):
+    """A worker that a test may start next to the first one. `id` is its name in cells, `unsupported` what it lacks."""
+
+    id: str
+    label: str
+    plugin: str
+    settings: Mapping[str, object]
+    unsupported: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class CellParameters(Wire):
     """The parameters of every action that runs in a cell: a plugin's worker with its settings, and the images of the mirror.
 
     `plugins` are the modules of plugins that act in every cell. `unsupported` are the features that the worker lacks.
+    `extra_workers` are those that a test may start.
     """
 
     plugin: str
@@ -74,6 +86,14 @@ class CellParameters(Wire):
     plugins: tuple[str, ...]
     unsupported: tuple[str, ...]
     limits: CellLimits
+    extra_workers: tuple[ExtraWorker, ...] = ()
+
+    @property
+    def workers(self) -> Iterator[tuple[str, Mapping[str, object]]]:
+        """Yield the plugin's worker and the settings of each worker of the cell."""
+        yield self.plugin, self.settings
+        for one in self.extra_workers:
+            yield one.plugin, one.settings
 
 
 @dataclass(frozen=True, kw_only=True)

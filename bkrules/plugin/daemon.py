@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from bkrules.plugin.cell_log import note
 
@@ -59,7 +60,7 @@ class DaemonSpec:
 class Daemon:
     """A started daemon. `ready` is the socket for its READY=1, `began` the time of its start, on the monotonic clock.
 
-    `signalled` is the last signal that was to end it, and its time; None when there was none.
+    `signalled` is the last signal that was to end it, and its time; None when there was none. `owner` has started it.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Daemon:
     ready: socket.socket
     began: float
     spec: DaemonSpec
+    owner: Daemons
     signalled: tuple[int, float] | None = None
 
 
@@ -87,6 +89,12 @@ class Daemons:
         self.stopped: dict[str, Daemon] = {}
         self.hook: Callable[..., object] = _call_nothing
         """Calls a hook of the cell with its name and arguments."""
+        self.prefix = ""
+        """The beginning of the names of these daemons and of their logs: that of an extra worker."""
+        self.entered: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
+        """Enters the mount namespace in which these daemons start."""
+        self.start_worker: Callable[[str, str, float], Any] = _no_extra_worker
+        """Starts an extra worker of the cell: its label or id, the name that it gets, and the limit in seconds."""
 
     def start(
         self,
@@ -120,7 +128,7 @@ class Daemons:
     ) -> Daemon:
         """Start `arguments` without waiting; `wait_ready` does. Plugins may change how it starts: `bk_daemon_starting`."""
         address = listener.getsockname() if listener is not None else ""
-        spec = DaemonSpec(name, list(arguments), dict(environment or {}), user, inside, address)
+        spec = DaemonSpec(self.prefix + name, list(arguments), dict(environment or {}), user, inside, address)
         return self._spawn(spec, listener)
 
     def _spawn(self, first: DaemonSpec, listener: socket.socket | None) -> Daemon:
@@ -142,7 +150,7 @@ class Daemons:
         if pid == 0:
             _become(spec.arguments, variables, log, spec.user, spec.inside, listener)
         os.close(log)
-        daemon = Daemon(name, pid, os.pidfd_open(pid), ready, began, first)
+        daemon = Daemon(name, pid, os.pidfd_open(pid), ready, began, first, self)
         self.running.append(daemon)
         note(self.logs, f"{name} started as process {pid}: {shlex.join(spec.arguments)}")
         return daemon
@@ -157,7 +165,7 @@ class Daemons:
             if not found:
                 raise DaemonError(f"{daemon.name} was not ready within {timeout:g} s")
             if daemon.ready.fileno() in found and b"READY=1" in daemon.ready.recv(4096):
-                self.hook("bk_daemon_ready", daemon=daemon)
+                daemon.owner.hook("bk_daemon_ready", daemon=daemon)
                 return
             for other in self.running:
                 if other.pidfd in found:
@@ -169,11 +177,12 @@ class Daemons:
 
     def _end(self, daemon: Daemon, number: int, timeout: float) -> bool:
         """Send a daemon a signal. Return whether it ends within `timeout` seconds."""
-        self.hook("bk_daemon_stopping", daemon=daemon, signal=number)
+        hook = daemon.owner.hook
+        hook("bk_daemon_stopping", daemon=daemon, signal=number)
         daemon.signalled = (number, time.monotonic())
         signal.pidfd_send_signal(daemon.pidfd, number)
         ended, _, _ = select.select([daemon.pidfd], [], [], timeout)
-        self.hook("bk_daemon_stopped", daemon=daemon, status=self.status(daemon))
+        hook("bk_daemon_stopped", daemon=daemon, status=self.status(daemon))
         return bool(ended)
 
     def stop(self, name: str, number: int = signal.SIGTERM, timeout: float = 20) -> None:
@@ -181,6 +190,7 @@ class Daemons:
 
         Raises DaemonError when no daemon of that name runs, and when it has not ended after `timeout` seconds.
         """
+        name = self.prefix + name
         daemon = next((one for one in self.running if one.name == name), None)
         if daemon is None:
             state = "stopped already" if name in self.stopped else "not a daemon of this cell"
@@ -188,23 +198,35 @@ class Daemons:
             raise DaemonError(f"{name!r} is {state}; running are: {known}")
         if not self._end(daemon, number, timeout):
             raise DaemonError(f"{name} did not end within {timeout:g} s of {signal.Signals(number).name}")
+        self._forget(daemon)
+        self.stopped[name] = daemon
+
+    def _forget(self, daemon: Daemon) -> None:
+        """Reap a daemon that ends."""
         os.waitpid(daemon.pid, 0)
         os.close(daemon.pidfd)
         daemon.ready.close()
-        (self.run / f"notify-{name}").unlink()
+        with daemon.owner.entered():
+            (self.run / f"notify-{daemon.name}").unlink()
         self.running.remove(daemon)
-        self.stopped[name] = daemon
+
+    def kill(self) -> None:
+        """Kill the daemons that this object has started."""
+        for daemon in [one for one in self.running if one.owner is self]:
+            signal.pidfd_send_signal(daemon.pidfd, signal.SIGKILL)
+            self._forget(daemon)
 
     def restart(self, name: str, timeout: float = 20) -> None:
         """Start a stopped daemon as it was started before, and return once it is ready. Raises DaemonError."""
+        name = self.prefix + name
         if name not in self.stopped:
             raise DaemonError(f"{name!r} was not stopped; stopped are: {', '.join(self.stopped) or 'nothing'}")
-        spec = self.stopped[name].spec
-        with contextlib.ExitStack() as handed:
+        spec, owner = self.stopped[name].spec, self.stopped[name].owner
+        with owner.entered(), contextlib.ExitStack() as handed:
             listener = handed.enter_context(_bound_again(spec.address)) if spec.address else None
-            daemon = self._spawn(spec, listener)
+            daemon = owner._spawn(spec, listener)
         del self.stopped[name]
-        self.wait_ready(daemon, timeout)
+        owner.wait_ready(daemon, timeout)
 
     def dead(self) -> list[Daemon]:
         """Return the daemons that have ended."""
@@ -227,6 +249,11 @@ class Daemons:
 
 def _call_nothing(_name: str, **_arguments: object) -> None:
     """Stand in for the hooks of a cell where there is none."""
+
+
+def _no_extra_worker(name: str, _as: str, _timeout: float) -> None:
+    """Stand in for the extra workers of a cell that has none."""
+    raise DaemonError(f"no extra worker is called {name!r}: this matrix has no 'extra_workers'")
 
 
 def listening(path: Path, mode: int = 0o666) -> socket.socket:

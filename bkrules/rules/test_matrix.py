@@ -20,6 +20,7 @@ from bkrules.analysis.cell_inputs import (
 )
 from bkrules.analysis.cell_rules import is_exclusive, skip_reason, time_factor
 from bkrules.analysis.context import Context
+from bkrules.analysis.extra_workers import read_extra_workers, with_extra_workers
 from bkrules.analysis.matrix import choices
 from bkrules.analysis.points import Points
 from bkrules.analysis.test_files import read_modules, read_updaters
@@ -45,7 +46,7 @@ OUTPUTS = ("test.log", "result.json")
 
 
 def _analyze(context: Context) -> tuple[object, ...]:
-    return (declare_cells(context, list(_staged(context))),)
+    return (declare_cells(context, list(_staged(context)), read_extra_workers(context)),)
 
 
 class StagedTest(NamedTuple):
@@ -59,16 +60,22 @@ class StagedTest(NamedTuple):
     outputs: tuple[str, ...] = ()
 
 
-def declare_cells(context: Context, staged: Sequence[StagedTest]) -> MatrixInfo:
-    """Declare a cell for each test on each worker at each point of the axes. Raises LoadError."""
-    axes, workers = _axes(context), _workers(context)
+def declare_cells(context: Context, staged: Sequence[StagedTest], extra: Sequence[WorkerInfo] = ()) -> MatrixInfo:
+    """Declare a cell for each test on each worker at each point of the axes; tests may start the `extra` workers.
+
+    Raises LoadError.
+    """
+    axes = _axes(context)
+    workers = [replace(one, covered=one.covered or any(more.covered for more in extra)) for one in _workers(context)]
     if not staged or not workers:
         what = "workers" if staged else "tests"
         raise context.error("empty-matrix", "the matrix has no cell: it needs a test and a worker", what)
     mirror = context.provider("mirror", context.attribute("mirror"), MirrorInfo, "an image_mirror")
     limits = Limits(**{name: context.attribute(name) for name in ("memory", "pids", "disk")})
     isolation, size = _one_of(context, "isolation", ISOLATION), _one_of(context, "size", SIZES)
-    sandboxes = [(one, _sandbox(context, one, mirror, limits, jail=isolation == JAIL)) for one in workers]
+    if extra:
+        _check_extra(context, isolation, staged)
+    sandboxes = [(one, _sandbox(context, one, extra, mirror, limits, jail=isolation == JAIL)) for one in workers]
     points = Points(
         context.attribute("exclude"),
         context.attribute("include"),
@@ -190,10 +197,30 @@ def matrix_tools(target: Target, _plugins: Plugins) -> list[Label]:
     return found
 
 
-def _sandbox(context: Context, one: WorkerInfo, mirror: MirrorInfo, limits: Limits, *, jail: bool) -> SandboxInputs:
+def _check_extra(context: Context, isolation: str, staged: Iterable[StagedTest]) -> None:
+    """Raise LoadError for extra workers that no test of the matrix can start."""
+    if isolation == SHARED:
+        what = f"a worker that tests share has no others next to it, but 'isolation' is {isolation!r}"
+        raise context.error("bad-attribute", what, "extra_workers", "give these tests a separate matrix")
+    if all(one.program for one in staged):
+        what = "only tests of pytest can start them, and all 'tests' are programs"
+        raise context.error("bad-attribute", what, "extra_workers", "leave it out")
+
+
+def _sandbox(
+    context: Context,
+    one: WorkerInfo,
+    extra: Sequence[WorkerInfo],
+    mirror: MirrorInfo,
+    limits: Limits,
+    *,
+    jail: bool,
+) -> SandboxInputs:
     """Return the inputs of the cells with a worker. Raises LoadError when the cells must run in a jail and it cannot."""
     try:
         sandbox = sandbox_inputs(context, one, mirror.images, limits)
+        if extra:
+            sandbox = with_extra_workers(context, sandbox, extra, mirror.images, jail=jail)
         reason = ask.no_jail(one.worker) if jail else ""
     except ask.WorkerFault as fault:
         return broken_inputs(context, one, fault)
@@ -300,6 +327,12 @@ TEST_MATRIX = Rule(
             required=True,
         ),
         "workers": Attr("labels", "The workers to run them on.", required=True),
+        "extra_workers": Attr(
+            "labels",
+            "Workers that tests may start next to the one of their cell: `sandbox.start_worker`. Each runs as it is declared; "
+            "values of axes do not change it.",
+            default=(),
+        ),
         "mirror": Attr("label", "The image_mirror that answers in every cell.", required=True),
         "axes": Attr(
             "dict",

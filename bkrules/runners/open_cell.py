@@ -9,22 +9,34 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
+from bkrules.analysis.extra_workers import FOLDER
 from bkrules.analysis.host_inputs import COMMANDS, HELPERS, REGISTRY
-from bkrules.cell.protocol import CellResult, CellSpec, Mirror, Program, Ready, TestRequest, said_to_bk
+from bkrules.cell.protocol import CellResult, CellSpec, ExtraSpec, Mirror, Program, Ready, TestRequest, said_to_bk
 from bkrules.errors import Interrupted
 from bkrules.execution.context import RunContext
 from bkrules.mirror.faults import MirrorFaults
 from bkrules.mirror.registry import Registry
 from bkrules.model.action import Action, DirectoryNode, FileNode, HostFile, Node
-from bkrules.model.parameters import UNCHANGED, CellParameters, EstargzImage, Session, TestCell, parameters_of
+from bkrules.model.parameters import (
+    UNCHANGED,
+    CellParameters,
+    EstargzImage,
+    ExtraWorker,
+    Session,
+    TestCell,
+    parameters_of,
+)
 from bkrules.model.reference import Reference
 from bkrules.model.status import FailureClass, Status
 from bkrules.model.wire import Wire
 from bkrules.plugin import ask
+from bkrules.plugin.worker import Worker
 from bkrules.sandbox.cgroups import Cgroups
 from bkrules.sandbox.ipc import send
 from bkrules.sandbox.started import Started
 
+EXTRA = "/opt/bk/extra"
+"""The folder in a cell with the binaries and the configuration of each extra worker, by its id."""
 _GRACE = 30.0
 _NOTICE = 0.1
 
@@ -119,18 +131,19 @@ def open_cell(
     assert isinstance(configuration, FileNode)
     registry = context.registries.get(staged.images, staged.tools["registry"], configuration)
     kind = context.plugins.workers[parameters.plugin]
+    extra = tuple(_extra(one, context) for one in parameters.extra_workers)
     shown = [*((path, path) for path in machine.binds), *folders]
     update = parameters.update if isinstance(parameters, TestCell) else UNCHANGED
     spec = CellSpec(
         program=program,
         name=action.title,
         worker=parameters.worker if isinstance(parameters, Session) else parameters.plugin,
-        worker_class=f"{kind.__module__}:{kind.__qualname__}",
+        worker_class=_place_of(kind),
         settings=parameters.settings,
         unsupported=parameters.unsupported,
         limits=parameters.limits,
         python_path=tuple(sorted(staged.python_path)),
-        modules=tuple(ask.modules(ask.made(kind, parameters.settings))),
+        modules=tuple(_modules(parameters, context)),
         plugins=parameters.plugins,
         owners=context.plugins.owners,
         environment={**dict(action.environment), "GOMAXPROCS": str(_go_threads(context.jobs))},
@@ -140,7 +153,14 @@ def open_cell(
         out=out,
         cgroup=groups.path,
         limited=groups.limited,
-        binds=outermost([*shown, *staged.binds, (context.tool_folder(staged.tools), "/opt/bk/bin")]),
+        binds=outermost(
+            [
+                *shown,
+                *staged.binds,
+                (context.tool_folder(staged.tools), "/opt/bk/bin"),
+                *((context.tool_folder(staged.extra[one.id]), f"{one.folder}/bin") for one in extra),
+            ]
+        ),
         copies=tuple(staged.copies),
         links=interpreter_links(tuple(place for _, place in shown)),
         isolation=parameters.isolation if isinstance(parameters, TestCell) else "",
@@ -148,6 +168,7 @@ def open_cell(
         test=test_request(action, context) if isinstance(parameters, TestCell) and program != Program.TESTS else None,
         commands=parameters.commands if isinstance(parameters, EstargzImage) else (),
         traced=tuple(traced),
+        extra_workers=extra,
     )
     handles: list[int] = []
     faults = MirrorFaults.read(update.mirror) if update.mirror else None
@@ -160,6 +181,28 @@ def open_cell(
     finally:
         for handle in handles:
             context.mirror.remove(handle)
+
+
+def _place_of(kind: type[Worker]) -> str:
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _modules(parameters: CellParameters, context: RunContext) -> Iterator[str]:
+    """Yield the modules that the workers of a cell run."""
+    for plugin, settings in parameters.workers:
+        yield from ask.modules(ask.made(context.plugins.workers[plugin], settings))
+
+
+def _extra(one: ExtraWorker, context: RunContext) -> ExtraSpec:
+    """Return an extra worker as its cell is told."""
+    return ExtraSpec(
+        id=one.id,
+        label=one.label,
+        worker_class=_place_of(context.plugins.workers[one.plugin]),
+        settings=one.settings,
+        unsupported=one.unsupported,
+        folder=f"{EXTRA}/{one.id}",
+    )
 
 
 def test_request(action: Action, context: RunContext) -> TestRequest:
@@ -186,6 +229,7 @@ class _Staged:
     python_path: set[str] = field(default_factory=set)
     tools: dict[str, FileNode] = field(default_factory=dict)
     images: dict[Reference, DirectoryNode] = field(default_factory=dict)
+    extra: dict[str, dict[str, FileNode]] = field(default_factory=dict)
 
 
 def _staged(action: Action, inputs: Mapping[str, Node]) -> _Staged:
@@ -200,6 +244,12 @@ def _staged(action: Action, inputs: Mapping[str, Node]) -> _Staged:
             staged.images[Reference(host, repository, tag)] = node
         elif top == "tools":
             staged.tools[rest] = node
+        elif top == FOLDER:
+            name, kind, place = rest.split("/", 2) if rest.count("/") > 1 else (rest, "", "")
+            if kind == "tools":
+                staged.extra.setdefault(name, {})[place] = node
+            elif kind == "config":
+                staged.copies.append((node.path, f"{EXTRA}/{name}/config/{place}", node.executable))
         elif top == "config":
             staged.copies.append((node.path, f"/etc/bk/{rest}", node.executable))
         elif top in ("src", "updaters"):

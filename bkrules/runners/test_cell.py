@@ -198,8 +198,10 @@ def check_machine(action: Action, context: RunContext) -> None:
     """Raise MachineLacks when this machine lacks what the action's worker needs."""
     parameters = parameters_of(action, CellParameters)
     host = context.machine().host
-    worker = ask.made(context.plugins.workers[parameters.plugin], parameters.settings)
-    lacks = own_hooks.lacks(context.plugins, worker, host)
+    lacks = []
+    for plugin, settings in parameters.workers:
+        worker = ask.made(context.plugins.workers[plugin], settings)
+        lacks += [lack for lack in own_hooks.lacks(context.plugins, worker, host) if lack not in lacks]
     if isinstance(parameters, TestCell) and parameters.isolation == jail.ISOLATION:
         lacks += jail.lacks(host)
     if lacks:

@@ -185,6 +185,11 @@ def pivot_root(root: str) -> None:
     os.chdir("/")
 
 
+def unmount(target: str) -> None:
+    """Detach a mount from this mount namespace."""
+    _check(_libc.umount2(os.fsencode(target), _MNT_DETACH), f"umount of {target}")
+
+
 def clone3(flags: int, cgroup: int | None = None) -> int:
     """Call clone3(2): fork into new namespaces, and straight into the cgroup of a folder descriptor. Not for a process
     with threads.

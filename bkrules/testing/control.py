@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
@@ -42,10 +42,36 @@ class StartDaemon(Wire):
 
 
 @dataclass(frozen=True)
+class StartWorker(Wire):
+    """Start an extra worker, by its label or id, under a name, and wait until it is ready."""
+
+    TAG: ClassVar = ("ask", "worker")
+
+    worker: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartedWorker(Wire):
+    """An extra worker that is ready, as a test reaches it: the folders of its binaries and its state, the fields of its backend.
+
+    `worker` is its id, `name` what it is called in this cell, `daemons` are their names without that.
+    """
+
+    name: str
+    worker: str
+    tools: str
+    state: str
+    daemons: tuple[str, ...]
+    backend: Mapping[str, object]
+
+
+@dataclass(frozen=True)
 class Answer(Wire):
-    """The answer to a question: an error, or an empty text."""
+    """The answer to a question: an error, or an empty text; and the worker that it has started, if any."""
 
     error: str = ""
+    started: StartedWorker | None = None
 
 
 class ControlFailed(AssertionError):
@@ -68,13 +94,21 @@ class Control:
         """Start a stopped daemon, and wait until it is ready. Raises ControlFailed."""
         self._ask(StartDaemon(name))
 
-    def _ask(self, question: Wire) -> None:
+    def start_worker(self, worker: str, name: str) -> StartedWorker:
+        """Start an extra worker, and wait until it is ready. Raises ControlFailed."""
+        started = self._ask(StartWorker(worker, name)).started
+        assert started is not None, "the answer has no worker"
+        return started
+
+    def _ask(self, question: Wire) -> Answer:
         with self._lock:
             send(self.channel, question)
             answer, _ = receive(self.channel)
         assert answer is not None, "the cell's first process has ended"
-        if error := Answer.parse(answer).error:
-            raise ControlFailed(error)
+        found = Answer.parse(answer)
+        if found.error:
+            raise ControlFailed(found.error)
+        return found
 
 
 def answer(channel: socket.socket, daemons: Daemons, patience: float) -> bool:
@@ -86,22 +120,24 @@ def answer(channel: socket.socket, daemons: Daemons, patience: float) -> bool:
                 return False
             for descriptor in descriptors:
                 os.close(descriptor)
-            error = _done(one_of(question, StopDaemon, StartDaemon), daemons, patience)
+            told = _done(one_of(question, StopDaemon, StartDaemon, StartWorker), daemons, patience)
         except ValueError as problem:  # the test has found the channel, and speaks on it itself
-            error = f"this is not a question: {problem}"
-        send(channel, Answer(error))
+            told = Answer(f"this is not a question: {problem}")
+        send(channel, told)
     except (BrokenPipeError, ConnectionResetError):  # it has ended meanwhile
         return False
     return True
 
 
-def _done(question: Wire, daemons: Daemons, patience: float) -> str:
-    """Carry out a request. Return the error, if any."""
+def _done(question: Wire, daemons: Daemons, patience: float) -> Answer:
+    """Carry out a request. Return the answer."""
     try:
         if isinstance(question, StopDaemon):
             daemons.stop(question.name, question.number, patience)
         elif isinstance(question, StartDaemon):
             daemons.restart(question.name, patience)
+        elif isinstance(question, StartWorker):
+            return Answer(started=daemons.start_worker(question.worker, question.name, patience))
     except DaemonError as problem:
-        return str(problem)
-    return ""
+        return Answer(str(problem))
+    return Answer()

@@ -46,23 +46,24 @@ def holdings(sandbox: Sandbox) -> dict[str, list[str]]:
     records = json.loads(sandbox.run(["du", "--format={{json .}}"]).stdout or "[]") or []
     found = {
         "records": [one["id"] for one in records],
-        **_stored(),
-        "mounts": _mounts(),
+        **_stored(sandbox.state),
+        "mounts": _mounts(sandbox.state),
     }
     if sandbox.containerd_address:
         ctr = ["ctr", "--address", sandbox.containerd_address, "--namespace", "buildkit"]
         snapshots = ("snapshots", "--snapshotter", sandbox.snapshotter, "ls")
         for name, words in {**_CONTAINERD, "snapshots of containerd": snapshots}.items():
-            lines = subprocess.run([*ctr, *words], capture_output=True, text=True, check=True).stdout.splitlines()
+            done = subprocess.run([*ctr, *words], env=sandbox.environment, capture_output=True, text=True, check=True)
+            lines = done.stdout.splitlines()
             found[name] = [line.split()[0] for line in lines if not line.startswith("KEY")]
     return found
 
 
-def _stored() -> dict[str, list[str]]:
+def _stored(state: Path) -> dict[str, list[str]]:
     """Return the blobs and snapshots in the daemons' state, without reading their content."""
     found: dict[str, list[str]] = {"blobs": [], "snapshots": []}
-    for folder, folders, files in os.walk(Daemons.state):
-        place = os.path.relpath(folder, Daemons.state)
+    for folder, folders, files in os.walk(state):
+        place = os.path.relpath(folder, state)
         if place.endswith("/blobs/sha256"):
             found["blobs"] += [f"{place}/{name}" for name in files]
         if place.endswith("/snapshots"):
@@ -72,8 +73,11 @@ def _stored() -> dict[str, list[str]]:
     return found
 
 
-def _mounts() -> list[str]:
-    """Return the mounts below the daemons' state, in the mount namespace of any process of the cell."""
+def _mounts(state: Path) -> list[str]:
+    """Return the mounts below the daemons' state, in the mount namespace of any process of the cell.
+
+    The daemons of an extra worker see its state where those of the first worker have theirs, by a mount of that folder.
+    """
     found: set[str] = set()
     for table in Path("/proc").glob("[0-9]*/mountinfo"):
         try:
@@ -81,6 +85,13 @@ def _mounts() -> list[str]:
         except OSError:
             continue  # it has ended
         places = [(parts[3], parts[4]) for line in lines if (parts := line.split())]
-        # A folder mounted on itself holds nothing: dockerd changes propagation of its root that way.
-        found.update(place for root, place in places if place.startswith(f"{Daemons.state}/") and root != place)
+        seen = [root for root, place in places if place == str(Daemons.state)]
+        own = seen[-1].endswith(str(state)) if seen else state == Daemons.state
+        if not own:
+            continue  # it is of another worker
+        for root, place in places:
+            # A folder mounted on itself holds nothing: dockerd changes propagation of its root that way.
+            itself = place.replace(str(Daemons.state), str(state), 1)
+            if place.startswith(f"{Daemons.state}/") and not root.endswith(itself):
+                found.add(place)
     return sorted(found)

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from signal import Signals
 from typing import Any
@@ -22,6 +22,7 @@ import requests
 from bkrules.mirror.record import BEGIN_FAULTS, COUNTS, END_FAULTS, MirrorRequest
 from bkrules.model.parameters import AxisValue
 from bkrules.plugin.cell_log import NAME as CELL_LOG
+from bkrules.plugin.daemon import Daemons
 from bkrules.plugin.worker import MIRROR_ADDRESS, Backend, Tls
 from bkrules.testing import debug
 from bkrules.testing.command import Command, CommandFailed
@@ -66,7 +67,8 @@ class Sandbox:
 
     `name` is the cell's name; `worker` the worker's; addresses are empty where a backend has none. `deadline` is the
     end of the cell's time, on the monotonic clock. `done` is set then, or at the end of the test: threads of a test
-    wait on it.
+    wait on it. `tools` is the folder with the worker's binaries, `state` the one with its daemons' state. `prefix` is
+    the beginning of the names of an extra worker's daemons.
     """
 
     name: str
@@ -78,6 +80,9 @@ class Sandbox:
     log_folder: Path = field(default=Path("/out"))
     before: Before = field(default_factory=Before, repr=False)
     done: threading.Event = field(default_factory=threading.Event, repr=False)
+    tools: Path = Path("/opt/bk/bin")
+    state: Path = Daemons.state
+    prefix: str = ""
     _serial: Iterator[int] = field(default_factory=itertools.count, repr=False)
     _begins: dict[str, int] = field(default_factory=dict, repr=False)
 
@@ -156,23 +161,55 @@ class Sandbox:
             raise KeyError(f"no axis {axis!r}; this matrix has: {', '.join(sorted(self.axes)) or 'none'}")
         return self.axes[axis]
 
-    def cmd(self, arguments: str | list[str]) -> Command:
-        """Return a buildctl command with these arguments and this backend as its BUILDKIT_HOST; a string is split as in a shell."""
-        words = shlex.split(arguments) if isinstance(arguments, str) else arguments
-        return Command((*self.backend.buildctl, *words), self.environment, self.log_folder)
+    def cmd(self, arguments: str | list[str], *, client: Sandbox | None = None) -> Command:
+        """Return a buildctl command with these arguments and this backend as its BUILDKIT_HOST; a string is split as in a shell.
 
-    def run(self, arguments: str | list[str], *, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+        buildctl is the worker's own, or that of another worker in this cell, `client`.
+        """
+        words = shlex.split(arguments) if isinstance(arguments, str) else arguments
+        environment = {**self.environment, "PATH": (client or self).environment["PATH"]}
+        return Command((*self.backend.buildctl, *words), environment, self.log_folder)
+
+    def run(
+        self, arguments: str | list[str], *, timeout: float | None = None, client: Sandbox | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run buildctl with these arguments against this backend; a string is split as a shell does.
 
-        Raises CommandFailed, with its whole output, when its status is not 0, and TimeoutExpired after `timeout`
-        seconds.
+        buildctl is the worker's own, or that of another worker in this cell, `client`. Raises CommandFailed, with its
+        whole output, when its status is not 0, and TimeoutExpired after `timeout` seconds.
         """
-        return self.cmd(arguments).run(timeout=timeout)
+        return self.cmd(arguments, client=client).run(timeout=timeout)
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment of commands that use this backend."""
-        return {**os.environ, "BUILDKIT_HOST": self.address, **self.backend.extra_env}
+        """The environment of commands that use this backend; its worker's binaries come first on PATH."""
+        path = os.environ.get("PATH", os.defpath)
+        if self.prefix:
+            path = f"{self.tools}:{path}"
+        return {**os.environ, "PATH": path, "BUILDKIT_HOST": self.address, **self.backend.extra_env}
+
+    def start_worker(self, worker: str, *, name: str = "") -> Sandbox:
+        """Start a worker of the matrix's `extra_workers` next to this one, and wait until it is ready.
+
+        `worker` is its label or its name in cells; `name` is what its logs begin with, by default the same. A worker may be
+        started several times, each time under another name. It lives as long as the cell. Raises ControlFailed when it is
+        unknown, or not ready after 20 seconds.
+        """
+        started = self.control.start_worker(worker, name)
+        backend = dict(started.backend)
+        backend["unsupported"] = frozenset(backend["unsupported"])  # type: ignore[call-overload]
+        backend["tls"] = Tls(**backend["tls"])  # type: ignore[arg-type]
+        return replace(
+            self,
+            worker=started.worker,
+            backend=Backend(**backend),  # type: ignore[arg-type]
+            control=replace(self.control, daemons=started.daemons),
+            before=Before(),
+            tools=Path(started.tools),
+            state=Path(started.state),
+            prefix=f"{started.name}.",
+            _begins={},
+        )
 
     def remaining(self) -> float:
         """Return the remaining seconds of the cell's time, at least 0."""
@@ -180,7 +217,7 @@ class Sandbox:
 
     @property
     def daemons(self) -> tuple[str, ...]:
-        """The names of the daemons of this cell, in the order of their start."""
+        """The names of this worker's daemons, in the order of their start."""
         return tuple(self.control.daemons)
 
     def stop(self, daemon: str, *, signal: Signals = Signals.SIGTERM) -> None:
@@ -188,14 +225,14 @@ class Sandbox:
 
         Raises ControlFailed when there is no such daemon, and when it has not ended after 20 seconds.
         """
-        self.control.stop(daemon, signal)
+        self.control.stop(self.prefix + daemon, signal)
 
     def start(self, daemon: str) -> None:
         """Start a stopped daemon as it was started before, and wait until it is ready. Its log is appended to.
 
         Raises ControlFailed when the daemon was not stopped, and when it ends or is not ready after 20 seconds.
         """
-        self.control.start(daemon)
+        self.control.start(self.prefix + daemon)
 
     def restart(self, daemon: str, *, signal: Signals = Signals.SIGTERM) -> None:
         """Call `stop` and `start`: clients of the daemon lose their connections. Raises ControlFailed."""
@@ -204,9 +241,14 @@ class Sandbox:
 
     @property
     def logs(self) -> dict[str, str]:
-        """Return the logs of the daemons so far, by their names; since `clear_logs` when that was called."""
+        """Return the logs of the daemons so far, by their names; since `clear_logs` when that was called.
+
+        Those of the first worker contain those of the extra workers too, under names such as `oci.buildkitd`.
+        """
         return {
-            path.stem: path.read_bytes()[self._begins.get(path.name, 0) :].decode(errors="replace")
+            path.stem.removeprefix(self.prefix): path.read_bytes()[self._begins.get(path.name, 0) :].decode(
+                errors="replace"
+            )
             for path in self._log_files()
         }
 
@@ -220,6 +262,8 @@ class Sandbox:
         self._begins.update({path.name: path.stat().st_size for path in self._log_files()})
 
     def _log_files(self) -> list[Path]:
+        if self.prefix:
+            return [self.log_folder / f"{self.prefix}{daemon}.log" for daemon in sorted(self.daemons)]
         return [path for path in sorted(self.log_folder.glob("*.log")) if path.name not in ("test.log", CELL_LOG)]
 
     def debug(self, path: str) -> str:

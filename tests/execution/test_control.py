@@ -28,9 +28,11 @@ def test_what_a_daemon_says_is_raised_in_the_test(ends: tuple[socket.socket, soc
         _asked(near, lambda: control.stop("other", signal.SIGTERM))
     with pytest.raises(ControlFailed, match="'one' was not stopped; stopped are: nothing"):
         _asked(near, lambda: control.start("one"))
+    with pytest.raises(ControlFailed, match="no extra worker is called 'oci': this matrix has no 'extra_workers'"):
+        _asked(near, lambda: control.start_worker("oci", ""))
 
 
-def _asked(near: socket.socket, ask: Callable[[], None]) -> None:
+def _asked(near: socket.socket, ask: Callable[[], object]) -> None:
     answering = threading.Thread(target=answer, args=(near, Daemons({}), 1))
     answering.start()
     try:
@@ -57,7 +59,7 @@ def test_a_test_that_ends_before_it_is_answered_is_no_error(ends: tuple[socket.s
     [
         (b"\xff{", "it is not a message"),
         (b"[]", "it has no fields"),
-        (b"{}", "it is not a message of the kind 'stop' or 'start'"),
+        (b"{}", "it is not a message of the kind 'stop' or 'start' or 'worker'"),
         (b'{"ask": "stop", "name": "one"}', "the field 'number' is missing"),
         (b'{"ask": "stop", "name": "one", "number": 4711}', "4711 is not allowed"),
         (b'{"ask": "start", "name": ["one"]}', "the field 'name' is malformed"),

@@ -1,6 +1,6 @@
 """The package //tests/matrix: tests that run in cells. It bounds which conftest.py they share."""
 
-from bkrules import image_mirror, test_matrix
+from bkrules import image_mirror, test_matrix, worker
 
 # What users of pytest expect of it, in cells.
 test_matrix(
@@ -35,6 +35,22 @@ test_matrix(
             "function": {"updater": "labelled", "value": "FUNCTION"},
         },
     },
+)
+
+# Other workers next to the one of the cell. A daemon that is no buildkitd does not start.
+worker(name = "broken", plugin = "oci", id = "broken", tools = {"buildkitd": "//:buildctl"})
+
+test_matrix(
+    name = "extra_workers_matrix",
+    tests = ["test_extra_workers.py"],
+    workers = ["//targets:oci", "//targets:rootless"],
+    extra_workers = [
+        *["//targets:" + name for name in ["oci", "oci_buildkit_0_17", "containerd", "rootless"]],
+        ":broken",
+    ],
+    mirror = "//targets:mirror",
+    exclude = [{"worker": "rootless"}],
+    include = [{"worker": "rootless", "test": "test_two_*"}, {"worker": "rootless", "test": "test_the_files_*"}],
 )
 
 # A registry that misbehaves, on an eager worker and on each way to pull lazily.

@@ -120,6 +120,15 @@ def test_exclude_and_include_decide_what_is_a_cell(analyzed: Analyzed) -> None:
         ("def test_a(): pass", 'tools = [":mirror"]', "wrong-kind", "attribute 'tools'"),
         ("def test_a(): pass", 'tools = ["//:server", "//p:server"]', "duplicate-name", "attribute 'tools'"),
         ("def test_a(): pass", 'tools = ["//p:runc"]', "duplicate-name", "attribute 'tools'"),
+        ("def test_a(): pass", 'extra_workers = [":none"]', "unknown-label", "attribute 'extra_workers'"),
+        ("def test_a(): pass", 'extra_workers = [":mirror"]', "wrong-kind", "attribute 'extra_workers'"),
+        ("def test_a(): pass", 'extra_workers = [":oci", ":oci"]', "duplicate-name", "attribute 'extra_workers'"),
+        (
+            "def test_a(): pass",
+            'extra_workers = [":oci"], isolation = "worker"',
+            "bad-attribute",
+            "attribute 'extra_workers'",
+        ),
     ],
 )
 def test_what_is_refused(analyzed: Analyzed, test: str, more: str, reason: str, where: str) -> None:
@@ -271,3 +280,47 @@ def test_tools_of_axis_values_are_dependencies(analyzed: Analyzed, capfd: pytest
     assert cli.main(["--nohome_rc", "query", "deps(//p:m, 1)"]) == 0
 
     assert "//p:runc" in capfd.readouterr().out.splitlines()
+
+
+def test_an_extra_worker_is_in_the_keys_of_the_cells_that_may_start_it(analyzed: Analyzed) -> None:
+    test = "def test_a(sandbox): pass\n"
+    plain = analyzed(test)["test_a/worker=oci"]
+    assert inputs(plain, "extra/") == []
+    assert "extra" not in plain.arguments[-1]
+
+    both = analyzed(test, 'extra_workers = [":rootless", ":oci"]')
+    for name in ("oci", "rootless"):
+        cell = both[f"test_a/worker={name}"]
+        assert {"extra/oci/tools/runc", "extra/rootless/config/ranges.toml", "extra/oci/plugin/cache_key"} <= {
+            *inputs(cell, "extra/")
+        }
+        assert inputs(cell, "host/helpers/newuidmap")
+        extra = parameters_of(cell, TestCell).extra_workers
+        assert [(one.id, one.label) for one in extra] == [("rootless", "//p:rootless"), ("oci", "//p:oci")]
+    own = dict(plain.inputs)
+    assert own.items() <= dict(both["test_a/worker=oci"].inputs).items()
+
+
+def test_an_axis_value_does_not_change_an_extra_worker(analyzed: Analyzed) -> None:
+    cells = analyzed("def test_a(sandbox): pass\n", f'extra_workers = [":oci"], {AXES}')
+    plain, debug = (dict(cells[f"test_a/worker=oci/kind={kind}"].inputs) for kind in ("plain", "debug"))
+    assert plain["config/buildkitd.toml"] != debug["config/buildkitd.toml"]
+    assert plain["extra/oci/config/buildkitd.toml"] == debug["extra/oci/config/buildkitd.toml"]
+
+
+def test_an_extra_worker_that_cannot_be_in_a_jail_is_an_error(
+    analyzed: Analyzed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = 'extra_workers = [":native"], isolation = "jail"\n)\nworker(name = "native", plugin = "rootless", snapshotter = "native"'
+    assert analyzed("def test_a(sandbox): pass\n", more)
+    told = {"native": "it is native", "overlayfs": ""}
+    monkeypatch.setattr("bk_worker_rootless.RootlessWorker.no_jail", lambda self: told[self.snapshotter])
+    with pytest.raises(LoadError, match=r"'rootless\+native' cannot run in a jail: it is native") as caught:
+        analyzed("def test_a(sandbox): pass\n", more)
+    assert "attribute 'extra_workers'" in caught.value.where
+
+
+def test_programs_alone_have_no_extra_workers(analyzed: Analyzed) -> None:
+    with pytest.raises(LoadError, match="only tests of pytest can start them") as caught:
+        analyzed("", 'extra_workers = [":oci"]', tests='":server"')
+    assert "attribute 'extra_workers'" in caught.value.where
