@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -68,6 +69,12 @@ def releases(workspace: Workspace, tool: str, good: str, bad: str, base: WorkerO
         what = f"--good={good} is not older than --bad={bad}"
         raise UsageError("wrong-order", what, hint="bisect looks for the first release that is bad")
     return Releases(tool, tuple((version, known[version]) for version in row[first : last + 1]), base)
+
+
+def module_of_tool(targets: Iterable[Target], tool: str) -> str:
+    """Return the module of which a go_binary builds a tool; empty when none of the targets does."""
+    found = (one for one in targets if one.rule.name == "go_binary" and command_of(one) == tool)
+    return next((str(one.attributes["module"]) for one in found if one.attributes["module"]), "")
 
 
 def command_of(target: Target) -> str:

@@ -1,10 +1,11 @@
-"""`bk bisect`: the first release of a tool with which a cell fails."""
+"""`bk bisect`: the first release of a tool, or commit of its source, with which a cell fails."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -24,12 +25,18 @@ if TYPE_CHECKING:
 
 def add(commands: Commands) -> None:
     """Add the command of this module to the parser."""
-    text = "find the first release of a tool with which a cell fails"
+    text = "find the first release of a tool, or commit of its source, with which a cell fails"
     bisect = command(commands, "bisect", _bisect, text)
     bisect.add_argument("cell", metavar="CELL", help="test_x/worker=oci, or //pkg:matrix[CELL]")
     bisect.add_argument("--tool", required=True, metavar="NAME", help="a tool of the worker or of the test")
-    bisect.add_argument("--good", required=True, metavar="VERSION", help="with it, the cell passes")
-    bisect.add_argument("--bad", required=True, metavar="VERSION", help="with it, the cell fails")
+    bisect.add_argument("--good", required=True, metavar="VERSION-or-COMMIT", help="with it, the cell passes")
+    bisect.add_argument("--bad", required=True, metavar="VERSION-or-COMMIT", help="with it, the cell fails")
+    bisect.add_argument(
+        "--source",
+        default="",
+        metavar="DIR",
+        help="the tool's module in a Git checkout: look among its commits, not among the declared releases",
+    )
     bisect.add_argument(
         "--again", action="store_true", help="run also what is cached, or was found by an earlier bisect"
     )
@@ -47,21 +54,25 @@ def _bisect(arguments: argparse.Namespace) -> int:
             "usage", "bk bisect: --runs_per_test is not for one cell", hint="bisect repeats failures itself"
         )
     options = replace(options_of(arguments), test_attempts=1, test_output="summary")
-    revisions = _revisions(arguments)
-    search = _Search(arguments, revisions, Prober(options, arguments.again))
-    search.check_ends()
-    last_good, found = first_bad(len(revisions.names), search.ask)
+    with _revisions(arguments) as revisions:
+        search = _Search(arguments, revisions, Prober(options, arguments.again))
+        search.check_ends()
+        last_good, found = first_bad(len(revisions.names), search.ask)
     _print(search, last_good, found, as_json=arguments.json)
     return errors.SUCCESS
 
 
-def _revisions(arguments: argparse.Namespace) -> Revisions:
+def _revisions(arguments: argparse.Namespace) -> AbstractContextManager[Revisions]:
     """Return the revisions to look among. Raises UsageError, also for a cell or a tool that does not exist."""
-    from bkrules.build.revisions import releases
+    from bkrules.build.commits import commits
+    from bkrules.build.revisions import module_of_tool, releases
 
     overrides = overrides_of(arguments)
     analysis, _ = one_cell(arguments.cell, runs_of(arguments), overrides)
-    return releases(analysis.workspace, arguments.tool, arguments.good, arguments.bad, overrides)
+    if arguments.source:
+        module = module_of_tool(analysis.targets.targets, arguments.tool)
+        return commits(arguments.source, arguments.good, arguments.bad, module, overrides)
+    return nullcontext(releases(analysis.workspace, arguments.tool, arguments.good, arguments.bad, overrides))
 
 
 @dataclass

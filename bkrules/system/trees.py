@@ -35,12 +35,14 @@ def list_files(top: str, seen: Callable[[str], object]) -> Listing:
         with os.scandir(folder) as entries:
             for entry in entries:
                 path = f"{below}{entry.name}"
+                if entry.name in UNSEEN:  # also a file: the .git of a worktree has the path of its repository
+                    continue
                 if entry.is_file():
                     files.append(path)
                 elif not entry.is_dir():
                     seen(entry.path)
                 elif entry.is_symlink():
                     links.append((path, os.readlink(entry.path)))
-                elif entry.name not in UNSEEN:
+                else:
                     todo.append(f"{path}/")
     return Listing(tuple(sorted(files)), tuple(sorted(links)))

@@ -1,4 +1,4 @@
-"""`bk bisect` finds a planted regression among releases, in few probes, of which none runs twice."""
+"""`bk bisect` finds a planted regression among releases and among commits, in few probes, of which none runs twice."""
 
 from __future__ import annotations
 
@@ -117,6 +117,8 @@ BAD_INPUT = [
     (["--good=v1.0.0", "--bad=v1.0.7", "--runs_per_test=2"], 2, "--runs_per_test is not for one cell", ""),
     (["--good=v1.0.0", "--bad=v1.0.1", "--tool=other"], 2, "no worker of the targets asked for runs 'other'", ""),
     (["--good=v1.0.0", "--bad=v1.0.7", "--tool=wort"], 2, "no go_binary builds wort v1.0.0", "none"),
+    (["--good=v1.0.0", "--bad=v1.0.7", "--source=none"], 2, "--source=none is not a folder", ""),
+    (["--good=v1.0.0", "--bad=v1.0.7", "--source=r"], 2, "--source=r is not in a Git repository", "without --source"),
     (["--good=v1.0.0"], 2, "the following arguments are required: --bad", ""),
 ]
 
@@ -131,3 +133,72 @@ def test_what_cannot_be_bisected(words: Space) -> None:
     done = words.bk("bisect", "test_wort/worker=oci", "--tool=word", "--good=v1.0.0", "--bad=v1.0.7")
     assert done.returncode == 4
     assert "did you mean" in done.stderr
+
+
+COMMITS = 31
+WRONG_FROM, NOT_BUILT = 19, 17
+"""The places of commits among all: the first with the wrong word, and one that does not compile."""
+
+
+def git(folder: Path, *words: str) -> str:
+    identity = ("-c", "user.name=tests", "-c", "user.email=tests@example.test", "-c", "init.defaultBranch=main")
+    done = subprocess.run(["git", *identity, *words], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A clone of a repository whose folder `tool` has the module word, with a commit for each program, and an edited file."""
+    origin = tmp_path / "origin"
+    (origin / "tool").mkdir(parents=True)
+    git(origin, "init", "-q")
+    for number in range(COMMITS):
+        word = "wrong" if number >= WRONG_FROM else "right"
+        text = f'package main\n\nimport "fmt"\n\nfunc main() {{ println({number}); fmt.Print("{word}") }}\n'
+        (origin / "tool/main.go").write_text(text + "broken\n" * (number == NOT_BUILT))
+        (origin / "tool/go.mod").write_text(f"module example.test/word\n\n{go_proxy.GO}")
+        git(origin, "add", ".")
+        git(origin, "commit", "-q", "-m", f"change {number}")
+    git(tmp_path, "clone", "-q", "origin", "checkout")
+    (tmp_path / "checkout/tool/main.go").write_text("edited")
+    (tmp_path / "checkout/new").write_text("new")
+    return tmp_path / "checkout"
+
+
+def test_a_regression_among_commits(words: Space, checkout: Path) -> None:
+    before = git(checkout, "status", "--porcelain"), git(checkout, "worktree", "list"), git(checkout, "reflog")
+
+    def bisect(good: int, bad: int, *more: str) -> Mapping[str, Any]:
+        ends = [f"--good=HEAD~{COMMITS - 1 - good}", f"--bad=HEAD~{COMMITS - 1 - bad}"]
+        return found(words.bk("bisect", CELL, "--tool=word", f"--source={checkout}/tool", *ends, "--json", *more))
+
+    first = bisect(0, COMMITS - 1)
+    again = bisect(0, COMMITS - 1)
+
+    wrong = git(checkout, "log", "-1", "--format=%H", f"HEAD~{COMMITS - 1 - WRONG_FROM}")[:12]
+    assert first["first_bad"] == f"{wrong} change {WRONG_FROM}"
+    assert first["cannot_say"] == []
+    assert len(first["probes"]) <= math.ceil(math.log2(COMMITS - 1)) + 2
+    assert sum(probe["runs"] for probe in again["probes"]) == 0
+    assert again["first_bad"] == first["first_bad"]
+    stepped = bisect(14, 20)
+    assert stepped["first_bad"] == first["first_bad"]
+    assert [probe["verdict"] for probe in stepped["probes"] if f"change {NOT_BUILT}" in probe["revision"]] == [
+        "cannot say"
+    ]
+    assert before == (
+        git(checkout, "status", "--porcelain"),
+        git(checkout, "worktree", "list"),
+        git(checkout, "reflog"),
+    ), "the checkout is as it was"
+
+    for options, message in (
+        (["--good=HEAD", "--bad=HEAD~3"], "--good=HEAD is not an ancestor of --bad=HEAD~3"),
+        (["--good=none", "--bad=HEAD"], "has no such commit"),
+        (["--good=--all", "--bad=HEAD"], "has no such commit"),
+        (["--good=HEAD~30", "--bad=HEAD~20"], "change 10 is good"),
+    ):
+        done = words.bk("bisect", CELL, "--tool=word", f"--source={checkout}/tool", *options)
+        assert done.returncode == (1 if "is good" in message else 2), done.stderr
+        assert message in done.stderr
+    assert git(checkout, "worktree", "list") == before[1]
