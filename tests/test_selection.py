@@ -203,3 +203,32 @@ def test_without_cells_there_is_nothing_to_choose_from() -> None:
         with pytest.raises(BkError) as caught:
             select({}, selection, never)
         assert caught.value.exit_code == errors.NOTHING_RAN
+
+
+AGREEMENT = Label("p", "agreement")
+COMPARED = {
+    f"{AGREEMENT} {cell.name}": cell
+    for cell in (
+        *(Cell(AGREEMENT, "test_build", worker, ()) for worker in WORKERS),
+        Cell(AGREEMENT, "agreement", "all", (), compares=True),
+    )
+}
+
+
+def test_cells_that_another_one_compares_are_in_its_shard() -> None:
+    """Otherwise the shard of that one would run them again, and two reports would have them."""
+    cells = {**CELLS, **COMPARED}
+    for count in (2, 3, 5):
+        found = [select(cells, Selection(shard=(number, count)), never).ids for number in range(1, count + 1)]
+        assert sum(map(len, found)) == len(cells)
+        assert [len(COMPARED.keys() & ids) for ids in found if COMPARED.keys() & ids] == [len(COMPARED)]
+    with pytest.raises(BkError, match="shard 2 of 2 is empty: 4 cells can run") as caught:
+        select(COMPARED, Selection(shard=(2, 2)), never)
+    assert caught.value.hint == "use at most --shard=1/1"
+
+
+def test_a_random_worker_leaves_cells_that_are_compared() -> None:
+    chosen = select({**CELLS, **COMPARED}, Selection(random_worker=7), never)
+    assert COMPARED.keys() < chosen.ids
+    assert len({CELLS[name].worker for name in chosen.ids - COMPARED.keys()}) == 1
+    assert len(chosen.remarks) == 1

@@ -60,17 +60,34 @@ def select(cells: Mapping[str, Cell], selection: Selection, seconds: Callable[[s
     partition = ""
     if selection.shard is not None:
         number, count = selection.shard
-        shards = divide([(name, seconds(name)) for name in ids if not cells[name].skip], count)
+        shards = divide_cells({name: cells[name] for name in ids if not cells[name].skip}, seconds, count)
         skipped = [name for name in ids if cells[name].skip]
         partition = hashlib.sha256(repr((skipped, shards)).encode()).hexdigest()[:16]
         ids = shards[number - 1]
         if not ids:
             runnable = sum(map(len, shards))
-            hint = f"use at most --shard={min(number, runnable)}/{runnable}" if runnable else "all of them are skipped"
+            filled = sum(map(bool, shards))
+            hint = f"use at most --shard={min(number, filled)}/{filled}" if filled else "all of them are skipped"
             raise _nothing(f"shard {number} of {count} is empty: {runnable} cells can run", hint)
         if number == 1:
             ids = [*ids, *skipped]
     return Selected(frozenset(ids), declared, selection.words, selection.shard, partition, remarks, selection.skip)
+
+
+def divide_cells(cells: Mapping[str, Cell], seconds: Callable[[str], float | None], count: int) -> list[list[str]]:
+    """Divide cells into shards as `divide` does. The cells that another one compares are in the shard of that one."""
+    compared = {cell.matrix for cell in cells.values() if cell.compares}
+    units: dict[Label | str, list[str]] = {}
+    for name, cell in cells.items():
+        units.setdefault(cell.matrix if cell.matrix in compared else name, []).append(name)
+    by_first = {min(names): names for names in units.values()}
+    timed = [(first, _sum([seconds(name) for name in names])) for first, names in by_first.items()]
+    return [sorted(name for first in shard for name in by_first[first]) for shard in divide(timed, count)]
+
+
+def _sum(seconds: Sequence[float | None]) -> float | None:
+    known = [took for took in seconds if took is not None]
+    return sum(known) if known else None
 
 
 def divide(cells: Iterable[tuple[str, float | None]], count: int) -> list[list[str]]:
@@ -93,16 +110,22 @@ def divide(cells: Iterable[tuple[str, float | None]], count: int) -> list[list[s
 
 
 def _one_worker(ids: Sequence[str], cells: Mapping[str, Cell], seed: int) -> tuple[list[str], tuple[str, ...]]:
-    """Return the cells of one worker in each matrix. The choice depends on the seed and the names of the workers alone."""
+    """Return the cells of one worker in each matrix, and all of a matrix that compares workers.
+
+    The choice depends on the seed and the names of the workers alone.
+    """
     import random  # the import takes a millisecond, which other builds save
 
+    compared = {cell.matrix for cell in cells.values() if cell.compares}
     workers: dict[Label, set[str]] = {}
     for name in ids:
+        if cells[name].matrix in compared:
+            continue
         workers.setdefault(cells[name].matrix, set()).add(cells[name].worker)
     chosen = {label: random.Random(seed).choice(sorted(names)) for label, names in workers.items()}
     again = f"chosen at random; repeat with --random_worker={seed}"
     remarks = tuple(f"{label}: the worker {worker} was {again}" for label, worker in sorted(chosen.items()))
-    return [name for name in ids if cells[name].worker == chosen[cells[name].matrix]], remarks
+    return [name for name in ids if cells[name].worker == chosen.get(cells[name].matrix, cells[name].worker)], remarks
 
 
 def _filtered(cells: Mapping[str, Cell], filters: Sequence[str]) -> list[str]:

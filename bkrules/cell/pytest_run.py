@@ -110,9 +110,10 @@ def _failed(reason: str) -> Outcome:
 
 
 def _bare(report: pytest.TestReport) -> str:
-    """Return the first line of what a test told pytest.fail, with the number of the others."""
-    first, *others = _last_line(report).removeprefix("Failed: "), *report.longreprtext.splitlines()[1:]
-    return f"{first} (and {len(others)} more)" if others else first
+    """Return the first line of the message with which a test failed, and the number of the others."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    first, *others = str(crash.message if crash else report.longrepr).strip().splitlines()
+    return first.removeprefix("Failed: ") + (f" (and {len(others)} more)" if others else "")
 
 
 def _last_line(report: pytest.TestReport) -> str:

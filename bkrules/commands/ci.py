@@ -14,7 +14,7 @@ from bkrules import errors
 from bkrules.build.analysis import analyze_patterns, history, selected
 from bkrules.build.execute import Execution
 from bkrules.build.request import Options
-from bkrules.build.selection import divide
+from bkrules.build.selection import divide_cells
 from bkrules.cache import atomic
 from bkrules.commands.build_arguments import add_cells, runs_of
 from bkrules.commands.harness import add_overrides, add_selection, overrides_of, selection_of
@@ -23,6 +23,7 @@ from bkrules.commands.remote_arguments import add_remote, remote_of
 from bkrules.errors import UsageError
 from bkrules.loading.glob import OUTPUT
 from bkrules.loading.root import root_of
+from bkrules.model.action import Cell
 from bkrules.model.status import Status
 from bkrules.report.artifacts import JUNIT, REPORT
 from bkrules.report.merge import merged, merged_junit
@@ -62,6 +63,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     execution = Execution(analysis, options, lambda line: print(line, file=sys.stderr), show=False)
     seconds = history(analysis.out).seconds
     dirty: dict[str, float | None] = {}
+    named: dict[str, Cell] = {}
     cells = cached = 0
     for action in analysis.wanted().values():
         _, _, cache = execution.look_up(action)
@@ -69,9 +71,11 @@ def _plan(arguments: argparse.Namespace) -> int:
             cells += 1
             cached += cache is not None
             if cache is None and not action.cell.skip:  # all runs of a cell are in one job
-                dirty[f"{action.cell.matrix}[{action.cell.point}]"] = seconds(action.id)
+                name = f"{action.cell.matrix}[{action.cell.point}]"
+                named[name], dirty[name] = action.cell, seconds(action.id)
     execution.digests.save()
-    shards = divide(dirty.items(), min(arguments.max_jobs, len(dirty))) if dirty else []
+    shards = divide_cells(named, dirty.get, min(arguments.max_jobs, len(dirty))) if dirty else []
+    shards = list(filter(None, shards))
     jobs = [
         {
             "job": f"{number} of {len(shards)}",

@@ -92,7 +92,7 @@ class Cell:
 
     A cell that runs several times in a build has a copy for each run: `run` of `runs`, counted from 1. `flaky` is the
     matrix's attribute. `skip` is why the cell does not run, when that is known before anything starts. `jail`: the cell
-    is in a user namespace.
+    is in a user namespace. `compares`: it reads what the other cells of its matrix made.
     """
 
     matrix: Label
@@ -105,6 +105,7 @@ class Cell:
     skip: str = ""
     size: str = "medium"
     jail: bool = False
+    compares: bool = False
 
     @property
     def point(self) -> str:

@@ -70,7 +70,7 @@ def _analyze_agreement(context: Context) -> tuple[object, ...]:
         {**seen, **_code(_CODE_OF_COMPARISON)},
         ("test.log", REPORT),
         timeout=_TIMEOUT,
-        cell=Cell(context.label, "agreement", "all", (), size="small"),
+        cell=Cell(context.label, "agreement", "all", (), size="small", compares=True),
     )
     return (MatrixInfo((*matrix.cells, comparison.id)),)
 

@@ -21,10 +21,11 @@ SOON = 20  # seconds; only a broken scheduler waits for so long
 
 @dataclass
 class Build:
-    """A scheduler with its callbacks recorded. `hits` and `failures` are ids; anything else runs and passes."""
+    """A scheduler with its callbacks recorded. `hits`, `failures` and `flaky` are ids; anything else runs and passes."""
 
     hits: Iterable[str] = ()
     failures: Iterable[str] = ()
+    flaky: Iterable[str] = ()
     body: Callable[[Action], None] = lambda _action: None
     events: list[str] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
@@ -68,7 +69,8 @@ class Build:
     def run(self, action: Action, _slot: JobSlot) -> Result:
         self.run_threads.add(threading.current_thread())
         self.body(action)
-        return Result(action, Status.FAILED if action.id in self.failures else Status.PASSED)
+        good = Status.FLAKY if action.id in self.flaky else Status.PASSED
+        return Result(action, Status.FAILED if action.id in self.failures else good)
 
     def on_start(self, action: Action) -> None:
         self.callback_threads.add(threading.current_thread())
@@ -187,6 +189,12 @@ def test_what_two_failures_prevent_is_reported_once(make_action: MakeAction) -> 
     build = Build(failures={"a", "b"})
     build.execute([make_action("a"), make_action("b"), make_action("c", "a", "b")], policy=Policy(keep_going=True))
     assert build.statuses == {"a": "failed", "b": "failed", "c": "not run"}
+
+
+def test_what_reads_the_output_of_a_flaky_cell_runs(make_action: MakeAction) -> None:
+    build = Build(flaky=["a"])
+    build.execute([make_action("a", cell=True), make_action("b", "a")])
+    assert build.events == ["start a", "flaky a", "start b", "passed b"]
 
 
 def test_a_cell_never_stops_others(make_action: MakeAction) -> None:
