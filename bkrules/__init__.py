@@ -26,6 +26,7 @@ RULE_NAMES = (
         "genrule",
         "go_binary",
         "go_releases",
+        "go_test",
         "go_toolchain",
         "host_binary",
         "http_file",

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bkrules.analysis.context import Context, Run, Unsupported, code_of, missing, run_nothing
+from bkrules.analysis.context import Context, RunEarly, Unsupported, code_of, missing, run_nothing
 from bkrules.analysis.host_inputs import Machine
 from bkrules.incremental.dependencies import current
 from bkrules.loading.graph import TargetGraph
@@ -31,7 +31,7 @@ def analyze(
     plugins: Plugins,
     machine: Callable[[], Machine],
     unsupported: Unsupported = missing,
-    run: Run = run_nothing,
+    run: RunEarly | None = None,
     *,
     keep_going: bool = False,
 ) -> ActionGraph:
@@ -42,8 +42,9 @@ def analyze(
     result = ActionGraph({}, {}, {})
     code = functools.cache(code_of)  # a plugin's rule may have many targets
     for target in graph.targets:
+        early = run_nothing if run is None else functools.partial(run, known=result.actions)
         context = Context(
-            target, workspace, plugins, machine, result.providers, unsupported, run, keep_going=keep_going, code=code
+            target, workspace, plugins, machine, result.providers, unsupported, early, keep_going=keep_going, code=code
         )
         with current().of_package(target.label.package):
             result.providers[target.label] = target.rule.analyze(context)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from bkrules.analysis.host_inputs import Machine
 from bkrules.analysis.plugin_files import code_files
@@ -23,7 +23,16 @@ Provider = TypeVar("Provider")
 
 
 Run = Callable[[Sequence[Action]], Sequence[Mapping[str, Node]]]
-"""Runs actions without dependencies, and returns the outputs of each. Raises BkError."""
+"""Runs actions, after those on which they depend, and returns the outputs of each. Raises BkError."""
+
+
+class RunEarly(Protocol):
+    """Runs actions during the analysis; `known` are the actions of targets that are analysed."""
+
+    def __call__(self, actions: Sequence[Action], known: Mapping[str, Action]) -> Sequence[Mapping[str, Node]]:
+        """Return the outputs of each action. Raises BkError."""
+
+
 Code = Callable[[str], Mapping[str, str]]
 Unsupported = Callable[[frozenset[str]], frozenset[str]]
 
@@ -92,12 +101,15 @@ class Context:
         """Return the provider `kind` of the target `label`. Raises LoadError, with the description `what`, when it has
         no such provider.
         """
-        for provider in self._providers.get(label, ()):
-            if isinstance(provider, kind):
-                return provider
+        if (found := self.find(label, kind)) is not None:
+            return found
         other = self.workspace.target(label)
         is_now = f"a {other.rule.name}" if other else "a source file"
         raise self.error("wrong-kind", f"{attribute!r} needs {what}, but {label} is {is_now}", attribute)
+
+    def find(self, label: Label, kind: type[Provider]) -> Provider | None:
+        """Return the provider `kind` of the target `label`, or None."""
+        return next((provider for provider in self._providers.get(label, ()) if isinstance(provider, kind)), None)
 
     def source(self, attribute: str, label: Label) -> Source:
         """Return a source file. Raises LoadError when it does not exist."""

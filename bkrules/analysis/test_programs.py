@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from bkrules.analysis.cell_inputs import helper_inputs
 from bkrules.analysis.context import Context
 from bkrules.analysis.test_marks import Test
 from bkrules.errors import did_you_mean
 from bkrules.incremental.dependencies import current
-from bkrules.model.action import Artifact, HostFile, Source
+from bkrules.model.action import Artifact, FileNode, HostFile, Source
+from bkrules.model.go_tests import LISTED, GoTests
 from bkrules.model.label import Label
 from bkrules.model.parameters import TestProgram
-from bkrules.model.providers import BinaryInfo
+from bkrules.model.providers import BinaryInfo, GoTestInfo, WorkerInfo
 
 _ELF = b"\x7fELF"
 _LINE = re.compile(rb"#![ \t]*(\S+)(?:[ \t]+(.*?))?\s*")
@@ -23,16 +26,51 @@ _LONGEST_LINE = 256
 _TOOLS = "/opt/bk/bin"
 _PYTHON = ("python3", "python")
 _MOST_SHARDS = 50
+WORKER = "@worker@"
+"""The place of a harness's worker in the words of a program."""
+_SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
+_OF_WORKER = re.compile(r"/worker=([^/]+)")
+_ROOTLESS = "1000:1000"
+_OF_ROOTLESS = ("true", "unshare")
+"""The commands by which the harness finds out whether rootless workers can run."""
+MIRROR_FOLDER = "/run/bk/mirror"
+"""The folder of a cell on BuildKit's harness in which the harness finds the mirror's storage."""
 
 
 @dataclass(frozen=True)
 class ProgramTest:
-    """A test that is a program; `path` is its file, and `inputs` are its files and those that it reads."""
+    """A test that is a program; `path` is its file, and `inputs` are its files and those that it reads.
+
+    `axes` are those that the test has by itself. `harness` has the workers of BuildKit's harness by the ids of bk's, for a
+    test that starts its daemons itself.
+    """
 
     path: str
     test: Test
     program: TestProgram
     inputs: Mapping[str, Artifact]
+    axes: tuple[tuple[str, str], ...] = ()
+    harness: Mapping[str, str] | None = None
+
+    def on(self, context: Context, worker: WorkerInfo) -> tuple[TestProgram, Mapping[str, Artifact]]:
+        """Return the program and the inputs of the cell on a worker. Raises LoadError for one that the harness does not have."""
+        if self.harness is None:
+            return self.program, self.inputs
+        theirs = self.harness.get(worker.id)
+        if not isinstance(theirs, str):
+            what = f"{self.path} is on BuildKit's harness, and its 'harness' has no worker for {worker.id!r}"
+            raise context.error(
+                "wrong-kind", what, "workers", did_you_mean(worker.id, self.harness, "workers of 'harness'")
+            )
+        own = {key: value.replace(WORKER, theirs) for key, value in self.program.environment.items()}
+        if (snapshotter := theirs.partition("-snapshotter-")[2]) != "":
+            own["BUILDKIT_INTEGRATION_SNAPSHOTTER"] = snapshotter
+        inputs = self.inputs
+        if worker.made is not None and worker.made.rootless:
+            own["BUILDKIT_INTEGRATION_ROOTLESS_IDPAIR"] = _ROOTLESS
+            inputs = {**inputs, **helper_inputs(context.machine, _OF_ROOTLESS)}
+        arguments = tuple(word.replace(WORKER, theirs) for word in self.program.arguments)
+        return replace(self.program, arguments=arguments, environment=own), inputs
 
 
 def is_program(context: Context, label: Label) -> bool:
@@ -42,7 +80,9 @@ def is_program(context: Context, label: Label) -> bool:
 
 def read_programs(context: Context) -> list[ProgramTest]:
     """Return the programs in the attribute `tests`, one for each case or shard. Raises LoadError."""
-    labels = [label for label in dict.fromkeys(context.attribute("tests")) if is_program(context, label)]
+    programs = [label for label in dict.fromkeys(context.attribute("tests")) if is_program(context, label)]
+    suites = {label: info for label in programs if (info := context.find(label, GoTestInfo))}
+    labels = [label for label in programs if label not in suites]
     data = {
         f"src/{source.path}": source
         for source in (context.source("data", label) for label in context.attribute("data"))
@@ -58,7 +98,58 @@ def read_programs(context: Context) -> list[ProgramTest]:
     if context.attribute("shard_count") > _MOST_SHARDS:
         what = f"'shard_count' is {context.attribute('shard_count')}, but the most is {_MOST_SHARDS}"
         raise context.error("bad-attribute", what, "shard_count")
-    return [program for label in labels for program in _programs(context, label, data, tools)]
+    of_go = _go_tests(context, suites, data) if suites else ()
+    return [*(program for label in labels for program in _programs(context, label, data, tools)), *of_go]
+
+
+def _go_tests(
+    context: Context, suites: Mapping[Label, GoTestInfo], data: Mapping[str, Artifact]
+) -> Iterator[ProgramTest]:
+    """Yield the tests of Go binaries, which list them themselves. Raises LoadError."""
+    answers = context.run([info.listing for info in suites.values()])
+    for (label, info), outputs in zip(suites.items(), answers, strict=True):
+        node = outputs[LISTED]
+        assert isinstance(node, FileNode)
+        names = GoTests.parse(json.loads(Path(node.path).read_bytes())).names
+        for name in names if info.harness is None else _without_workers(names):
+            yield _go_test(context, label, info, name, data)
+
+
+def _without_workers(names: Sequence[str]) -> Iterator[str]:
+    """Yield the names of the tests of one worker, with WORKER in its place, and those that have no worker."""
+    first = ""
+    for name in names:
+        worker = _OF_WORKER.search(name)
+        first = first or (worker[1] if worker else "")
+        if worker is None:
+            yield name
+        elif worker[1] == first:
+            yield name[: worker.start(1)] + WORKER + name[worker.end(1) :]
+
+
+def _go_test(context: Context, label: Label, info: GoTestInfo, name: str, data: Mapping[str, Artifact]) -> ProgramTest:
+    test, _, point = name.partition(f"/worker={WORKER}")
+    environment = {
+        "TEST_BINARY": label.path,
+        "TEST_SIZE": context.attribute("size"),
+        "TEST_TARGET": str(context.label),
+        "TESTBRIDGE_TEST_ONLY": name,
+        **({} if info.harness is None else {"BUILDKIT_REGISTRY_MIRROR_DIR": MIRROR_FOLDER}),
+    }
+    chosen = "/".join(f"^{_SPECIAL.sub(_quoted, part)}$" for part in name.split("/"))
+    words = (f"{_TOOLS}/{info.name}", "-test.v", f"-test.run={chosen}", *context.attribute("args"))
+    return ProgramTest(
+        str(label),
+        Test(test, 1, callable=test.partition("/")[0]),
+        TestProgram(words, environment, is_go=True, is_bare=info.harness is not None),
+        {**data, f"tools/{info.name}": info.binary},
+        tuple((axis, choice) for axis, _, choice in (part.partition("=") for part in point.split("/")[1:])),
+        info.harness,
+    )
+
+
+def _quoted(found: re.Match[str]) -> str:
+    return f"\\{found[0]}"
 
 
 def _programs(context: Context, label: Label, data: Mapping[str, Artifact], tools: set[str]) -> Iterator[ProgramTest]:

@@ -1,7 +1,8 @@
 """Early actions, which run while targets are analysed, since their results decide which other actions exist.
 
-They are ordinary actions, with a key, the disk cache and a sandbox. They depend on no other action, and a cached result
-starts no process. Today these are the lists of tests that only pytest can tell (`analysis/collection.py`).
+They are ordinary actions, with a key, the disk cache and a sandbox, and a cached result starts no process. These are the
+lists of tests that only pytest can tell (`analysis/collection.py`), or a test binary of Go (`rules/go_test.py`), which is
+built for that.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,8 +37,11 @@ class EarlyActions:
         self._root, self._out, self._state = root, out, state
         self._machine, self._plugins = machine, plugins
 
-    def run(self, actions: Sequence[Action]) -> list[Mapping[str, Node]]:
-        """Return the outputs of each action. Raises LoadError for the first that fails, MachineLacks and Interrupted."""
+    def run(self, actions: Sequence[Action], known: Mapping[str, Action]) -> list[Mapping[str, Node]]:
+        """Return the outputs of each action; `known` are the other actions by their ids.
+
+        Raises LoadError for the first that fails, MachineLacks and Interrupted.
+        """
         from bkrules.build.request import default_cache
         from bkrules.cache.action_cache import ActionCache
         from bkrules.cache.cas import Cas
@@ -51,14 +55,21 @@ class EarlyActions:
             digests = FileDigests(f"{self._state}/digests")
             cas = Cas(f"{cache}/cas", digests)
             executor = Executor(self._root, ActionCache(f"{cache}/ac", cas), digests, lambda: contexts[0])
-            results = {action.id: executor.look_up(action) for action in actions}
-            missing = [action for action in actions if results[action.id] is None]
-            if missing:
-                with self._opened(cache, cas) as context:
-                    contexts.append(context)
-                    results.update({result.action.id: result for result in _run(executor, missing)})
+            with ExitStack() as stack:
+                for together in _levels(actions, known):
+                    missing = []
+                    for action in together:
+                        if (result := executor.look_up(action)) is None:
+                            missing.append(action)
+                        else:
+                            executor.results[action.id] = result
+                    if missing and not contexts:
+                        contexts.append(stack.enter_context(self._opened(cache, cas)))
+                    executor.results.update({result.action.id: result for result in _run(executor, missing)})
+                    for action in together:
+                        _outputs(executor.results[action.id])
             digests.save()
-        return [_outputs(results[action.id]) for action in actions]
+        return [_outputs(executor.results[action.id]) for action in actions]
 
     @contextmanager
     def _opened(self, cache: str, cas: Cas) -> Iterator[RunContext]:
@@ -75,8 +86,28 @@ class EarlyActions:
             close_context(context)
 
 
+def _levels(actions: Sequence[Action], known: Mapping[str, Action]) -> list[list[Action]]:
+    """Return the actions and all that they depend on, in groups of which each depends on earlier ones."""
+    depths: dict[str, int] = {}
+
+    def depth(action: Action) -> int:
+        if action.id not in depths:
+            depths[action.id] = 1 + max((depth(known[name]) for name in action.dependencies), default=-1)
+        return depths[action.id]
+
+    for action in actions:
+        depth(action)
+    named = {**known, **{action.id: action for action in actions}}
+    return [
+        [named[name] for name in depths if depths[name] == level]
+        for level in range(max(depths.values(), default=-1) + 1)
+    ]
+
+
 def _run(executor: Executor, actions: Sequence[Action]) -> list[Result]:
     """Return the results of actions, as many at once as the machine has cores."""
+    if not actions:
+        return []
     from concurrent.futures import ThreadPoolExecutor
 
     def run_action(action: Action) -> Result:
@@ -91,8 +122,7 @@ def _run(executor: Executor, actions: Sequence[Action]) -> list[Result]:
         threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _outputs(result: Result | None) -> Mapping[str, Node]:
-    assert result is not None
+def _outputs(result: Result) -> Mapping[str, Node]:
     if result.status == Status.PASSED:
         return result.outputs
     if result.failure == FailureClass.INTERRUPTED:

@@ -12,10 +12,12 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from bkrules.cell import go_harness
 from bkrules.cell.protocol import Outcome, TestRequest
 from bkrules.cell.reports import BadReport, cases_of
 from bkrules.cell.task import task_of
 from bkrules.model.cases import CASES, Case, Cases
+from bkrules.model.parameters import TestProgram
 from bkrules.model.status import FailureClass, Status
 from bkrules.plugin.cell import RunningCell
 from bkrules.plugin.worker import MIRROR_ADDRESS, Backend
@@ -23,6 +25,7 @@ from bkrules.plugin.worker import MIRROR_ADDRESS, Backend
 ROOT = "/src"
 _PRIVATE = Path("/tmp/bk-test")
 _XML, _PREMATURE, _SHARDS = _PRIVATE / "test.xml", _PRIVATE / "premature-exit", _PRIVATE / "shards"
+_ONLY = "TESTBRIDGE_TEST_ONLY"
 _SHOWN = 3
 
 
@@ -32,11 +35,14 @@ def main(backend: Backend, cell: RunningCell, outcome: str) -> int:
     assert request is not None
     assert request.program is not None, "nothing says which program it is"
     _PRIVATE.mkdir()
+    os.makedirs(ROOT, exist_ok=True)
     environment = _environment(request, backend, request.program.environment)
+    if request.program.is_bare:
+        go_harness.prepare()
     start = os.fstat(1).st_size
     try:
         code = _run(request.program.arguments, environment, is_go=request.program.is_go)
-        result, cases = _judged(code, environment, cell.daemons.logs / "test.log", start)
+        result, cases = _judged(code, environment, request.program, cell.daemons.logs / "test.log", start)
     except OSError as error:
         words = f"cannot run {request.program.arguments[0]}: {error.strerror}"
         why = "; its first line may name an interpreter that the cell has not" if error.errno in (2, 8) else ""
@@ -79,8 +85,10 @@ def _run(arguments: Sequence[str], environment: Mapping[str, str], *, is_go: boo
         return process.wait()
 
 
-def _judged(code: int, environment: Mapping[str, str], log: Path, start: int) -> tuple[Outcome, tuple[Case, ...]]:
-    """Return the outcome of a program that ended with `code`, and its cases. Its output begins at `start` of the log."""
+def _judged(
+    code: int, environment: Mapping[str, str], program: TestProgram, log: Path, start: int
+) -> tuple[Outcome, tuple[Case, ...]]:
+    """Return the outcome and the cases of a program from its exit code. Its output begins at `start` of the log."""
     problem = ""
     cases: tuple[Case, ...] | None = None
     try:
@@ -96,6 +104,9 @@ def _judged(code: int, environment: Mapping[str, str], log: Path, start: int) ->
         problem = "its file TEST_PREMATURE_EXIT_FILE is still there, so it ended too early"
     if not problem and "TEST_SHARD_STATUS_FILE" in environment and not _SHARDS.exists():
         problem = "it knows no shards, since it did not touch the file TEST_SHARD_STATUS_FILE"
+    name = program.environment.get(_ONLY, "")
+    if not problem and program.is_go and not any(f"{case.name}/".startswith(f"{name}/") for case in cases or ()):
+        problem = f"the binary ran no test {name}"
     if not problem and cases == ():
         problem = "its report has no case, so nothing ran"
     if told or problem:

@@ -14,6 +14,7 @@ import signal
 import socket
 import time
 import traceback
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,8 @@ from bkrules.sandbox import syscalls
 from bkrules.sandbox.devices import DEVICES, make_devices
 from bkrules.sandbox.ipc import receive, send
 
+NO_BACKEND = Backend("", "")
+"""The backend of a cell whose test starts its daemons itself."""
 FOLDERS = (
     "proc",
     "sys",
@@ -136,13 +139,15 @@ class _Life:
 
             daemons.hook = Tracer(daemons.hook, spec.traced, daemons.logs)
         hooks.call("bk_cell_starting", cell)
-        with hooks.worker.start(daemons) as started:
+        is_bare = spec.test is not None and spec.test.program is not None and spec.test.program.is_bare
+        with nullcontext(NO_BACKEND) if is_bare else hooks.worker.start(daemons) as started:
             self.phase = "torn down"
             backend = replace(started, unsupported=frozenset(spec.unsupported))
-            check_rootless(hooks, backend)
             extra = ExtraWorkers(spec, cell, hooks.extra, ETC)
             daemons.start_worker = extra.start
-            hooks.call("bk_backend_ready", cell, backend=backend)
+            if not is_bare:
+                check_rootless(hooks, backend)
+                hooks.call("bk_backend_ready", cell, backend=backend)
             booted = time.monotonic()
             self.result = self._run(cell, backend)
             self.keep(backend)

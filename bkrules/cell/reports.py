@@ -119,17 +119,18 @@ def _json(lines: Iterable[str]) -> Iterator[Case]:
 def _verbose(lines: Iterable[str]) -> Iterator[Case]:
     current = ""
     said: dict[str, str] = {}
+    failed: dict[str, str] = {}
     for line in lines:
         if now := _NOW.fullmatch(line):
             current = now[1]
         elif result := _OF_GO.match(line):
             status = _WORDS[result[1].lower()]
-            reason = "" if status == Status.PASSED else _short(said.get(result[2], ""))
-            yield Case(result[2], status, float(result[3]), reason)
+            reason = "" if status == Status.PASSED else failed.get(result[2]) or said.get(result[2], "")
+            yield Case(result[2], status, float(result[3]), _short(reason))
         elif (text := _SAID.fullmatch(line)) and current:
             said[current] = text[1]
-        elif line.strip().startswith("Error:") and current:  # of testify, below the place
-            said[current] = line.strip().removeprefix("Error:").strip()
+        elif line.strip().startswith("Error:") and current:  # of testify, below the place; logs of daemons may follow
+            failed.setdefault(current, line.strip().removeprefix("Error:").strip())
 
 
 def _leaves(cases: list[Case]) -> Iterator[Case]:

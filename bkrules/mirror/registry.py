@@ -29,10 +29,11 @@ _POLL_SECONDS = 0.005
 
 @dataclass(frozen=True)
 class Registry:
-    """A started registry: the path of its socket, and its process."""
+    """A started registry: the path of its socket, its process, and the folder of its storage."""
 
     target: str
     process: Started
+    storage: str
 
     def has_ended(self, patience: float = 0) -> bool:
         """Return whether the registry has ended, waiting up to `patience` seconds."""
@@ -93,7 +94,7 @@ class Registries:
                 if changes is not None and changes in ready:
                     os.read(changes, 4096)
             self._open.push(opened.pop_all())
-        return Registry(target, process)
+        return Registry(target, process, str(data))
 
 
 def _accepts(target: str) -> bool:

@@ -108,7 +108,8 @@ class Session(CellParameters):
 class TestProgram(Wire):
     """A test that is a program: its command line in the cell, and the variables that bk sets for it alone.
 
-    `is_go`: it is a test binary of Go, which prints its stacks at SIGQUIT.
+    `is_go`: it is a test binary of Go, which prints its stacks at SIGQUIT. `is_bare`: it starts daemons itself, so the cell
+    starts none, and has the storage of the mirror as a folder.
     """
 
     __test__ = False  # not a test, despite its name
@@ -116,6 +117,7 @@ class TestProgram(Wire):
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
     is_go: bool = False
+    is_bare: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +167,14 @@ class FetchDeb(Wire):
     package: str
     version: str
     sha256: str
+
+
+@dataclass(frozen=True)
+class ListGoTests(Wire):
+    """The test binary whose tests are listed, and patterns for those of which the subtests are listed too."""
+
+    binary: str
+    subtests: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -220,7 +230,7 @@ KINDS: Mapping[str, type[Wire]] = {
     kind.__name__: kind
     for kind in (
         *(CollectTests, CompareBuilds, EstargzImage, FetchDeb, FetchFile, FetchWheel),
-        *(Image, PullImage, Session, TestCell),
+        *(Image, ListGoTests, PullImage, Session, TestCell),
     )
 }
 """The parameters of each mnemonic. Actions of other mnemonics are commands, whose arguments are words."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bkrules.errors import BkError
-from bkrules.model.action import Artifact, Output
+from bkrules.model.action import Action, Artifact, Output
 from bkrules.model.label import Label
 from bkrules.model.reference import Reference
 from bkrules.plugin.worker import Worker
@@ -30,6 +30,19 @@ class BinaryInfo:
     also: tuple[Artifact, ...] = ()
     covered: bool = False
     name: str = ""
+
+
+@dataclass(frozen=True)
+class GoTestInfo:
+    """A test binary of Go, and the action that lists its tests.
+
+    `harness`: the tests start daemons themselves, on BuildKit's harness; its workers by the ids of bk's.
+    """
+
+    binary: Artifact
+    name: str
+    listing: Action
+    harness: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from bkrules.rules.debian_package import DEBIAN_PACKAGE
 from bkrules.rules.genrule import FILEGROUP, GENRULE
 from bkrules.rules.go import GO_BINARY, GO_TOOLCHAIN
 from bkrules.rules.go_releases import GO_RELEASES
+from bkrules.rules.go_test import GO_TEST
 from bkrules.rules.host_binary import HOST_BINARY
 from bkrules.rules.http_file import HTTP_FILE
 from bkrules.rules.image import ESTARGZ_IMAGE, IMAGE
@@ -23,6 +24,7 @@ _ALL = (
     GO_TOOLCHAIN,
     GO_BINARY,
     GO_RELEASES,
+    GO_TEST,
     HOST_BINARY,
     HTTP_FILE,
     IMAGE,

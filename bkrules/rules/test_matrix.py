@@ -25,7 +25,7 @@ from bkrules.analysis.matrix import choices
 from bkrules.analysis.points import Points
 from bkrules.analysis.test_files import read_modules, read_updaters
 from bkrules.analysis.test_marks import Test
-from bkrules.analysis.test_programs import read_programs
+from bkrules.analysis.test_programs import ProgramTest, read_programs
 from bkrules.analysis.updaters import TOOLS, meant, told
 from bkrules.errors import did_you_mean
 from bkrules.model.action import Action, Artifact, Cell
@@ -56,8 +56,17 @@ class StagedTest(NamedTuple):
     test: Test
     inputs: Mapping[str, Artifact]
     settings: PytestSettings = DEFAULTS
-    program: TestProgram | None = None
+    program: ProgramTest | None = None
     outputs: tuple[str, ...] = ()
+
+    def on(self, context: Context, worker: WorkerInfo) -> tuple[TestProgram | None, Mapping[str, Artifact]]:
+        """Return the program and the inputs of the test on a worker. Raises LoadError."""
+        return self.program.on(context, worker) if self.program else (None, self.inputs)
+
+    @property
+    def axes(self) -> tuple[tuple[str, str], ...]:
+        """The axes that the test has by itself."""
+        return self.program.axes if self.program else ()
 
 
 def declare_cells(context: Context, staged: Sequence[StagedTest], extra: Sequence[WorkerInfo] = ()) -> MatrixInfo:
@@ -107,20 +116,24 @@ def declare_cells(context: Context, staged: Sequence[StagedTest], extra: Sequenc
                 changed = sandbox
                 if not sandbox.is_broken:
                     changed = updated(context, sandbox, worker, mirror.images, update, code)
+                program, own = one.on(context, worker)
                 parameters = TestCell(
                     **vars(changed.parameters),
                     worker=worker.id,
-                    axes=_told(values, updaters.more),
+                    axes={
+                        **_told(values, updaters.more),
+                        **{axis: AxisValue(choice, choice) for axis, choice in one.axes},
+                    },
                     isolation=isolation,
                     module=one.path,
                     test=one.test.in_pytest,
                     pytest=one.settings,
-                    program=one.program,
+                    program=program,
                     update=changed.update,
                 )
-                inputs = _with_own(context, worker, changed.inputs, one.inputs)
+                inputs = _with_own(context, worker, changed.inputs, own)
                 parts = changed._replace(inputs=inputs, parameters=parameters)
-                cells.append(_declare(context, one, worker, point, size, parts))
+                cells.append(_declare(context, one, worker, (*point, *one.axes), size, parts))
     if not cells:
         raise context.error("empty-matrix", "the matrix has no cell, since 'exclude' leaves none", "exclude")
     return MatrixInfo(tuple(action.id for action in cells))
@@ -137,11 +150,12 @@ def _staged(context: Context) -> Iterator[StagedTest]:
         if context.attribute("isolation") == SHARED:
             what = f"{one.path} is a program, but 'isolation' is {SHARED!r}, which only tests of pytest can have"
             raise context.error("bad-attribute", what, "isolation", "give the programs a separate matrix")
-        if one.test.name in names:
-            what = f"{names[one.test.name]} and {one.path} both are a test {one.test.name!r}"
+        name = "/".join([one.test.name, *map("=".join, one.axes)])
+        if name in names:
+            what = f"{names[name]} and {one.path} both are a test {name!r}"
             raise context.error("duplicate-name", what, "tests", "rename one of them")
-        names[one.test.name] = one.path
-        yield StagedTest(one.path, one.test, one.inputs, program=one.program)
+        names[name] = one.path
+        yield StagedTest(one.path, one.test, one.inputs, program=one)
 
 
 def _with_own(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from bkrules.analysis.extra_workers import FOLDER
 from bkrules.analysis.host_inputs import COMMANDS, HELPERS, REGISTRY
+from bkrules.analysis.test_programs import MIRROR_FOLDER
 from bkrules.cell.protocol import CellResult, CellSpec, ExtraSpec, Mirror, Program, Ready, TestRequest, said_to_bk
 from bkrules.errors import Interrupted
 from bkrules.execution.context import RunContext
@@ -134,6 +135,9 @@ def open_cell(
     extra = tuple(_extra(one, context) for one in parameters.extra_workers)
     shown = [*((path, path) for path in machine.binds), *folders]
     update = parameters.update if isinstance(parameters, TestCell) else UNCHANGED
+    request = test_request(action, context) if isinstance(parameters, TestCell) and program != Program.TESTS else None
+    if request is not None and request.program is not None and request.program.is_bare:
+        staged.binds.append((registry.storage, f"{MIRROR_FOLDER}/data"))
     spec = CellSpec(
         program=program,
         name=action.title,
@@ -165,7 +169,7 @@ def open_cell(
         links=interpreter_links(tuple(place for _, place in shown)),
         isolation=parameters.isolation if isinstance(parameters, TestCell) else "",
         update=replace(update, mirror={}),
-        test=test_request(action, context) if isinstance(parameters, TestCell) and program != Program.TESTS else None,
+        test=request,
         commands=parameters.commands if isinstance(parameters, EstargzImage) else (),
         traced=tuple(traced),
         extra_workers=extra,

@@ -33,6 +33,7 @@ _OWN = {
     "estargz_image": {"EstargzImage": _runner("image", "convert_to_estargz")},
     "genrule": {"Genrule": _runner("genrule", "run_genrule")},
     "go_binary": {"GoBuild": _runner("go", "go_build")},
+    "go_test": {"ListGoTests": _runner("go_tests", "list_go_tests")},
     "go_toolchain": {"FetchWheel": _runner("go", "fetch_wheel")},
     "http_file": {"FetchFile": _runner("fetch_file", "fetch_file")},
     "image": {

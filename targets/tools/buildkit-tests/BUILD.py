@@ -1,6 +1,6 @@
 """The package //targets/tools/buildkit-tests: BuildKit's own tests of its client, and the mirror that they want. By name only."""
 
-from bkrules import go_binary, image_mirror
+from bkrules import go_binary, go_test, image_mirror, test_matrix
 
 go_binary(
     name = "client_test",
@@ -21,5 +21,32 @@ image_mirror(
         "docker.io/library/busybox:latest": "//targets:busybox",
         "docker.io/tonistiigi/test:nolayers": "//targets:busybox",
     },
+    tags = ["manual"],
+)
+
+go_test(
+    name = "client",
+    binary = ":client_test",
+    subtests = ["*Integration"],
+    harness = {
+        "oci": "oci",
+        "oci+stargz": "oci-snapshotter-stargz",
+        "containerd": "containerd",
+        "containerd+stargz": "containerd-snapshotter-stargz",
+        "rootless": "oci-rootless",
+        "rootless-gvisor-tap-vsock-detachnetns": "oci-rootless-gvisor-tap-vsock-detachnetns",
+    },
+    tags = ["manual"],
+)
+
+WORKERS = ["oci", "oci_stargz", "containerd", "containerd_stargz", "rootless", "rootless_gvisor"]
+
+# BuildKit's own suite, unmodified, a cell for each leaf.
+test_matrix(
+    name = "client_matrix",
+    tests = [":client"],
+    workers = ["//targets:" + name for name in WORKERS],
+    mirror = ":mirror",
+    size = "large",
     tags = ["manual"],
 )

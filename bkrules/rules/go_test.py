@@ -1,0 +1,41 @@
+"""`go_test`: the tests of a Go package, each of which becomes a cell of a matrix."""
+
+from __future__ import annotations
+
+from bkrules.analysis.context import Context
+from bkrules.model.go_tests import LISTED
+from bkrules.model.parameters import ListGoTests
+from bkrules.model.providers import BinaryInfo, GoTestInfo
+from bkrules.model.rule import Attr, Rule
+
+
+def _analyze(context: Context) -> tuple[object, ...]:
+    label = context.attribute("binary")
+    binary = context.provider("binary", label, BinaryInfo, "a go_binary with test = True")
+    name = label.name.rpartition("/")[2]
+    parameters = ListGoTests(name, tuple(context.attribute("subtests")))
+    listing = context.declare("ListGoTests", parameters, {f"tools/{name}": binary.file}, [LISTED])
+    return (GoTestInfo(binary.file, name, listing, context.attribute("harness") or None),)
+
+
+GO_TEST = Rule(
+    "go_test",
+    "The tests of a Go package, for the attribute 'tests' of a matrix: each test function is a test there, with Go's name for it.",
+    {
+        "binary": Attr("label", "The test binary: a go_binary with test = True.", required=True),
+        "subtests": Attr(
+            "strings",
+            "Test functions whose subtests are cells instead, as 'TestIntegration'. A run of the binary without any daemon lists "
+            "them, so they must not depend on one.",
+            default=(),
+        ),
+        "harness": Attr(
+            "dict",
+            "For tests that start their daemons themselves, on BuildKit's integration harness: the harness's workers by the names "
+            "of bk's, {'oci+stargz': 'oci-snapshotter-stargz'}. Cells have the worker's tools and the mirror's storage, and boot "
+            "nothing.",
+            default={},
+        ),
+    },
+    _analyze,
+)

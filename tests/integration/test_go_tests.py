@@ -1,0 +1,150 @@
+"""The tests of a Go package as cells: those of its functions, and of subtests, on bk's workers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from spaces import Space
+
+BUILD = """
+go_binary(name = "g_test", srcs = ["//g:a_test.go", "//g:a.go"], mod = "//g:go.mod", test = True)
+go_test(name = "suite", binary = ":g_test", subtests = ["TestTree", "TestHar*"])
+go_test(name = "own", binary = ":g_test", subtests = ["TestHarness"], harness = {"oci": "oci", "rootless": "oci-rootless"})
+go_test(name = "none", binary = ":empty_test")
+go_binary(name = "empty_test", srcs = ["//g/empty:b_test.go"], mod = "//g/empty:go.mod", test = True)
+go_test(name = "command", binary = "//:runc")
+test_matrix(name = "go", tests = [":suite"], workers = [":oci", ":rootless"], mirror = ":mirror")
+test_matrix(name = "harness", tests = [":own"], workers = [":oci", ":rootless"], mirror = ":mirror")
+test_matrix(name = "wrong", tests = [":own"], workers = [":dockerd"], mirror = ":mirror")
+test_matrix(name = "empty", tests = [":none"], workers = [":oci"], mirror = ":mirror")
+test_matrix(name = "no_tests", tests = [":command"], workers = [":oci"], mirror = ":mirror")
+"""
+SOURCE = "package g\n\n// Add adds.\nfunc Add(a, b int) int { return a + b }\n"
+TESTS = """package g
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+func TestAdd(t *testing.T) {
+	if Add(1, 2) != 3 {
+		t.Fatal("no")
+	}
+}
+
+func TestFails(t *testing.T) { t.Error("as it must") }
+
+func TestHost(t *testing.T) {
+	out, err := exec.Command("buildctl", "debug", "workers").CombinedOutput()
+	if err != nil || os.Getenv("BUILDKIT_HOST") == "" {
+		t.Fatal(err, string(out))
+	}
+}
+
+func TestTree(t *testing.T) {
+	for _, name := range []string{"a b", "c.d", "e/f", "g[h]"} {
+		t.Run(name, func(t *testing.T) {
+			if name == "c.d" {
+				t.Skip("no dots")
+			}
+		})
+	}
+}
+
+// As BuildKit's harness: daemons are the tests' own, and without them nothing runs.
+func TestHarness(t *testing.T) {
+	workers := []string{"oci"}
+	if os.Getenv("BUILDKIT_INTEGRATION_ROOTLESS_IDPAIR") == "1000:1000" {
+		out, err := exec.Command("sudo", "-u", "#1000", "-i", "--", "exec", "unshare", "-U", "true").CombinedOutput()
+		if err != nil {
+			t.Fatal(err, string(out))
+		}
+		workers = append(workers, "oci-rootless")
+	}
+	for _, worker := range workers {
+		for _, mode := range []string{"min", "max"} {
+			t.Run("TestBoot/worker="+worker+"/mode="+mode, func(t *testing.T) {
+				t.Parallel()
+				for _, name := range []string{"buildkitd", "buildctl", "registry"} {
+					if _, err := exec.LookPath(name); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if host := os.Getenv("BUILDKIT_HOST"); host != "" {
+					t.Fatal(host)
+				}
+				repository := "/data/docker/registry/v2/repositories/library/busybox"
+				tags, err := os.ReadDir(os.Getenv("BUILDKIT_REGISTRY_MIRROR_DIR") + repository + "/_manifests/tags")
+				if err != nil || len(tags) != 2 {
+					t.Fatal(err, tags)
+				}
+				if worker == "oci-rootless" {
+					out, err := exec.Command("sudo", "-u", "#1000", "-i", "--", "exec", "buildctl", "--version").CombinedOutput()
+					if err != nil || !strings.Contains(string(out), "v0.34") {
+						t.Fatal(err, string(out))
+					}
+				}
+			})
+		}
+	}
+}
+"""
+
+
+def cells(space: Space, matrix: str) -> dict[str, dict[str, Any]]:
+    report = json.loads((space.root / f"bk-out/targets/{matrix}/report.json").read_text())
+    return {cell["name"]: cell for cell in report["cells"]}
+
+
+def test_go_tests_are_cells(tools: Space) -> None:
+    build = tools.root / "targets/BUILD.py"
+    build.write_text(build.read_text().replace(", worker", ", go_binary, go_test, test_matrix, worker", 1) + BUILD)
+    tools.write("g/BUILD.py", "")
+    tools.write("g/go.mod", "module example.com/g\n\ngo 1.25\n")
+    tools.write("g/a.go", SOURCE)
+    tools.write("g/a_test.go", TESTS)
+    tools.write("g/empty/BUILD.py", "")
+    tools.write("g/empty/go.mod", "module example.com/empty\n\ngo 1.25\n")
+    tools.write("g/empty/b_test.go", "package empty\n")
+
+    done = tools.bk("test", "//targets:go", "//targets:harness", "--keep_going")
+
+    assert done.returncode == 3, done.stdout + done.stderr
+    found = cells(tools, "go")
+    trees = ("TestTree/a_b", "TestTree/c.d", "TestTree/e/f", "TestTree/g[h]")
+    boots = ("TestHarness/TestBoot/worker=oci/mode=min", "TestHarness/TestBoot/worker=oci/mode=max")
+    names = ("TestAdd", "TestFails", "TestHost", *trees, *boots)
+    assert found.keys() == {f"{name}/worker={worker}" for name in names for worker in ("oci", "rootless")}
+    statuses = {name: (cell["status"], cell["reason"]) for name, cell in found.items() if cell["worker"] == "rootless"}
+    assert statuses.pop("TestFails/worker=rootless") == (
+        "failed",
+        "exit status 1; 1 of 1 cases failed: TestFails (as it must)",
+    )
+    assert statuses.pop("TestTree/c.d/worker=rootless") == ("skipped", "no dots")
+    for name in boots:  # bk started a daemon, and there is no mirror in a folder
+        assert statuses.pop(f"{name}/worker=rootless")[0] == "failed"
+    assert {status for status, _ in statuses.values()} == {"passed"}
+
+    boot = {name: cell for name, cell in cells(tools, "harness").items() if "TestHarness" in name}
+    assert boot.keys() == {
+        f"TestHarness/TestBoot/worker={worker}/mode={mode}" for worker in ("oci", "rootless") for mode in ("min", "max")
+    }
+    assert [cell["reason"] for cell in boot.values()] == [None] * 4
+    assert boot["TestHarness/TestBoot/worker=rootless/mode=max"]["axes"] == {"mode": "max"}
+
+    tools.write("g/a.go", SOURCE.replace("adds", "sums"))  # a comment, which no byte of the binary shows
+    again = tools.bk("test", "//targets:go", "--keep_going")
+
+    assert "(10 cached, 8 not)" in again.stdout  # those that failed or were skipped
+    for target, reason in (
+        ("wrong", "//targets:own is on BuildKit's harness, and its 'harness' has no worker for 'dockerd-containerd'"),
+        ("empty", "//targets:none: empty_test has no test function"),
+        ("no_tests", "//targets:command: runc failed with exit status 1"),
+    ):
+        done = tools.bk("test", f"//targets:{target}")
+        assert done.returncode == 1
+        assert reason in done.stderr
