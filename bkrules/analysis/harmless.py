@@ -108,13 +108,13 @@ class Expressions:
 
         Raises Unproven.
         """
-        for one in ast.walk(node):
-            if isinstance(one, ast.NamedExpr | ast.Await | ast.Yield | ast.YieldFrom):
-                raise Unproven(one.lineno, f"an expression of the kind {type(one).__name__}")
-            if isinstance(one, ast.Attribute | ast.Name) and self.origin(one).startswith(FIXTURE):
-                raise Unproven(one.lineno, "pytest.fixture is no decorator here")
-            if isinstance(one, ast.Call) and not self._is_pure(one.func):
-                raise Unproven(one.lineno, f"a call of {ast.unparse(one.func)}")
+        for inner in ast.walk(node):
+            if isinstance(inner, ast.NamedExpr | ast.Await | ast.Yield | ast.YieldFrom):
+                raise Unproven(inner.lineno, f"an expression of the kind {type(inner).__name__}")
+            if isinstance(inner, ast.Attribute | ast.Name) and self.origin(inner).startswith(FIXTURE):
+                raise Unproven(inner.lineno, "pytest.fixture is no decorator here")
+            if isinstance(inner, ast.Call) and not self._is_pure(inner.func):
+                raise Unproven(inner.lineno, f"a call of {ast.unparse(inner.func)}")
 
     def check_annotation(self, node: ast.expr) -> None:
         """Check an annotation, unless Python leaves it unevaluated. Raises Unproven."""

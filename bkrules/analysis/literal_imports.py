@@ -98,9 +98,9 @@ def path_entries(source: str, path: str) -> list[str]:
             and len(statement.targets) == 1
             and isinstance(statement.targets[0], ast.Name)
         ):
-            found = _folder(statement.value, known)
-            if found is not None:
-                known[statement.targets[0].id] = found
+            folder = _folder(statement.value, known)
+            if folder is not None:
+                known[statement.targets[0].id] = folder
     entries = []
     for node in ast.walk(module):
         added: list[ast.expr] = []
@@ -116,8 +116,10 @@ def path_entries(source: str, path: str) -> list[str]:
             added = list(node.args[0].elts) if node.args and isinstance(node.args[0], ast.List | ast.Tuple) else []
         elif isinstance(node, ast.Assign | ast.AugAssign) and "sys.path" in ast.unparse(node).partition("=")[0]:
             added = [expression for expression in ast.walk(node.value) if isinstance(expression, ast.expr)]
-        found_all = [_folder(expression, known) for expression in added]
-        entries += [found for found in found_all if found is not None and found != path and not found.startswith("..")]
+        folders = [_folder(expression, known) for expression in added]
+        entries += [
+            folder for folder in folders if folder is not None and folder != path and not folder.startswith("..")
+        ]
     return list(dict.fromkeys(entries))
 
 

@@ -74,11 +74,11 @@ def is_generator(node: Function) -> bool:
     """Return whether a function is a generator."""
     waiting: list[ast.AST] = list(node.body)
     while waiting:
-        one = waiting.pop()
-        if isinstance(one, ast.Yield | ast.YieldFrom):
+        inner = waiting.pop()
+        if isinstance(inner, ast.Yield | ast.YieldFrom):
             return True
-        if not isinstance(one, Function | ast.Lambda | ast.ClassDef):
-            waiting += ast.iter_child_nodes(one)
+        if not isinstance(inner, Function | ast.Lambda | ast.ClassDef):
+            waiting += ast.iter_child_nodes(inner)
     return False
 
 
@@ -86,19 +86,19 @@ def is_generator(node: Function) -> bool:
 def bindings(module: ast.Module) -> Counter[str]:
     """Return how often a module binds each name outside of functions and classes, or declares it as global in one."""
     counts: Counter[str] = Counter()
-    waiting: list[tuple[ast.AST, bool]] = [(one, True) for one in module.body]
+    waiting: list[tuple[ast.AST, bool]] = [(statement, True) for statement in module.body]
     while waiting:
-        one, is_outside = waiting.pop()
-        if isinstance(one, ast.Global):
-            counts.update(one.names)
+        node, is_outside = waiting.pop()
+        if isinstance(node, ast.Global):
+            counts.update(node.names)
         elif is_outside:
-            if isinstance(one, Function | ast.ClassDef):
-                counts[one.name] += 1
+            if isinstance(node, Function | ast.ClassDef):
+                counts[node.name] += 1
                 is_outside = False
-            elif isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store | ast.Del):
-                counts[one.id] += 1
-            elif isinstance(one, ast.alias):
-                counts[one.asname or one.name.partition(".")[0]] += 1
-        if is_outside or isinstance(one, ast.stmt | ast.excepthandler | ast.match_case):
-            waiting += [(inner, is_outside) for inner in ast.iter_child_nodes(one)]
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
+                counts[node.id] += 1
+            elif isinstance(node, ast.alias):
+                counts[node.asname or node.name.partition(".")[0]] += 1
+        if is_outside or isinstance(node, ast.stmt | ast.excepthandler | ast.match_case):
+            waiting += [(inner, is_outside) for inner in ast.iter_child_nodes(node)]
     return counts

@@ -212,9 +212,9 @@ class _Check:
             self.expressions.helpers[node.name] = node
         if node.keywords:
             raise Unproven(node.lineno, f"the class {node.name} has keywords")
-        for one in node.decorator_list:
-            if not self.expressions.origin(callee(one)).startswith(HARMLESS_DECORATORS):
-                raise Unproven(node.lineno, f"the class {node.name} has the decorator {ast.unparse(one)}")
+        for decorator in node.decorator_list:
+            if not self.expressions.origin(callee(decorator)).startswith(HARMLESS_DECORATORS):
+                raise Unproven(node.lineno, f"the class {node.name} has the decorator {ast.unparse(decorator)}")
         for base in node.bases:
             self._base(base, node)
         bound: set[str] = set()

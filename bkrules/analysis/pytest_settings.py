@@ -126,9 +126,9 @@ def _settings(table: Mapping[str, Any], folder: str) -> Settings:
     options = table.get("addopts", ())
     words = shlex.split(options) if isinstance(options, str) else [str(option) for option in options]
     paths = table.get(_PATH, ())
-    listed = shlex.split(paths) if isinstance(paths, str) else [str(one) for one in paths]
-    below = [os.path.normpath(f"{folder}/{one}" if folder else one) for one in listed if not one.startswith("/")]
-    inside = tuple("" if one == "." else one for one in below if not one.startswith(".."))
+    listed = shlex.split(paths) if isinstance(paths, str) else [str(path) for path in paths]
+    below = [os.path.normpath(f"{folder}/{path}" if folder else path) for path in listed if not path.startswith("/")]
+    inside = tuple("" if path == "." else path for path in below if not path.startswith(".."))
     return Settings(tuple(sorted(overrides.items())), tuple(_options(words)), inside)
 
 

@@ -199,7 +199,7 @@ def _module(files: _Files, path: str, data: Sequence[str]) -> Module:
 
 def _imports(files: _Files, path: str, roots: Sequence[str]) -> Imports:
     def modules(node: ast.ImportFrom) -> list[ast.Module]:
-        return [files.tree(one) for one in imported_modules(node, "", path, roots, files.exists)]
+        return [files.tree(file) for file in imported_modules(node, "", path, roots, files.exists)]
 
     return Imports(modules, lambda node, name: bool(imported_modules(node, name, path, roots, files.exists)))
 

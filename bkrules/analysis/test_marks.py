@@ -110,7 +110,7 @@ def only_sets(source: str, name: str, sets: Sequence[int]) -> str:
         for key in ("argvalues", "ids"):
             node = arguments.get(key)
             if isinstance(node, ast.List | ast.Tuple) and node.elts:
-                places = [_span(one, starts) for one in (node, node.elts[number])]
+                places = [_span(part, starts) for part in (node, node.elts[number])]
                 edits.append((*places[0], *places[1], *(pin if key == "argvalues" else ("", ""))))
     for start, end, first, last, opening, closing in sorted(edits, reverse=True):
         before, after = (b"\n" * len(re.findall(rb"\r\n|\r|\n", data[a:b])) for a, b in ((start, first), (last, end)))
@@ -128,9 +128,9 @@ def _span(node: ast.expr, starts: Sequence[int]) -> tuple[int, int]:
 def _marks(node: Function, around: Iterable[ast.ClassDef]) -> list[ast.expr]:
     """Return the marks of a function and of its enclosing classes, from the nearest, in the order in which pytest takes them."""
     own: list[ast.expr] = []
-    for one in around:
-        own += [mark for statement in one.body for mark in pytestmark(statement)]
-        own += _decorators(one)
+    for definition in around:
+        own += [mark for statement in definition.body for mark in pytestmark(statement)]
+        own += _decorators(definition)
     return [*_decorators(node), *own]
 
 
@@ -217,8 +217,8 @@ def _sets(call: ast.Call) -> list[_Set]:
     if len(known) != len(values.elts) or not names:
         raise ValueError("it has another number of ids than of sets")
     sets = [
-        _set(value, index, names, one, single=single)
-        for index, (value, one) in enumerate(zip(values.elts, known, strict=True))
+        _set(value, index, names, identifier, single=single)
+        for index, (value, identifier) in enumerate(zip(values.elts, known, strict=True))
     ]
     if len({parameters.id for parameters in sets}) < len(sets):
         raise ValueError("pytest numbers equal ids")
@@ -251,7 +251,7 @@ def _set(node: ast.expr, index: int, names: Sequence[str], identifier: object, *
         raise ValueError("the set is no literal")
     if not all(map(mark_name, marks)) or any(mark_name(mark) == "parametrize" for mark in marks):
         raise ValueError("it has marks that are none")
-    if len(values) != len(names) or any(isinstance(one, ast.Starred) for one in [node, *values]):
+    if len(values) != len(names) or any(isinstance(value, ast.Starred) for value in [node, *values]):
         raise ValueError("it has another number of values than of names")
     if identifier is not None:
         return _Set(_escaped(_text_of(identifier)), index, tuple(map(_mark, marks)))

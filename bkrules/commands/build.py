@@ -151,7 +151,7 @@ def _texts(hooks: Hooks, build: BuildResult, analysis: Analysis, options: Option
     hooks.add(summary)
     try:
         answers = hooks.call("bk_summary", build=build)
-        if wrong := [one for one in answers if not isinstance(one, str)]:
+        if wrong := [answer for answer in answers if not isinstance(answer, str)]:
             raise hooks.wrong("bk_summary", wrong[0], "return a text, or None")
         return [text for text in answers if text]
     except PluginFault as fault:
@@ -196,7 +196,7 @@ def _keep(text: str | None, analysis: Analysis, options: Options, result: BuildR
 
 def _states(analysis: Analysis, build: BuildResult) -> dict[str, up_to_date.PackageState]:
     """Return the state of each package in this build."""
-    states = {name: up_to_date.PackageState(found) for name, found in members(analysis).items()}
+    states = {name: up_to_date.PackageState(state) for name, state in members(analysis).items()}
     reports = list(analysis.plugins.registered(Reporter))
     for result in build.results:
         package = states[result.action.label.package]

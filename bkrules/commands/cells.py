@@ -19,8 +19,8 @@ def divided(text: str) -> tuple[str, str] | None:
     """Return the pattern of the matrix and the name of the cell in a word; None when the word names no cell."""
     if "[" not in text and "/worker=" not in text:
         return None
-    found = _PATTERN_OF_CELL.fullmatch(text)
-    return (found[1], found[2]) if found else ("//...", text)
+    match = _PATTERN_OF_CELL.fullmatch(text)
+    return (match[1], match[2]) if match else ("//...", text)
 
 
 def one_cell(text: str, runs: Runs, overrides: WorkerOverrides) -> tuple[Analysis, Action]:
@@ -28,13 +28,13 @@ def one_cell(text: str, runs: Runs, overrides: WorkerOverrides) -> tuple[Analysi
     pattern, name = divided(text) or ("//...", text)
     analysis = analyze_patterns(".", [pattern], only_tests=True, runs=runs, overrides=overrides)
     cells = [action for action in analysis.wanted().values() if action.cell is not None]
-    found = [action for action in cells if action.cell is not None and name in (action.cell.name, action.cell.point)]
-    if not found:
+    named = [action for action in cells if action.cell is not None and name in (action.cell.name, action.cell.point)]
+    if not named:
         near = difflib.get_close_matches(name, [action.title for action in cells], n=3)
         raise nothing(
             f"no cell is called {text}", f"did you mean {' or '.join(near)}?" if near else "see `bk aquery //...`"
         )
-    if len(found) > 1:
-        labels = ", ".join(action.cell.label for action in found if action.cell is not None)
-        raise UsageError("several-cells", f"{len(found)} cells are called {text}", hint=f"say which one: {labels}")
-    return analysis, found[0]
+    if len(named) > 1:
+        labels = ", ".join(action.cell.label for action in named if action.cell is not None)
+        raise UsageError("several-cells", f"{len(named)} cells are called {text}", hint=f"say which one: {labels}")
+    return analysis, named[0]

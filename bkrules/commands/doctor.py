@@ -44,20 +44,20 @@ def add(commands: Commands) -> None:
 
 def _doctor(arguments: argparse.Namespace) -> int:
     cache = os.path.abspath(arguments.disk_cache)
-    found = list(_look(cache))
+    findings = list(_look(cache))
     if arguments.fix:
-        for mend in dict.fromkeys(finding.command for finding in found if finding.command):
+        for mend in dict.fromkeys(finding.command for finding in findings if finding.command):
             print(f"$ {mend}", file=sys.stderr, flush=True)
             subprocess.run(["sh", "-c", mend], stdout=2, check=False)  # remaining faults are found again
-        found = list(_look(cache))
+        findings = list(_look(cache))
     if arguments.json:
-        print(json.dumps([vars(finding) for finding in found], indent=1))
+        print(json.dumps([vars(finding) for finding in findings], indent=1))
     else:
-        for finding in found:
+        for finding in findings:
             print(f"{finding.what}: {finding.problem or 'ok'}")
             if finding.remedy:
                 print(f"  {finding.remedy}")
-    return errors.MACHINE_LACKS if any(finding.problem for finding in found) else errors.SUCCESS
+    return errors.MACHINE_LACKS if any(finding.problem for finding in findings) else errors.SUCCESS
 
 
 def _look(cache: str) -> Iterator[Finding]:

@@ -93,10 +93,10 @@ def overrides_of(arguments: argparse.Namespace, environment: Mapping[str, str] =
     """Return the worker overrides. An option takes precedence over its variable. Raises UsageError."""
     try:
         enabled, disabled = (
-            _features(environment.get(name, "")) if given is None else given
-            for name, given in ((ENABLE, arguments.enable_features), (DISABLE, arguments.disable_features))
+            _features(environment.get(name, "")) if option is None else option
+            for name, option in ((ENABLE, arguments.enable_features), (DISABLE, arguments.disable_features))
         )
-        binaries = arguments.extra_binaries or [_binaries(one) for one in _list(environment.get(BINARIES, ""))]
+        binaries = arguments.extra_binaries or [_binaries(binary) for binary in _list(environment.get(BINARIES, ""))]
         user = arguments.rootless_user or _user(environment.get(USER, ""))
     except argparse.ArgumentTypeError as error:
         raise UsageError("usage", f"a variable of BuildKit's harness: {error}") from error
@@ -106,7 +106,7 @@ def overrides_of(arguments: argparse.Namespace, environment: Mapping[str, str] =
 
 
 def _list(text: str) -> list[str]:
-    return [part for part in (one.strip() for one in text.split(",")) if part]
+    return [part for part in map(str.strip, text.split(",")) if part]
 
 
 def _features(text: str) -> frozenset[str]:
@@ -127,22 +127,22 @@ def _user(pair: str) -> str:
     """Return the name of the user in `UID:GID`, checked as in BuildKit: only root may have the group of root."""
     if not pair:
         return ""
-    found = re.fullmatch(r"(\d+):(\d+)", pair)
-    if found is None or (int(found[1]) and not int(found[2])):
+    match = re.fullmatch(r"(\d+):(\d+)", pair)
+    if match is None or (int(match[1]) and not int(match[2])):
         raise argparse.ArgumentTypeError(
             f"{USER} must be UID:GID, and no user but root may have the group 0, but it was {pair!r}"
         )
     try:
-        return pwd.getpwuid(int(found[1])).pw_name
+        return pwd.getpwuid(int(match[1])).pw_name
     except KeyError:
-        raise argparse.ArgumentTypeError(f"{USER}: this machine has no user with the id {found[1]}") from None
+        raise argparse.ArgumentTypeError(f"{USER}: this machine has no user with the id {match[1]}") from None
 
 
 def _shard(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+)[/-](\d+)", text)
-    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+    match = re.fullmatch(r"(\d+)[/-](\d+)", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise argparse.ArgumentTypeError(f"must be I/N with 1 <= I <= N, but was {text!r}")
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
 def _seed(text: str) -> str:

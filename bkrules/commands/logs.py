@@ -40,8 +40,8 @@ def _logs(arguments: argparse.Namespace) -> int:
     from bkrules.execution import timeline
 
     folder, label = _place(arguments)
-    found = _files(folder)
-    if not found:
+    logs = _files(folder)
+    if not logs:
         raise nothing(f"no logs of {label} are kept", f"run it:  bk test -t- '{label}'")
     if arguments.timeline:
         for line in timeline.lines(folder):
@@ -49,9 +49,9 @@ def _logs(arguments: argparse.Namespace) -> int:
         sys.stdout.flush()
         return errors.SUCCESS
     for name in arguments.names:
-        if name not in found:
-            raise nothing(f"{label} has no log {name!r}", f"it has: {', '.join(found)}")
-    _print([found[name] for name in arguments.names or found])
+        if name not in logs:
+            raise nothing(f"{label} has no log {name!r}", f"it has: {', '.join(logs)}")
+    _print([logs[name] for name in arguments.names or logs])
     return errors.SUCCESS
 
 
@@ -87,12 +87,12 @@ def _kept(text: str) -> dict[Path, str]:
         places = [os.path.normpath(f"{out}/{package}/{named[2]}/{folder}")]
     else:
         places = [place for place, _, _ in os.walk(out) if place.endswith(f"/{folder}")]
-    found = {}
+    folders = {}
     for place in places:
         if place.startswith(f"{out}/") and _files(Path(place)):
             package, _, matrix = place[len(out) + 1 : -len(folder) - 1].rpartition("/")
-            found[Path(place)] = f"//{package}:{matrix}[{name}]"
-    return found
+            folders[Path(place)] = f"//{package}:{matrix}[{name}]"
+    return folders
 
 
 def _cell(name: str) -> Cell:
@@ -100,7 +100,9 @@ def _cell(name: str) -> Cell:
     test, _, rest = name.partition("/worker=")
     worker, *axes = rest.split("/")
     run = re.fullmatch(r"run_(\d+)_of_(\d+)", axes[-1]) if axes else None
-    pairs = tuple((axis, choice) for axis, _, choice in (one.partition("=") for one in (axes[:-1] if run else axes)))
+    pairs = tuple(
+        (axis, choice) for axis, _, choice in (axis_value.partition("=") for axis_value in (axes[:-1] if run else axes))
+    )
     return Cell(Label("", "any"), test, worker, pairs, *(map(int, run.groups()) if run else ()))
 
 
@@ -108,8 +110,8 @@ def _files(folder: Path) -> dict[str, Path]:
     """Return the logs in a folder by their names."""
     from bkrules.execution import timeline
 
-    found = {path.stem: path for path in timeline.kept(folder, "*.log") if path.name != TIMELINE}
-    return found | {path.name: path for path in timeline.kept(folder, "*.stacks")}
+    logs = {path.stem: path for path in timeline.kept(folder, "*.log") if path.name != TIMELINE}
+    return logs | {path.name: path for path in timeline.kept(folder, "*.stacks")}
 
 
 def _print(paths: list[Path]) -> None:

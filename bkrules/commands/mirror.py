@@ -162,8 +162,8 @@ def _verify(arguments: argparse.Namespace) -> int:
     if arguments.to:
         with locked(arguments.to) as tree:
             for repository, tag in tree.references():
-                found, broken = _check(tree, Reference("mirror", repository, tag))
-                blobs += found
+                checked, broken = _check(tree, Reference("mirror", repository, tag))
+                blobs += checked
                 problems += broken
     for problem in problems:
         print(problem)
@@ -189,9 +189,9 @@ def _check(tree: Tree, reference: Reference) -> tuple[int, list[str]]:
             problems.append(f"{name}: blob {digest} is {'no file' if os.path.exists(tree.path(digest)) else 'missing'}")
             continue
         with open(tree.path(digest), "rb") as file:
-            found = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-        if found != digest:
-            problems.append(f"{name}: blob {digest} has the digest {found}")
+            actual = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        if actual != digest:
+            problems.append(f"{name}: blob {digest} has the digest {actual}")
     return len(digests), problems
 
 
@@ -242,7 +242,7 @@ def _build(arguments: argparse.Namespace, *more: str) -> tuple[str, dict[Referen
     if result.exit_code:
         print(summarize(result, analysis.out))
         raise BkError("not-built", "the mirror's images could not be built", hint="the failures are above")
-    made = {one.action.id: one for one in result.results}
+    made = {built.action.id: built for built in result.results}
     images: dict[Reference, DirectoryNode] = {}
     owners: dict[Reference, object] = {}
     for label in analysis.targets.wanted:
@@ -256,7 +256,7 @@ def _build(arguments: argparse.Namespace, *more: str) -> tuple[str, dict[Referen
                         raise UsageError("one-place", problem, hint="select one of the two targets")
                     owners.setdefault(reference, label)
     check_places(images)
-    files = [node for one in result.results if str(one.action.label) in more for node in one.outputs.values()]
+    files = [node for built in result.results if str(built.action.label) in more for node in built.outputs.values()]
     return next((node.path for node in files if isinstance(node, FileNode)), ""), images
 
 

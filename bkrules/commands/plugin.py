@@ -61,16 +61,16 @@ def _list(arguments: argparse.Namespace) -> int:
     plugins = load_plugins(root_of("."))
     documents = [
         {
-            "distribution": one.title,
-            "entry_point": one.entry_point.name,
-            "module": one.entry_point.value,
-            "origin": one.origin,
-            "hooks": list(one.hooks),
-            "worker_hooks": list(one.worker_hooks),
-            "workers": sorted(worker.name for worker in one.workers),
-            "error": str(one.error or ""),
+            "distribution": plugin.title,
+            "entry_point": plugin.entry_point.name,
+            "module": plugin.entry_point.value,
+            "origin": plugin.origin,
+            "hooks": list(plugin.hooks),
+            "worker_hooks": list(plugin.worker_hooks),
+            "workers": sorted(worker.name for worker in plugin.workers),
+            "error": str(plugin.error or ""),
         }
-        for one in plugins.installed
+        for plugin in plugins.installed
     ]
     faults = list(plugins.conflicts.values())
     if arguments.json:
@@ -84,7 +84,7 @@ def _list(arguments: argparse.Namespace) -> int:
                 print("  " + f"error: {document['error']}".replace("\n", "\n  "))
     for error in faults:
         print(f"error: {error}", file=sys.stderr)
-    broken = any(one.error.reason == "broken-plugin" for one in plugins.installed if one.error)
+    broken = any(plugin.error.reason == "broken-plugin" for plugin in plugins.installed if plugin.error)
     return errors.BUILD_FAILED if broken or faults else errors.SUCCESS
 
 
@@ -107,10 +107,10 @@ def _check(arguments: argparse.Namespace) -> int:
     if not workers:
         raise nothing(f"no worker among {' '.join(patterns)}", "see `bk query 'kind(worker, //...)'`")
     mirror = mirror_of(workspace, workers[0], arguments.mirror)
-    target = conformance([one.label for one in workers], mirror.label, _image(mirror, arguments.image))
+    target = conformance([worker.label for worker in workers], mirror.label, _image(mirror, arguments.image))
     analysis = analyze_targets(workspace, [target])
     wrong = 0
-    for label in (one.label for one in workers):
+    for label in (worker.label for worker in workers):
         (info,) = analysis.actions.providers[label]
         assert isinstance(info, WorkerInfo)
         print(f"{label}: {info.id}, by the plugin {info.worker.name}")

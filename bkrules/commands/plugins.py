@@ -34,32 +34,34 @@ def add_commands(commands: Commands, wanted: str, words: Sequence[str]) -> None:
     manager.block(blocked.parse_known_args(list(words))[0].noplugin)
     plugins = load_plugins(root_of("."))
     try:
-        bk_register_commands(lambda *given: _add(commands, plugins, Command(*given), None))
+        bk_register_commands(lambda *fields: _add(commands, plugins, Command(*fields), None))
         registered = plugins.registered(Command)
-        for name, (one, plugin) in registered.items():
+        for name, (declared, plugin) in registered.items():
             if name in commands.choices:
                 hint = f"leave it out with {NOPLUGIN}={plugin.distribution}"
                 message = f"the plugin {plugin.title} has a command {name!r}, and so has bk"
                 raise BkError("duplicate-name", message, hint=hint)
-            _add(commands, plugins, one, plugin)
+            _add(commands, plugins, declared, plugin)
     except BkError as error:
         if wanted:
             raise
         print(f"warning: {error_text(error).removeprefix('error: ')}", file=sys.stderr)
 
 
-def _add(commands: Commands, plugins: Plugins, one: Command, plugin: Plugin | None) -> None:
+def _add(commands: Commands, plugins: Plugins, declared: Command, plugin: Plugin | None) -> None:
     whose = f" (plugin {plugin.distribution})" if plugin else ""
-    parser = command(commands, one.name, partial(_run, plugins, one, plugin), f"{one.help}{whose}")
+    parser = command(commands, declared.name, partial(_run, plugins, declared, plugin), f"{declared.help}{whose}")
     title = plugin.title if plugin else "bk"
-    plugins.hooks.guarded(title, f"configure of the command {one.name!r}", partial(one.configure, parser))
+    plugins.hooks.guarded(title, f"configure of the command {declared.name!r}", partial(declared.configure, parser))
 
 
-def _run(plugins: Plugins, one: Command, plugin: Plugin | None, arguments: argparse.Namespace) -> int:
-    code: object = one.run(arguments)  # what it raises, the command line says
+def _run(plugins: Plugins, declared: Command, plugin: Plugin | None, arguments: argparse.Namespace) -> int:
+    code: object = declared.run(arguments)  # what it raises, the command line says
     if type(code) is not int or not 0 <= code < 256:
         title = plugin.title if plugin else "bk"
-        raise plugins.hooks.fault(title, f"returned {code!r} from the command {one.name!r}", hint="return an exit code")
+        raise plugins.hooks.fault(
+            title, f"returned {code!r} from the command {declared.name!r}", hint="return an exit code"
+        )
     return code
 
 
@@ -75,6 +77,6 @@ def _list_hooks(_arguments: argparse.Namespace) -> int:
         function = getattr(spec, name)
         summary = (inspect.getdoc(function) or "").partition("\n\n")[0].replace("\n", " ")
         print(f"{name}({', '.join(inspect.signature(function).parameters)})\n  {summary}")
-        with_it = [one.title for one in hooks if name in (*one.hooks, *one.worker_hooks)]
+        with_it = [plugin.title for plugin in hooks if name in (*plugin.hooks, *plugin.worker_hooks)]
         print(f"  implemented by: {', '.join(['bk', *with_it])}")
     return errors.SUCCESS

@@ -125,11 +125,11 @@ def _host(action: Action, analysis: Analysis) -> dict[str, str]:
 
     Of these folders, the key has the names and versions of the packages, and bk's own files one by one.
     """
-    found = {path: _found(item.path) for path, item in action.inputs if isinstance(item, HostFile)}
-    found |= {path: item.path for path, item in action.inputs if isinstance(item, HostFolder)}
+    paths = {path: _found(item.path) for path, item in action.inputs if isinstance(item, HostFile)}
+    paths |= {path: item.path for path, item in action.inputs if isinstance(item, HostFolder)}
     if any(path == REGISTRY for path, _ in action.inputs):  # the action runs in a cell
-        found |= {f"folder/{number}": path for number, path in enumerate(analysis.machine().binds)}
-    return found
+        paths |= {f"folder/{number}": path for number, path in enumerate(analysis.machine().binds)}
+    return paths
 
 
 def _found(command: str) -> str:

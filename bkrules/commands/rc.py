@@ -65,7 +65,7 @@ class RcFiles:
         A configuration stands in the place where it is named. Raises UsageError for an unknown one, and for one that
         includes itself.
         """
-        lines = [line for one in self._of(command, "") for line in self._expanded(command, one, ())]
+        lines = [line for plain in self._of(command, "") for line in self._expanded(command, plain, ())]
         rest: list[str] = []
         taken = 0
         for name, group in _groups(self._parsers[command], words):
@@ -101,12 +101,12 @@ class RcFiles:
             raise UsageError(
                 "rc-file", f"--config={config} needs itself: {' -> '.join((*inside, config))}", where=where
             )
-        found = self._of(command, config)
-        if not found:
+        lines = self._of(command, config)
+        if not lines:
             names = {line.config for line in self._lines if line.config}
             message = f"no {NAME} has a line for {command}:{config}"
             raise UsageError("rc-file", message, where=where, hint=did_you_mean(config, names, "configurations"))
-        for line in found:
+        for line in lines:
             yield from self._expanded(command, line, (*inside, config))
 
     def _options(self, line: Line) -> Iterator[tuple[str, list[str]]]:
@@ -115,14 +115,14 @@ class RcFiles:
         words = list(line.words)
         while words:
             name = _name(words[0])
-            parser = next((one for one in own if one.option(name) is not None), None)
+            parser = next((known for known in own if known.option(name) is not None), None)
             if not words[0].startswith("-"):
                 raise UsageError(
                     "rc-file", f"{words[0]!r} is not an option", where=line.where, hint="only options may stand here"
                 )
             if parser is None:
                 whose = "no command of bk has the" if line.command == COMMON else f"bk {line.command} has no"
-                near = difflib.get_close_matches(name, {word for one in own for word in one.options()}, n=1)
+                near = difflib.get_close_matches(name, {word for known in own for word in known.options()}, n=1)
                 hint = (
                     f"did you mean {near[0]}?"
                     if near
@@ -146,18 +146,18 @@ def split(parser: Parser, words: Sequence[str]) -> tuple[list[str], str, list[st
 
 def read(root: str | None, home: str | None, more: Sequence[str]) -> list[Line]:
     """Return the lines of the workspace's file, of the home folder's, and of `more`. Raises UsageError. Only `more` must exist."""
-    found: list[Line] = []
+    lines: list[Line] = []
     if root is not None:
-        found += _file(f"{root}/{NAME}", root, ())
+        lines += _file(f"{root}/{NAME}", root, ())
     if home is not None:
-        found += _file(f"{home}/{NAME}", root, ())
+        lines += _file(f"{home}/{NAME}", root, ())
     for path in more:
         if path == "/dev/null":
             break  # as in Bazel: it ends the list
         if not os.path.isfile(path):
             raise UsageError("rc-file", f"--bkrc: file not found: {path}")
-        found += _file(os.path.abspath(path), root, ())
-    return found
+        lines += _file(os.path.abspath(path), root, ())
+    return lines
 
 
 def _file(path: str, root: str | None, inside: tuple[str, ...]) -> list[Line]:
@@ -217,7 +217,7 @@ def _groups(parser: Parser, words: Sequence[str]) -> list[tuple[str, list[str]]]
 
     An option can be spelled with `-` for each `_`; in its group it has its name.
     """
-    found: list[tuple[str, list[str]]] = []
+    groups: list[tuple[str, list[str]]] = []
     waiting = list(words)
     while waiting:
         word = waiting.pop(0)
@@ -227,8 +227,8 @@ def _groups(parser: Parser, words: Sequence[str]) -> list[tuple[str, list[str]]]
         has_value = "=" in word if word.startswith("--") else word != name
         if action is not None and action.nargs != 0 and not has_value and waiting:
             group.append(waiting.pop(0))
-        found.append((name if action is not None else "", group))
-    return found
+        groups.append((name if action is not None else "", group))
+    return groups
 
 
 def _name(word: str) -> str:

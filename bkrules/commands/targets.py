@@ -14,17 +14,17 @@ def target_of(workspace: Workspace, text: str, rule: str) -> Target:
     if text.startswith(("//", ":")):
         target, *_ = workspace.match([parse_pattern(text, package_of(workspace, "."))])
         if target.rule.name != rule:
-            hint = f"it must be a {rule}: {', '.join(str(one.label) for one in _all(workspace, '//...', rule))}"
+            hint = f"it must be a {rule}: {', '.join(str(target.label) for target in _all(workspace, '//...', rule))}"
             raise UsageError("wrong-kind", f"{target.label} is a {target.rule.name}", hint=hint)
         return target
     known = _all(workspace, "//...", rule)
-    found = [target for target in known if target.label.name == text]
-    if len(found) != 1:
+    named = [target for target in known if target.label.name == text]
+    if len(named) != 1:
         hint = did_you_mean(text, [target.label.name for target in known], f"{rule} targets")
-        if found:
-            hint = f"say which one: {', '.join(str(target.label) for target in found)}"
-        raise UsageError("unknown-target", f"{len(found) or 'no'} {rule} targets are called {text!r}", hint=hint)
-    return found[0]
+        if named:
+            hint = f"say which one: {', '.join(str(target.label) for target in named)}"
+        raise UsageError("unknown-target", f"{len(named) or 'no'} {rule} targets are called {text!r}", hint=hint)
+    return named[0]
 
 
 def _all(workspace: Workspace, pattern: str, rule: str) -> list[Target]:
@@ -36,9 +36,9 @@ def mirror_of(workspace: Workspace, worker: Target, text: str = "") -> Target:
     if text:
         return target_of(workspace, text, "image_mirror")
     beside = _all(workspace, f"//{worker.label.package}:all", "image_mirror")
-    found = beside or _all(workspace, "//...", "image_mirror")
-    if len(found) != 1:
-        names = ", ".join(str(target.label) for target in found)
-        hint = f"say --mirror LABEL: {names}" if found else "declare one:  image_mirror(name = ..., images = {...})"
-        raise UsageError("which-mirror", f"there are {len(found)} mirrors for {worker.label}", hint=hint)
-    return found[0]
+    mirrors = beside or _all(workspace, "//...", "image_mirror")
+    if len(mirrors) != 1:
+        names = ", ".join(str(target.label) for target in mirrors)
+        hint = f"say --mirror LABEL: {names}" if mirrors else "declare one:  image_mirror(name = ..., images = {...})"
+        raise UsageError("which-mirror", f"there are {len(mirrors)} mirrors for {worker.label}", hint=hint)
+    return mirrors[0]

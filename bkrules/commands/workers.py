@@ -30,7 +30,7 @@ def _workers(arguments: argparse.Namespace) -> int:
     from bkrules.plugin.host import probe
 
     plugins = load_plugins(root_of("."))
-    for error in (*(one.error for one in plugins.broken), *plugins.conflicts.values()):
+    for error in (*(plugin.error for plugin in plugins.broken), *plugins.conflicts.values()):
         print(f"warning: {error}", file=sys.stderr)
     host = probe()
     documents: list[dict[str, Any]] = []

@@ -110,9 +110,9 @@ def _below(node: ast.AST) -> Iterator[ast.AST]:
     for name in node._fields:
         value = getattr(node, name, None)
         if isinstance(value, list):
-            for one in value:
-                if isinstance(one, ast.AST):
-                    yield one
+            for item in value:
+                if isinstance(item, ast.AST):
+                    yield item
         elif isinstance(value, ast.AST) and name != "ctx":
             yield value
 

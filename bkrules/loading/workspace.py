@@ -198,11 +198,11 @@ class Workspace:
 
 def check_labels(workspace: Workspace, target: Target) -> list[Target]:
     """Return the targets that a target depends on, without source files. Raises LoadError for an unknown label."""
-    found = []
+    targets = []
     for attribute, label in target.labels():
         other = workspace.target(label)
         if other is not None:
-            found.append(other)
+            targets.append(other)
         elif not workspace.is_file(label):
             hint = target.rule.attributes[attribute].missing.format(target=target.label)
             raise LoadError(
@@ -211,4 +211,4 @@ def check_labels(workspace: Workspace, target: Target) -> list[Target]:
                 where=target.location.of(attribute),
                 hint="\n".join(filter(None, [hint, workspace.unknown(label)])),
             )
-    return found
+    return targets
