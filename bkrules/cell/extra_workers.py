@@ -78,16 +78,19 @@ class ExtraWorkers:
         cell = replace(self.cell, worker=extra.id, daemons=daemons, parameters=Task())
         hooks = self.hooks[extra.id]
         daemons.hook = partial(hooks.call, cell=cell)
-        with ExitStack() as stack:
-            try:
-                with place.entered():
-                    backend = self._boot(extra, hooks, cell, stack)
-            except Exception as error:
-                daemons.kill()
-                raise (
-                    error if isinstance(error, DaemonError) else DaemonError(f"{name} was not started: {error}")
-                ) from error
-            self.running[name] = _Running(hooks, cell, stack.pop_all())
+        if self.spec.traced:
+            from bkrules.cell.session import Tracer  # no other cell needs it
+
+            daemons.hook = Tracer(daemons.hook, self.spec.traced, daemons.logs)
+        try:
+            with place.entered(), ExitStack() as stack:
+                backend = self._boot(extra, hooks, cell, stack)
+                self.running[name] = _Running(hooks, cell, stack.pop_all())
+        except Exception as error:
+            daemons.kill()
+            if isinstance(error, DaemonError):
+                raise
+            raise DaemonError(f"{name} was not started: {error}") from error
         return StartedWorker(
             name=name,
             worker=extra.id,

@@ -164,6 +164,20 @@ def test_a_daemon_under_strace(tools: Space, leftovers: Leftovers) -> None:
 
 
 @pytest.mark.skipif(shutil.which("strace", path="/usr/bin") is None, reason="bk takes strace from the machine")
+def test_an_extra_worker_at_a_failure(tools: Space) -> None:
+    test = "def test_fails(sandbox):\n    sandbox.start_worker('oci', name='second')\n    assert False\n"
+    matrix(tools, test, "rootless", more="extra_workers = [':oci'],")
+    look = "ls /out; BUILDKIT_HOST=unix:///run/workers/second/bk/buildkitd.sock buildctl debug workers"
+    cell = "test_fails/worker=rootless"
+    done = shell(tools, "--strace=second.buildkitd", cell, "--", "sh", "-c", look)
+    assert done.returncode == 0, done.stderr
+    assert "PLATFORMS" in done.stdout
+    assert "second.buildkitd.log" in done.stdout
+    trace = tools.root / f"bk-out/targets/small/{cell}/second.buildkitd.strace"
+    assert 'execve("/opt/bk/bin/buildkitd"' in trace.read_text()
+
+
+@pytest.mark.skipif(shutil.which("strace", path="/usr/bin") is None, reason="bk takes strace from the machine")
 def test_strace_of_what_is_not_there(tools: Space) -> None:
     matrix(tools, TESTS, "oci")
     unknown = strace(tools, "oci", "--strace=buildkit", "--", "true")
