@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from leftovers import Leftovers
 from spaces import Space, matrix
 
@@ -49,6 +50,32 @@ import time
 def test_hangs(sandbox):
     sandbox.start_worker("oci", name="second")
     time.sleep(600)
+"""
+OLD_CLIENT = """
+worker(
+    name = "old_client",
+    plugin = "oci",
+    id = "old-client",
+    tools = {"buildctl": "//targets/tools/clients:buildctl_v0.31.0"},
+)
+"""
+CLIENTS = """
+import subprocess
+
+def test_clients(sandbox, tmp_path):
+    old, older = sandbox.start_worker("old-client"), sandbox.start_worker("oci-buildkit-0.17")
+    versions = {}
+    for one in (sandbox, old, older):
+        done = subprocess.run(["buildctl", "--version"], env=one.environment, capture_output=True, text=True)
+        versions[one.prefix] = done.stdout.split()[2]
+    assert (versions[""], versions["old-client."]) == ("v0.34.2", "v0.31.0")
+    (tmp_path / "Dockerfile").write_text("FROM docker.io/library/busybox:latest\\nRUN echo hello > /hello.txt\\n")
+    local = ["--local", f"context={tmp_path}", "--local", f"dockerfile={tmp_path}"]
+    for daemon, client in ((sandbox, old), (older, old), (old, sandbox), (older, sandbox)):
+        out = tmp_path / f"{daemon.prefix}{client.prefix}out"
+        words = ["build", "--frontend=dockerfile.v0", *local, f"--output=type=local,dest={out}"]
+        daemon.run(words, client=client)
+        assert (out / "hello.txt").read_text() == "hello\\n"
 """
 EXTRA = "extra_workers = ['//targets:oci', '//targets:containerd_stargz', '//targets:dockerd', '//targets:containerd_rootless'],"
 
@@ -97,3 +124,14 @@ def test_the_sample_passes_and_is_cached(clone: Space) -> None:
     done = clone.bk("test", "//tests/matrix:extra_workers_matrix")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "(8 cached, 0 not)" in clone.bk("test", "//tests/matrix:extra_workers_matrix").stdout
+
+
+@pytest.mark.soak
+def test_an_old_client_with_a_new_daemon_and_the_reverse(tools: Space) -> None:
+    """The old client is a tool of a worker; its release is compiled for this test alone."""
+    build = tools.root / "targets/BUILD.py"
+    build.write_text(build.read_text() + OLD_CLIENT)
+    more = "extra_workers = [':old_client', '//targets:oci_buildkit_0_17'],"
+    matrix(tools, CLIENTS, "oci", more=more)
+    done = tools.bk("test", "//targets:small")
+    assert done.returncode == 0, done.stdout + done.stderr
