@@ -25,10 +25,10 @@ _EPOCH = "1970-01-01T00:00:00Z"
 
 
 def write_image(
-    folder: Path, tar: bytes, *, architecture: str, cmd: Sequence[str], env: Sequence[str], base: Path | None
+    folder: Path, tar: bytes | None, *, architecture: str, cmd: Sequence[str], env: Sequence[str], base: Path | None
 ) -> None:
-    """Write the image of one layer, on top of `base`, as a layout in `folder`. Raises ActionFailed for a `base` that is
-    not an image.
+    """Write the image of one layer, or of none, on top of `base`, as a layout in `folder`. Raises ActionFailed for a
+    `base` that is not an image.
     """
     config: dict[str, Any] = {"created": _EPOCH, "architecture": architecture, "os": "linux"}
     layers: list[Mapping[str, Any]] = []
@@ -41,9 +41,14 @@ def write_image(
         for blob in manifest.blobs[1:]:
             if not blob.is_foreign:
                 _copy(base, folder, blob)
-    layers = [*layers, {"mediaType": LAYER, **_put(folder, gzip.compress(tar, mtime=0))}]
-    rootfs = {**(config.get("rootfs") or {"type": "layers"}), "diff_ids": [*diff_ids, f"{of_bytes(tar)}"]}
-    history = [*(config.get("history") or ()), {"created": _EPOCH, "created_by": "bk image"}]
+    step: dict[str, Any] = {"created": _EPOCH, "created_by": "bk image"}
+    if tar is None:
+        step["empty_layer"] = True
+    else:
+        layers.append({"mediaType": LAYER, **_put(folder, gzip.compress(tar, mtime=0))})
+        diff_ids.append(f"{of_bytes(tar)}")
+    rootfs = {**(config.get("rootfs") or {"type": "layers"}), "diff_ids": diff_ids}
+    history = [*(config.get("history") or ()), step]
     config |= {"config": {**(config.get("config") or {})}, "rootfs": rootfs, "history": history}
     if cmd:
         config["config"]["Cmd"] = list(cmd)

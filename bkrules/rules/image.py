@@ -68,7 +68,7 @@ def _check_paths(context: Context) -> None:
 IMAGE = Rule(
     "image",
     "An image of one gzip layer, or of a base and one more, with nothing in it that a clock or a machine decides; or one that a "
-    "registry or an archive has.",
+    "registry or an archive has. An image with no paths adds no layer.",
     {
         "base": Attr("label", "An image to add a layer to."),
         "files": Attr("label_dict", "Files by their paths in the image, without the leading '/'.", default={}),

@@ -32,7 +32,7 @@ def make_image(action: Action, inputs: Mapping[str, Node], context: RunContext) 
     base = inputs.get("base")
     layout.write_image(
         folder / LAYOUT,
-        layer.layer(entries),
+        layer.layer(entries) if entries else None,
         architecture=spec.architecture,
         cmd=spec.cmd,
         env=spec.env,

@@ -111,6 +111,21 @@ def test_the_gzip_header_has_no_time_and_no_name(tmp_path: Path, write: Write) -
     assert header[4:8] == bytes(4)
 
 
+@pytest.mark.parametrize("is_based", [False, True])
+def test_an_image_may_add_no_layer(tmp_path: Path, write: Write, is_based: bool) -> None:
+    base = write(tmp_path / "base", {"a": "1"}) if is_based else None
+    layers = layers_of(base) if base else []
+
+    layout.write_image(tmp_path / "made", None, architecture="amd64", cmd=["/bin/it"], env=[], base=base)
+
+    config = config_of(tmp_path / "made")
+    assert layers_of(tmp_path / "made") == layers
+    assert len(config["rootfs"]["diff_ids"]) == len(layers)
+    assert config["history"][-1]["empty_layer"]
+    assert len([step for step in config["history"] if not step.get("empty_layer")]) == len(layers)
+    assert config["config"]["Cmd"] == ["/bin/it"]
+
+
 def test_an_image_is_a_valid_layout(tmp_path: Path, write: Write) -> None:
     folder = write(tmp_path / "image", {"a": "1"}, cmd=("/bin/sh", "-c"))
     files = bytes_of(folder)

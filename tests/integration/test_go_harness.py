@@ -16,8 +16,11 @@ from bkrules.model import digest
 
 PACKAGE = "//targets/tools/buildkit-tests"
 TESTS = (
+    "TestBasicInlineCacheImportExport",
+    "TestBasicRegistryCacheImportExport",
     "TestBuildExportZstd",
     "TestCachedMounts",
+    "TestCopyFromEmptyImage",
     "TestOCIExporter",
     "TestPushByDigest",
     "TestRelativeMountpoint",

@@ -16,10 +16,10 @@ go_binary(
 image_mirror(
     name = "mirror",
     images = {
-        "docker.io/cpuguy83/buildkit-foreign:latest": "//targets:busybox",
-        "docker.io/library/alpine:latest": "//targets:busybox",
-        "docker.io/library/busybox:latest": "//targets:busybox",
-        "docker.io/tonistiigi/test:nolayers": "//targets:busybox",
+        "docker.io/cpuguy83/buildkit-foreign:latest": "//targets/images:busybox",
+        "docker.io/library/alpine:latest": "//targets/images:alpine",
+        "docker.io/library/busybox:latest": "//targets/images:busybox",
+        "docker.io/tonistiigi/test:nolayers": "//targets/images:nolayers",
     },
     tags = ["manual"],
 )

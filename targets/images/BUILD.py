@@ -1,0 +1,130 @@
+"""The package //targets/images: images that the tests of others look for, made of Debian's busybox. By name only."""
+
+from bkrules import debian_package, image
+
+# The directories in which Debian's busybox has its commands: `busybox --list-full`.
+COMMANDS = {
+    "bin": (
+        "arch ash base64 cat chgrp chmod chown cp cpio cttyhack date dd df dmesg dnsdomainname dumpkmap echo "
+        "ed egrep false fatattr fgrep getopt grep gunzip gzip hostname ionice ipcalc kill link linux32 "
+        "linux64 ln login ls lzop mkdir mknod mktemp more mount mt mv netstat nuke pidof ping ping6 ps pwd "
+        "readlink resume rev rm rmdir rpm run-parts sed setpriv sh sleep stat stty su sync tar touch true "
+        "umount uname uncompress usleep vi watch zcat"
+    ),
+    "sbin": (
+        "acpid adjtimex arp blockdev depmod devmem fdisk findfs freeramdisk fstrim getty halt hwclock "
+        "ifconfig ifdown ifup init insmod ip ipneigh klogd loadkmap logread losetup lsmod mdev mkdosfs mke2fs "
+        "mkswap modinfo modprobe nameif pivot_root poweroff reboot rmmod route run-init start-stop-daemon "
+        "sulogin swapoff swapon switch_root sysctl syslogd tc tunctl udhcpc uevent vconfig watchdog"
+    ),
+    "usr/bin": (
+        "[ [[ ar ascii awk basename bc blkdiscard bunzip2 bzcat bzip2 cal chvt clear cmp crc32 crontab cut dc "
+        "deallocvt diff dirname dos2unix dpkg dpkg-deb du dumpleases env expand expr factor fallocate find "
+        "fold free ftpget ftpput groups head hexdump hostid id killall last less logger logname lsscsi lzcat "
+        "lzma md5sum microcom mkfifo mkpasswd nc nl nproc nsenter nslookup od openvt passwd paste patch "
+        "printf realpath renice reset rpm2cpio seq setkeycodes setsid sha1sum sha256sum sha3sum sha512sum "
+        "shred shuf sort ssl_client strings svc svok tac tail taskset tee telnet test tftp time timeout top "
+        "tr traceroute traceroute6 truncate ts tty unexpand uniq unix2dos unlink unlzma unshare unxz unzip "
+        "uptime uudecode uuencode w wc wget which who whoami xargs xxd xz xzcat yes"
+    ),
+    "usr/sbin": (
+        "arping brctl chroot crond fsfreeze httpd i2cdetect i2cdump i2cget i2cset i2ctransfer loadfont mim "
+        "nologin partprobe rdate telnetd ubirename udhcpd"
+    ),
+}
+
+PATH = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
+
+def paths(directory, to):
+    return {directory + "/" + name: to for name in COMMANDS[directory].split()}
+
+debian_package(
+    name = "busybox-static",
+    version = "1:1.35.0-4+deb12u1+b1",
+    sha256 = {"linux-x86_64": "3d3fdbe91d4660c873e14b092c213fe81c1da6362daa236eb25d0171eb108744"},
+    files = ["bin/busybox"],
+    tags = ["manual"],
+)
+
+# As docker.io/library/busybox: all commands are hard links in /bin. Debian's busybox adds no users, so scripts do.
+image(
+    name = "busybox",
+    files = {
+        "bin/busybox": ":busybox-static",
+        "bin/addgroup": "addgroup",
+        "bin/adduser": "adduser",
+        "etc/group": "busybox.group",
+        "etc/nsswitch.conf": "nsswitch.conf",
+        "etc/passwd": "busybox.passwd",
+        "etc/shadow": "shadow",
+    },
+    hardlinks = {"usr/bin/env": "bin/busybox"} | {
+        "bin/" + name: "bin/busybox"
+        for names in COMMANDS.values()
+        for name in names.split()
+    },
+    directories = {
+        "dev": "0755",
+        "home": "0755",
+        "root": "0700",
+        "tmp": "1777",
+        "usr/sbin": "0755",
+        "var/spool/mail": "0755",
+        "var/www": "0755",
+    },
+    modes = {"bin/addgroup": "0755", "bin/adduser": "0755", "etc/shadow": "0640"},
+    owners = {"home": "65534:65534", "var/spool/mail": "8:8", "var/www": "33:33"},
+    cmd = ["sh"],
+    env = PATH,
+    tags = ["manual"],
+)
+
+# What tests look for in docker.io/library/alpine. It has no packages to install: `apk` reports that, and fails.
+image(
+    name = "alpine",
+    files = {
+        "bin/busybox": ":busybox-static",
+        "etc/alpine-release": "alpine-release",
+        "etc/group": "alpine.group",
+        "etc/nsswitch.conf": "nsswitch.conf",
+        "etc/passwd": "alpine.passwd",
+        "etc/shadow": "shadow",
+        "sbin/apk": "apk",
+        "usr/sbin/addgroup": "addgroup",
+        "usr/sbin/adduser": "adduser",
+    },
+    symlinks = {"var/run": "../run"} | {
+        path: target
+        for directory in COMMANDS
+        for path, target in paths(directory, "/bin/busybox").items()
+    },
+    directories = {
+        "dev": "0755",
+        "home": "0755",
+        "lib": "0755",
+        "media": "0755",
+        "mnt": "0755",
+        "opt": "0755",
+        "proc": "0555",
+        "root": "0700",
+        "run": "0755",
+        "srv": "0755",
+        "sys": "0555",
+        "tmp": "1777",
+        "usr/lib": "0755",
+        "usr/local/bin": "0755",
+        "usr/share": "0755",
+        "var/cache": "0755",
+        "var/lib": "0755",
+        "var/log": "0755",
+        "var/tmp": "1777",
+    },
+    modes = {"sbin/apk": "0755", "usr/sbin/addgroup": "0755", "usr/sbin/adduser": "0755", "etc/shadow": "0640"},
+    owners = {"etc/shadow": "0:42"},
+    cmd = ["/bin/sh"],
+    env = PATH,
+    tags = ["manual"],
+)
+
+# As docker.io/tonistiigi/test:nolayers.
+image(name = "nolayers", tags = ["manual"])
