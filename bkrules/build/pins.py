@@ -66,7 +66,10 @@ class Pins:
         """The version of each module. Raises LoadError when two targets disagree."""
         found: dict[str, tuple[str, Target]] = {}
         for target in self.targets:
-            module, version = target.attributes["module"], target.attributes["version"] or ""
+            module, version = target.attributes["module"], target.attributes["version"]
+            if not version:
+                what = f"{target.label}: 'version' is required with module {module!r}"
+                raise LoadError("missing-attribute", what, where=target.location.of("module"))
             before, other = found.setdefault(module, (version, target))
             if before != version:
                 what = f"{target.label} builds {module} {version}, but {other.label} {before}, with the same {self.mod.path}"
@@ -140,7 +143,7 @@ def resolved(go: PinnedGo, pins: Pins, before: Files | None) -> Files:
     """
     if before is not None and is_right(go, pins, before):
         return before
-    document = _document(go, before)
+    document = _document(go, pins, before)
     raised = _raised(go, pins, document)
     with _Module.opened(go, pins, _text(pins.modules, pins, document, raised), "") as module:
         module.list("mod")
@@ -157,7 +160,7 @@ def is_right(go: PinnedGo, pins: Pins, files: Files) -> bool:
 
     Raises ActionFailed for a sum that differs, and MachineLacks for what is not on this machine, without a network.
     """
-    document = _document(go, files)
+    document = _document(go, pins, files)
     pinned = {one["Path"]: one["Version"] for one in document.get("Require") or []}
     tools = {one["Path"] for one in document.get("Tool") or []}
     if not pinned.items() >= pins.modules.items() or tools != set(pins.packages(test=False)):
@@ -175,15 +178,16 @@ def is_right(go: PinnedGo, pins: Pins, files: Files) -> bool:
     raise AssertionError("the network is the last that is asked")
 
 
-def _document(go: PinnedGo, files: Files | None) -> dict[str, Any]:
-    """Return a go.mod as Go reads it; an empty one when there is none. Raises ActionFailed when it is not valid."""
+def _document(go: PinnedGo, pins: Pins, files: Files | None) -> dict[str, Any]:
+    """Return a go.mod as Go reads it; an empty one when there is none. Raises LoadError when it is not valid."""
     if files is None:
         return {}
     with tempfile.TemporaryDirectory(prefix="bk-pin-") as folder:
         Path(folder, "go.mod").write_text(files.mod)
         done = go.run(["mod", "edit", "-json"], Path(folder), {})
     if done.returncode:
-        raise ActionFailed("bad-pins", "a go.mod is not valid", hint=done.stderr.strip())
+        hint = f"{done.stderr.strip()}\nremove it, and `bk pin {pins.label}` writes a new one"
+        raise LoadError("bad-pins", f"{pins.label}: {pins.mod.path} is not valid", where=pins.mod.path, hint=hint)
     document: dict[str, Any] = json.loads(done.stdout)
     return document
 
@@ -196,7 +200,7 @@ def _raised(go: PinnedGo, pins: Pins, document: Mapping[str, Any]) -> dict[str, 
         return {}
     with _Module.opened(go, pins, _text(old, pins, document, {}), "") as module:
         module.list("mod")
-        needed = {one["Path"]: one["Version"] for one in _document(go, module.files).get("Require") or []}
+        needed = {one["Path"]: one["Version"] for one in _document(go, pins, module.files).get("Require") or []}
     return {
         path: version
         for path, version in given.items()

@@ -47,29 +47,34 @@ def _pin(arguments: argparse.Namespace) -> int:
     patterns = [text.strip() for text in arguments.patterns] or ["//..."]
     options = Options(os.cpu_count() or 1, os.path.abspath(arguments.disk_cache))
     workspace = open_workspace(".")
-    chosen = _chosen(workspace, patterns)
+    labels = _labels(workspace, patterns)
+    chosen = _chosen(workspace, labels)
+    if not chosen:
+        what = f"no go_binary with a 'module' is among {' '.join(patterns)}"
+        raise nothing(what, "see `bk query 'kind(go_binary, //...)'`")
     go_of = _toolchains(workspace, options)
     if arguments.check:
         return _check(workspace, chosen, options, go_of)
     if arguments.update:
-        _update(workspace, chosen, go_of)
+        labels |= _update(workspace, chosen, go_of)
         workspace = open_workspace(".")
-        chosen = _chosen(workspace, patterns)
+        chosen = _chosen(workspace, labels)
     return _write(workspace, chosen, go_of)
 
 
-def _chosen(workspace: Workspace, patterns: Sequence[str]) -> list[Pins]:
-    """Return the pins of the targets that the patterns name, each with all targets that share it. Raises BkError."""
+def _labels(workspace: Workspace, patterns: Sequence[str]) -> set[Label]:
     from bkrules.build.analysis import package_of
-    from bkrules.build.pins import pins_of
     from bkrules.model.label import parse_pattern
 
     package = package_of(workspace, ".")
-    named = {target.label for target in workspace.match([parse_pattern(text, package) for text in patterns])}
-    found = [pins for pins in pins_of(workspace.every()) if any(target.label in named for target in pins.targets)]
-    if not found:
-        what = f"no go_binary with a 'module' is among {' '.join(patterns)}"
-        raise nothing(what, "see `bk query 'kind(go_binary, //...)'`")
+    return {target.label for target in workspace.match([parse_pattern(text, package) for text in patterns])}
+
+
+def _chosen(workspace: Workspace, labels: set[Label]) -> list[Pins]:
+    """Return the pins of the targets with these labels, each with all targets that share it. Raises LoadError."""
+    from bkrules.build.pins import pins_of
+
+    found = [pins for pins in pins_of(workspace.every()) if any(target.label in labels for target in pins.targets)]
     for pins in found:
         assert pins.modules  # or it raises
     return found
@@ -89,13 +94,15 @@ def _toolchains(workspace: Workspace, options: Options) -> GoOf:
     return go_of
 
 
-def _update(workspace: Workspace, chosen: Sequence[Pins], go_of: GoOf) -> None:
+def _update(workspace: Workspace, chosen: Sequence[Pins], go_of: GoOf) -> set[Label]:
+    """Move the build files to newer releases. Return the labels of the targets that have moved."""
     from bkrules.build.pin_updates import newer, write
 
     moves = newer(workspace, chosen, go_of)
     write(workspace, moves)
     for move in moves:
         print(f"moved {move.target.label}: {move.old} -> {move.new}", flush=True)
+    return {move.label for move in moves}
 
 
 def _write(workspace: Workspace, chosen: Iterable[Pins], go_of: GoOf) -> int:

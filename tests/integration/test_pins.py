@@ -124,7 +124,7 @@ def test_an_update_moves_versions_names_and_pins(pinned: Space) -> None:
     assert pinned.bk("pin", "--check").returncode == 1, "its sum is not there"
     assert pinned.bk("pin").returncode == 0
 
-    done = pinned.bk("pin", "--update")
+    done = pinned.bk("pin", "--update", "//r:one", "//r:word_v1.0.0")
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[:2] == [
@@ -270,6 +270,31 @@ def test_go_is_the_pinned_one_with_its_own_caches(pinned: Space, repository: Pat
     assert "go no-such-command: unknown command" in unknown.stderr
     assert go("--toolchain=//r:one", "version").returncode == 2
     assert "bk go [--OPTION=VALUE...] ARGUMENT..." in go("--help").stdout
+
+
+def test_a_broken_go_mod_is_named(pinned: Space) -> None:
+    pinned.write("r/one/go.mod", "module\n")
+
+    for words in (["pin", "//r:one"], ["pin", "--check", "//r:one"]):
+        done = pinned.bk(*words)
+        assert done.returncode == 1
+        assert "//r:one: r/one/go.mod is not valid" in done.stdout + done.stderr
+
+    pinned.write("r/BUILD.py", BUILD.replace('    version = "v1.0.0",\n', ""))
+    assert "//r:one: 'version' is required with module 'example.test/word'" in pinned.bk("pin").stderr
+
+
+def test_a_toolchain_that_cannot_be_fetched_is_told(pinned: Space) -> None:
+    text = (pinned.root / "WORKSPACE.py").read_text()
+    digest = text.partition('"linux-x86_64": "')[2].partition('"')[0]
+    pinned.write("WORKSPACE.py", text.replace(digest, "0" * 64))
+    alone = dataclasses.replace(pinned, environment={"PIP_INDEX_URL": "http://127.0.0.1:1", "PIP_RETRIES": "0"})
+
+    done = alone.bk("pin")
+
+    assert done.returncode == 1
+    assert "error: //:go: FetchWheel failed" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_patterns_without_pins_are_nothing_to_do(pinned: Space) -> None:
