@@ -25,7 +25,14 @@ _EPOCH = "1970-01-01T00:00:00Z"
 
 
 def write_image(
-    folder: Path, tar: bytes | None, *, architecture: str, cmd: Sequence[str], env: Sequence[str], base: Path | None
+    folder: Path,
+    tar: bytes | None,
+    *,
+    architecture: str,
+    cmd: Sequence[str],
+    env: Sequence[str],
+    base: Path | None,
+    entrypoint: Sequence[str] = (),
 ) -> None:
     """Write the image of one layer, or of none, on top of `base`, as a layout in `folder`. Raises ActionFailed for a
     `base` that is not an image.
@@ -52,6 +59,8 @@ def write_image(
     config |= {"config": {**(config.get("config") or {})}, "rootfs": rootfs, "history": history}
     if cmd:
         config["config"]["Cmd"] = list(cmd)
+    if entrypoint:
+        config["config"]["Entrypoint"] = list(entrypoint)
     if env:
         config["config"]["Env"] = list(env)
     described = {"mediaType": CONFIG, **_put(folder, _json(config))}

@@ -216,6 +216,7 @@ class Image(Wire):
     modes: Mapping[str, str]
     owners: Mapping[str, str]
     xattrs: Mapping[str, Mapping[str, str]]
+    entrypoint: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def _analyze_image(context: Context) -> tuple[object, ...]:
     if context.attribute("base"):
         inputs["base"] = context.provider("base", context.attribute("base"), ImageInfo, "an image").layout
     names: dict[str, Any] = {name: context.attribute(name) for name in _BY_PATH}
-    names |= {name: tuple(context.attribute(name)) for name in ("cmd", "env", "whiteouts", "opaque")}
+    names |= {name: tuple(context.attribute(name)) for name in ("cmd", "entrypoint", "env", "whiteouts", "opaque")}
     spec = Image(**names | {"architecture": goarch(), "files": tuple(sorted(names["files"]))})
     action = context.declare("Image", spec, inputs, [LAYOUT], folders=[LAYOUT])
     return (ImageInfo(context.output(action, LAYOUT)),)
@@ -91,6 +91,9 @@ IMAGE = Rule(
             default={},
         ),
         "cmd": Attr("strings", "The command that a container runs.", default=()),
+        "entrypoint": Attr(
+            "strings", "The words before the command; those of a frontend are all that is run.", default=()
+        ),
         "env": Attr("strings", "Environment variables, 'NAME=value'.", default=()),
         **pulled_image.ATTRIBUTES,
     },

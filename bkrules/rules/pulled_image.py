@@ -17,8 +17,8 @@ from bkrules.plugin.host import goarch
 
 LAYOUT = "layout"
 MADE = (
-    *("base", "cmd", "env", "files", "noise", "symlinks", "hardlinks", "directories", "devices", "whiteouts", "opaque"),
-    *("modes", "owners", "xattrs"),
+    *("base", "cmd", "entrypoint", "env", "files", "noise", "symlinks", "hardlinks", "directories", "devices"),
+    *("whiteouts", "opaque", "modes", "owners", "xattrs"),
 )
 """The attributes of an image that bk makes."""
 ATTRIBUTES = {

@@ -35,6 +35,7 @@ def make_image(action: Action, inputs: Mapping[str, Node], context: RunContext) 
         layer.layer(entries) if entries else None,
         architecture=spec.architecture,
         cmd=spec.cmd,
+        entrypoint=spec.entrypoint,
         env=spec.env,
         base=unfold(base, folder / "base") if isinstance(base, DirectoryNode) else None,
     )

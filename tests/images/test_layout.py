@@ -172,6 +172,13 @@ def test_a_command_replaces_that_of_the_base(tmp_path: Path, write: Write) -> No
     assert config_of(write(tmp_path / "image", {}, base=base, cmd=("/bin/own",)))["config"] == {"Cmd": ["/bin/own"]}
 
 
+def test_an_entrypoint_stays_until_another_replaces_it(tmp_path: Path, write: Write) -> None:
+    base = tmp_path / "base"
+    layout.write_image(base, layer({}), architecture="amd64", cmd=(), env=(), base=None, entrypoint=["/run"])
+    assert config_of(base)["config"] == {"Entrypoint": ["/run"]}
+    assert config_of(write(tmp_path / "image", {}, base=base))["config"] == {"Entrypoint": ["/run"]}
+
+
 def test_noise_follows_from_its_name_and_begins_alike_at_every_size() -> None:
     long = noise("a", 1000)
     for size in (0, 1, 31, 32, 33, 64, 999):

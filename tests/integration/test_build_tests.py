@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from spaces import Space
 
 Report = Callable[..., dict[str, Any]]
@@ -171,3 +172,47 @@ def test_the_page_is_true(tools: Space, report: Report) -> None:
     shell = tools.bk("shell", "//hello:hello_agreement[agreement/worker=all]", "--", "true")
     assert shell.returncode == 4
     assert "it compares what other cells built" in shell.stderr
+
+
+FRONTEND = """
+go_binary(
+    name = "dockerfile-frontend",
+    module = "github.com/moby/buildkit",
+    version = "v0.34.2",
+    package = "frontend/dockerfile/cmd/dockerfile-frontend",
+    mod = "//targets/tools/buildkit:go.mod",
+)
+"""
+GATEWAY = """from bkrules import build_test, image, image_mirror
+
+image(
+    name = "frontend",
+    files = {"bin/dockerfile-frontend": "//:dockerfile-frontend"},
+    entrypoint = ["/bin/dockerfile-frontend"],
+)
+image_mirror(
+    name = "mirror",
+    images = {"docker.io/my/frontend:latest": ":frontend", "docker.io/library/busybox:latest": "//targets:busybox"},
+)
+build_test(
+    name = "gateway",
+    workers = ["//targets:oci", "//targets:containerd", "//targets:rootless"],
+    mirror = ":mirror",
+    frontend = ":frontend",
+    expect = {"files": {"/hello.txt": "hello\\n"}, "user": "1000", "cached": True},
+)
+"""
+
+
+@pytest.mark.soak
+def test_a_frontend_image_of_the_workspace_builds(tools: Space) -> None:
+    workspace = tools.root / "WORKSPACE.py"
+    workspace.write_text(workspace.read_text() + FRONTEND)
+    tools.write("g/BUILD.py", GATEWAY)
+    tools.write("g/Dockerfile", "FROM docker.io/library/busybox:latest\nRUN echo hello > /hello.txt\nUSER 1000\n")
+
+    done = tools.bk("test", "//g:gateway")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 cells: 3 passed" in done.stdout
+    assert "--frontend=gateway.v0" in (tools.root / "bk-out/g/gateway/test_build/worker=oci/test.log").read_text()
