@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import shutil
 import socket
 import threading
@@ -19,7 +18,7 @@ from bkrules.model.reference import Reference
 from bkrules.sandbox import syscalls
 from bkrules.sandbox.run_folder import RunFolder
 from bkrules.sandbox.spawner import Processes
-from bkrules.sandbox.started import Started
+from bkrules.sandbox.started import Started, readable
 
 REGISTRY = "registry"
 """The reason of the error for a registry that does not start."""
@@ -87,7 +86,7 @@ class Registries:
                 left = deadline - time.monotonic()
                 watched = [process.channel.fileno(), *([] if changes is None else [changes])]
                 patience = left if changes is not None else min(left, _POLL_SECONDS)
-                ready, _, _ = select.select(watched, [], [], max(0, patience))
+                ready = readable(watched, patience)
                 if left <= 0 or process.channel.fileno() in ready:
                     text = log.read_text(errors="replace")
                     raise ActionFailed(REGISTRY, "the mirror's registry did not start", log=text)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from bkrules.errors import ActionFailed, Interrupted
@@ -232,7 +232,7 @@ class Processes:
 
     def close(self) -> None:
         """End the zygote and the processes that run sandboxes, and wait until they are gone."""
-        for started in [one for waiting in self._idle.values() for one in waiting]:
+        for started in [started for waiting in self._idle.values() for started in waiting]:
             self._end(started)
         self._idle.clear()
         if self._last_resort is not None:
@@ -250,12 +250,14 @@ class Processes:
             os.lseek(spec_file, 0, os.SEEK_SET)
             with self._lock:
                 if self._interrupted:
-                    os.close(held)
-                    near.close()
                     raise Interrupted("interrupted", "nothing is started any more")
                 self._ask((spec_file, other.fileno(), death, *descriptors))
                 started = Started(near, held, far)
                 self._started[id(started)] = started
+        except BaseException:
+            os.close(held)
+            near.close()
+            raise
         finally:
             other.close()
             os.close(death)
@@ -306,10 +308,16 @@ class Processes:
             near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _QUEUE)
             arguments = [*self.zygote_command, str(far.fileno()), *more]
             environment = {"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8"}
-            self._zygote = subprocess.Popen(
-                arguments, pass_fds=[far.fileno()], start_new_session=True, env=environment, stdin=subprocess.DEVNULL
-            )
-            far.close()
+            with far, ExitStack() as opened:
+                opened.enter_context(near)
+                self._zygote = subprocess.Popen(
+                    arguments,
+                    pass_fds=[far.fileno()],
+                    start_new_session=True,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                )
+                opened.pop_all()
             self._control = near
         return self._control
 

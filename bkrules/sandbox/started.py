@@ -7,7 +7,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ class Started:
 
     def has_ended(self, patience: float = 0) -> bool:
         """Return whether it has ended, waiting up to `patience` seconds."""
-        return bool(select.select([self.channel], [], [], patience)[0])
+        return bool(readable([self.channel.fileno()], patience))
 
     def next(self, timeout: float) -> tuple[Document | None, list[int]]:
         """Return the next message and its descriptors; no message at the end. Raises TimeoutError after `timeout` seconds."""
@@ -70,6 +70,17 @@ class Started:
                     finally:
                         os.close(process)
         return is_there
+
+
+def readable(descriptors: Iterable[int], patience: float) -> list[int]:
+    """Return the descriptors that can be read or have ended, waiting up to `patience` seconds for the first.
+
+    select() refuses descriptors from 1024 on, and bk has two for each connection of a cell to its mirror.
+    """
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return [descriptor for descriptor, _ in poll.poll(1000 * max(0, patience))]
 
 
 def _links(folder: str) -> Iterator[str]:

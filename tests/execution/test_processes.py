@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import resource
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +16,7 @@ from spaces import wait_for
 
 from bkrules.errors import ActionFailed, Interrupted
 from bkrules.sandbox.spawner import CommandSandbox, Processes
+from bkrules.sandbox.started import Started
 
 SOON = 20
 
@@ -97,6 +101,31 @@ def test_what_runs_survives_the_zygote_it_came_from(processes: Processes, log: P
 
         assert started.next(SOON) == ({"event": "result", "exit_code": 0}, [])
     assert log.read_text() == "\nstill here"
+
+
+def test_a_zygote_that_cannot_be_started_leaves_no_descriptor(processes: Processes, log: Path) -> None:
+    processes.zygote_command = [str(log.parent / "nothing")]
+    before = os.listdir("/proc/self/fd")
+
+    with pytest.raises(FileNotFoundError):
+        processes.run(["true"], "/", {}, str(log))
+
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_process_whose_channel_has_a_high_descriptor_is_waited_for() -> None:
+    """select() takes none from 1024 on."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    near, far = socket.socketpair()
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+        with near, far, socket.socket(fileno=fcntl.fcntl(near, fcntl.F_DUPFD_CLOEXEC, 2000)) as channel:
+            started = Started(channel, -1)
+            assert not started.has_ended()
+            far.close()
+            assert started.has_ended(20)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_command_ends_with_its_context_and_all_that_it_started(processes: Processes, log: Path) -> None:
