@@ -20,6 +20,7 @@ RULE_NAMES = (
     *(
         "build_agreement",
         "build_test",
+        "c_toolchain",
         "debian_package",
         "estargz_image",
         "filegroup",

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from bkrules.build.declared_images import convert_as_declared, declared, keep_declared
 from bkrules.errors import UsageError, did_you_mean
 from bkrules.loading.graph import TargetGraph, close
 from bkrules.loading.workspace import Workspace
+from bkrules.model.label import Label
 from bkrules.model.rule import Target
 from bkrules.plugin.installed import Plugins
 from bkrules.rules import go_tree
@@ -29,6 +31,7 @@ def override_modules(
         return graph
     trees = [read_tree(module, path) for module, path in sorted(modules.items())]
     used: set[str] = set()
+    kept: dict[Label, Label] = {}
     known: set[str] = set()
     binaries = [target for target in graph.targets if target.rule.name == _BINARY]
     for binary in binaries:
@@ -37,7 +40,11 @@ def override_modules(
         found = tuple(tree for tree in trees if not own.isdisjoint(tree.modules))
         used.update(tree.module for tree in found)
         if found:
+            out = binary.attributes["out"] or binary.label.name
+            workspace.put(keep_declared(replace(binary, attributes={**binary.attributes, "out": out})))
+            kept[binary.label] = declared(binary.label)
             workspace.put(replace(binary, extra={TREES: found}))
+    convert_as_declared(graph, workspace, plugins, kept)
     for tree in trees:
         if binaries and tree.module not in used:
             what = f"{OPTION}={tree.module}={tree.folder.path}: no go_binary of the targets asked for uses that module"

@@ -19,7 +19,7 @@ from bkrules.model.action import FileNode
 from bkrules.model.label import Label
 from bkrules.model.status import Status
 from bkrules.rules.go import WHEEL
-from bkrules.runners.go import toolchain
+from bkrules.runners.wheels import toolchain
 
 DEFAULT = "//:go"
 TOOLCHAIN = "go_toolchain"

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from bkrules.analysis.updaters import TOOLS
+from bkrules.build.declared_images import convert_as_declared
 from bkrules.errors import UsageError, did_you_mean
 from bkrules.loading.graph import TargetGraph, close
 from bkrules.loading.workspace import Workspace
@@ -21,7 +22,7 @@ from bkrules.rules import RULES
 from bkrules.rules.worker import tools_of
 
 OPTION = "--override_tool"
-_MATRIX, _WORKER, _BINARY, _CONVERTED = "test_matrix", "worker", "host_binary", "estargz_image"
+_MATRIX, _WORKER, _BINARY = "test_matrix", "worker", "host_binary"
 
 
 def override_tools(
@@ -36,9 +37,7 @@ def override_tools(
     labels = {name: _replacement(workspace, name, value) for name, value in tools.items()}
     workers = [target for target in graph.targets if target.rule.name == _WORKER]
     matrices = [target for target in graph.targets if target.rule.name == _MATRIX]
-    for image in graph.targets:
-        if image.rule.name == _CONVERTED:
-            _keep_worker(workspace, image)
+    convert_as_declared(graph, workspace, plugins, {})
     known: set[str] = set()
     for worker in workers:
         given = worker.attributes["tools"]
@@ -80,16 +79,6 @@ def _binary(workspace: Workspace, name: str, path: str) -> Label:
     attributes, _ = check_attributes(RULES[_BINARY], label, {"name": label.name, "binary": path}, where)
     workspace.put(Target(label, RULES[_BINARY], attributes, {}, where))
     return label
-
-
-def _keep_worker(workspace: Workspace, image: Target) -> None:
-    """Let the declared tools convert an image, which is an input of the tests."""
-    worker = workspace.target(image.attributes["worker"])
-    if worker is not None and worker.rule.name == _WORKER:
-        label = Label(worker.label.package, f"{worker.label.name}=declared")
-        attributes = {**worker.attributes, "name": label.name}
-        workspace.put(replace(worker, label=label, attributes=attributes))
-        workspace.put(replace(image, attributes={**image.attributes, "worker": label}))
 
 
 def _name(workspace: Workspace, label: Label) -> str:

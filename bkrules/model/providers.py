@@ -20,6 +20,13 @@ class ToolchainInfo:
 
 
 @dataclass(frozen=True)
+class CompilerInfo:
+    """A C compiler, as the wheel that holds it."""
+
+    wheel: Output
+
+
+@dataclass(frozen=True)
 class BinaryInfo:
     """An executable, and the files of this machine that it needs. `covered`: it writes to GOCOVERDIR when it ends.
 

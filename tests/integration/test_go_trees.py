@@ -25,13 +25,23 @@ FILES = {
     "v/go.mod": f"module example.test/v\n\n{GO}\nrequire example.test/lib v1.0.0\n",
     "v/main.go": 'package main\n\nimport "example.test/lib"\n\nfunc main() { println(lib.Word) }\n',
     "v/vendor/modules.txt": "# example.test/lib v1.0.0\n## explicit\nexample.test/lib\n",
+    "m/b/x_test.go": 'package b\n\nimport "testing"\n\nfunc TestWord(t *testing.T) { t.Log("tested", Word) }\n',
+    "w/go.work": f"{GO}\nuse (\n\t.\n\t./lib\n)\n",
+    "w/go.mod": f"module example.test/w\n\n{GO}",
+    "w/main.go": 'package main\n\nimport "example.test/wlib"\n\nfunc main() { println(wlib.Word) }\n',
+    "w/lib/go.mod": f"module example.test/wlib\n\n{GO}",
+    "w/lib/lib.go": 'package wlib\n\nconst Word = "from a workspace"\n',
     "v/vendor/example.test/lib/lib.go": 'package lib\n\nconst Word = "from a vendored module"\n',
 }
 BUILDS = {
+    "w/BUILD.py": """from bkrules import go_binary, glob
+go_binary(name = "w", mod = "go.mod", srcs = glob(["**/*.go", "go.work", "lib/go.mod"]))
+""",
     "m/BUILD.py": """from bkrules import go_binary, glob
 FILES = glob(["**/*.go", "**/*.mod", "**/*.txt"], exclude = ["go.mod", "tool/go.mod"])
 go_binary(name = "it", mod = "go.mod", srcs = FILES, package = "cmd/it")
 go_binary(name = "tool", mod = "tool/go.mod", srcs = FILES + ["go.mod"])
+go_binary(name = "tests", mod = "go.mod", srcs = FILES, package = "b", test = True)
 """,
     "v/BUILD.py": """from bkrules import go_binary, glob
 go_binary(name = "v", mod = "go.mod", srcs = glob(["**/*.go", "vendor/modules.txt"]))
@@ -47,18 +57,20 @@ def modules(tools: Space) -> Space:
     return tools
 
 
-def output(space: Space, path: str) -> str:
-    done = subprocess.run([space.root / "bk-out" / path], capture_output=True, text=True, check=True)
+def output(space: Space, path: str, *words: str) -> str:
+    done = subprocess.run([space.root / "bk-out" / path, *words], capture_output=True, text=True, check=True)
     return (done.stdout + done.stderr).strip()
 
 
 def test_modules_of_the_workspace_are_built(modules: Space) -> None:
-    done = modules.bk("build", "//m:it", "//m:tool", "//v")
+    done = modules.bk("build", "//m:it", "//m:tool", "//m:tests", "//v", "//w")
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert output(modules, "m/it/it") == "from a from b"
     assert output(modules, "m/tool/tool") == "from a, by a tool"
     assert output(modules, "v/v/v") == "from a vendored module"
+    assert output(modules, "w/w/w") == "from a workspace"
+    assert "tested from b" in output(modules, "m/tests/tests", "-test.v")
 
     modules.write("m/b/word.txt", "from elsewhere")
     again = modules.bk("build", "//m:it", "//m:tool", "//v")
@@ -74,3 +86,36 @@ def test_a_module_without_one_of_its_files_says_what_go_says(modules: Space) -> 
     assert done.returncode == 1
     (error,) = (line for line in done.stdout.splitlines() if "cmd/it/main.go:" in line)
     assert "example.test/m/a" in error
+
+
+RACE = """package main
+
+func main() {
+	done := make(chan bool)
+	shared := 0
+	go func() { shared++; done <- true }()
+	shared++
+	<-done
+}
+"""
+PINNED = """from bkrules import c_toolchain, go_binary
+c_toolchain(
+    name = "c", version = "0.17.0",
+    sha256 = {"linux-x86_64": "97079827064a7492cce5541ceb438ae8003ce1e54e399676da2d62fb7a5dc08b"},
+)
+go_binary(name = "r", mod = "go.mod", srcs = ["main.go"], cc = ":c", race = True)
+"""
+
+
+@pytest.mark.soak
+def test_a_pinned_compiler_builds_a_race_detector(tools: Space) -> None:
+    tools.write("r/go.mod", f"module example.test/r\n\n{GO}")
+    tools.write("r/main.go", RACE)
+    tools.write("r/BUILD.py", PINNED)
+
+    done = tools.bk("build", "//r")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    ran = subprocess.run([tools.root / "bk-out/r/r/r"], capture_output=True, text=True, check=False)
+    assert ran.returncode == 66
+    assert "WARNING: DATA RACE" in ran.stderr

@@ -139,3 +139,38 @@ def test_symbols_and_flags_of_the_compiler(tree: Declared) -> None:
 
     assert arguments[arguments.index("-gcflags") + 1] == "all=-N -l"
     assert arguments[arguments.index("-ldflags") + 1] == ""
+
+
+COMPILERS = """
+c_toolchain(name = "zig", version = "0.1.0", sha256 = {{"linux-{platform}": "{pin}"}})
+host_binary(name = "gcc")
+""".format(platform=platform.machine(), pin="1" * 64)
+
+
+def test_a_race_needs_a_compiler(declared: Declared) -> None:
+    with pytest.raises(LoadError, match="'race' needs a C compiler in 'cc'") as error:
+        declared("race = True")
+
+    assert "attribute 'race'" in error.value.where
+    assert "c_toolchain(" in error.value.hint
+
+
+@pytest.mark.parametrize(("compiler", "place"), [("//:zig", "cc.whl"), ("//:gcc", "host/gcc")])
+def test_a_compiler_of_a_wheel_or_of_this_machine(
+    declared: Declared, tmp_path: Path, compiler: str, place: str
+) -> None:
+    file = tmp_path / "WORKSPACE.py"
+    file.write_text(WORKSPACE.replace("import ", "import c_toolchain, host_binary, ", 1) + COMPILERS)
+
+    action = declared(f'race = True, cc = "{compiler}"')
+
+    assert place in dict(action.inputs)
+    assert dict(action.environment)["CGO_ENABLED"] == "1"
+    assert "-race" in action.arguments
+    assert "-static" in action.arguments[action.arguments.index("-ldflags") + 1]
+    assert "-race" not in declared(f'cc = "{compiler}"').arguments
+
+
+def test_what_is_no_compiler(declared: Declared) -> None:
+    with pytest.raises(LoadError, match="'cc' needs a c_toolchain or a host_binary"):
+        declared('cc = "//:go"')

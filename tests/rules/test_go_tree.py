@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from bkrules.build.analysis import analyze_patterns
-from bkrules.build.worker_overrides import WorkerOverrides
+from bkrules.build.worker_overrides import NONE, WorkerOverrides
 from bkrules.errors import UsageError
-from bkrules.model.action import Action, HostFolder, Text
+from bkrules.model.action import Action, HostFolder, Output, Text
 from bkrules.rules.go_tree import module_of, replaced, required
 
 WORKSPACE = f"""from bkrules import go_toolchain, workspace
@@ -164,3 +164,43 @@ def test_links_count_by_their_targets(declared: Declared, tmp_path: Path) -> Non
     assert isinstance(folder, HostFolder)
     assert folder.files == ("cmd/it/main.go", "file", "go.mod", "go.sum")
     assert folder.links == (("linked", "cmd"),)
+
+
+IMAGES = """
+go_binary(name = "buildkitd", srcs = ["main.go"], mod = "on.mod")
+[host_binary(name = tool, binary = "cat") for tool in ("buildctl", "registry", "runc")]
+worker(name = "oci", plugin = "oci", tools = {tool: ":" + tool for tool in ("buildkitd", "buildctl", "registry", "runc")})
+estargz_image(name = "lazy", image = ":small")
+image_mirror(name = "mirror", images = {"docker.io/library/lazy:latest": ":lazy"})
+test_matrix(name = "m", tests = ["test_it.py"], workers = [":oci"], mirror = ":mirror")
+"""
+
+
+def test_images_are_converted_by_the_declared_tools(declared: Declared, tmp_path: Path) -> None:
+    """They are inputs of the tests of an edited tool, and what an edit breaks must not break them."""
+    names = "estargz_image, host_binary, image_mirror, test_matrix, worker, "
+    write(
+        tmp_path / "workspace/p",
+        {
+            "BUILD.py": BUILD.replace("import ", f"import {names}") + IMAGES,
+            "test_it.py": "def test_it(sandbox): pass\n",
+        },
+    )
+    as_declared = actions(NONE)
+    declared("//p:m")
+
+    found = actions(WorkerOverrides(modules=(("a.test/lib", str(tmp_path / "lib")),)))
+
+    image, cell = found["//p:lazy EstargzImage"], found["//p:m test_it/worker=oci"]
+    converts, runs = (dict(one.inputs)["tools/buildkitd"] for one in (image, cell))
+    assert (converts, runs) == (
+        Output("//p:buildkitd=declared GoBuild", "buildkitd"),
+        Output("//p:buildkitd GoBuild", "buildkitd"),
+    )
+    before, kept = as_declared["//p:buildkitd GoBuild"], found["//p:buildkitd=declared GoBuild"]
+    assert (before.arguments, before.inputs, before.outputs) == (kept.arguments, kept.inputs, kept.outputs)
+    assert any("override" in path for path, _ in found["//p:buildkitd GoBuild"].inputs)
+
+
+def actions(overrides: WorkerOverrides) -> dict[str, Action]:
+    return analyze_patterns(".", ["//p:m"], overrides=overrides).wanted()
