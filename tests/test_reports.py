@@ -96,7 +96,9 @@ def test_what_go_prints() -> None:
     b_test.go:7: first
     b_test.go:9:
         Error Trace:	b_test.go:9
-        Error:      	Not equal: 1 and 2
+        Error:      	Received unexpected error:
+                    	no such file
+        Error:      	another
 === RUN   TestB/z
 === NAME  TestB/z
     b_test.go:12: not on this worker
@@ -110,7 +112,7 @@ def test_what_go_prints() -> None:
 FAIL""".splitlines()
 
     assert shown(*lines) == [
-        ("TestB/x/y", "failed", 0.1, "Not equal: 1 and 2"),
+        ("TestB/x/y", "failed", 0.1, "Received unexpected error: no such file"),
         ("TestB/z", "skipped", 0, "not on this worker"),
         ("TestA", "failed", 1.25, ""),
         ("TestA2", "passed", 0, ""),

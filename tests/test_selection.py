@@ -71,6 +71,21 @@ def test_a_filter_names_cells(text: str, tests: set[str], workers: list[str], ki
     assert len(found) == len(tests) * len(workers) * kinds
 
 
+def test_a_subtest_of_go_has_a_part_for_each_of_its_names() -> None:
+    names = ("TestA/TestPush", "TestA/TestPull", "TestB/TestPush/deep")
+    cells = {name: Cell(MATRIX, name, "oci", (("frontend", "builtin"),)) for name in names}
+
+    def found(text: str) -> list[str]:
+        return sorted(select(cells, Selection((text,)), never).ids)
+
+    assert found("TestA/TestPush") == ["TestA/TestPush"]
+    assert found("TestA") == ["TestA/TestPull", "TestA/TestPush"]
+    assert found("TestPush") == ["TestA/TestPush", "TestB/TestPush/deep"]
+    assert found("^TestA$/^(TestPull|TestX)$/worker=oci/frontend=.*") == ["TestA/TestPull"]
+    assert found("TestB/TestPush/deep/worker=oci") == ["TestB/TestPush/deep"]
+    assert cells["TestB/TestPush/deep"].folder == "TestB/TestPush/deep/worker=oci/frontend=builtin"
+
+
 def test_several_filters_add_up_and_those_with_a_minus_take_away() -> None:
     assert len(points("test_pull/worker=oci", "test_push[gzip]/kind=tar")) == 2 + 3
     assert len(points("-worker=oci")) == len(CELLS) * 2 // 3

@@ -162,8 +162,9 @@ Fits = Callable[[str, bool], bool]
 
 
 def _fits(cell: Cell, fits: Iterable[Fits | None]) -> bool:
-    """Return whether parts of the cell's name match, in their order."""
-    rest = iter([(part, number == 0) for number, part in enumerate(cell.parts)])
+    """Return whether parts of the cell's name match, in their order. A subtest of Go has a part for each of its names."""
+    test, *others = cell.parts
+    rest = iter([*((part, True) for part in _split(test)), *((part, False) for part in others)])
     return all(fit is not None and any(fit(part, is_test) for part, is_test in rest) for fit in fits)
 
 

@@ -120,8 +120,12 @@ def _verbose(lines: Iterable[str]) -> Iterator[Case]:
     current = ""
     said: dict[str, str] = {}
     failed: dict[str, str] = {}
+    opened = ""
     for line in lines:
-        if now := _NOW.fullmatch(line):
+        if opened:  # `Received unexpected error:`, and the error in the next line
+            failed[opened] += f" {line.strip()}"
+            opened = ""
+        elif now := _NOW.fullmatch(line):
             current = now[1]
         elif result := _OF_GO.match(line):
             status = _WORDS[result[1].lower()]
@@ -129,8 +133,12 @@ def _verbose(lines: Iterable[str]) -> Iterator[Case]:
             yield Case(result[2], status, float(result[3]), _short(reason))
         elif (text := _SAID.fullmatch(line)) and current:
             said[current] = text[1]
-        elif line.strip().startswith("Error:") and current:  # of testify, below the place; logs of daemons may follow
-            failed.setdefault(current, line.strip().removeprefix("Error:").strip())
+        elif line.strip().startswith("Error:") and current not in (
+            "",
+            *failed,
+        ):  # of testify; logs of daemons may follow
+            failed[current] = line.strip().removeprefix("Error:").strip()
+            opened = current if failed[current].endswith(":") else ""
 
 
 def _leaves(cases: list[Case]) -> Iterator[Case]:

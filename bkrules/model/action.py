@@ -152,8 +152,12 @@ _DIGITS = 16
 
 
 def _test_folder(test: str) -> str:
-    """Return a test's name as a folder name: without `::`, which some stores of CI artifacts refuse."""
-    return test.replace("::", ".") if len(test) <= _LONGEST_NAME and _PLAIN_TEST(test) else _digested(test)
+    """Return a test's name as a folder name: without `::`, which some stores of CI artifacts refuse.
+
+    A subtest of Go is in the folder of its parent.
+    """
+    is_plain = len(test) <= _LONGEST_NAME and all(map(_PLAIN_TEST, test.split("/")))
+    return test.replace("::", ".") if is_plain else _digested(test)
 
 
 def _folder(part: str) -> str:

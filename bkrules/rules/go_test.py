@@ -14,7 +14,10 @@ def _analyze(context: Context) -> tuple[object, ...]:
     binary = context.provider("binary", label, BinaryInfo, "a go_binary with test = True")
     name = label.name.rpartition("/")[2]
     parameters = ListGoTests(name, tuple(context.attribute("subtests")))
-    listing = context.declare("ListGoTests", parameters, {f"tools/{name}": binary.file}, [LISTED])
+    inputs = {f"tools/{name}": binary.file}
+    for tool in context.attribute("tools"):
+        inputs[f"tools/{tool.name.rpartition('/')[2]}"] = context.provider("tools", tool, BinaryInfo, "a binary").file
+    listing = context.declare("ListGoTests", parameters, inputs, [LISTED])
     return (GoTestInfo(binary.file, name, listing, context.attribute("harness") or None),)
 
 
@@ -27,6 +30,11 @@ GO_TEST = Rule(
             "strings",
             "Test functions whose subtests are cells instead, as 'TestIntegration'. A run of the binary without any daemon lists "
             "them, so they must not depend on one.",
+            default=(),
+        ),
+        "tools": Attr(
+            "labels",
+            "Static binaries on PATH while the test binary lists its tests, for one that needs them.",
             default=(),
         ),
         "harness": Attr(

@@ -19,7 +19,7 @@ from bkrules.sandbox.command import MOST_OUTPUT
 from bkrules.sandbox.spawner import CommandSandbox
 
 _WORK = "/work"
-_ENVIRONMENT = {"HOME": "/tmp", "LANG": "C.UTF-8", "PATH": "/nonexistent", "TMPDIR": "/tmp", "TZ": "UTC"}
+_ENVIRONMENT = {"HOME": "/tmp", "LANG": "C.UTF-8", "PATH": f"{_WORK}/tools", "TMPDIR": "/tmp", "TZ": "UTC"}
 _SECONDS = 120
 _RUN = re.compile(r"=== RUN +(\S+)")
 
@@ -27,11 +27,11 @@ _RUN = re.compile(r"=== RUN +(\S+)")
 def list_go_tests(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Outcome:
     """Run the binary to list its tests. Raises ActionFailed when it lists none."""
     parameters = parameters_of(action, ListGoTests)
-    node = inputs[f"tools/{parameters.binary}"]
-    assert isinstance(node, FileNode)
+    tools = {path: node for path, node in inputs.items() if isinstance(node, FileNode)}
     folder = context.scratch(action)
-    binary = f"{_WORK}/{parameters.binary}"
-    sandbox = CommandSandbox(str(context.folder.root), ((node.path, binary, False),), limits=action.limits)
+    binary = f"{_WORK}/tools/{parameters.binary}"
+    binds = tuple((node.path, f"{_WORK}/{path}", False) for path, node in tools.items())
+    sandbox = CommandSandbox(str(context.folder.root), binds, limits=action.limits)
 
     def run(name: str, *words: str) -> tuple[int, list[str]]:
         log = folder / name

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,3 +107,42 @@ def test_they_fail_without_the_images(harness: Harness, mirror: Path, missing: s
     assert done["status"] != 0
     assert "--- PASS" not in done["output"]
     assert "dial tcp: lookup registry-1.docker.io" in done["output"]
+
+
+# Of those that need no more of an image than the stand-in has: two of three.
+SAMPLE = """
+TestAttestationBundle TestBuildExportScratch TestBuildHTTPSource TestBuildHTTPSourceEtagScope TestBuildHTTPSourceHostTokenSecret
+TestCacheExportCacheDeletedContent TestCachedMounts TestCallInfo TestDiffLowerScratchDeletes TestDiffSelf TestDiffUpperScratch
+TestExportAnnotations TestExportAttestationsDefaultOCIArtifact TestExportAttestationsOCIArtifact
+TestExportLocalModeCopyKeepsStaleDestinationFiles TestExportLocalModeDeleteMultiPlatformKeepsAllPlatforms
+TestExportLocalNoPlatformSplit TestExportLocalSource TestExportLocalSourceMultiPlatform TestExportLocalSourceNotFound
+TestExportTarSource TestFileOpCopyAlwaysReplaceExistingDestPaths TestFileOpInputSwap TestFileOpRmWildcard
+TestFrontendImageNaming TestFrontendMetadataReturn TestFrontendVerifyPlatforms TestHTTPPruneAfterResolveMeta
+TestHTTPResolveMultiBuild TestImageResolveAttestationChainLocal TestInvalidExporter
+TestListenBuildHistoryExcludesSoftDeletedRecords TestLocalSourceDiffer TestLocalSourceWithHardlinksFilter
+TestMultipleExporters TestOCIExporter TestOCIIndexMediatype TestOCILayoutSource TestPassthroughOp TestProxyEnv
+TestPullWithLayerLimit TestPushByDigest TestReadonlyRootFS TestRegistryEmptyCacheExport TestRelativeMountpoint
+TestRelativeWorkDir TestResolveAndHosts TestSBOMScanSingleRef TestSecretEnv TestSessionExporterFinalizeExport
+TestSourceDateEpochLayerTimestamps TestSourceDateEpochReset TestSourceDateEpochTarExporter TestSourceMap
+TestSourceMetaPolicySession TestSourcePolicySession TestSourcePolicySessionDenyMessages TestValidateInvalidConfig
+TestValidatePlatformsEmpty TestWhiteoutParentDir
+""".split()
+
+
+@pytest.mark.soak
+def test_buildkits_own_tests_are_cells(original: Space) -> None:
+    """On three kinds of workers, of which one is rootless; and once they passed, none runs again."""
+    label = f"{PACKAGE}:client_matrix"
+    chosen = f"--test_filter=TestIntegration/^({'|'.join(SAMPLE)})$/worker=^(oci|containerd|rootless)$"
+
+    done = original.bk("test", label, chosen, "--flaky_test_attempts=2")
+
+    assert len(SAMPLE) == 60
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((original.root / "bk-out" / PACKAGE.strip("/") / "client_matrix/report.json").read_text())
+    statuses = Counter(cell["status"] for cell in report["cells"])
+    assert statuses["passed"] + statuses["flaky"] + statuses["skipped"] == 180
+    assert statuses["skipped"] < 18
+    kept = statuses["passed"]
+    again = original.bk("test", label, chosen)
+    assert f"({kept} cached, {180 - kept} not)" in again.stdout

@@ -1,16 +1,28 @@
-"""The package //targets/tools/buildkit-tests: BuildKit's own tests of its client, and the mirror that they want. By name only."""
+"""The package //targets/tools/buildkit-tests: BuildKit's own tests, and the mirror that they want. By name only."""
 
 from bkrules import go_binary, go_test, image_mirror, test_matrix
 
-go_binary(
-    name = "client_test",
-    module = "github.com/moby/buildkit",
-    version = "v0.34.2",
-    package = "client",
-    mod = ":go.mod",
-    test = True,
-    tags = ["manual"],
-)
+PACKAGES = {
+    "buildctl": "cmd/buildctl",
+    "client": "client",
+    "dockerfile": "frontend/dockerfile",
+    "frontend": "frontend",
+    "solver": "solver",
+    "worker_containerd": "worker/containerd",
+}
+
+[
+    go_binary(
+        name = name + "_test",
+        module = "github.com/moby/buildkit",
+        version = "v0.34.2",
+        package = package,
+        mod = ":go.mod",
+        test = True,
+        tags = ["manual"],
+    )
+    for name, package in PACKAGES.items()
+]
 
 # All of these must be there before the first test, whichever it is.
 image_mirror(
@@ -24,29 +36,37 @@ image_mirror(
     tags = ["manual"],
 )
 
-go_test(
-    name = "client",
-    binary = ":client_test",
-    subtests = ["*Integration"],
-    harness = {
-        "oci": "oci",
-        "oci+stargz": "oci-snapshotter-stargz",
-        "containerd": "containerd",
-        "containerd+stargz": "containerd-snapshotter-stargz",
-        "rootless": "oci-rootless",
-        "rootless-gvisor-tap-vsock-detachnetns": "oci-rootless-gvisor-tap-vsock-detachnetns",
-    },
-    tags = ["manual"],
-)
-
 WORKERS = ["oci", "oci_stargz", "containerd", "containerd_stargz", "rootless", "rootless_gvisor"]
+HARNESS = {
+    "oci": "oci",
+    "oci+stargz": "oci-snapshotter-stargz",
+    "containerd": "containerd",
+    "containerd+stargz": "containerd-snapshotter-stargz",
+    "rootless": "oci-rootless",
+    "rootless-gvisor-tap-vsock-detachnetns": "oci-rootless-gvisor-tap-vsock-detachnetns",
+}
 
-# BuildKit's own suite, unmodified, a cell for each leaf.
-test_matrix(
-    name = "client_matrix",
-    tests = [":client"],
-    workers = ["//targets:" + name for name in WORKERS],
-    mirror = ":mirror",
-    size = "large",
-    tags = ["manual"],
-)
+# BuildKit's own suite, unmodified, a cell for each leaf: client_matrix, dockerfile_matrix, ...
+[
+    go_test(
+        name = name,
+        binary = ":" + name + "_test",
+        subtests = ["*Integration*"],
+        harness = HARNESS,
+        tools = ["//:registry"] if name == "worker_containerd" else [],  # its TestMain starts one
+        tags = ["manual"],
+    )
+    for name in PACKAGES
+]
+
+[
+    test_matrix(
+        name = name + "_matrix",
+        tests = [":" + name],
+        workers = ["//targets:" + worker for worker in (WORKERS if name != "worker_containerd" else ["containerd"])],
+        mirror = ":mirror",
+        size = "large",
+        tags = ["manual"],
+    )
+    for name in PACKAGES
+]
