@@ -96,9 +96,9 @@ def test_what_go_prints() -> None:
     b_test.go:7: first
     b_test.go:9:
         Error Trace:	b_test.go:9
-        Error:      	Received unexpected error:
-                    	no such file
-        Error:      	another
+        Error:          Received unexpected error:
+                        no such file
+        Error:          another
 === RUN   TestB/z
 === NAME  TestB/z
     b_test.go:12: not on this worker
