@@ -34,7 +34,7 @@ class Side:
     pending: bytearray = field(default_factory=bytearray)
     finished: bool = False
     reset: bool = False
-    held: bool = False
+    paused: bool = False
 
 
 class Connections:
@@ -43,7 +43,7 @@ class Connections:
     def __init__(self, poll: select.epoll) -> None:
         self._poll = poll
         self._sides: dict[int, Side] = {}
-        self._paused: list[tuple[float, int, Side]] = []
+        self._pauses: list[tuple[float, int, Side]] = []
         self._serial = itertools.count()
 
     def get(self, descriptor: int) -> Side | None:
@@ -63,31 +63,31 @@ class Connections:
         for side in [side for side in self._sides.values() if side.cell is cell]:
             self.drop(side)
 
-    def hold(self, side: Side, until: float) -> None:
+    def pause(self, side: Side, until: float) -> None:
         """Pause reading from this side. It leaves the poll, since a hang-up would wake the poll all the time."""
-        if not side.held:
-            side.held = True
+        if not side.paused:
+            side.paused = True
             self._poll.unregister(side.socket.fileno())
-        heapq.heappush(self._paused, (until, next(self._serial), side))
+        heapq.heappush(self._pauses, (until, next(self._serial), side))
 
-    def release(self) -> float | None:
+    def resume(self) -> float | None:
         """Resume the sides whose pause is over. Return the seconds until the next resume."""
-        while self._paused:
-            left = self._paused[0][0] - time.monotonic()
+        while self._pauses:
+            left = self._pauses[0][0] - time.monotonic()
             if left > 0:
                 return left
-            _, _, side = heapq.heappop(self._paused)
-            if side.held and self._sides.get(side.socket.fileno()) is side:
-                side.held = False
+            _, _, side = heapq.heappop(self._pauses)
+            if side.paused and self._sides.get(side.socket.fileno()) is side:
+                side.paused = False
                 wanted = (select.EPOLLOUT if side.pending else 0) | (0 if side.finished else select.EPOLLIN)
                 self._poll.register(side.socket.fileno(), wanted)
         return None
 
     def _watch(self, side: Side, events: int) -> None:
-        if not side.held:
+        if not side.paused:
             self._poll.modify(side.socket.fileno(), events)
 
-    def end_of(self, side: Side) -> None:
+    def finish(self, side: Side) -> None:
         """Close a side that has reached its end of file, after its peer has received all pending bytes."""
         peer = side.peer
         if peer is None or not peer.pending:
@@ -98,7 +98,7 @@ class Connections:
         self._watch(peer, select.EPOLLOUT)
         self.drop(side)
 
-    def part(self, side: Side) -> None:
+    def detach(self, side: Side) -> None:
         """Close the registry's side. This side still receives its pending bytes; nothing is read from it."""
         peer, side.peer, side.finished = side.peer, None, True
         if peer is not None:
@@ -138,7 +138,7 @@ class Connections:
                 closed.messages.lost()
             if closed is not None and self._sides.get(closed.socket.fileno()) is closed:
                 del self._sides[closed.socket.fileno()]
-                if not closed.held:
+                if not closed.paused:
                     self._poll.unregister(closed.socket.fileno())
                 if closed.reset:
                     closed.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)

@@ -85,7 +85,7 @@ class MessageParser:
         return self._left > 0
 
     @property
-    def held(self) -> bytes:
+    def unfinished(self) -> bytes:
         """The bytes of an unfinished head."""
         return bytes(self._text) if self._wanted == self._head else b""
 

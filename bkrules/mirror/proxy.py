@@ -88,7 +88,7 @@ class MirrorProxy(threading.Thread):
     def run(self) -> None:
         """Serve events until `close`."""
         while not self._ended:
-            for descriptor, events in self._poll.poll(self._connections.release()):
+            for descriptor, events in self._poll.poll(self._connections.resume()):
                 if descriptor == self._wake_read:
                     os.read(self._wake_read, 4096)
                     self._obey()
@@ -167,7 +167,7 @@ class MirrorProxy(threading.Thread):
     def _read_request(self, side: Side, requests: RequestParser) -> None:
         size = side.socket.recv_into(self._buffer)
         if not size:
-            self._connections.end_of(side)
+            self._connections.finish(side)
             return
         data = bytes(self._buffer[:size])
         try:
@@ -204,19 +204,19 @@ class MirrorProxy(threading.Thread):
         assert side.peer is not None
         side.unanswered.append(request._replace(faults=faults))
         if faults and (faults.delay or faults.bytes_per_second):
-            self._connections.hold(side.peer, max(time.monotonic() + faults.delay, side.cell.busy_until))
+            self._connections.pause(side.peer, max(time.monotonic() + faults.delay, side.cell.busy_until))
         return True
 
     def _read_answer(self, side: Side, answers: ResponseParser) -> None:
         cell, now, most = side.cell, time.monotonic(), _CHUNK
         if answers.rate and answers.in_body:
             if now < cell.busy_until:
-                self._connections.hold(side, cell.busy_until)
+                self._connections.pause(side, cell.busy_until)
                 return
             most = max(1, min(_CHUNK, answers.rate // _SLICES))
         size = side.socket.recv_into(self._buffer, most)
         if not size:
-            self._connections.end_of(side)
+            self._connections.finish(side)
             return
         data = bytes(self._buffer[:size])
         passing = NEVER
@@ -238,7 +238,7 @@ class MirrorProxy(threading.Thread):
         near = far.peer
         assert near is not None
         far.messages.opaque = near.messages.opaque = True
-        self._connections.write(far, near.messages.held)
+        self._connections.write(far, near.messages.unfinished)
         far.unanswered.clear()
 
     def _own_answer(self, side: Side, path: str) -> None:
@@ -262,13 +262,13 @@ class MirrorProxy(threading.Thread):
             f"HTTP/1.1 {status} {_phrase(status)}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         )
         head += f"Retry-After: {retry_after}\r\n" if retry_after else ""
-        self._connections.part(side)
+        self._connections.detach(side)
         self._connections.write(side, f"{head}Connection: close\r\n\r\n".encode() + body)
 
     def _reset(self, side: Side, data: bytes) -> None:
         """Reset the connection to a client after these bytes."""
         side.reset = True
-        self._connections.part(side)
+        self._connections.detach(side)
         self._connections.write(side, data)
 
 
