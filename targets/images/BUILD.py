@@ -128,3 +128,6 @@ image(
 
 # As docker.io/tonistiigi/test:nolayers.
 image(name = "nolayers", tags = ["manual"])
+
+# As docker.io/tonistiigi/hellofs.
+image(name = "hellofs", files = {"hellofs": "//targets/tools/hellofs:hellofs"}, tags = ["manual"])

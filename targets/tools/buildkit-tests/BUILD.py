@@ -24,13 +24,17 @@ PACKAGES = {
     for name, package in PACKAGES.items()
 ]
 
-# All of these must be there before the first test, whichever it is.
+# All that a package names must be there before its first test, whichever that is. Two of them are just there: a test of each fails
+# without the original, which has a foreign layer at a URL of the internet, or a digest that the test knows.
 image_mirror(
     name = "mirror",
     images = {
+        "docker.io/amd64/debian:bullseye-20230109-slim": "//targets/images:busybox",
         "docker.io/cpuguy83/buildkit-foreign:latest": "//targets/images:busybox",
         "docker.io/library/alpine:latest": "//targets/images:alpine",
         "docker.io/library/busybox:latest": "//targets/images:busybox",
+        "docker.io/library/busybox:stable-musl": "//targets/images:busybox",
+        "docker.io/tonistiigi/hellofs:latest": "//targets/images:hellofs",
         "docker.io/tonistiigi/test:nolayers": "//targets/images:nolayers",
     },
     tags = ["manual"],
