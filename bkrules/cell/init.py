@@ -85,6 +85,10 @@ def first_process(spec: CellSpec, channel: socket.socket, hooks: CellHooks, bega
         os._exit(0)
 
 
+class _Held(BaseException):
+    """A user has looked at the cell of a failed test. It is not an Exception, so that no plugin catches it."""
+
+
 @dataclass
 class _Life:
     """The life of a cell: how far it has come, and its result so far."""
@@ -145,6 +149,8 @@ class _Life:
             backend = replace(started, unsupported=frozenset(spec.unsupported))
             extra = ExtraWorkers(spec, cell, hooks.extra, ETC)
             daemons.start_worker = extra.start
+            if spec.program == Program.KEPT:
+                daemons.hold = partial(self._hold, backend)
             if not is_bare:
                 check_rootless(hooks, backend)
                 hooks.call("bk_backend_ready", cell, backend=backend)
@@ -163,7 +169,17 @@ class _Life:
             from bkrules.cell.session import serve  # no other program needs it
 
             return serve(backend, cell.daemons, self.channel)
-        return cell_result(self.hooks.run_program(cell, backend))
+        try:
+            return cell_result(self.hooks.run_program(cell, backend))
+        except _Held:
+            return self.result
+
+    def _hold(self, backend: Backend, reason: str) -> None:
+        """Serve a user in the middle of a test that has failed. Raises _Held, which ends the program."""
+        signal.setitimer(signal.ITIMER_REAL, 0)  # the program's limit; the user has another
+        self.result = replace(NOTHING, reason=reason)
+        self.keep(backend)
+        raise _Held
 
     def keep(self, backend: Backend | None) -> None:
         """Serve a user in the cell of a failed test, if one wants to look at it. It has happened when a later step fails."""

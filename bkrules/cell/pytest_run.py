@@ -105,6 +105,21 @@ class _Recorder(Faults):
         return _failed("the test was not collected, so nothing ran")
 
 
+class _Holder:
+    """Lets a user look at the cell of a failed test before its fixtures are torn down. `log` is the log of the test."""
+
+    def __init__(self, control: Control, log: Path) -> None:
+        self._control, self._log = control, log
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_exception_interact(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        """Write the report of the failure to the log, where pytest writes it at its end, and wait."""
+        if isinstance(report, pytest.TestReport):
+            with self._log.open("a") as log:
+                log.write("\n".join(["", report.longreprtext, *(text for _, text in report.sections), ""]))
+            self._control.hold(f"{report.nodeid}: {_last_line(report)}")
+
+
 def _failed(reason: str) -> Outcome:
     return Outcome(Status.FAILED, FailureClass.TEST, reason)
 
@@ -149,7 +164,8 @@ def main(backend: Backend, cell: RunningCell, control: Control, outcome: str) ->
     declared = json.loads(Path(ROOT, DECLARED).read_text())
     recorder = _Recorder(test.module, test.test, declared)
     words = arguments(test.pytest, "-rA", "--basetemp=/tmp/pytest", test.module)
-    code = int(pytest.main(words, plugins=[pytest_plugin, recorder]))
+    holders = [_Holder(control, cell.daemons.logs / "test.log")] if task.is_kept else []
+    code = int(pytest.main(words, plugins=[pytest_plugin, recorder, *holders]))
     sandbox.done.set()
     result = recorder.outcome(code)
     Path(outcome).write_text(json.dumps(result.to()))

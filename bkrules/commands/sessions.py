@@ -175,7 +175,7 @@ def _after_failure(opened: Session, words: list[str], *, seconds: int) -> tuple[
     name, reason = opened.name, opened.ready.reason
     print(
         f"bk: {name} failed: {reason}\n"
-        f"bk: this is its sandbox, in which its daemons still run; its logs are in /out, its report is /out/test.log\n"
+        f"bk: this is its sandbox: its daemons and fixtures still run; its logs are in /out, its report is /out/test.log\n"
         f"bk: it ends with this command, or after {seconds} s (--at_failure_timeout)",
         file=sys.stderr,
     )

@@ -95,6 +95,8 @@ class Daemons:
         """Enters the mount namespace in which these daemons start."""
         self.start_worker: Callable[[str, str, float], Any] = _no_extra_worker
         """Starts an extra worker of the cell: its label or id, the name that it gets, and the limit in seconds."""
+        self.hold: Callable[[str], object] = _hold_nothing
+        """Lets a user look at the cell in the middle of a test that has failed, for this reason."""
 
     def start(
         self,
@@ -249,6 +251,10 @@ class Daemons:
 
 def _call_nothing(_name: str, **_arguments: object) -> None:
     """Stand in for the hooks of a cell where there is none."""
+
+
+def _hold_nothing(_reason: str) -> None:
+    """Stand in where no user wants to look at a failed test."""
 
 
 def _no_extra_worker(name: str, _as: str, _timeout: float) -> None:

@@ -51,6 +51,15 @@ class StartWorker(Wire):
     name: str
 
 
+@dataclass(frozen=True)
+class HoldFailure(Wire):
+    """The test has failed: let a user look at the cell before it continues, if one wants to."""
+
+    TAG: ClassVar = ("ask", "failure")
+
+    reason: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class StartedWorker(Wire):
     """An extra worker that is ready, as a test reaches it: the folders of its binaries and its state, the fields of its backend.
@@ -100,6 +109,10 @@ class Control:
         assert started is not None, "the answer has no worker"
         return started
 
+    def hold(self, reason: str) -> None:
+        """Report that the test has failed, and wait until a user has looked at the cell, if one wants to."""
+        self._ask(HoldFailure(reason))
+
     def _ask(self, question: Wire) -> Answer:
         with self._lock:
             send(self.channel, question)
@@ -120,7 +133,7 @@ def answer(channel: socket.socket, daemons: Daemons, patience: float) -> bool:
                 return False
             for descriptor in descriptors:
                 os.close(descriptor)
-            told = _done(one_of(question, StopDaemon, StartDaemon, StartWorker), daemons, patience)
+            told = _done(one_of(question, StopDaemon, StartDaemon, StartWorker, HoldFailure), daemons, patience)
         except ValueError as problem:  # the test has found the channel, and speaks on it itself
             told = Answer(f"this is not a question: {problem}")
         send(channel, told)
@@ -136,6 +149,8 @@ def _done(question: Wire, daemons: Daemons, patience: float) -> Answer:
             daemons.stop(question.name, question.number, patience)
         elif isinstance(question, StartDaemon):
             daemons.restart(question.name, patience)
+        elif isinstance(question, HoldFailure):
+            daemons.hold(question.reason)
         elif isinstance(question, StartWorker):
             return Answer(started=daemons.start_worker(question.worker, question.name, patience))
     except DaemonError as problem:

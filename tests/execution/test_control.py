@@ -59,7 +59,7 @@ def test_a_test_that_ends_before_it_is_answered_is_no_error(ends: tuple[socket.s
     [
         (b"\xff{", "it is not a message"),
         (b"[]", "it has no fields"),
-        (b"{}", "it is not a message of the kind 'stop' or 'start' or 'worker'"),
+        (b"{}", "it is not a message of the kind 'stop' or 'start' or 'worker' or 'failure'"),
         (b'{"ask": "stop", "name": "one"}', "the field 'number' is missing"),
         (b'{"ask": "stop", "name": "one", "number": 4711}', "4711 is not allowed"),
         (b'{"ask": "start", "name": ["one"]}', "the field 'name' is malformed"),

@@ -18,9 +18,16 @@ import pytest
 def test_passes(sandbox):
     assert shutil.which("ls") is None or shutil.which("strace"), "a command of the machine"
 
-def test_fails(sandbox, tmp_path):
+@pytest.fixture
+def left(tmp_path):
+    yield tmp_path / "left"
+    (tmp_path / "left").unlink()
+
+def test_fails(sandbox, tmp_path, left, http_server):
     assert shutil.which("ls") is None, "a command of the machine"
-    (tmp_path / "left").write_text("by the test")
+    http_server.files["/served"] = b"by the server of the test"
+    (tmp_path / "address").write_text(http_server.address.replace(":", "/"))
+    left.write_text("by the test")
     sandbox.run("debug workers")
     assert 1 + 1 == 3
 
@@ -40,17 +47,20 @@ def shell(space: Space, *words: str) -> subprocess.CompletedProcess[str]:
 def test_a_failure_keeps_daemons_and_files_and_leaves_nothing(tools: Space, leftovers: Leftovers) -> None:
     matrix(tools, TESTS, "oci", "containerd", "rootless", more="timeout = 10,")
     before = leftovers(tools.cache)
-    look = "cat /tmp/pytest/*/left; buildctl debug workers; cat /out/test.log; ls /usr/bin/env; exit 4"
+    look = "cat /tmp/pytest/*/left; buildctl debug workers; cat /out/test.log; ls /usr/bin/env;"
+    look += "exec 3<> /dev/tcp/$(cat /tmp/pytest/*/address) && printf 'GET /served HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3; exit 4"
 
     for worker in ("oci", "containerd", "rootless"):
-        done = shell(tools, f"test_fails/worker={worker}", "--", "sh", "-c", look)
+        done = shell(tools, f"test_fails/worker={worker}", "--", "bash", "-c", look)
         assert done.returncode == 4, done.stderr
         assert f"bk: test_fails/worker={worker} failed: t/test_small.py::test_fails: assert (1 + 1) == 3" in done.stderr
-        for found in ("by the test", "PLATFORMS", "E       assert (1 + 1) == 3", "/usr/bin/env"):
+        words = ("by the test", "by the server", "PLATFORMS", "E       assert (1 + 1) == 3", "/usr/bin/env")
+        for found in words:
             assert found in done.stdout, done.stdout + done.stderr
 
-    hung = shell(tools, "test_hangs/worker=oci", "--", "buildctl", "debug", "workers")
+    hung = shell(tools, "test_hangs/worker=oci", "--", "sh", "-c", "cat /out/test.log; buildctl debug workers")
     assert hung.returncode == 0, hung.stderr
+    assert ">       time.sleep(600)" in hung.stdout, "its log tells where it was"
     assert "failed: it took more than 10 s" in hung.stderr
     assert "PLATFORMS" in hung.stdout
     assert leftovers(tools.cache) == before
