@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from bkrules.build.declared_axes import axes_as_declared
 from bkrules.build.declared_images import convert_as_declared, declared, keep_declared
 from bkrules.errors import UsageError, did_you_mean
 from bkrules.loading.graph import TargetGraph, close
@@ -30,27 +31,28 @@ def override_modules(
     if not modules:
         return graph
     trees = [read_tree(module, path) for module, path in sorted(modules.items())]
-    used: set[str] = set()
-    kept: dict[Label, Label] = {}
+    uses: dict[Label, list[str]] = {}
     known: set[str] = set()
     binaries = [target for target in graph.targets if target.rule.name == _BINARY]
     for binary in binaries:
         own = set(_modules(workspace, binary))
         known |= own
         found = tuple(tree for tree in trees if not own.isdisjoint(tree.modules))
-        used.update(tree.module for tree in found)
         if found:
             out = binary.attributes["out"] or binary.label.name
             workspace.put(keep_declared(replace(binary, attributes={**binary.attributes, "out": out})))
-            kept[binary.label] = declared(binary.label)
+            uses[binary.label] = [tree.module for tree in found]
             workspace.put(replace(binary, extra={TREES: found}))
+    kept = {label: declared(label) for label in uses}
     convert_as_declared(graph, workspace, plugins, kept)
+    axes_as_declared(graph, workspace, kept)
+    changed = close(workspace, filter(None, map(workspace.target, graph.wanted)), plugins)
+    used = {module for target in changed.targets for module in uses.get(target.label, ())}
     for tree in trees:
         if binaries and tree.module not in used:
             what = f"{OPTION}={tree.module}={tree.folder.path}: no go_binary of the targets asked for uses that module"
             raise UsageError("unused-override", what, hint=_hint(tree, known))
-    wanted = (workspace.target(label) for label in graph.wanted)
-    return close(workspace, filter(None, wanted), plugins)
+    return changed
 
 
 def _hint(tree: ModuleTree, known: set[str]) -> str:

@@ -202,5 +202,29 @@ def test_images_are_converted_by_the_declared_tools(declared: Declared, tmp_path
     assert any("override" in path for path, _ in found["//p:buildkitd GoBuild"].inputs)
 
 
+def test_a_value_of_an_axis_gives_the_declared_tool(declared: Declared, tmp_path: Path) -> None:
+    """Its cells have the same parameters and the same tools as without the folder."""
+    axes = 'axes = {"buildkitd": {"release": {"tools": {"buildkitd": ":buildkitd"}}, "own": ""}}, mirror = ":mirror")'
+    names = "estargz_image, host_binary, image_mirror, test_matrix, worker, "
+    write(tmp_path / "workspace/p", {"test_it.py": "def test_it(sandbox): pass\n"})
+
+    def analyzed(overrides: WorkerOverrides) -> dict[str, Action]:
+        text = BUILD.replace("import ", f"import {names}") + IMAGES.replace('mirror = ":mirror")', axes)
+        write(tmp_path / "workspace/p", {"BUILD.py": text})
+        return actions(overrides)
+
+    def tool(found: Mapping[str, Action], choice: str) -> object:
+        return dict(found[f"//p:m test_it/worker=oci/buildkitd={choice}"].inputs)["tools/buildkitd"]
+
+    declared("//p:on")
+    overrides = WorkerOverrides(modules=(("a.test/lib", str(tmp_path / "lib")),))
+    before, found = map(analyzed, (NONE, overrides))
+
+    release = "//p:m test_it/worker=oci/buildkitd=release"
+    assert tool(found, "release") == Output("//p:buildkitd=declared GoBuild", "buildkitd")
+    assert tool(found, "own") == Output("//p:buildkitd GoBuild", "buildkitd")
+    assert found[release].arguments == before[release].arguments
+
+
 def actions(overrides: WorkerOverrides) -> dict[str, Action]:
     return analyze_patterns(".", ["//p:m"], overrides=overrides).wanted()
