@@ -149,3 +149,24 @@ test_matrix(
     axes = {"compression": {"gzip": "latest"}},
     tags = ["manual"],
 )
+
+def release(tools, version):
+    return {"tools": {tool: "//targets/tools/releases:" + tool + "_" + version for tool in tools}}
+
+# Every release of each tool with every one of the others. By name only: the older ones take minutes to build.
+test_matrix(
+    name = "release_matrix",
+    tests = ["//tests/matrix:test_releases.py"],
+    workers = [":containerd"],
+    mirror = ":mirror",
+    axes = {
+        "buildkitd": {
+            "0.17": release(["buildkitd"], "v0.17.3"),
+            "0.33": release(["buildkitd"], "v0.33.1"),
+            "0.34": "",
+        },
+        "containerd": {"1.7": release(["containerd", "containerd-shim-runc-v2", "ctr"], "v1.7.35"), "2.4": ""},
+        "runc": {"1.4": release(["runc"], "v1.4.4"), "1.5": ""},
+    },
+    tags = ["manual"],
+)

@@ -36,6 +36,8 @@ def probe(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> Probe:
         (cell,) = analysis.wanted().values()
 
         def execute(of: Analysis, options: Options) -> BuildResult:
+            if not of.wanted():
+                return BuildResult((), 0, interrupted)  # the inputs of the cell are files
             asked.append(options.cache_test_results)
             status, failure, reason = left.pop(0)
             key = Execution(of, options, print, show=False).executor.key(cell)

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bkrules.build.analysis import Analysis
+from bkrules.build.analysis import Analysis, analyze_targets
 from bkrules.build.bisection import Answer, Verdict, by_majority
 from bkrules.build.execute import Execution, execute
 from bkrules.build.pins import no_network
@@ -18,7 +18,7 @@ from bkrules.execution.result import Result
 from bkrules.loading.workspace import STATE
 from bkrules.model.action import Action
 from bkrules.model.selected import Selected
-from bkrules.model.status import BAD, GOOD, FailureClass, Status
+from bkrules.model.status import BAD, GOOD, FailureClass
 from bkrules.report.build_result import BuildResult
 from bkrules.system.files import read_regular
 
@@ -70,18 +70,18 @@ class Prober:
         Raises MachineLacks, ActionFailed for a broken plugin, and Interrupted.
         """
         assert cell.cell is not None
-        declared = {cell.cell.matrix: 1}
-        only = replace(analysis, selected=Selected(frozenset([cell.id]), declared))
+        only = replace(analysis, selected=Selected(frozenset([cell.id]), {cell.cell.matrix: 1}))
         memory = Memory.at(analysis.out)
-        known = self._known(only, cell, memory)
-        if known is not None:
-            return known
+        answer = (
+            self._known(only, cell, memory) or self._not_built(only, cell, memory) or self._known(only, cell, memory)
+        )
+        if answer is not None:
+            return answer
         keys: set[str] = set()
 
         def run(is_repeated: bool) -> Answer:
             options = replace(self.options, cache_test_results="no") if is_repeated or self.again else self.options
-            build = execute(only, options)
-            answer, key = _judged(build, cell)
+            answer, key = _judged(execute(only, options), cell)
             keys.add(key)
             return answer
 
@@ -90,6 +90,16 @@ class Prober:
             for key in filter(None, keys):
                 memory.put(key, answer)
         return answer
+
+    def _not_built(self, analysis: Analysis, cell: Action, memory: Memory) -> Answer | None:
+        """Build the inputs of the cell: its key, by which an answer is known, covers their bytes. Return why that failed."""
+        labels = {analysis.actions.actions[name].label for name in cell.dependencies}
+        targets = [target for label in sorted(labels) if (target := analysis.workspace.target(label)) is not None]
+        build = execute(analyze_targets(analysis.workspace, targets, analysis.runs), self.options)
+        failed = _failed_build(build)
+        if failed is not None and failed[1]:
+            memory.put(failed[1], failed[0])
+        return failed[0] if failed else None
 
     def _known(self, analysis: Analysis, cell: Action, memory: Memory) -> Answer | None:
         """Return the answer of an earlier bisection, or a cached result of the cell. Starts nothing."""
@@ -109,25 +119,34 @@ class Prober:
 
 def _judged(build: BuildResult, cell: Action) -> tuple[Answer, str]:
     """Return the answer of a run, and the key under which it holds. Raises MachineLacks, ActionFailed, Interrupted."""
-    if build.interrupted:
-        raise Interrupted("interrupted", "the bisection was interrupted; what is known so far is kept")
+    if failed := _failed_build(build):
+        return failed
     result = next(one for one in build.results if one.action.id == cell.id)
+    _check_machine(result)
     key = result.key.digest.hash if result.key else ""
     note = result.reason.partition("\n")[0]
-    _check_machine(result)
     if result.status in GOOD:
         return Answer(Verdict.GOOD, "cached" if result.cached else "", 0 if result.cached else 1), key
     if result.status in BAD:
         return Answer(Verdict.BAD, note, 1), key
-    if result.status == Status.SKIPPED:
-        return Answer(Verdict.UNKNOWN, f"skipped: {note}"), ""
-    failed = next((one for one in build.results if one.status in BAD), result)
+    return Answer(Verdict.UNKNOWN, f"{result.status}: {note}"), ""
+
+
+def _failed_build(build: BuildResult) -> tuple[Answer, str] | None:
+    """Return the answer of a build in which something other than a cell failed, and the key under which it holds, if any.
+
+    Raises MachineLacks, ActionFailed, Interrupted.
+    """
+    if build.interrupted:
+        raise Interrupted("interrupted", "the bisection was interrupted; its answers so far are kept")
+    failed = next((one for one in build.results if one.status in BAD and one.action.cell is None), None)
+    if failed is None:
+        return None
     _check_machine(failed)
     if no_network(failed.log):
         raise MachineLacks("no-network", f"{failed.action.label}: {failed.reason}", hint=failed.log)
-    key = failed.key.digest.hash if failed.key else ""
-    is_kept = failed.failure == FailureClass.BUILD
-    return Answer(Verdict.UNKNOWN, f"does not build: {failed.reason}"), key if is_kept else ""
+    key = failed.key.digest.hash if failed.key and failed.failure == FailureClass.BUILD else ""
+    return Answer(Verdict.UNKNOWN, f"does not build: {failed.reason}"), key
 
 
 def _check_machine(result: Result) -> None:

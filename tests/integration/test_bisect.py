@@ -168,9 +168,9 @@ def checkout(tmp_path: Path) -> Path:
 def test_a_regression_among_commits(words: Space, checkout: Path) -> None:
     before = git(checkout, "status", "--porcelain"), git(checkout, "worktree", "list"), git(checkout, "reflog")
 
-    def bisect(good: int, bad: int, *more: str) -> Mapping[str, Any]:
+    def bisect(good: int, bad: int, source: str = "tool") -> Mapping[str, Any]:
         ends = [f"--good=HEAD~{COMMITS - 1 - good}", f"--bad=HEAD~{COMMITS - 1 - bad}"]
-        return found(words.bk("bisect", CELL, "--tool=word", f"--source={checkout}/tool", *ends, "--json", *more))
+        return found(words.bk("bisect", CELL, "--tool=word", f"--source={checkout / source}", *ends, "--json"))
 
     first = bisect(0, COMMITS - 1)
     again = bisect(0, COMMITS - 1)
@@ -186,6 +186,9 @@ def test_a_regression_among_commits(words: Space, checkout: Path) -> None:
     assert [probe["verdict"] for probe in stepped["probes"] if f"change {NOT_BUILT}" in probe["revision"]] == [
         "cannot say"
     ]
+    above = bisect(18, 20, "")
+    assert above["first_bad"] == first["first_bad"]
+    assert sum(probe["runs"] for probe in above["probes"]) == 0, "the binaries are those of before"
     assert before == (
         git(checkout, "status", "--porcelain"),
         git(checkout, "worktree", "list"),

@@ -20,3 +20,23 @@ go_releases(
     )
     for command in ["containerd", "containerd-shim-runc-v2", "ctr"]
 ]
+
+# By name only, for //targets:release_matrix.
+go_releases(
+    name = "buildkitd",
+    module = "github.com/moby/buildkit",
+    package = "cmd/buildkitd",
+    versions = ["v0.33.1"],
+    ldflags = ["-X", "github.com/moby/buildkit/version.Version={version}"],
+    tags = ["manual"],
+)
+
+go_releases(
+    name = "runc",
+    module = "github.com/opencontainers/runc",
+    versions = ["v1.4.4"],
+    build_tags = ["netgo", "osusergo", "seccomp"],
+    ldflags = ["-X", "main.version={number}"],
+    cc = "//:cc",
+    tags = ["manual"],
+)
