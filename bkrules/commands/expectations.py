@@ -33,7 +33,12 @@ def recording(targets: Sequence[Target]) -> list[Target]:
         raise LoadError("no-file", what, where=tests[0].location.of("expect"), hint=hint)
     if not found:
         raise nothing("--update_expectations: there is no build_test among the targets", "see `bk query //...`")
-    return [replace(target, extra={**target.extra, RECORDS: True}) for target in found]
+    return [_recorded(target, target.attributes["expect"]) for target in found]
+
+
+def _recorded(target: Target, file: Label) -> Target:
+    """Return the target with its file as the one to write, which need not exist."""
+    return replace(target, attributes={**target.attributes, "expect": {}}, extra={**target.extra, RECORDS: file})
 
 
 def write_expectations(analysis: Analysis) -> int:
@@ -42,7 +47,7 @@ def write_expectations(analysis: Analysis) -> int:
     root = Path(analysis.workspace.root)
     for target in analysis.targets.targets:
         if RECORDS in target.extra:
-            name = target.attributes["expect"].path
+            name = target.extra[RECORDS].path
             document = _updated(target, _expectations(root / name), dict(_seen(analysis, target)))
             other, before = found.setdefault(name, (target, document))
             if before != document:

@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 from bkrules.model.wire import Wire, text_of
 from bkrules.testing.pytest_text import OWN_TEST
 
-__all__ = ["OWN_TEST"]
-
+TEST = OWN_TEST
+"""The test of a cell, below the root of its tests."""
 FILE = "seen.json"
 """The name of the document among the outputs of a cell."""
 REQUEST = ".bk/build.json"
-"""The request of a cell, next to its test, `OWN_TEST`."""
+"""The request of a cell, next to its test."""
 CONTEXT, DOCKERFILE = "context", "dockerfile"
 """The folders below the root of a cell's tests for the context and for the Dockerfile."""
 CHOICES = ("build_args", "target", "platform")
 """The keys of an axis value that change the build."""
 RECORDS = "records"
-"""The name, among a target's extra attributes, for a build that records expectations: no build file can set it."""
+"""The name, among a target's extra attributes, of the file that gets what is recorded: no build file can set it."""
 MOST = 256 << 20
 """The limit of bytes of the document."""
 FAILURE_MARK = "failed to solve"

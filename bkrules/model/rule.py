@@ -85,7 +85,7 @@ class Target:
         found: list[tuple[str, Label]] = []
         for name, attribute in self.rule.attributes.items():
             value = self.attributes[name]
-            if attribute.kind == "label" and value is not None:
+            if isinstance(value, Label):
                 found.append((name, value))
             elif attribute.kind == "labels":
                 found += [(name, label) for label in value]

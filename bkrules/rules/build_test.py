@@ -21,7 +21,7 @@ from bkrules.analysis.updaters import VALUE, is_update
 from bkrules.declarative import expectations
 from bkrules.declarative.differences import WHATS
 from bkrules.declarative.expectations import CACHED, BadExpectation
-from bkrules.declarative.seen import CHOICES, CONTEXT, DOCKERFILE, FILE, OWN_TEST, RECORDS, REQUEST, BuildRequest
+from bkrules.declarative.seen import CHOICES, CONTEXT, DOCKERFILE, FILE, RECORDS, REQUEST, TEST, BuildRequest
 from bkrules.errors import LoadError, did_you_mean
 from bkrules.incremental.dependencies import current
 from bkrules.model.action import Action, Artifact, Cell, HostFile, Text
@@ -46,7 +46,7 @@ _TIMEOUT = 300
 
 def _analyze_test(context: Context) -> tuple[object, ...]:
     records = RECORDS in context.target.extra
-    expect = read_expectations(context, records=records)
+    expect = _expectations(context, context.target.extra.get(RECORDS, context.attribute("expect")), records=records)
     request = _request(context)
     if not records:
         request |= {"expect": expect}
@@ -78,10 +78,10 @@ def _analyze_agreement(context: Context) -> tuple[object, ...]:
 def _staged(context: Context, request: BuildRequest) -> StagedTest:
     """Return bk's own test, with the files and the request of one build. Raises LoadError."""
     text = (_PACKAGE / "declarative/cell.py").read_text()
-    module = Module(OWN_TEST, text, read_tests(text))
+    module = Module(TEST, text, read_tests(text))
     (test,) = module.tests
     own = {**_files(context), **_code(_CODE), _REQUEST: Text(text_of(request).encode())}
-    return StagedTest(OWN_TEST, test, {**module.staged(test), **own}, outputs=(FILE,))
+    return StagedTest(TEST, test, {**module.staged(test), **own}, outputs=(FILE,))
 
 
 def _code(names: tuple[str, ...]) -> dict[str, Artifact]:
@@ -181,23 +181,17 @@ def _frontend(context: Context) -> str:
     return found[0]
 
 
-def read_expectations(context: Context, *, records: bool) -> dict[str, Any]:
-    """Return the expectations of a build_test. Raises LoadError.
+def _expectations(context: Context, given: object, *, records: bool) -> dict[str, Any]:
+    """Return the expectations of a dictionary or a file. Raises LoadError.
 
-    With `records`, the file of the attribute may be missing, and values may be None.
+    With `records`, the file may be missing, and values may be None.
     """
-    given = context.attribute("expect")
     document = _document(context, given, records=records) if isinstance(given, Label) else given
     try:
         expect = expectations.parse(document, records=records)
     except BadExpectation as error:
         place = f"{given.path}: " if isinstance(given, Label) else "'expect': "
         raise context.error("bad-expectation", f"{place}{error}", "expect", error.hint) from error
-    if not expect and not records:
-        hint = f"known: {', '.join(expectations.SECTIONS)}"
-        raise context.error(
-            "bad-expectation", "'expect' has no expectation, so the test could not fail", "expect", hint
-        )
     return expect
 
 
@@ -206,12 +200,9 @@ def _document(context: Context, label: Label, *, records: bool) -> object:
         raise context.error("wrong-kind", f"'expect' needs a JSON file, but {label} is a target", "expect")
     try:
         data = read_regular(current().note(f"{context.workspace.root}/{label.path}"))
-    except FileNotFoundError:
-        if records:
-            return {}
-        hint = f"`bk test --update_expectations {context.label}` writes it"
-        raise context.error("missing-file", f"no such file: {label.path}", "expect", hint) from None
     except OSError as error:
+        if records and isinstance(error, FileNotFoundError):
+            return {}
         raise context.error("missing-file", f"cannot read {label.path}: {error.strerror}", "expect") from error
     try:
         return json.loads(data, object_pairs_hook=_unique)
@@ -285,10 +276,12 @@ BUILD_TEST = Rule(
         **_SHARED,
         "expect": Attr(
             "dict_or_label",
-            "The expected result: a dictionary, or a JSON file that `bk test --update_expectations` writes: 'files' "
-            "(text, {'sha256': ...}, True or False), 'modes', 'owners', 'env', 'labels', 'entrypoint', 'cmd', 'user', 'workdir', "
-            "'digest', 'cached' (steps that a second build does not run) or 'fails_with' (a regular expression).",
-            required=True,
+            "The expected result, by default only that the build passes: a dictionary, or a JSON file that "
+            "`bk test --update_expectations` writes: 'files' (text, {'sha256': ...}, True or False), 'modes', 'owners', 'env', "
+            "'labels', 'entrypoint', 'cmd', 'user', 'workdir', 'digest', 'cached' (steps that a second build does not run) or "
+            "'fails_with' (a regular expression).",
+            default={},
+            missing="`bk test --update_expectations {target}` writes it",
         ),
     },
     _analyze_test,

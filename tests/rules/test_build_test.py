@@ -182,12 +182,11 @@ def test_a_selected_comparison_brings_its_cells_and_a_cell_comes_alone(folder: P
 
 
 BAD = [
-    ("expect = {}", "bad-expectation", "expect"),
     ("expect = 3", "bad-attribute", "expect"),
     ('expect = {"file": {}}', "bad-expectation", "expect"),
     ('expect = {"modes": {"/a": None}}', "bad-expectation", "expect"),
-    ('expect = "none.json"', "missing-file", "expect"),
-    ('expect = "app"', "missing-file", "expect"),
+    ('expect = "none.json"', "unknown-label", "expect"),
+    ('expect = "app"', "unknown-label", "expect"),
     ('expect = ":made"', "wrong-kind", "expect"),
     ('expect = "a b"', "bad-attribute", "expect"),
     ('expect = "top.txt"', "bad-expectation", "p/top.txt:1"),
@@ -211,6 +210,22 @@ BAD = [
     (f"{HOLDS}, records = True", "unknown-attribute", "records"),
     (f"{HOLDS}, tests = []", "unknown-attribute", "tests"),
 ]
+
+
+def test_a_file_that_is_missing_can_be_written(analyzed: Analyzed, folder: Path) -> None:
+    with pytest.raises(LoadError) as caught:
+        analyzed('expect = "new.json"')
+    assert "`bk test --update_expectations //p:m` writes it" in caught.value.hint
+    with pytest.raises(LoadError) as caught:
+        (folder / "BUILD.py").write_text(BUILD.format(rule="build_test", more=f'{WORKERS}, expect = "app"'))
+        analyze_patterns(".", ["//p:m"], only_tests=True, change=recording)
+    assert (caught.value.reason, "cannot read p/app" in caught.value.message) == ("missing-file", True)
+
+
+def test_without_expectations_the_build_must_pass(analyzed: Analyzed) -> None:
+    for more in ("", "expect = {}"):
+        cell = analyzed(more)["test_build/worker=oci"]
+        assert request(cell) == BuildRequest(filename="Dockerfile")
 
 
 @pytest.mark.parametrize(("more", "reason", "where"), BAD)
