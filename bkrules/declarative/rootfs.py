@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import posixpath
 import tarfile
@@ -16,6 +17,7 @@ MOST_TEXT = 64 << 10
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
 _XATTR = "SCHILY.xattr."
 _CHUNK = 1 << 20
+_GZIP = b"\x1f\x8b"
 _KINDS = {
     tarfile.DIRTYPE: "directory",
     tarfile.SYMTYPE: "symlink",
@@ -34,8 +36,12 @@ class RootFs:
     contents: dict[str, str] = field(default_factory=dict)
 
     def add_layer(self, layer: IO[bytes]) -> None:
-        """Apply a layer, a tar archive that may be compressed. Raises tarfile.TarError for something else."""
-        with tarfile.open(fileobj=layer, mode="r|*") as tar:
+        """Apply a layer, a tar archive that may be compressed. Raises tarfile.TarError or OSError for something else."""
+        is_gzip = layer.read(len(_GZIP)) == _GZIP
+        layer.seek(0)
+        # An eStargz layer has many members of gzip, of which tarfile reads the first.
+        file = gzip.GzipFile(fileobj=layer) if is_gzip else layer
+        with tarfile.open(fileobj=file, mode="r|" if is_gzip else "r|*") as tar:
             below = dict(self.entries)
             for member in tar:
                 self._add(tar, member, below)

@@ -32,7 +32,7 @@ from bkrules.model.rule import Attr, Rule
 from bkrules.model.wire import text_of
 from bkrules.plugin.registered import AxisKey
 from bkrules.rules.genrule import files_at
-from bkrules.rules.test_matrix import TEST_MATRIX, StagedTest, declare_cells, matrix_tools
+from bkrules.rules.test_matrix import SHARED, TEST_MATRIX, StagedTest, declare_cells, matrix_tools
 from bkrules.system.files import read_regular
 
 REPORT = "agreement.json"
@@ -128,6 +128,9 @@ def _dockerfile(context: Context) -> tuple[str, Artifact]:
 def _request(context: Context) -> dict[str, Any]:
     """Return the fields of the request that both rules have. Raises LoadError."""
     _check_axes(context)
+    if context.attribute("isolation") == SHARED:
+        what = f"'isolation' cannot be {SHARED!r}: what another build left in a worker's cache would count"
+        raise context.error("bad-attribute", what, "isolation", "leave it out, or take 'jail'")
     where = {name: context.attribute(name) for name in CHOICES}
     for problem, attribute in _bad_choices(where):
         raise context.error("bad-attribute", problem, attribute)
@@ -243,7 +246,7 @@ def _expected(context: Context, cells: list[Action]) -> tuple[Mapping[str, str],
     return tuple(context.attribute("expected"))
 
 
-_MATRIX = ("workers", "mirror", "axes", "updaters", "exclude", "include", "flaky", "size", "timeout", "isolation")
+_MATRIX = ("workers", "mirror", "axes", "updaters", "exclude", "include", "flaky", "size", "timeout")
 _SHARED = {
     "dockerfile": Attr("label", "The Dockerfile: a file, or a genrule with one.", default="Dockerfile"),
     "context": Attr(
@@ -261,6 +264,7 @@ _SHARED = {
         "label", "The image of a frontend, which the mirror has, in the place of BuildKit's own for Dockerfiles."
     ),
     **{name: TEST_MATRIX.attributes[name] for name in (*_MATRIX, "memory", "pids", "disk")},
+    "isolation": Attr("string", "'cell' or 'jail', as in a test_matrix.", default="cell"),
     "axes": Attr(
         "dict",
         "Axis to its values by name, as in a test_matrix. A value may also have 'build_args', 'target' or 'platform', which "

@@ -87,8 +87,9 @@ def test_texts_are_those_of_the_last_layer() -> None:
 
 def test_a_layer_may_be_compressed_and_must_be_a_layer() -> None:
     found = RootFs()
-    found.add_layer(io.BytesIO(gzip.compress(layer({"a": b"1"}).getvalue())))
-    assert list(found.entries) == ["/a"]
+    data = layer({"a": b"1", "b": b"2"}).getvalue()
+    found.add_layer(io.BytesIO(gzip.compress(data[:700]) + gzip.compress(data[700:])))
+    assert list(found.entries) == ["/a", "/b"]
     with pytest.raises(tarfile.TarError):
         found.add_layer(io.BytesIO(b"\x28\xb5\x2f\xfd zstd, and no tar at all"))
     with pytest.raises(tarfile.TarError, match="hard link to /none"):

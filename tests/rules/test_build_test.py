@@ -207,6 +207,8 @@ BAD = [
     (f'{HOLDS}, axes = {{"a": {{"b": {{"build_args": "x"}}}}}}', "bad-axis", "axes"),
     (f'{HOLDS}, axes = {{"a": {{"b": {{"flags": {{}}, "value": "x"}}}}}}', "bad-axis", "axes"),
     (f'{HOLDS}, axes = {{"a": {{"b": {{"flags": {{}}, "target": "x"}}}}}}', "bad-axis", "axes"),
+    (f'{HOLDS}, isolation = "worker"', "bad-attribute", "isolation"),
+    (f'{HOLDS}, isolation = "none"', "bad-attribute", "isolation"),
     (f"{HOLDS}, records = True", "unknown-attribute", "records"),
     (f"{HOLDS}, tests = []", "unknown-attribute", "tests"),
 ]
