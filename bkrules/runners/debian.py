@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
+from typing import NamedTuple
 
 from bkrules.analysis.host_inputs import SEARCH_PATH
 from bkrules.errors import ActionFailed, MachineLacks, did_you_mean
@@ -24,7 +25,6 @@ from bkrules.sandbox import outputs
 _CONFIGURATION = """\
 Dir::Cache "{folder}/cache";
 APT::Sandbox::User "root";
-Acquire::Retries "3";
 #clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
@@ -33,6 +33,8 @@ Acquire::Retries "3";
 _HELPER = "/usr/lib/apt/apt-helper"
 _UNKNOWN = re.compile("^E: (?:Unable to locate package|No packages found|Can't select versions)", re.MULTILINE)
 _GONE = re.compile("^E: Version .* was not found", re.MULTILINE)
+_SILENT = re.compile(r"^[EW]: Failed to fetch \w+:/*(?:[^/\s@]*@)?([^/\s]*)", re.MULTILINE)
+"""The hosts of sources whose lists apt could not fetch."""
 
 
 def fetch_deb(action: Action, _inputs: Mapping[str, Node], context: RunContext) -> Outcome:
@@ -69,6 +71,13 @@ def _written(files: TarReader, path: str, target: Path) -> Path:
     return target
 
 
+class _Ended(NamedTuple):
+    """The end of a command of apt: its exit status, and its output."""
+
+    code: int
+    text: str
+
+
 @dataclass(frozen=True)
 class _Apt:
     """apt for one package, in a folder of its action."""
@@ -83,17 +92,16 @@ class _Apt:
         for name in ("cache/archives/partial", "lists/partial", "deb"):
             (self.folder / name).mkdir(parents=True)
         (self.folder / "apt.conf").write_text(_CONFIGURATION.format(folder=self.folder))
-        log = self.context.log(self.action)
-        log.unlink(missing_ok=True)
         wanted = f"{self.spec.package}={self.spec.version}"
-        lists: tuple[str, ...] = ()
-        if self._run("apt-get", "download", wanted, log=log):
+        first = self._run("apt-get", "download", wanted)
+        if first.code:
             # The machine may have no lists of packages, or old ones, which bk leaves alone: it fetches others.
             lists = ("-o", f"Dir::State::lists={self.folder}/lists")
-            self._run("apt-get", *lists, "update", log=log)
-            log.unlink()
-            if self._run("apt-get", *lists, "download", wanted, log=log):
-                raise self._failure(outputs.tail(log), lists)
+            refresh = self._run("apt-get", *lists, "-o", "Acquire::Retries=0", "update")
+            second = self._run("apt-get", *lists, "download", wanted)
+            if second.code:
+                self.context.log(self.action).write_text(first.text + refresh.text + second.text)
+                raise self._failure(first.text, refresh.text, second.text, lists)
         packages = list((self.folder / "deb").glob("*.deb"))
         if len(packages) != 1:
             raise ActionFailed("fetch", f"{self.action.label}: apt fetched {len(packages)} packages for {wanted}")
@@ -116,9 +124,12 @@ class _Apt:
         if code:
             raise bad(f"apt cannot decompress it: exit status {code}")
 
-    def _run(self, command: str, *words: str, log: Path) -> int:
-        """Run a command of apt, and return its exit status."""
-        return self._start([command, "-c", f"{self.folder}/apt.conf", *words], log)
+    def _run(self, command: str, *words: str) -> _Ended:
+        """Run a command of apt to its end."""
+        log = self.folder / "log"
+        log.unlink(missing_ok=True)
+        code = self._start([command, "-c", f"{self.folder}/apt.conf", *words], log)
+        return _Ended(code, outputs.tail(log))
 
     def _start(self, command: list[str], log: Path) -> int:
         own = {name: value for name, value in os.environ.items() if name.startswith("APT_")}
@@ -131,33 +142,36 @@ class _Apt:
         }
         return self.context.processes.run(command, str(self.folder / "deb"), environment, str(log))
 
-    def _failure(self, said: str, lists: tuple[str, ...]) -> ActionFailed:
-        """Return the error for what apt has printed."""
+    def _failure(self, first: str, refresh: str, second: str, lists: tuple[str, ...]) -> ActionFailed:
+        """Return the error for what apt has printed: with the machine's lists, when it fetched others, and with those."""
         package, version = self.spec.package, self.spec.version
-        log = self.context.log(self.action)
-        if _UNKNOWN.search(said):
+        silent = sorted(set(_SILENT.findall(refresh)))
+        sources = "source of apt on this machine" + " that answers" * bool(silent)
+        unless = f"\nthese sources did not answer: {', '.join(silent)}" if silent else ""
+        for said, options in ((second, lists), (first, ())):
+            if _GONE.search(said):
+                return ActionFailed(
+                    "version-gone",
+                    f"{self.action.label}: no {sources} has version {version} of {package!r}",
+                    hint=f"it has {', '.join(self._versions(options)) or 'none'}: pin one of them with its sha256, or give apt a "
+                    f"source that keeps old versions; a cache that has the pinned one needs no apt{unless}",
+                    log=said,
+                )
+        if _UNKNOWN.search(first) and _UNKNOWN.search(second):
             return ActionFailed(
                 "unknown-package",
-                f"{self.action.label}: no source of apt on this machine has a package {package!r}",
-                hint=f"`apt-cache search {package}` finds names; add a source that has it to /etc/apt/sources.list.d",
-                log=said,
-            )
-        if _GONE.search(said):
-            versions = self.folder / "versions"
-            self._run("apt-cache", *lists, "madison", package, log=versions)
-            others = sorted(
-                {line.split("|")[1].strip() for line in versions.read_text().splitlines() if line.count("|") > 1}
-            )
-            return ActionFailed(
-                "version-gone",
-                f"{self.action.label}: no source of apt on this machine has version {version} of {package!r}",
-                hint=f"it has {', '.join(others) or 'none'}: pin one of them with its sha256, or give apt a source that "
-                "keeps old versions; a cache that has the pinned one needs no apt",
-                log=said,
+                f"{self.action.label}: no {sources} has a package {package!r}",
+                hint=f"`apt-cache search {package}` finds names; add a source that has it to /etc/apt/sources.list.d{unless}",
+                log=second,
             )
         return ActionFailed(
             "fetch",
             f"{self.action.label}: apt cannot fetch {package}={version}",
-            hint=f"its output is in {log}",
-            log=said,
+            hint=f"its output is in {self.context.log(self.action)}{unless}",
+            log=first if _UNKNOWN.search(second) else second,
         )
+
+    def _versions(self, options: tuple[str, ...]) -> list[str]:
+        """Return the versions of the package that apt knows."""
+        lines = self._run("apt-cache", *options, "madison", self.spec.package).text.splitlines()
+        return sorted({line.split("|")[1].strip() for line in lines if line.count("|") > 1})

@@ -106,6 +106,16 @@ def test_a_file_that_the_source_has_lost(apt: Space, tmp_path: Path) -> None:
     assert "apt cannot fetch hello=1:1.0-1" in done.stdout
 
 
+def test_a_machine_without_a_network(apt: Space, tmp_path: Path) -> None:
+    """The error does not deny that there is such a package."""
+    (tmp_path / "sources.list").write_text("deb [trusted=yes] http://127.0.0.1:1/debian ./\n")
+    apt.write("WORKSPACE.py", rule())
+    done = apt.bk("build", "//:hello")
+    assert done.returncode == 1
+    assert "no source of apt on this machine that answers has a package 'hello'" in done.stdout, done.stdout
+    assert "these sources did not answer: 127.0.0.1:1" in done.stdout
+
+
 def test_zstd(apt: Space, tmp_path: Path) -> None:
     if shutil.which("zstd") is None:
         pytest.skip("there is no zstd")
