@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from one_cell import Cells
 
+from bkrules import cli
 from bkrules.build import probes
 from bkrules.build.analysis import Analysis, analyze_patterns
 from bkrules.build.bisection import Answer, Verdict
@@ -92,6 +93,21 @@ def test_what_says_nothing_of_the_tool_ends_the_bisection(probe: Probe, given: G
 def test_an_interrupted_probe_ends_the_bisection(probe: Probe) -> None:
     with pytest.raises(Interrupted):
         probe((Status.NOT_RUN, FailureClass.INTERRUPTED, "the build was interrupted"), interrupted=True)
+
+
+def test_a_cell_whose_name_says_the_tool_is_not_bisected(
+    cells: Cells, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cells.build(value="{'tools': {'runc': '//:runc'}}")
+    monkeypatch.chdir(cells.root)
+
+    assert (
+        cli.main(["--nohome_rc", "bisect", "test_it/worker=oci/size=small", "--tool=runc", "--good=a", "--bad=b"]) == 2
+    )
+
+    assert (
+        "test_it/worker=oci/size=small runs the runc that its size=small gives, and no other" in capfd.readouterr().err
+    )
 
 
 def test_a_tool_that_does_not_build(cells: Cells, probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,7 @@ class Prober:
 
     def _not_built(self, analysis: Analysis, cell: Action, memory: Memory) -> Answer | None:
         """Build the inputs of the cell: its key, by which an answer is known, covers their bytes. Return why that failed."""
-        labels = {analysis.actions.actions[name].label for name in cell.dependencies}
+        labels = {analysis.actions.actions[name].label for name in cell.dependencies} - {cell.label}
         targets = [target for label in sorted(labels) if (target := analysis.workspace.target(label)) is not None]
         build = execute(analyze_targets(analysis.workspace, targets, analysis.runs), self.options)
         failed = _failed_build(build)

@@ -17,10 +17,12 @@ from bkrules.commands.parser import command
 from bkrules.errors import BkError, UsageError
 
 if TYPE_CHECKING:
+    from bkrules.build.analysis import Analysis
     from bkrules.build.bisection import Answer, Verdict
     from bkrules.build.probes import Prober
     from bkrules.build.revisions import Revisions
     from bkrules.commands.parser import Commands
+    from bkrules.model.action import Action
 
 
 def add(commands: Commands) -> None:
@@ -68,11 +70,24 @@ def _revisions(arguments: argparse.Namespace) -> AbstractContextManager[Revision
     from bkrules.build.revisions import module_of_tool, releases
 
     overrides = overrides_of(arguments)
-    analysis, _ = one_cell(arguments.cell, runs_of(arguments), overrides)
+    analysis, cell = one_cell(arguments.cell, runs_of(arguments), overrides)
+    _check_open(analysis, cell, arguments.tool)
     if arguments.source:
         module = module_of_tool(analysis.targets.targets, arguments.tool)
         return commits(arguments.source, arguments.good, arguments.bad, module, overrides)
     return nullcontext(releases(analysis.workspace, arguments.tool, arguments.good, arguments.bad, overrides))
+
+
+def _check_open(analysis: Analysis, cell: Action, tool: str) -> None:
+    """Raise UsageError when the values in the name of the cell decide which binary of the tool it runs."""
+    assert cell.cell is not None
+    matrix = analysis.workspace.target(cell.cell.matrix)
+    assert matrix is not None
+    for axis, choice in cell.cell.axes:
+        value = matrix.attributes["axes"][axis][choice]
+        if isinstance(value, dict) and tool in value.get("tools", {}):
+            what = f"{cell.title} runs the {tool} that its {axis}={choice} gives, and no other"
+            raise UsageError("fixed-tool", what, hint="name a cell without a value that gives it")
 
 
 @dataclass
