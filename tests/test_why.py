@@ -162,6 +162,24 @@ def test_leaves_name_all_that_a_key_covers() -> None:
         assert (first.digest == second.digest) == (first.leaves == second.leaves)
 
 
+def test_the_files_of_a_folder_that_users_edit_are_leaves() -> None:
+    action = Action("x", Label("a", "b"), "M", ("{}",), (), ("out",))
+    one, two = (FileNode(digest.of_bytes(data), "/x") for data in (b"1", b"2"))
+    before = {"p/a.go": one, "p/b.go": one}
+    old, new, plain = (
+        key_of(action, {"src": node})
+        for node in (
+            DirectoryNode(before, edited=True),
+            DirectoryNode({**before, "p/b.go": two}, edited=True),
+            DirectoryNode(before),
+        )
+    )
+
+    assert str(difference(old.leaves, new.leaves)) == f"input/src/p/b.go was {one.digest} and is {two.digest}"
+    assert old.digest == plain.digest
+    assert plain.leaves.keys() == old.leaves.keys() - {"input/src/p/a.go", "input/src/p/b.go"}
+
+
 def test_equal_keys_do_not_differ() -> None:
     assert difference(LEAVES, dict(LEAVES)) is None
 

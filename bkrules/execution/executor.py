@@ -320,9 +320,8 @@ class Executor:
             paths = ((name, f"{folder.path}/{name}") for name in folder.files)
             files = {name: FileNode(self._digests.of(path), path) for name, path in paths}
             quoted = (f"{name} -> {target.replace('/', '|')}" for name, target in folder.links)
-            self._folders[folder] = DirectoryNode(
-                {**files, **dict.fromkeys(quoted, FileNode(digest.EMPTY, os.devnull))}
-            )
+            links = dict.fromkeys(quoted, FileNode(digest.EMPTY, os.devnull))
+            self._folders[folder] = DirectoryNode({**files, **links}, edited=True)
         return self._folders[folder]
 
     def _make_readable(self, action: Action) -> None:

@@ -227,9 +227,10 @@ class FileNode:
 
 @dataclass(frozen=True)
 class DirectoryNode:
-    """A resolved folder; `files` are keyed by their paths below it."""
+    """A resolved folder; `files` are keyed by their paths below it. Each file of an `edited` one is a leaf of a key."""
 
     files: Mapping[str, FileNode] = field(default_factory=dict)
+    edited: bool = False
 
     @cached_property
     def tree(self) -> tuple[Digest, dict[Digest, bytes]]:
@@ -324,6 +325,9 @@ def key_of(action: Action, inputs: Mapping[str, Node]) -> Key:
     leaves |= {"timeout": str(action.timeout)} if action.timeout else {}
     # Cells share most inputs, and each keeps its leaves until the end of the build.
     leaves |= {sys.intern(f"input/{path}"): sys.intern(_leaf(node)) for path, node in inputs.items()}
+    for path, node in inputs.items():
+        if isinstance(node, DirectoryNode) and node.edited:
+            leaves |= {f"input/{path}/{name}": _leaf(file) for name, file in node.files.items()}
     return Key(digest.of_bytes(reapi.encode("Action", message)), dict(sorted(leaves.items())))
 
 

@@ -53,6 +53,8 @@ def difference(old: Mapping[str, str], new: Mapping[str, str]) -> Difference | N
     ]
     if not changes:
         return None
+    if len(changes) > 1 and changes[1][0].startswith(f"{changes[0][0]}/"):
+        del changes[0]  # a folder, whose files are the leaves after it
     leaf, was, now = changes[0]
     more = len(changes) - 1
     if leaf.startswith("argument/") and was is not None and now is not None:

@@ -108,7 +108,7 @@ def test_an_edit_reruns_what_it_must(overridden: Space) -> None:
     assert at_once(later)
     (checkout / "more.go").write_text('package lib\n\nfunc init() { Word += ", and more" }\n')
     why = overridden.bk("why", "//p:user", OPTION)
-    assert f"input/override/{LIB} was folder" in why.stdout, why.stdout + why.stderr
+    assert f"input/override/{LIB}/more.go is new" in why.stdout, why.stdout + why.stderr
     build(later, "//p:runs")
     assert said(overridden) == "edited, and more"
 
