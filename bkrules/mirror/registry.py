@@ -82,7 +82,7 @@ class Registries:
             opened.callback(os.close, handle)
             target = f"/proc/self/fd/{handle}/{SOCKET}"
             deadline = time.monotonic() + _START_SECONDS
-            while not _accepts(target):
+            while not accepts(target):
                 left = deadline - time.monotonic()
                 watched = [process.channel.fileno(), *([] if changes is None else [changes])]
                 patience = left if changes is not None else min(left, _POLL_SECONDS)
@@ -96,7 +96,7 @@ class Registries:
         return Registry(target, process, str(data))
 
 
-def _accepts(target: str) -> bool:
+def accepts(target: str) -> bool:
     """Return whether the registry accepts connections. After its socket appears, it still has one system call to make."""
     if not os.path.exists(target):
         return False

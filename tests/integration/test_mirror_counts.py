@@ -16,6 +16,7 @@ import registries
 from registries import FILES
 
 from bkrules.mirror.proxy import MirrorProxy
+from bkrules.mirror.registry import accepts
 from bkrules.sandbox import syscalls
 
 REPOSITORIES = 60
@@ -35,7 +36,7 @@ def port(binary: Path, tmp_path: Path) -> Iterator[int]:
     config.write_text(json.dumps({**document, "http": {"net": "unix", "addr": str(path)}}))
     with (tmp_path / "log").open("w") as log, syscalls.watch_folder(str(tmp_path)) as changes:
         process = subprocess.Popen([binary, "serve", config], stdout=log, stderr=log)
-        while not path.exists():
+        while not accepts(str(path)):
             assert changes is not None
             assert select.select([changes], [], [], 30)[0], (tmp_path / "log").read_text()
     proxy = MirrorProxy()
