@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
-import select
+import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from registries import FILES
 
 from bkrules.mirror.proxy import MirrorProxy
 from bkrules.mirror.registry import accepts
-from bkrules.sandbox import syscalls
+from bkrules.sandbox.started import readable
 
 REPOSITORIES = 60
 
@@ -34,11 +34,12 @@ def port(binary: Path, tmp_path: Path) -> Iterator[int]:
     config = tmp_path / "config.json"
     document = {"version": "0.1", "storage": {"filesystem": {"rootdirectory": str(root)}}}
     config.write_text(json.dumps({**document, "http": {"net": "unix", "addr": str(path)}}))
-    with (tmp_path / "log").open("w") as log, syscalls.watch_folder(str(tmp_path)) as changes:
+    with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen([binary, "serve", config], stdout=log, stderr=log)
-        while not accepts(str(path)):
-            assert changes is not None
-            assert select.select([changes], [], [], 30)[0], (tmp_path / "log").read_text()
+    ended = os.pidfd_open(process.pid)
+    while not accepts(str(path)):
+        assert not readable([ended], 0.001), (tmp_path / "log").read_text()
+    os.close(ended)
     proxy = MirrorProxy()
     listener = socket.create_server(("127.0.0.1", 0))
     found = listener.getsockname()[1]
