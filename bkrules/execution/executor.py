@@ -41,7 +41,7 @@ from bkrules.model.digest import Digest
 from bkrules.model.status import GOOD, FailureClass, Status
 from bkrules.sandbox import outputs
 from bkrules.sandbox.outputs import BadOutput, Room, TooLarge
-from bkrules.system.trees import list_files
+from bkrules.system.trees import TooManyFiles, list_files
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -244,7 +244,7 @@ class Executor:
         """Return whether a folder of this machine still has the same files with the same bytes."""
         try:
             listing = list_files(folder.path, lambda _path: None)
-        except OSError:
+        except (OSError, TooManyFiles):
             return False
         is_same = (listing.files, listing.links) == (folder.files, folder.links)
         return is_same and all(self._digests.is_still(f"{folder.path}/{name}") for name in folder.files)

@@ -13,7 +13,7 @@ from bkrules.errors import UsageError, did_you_mean
 from bkrules.incremental.dependencies import current
 from bkrules.model.action import HostFolder
 from bkrules.system.files import read_text
-from bkrules.system.trees import list_files
+from bkrules.system.trees import MOST_FILES, TooManyFiles, list_files
 
 OPTION = "--override_module"
 TREES = "trees"
@@ -89,6 +89,11 @@ def read_tree(module: str, path: str) -> ModuleTree:
         "\n".join([*listing.files, *(text for link in listing.links for text in link)]).encode()
     except OSError as error:
         raise UsageError("override-module", f"{option}: cannot read {error.filename}: {error.strerror}") from error
+    except TooManyFiles as error:
+        hint = "name the folder of the module, and nothing above it that it does not need"
+        raise UsageError(
+            "override-module", f"{option}: more than {MOST_FILES:,} files are below it", hint=hint
+        ) from error
     except UnicodeEncodeError as error:
         raise UsageError("override-module", f"{option}: the name of a file there is not UTF-8") from error
     folder = HostFolder(path, listing.files, listing.links)

@@ -10,6 +10,14 @@ UNSEEN = frozenset({".bzr", ".git", ".hg", ".svn", ".venv", "bk-out"})
 """The folders that are in no listing: those of version control, of which Go embeds nothing, and those that bk itself writes to."""
 
 
+MOST_FILES = 200_000
+"""The limit of files below a folder."""
+
+
+class TooManyFiles(Exception):
+    """There are more than MOST_FILES files."""
+
+
 class Listing(NamedTuple):
     """The regular files below a folder, and the symbolic links to folders with their targets: sorted, relative to it.
 
@@ -23,13 +31,15 @@ class Listing(NamedTuple):
 def list_files(top: str, seen: Callable[[str], object]) -> Listing:
     """Return the files below `top`. `seen` is called with each folder before it is read, and with each link that leads nowhere.
 
-    Raises OSError when a folder cannot be read.
+    Raises OSError when a folder cannot be read, and TooManyFiles.
     """
     files: list[str] = []
     links: list[tuple[str, str]] = []
     todo = [""]
     while todo:
         below = todo.pop()
+        if len(files) > MOST_FILES:
+            raise TooManyFiles
         folder = f"{top}/{below}"
         seen(folder)
         with os.scandir(folder) as entries:

@@ -21,7 +21,7 @@ from bkrules.execution.context import RunContext
 from bkrules.execution.executor import Executor
 from bkrules.execution.result import Attempt, CellReport, Outcome, Result
 from bkrules.model import digest
-from bkrules.model.action import Action, DirectoryNode, FileNode, Node, Text
+from bkrules.model.action import Action, DirectoryNode, FileNode, HostFolder, Node, Text
 from bkrules.model.status import FailureClass, Status
 from bkrules.report.build_result import BuildResult
 from bkrules.runners.table import RUNNERS
@@ -466,3 +466,39 @@ def spoil(blob: Path, damage: str) -> None:
     blob.unlink()
     if damage != "deleted":
         blob.write_bytes(data[:-1] + (b"" if damage == "truncated" else b"!"))
+
+
+@pytest.mark.parametrize(
+    ("change", "is_kept"),
+    [
+        (lambda tree: None, True),
+        (lambda tree: (tree / "x.go").write_text("edited"), False),
+        (lambda tree: (tree / "x.go").unlink(), False),
+        (lambda tree: (tree / "p/new.go").write_text(""), False),
+        (lambda tree: (tree / "link").symlink_to("p"), False),
+        (lambda tree: tree.rename(f"{tree}-moved"), False),
+    ],
+)
+def test_what_is_made_of_a_folder_that_is_edited_meanwhile_is_not_kept(
+    executor: Executor,
+    make_action: MakeAction,
+    runs: Callable[[Callable[[], Outcome]], None],
+    out: str,
+    tmp_path: Path,
+    change: Callable[[Path], object],
+    is_kept: bool,
+) -> None:
+    tree = tmp_path / "tree"
+    (tree / "p").mkdir(parents=True)
+    (tree / "x.go").write_text("x")
+    action = replace(make_action("a"), inputs=(("src", HostFolder(str(tree), ("x.go",))),))
+
+    def body() -> Outcome:
+        change(tree)
+        return Outcome(Status.PASSED, {"out": out})
+
+    runs(body)
+    result = executor.run(action)
+
+    assert (result.status, result.cached) == (Status.PASSED, False)
+    assert (executor.look_up(action) is not None) == is_kept

@@ -135,6 +135,13 @@ def test_a_folder_without_the_module(declared: Declared, tree: Mapping[str, str]
     assert hint in caught.value.hint
 
 
+def test_a_folder_with_too_many_files(declared: Declared, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bkrules.system.trees.MOST_FILES", 1)
+
+    with pytest.raises(UsageError, match="more than 200,000 files are below it"):
+        declared(tree={"a/x.go": "", "a/y.go": "", "a/b/go.mod": "module a.test/lib\n"})
+
+
 def test_a_module_that_nothing_uses(declared: Declared) -> None:
     with pytest.raises(UsageError, match="no go_binary of the targets asked for uses that module") as caught:
         declared("//p:alone")
