@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bkrules import errors
+from bkrules.build.bisection import Answer, Verdict, first_bad
 from bkrules.commands.build_arguments import add_execution, options_of, runs_of
 from bkrules.commands.cells import one_cell
 from bkrules.commands.harness import add_overrides, overrides_of
@@ -18,9 +19,9 @@ from bkrules.errors import BkError, UsageError
 
 if TYPE_CHECKING:
     from bkrules.build.analysis import Analysis
-    from bkrules.build.bisection import Answer, Verdict
     from bkrules.build.probes import Prober
     from bkrules.build.revisions import Revisions
+    from bkrules.build.worker_overrides import WorkerOverrides
     from bkrules.commands.parser import Commands
     from bkrules.model.action import Action
 
@@ -48,7 +49,6 @@ def add(commands: Commands) -> None:
 
 
 def _bisect(arguments: argparse.Namespace) -> int:
-    from bkrules.build.bisection import first_bad
     from bkrules.build.probes import Prober
 
     if arguments.runs_per_test != 1:
@@ -101,12 +101,19 @@ class _Search:
 
     def ask(self, place: int) -> Verdict:
         """Return the verdict on a revision, and print it."""
-        overrides = self.revisions.overrides(place)
-        analysis, cell = one_cell(self.arguments.cell, runs_of(self.arguments), overrides)
-        answer = self.answers[place] = self.prober.answer(analysis, cell)
+        answer = self.answers[place] = self._answer(self.revisions.overrides(place))
         note = f" ({answer.note})" if answer.note else ""
         print(f"probe {len(self.answers)}: {self.name(place)}: {answer.verdict}{note}", file=sys.stderr, flush=True)
         return answer.verdict
+
+    def _answer(self, overrides: WorkerOverrides) -> Answer:
+        try:
+            analysis, cell = one_cell(self.arguments.cell, runs_of(self.arguments), overrides)
+        except BkError as error:
+            if error.reason != "override-module":
+                raise
+            return Answer(Verdict.UNKNOWN, error.message)  # the commit has another module, or none
+        return self.prober.answer(analysis, cell)
 
     def name(self, place: int) -> str:
         """Return the name of a revision with its tool."""
@@ -114,17 +121,13 @@ class _Search:
 
     def check_ends(self) -> None:
         """Raise BkError unless the good end is good and the bad one is bad."""
-        for place, expected in ((0, "good"), (len(self.revisions.names) - 1, "bad")):
+        last = len(self.revisions.names) - 1
+        for place, expected, remedy in ((0, Verdict.GOOD, "an older"), (last, Verdict.BAD, "a newer")):
             verdict = self.ask(place)
             if verdict != expected:
-                what = f"--{expected}={getattr(self.arguments, expected)}: {self.name(place)} is {verdict}"
-                if verdict not in ("good", "bad"):
-                    what = f"--{expected}={getattr(self.arguments, expected)}: {self.name(place)} cannot be judged"
-                note = self.answers[place].note
-                other = "older" if expected == "good" else "newer"
-                hint = "\n".join(
-                    filter(None, [note, f"name an {other} one" if other == "older" else f"name a {other} one"])
-                )
+                fault = "cannot be judged" if verdict == Verdict.UNKNOWN else f"is {verdict}"
+                what = f"--{expected}={getattr(self.arguments, expected)}: {self.name(place)} {fault}"
+                hint = f"{self.answers[place].note}\nname {remedy} one".strip()
                 raise BkError(f"not-{expected}", what, hint=hint)
 
 

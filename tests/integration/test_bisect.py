@@ -136,8 +136,8 @@ def test_what_cannot_be_bisected(words: Space) -> None:
 
 
 COMMITS = 31
-WRONG_FROM, NOT_BUILT = 19, 17
-"""The places of commits among all: the first with the wrong word, and one that does not compile."""
+WRONG_FROM, NOT_BUILT, ELSEWHERE = 19, 17, 16
+"""The places of commits among all: the first with the wrong word, one that does not compile, and one with another module."""
 
 
 def git(folder: Path, *words: str) -> str:
@@ -156,7 +156,8 @@ def checkout(tmp_path: Path) -> Path:
         word = "wrong" if number >= WRONG_FROM else "right"
         text = f'package main\n\nimport "fmt"\n\nfunc main() {{ println({number}); fmt.Print("{word}") }}\n'
         (origin / "tool/main.go").write_text(text + "broken\n" * (number == NOT_BUILT))
-        (origin / "tool/go.mod").write_text(f"module example.test/word\n\n{go_proxy.GO}")
+        module = "example.test/other" if number == ELSEWHERE else "example.test/word"
+        (origin / "tool/go.mod").write_text(f"module {module}\n\n{go_proxy.GO}")
         git(origin, "add", ".")
         git(origin, "commit", "-q", "-m", f"change {number}")
     git(tmp_path, "clone", "-q", "origin", "checkout")
@@ -183,9 +184,10 @@ def test_a_regression_among_commits(words: Space, checkout: Path) -> None:
     assert again["first_bad"] == first["first_bad"]
     stepped = bisect(14, 20)
     assert stepped["first_bad"] == first["first_bad"]
-    assert [probe["verdict"] for probe in stepped["probes"] if f"change {NOT_BUILT}" in probe["revision"]] == [
-        "cannot say"
-    ]
+    notes = {probe["revision"][13:]: probe["note"] for probe in stepped["probes"] if probe["verdict"] == "cannot say"}
+    assert notes.keys() == {f"change {NOT_BUILT}", f"change {ELSEWHERE}"}
+    assert "GoBuild failed" in notes[f"change {NOT_BUILT}"]
+    assert "is of the module 'example.test/word'" in notes[f"change {ELSEWHERE}"]
     above = bisect(18, 20, "")
     assert above["first_bad"] == first["first_bad"]
     assert sum(probe["runs"] for probe in above["probes"]) == 0, "the binaries are those of before"
