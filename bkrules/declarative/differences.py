@@ -8,22 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from bkrules.declarative.seen import Seen
+from bkrules.declarative.seen import CONFIG, DIGEST, FAILURE, LAYERS, PATHS, WHATS, Seen
 from bkrules.model.wire import Wire
 
-PATHS = {
-    "presence": "presence",
-    "kind": "types",
-    "mode": "modes",
-    "owner": "owners",
-    "content": "contents",
-    "link": "link targets",
-    "device": "device numbers",
-    "xattrs": "extended attributes",
-}
-"""The facts about each path, and their plural."""
-CONFIG, LAYERS, DIGEST, FAILURE = "config", "layers", "digest", "failure"
-WHATS = (*PATHS, CONFIG, LAYERS, DIGEST, FAILURE)
 _SHOWN = 3
 _WIDTH = 100
 _ABSENT = "absent"

@@ -16,6 +16,7 @@ from bkrules.testing.sandbox import CommandFailed, Sandbox
 
 ROOT = "/src"
 EPOCH = "SOURCE_DATE_EPOCH"
+_SYNTAX = "BUILDKIT_SYNTAX"
 _STEP = re.compile(r"#(\d+) \[[^\]]*\d+/\d+\] (.*)").fullmatch
 _CACHED = re.compile(r"#(\d+) CACHED").fullmatch
 _INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
@@ -57,6 +58,8 @@ def words(request: BuildRequest, axes: Mapping[str, Any]) -> list[str]:
     found = ["build", "--progress=plain", *(frontend if request.frontend else ["--frontend=dockerfile.v0"])]
     for name in (CONTEXT, DOCKERFILE):
         found += ["--local", f"{name}={ROOT}/{name}"]
+    # BuildKit passes the build to the image of a line `# syntax=` unless this option exists, even if it is empty.
+    found += [] if _SYNTAX in arguments else ["--opt", "cmdline="]
     return found + [word for name, value in options.items() if value for word in ("--opt", f"{name}={value}")]
 
 

@@ -23,6 +23,20 @@ CONTEXT, DOCKERFILE = "context", "dockerfile"
 """The folders below the root of a cell's tests for the context and for the Dockerfile."""
 CHOICES = ("build_args", "target", "platform")
 """The keys of an axis value that change the build."""
+PATHS = {
+    "presence": "presence",
+    "kind": "types",
+    "mode": "modes",
+    "owner": "owners",
+    "content": "contents",
+    "link": "link targets",
+    "device": "device numbers",
+    "xattrs": "extended attributes",
+}
+"""The facts about each path, and their plural."""
+CONFIG, LAYERS, DIGEST, FAILURE = "config", "layers", "digest", "failure"
+WHATS = (*PATHS, CONFIG, LAYERS, DIGEST, FAILURE)
+"""The facts in which results can differ."""
 RECORDS = "records"
 """The name, among a target's extra attributes, of the file that gets what is recorded: no build file can set it."""
 MOST = 256 << 20

@@ -19,9 +19,8 @@ from bkrules.analysis.test_files import Module
 from bkrules.analysis.test_marks import read_tests
 from bkrules.analysis.updaters import VALUE, is_update
 from bkrules.declarative import expectations
-from bkrules.declarative.differences import WHATS
 from bkrules.declarative.expectations import CACHED, BadExpectation
-from bkrules.declarative.seen import CHOICES, CONTEXT, DOCKERFILE, FILE, RECORDS, REQUEST, TEST, BuildRequest
+from bkrules.declarative.seen import CHOICES, CONTEXT, DOCKERFILE, FILE, RECORDS, REQUEST, TEST, WHATS, BuildRequest
 from bkrules.errors import LoadError, did_you_mean
 from bkrules.incremental.dependencies import current
 from bkrules.model.action import Action, Artifact, Cell, HostFile, Text
@@ -41,7 +40,6 @@ _PACKAGE = Path(bkrules.__file__).parent
 _CODE = (*(f"declarative/{name}.py" for name in ("cell", "expectations", "observe", "rootfs", "seen")),)
 _CODE_OF_COMPARISON = (*(f"declarative/{name}.py" for name in ("differences", "seen")), "runners/compare_builds.py")
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9]+(/[a-z0-9]+)?").fullmatch
-_TIMEOUT = 300
 
 
 def _analyze_test(context: Context) -> tuple[object, ...]:
@@ -69,7 +67,6 @@ def _analyze_agreement(context: Context) -> tuple[object, ...]:
         CompareBuilds(names, points, _expected(context, cells)),
         {**seen, **_code(_CODE_OF_COMPARISON)},
         ("test.log", REPORT),
-        timeout=_TIMEOUT,
         cell=Cell(context.label, "agreement", "all", (), size="small", compares=True),
     )
     return (MatrixInfo((*matrix.cells, comparison.id)),)
@@ -229,6 +226,9 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def _expected(context: Context, cells: list[Action]) -> tuple[Mapping[str, str], ...]:
     """Return the differences in the attribute `expected`. Raises LoadError for one that no difference can be."""
     axes = context.attribute("axes")
+    if taken := {"what", "path"} & set(axes):
+        what = f"{min(taken)!r} cannot be the name of an axis here: 'expected' uses it for each difference"
+        raise context.error("bad-axis", what, "axes", "use another word")
     known = ("what", "path", "worker", *axes)
     workers = {action.cell.worker for action in cells if action.cell}
     for entry in context.attribute("expected"):

@@ -68,7 +68,8 @@ RELEASES = {"0.17": {"tools": {"buildkitd": "//targets/tools/releases:buildkitd_
     }.items()
 ]
 """
-DOCKERFILE = """FROM docker.io/library/busybox:latest AS base
+DOCKERFILE = """# syntax=docker.io/docker/dockerfile:1
+FROM docker.io/library/busybox:latest AS base
 ARG NAME=world MODE=0755
 COPY app /app
 RUN echo hello $NAME > /hello.txt; chmod 640 /hello.txt; chmod $MODE /app/run.sh

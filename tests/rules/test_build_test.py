@@ -159,6 +159,14 @@ def test_an_agreement_compares_all_its_cells(analyzed: Analyzed) -> None:
     assert comparison.dependencies == tuple(sorted(action.id for action in cells.values()))
 
 
+def test_a_suite_may_have_them(folder: Path) -> None:
+    more = f'{WORKERS})\ntest_suite(name = "s", tests = [":m"]'
+    text = BUILD.format(rule="build_agreement", more=more).replace("image_mirror,", "image_mirror, test_suite,", 1)
+    (folder / "BUILD.py").write_text(text)
+    wanted = analyze_patterns(".", ["//p:s"], only_tests=True).wanted().values()
+    assert [action.cell.name for action in wanted if action.cell][-1] == "agreement/worker=all"
+
+
 def test_runs_are_compared_each_with_its_own(folder: Path) -> None:
     (folder / "BUILD.py").write_text(BUILD.format(rule="build_agreement", more=WORKERS))
     wanted = analyze_patterns(".", ["//p:m"], only_tests=True, runs=Runs(2)).wanted()
@@ -248,6 +256,7 @@ def test_mistakes_are_shown_where_they_are(analyzed: Analyzed, more: str, reason
         ('expected = [{"axis": "a", "what": "mode"}]', WORKERS, "bad-entry", "expected"),
         ('expected = {"what": "mode"}', WORKERS, "bad-attribute", "expected"),
         ('expect = {"user": ""}', WORKERS, "unknown-attribute", "expect"),
+        ('axes = {"path": {"a": {}}}', WORKERS, "bad-axis", "axes"),
     ],
 )
 def test_mistakes_of_an_agreement(analyzed: Analyzed, more: str, workers: str, reason: str, where: str) -> None:
