@@ -46,13 +46,26 @@ debian_package(
     tags = ["manual"],
 )
 
-# As docker.io/library/busybox: all commands are hard links in /bin. Debian's busybox adds no users, so scripts do.
+# One of the certificates of authorities, for images in which just the file is looked for.
+debian_package(
+    name = "ca-certificates",
+    version = "20250419~deb12u2",
+    sha256 = {
+        "linux-aarch64": "b9f76b5271a7ac373fd5e7e1b5b826a71ddd702b42a0d104955ecb1acfffc94b",
+        "linux-x86_64": "b9f76b5271a7ac373fd5e7e1b5b826a71ddd702b42a0d104955ecb1acfffc94b",
+    },
+    files = ["usr/share/ca-certificates/mozilla/ISRG_Root_X1.crt"],
+    tags = ["manual"],
+)
+
+# As docker.io/library/busybox: all commands are hard links in /bin, and scripts are those that Debian's busybox lacks.
 image(
     name = "busybox",
     files = {
         "bin/busybox": ":busybox-static",
         "bin/addgroup": "addgroup",
         "bin/adduser": "adduser",
+        "bin/ttysize": "ttysize",
         "etc/group": "busybox.group",
         "etc/nsswitch.conf": "nsswitch.conf",
         "etc/passwd": "busybox.passwd",
@@ -72,7 +85,7 @@ image(
         "var/spool/mail": "0755",
         "var/www": "0755",
     },
-    modes = {"bin/addgroup": "0755", "bin/adduser": "0755", "etc/shadow": "0640"},
+    modes = {"bin/addgroup": "0755", "bin/adduser": "0755", "bin/ttysize": "0755", "etc/shadow": "0640"},
     owners = {"home": "65534:65534", "var/spool/mail": "8:8", "var/www": "33:33"},
     cmd = ["sh"],
     env = PATH,
@@ -89,11 +102,13 @@ image(
         "etc/nsswitch.conf": "nsswitch.conf",
         "etc/passwd": "alpine.passwd",
         "etc/shadow": "shadow",
+        "etc/ssl/certs/ca-certificates.crt": ":ca-certificates",
         "sbin/apk": "apk",
+        "usr/bin/ttysize": "ttysize",
         "usr/sbin/addgroup": "addgroup",
         "usr/sbin/adduser": "adduser",
     },
-    symlinks = {"var/run": "../run"} | {
+    symlinks = {"etc/ssl/cert.pem": "certs/ca-certificates.crt", "var/run": "../run"} | {
         path: target
         for directory in COMMANDS
         for path, target in paths(directory, "/bin/busybox").items()
@@ -119,7 +134,13 @@ image(
         "var/log": "0755",
         "var/tmp": "1777",
     },
-    modes = {"sbin/apk": "0755", "usr/sbin/addgroup": "0755", "usr/sbin/adduser": "0755", "etc/shadow": "0640"},
+    modes = {
+        "etc/shadow": "0640",
+        "sbin/apk": "0755",
+        "usr/bin/ttysize": "0755",
+        "usr/sbin/addgroup": "0755",
+        "usr/sbin/adduser": "0755",
+    },
     owners = {"etc/shadow": "0:42"},
     cmd = ["/bin/sh"],
     env = PATH,

@@ -26,6 +26,7 @@ RUN head -c 100 /dev/zero | sha256sum | grep -q ^cd00e292c5970d3c5e2f0ffa5171e55
 RUN dd if=/dev/zero bs=1k count=1 2>/dev/null | od -An -tx1 | grep -q '00 00' && env | grep -q ^PATH=
 RUN addgroup -g 2000 some && adduser -D -u 1500 -G some other && adduser -D user && ! adduser -D user
 RUN id other | grep '^uid=1500(other) gid=2000(some)' && [ "$(stat -c %U:%G /home/user)" = user:user ]
+RUN ! ttysize 2>&1 | grep 'not found'
 RUN if [ {image} = alpine ]; then [ -f /etc/alpine-release ] && [ -f /sbin/apk ] && ! apk add curl; fi
 USER user
 RUN [ "$(whoami)" = user ] && echo "$(id -u)" > /home/user/id

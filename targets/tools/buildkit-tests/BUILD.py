@@ -24,8 +24,8 @@ PACKAGES = {
     for name, package in PACKAGES.items()
 ]
 
-# All that a package names must be there before its first test, whichever that is. Two of them are just there: a test of each fails
-# without the original, which has a foreign layer at a URL of the internet, or a digest that the test knows.
+# All that a package names must be there before its first test, whichever that is. Three are just there: a test of each fails
+# without the original, which has a foreign layer at a URL of the internet, or digests that the test knows.
 image_mirror(
     name = "mirror",
     images = {
@@ -33,6 +33,7 @@ image_mirror(
         "docker.io/cpuguy83/buildkit-foreign:latest": "//targets/images:busybox",
         "docker.io/library/alpine:latest": "//targets/images:alpine",
         "docker.io/library/busybox:latest": "//targets/images:busybox",
+        "docker.io/library/busybox_amd64:latest": "//targets/images:busybox",
         "docker.io/library/busybox:stable-musl": "//targets/images:busybox",
         "docker.io/tonistiigi/hellofs:latest": "//targets/images:hellofs",
         "docker.io/tonistiigi/test:nolayers": "//targets/images:nolayers",
