@@ -73,7 +73,6 @@ class ExtraWorkers:
         self._taken.add(name)
         note(self.cell.daemons.logs, f"the extra worker {extra.label} starts as {name}")
         place = _Place(name, extra, self.etc)
-        place.make()
         daemons = self._daemons(name, place, timeout)
         cell = replace(self.cell, worker=extra.id, daemons=daemons, parameters=Task())
         hooks = self.hooks[extra.id]
@@ -83,6 +82,7 @@ class ExtraWorkers:
 
             daemons.hook = Tracer(daemons.hook, self.spec.traced, daemons.logs)
         try:
+            place.make()
             with place.entered(), ExitStack() as stack:
                 backend = self._boot(extra, hooks, cell, stack)
                 self.running[name] = _Running(hooks, cell, stack.pop_all())

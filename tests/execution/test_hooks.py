@@ -272,3 +272,16 @@ def test_a_state_of_another_type_is_an_error(
 
     with pytest.raises(HookError, match=what):
         made.state(cell, None)  # type: ignore[arg-type]
+
+
+def test_of_an_extra_worker_the_hooks_for_a_whole_cell_are_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[str] = []
+    monkeypatch.setattr(hooks, "BUILT_IN", (Odd("bk_cell_starting", lambda: called.append("plugin")),))
+    made, cell = _calls("bk_cell_starting", lambda: called.append("worker"), tmp_path)
+
+    made.call_worker("bk_cell_starting", cell)
+    assert called == ["worker"]
+    made.call("bk_cell_starting", cell)
+    assert sorted(called) == ["plugin", "worker", "worker"]
