@@ -120,60 +120,18 @@ def open_cell(
 
     It sees `folders` of the machine too, at the second path of each pair, where they hide its own.
     """
-    parameters = parameters_of(action, CellParameters)
-    machine = context.machine()
     staged = _staged(action, inputs)
     name = context.folder.new_name()
-    groups = Cgroups(
-        f"{machine.host.cgroup}/{name}",
-        {controller: f"{folder}/{name}" for controller, folder in machine.host.controllers.items()},
-    )
+    host = context.machine().host
+    controllers = {controller: f"{folder}/{name}" for controller, folder in host.controllers.items()}
+    groups = Cgroups(f"{host.cgroup}/{name}", controllers)
     configuration = inputs[REGISTRY]
     assert isinstance(configuration, FileNode)
     registry = context.registries.get(staged.images, staged.tools["registry"], configuration)
-    kind = context.plugins.workers[parameters.plugin]
-    extra = tuple(_extra(one, context) for one in parameters.extra_workers)
-    shown = [*((path, path) for path in machine.binds), *folders]
+    spec = _spec(action, context, program, staged, registry.storage, folders)
+    spec = replace(spec, out=out, cgroup=groups.path, limited=groups.limited, traced=tuple(traced))
+    parameters = parameters_of(action, CellParameters)
     update = parameters.update if isinstance(parameters, TestCell) else UNCHANGED
-    request = test_request(action, context) if isinstance(parameters, TestCell) and program != Program.TESTS else None
-    if request is not None and request.program is not None and request.program.is_bare:
-        staged.binds.append((registry.storage, f"{MIRROR_FOLDER}/data"))
-    spec = CellSpec(
-        program=program,
-        name=action.title,
-        worker=parameters.worker if isinstance(parameters, Session) else parameters.plugin,
-        worker_class=_place_of(kind),
-        settings=parameters.settings,
-        unsupported=parameters.unsupported,
-        limits=parameters.limits,
-        python_path=tuple(sorted(staged.python_path)),
-        modules=tuple(_modules(parameters, context)),
-        plugins=parameters.plugins,
-        owners=context.plugins.owners,
-        environment={**dict(action.environment), "GOMAXPROCS": str(_go_threads(context.jobs))},
-        timeout=context.timeout(action),
-        root=str(context.folder.root),
-        views=str(context.folder.views),
-        out=out,
-        cgroup=groups.path,
-        limited=groups.limited,
-        binds=outermost(
-            [
-                *shown,
-                *staged.binds,
-                (context.tool_folder(staged.tools), "/opt/bk/bin"),
-                *((context.tool_folder(staged.extra[one.id]), f"{one.folder}/bin") for one in extra),
-            ]
-        ),
-        copies=tuple(staged.copies),
-        links=interpreter_links(tuple(place for _, place in shown)),
-        isolation=parameters.isolation if isinstance(parameters, TestCell) else "",
-        update=replace(update, mirror={}),
-        test=request,
-        commands=parameters.commands if isinstance(parameters, EstargzImage) else (),
-        traced=tuple(traced),
-        extra_workers=extra,
-    )
     handles: list[int] = []
     faults = MirrorFaults.read(update.mirror) if update.mirror else None
     try:
@@ -185,6 +143,53 @@ def open_cell(
     finally:
         for handle in handles:
             context.mirror.remove(handle)
+
+
+def _spec(
+    action: Action,
+    context: RunContext,
+    program: Program,
+    staged: _Staged,
+    storage: str,
+    folders: Sequence[tuple[str, str]],
+) -> CellSpec:
+    """Return a cell without its places on this machine. `storage` is the folder with the storage of its mirror."""
+    parameters = parameters_of(action, CellParameters)
+    extra = tuple(_extra(one, context) for one in parameters.extra_workers)
+    shown = [*((path, path) for path in context.machine().binds), *folders]
+    binds = [*shown, *staged.binds, (context.tool_folder(staged.tools), "/opt/bk/bin")]
+    binds += [(context.tool_folder(staged.extra[one.id]), f"{one.folder}/bin") for one in extra]
+    request = test_request(action, context) if isinstance(parameters, TestCell) and program != Program.TESTS else None
+    if request is not None and request.program is not None and request.program.is_bare:
+        binds.append((storage, f"{MIRROR_FOLDER}/data"))
+    return CellSpec(
+        program=program,
+        name=action.title,
+        worker=parameters.worker if isinstance(parameters, Session) else parameters.plugin,
+        worker_class=_place_of(context.plugins.workers[parameters.plugin]),
+        settings=parameters.settings,
+        unsupported=parameters.unsupported,
+        limits=parameters.limits,
+        python_path=tuple(sorted(staged.python_path)),
+        modules=tuple(_modules(parameters, context)),
+        plugins=parameters.plugins,
+        owners=context.plugins.owners,
+        environment={**dict(action.environment), "GOMAXPROCS": str(_go_threads(context.jobs))},
+        timeout=context.timeout(action),
+        root=str(context.folder.root),
+        views=str(context.folder.views),
+        out="",
+        cgroup="",
+        limited={},
+        binds=outermost(binds),
+        copies=tuple(staged.copies),
+        links=interpreter_links(tuple(place for _, place in shown)),
+        isolation=parameters.isolation if isinstance(parameters, TestCell) else "",
+        update=replace(parameters.update, mirror={}) if isinstance(parameters, TestCell) else UNCHANGED,
+        test=request,
+        commands=parameters.commands if isinstance(parameters, EstargzImage) else (),
+        extra_workers=extra,
+    )
 
 
 def _place_of(kind: type[Worker]) -> str:
