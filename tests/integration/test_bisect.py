@@ -166,44 +166,60 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path / "checkout"
 
 
-def test_a_regression_among_commits(words: Space, checkout: Path) -> None:
-    before = git(checkout, "status", "--porcelain"), git(checkout, "worktree", "list"), git(checkout, "reflog")
+def bisected(words: Space, source: Path, good: int, bad: int) -> Mapping[str, Any]:
+    """What bisect finds among the commits between two places."""
+    ends = [f"--good=HEAD~{COMMITS - 1 - good}", f"--bad=HEAD~{COMMITS - 1 - bad}"]
+    return found(words.bk("bisect", CELL, "--tool=word", f"--source={source}", *ends, "--json"))
 
-    def bisect(good: int, bad: int, source: str = "tool") -> Mapping[str, Any]:
-        ends = [f"--good=HEAD~{COMMITS - 1 - good}", f"--bad=HEAD~{COMMITS - 1 - bad}"]
-        return found(words.bk("bisect", CELL, "--tool=word", f"--source={checkout / source}", *ends, "--json"))
 
-    first = bisect(0, COMMITS - 1)
-    again = bisect(0, COMMITS - 1)
+def runs(document: Mapping[str, Any]) -> int:
+    return sum(probe["runs"] for probe in document["probes"])
 
-    wrong = git(checkout, "log", "-1", "--format=%H", f"HEAD~{COMMITS - 1 - WRONG_FROM}")[:12]
-    assert first["first_bad"] == f"{wrong} change {WRONG_FROM}"
+
+def first_wrong(checkout: Path) -> str:
+    commit = git(checkout, "log", "-1", "--format=%H", f"HEAD~{COMMITS - 1 - WRONG_FROM}")
+    return f"{commit[:12]} change {WRONG_FROM}"
+
+
+@pytest.mark.soak
+def test_a_regression_among_thirty_commits(words: Space, checkout: Path) -> None:
+    first = bisected(words, checkout / "tool", 0, COMMITS - 1)
+
+    assert first["first_bad"] == first_wrong(checkout)
     assert first["cannot_say"] == []
     assert len(first["probes"]) <= math.ceil(math.log2(COMMITS - 1)) + 2
-    assert sum(probe["runs"] for probe in again["probes"]) == 0
+    again = bisected(words, checkout / "tool", 0, COMMITS - 1)
     assert again["first_bad"] == first["first_bad"]
-    stepped = bisect(14, 20)
-    assert stepped["first_bad"] == first["first_bad"]
+    assert runs(again) == 0
+    above = bisected(words, checkout, 18, 20)
+    assert above["first_bad"] == first["first_bad"]
+    assert runs(above) == 0, "the binaries are those of before"
+
+
+def test_commits_are_tried_in_a_worktree(words: Space, checkout: Path) -> None:
+    """Two of them cannot be judged, and are stepped over. The checkout stays as it is, edits included."""
+
+    def state() -> list[str]:
+        return [git(checkout, *words) for words in (["status", "--porcelain"], ["worktree", "list"], ["reflog"])]
+
+    before = state()
+
+    stepped = bisected(words, checkout / "tool", 14, 20)
+
+    assert stepped["first_bad"] == first_wrong(checkout)
     notes = {probe["revision"][13:]: probe["note"] for probe in stepped["probes"] if probe["verdict"] == "cannot say"}
     assert notes.keys() == {f"change {NOT_BUILT}", f"change {ELSEWHERE}"}
     assert "GoBuild failed" in notes[f"change {NOT_BUILT}"]
     assert "is of the module 'example.test/word'" in notes[f"change {ELSEWHERE}"]
-    above = bisect(18, 20, "")
-    assert above["first_bad"] == first["first_bad"]
-    assert sum(probe["runs"] for probe in above["probes"]) == 0, "the binaries are those of before"
-    assert before == (
-        git(checkout, "status", "--porcelain"),
-        git(checkout, "worktree", "list"),
-        git(checkout, "reflog"),
-    ), "the checkout is as it was"
-
+    again = bisected(words, checkout / "tool", 14, 20)
+    assert (runs(again), again["first_bad"]) == (0, stepped["first_bad"])
     for options, message in (
         (["--good=HEAD", "--bad=HEAD~3"], "--good=HEAD is not an ancestor of --bad=HEAD~3"),
         (["--good=none", "--bad=HEAD"], "has no such commit"),
         (["--good=--all", "--bad=HEAD"], "has no such commit"),
-        (["--good=HEAD~30", "--bad=HEAD~20"], "change 10 is good"),
+        (["--good=HEAD~16", "--bad=HEAD~12"], "change 18 is good"),
     ):
         done = words.bk("bisect", CELL, "--tool=word", f"--source={checkout}/tool", *options)
         assert done.returncode == (1 if "is good" in message else 2), done.stderr
         assert message in done.stderr
-    assert git(checkout, "worktree", "list") == before[1]
+    assert state() == before
