@@ -15,7 +15,7 @@ from bkrules.model.parameters import AxisValue, TestCell
 from bkrules.model.providers import MatrixInfo, MirrorInfo, WorkerInfo
 from bkrules.model.rule import Attr, Location, Rule, Target
 from bkrules.plugin import ask
-from bkrules.rules.test_matrix import ISOLATION, JAIL, OUTPUTS
+from bkrules.rules.cells import ISOLATION, JAIL, OUTPUTS
 
 TIMEOUT = 120
 STAGED = "conformance/test_worker.py"

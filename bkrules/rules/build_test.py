@@ -30,8 +30,10 @@ from bkrules.model.providers import ImageInfo, MatrixInfo, MirrorInfo
 from bkrules.model.rule import Attr, Rule
 from bkrules.model.wire import text_of
 from bkrules.plugin.registered import AxisKey
+from bkrules.rules.cells import SHARED, StagedTest, declare_cells
 from bkrules.rules.genrule import files_at
-from bkrules.rules.test_matrix import SHARED, TEST_MATRIX, StagedTest, declare_cells, matrix_tools
+from bkrules.rules.matrix_axes import matrix_tools
+from bkrules.rules.test_matrix import TEST_MATRIX
 from bkrules.system.files import read_regular
 
 REPORT = "agreement.json"

@@ -24,7 +24,7 @@ from bkrules.model.status import FailureClass, Status
 from bkrules.plugin import ask
 from bkrules.plugin.cell import CLASSES, ProgramResult
 from bkrules.plugin.spec import hookimpl
-from bkrules.rules.test_matrix import SHARED
+from bkrules.rules.cells import SHARED
 from bkrules.runners.missing_files import hint_of
 from bkrules.runners.open_cell import run_in_cell
 from bkrules.sandbox import outputs

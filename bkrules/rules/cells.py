@@ -1,0 +1,260 @@
+"""The cells of a matrix: every test on every worker at every point of the axes, each an action with its own key."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from bkrules.analysis import own_hooks
+from bkrules.analysis.cell_inputs import (
+    COVERAGE,
+    Limits,
+    SandboxInputs,
+    broken_inputs,
+    sandbox_inputs,
+    updated,
+    with_tools,
+)
+from bkrules.analysis.cell_rules import is_exclusive, skip_reason, time_factor
+from bkrules.analysis.context import Context
+from bkrules.analysis.extra_workers import with_extra_workers
+from bkrules.analysis.matrix import choices
+from bkrules.analysis.points import Points
+from bkrules.analysis.test_files import read_updaters
+from bkrules.analysis.test_marks import Test
+from bkrules.analysis.test_programs import ProgramTest
+from bkrules.analysis.updaters import Updaters, told
+from bkrules.errors import did_you_mean
+from bkrules.model.action import Action, Artifact, Cell
+from bkrules.model.cases import CASES, TEST_OUTPUTS
+from bkrules.model.parameters import DEFAULTS, AxisValue, PytestSettings, TestCell, TestProgram
+from bkrules.model.providers import MatrixInfo, MirrorInfo, WorkerInfo
+from bkrules.model.resources import SIZES
+from bkrules.plugin import ask
+from bkrules.rules.matrix_axes import check_values, read_axes
+
+MOST_POINTS = 20_000
+"""The limit of combinations in a matrix."""
+JAIL, SHARED = "jail", "worker"
+ISOLATION = ("cell", JAIL, SHARED)
+OUTPUTS = ("test.log", "result.json")
+
+Point = tuple[tuple[str, str], ...]
+
+
+class StagedTest(NamedTuple):
+    """A test, and what its cells have for it alone. `outputs` are what they write besides the outputs of every cell."""
+
+    path: str
+    test: Test
+    inputs: Mapping[str, Artifact]
+    settings: PytestSettings = DEFAULTS
+    program: ProgramTest | None = None
+    outputs: tuple[str, ...] = ()
+
+    def on(self, context: Context, worker: WorkerInfo) -> tuple[TestProgram | None, Mapping[str, Artifact]]:
+        """Return the program and the inputs of the test on a worker. Raises LoadError."""
+        return self.program.on(context, worker) if self.program else (None, self.inputs)
+
+    @property
+    def axes(self) -> tuple[tuple[str, str], ...]:
+        """The axes that the test has by itself."""
+        return self.program.axes if self.program else ()
+
+
+@dataclass(frozen=True)
+class _Matrix:
+    """The parts that all cells of a matrix share; `code` are the files with functions of its updaters."""
+
+    context: Context
+    axes: Mapping[str, Mapping[str, object]]
+    mirror: MirrorInfo
+    isolation: str
+    size: str
+    updaters: Updaters
+    code: Sequence[str]
+
+    def declare(self, staged: StagedTest, worker: WorkerInfo, sandbox: SandboxInputs, point: Point) -> Action:
+        """Declare the cell of a test on a worker. Raises LoadError."""
+        values = [(axis, choice, self.axes[axis][choice]) for axis, choice in point]
+        update = self.updaters.read(values)
+        if update.mirror and self.isolation == SHARED:
+            what = f"a mirror with faults cannot be shared, but 'isolation' is {self.isolation!r}"
+            raise self.context.error("bad-attribute", what, "isolation", "give these tests a separate matrix")
+        if not sandbox.is_broken:
+            sandbox = updated(self.context, sandbox, worker, self.mirror.images, update, self.code)
+        program, own = staged.on(self.context, worker)
+        axes = {axis: AxisValue(choice, told(value, self.updaters.more)) for axis, choice, value in values}
+        parameters = TestCell(
+            **vars(sandbox.parameters),
+            worker=worker.id,
+            axes={**axes, **{axis: AxisValue(choice, choice) for axis, choice in staged.axes}},
+            isolation=self.isolation,
+            module=staged.path,
+            test=staged.test.in_pytest,
+            pytest=staged.settings,
+            program=program,
+            update=sandbox.update,
+        )
+        inputs = _with_own(self.context, worker, sandbox.inputs, own)
+        parts = sandbox._replace(inputs=inputs, parameters=parameters)
+        return _declare(self.context, staged, worker, (*point, *staged.axes), self.size, parts)
+
+
+def declare_cells(context: Context, staged: Sequence[StagedTest], extra: Sequence[WorkerInfo] = ()) -> MatrixInfo:
+    """Declare a cell for each test on each worker at each point of the axes; tests may start the `extra` workers.
+
+    Raises LoadError.
+    """
+    axes = read_axes(context)
+    workers = [replace(one, covered=one.covered or any(more.covered for more in extra)) for one in _workers(context)]
+    if not staged or not workers:
+        what = "workers" if staged else "tests"
+        raise context.error("empty-matrix", "the matrix has no cell: it needs a test and a worker", what)
+    mirror = context.provider("mirror", context.attribute("mirror"), MirrorInfo, "an image_mirror")
+    limits = Limits(**{name: context.attribute(name) for name in ("memory", "pids", "disk")})
+    isolation, size = _one_of(context, "isolation", ISOLATION), _one_of(context, "size", SIZES)
+    if extra:
+        _check_extra(context, isolation, staged)
+    sandboxes = [(one, _sandbox(context, one, extra, mirror, limits, jail=isolation == JAIL)) for one in workers]
+    points = Points(
+        context.attribute("exclude"),
+        context.attribute("include"),
+        tests=[one.test for one in staged],
+        workers=[one.id for one in workers],
+        axes=axes,
+        error=context.error,
+    )
+    count = math.prod([len(staged), len(workers), *map(len, axes.values())])
+    if count > MOST_POINTS:
+        what = f"the matrix has {count:,} combinations of tests, workers and axes, but the most is {MOST_POINTS:,}"
+        raise context.error("too-large", what, "axes", "divide it, or leave out an axis")
+    updaters, code = read_updaters(context)
+    check_values(context, axes, workers, updaters.more)
+    _check_covered(context, isolation, workers)
+    matrix = _Matrix(context, axes, mirror, isolation, size, updaters, code)
+    cells = [
+        matrix.declare(one, worker, sandbox, point)
+        for one in staged
+        for worker, sandbox in sandboxes
+        for point in choices(axes)
+        if points.has(one.test, worker.id, point)
+    ]
+    if not cells:
+        raise context.error("empty-matrix", "the matrix has no cell, since 'exclude' leaves none", "exclude")
+    return MatrixInfo(tuple(action.id for action in cells))
+
+
+def _check_covered(context: Context, isolation: str, workers: Iterable[WorkerInfo]) -> None:
+    """Raise LoadError for workers that write their coverage when they end, and would be shared."""
+    if isolation == SHARED and (covered := [worker.id for worker in workers if worker.covered]):
+        what = f"tools of {covered[0]!r} write their coverage when they end, but 'isolation' is {isolation!r}"
+        raise context.error("bad-attribute", what, "isolation", "give these workers a separate matrix")
+
+
+def _with_own(
+    context: Context, worker: WorkerInfo, inputs: Mapping[str, Artifact], own: Mapping[str, Artifact]
+) -> dict[str, Artifact]:
+    """Return the inputs of a cell with those of its test. Raises LoadError for a program with the name of a tool."""
+    for path, file in own.items():
+        if inputs.get(path, file) != file:
+            what = f"the program {path.rpartition('/')[2]!r} has the name of a tool of {worker.label}, or of 'tools'"
+            raise context.error("duplicate-name", what, "tests", "rename its target")
+    return {**inputs, **own}
+
+
+def _check_extra(context: Context, isolation: str, staged: Iterable[StagedTest]) -> None:
+    """Raise LoadError for extra workers that no test of the matrix can start."""
+    if isolation == SHARED:
+        what = f"a worker that tests share has no others next to it, but 'isolation' is {isolation!r}"
+        raise context.error("bad-attribute", what, "extra_workers", "give these tests a separate matrix")
+    if all(one.program for one in staged):
+        what = "only tests of pytest can start them, and all 'tests' are programs"
+        raise context.error("bad-attribute", what, "extra_workers", "leave it out")
+
+
+def _sandbox(
+    context: Context,
+    one: WorkerInfo,
+    extra: Sequence[WorkerInfo],
+    mirror: MirrorInfo,
+    limits: Limits,
+    *,
+    jail: bool,
+) -> SandboxInputs:
+    """Return the inputs of the cells with a worker. Raises LoadError when the cells must run in a jail and it cannot."""
+    try:
+        sandbox = sandbox_inputs(context, one, mirror.images, limits)
+        if extra:
+            sandbox = with_extra_workers(context, sandbox, extra, mirror.images, jail=jail)
+        reason = ask.no_jail(one.worker) if jail else ""
+    except ask.WorkerFault as fault:
+        return broken_inputs(context, one, fault)
+    if reason:
+        what = f"{one.id!r} cannot run in a jail: {reason}"
+        raise context.error("bad-attribute", what, "isolation", "give it a matrix with another isolation")
+    return with_tools(context, sandbox, one) if "tools" in context.target.attributes else sandbox
+
+
+def _declare(
+    context: Context,
+    staged: StagedTest,
+    worker: WorkerInfo,
+    point: Point,
+    size: str,
+    parts: SandboxInputs,
+) -> Action:
+    """Return the action of one cell. A skipped cell has no inputs, so that nothing is built for it."""
+    test = staged.test
+    cell = Cell(
+        *(context.label, test.name, worker.id, point),
+        flaky=context.attribute("flaky"),
+        size=size,
+        jail=context.attribute("isolation") == JAIL,
+    )
+    unsupported = parts.parameters.unsupported
+    if parts.is_broken:
+        skip = skip_reason(test, rootless=False, unsupported=unsupported)
+    else:
+        skip = own_hooks.skipped(context.plugins, cell, worker.worker, test, unsupported)
+    assert isinstance(parts.parameters, TestCell)
+    folders = (*([COVERAGE] if worker.covered else []), TEST_OUTPUTS)
+    return context.declare(
+        "TestCell",
+        parts.parameters,
+        {} if skip else parts.inputs,
+        (*OUTPUTS, *([CASES] if parts.parameters.program else []), *folders, *staged.outputs),
+        environment=parts.environment,
+        platform=parts.platform,
+        timeout=(context.attribute("timeout") or SIZES[size].timeout) * time_factor(test),
+        cell=replace(cell, skip=skip),
+        exclusive=is_exclusive(test),
+        memory=min(SIZES[size].memory, context.attribute("memory")),
+        folders=folders,
+        optional=[TEST_OUTPUTS],
+    )
+
+
+def _one_of(context: Context, attribute: str, allowed: Collection[str]) -> str:
+    value: str = context.attribute(attribute)
+    if value not in allowed:
+        hint = did_you_mean(value, allowed)
+        raise context.error("bad-attribute", f"{attribute!r} cannot be {value!r}", attribute, hint)
+    return value
+
+
+def _workers(context: Context) -> list[WorkerInfo]:
+    found: dict[str, WorkerInfo] = {}
+    for label in context.attribute("workers"):
+        worker = context.provider("workers", label, WorkerInfo, "a worker")
+        if worker.id in found:
+            raise context.error(
+                "duplicate-name",
+                f"{label} and {found[worker.id].label} are both called {worker.id!r} in cells",
+                "workers",
+                "give one of them an 'id'",
+            )
+        found[worker.id] = worker
+    return list(found.values())
