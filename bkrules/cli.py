@@ -54,6 +54,11 @@ def main(argv: Sequence[str]) -> int:
         arguments = _parse(argv)
         arguments.argv = list(argv)
         early_actions.disk_cache = os.path.abspath(arguments.disk_cache) if "disk_cache" in arguments else ""
+        early_actions.remote_cache = None
+        if getattr(arguments, "remote_cache", ""):
+            from bkrules.commands.remote_arguments import remote_of
+
+            early_actions.remote_cache = remote_of(arguments)
         if arguments.noplugin or "bkrules.plugin.manager" in sys.modules:
             from bkrules.plugin import manager
 

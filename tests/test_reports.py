@@ -88,6 +88,13 @@ def test_tap_that_contradicts_itself(lines: list[str], reason: str) -> None:
         cases_of(NONE, lines)
 
 
+def test_a_flood_is_no_report() -> None:
+    lines = ("x" * 1000 for _ in range(200_000))
+    assert cases_of(NONE, lines) is None
+    with pytest.raises(BadReport, match="more than 64 MiB"):
+        cases_of(NONE, ("=== " + "x" * 1000 for _ in range(200_000)))
+
+
 def test_what_go_prints() -> None:
     lines = """=== RUN   TestA
 === PAUSE TestA

@@ -20,6 +20,8 @@ from bkrules.model.status import FailureClass, Status
 if TYPE_CHECKING:
     from bkrules.analysis.host_inputs import Machine
     from bkrules.cache.cas import Cas
+    from bkrules.cache.remote import Remote
+    from bkrules.cache.remote_options import RemoteOptions
     from bkrules.execution.context import RunContext
     from bkrules.execution.executor import Executor
     from bkrules.execution.result import Result
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 disk_cache = ""
 """The disk cache of the command line; empty means the default one."""
+remote_cache: RemoteOptions | None = None
+"""The remote cache of the command line, if any."""
 
 
 class EarlyActions:
@@ -54,12 +58,24 @@ class EarlyActions:
         with in_use(cache):
             digests = FileDigests(f"{self._state}/digests")
             cas = Cas(f"{cache}/cas", digests)
-            executor = Executor(self._root, ActionCache(f"{cache}/ac", cas), digests, lambda: contexts[0])
+            remote = _remote(cas)
+            wanted = {action.id for action in actions}
+            executor = Executor(
+                self._root,
+                ActionCache(f"{cache}/ac", cas, remote),
+                digests,
+                lambda: contexts[0],
+                whole=lambda action: action.id in wanted,
+                say=_say,
+            )
             with ExitStack() as stack:
                 for together in _levels(actions, known):
                     missing = []
                     for action in together:
-                        if (result := executor.look_up(action)) is None:
+                        result = executor.look_up(action)
+                        if result is None and remote is not None:
+                            result = executor.ask(action)
+                        if result is None:
                             missing.append(action)
                         else:
                             executor.results[action.id] = result
@@ -68,6 +84,8 @@ class EarlyActions:
                     executor.results.update({result.action.id: result for result in _run(executor, missing)})
                     for action in together:
                         _outputs(executor.results[action.id])
+                if remote is not None and (fault := remote.flush()):
+                    raise MachineLacks("remote-cache", fault)
             digests.save()
         return [_outputs(executor.results[action.id]) for action in actions]
 
@@ -84,6 +102,18 @@ class EarlyActions:
         finally:
             context.processes.interrupt()
             close_context(context)
+
+
+def _remote(cas: Cas) -> Remote | None:
+    if remote_cache is None:
+        return None
+    from bkrules.cache.remote import Remote
+
+    return Remote(remote_cache, cas, _say)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _levels(actions: Sequence[Action], known: Mapping[str, Action]) -> list[list[Action]]:
@@ -111,7 +141,7 @@ def _run(executor: Executor, actions: Sequence[Action]) -> list[Result]:
     from concurrent.futures import ThreadPoolExecutor
 
     def run_action(action: Action) -> Result:
-        print(f"  {action.mnemonic} {action.id.rpartition(' ')[2]}", file=sys.stderr, flush=True)
+        _say(f"  {action.mnemonic} {action.id.rpartition(' ')[2]}")
         return executor.run(action)
 
     threads = ThreadPoolExecutor(os.cpu_count() or 1)

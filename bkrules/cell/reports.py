@@ -22,6 +22,10 @@ _PLAN = re.compile(r"1\.\.(\d+)(?:\s*#\s*skip\S*\s*(.*))?", re.I)
 _OF_GO = re.compile(r"\s*--- (PASS|FAIL|SKIP): (\S+) \((\d+\.\d+)s\)")
 _NOW = re.compile(r"=== (?:RUN|CONT|NAME) +(\S+)")
 _SAID = re.compile(r"\s+\S+\.go:\d+: ?(.*)")
+_MAY_COUNT = re.compile(r"\{|1\.\.|(not )?ok\b|Bail out!|=== |\s*--- |\s+(Error:|\S+\.go:\d+:)|\s{8}", re.I)
+"""The beginnings of lines that can be part of a report."""
+_MOST = 64 << 20
+"""The limit in characters of a report among what a program prints."""
 _WORDS = {"pass": Status.PASSED, "fail": Status.FAILED, "skip": Status.SKIPPED}
 
 
@@ -36,11 +40,20 @@ def cases_of(xml: Path, printed: Iterable[str]) -> tuple[Case, ...] | None:
     """
     if xml.exists():
         return tuple(_junit(xml))
-    lines = list(printed)
+    lines = list(_bounded(filter(_MAY_COUNT.match, printed)))
     if any(map(_PLAN.fullmatch, lines)):
         return tuple(_tap(lines))
     found = list(_json(lines)) or list(_verbose(lines))
     return tuple(_leaves(found)) if found else None
+
+
+def _bounded(lines: Iterable[str]) -> Iterator[str]:
+    size = 0
+    for line in lines:
+        size += len(line)
+        if size > _MOST:
+            raise BadReport(f"it printed a report of more than {_MOST >> 20} MiB; write JUnit XML instead")
+        yield line
 
 
 def _junit(path: Path) -> Iterator[Case]:

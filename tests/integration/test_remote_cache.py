@@ -138,6 +138,34 @@ def warnings(done: subprocess.CompletedProcess[str]) -> list[str]:
     return [line for line in (done.stdout + done.stderr).splitlines() if "warning" in line]
 
 
+LISTED = """
+go_binary(name = "g_test", srcs = ["//g:a_test.go"], mod = "//g:go.mod", test = True)
+go_test(name = "suite", binary = ":g_test")
+test_matrix(name = "lists", tests = [":suite", "//g:test_some.py"], workers = [":oci"], mirror = ":mirror")
+"""
+
+
+def test_what_the_analysis_runs_is_in_the_cache_too(start: Start, machine: Machine) -> None:
+    """The lists of tests, of pytest and of a Go binary: another machine runs neither, nor builds the binary."""
+    server = start()
+    said = []
+    for name in ("one", "other"):
+        space = machine(name)
+        text = (space.root / "targets/BUILD.py").read_text()
+        space.write(
+            "targets/BUILD.py", text.replace(", worker", ", go_binary, go_test, test_matrix, worker", 1) + LISTED
+        )
+        space.write("g/BUILD.py", "")
+        space.write("g/go.mod", "module example.com/g\n\ngo 1.25\n")
+        space.write("g/a_test.go", 'package g\n\nimport "testing"\n\nfunc TestA(t *testing.T) {}\n')
+        space.write("g/test_some.py", "if 1:\n    def test_some(): pass\n")
+        done = space.bk("test", "//targets:lists", f"--remote_cache={server.url}", "--test_filter=nothing")
+        assert "matches none of 2 cells" in done.stderr
+        said.append([word for word in ("CollectTests", "ListGoTests", "GoBuild", "FetchWheel") if word in done.stderr])
+
+    assert said == [["CollectTests", "ListGoTests", "GoBuild", "FetchWheel"], []]
+
+
 def shown(space: Space, target: str = "images/third") -> dict[str, bytes]:
     """The outputs of a target, as a user finds them."""
     folder = space.root / "bk-out" / target
