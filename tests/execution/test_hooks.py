@@ -137,7 +137,8 @@ def test_a_worker_has_hooks_for_its_own_cells(cells: BareCells) -> None:
 
 
 def test_a_daemon_that_ended_by_itself_was_stopped(cells: BareCells) -> None:
-    test = "import os, signal, time\ndef test_it():\n    os.kill(2, signal.SIGKILL)\n"
+    kill = "daemon = os.pidfd_open(2)\n    os.kill(2, signal.SIGKILL)\n    select.select([daemon], [], [])\n"
+    test = f"import os, select, signal\ndef test_it():\n    {kill}"
     result = run(cells, STARTS + RECORDS, test)
 
     assert (result["status"], result["class"]) == ("failed", "infrastructure"), result
