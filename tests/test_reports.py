@@ -126,6 +126,10 @@ FAIL""".splitlines()
     ]
 
 
+def test_absurd_numbers() -> None:
+    assert shown(f"--- PASS: TestA ({'9' * 400}.0s)", f"1..{'9' * 5000}") == [("TestA", "passed", 0, "")]
+
+
 def test_a_parent_that_fails_alone_is_shown() -> None:
     assert shown("=== RUN   TestB/x", "--- FAIL: TestB (0.30s)", "    --- PASS: TestB/x (0.10s)") == [
         ("TestB", "failed", 0.3, ""),

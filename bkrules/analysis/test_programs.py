@@ -15,7 +15,7 @@ from bkrules.analysis.test_marks import Test
 from bkrules.errors import did_you_mean
 from bkrules.incremental.dependencies import current
 from bkrules.model.action import Artifact, FileNode, HostFile, Source
-from bkrules.model.go_tests import LISTED, GoTests
+from bkrules.model.go_tests import LISTED, GoTests, pattern
 from bkrules.model.label import Label
 from bkrules.model.parameters import TestProgram
 from bkrules.model.providers import BinaryInfo, GoTestInfo, WorkerInfo
@@ -28,7 +28,6 @@ _PYTHON = ("python3", "python")
 _MOST_SHARDS = 50
 WORKER = "@worker@"
 """The place of a harness's worker in the words of a program."""
-_SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
 _OF_WORKER = re.compile(r"/worker=([^/]+)")
 _ROOTLESS = "1000:1000"
 _OF_ROOTLESS = ("true", "unshare")
@@ -136,8 +135,7 @@ def _go_test(context: Context, label: Label, info: GoTestInfo, name: str, data: 
         "TESTBRIDGE_TEST_ONLY": name,
         **({} if info.harness is None else {"BUILDKIT_REGISTRY_MIRROR_DIR": MIRROR_FOLDER}),
     }
-    chosen = "/".join(f"^{_SPECIAL.sub(_quoted, part)}$" for part in name.split("/"))
-    words = (f"{_TOOLS}/{info.name}", "-test.v", f"-test.run={chosen}", *context.attribute("args"))
+    words = (f"{_TOOLS}/{info.name}", "-test.v", f"-test.run={pattern(name)}", *context.attribute("args"))
     return ProgramTest(
         str(label),
         Test(test, 1, callable=test.partition("/")[0]),
@@ -146,10 +144,6 @@ def _go_test(context: Context, label: Label, info: GoTestInfo, name: str, data: 
         tuple((axis, choice) for axis, _, choice in (part.partition("=") for part in point.split("/")[1:])),
         info.harness,
     )
-
-
-def _quoted(found: re.Match[str]) -> str:
-    return f"\\{found[0]}"
 
 
 def _programs(context: Context, label: Label, data: Mapping[str, Artifact], tools: set[str]) -> Iterator[ProgramTest]:

@@ -18,7 +18,7 @@ from bkrules.model.status import Status
 _LONGEST = 2000
 """The limit of characters in the reason of a case."""
 _RESULT = re.compile(r"(not )?ok\b[ \t]*\d*[ \t]*(?:- )?(.*?)(?:[ \t]+#[ \t]*(SKIP|TODO)\S*[ \t]*(.*))?", re.I)
-_PLAN = re.compile(r"1\.\.(\d+)(?:\s*#\s*skip\S*\s*(.*))?", re.I)
+_PLAN = re.compile(r"1\.\.(\d{1,9})(?:\s*#\s*skip\S*\s*(.*))?", re.I)
 _OF_GO = re.compile(r"\s*--- (PASS|FAIL|SKIP): (\S+) \((\d+\.\d+)s\)")
 _NOW = re.compile(r"=== (?:RUN|CONT|NAME) +(\S+)")
 _SAID = re.compile(r"\s+\S+\.go:\d+: ?(.*)")
@@ -143,7 +143,7 @@ def _verbose(lines: Iterable[str]) -> Iterator[Case]:
         elif result := _OF_GO.match(line):
             status = _WORDS[result[1].lower()]
             reason = "" if status == Status.PASSED else failed.get(result[2]) or said.get(result[2], "")
-            yield Case(result[2], status, float(result[3]), _short(reason))
+            yield Case(result[2], status, _seconds(result[3]), _short(reason))
         elif (text := _SAID.fullmatch(line)) and current:
             said[current] = text[1]
         elif line.strip().startswith("Error:") and current not in (

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from bkrules.model.wire import Wire
 
 LISTED = "tests.json"
+_QUOTED = r"\\\1"
+_SPECIAL = re.compile(r"([\\.+*?()|\[\]{}^$])")
+
+
+def pattern(name: str) -> str:
+    """Return the pattern of `-test.run` and `-test.skip` that matches a test of this name alone."""
+    return "/".join(f"^{_SPECIAL.sub(_QUOTED, part)}$" for part in name.split("/"))
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,11 @@ test_matrix(name = "wrong", tests = [":own"], workers = [":dockerd"], mirror = "
 test_matrix(name = "empty", tests = [":none"], workers = [":oci"], mirror = ":mirror")
 test_matrix(name = "no_tests", tests = [":command"], workers = [":oci"], mirror = ":mirror")
 """
+PANICS = """
+go_binary(name = "g_test", srcs = ["//g:a_test.go"], mod = "//g:go.mod", test = True)
+go_test(name = "suite", binary = ":g_test", subtests = ["*"])
+test_matrix(name = "panics", tests = [":suite"], workers = [":oci"], mirror = ":mirror")
+"""
 SOURCE = "package g\n\n// Add adds.\nfunc Add(a, b int) int { return a + b }\n"
 TESTS = """package g
 
@@ -65,7 +70,17 @@ func TestHarness(t *testing.T) {
 		}
 		workers = append(workers, "oci-rootless")
 	}
+	alone := func(t *testing.T) {
+		if _, err := exec.LookPath("buildkitd"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, worker := range workers {
+		for _, name := range []string{"TestOneNoParallel", "TestOtherNoParallel"} {
+			if !t.Run(name+"/worker="+worker, alone) { // as the harness, which goes no further then
+				t.FailNow()
+			}
+		}
 		for _, mode := range []string{"min", "max"} {
 			t.Run("TestBoot/worker="+worker+"/mode="+mode, func(t *testing.T) {
 				t.Parallel()
@@ -100,6 +115,21 @@ def cells(space: Space, matrix: str) -> dict[str, dict[str, Any]]:
     return {cell["name"]: cell for cell in report["cells"]}
 
 
+def test_a_binary_that_does_not_list_all_of_its_subtests(tools: Space) -> None:
+    build = tools.root / "targets/BUILD.py"
+    build.write_text(build.read_text().replace(", worker", ", go_binary, go_test, test_matrix, worker", 1) + PANICS)
+    tools.write("g/BUILD.py", "")
+    tools.write("g/go.mod", "module example.com/g\n\ngo 1.25\n")
+    body = 't.Run("a", func(t *testing.T) { panic("no daemon") })\n\tt.Run("b", func(t *testing.T) {})'
+    source = f'package g\n\nimport "testing"\n\nfunc TestP(t *testing.T) {{\n\t{body}\n}}\n'
+    tools.write("g/a_test.go", source)
+
+    done = tools.bk("test", "//targets:panics")
+
+    assert done.returncode == 1
+    assert "ended with 2 while it listed the subtests of TestP, so some may be missing" in done.stderr
+
+
 def test_go_tests_are_cells(tools: Space) -> None:
     build = tools.root / "targets/BUILD.py"
     build.write_text(build.read_text().replace(", worker", ", go_binary, go_test, test_matrix, worker", 1) + BUILD)
@@ -116,8 +146,9 @@ def test_go_tests_are_cells(tools: Space) -> None:
     assert done.returncode == 3, done.stdout + done.stderr
     found = cells(tools, "go")
     trees = ("TestTree/a_b", "TestTree/c.d", "TestTree/e/f", "TestTree/g[h]")
+    solos = ("TestHarness/TestOneNoParallel/worker=oci", "TestHarness/TestOtherNoParallel/worker=oci")
     boots = ("TestHarness/TestBoot/worker=oci/mode=min", "TestHarness/TestBoot/worker=oci/mode=max")
-    names = ("TestAdd", "TestFails", "TestHost", *trees, *boots)
+    names = ("TestAdd", "TestFails", "TestHost", *trees, *solos, *boots)
     assert found.keys() == {f"{name}/worker={worker}" for name in names for worker in ("oci", "rootless")}
     statuses = {name: (cell["status"], cell["reason"]) for name, cell in found.items() if cell["worker"] == "rootless"}
     assert statuses.pop("TestFails/worker=rootless") == (
@@ -129,7 +160,10 @@ def test_go_tests_are_cells(tools: Space) -> None:
         assert statuses.pop(f"{name}/worker=rootless")[0] == "failed"
     assert {status for status, _ in statuses.values()} == {"passed"}
 
-    boot = {name: cell for name, cell in cells(tools, "harness").items() if "TestHarness" in name}
+    own = cells(tools, "harness")
+    for test in ("TestOneNoParallel", "TestOtherNoParallel"):
+        assert {own[f"TestHarness/{test}/worker={worker}"]["status"] for worker in ("oci", "rootless")} == {"passed"}
+    boot = {name: cell for name, cell in own.items() if "TestBoot" in name}
     assert boot.keys() == {
         f"TestHarness/TestBoot/worker={worker}/mode={mode}" for worker in ("oci", "rootless") for mode in ("min", "max")
     }
@@ -139,7 +173,7 @@ def test_go_tests_are_cells(tools: Space) -> None:
     tools.write("g/a.go", SOURCE.replace("adds", "sums"))  # a comment, which no byte of the binary shows
     again = tools.bk("test", "//targets:go", "--keep_going")
 
-    assert "(10 cached, 8 not)" in again.stdout  # those that failed or were skipped
+    assert "(14 cached, 8 not)" in again.stdout  # those that failed or were skipped
     for target, reason in (
         ("wrong", "//targets:own is on BuildKit's harness, and its 'harness' has no worker for 'dockerd-containerd'"),
         ("empty", "//targets:none: empty_test has no test function"),
