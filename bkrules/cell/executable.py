@@ -16,7 +16,7 @@ from bkrules.cell import go_harness
 from bkrules.cell.protocol import Outcome, TestRequest
 from bkrules.cell.reports import BadReport, cases_of
 from bkrules.cell.task import task_of
-from bkrules.model.cases import CASES, Case, Cases
+from bkrules.model.cases import CASES, MOST_CASES, Case, Cases
 from bkrules.model.parameters import TestProgram
 from bkrules.model.status import FailureClass, Status
 from bkrules.plugin.cell import RunningCell
@@ -47,7 +47,10 @@ def main(backend: Backend, cell: RunningCell, outcome: str) -> int:
         words = f"cannot run {request.program.arguments[0]}: {error.strerror}"
         why = "; its first line may name an interpreter that the cell has not" if error.errno in (2, 8) else ""
         result, cases = _failed(words + why), ()
-    (cell.daemons.logs / CASES).write_text(json.dumps(Cases(cases).to()))
+    document = json.dumps(Cases(cases).to())
+    if len(document) > MOST_CASES:  # bk would read a part of it
+        result, document = _failed(f"its report has more than {MOST_CASES >> 20} MiB"), json.dumps(Cases().to())
+    (cell.daemons.logs / CASES).write_text(document)
     Path(outcome).write_text(json.dumps(result.to()))
     return 0 if result.status in (Status.PASSED, Status.SKIPPED) else 1
 

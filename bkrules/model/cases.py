@@ -13,6 +13,8 @@ from bkrules.model.wire import Wire
 CASES = "cases.json"
 TEST_OUTPUTS = "test.outputs"
 """The folder of a cell for outputs that its test need not declare, named as by Bazel."""
+MOST_CASES = 64 << 20
+"""The limit in bytes of the file with the cases of a cell."""
 OF_A_CASE = (Status.PASSED, Status.FAILED, Status.SKIPPED)
 
 

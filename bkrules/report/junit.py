@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from bkrules.execution.result import Result
-from bkrules.model.cases import CASES, Case, Cases
+from bkrules.model.cases import CASES, MOST_CASES, Case, Cases
 from bkrules.model.label import Label
 from bkrules.model.status import ABSENT, BAD, Status
 from bkrules.sandbox import outputs
@@ -17,8 +17,6 @@ from bkrules.system.files import read_text
 
 # Characters that XML 1.0 cannot contain, escaped or not: control characters, lone surrogates, two noncharacters.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_MOST_CASES = 64 << 20
-"""The limit in bytes of the cases of a cell."""
 
 
 def junit(label: Label, results: Sequence[Result], folder: Path) -> str:
@@ -61,7 +59,7 @@ def reported(result: Result, folder: Path) -> tuple[Case, ...]:
     cell = result.action.cell
     if cell is None or result.status == Status.NOT_RUN or CASES not in result.action.outputs:
         return ()
-    return Cases.read(outputs.read(folder / cell.folder, CASES, _MOST_CASES) or b"")
+    return Cases.read(outputs.read(folder / cell.folder, CASES, MOST_CASES) or b"")
 
 
 def _case(label: Label, result: Result, folder: Path) -> Element:

@@ -44,7 +44,7 @@ test_matrix(
 )
 test_matrix(
     name = "bad",
-    tests = ["//t:" + name for name in ["status", "early", "xml", "lies", "empty", "short", "slow"]],
+    tests = ["//t:" + name for name in ["status", "early", "xml", "lies", "empty", "short", "odd", "slow"]],
     workers = [":oci"],
     mirror = ":mirror",
     tools = [":bash"],
@@ -63,6 +63,7 @@ test_matrix(
     )
     for isolation in ["cell", "worker"]
 ]
+test_matrix(name = "large", tests = ["//t:much"], workers = [":oci"], mirror = ":mirror", tools = [":bash"])
 test_matrix(name = "skipped", tests = ["//t:skips"], workers = [":oci"], mirror = ":mirror", tools = [":bash"])
 """
 SHELL = """#!/bin/sh -eu
@@ -110,10 +111,16 @@ BAD = {
     "lies": ("echo 1..1\necho not ok 1 - it", "exit status 0, but 1 of 1 cases failed: it"),
     "empty": ('echo "<testsuites/>" > "$XML_OUTPUT_FILE"', "has no case, so nothing ran"),
     "short": ("echo 1..2\necho ok 1 - it", "planned 2 cases, but reported 1"),
+    "odd": ('echo \'{"Action":"fail","Test":"\\ud800"}\'', "exit status 0, but 1 of 1 cases failed: "),
     "slow": ("trap 'echo bye; exit 1' TERM\nwhile :; do read -t 0.1 < /dev/zero; done", "took more than 3 s"),
 }
 
 
+MUCH = """#!/bin/bash
+echo '<testsuites>' > $XML_OUTPUT_FILE
+for ((i = 0; i < 70; i++)); do printf '<testcase name="%01000000d"/>' 1; done >> $XML_OUTPUT_FILE
+echo '</testsuites>' >> $XML_OUTPUT_FILE
+"""
 MEASURE = """
 import os
 from pathlib import Path
@@ -149,6 +156,7 @@ def written(space: Space) -> Space:
     space.write("t/Dockerfile", "FROM docker.io/library/busybox:latest\nRUN echo hello > /hello\n")
     programs = {"build.sh": SHELL, "junit.py3": JUNIT, "tap": TAP, "gotest": GO, "parts.sh": PARTS}
     programs["skips"] = '#!/bin/bash\necho "1..0 # skip no kernel"\n'
+    programs["much"] = MUCH
     programs["unsharded"] = "#!/bin/bash\n"
     for name, text in {**programs, **{name: f"#!/bin/bash\n{text}\n" for name, (text, _) in BAD.items()}}.items():
         space.write(f"t/{name}", text)
@@ -222,7 +230,7 @@ def test_suites_of_programs(tools: Space) -> None:
 def test_programs_that_fail(tools: Space) -> None:
     space = written(tools)
 
-    done = space.bk("test", "//targets:bad", "//targets:unsharded", "--keep_going")
+    done = space.bk("test", "//targets:bad", "//targets:unsharded", "//targets:large", "--keep_going")
 
     assert done.returncode == 3, done.stdout + done.stderr
     reasons = {name.partition("/")[0]: cell["reason"] for name, cell in cells(space, "bad").items()}
@@ -230,6 +238,7 @@ def test_programs_that_fail(tools: Space) -> None:
     for name, (_, reason) in BAD.items():
         assert reason in reasons[name]
     assert "bye" in (space.root / "bk-out/targets/bad/slow/worker=oci/test.log").read_text()
+    assert [cell["reason"] for cell in cells(space, "large").values()] == ["its report has more than 64 MiB"]
     for cell in cells(space, "unsharded").values():
         assert "it knows no shards" in cell["reason"]
 
