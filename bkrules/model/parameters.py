@@ -171,10 +171,14 @@ class FetchDeb(Wire):
 
 @dataclass(frozen=True)
 class ListGoTests(Wire):
-    """The test binary whose tests are listed, and patterns for those of which the subtests are listed too."""
+    """The test binary whose tests are listed, and patterns for those of which the subtests are listed too.
+
+    `revision` is that of the runner: it rises when the runner finds other tests, so that no older cached list is used.
+    """
 
     binary: str
     subtests: tuple[str, ...]
+    revision: int = 2
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from bkrules.errors import ActionFailed
 from bkrules.execution.context import RunContext
@@ -21,6 +22,7 @@ from bkrules.sandbox.spawner import CommandSandbox
 _WORK = "/work"
 _ENVIRONMENT = {"HOME": "/tmp", "LANG": "C.UTF-8", "PATH": f"{_WORK}/tools", "TMPDIR": "/tmp", "TZ": "UTC"}
 _SECONDS = 120
+_Run = Callable[..., tuple[int, list[str]]]
 _RUN = re.compile(r"=== RUN +(\S+)")
 
 
@@ -33,12 +35,15 @@ def list_go_tests(action: Action, inputs: Mapping[str, Node], context: RunContex
     binds = tuple((node.path, f"{_WORK}/{path}", False) for path, node in tools.items())
     sandbox = CommandSandbox(str(context.folder.root), binds, limits=action.limits)
 
-    def run(name: str, *words: str) -> tuple[int, list[str]]:
-        log = folder / name
+    runs = itertools.count()
+
+    def run(*words: str) -> tuple[int, list[str]]:
+        name = f"output-{next(runs)}"
+        log = folder / name  # one for each run, since a log is appended to
         ended = context.processes.run_in_sandbox([binary, *words], _WORK, _ENVIRONMENT, str(log), sandbox)
         return ended.code, (outputs.read(folder, name, MOST_OUTPUT) or b"").decode(errors="replace").splitlines()
 
-    code, lines = run("list", "-test.list=.")
+    code, lines = run("-test.list=.")
     tops = [line for line in lines if line.startswith("Test") and line.isidentifier()]
     if code or not tops:
         what = f"failed with exit status {code}" if code else "has no test function"
@@ -47,41 +52,57 @@ def list_go_tests(action: Action, inputs: Mapping[str, Node], context: RunContex
     divided = [name for name in tops if any(fnmatch.fnmatchcase(name, one) for one in parameters.subtests)]
     names = [name for name in tops if name not in divided]
     for name in divided:
-        leaves: dict[str, None] = {}
-        skipped: list[str] = []
-        while True:
-            skip = [f"-test.skip={'|'.join(skipped)}"] if skipped else []
-            code, lines = run("subtests", "-test.v", f"-test.run=^{name}$", *skip, f"-test.timeout={_SECONDS}s")
-            if code not in (0, 1):  # a panic, a signal or a limit: what comes after it is not in the list
-                what = f"{parameters.binary} ended with {code} while it listed the subtests of {name}, so some may be missing"
-                hint = f"leave {name} out of 'subtests'"
-                raise ActionFailed("no-tests", f"{action.label}: {what}", hint=hint, log="\n".join(lines))
-            found = _leaves(name, lines)
-            new = [leaf for leaf in found if leaf not in leaves]
-            leaves.update(dict.fromkeys(new))
-            if not new or not _may_have_ended(found[-1], lines):
-                break
-            skipped.append(pattern(found[-1]))
-        names += leaves or [name]
+        names += _subtests(name, run, f"{action.label}: {parameters.binary}") or [name]
     path = folder / LISTED
     path.write_text(json.dumps(GoTests(tuple(names)).to()))
     return Outcome(Status.PASSED, {LISTED: str(path)})
 
 
+def _subtests(top: str, run: _Run, who: str) -> list[str]:
+    """Return the subtests that have no subtests themselves, in their order. Raises ActionFailed when some may be missing.
+
+    Nothing that a subtest needs is there, so most of them fail. One that ends the whole binary by a panic does so before
+    Go has run what is parallel, so then a child of the function counts as one test, whatever is below it.
+    """
+    found: dict[str, None] = {}
+    children: dict[str, None] = {}
+    skipped: list[str] = []
+    panicked = False
+    while True:
+        skip = [f"-test.skip={'|'.join(skipped)}"] if skipped else []
+        code, lines = run("-test.v", f"-test.run=^{top}$", *skip, f"-test.timeout={_SECONDS}s")
+        names = list(dict.fromkeys(one[1] for line in lines if (one := _RUN.fullmatch(line)) and one[1] != top))
+        parents = {top, *names}
+        direct = [name for name in names if _parent(name, parents) == top]
+        if code not in (0, 1):  # a panic, a signal or a limit
+            panicked = True
+            if not _has_ended(direct, lines):
+                what = f"{who} ended with {code} while it listed the subtests of {top}, so some may be missing"
+                raise ActionFailed("no-tests", what, hint=f"leave {top} out of 'subtests'", log="\n".join(lines))
+        inner = {_parent(name, parents) for name in names}
+        leaves = [name for name in names if name not in inner]
+        known = len(found) + len(children)
+        found.update(dict.fromkeys(leaves))
+        children.update(dict.fromkeys(direct))
+        if len(found) + len(children) == known or not _may_have_ended(leaves[-1], lines):
+            return list(children if panicked else found)
+        skipped.append(pattern(leaves[-1]))
+
+
+def _parent(name: str, names: Collection[str]) -> str:
+    """Return the test whose subtest this is: a name itself may have slashes."""
+    above = name.rpartition("/")[0]
+    while above and above not in names:
+        above = above.rpartition("/")[0]
+    return above
+
+
+def _has_ended(children: Iterable[str], lines: Collection[str]) -> bool:
+    """Return whether the body of a function has ended: Go continues its parallel children only then."""
+    return any(f"=== CONT  {child}" in lines for child in children)
+
+
 def _may_have_ended(leaf: str, lines: Sequence[str]) -> bool:
     """Return whether a function may have ended at its last subtest: one that failed, and was not left for later as parallel."""
     failed = any(line.strip().startswith(f"--- FAIL: {leaf} (") for line in lines)
-    return failed and not any(line.split() == ["===", "PAUSE", leaf] for line in lines)
-
-
-def _leaves(top: str, lines: Iterable[str]) -> list[str]:
-    """Return the subtests that ran and have no subtests themselves, in their order."""
-    names = list(dict.fromkeys(found[1] for line in lines if (found := _RUN.fullmatch(line))))
-    inner = [name for name in names if name.startswith(f"{top}/")]
-    parents = {parent for name in inner for parent in _above(name)}
-    return [name for name in inner if name not in parents]
-
-
-def _above(name: str) -> Sequence[str]:
-    parts = name.split("/")
-    return ["/".join(parts[:end]) for end in range(1, len(parts))]
+    return failed and f"=== PAUSE {leaf}" not in lines

@@ -130,6 +130,24 @@ def test_a_binary_that_does_not_list_all_of_its_subtests(tools: Space) -> None:
     assert "ended with 2 while it listed the subtests of TestP, so some may be missing" in done.stderr
 
 
+def test_a_panic_after_all_subtests_are_listed(tools: Space) -> None:
+    """As BuildKit's harness without a registry: a parallel subtest fails its parent, which ends the binary."""
+    build = tools.root / "targets/BUILD.py"
+    build.write_text(build.read_text().replace(", worker", ", go_binary, go_test, test_matrix, worker", 1) + PANICS)
+    tools.write("g/BUILD.py", "")
+    tools.write("g/go.mod", "module example.com/g\n\ngo 1.25\n")
+    inner = 't.Run("deep/"+name, func(inner *testing.T) { if os.Getenv("BUILDKIT_HOST") == "" { t.FailNow() } })'
+    body = f"t.Run(name, func(sub *testing.T) {{ sub.Parallel(); {inner.replace('t.Run', 'sub.Run', 1)} }})"
+    loop = f'for _, name := range []string{{"a", "b/c"}} {{\n\t\t{body}\n\t}}'
+    source = f'package g\n\nimport (\n\t"os"\n\t"testing"\n)\n\nfunc TestP(t *testing.T) {{\n\t{loop}\n}}\n'
+    tools.write("g/a_test.go", source)
+
+    done = tools.bk("test", "//targets:panics")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert cells(tools, "panics").keys() == {"TestP/a/worker=oci", "TestP/b/c/worker=oci"}
+
+
 def test_go_tests_are_cells(tools: Space) -> None:
     build = tools.root / "targets/BUILD.py"
     build.write_text(build.read_text().replace(", worker", ", go_binary, go_test, test_matrix, worker", 1) + BUILD)
