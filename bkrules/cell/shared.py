@@ -1,17 +1,18 @@
 """The inside of a cell that several tests share: its first process runs them one after the other.
 
-After each test it resets the worker's state and compares it with the earlier state. If they differ, the worker is
-tainted: the cell ends, and the answer has the differences.
+After each test it resets the worker's state and compares it with the earlier state. If they still differ after
+PATIENCE, the worker is tainted: the cell ends, and the answer has the differences.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import shutil
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bkrules.cell.hooks import CellHooks
@@ -24,6 +25,9 @@ from bkrules.plugin.worker import Backend
 from bkrules.sandbox.ipc import receive, send
 
 SOURCES = Path("/src")
+PATIENCE = 5.0
+"""The seconds in which a worker may end what a test began."""
+_INTERVAL = 0.05
 _RESET = (("prune", "--all"), ("prune-histories",))
 
 
@@ -33,7 +37,7 @@ def run_tests(backend: Backend, shared: RunningCell, channel: socket.socket, hoo
     from bkrules.testing.sandbox import Before, mirror_record
 
     daemons = shared.daemons
-    first = digests(hooks.state(shared, backend))
+    first = _state(hooks, shared, backend)
     while True:
         document, _ = receive(channel)
         message = None if document is None else said_by_bk(document)
@@ -50,10 +54,23 @@ def run_tests(backend: Backend, shared: RunningCell, channel: socket.socket, hoo
         tainted += ["the remains of the test, which was ended"] if result.status == Status.TIMED_OUT else []
         if not tainted and not daemons.dead():
             reset(backend)
-            now = digests(hooks.state(cell, backend))
-            tainted = sorted(name for name in {*first, *now} if first.get(name) != now.get(name))
+            tainted = _differences(first, functools.partial(_state, hooks, cell, backend))
         whole = cell_result(result, TestResult(Status.FAILED, began=began, tainted=tuple(tainted)))
         send(channel, whole)
+
+
+def _differences(first: Mapping[str, str], read: Callable[[], Mapping[str, str]]) -> list[str]:
+    """Return the names whose lines differ, once they are as at first or PATIENCE is over.
+
+    A daemon answers that a build has failed before it has ended the containers of other steps and unmounted their roots.
+    """
+    end = time.monotonic() + PATIENCE
+    while True:
+        now = read()
+        different = sorted(name for name in {*first, *now} if first.get(name) != now.get(name))
+        if not different or time.monotonic() > end:
+            return different
+        time.sleep(_INTERVAL)
 
 
 def _write_sources(sources: Mapping[str, tuple[str, bool]]) -> None:
@@ -77,6 +94,7 @@ def reset(backend: Backend) -> None:
             path.unlink()
 
 
-def digests(state: Mapping[str, list[str]]) -> dict[str, str]:
-    """Return a digest of the lines of each name."""
-    return {name: hashlib.sha256("\n".join(lines).encode()).hexdigest() for name, lines in state.items()}
+def _state(hooks: CellHooks, cell: RunningCell, backend: Backend) -> dict[str, str]:
+    """Return a digest of the lines of each name of the worker's state."""
+    lines = hooks.state(cell, backend)
+    return {name: hashlib.sha256("\n".join(lines[name]).encode()).hexdigest() for name in lines}

@@ -85,6 +85,27 @@ def test_a_tainted_worker_is_not_used_again(tools: Space, report: Report, change
     assert cells["test_next"]["cached"]
 
 
+def test_a_worker_that_is_put_back_late_is_not_tainted(tools: Space, report: Report) -> None:
+    change = """
+def test_change(sandbox):
+    call = __import__("ctypes").CDLL(None, use_errno=True)
+    Path("/tmp/here").mkdir()
+    assert call.mount(b"x", b"/tmp/here", b"tmpfs", 0, None) == 0
+    if os.fork() == 0:
+        __import__("time").sleep(1)
+        call.umount(b"/tmp/here")
+        os.rmdir("/tmp/here")
+        os._exit(0)
+"""
+    matrix(tools, BUILD + change, "oci", more=SHARED)
+
+    done = tools.bk("build", "//targets:small")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "TAINTED" not in done.stdout
+    assert [cell["tainted"] for cell in report(tools.root, "small")["cells"]] == [[]]
+
+
 def test_a_failure_ends_no_other_test(tools: Space, report: Report) -> None:
     tests = """
 import time
