@@ -25,7 +25,7 @@ from bkrules.plugin.worker import Backend
 from bkrules.sandbox.ipc import receive, send
 
 SOURCES = Path("/src")
-PATIENCE = 5.0
+PATIENCE = 2.0
 """The seconds in which a worker may end what a test began."""
 _INTERVAL = 0.05
 _RESET = (("prune", "--all"), ("prune-histories",))
