@@ -115,6 +115,7 @@ def test_what_is_asked_for_is_part_of_the_question(built: Space, tmp_path: Path)
         ("BUILDKIT_WORKER_RANDOM", "1"),
         ("BUILDKIT_TEST_DISABLE_FEATURES", "cdi"),
         ("BUILDKIT_INTEGRATION_SNAPSHOTTER", "native"),
+        ("TEST_BUILDKITD_BINARY", "/bin/true"),
     ],
 )
 def test_variables_of_the_harness_are_part_of_the_question(built: Space, name: str, value: str) -> None:

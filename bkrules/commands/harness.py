@@ -27,6 +27,7 @@ SNAPSHOTTER = "BUILDKIT_INTEGRATION_SNAPSHOTTER"
 USER = "BUILDKIT_INTEGRATION_ROOTLESS_IDPAIR"
 SKIP = "SKIP_INTEGRATION_TESTS"
 RANDOM = "BUILDKIT_WORKER_RANDOM"
+BUILDKITD = "TEST_BUILDKITD_BINARY"
 _SEEDS = 1 << 32
 _ANY = "any"
 
@@ -98,11 +99,11 @@ def overrides_of(arguments: argparse.Namespace, environment: Mapping[str, str] =
         )
         binaries = arguments.extra_binaries or [_binaries(binary) for binary in _list(environment.get(BINARIES, ""))]
         user = arguments.rootless_user or _user(environment.get(USER, ""))
+        tools = own_tools(arguments, "buildkitd", environment.get(BUILDKITD, ""))
     except argparse.ArgumentTypeError as error:
         raise UsageError("usage", f"a variable of BuildKit's harness: {error}") from error
     snapshotter = arguments.extra_snapshotter or environment.get(SNAPSHOTTER, "")
-    tools, modules = own_tools(arguments), own_modules(arguments)
-    return WorkerOverrides(enabled, disabled, snapshotter, tuple(binaries), user, tools, modules)
+    return WorkerOverrides(enabled, disabled, snapshotter, tuple(binaries), user, tools, own_modules(arguments))
 
 
 def _list(text: str) -> list[str]:

@@ -57,9 +57,15 @@ def own_modules(arguments: argparse.Namespace) -> tuple[tuple[str, str], ...]:
     return _once(MODULE, arguments.override_module)
 
 
-def own_tools(arguments: argparse.Namespace) -> tuple[tuple[str, str], ...]:
-    """Return the names of tools, each with the absolute path of the binary that replaces it. Raises UsageError."""
-    return _once(TOOL, arguments.override_tool)
+def own_tools(arguments: argparse.Namespace, name: str = "", default: str = "") -> tuple[tuple[str, str], ...]:
+    """Return the names of tools, each with the absolute path of the binary that replaces it.
+
+    `default` is the binary for the tool `name` unless an option names that tool. Raises UsageError and ArgumentTypeError.
+    """
+    given = arguments.override_tool
+    if default and not any(tool == name for tool, _ in given):
+        given = [*given, _tool(f"{name}={default}")]
+    return _once(TOOL, given)
 
 
 def _once(option: str, given: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

@@ -47,10 +47,8 @@ _GRAPHDRIVER = frozenset(
 
 def daemon_json(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return Docker's configuration with the meaning of this buildkitd.toml, derived as in BuildKit's harness."""
-    granted = document.get("insecure-entitlements", [])
-    entitlements = {"network-host": "network.host" in granted, "security-insecure": "security.insecure" in granted}
     return {
-        "builder": {"gc": {"enabled": False}, "entitlements": entitlements},
+        "builder": {"gc": {"enabled": False}, "entitlements": _entitlements(document), "history": _history(document)},
         "data-root": str(Daemons.state / "docker"),
         "exec-root": str(Daemons.run / "docker"),
         "pidfile": str(Daemons.run / "docker.pid"),
@@ -64,6 +62,23 @@ def daemon_json(document: Mapping[str, Any]) -> dict[str, Any]:
         "ip-forward": False,
         "userland-proxy": False,
     }
+
+
+def _entitlements(document: Mapping[str, Any]) -> dict[str, bool]:
+    """Return what builds may ask for. Devices are granted unless CDI is disabled, as by buildkitd."""
+    granted = document.get("insecure-entitlements", [])
+    return {
+        "network-host": "network.host" in granted,
+        "security-insecure": "security.insecure" in granted,
+        "device": "device" in granted or not document.get("cdi", {}).get("disabled", False),
+    }
+
+
+def _history(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the limits of the history of builds; `maxEntries = 0` keeps none."""
+    limits = document.get("history", {})
+    found: dict[str, Any] = {"maxEntries": limits["maxEntries"]} if "maxEntries" in limits else {}
+    return {**found, **({"maxAge": str(limits["maxAge"])} if "maxAge" in limits else {})}
 
 
 def hosts_toml(document: Mapping[str, Any]) -> dict[str, str]:

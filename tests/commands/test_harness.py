@@ -102,6 +102,23 @@ def test_each_variable_is_an_option(tmp_path: Path) -> None:
     )
 
 
+def test_a_binary_of_buildkitd_is_that_of_the_option(tmp_path: Path) -> None:
+    own, other = tmp_path / "own", tmp_path / "other"
+    for path in (own, other):
+        path.write_text("#!/bin/sh\n")
+        path.chmod(0o755)
+
+    assert overrides(TEST_BUILDKITD_BINARY=str(own)).tools == (("buildkitd", str(own)),)
+    assert overrides(f"--override_tool=runc={own}", TEST_BUILDKITD_BINARY=str(other)).tools == (
+        ("buildkitd", str(other)),
+        ("runc", str(own)),
+    )
+    assert overrides(f"--override_tool=buildkitd={other}", TEST_BUILDKITD_BINARY=str(own)).tools == (
+        ("buildkitd", str(other)),
+    )
+    assert overrides("--override_tool=buildkitd=", TEST_BUILDKITD_BINARY=str(own)) == NONE
+
+
 def test_several_folders_of_binaries(tmp_path: Path) -> None:
     found = overrides(BUILDKIT_INTEGRATION_CONTAINERD_EXTRA=f"a={tmp_path},b={tmp_path}").binaries
     assert found == (("a", str(tmp_path)), ("b", str(tmp_path)))
@@ -114,6 +131,7 @@ def test_several_folders_of_binaries(tmp_path: Path) -> None:
         ("BUILDKIT_INTEGRATION_CONTAINERD_EXTRA", "old", "must be ID=DIR"),
         ("BUILDKIT_INTEGRATION_CONTAINERD_EXTRA", "old=/nonexistent", "must be ID=DIR"),
         ("BUILDKIT_INTEGRATION_ROOTLESS_IDPAIR", "1000", "must be UID:GID"),
+        ("TEST_BUILDKITD_BINARY", "/nonexistent", "buildkitd: /nonexistent does not exist"),
         ("BUILDKIT_INTEGRATION_ROOTLESS_IDPAIR", "1000:0", "no user but root may have the group 0"),
         ("BUILDKIT_INTEGRATION_ROOTLESS_IDPAIR", "4123456789:1", "this machine has no user with the id 4123456789"),
     ],

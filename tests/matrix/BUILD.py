@@ -91,8 +91,15 @@ test_matrix(
     mirror = ":dockerd_mirror",
     axes = {
         "compression": {"gzip": "latest"},
-        "daemon": {"plain": "", "granted": {"buildkitd.toml": {"insecure-entitlements": ["network.host"]}}},
+        "daemon": {
+            "plain": "",
+            "granted": {"buildkitd.toml": {"insecure-entitlements": ["network.host"]}},
+            "forgetful": {"buildkitd.toml": {"history": {"maxEntries": 0}}},
+        },
     },
-    exclude = [{"daemon": "granted"}],
-    include = [{"daemon": "granted", "test": "test_an_entitlement_*"}],
+    exclude = [{"daemon": "granted"}, {"daemon": "forgetful"}],
+    include = [
+        {"daemon": "granted", "test": "test_an_entitlement_*"},
+        {"daemon": "forgetful", "test": "test_a_history_*"},
+    ],
 )

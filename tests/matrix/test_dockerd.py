@@ -67,6 +67,15 @@ def test_an_entitlement_is_granted_as_for_buildkitd(sandbox: Sandbox, tmp_path: 
         build(sandbox, tmp_path, dockerfile, "--allow=network.host")
 
 
+def test_a_history_without_entries_keeps_no_build(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Also of a build that fails; the control is a daemon with the history that it has by default."""
+    build(sandbox, tmp_path, f"{BUSYBOX}RUN true\n")
+    with pytest.raises(CommandFailed):
+        build(sandbox, tmp_path, f"{BUSYBOX}RUN false\n")
+    records = sandbox.run(["debug", "histories", "--format={{json .}}"]).stdout.splitlines()
+    assert len(records) == (0 if sandbox.choice("daemon") == "forgetful" else 2)
+
+
 def test_all_is_released(sandbox: Sandbox, tmp_path: Path) -> None:
     build(sandbox, tmp_path, f"{BUSYBOX}RUN echo hello > /hello.txt\n")
     assert json.loads(sandbox.run(["du", "--format={{json .}}"]).stdout)

@@ -141,6 +141,11 @@ def test_symbols_and_flags_of_the_compiler(tree: Declared) -> None:
     assert arguments[arguments.index("-ldflags") + 1] == ""
 
 
+def test_build_tags_choose_files(declared: Declared) -> None:
+    arguments = declared('build_tags = ["nydus", "dfrunsecurity"]').arguments
+    assert arguments[arguments.index("-tags") + 1] == "nydus,dfrunsecurity"
+
+
 COMPILERS = """
 c_toolchain(name = "zig", version = "0.1.0", sha256 = {{"linux-{platform}": "{pin}"}})
 host_binary(name = "gcc")

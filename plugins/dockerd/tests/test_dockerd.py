@@ -44,7 +44,26 @@ def test_entitlements_are_those_of_buildkitd(granted: list[str]) -> None:
     assert daemon_json(document)["builder"]["entitlements"] == {
         "network-host": "network.host" in granted,
         "security-insecure": "security.insecure" in granted,
+        "device": True,
     }
+
+
+def test_devices_are_refused_without_cdi() -> None:
+    document = {**buildkitd.configuration(MIRROR), "cdi": {"disabled": True}}
+    assert daemon_json(document)["builder"]["entitlements"]["device"] is False
+
+    document["insecure-entitlements"] = ["device"]
+    assert daemon_json(document)["builder"]["entitlements"]["device"] is True
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [({}, {}), ({"maxEntries": 0}, {"maxEntries": 0}), ({"maxAge": 172800}, {"maxAge": "172800"})],
+)
+def test_the_history_has_the_limits_of_buildkitd(limits: dict[str, int], expected: dict[str, object]) -> None:
+    document = {**buildkitd.configuration(MIRROR), "history": limits}
+
+    assert daemon_json(document)["builder"]["history"] == expected
 
 
 def test_a_graph_driver_does_less() -> None:
