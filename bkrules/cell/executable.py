@@ -17,10 +17,11 @@ from bkrules.cell.protocol import Outcome, TestRequest
 from bkrules.cell.reports import BadReport, cases_of
 from bkrules.cell.task import task_of
 from bkrules.model.cases import CASES, MOST_CASES, Case, Cases
-from bkrules.model.parameters import TestProgram
+from bkrules.model.parameters import TestProgram, variable_of
 from bkrules.model.status import FailureClass, Status
 from bkrules.plugin.cell import RunningCell
 from bkrules.plugin.worker import MIRROR_ADDRESS, Backend
+from bkrules.testing.control import Control, ControlFailed
 
 ROOT = "/src"
 _PRIVATE = Path("/tmp/bk-test")
@@ -29,20 +30,25 @@ _ONLY = "TESTBRIDGE_TEST_ONLY"
 _SHOWN = 3
 
 
-def main(backend: Backend, cell: RunningCell, outcome: str) -> int:
+def main(backend: Backend, cell: RunningCell, control: Control, outcome: str) -> int:
     """Run the cell's program, keep its cases in the cell's folder, and write its outcome to the file `outcome`."""
-    request = task_of(cell).test
+    task = task_of(cell)
+    request = task.test
     assert request is not None
     assert request.program is not None, "nothing says which program it is"
     _PRIVATE.mkdir()
     os.makedirs(ROOT, exist_ok=True)
     environment = _environment(request, backend, request.program.environment)
-    if request.program.is_bare:
-        go_harness.prepare()
     start = os.fstat(1).st_size
     try:
+        if request.program.is_bare:
+            go_harness.prepare()
+        else:
+            environment |= _started(task.extra_workers, control)
         code = _run(request.program.arguments, environment, is_go=request.program.is_go)
         result, cases = _judged(code, environment, request.program, cell.daemons.logs / "test.log", start)
+    except ControlFailed as error:
+        result, cases = Outcome(Status.FAILED, FailureClass.INFRASTRUCTURE, str(error)), ()
     except OSError as error:
         words = f"cannot run {request.program.arguments[0]}: {error.strerror}"
         why = "; its first line may name an interpreter that the cell has not" if error.errno in (2, 8) else ""
@@ -78,6 +84,18 @@ def _environment(request: TestRequest, backend: Backend, own: Mapping[str, str])
         **({"TEST_SHARD_STATUS_FILE": str(_SHARDS)} if "TEST_TOTAL_SHARDS" in own else {}),
         **own,
     }
+
+
+def _started(workers: Sequence[str], control: Control) -> dict[str, str]:
+    """Start the extra workers. Return the variables by which a program finds them. Raises ControlFailed."""
+    found = {}
+    for name in workers:
+        started = control.start_worker(name, "")
+        variable = f"BK_EXTRA_WORKER_{variable_of(name)}"
+        found[f"{variable}_HOST"] = str(started.backend["address"])
+        found[f"{variable}_SNAPSHOTTER"] = str(started.backend["snapshotter"])
+        found[f"{variable}_TOOLS"] = started.tools
+    return found
 
 
 def _run(arguments: Sequence[str], environment: Mapping[str, str], *, is_go: bool) -> int:

@@ -121,7 +121,7 @@ def _run_test(backend: Backend, cell: RunningCell, outcome: str, control: Contro
     if test is not None and test.program is not None:
         from bkrules.cell import executable
 
-        return executable.main(backend, cell, outcome)
+        return executable.main(backend, cell, control, outcome)
     from bkrules.cell import pytest_run
 
     return pytest_run.main(backend, cell, control, outcome)

@@ -21,12 +21,14 @@ NOTHING = CellResult(Status.FAILED)
 class Task:
     """The commands or the test of a cell, and the changes to its worker by axis values.
 
-    `before` is the state of a shared worker before the test. `is_kept`: a user looks at the cell when the test has failed.
+    `extra_workers` are the ids of those that it may start. `before` is the state of a shared worker before the test.
+    `is_kept`: a user looks at the cell when the test has failed.
     """
 
     commands: tuple[tuple[str, ...], ...] = ()
     test: TestRequest | None = None
     update: WorkerUpdate = UNCHANGED
+    extra_workers: tuple[str, ...] = ()
     before: Before | None = None
     is_kept: bool = False
 
@@ -41,7 +43,8 @@ def running_cell(spec: CellSpec, daemons: Daemons) -> RunningCell:
     """Return the cell as hooks see it."""
     axes = {axis: one.value for axis, one in spec.test.axes.items()} if spec.test else {}
     is_kept = spec.program == Program.KEPT
-    task = Task(spec.commands, spec.test, spec.update, is_kept=is_kept)
+    extra = tuple(one.id for one in spec.extra_workers)
+    task = Task(spec.commands, spec.test, spec.update, extra, is_kept=is_kept)
     program = Program.TEST if is_kept else spec.program  # the test must not see a difference
     return RunningCell(spec.name, spec.worker, program, axes, spec.timeout, daemons, task)
 

@@ -5,6 +5,7 @@ They are the last argument of the action, as canonical JSON (`wire.text_of`), so
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -70,6 +71,11 @@ class ExtraWorker(Wire):
     plugin: str
     settings: Mapping[str, object]
     unsupported: tuple[str, ...]
+
+
+def variable_of(worker: str) -> str:
+    """Return the part for an extra worker, by its id, in the names of variables of a program."""
+    return re.sub("[^A-Z0-9]", "_", worker.upper())
 
 
 @dataclass(frozen=True, kw_only=True)

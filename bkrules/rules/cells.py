@@ -29,7 +29,7 @@ from bkrules.analysis.updaters import Updaters, told
 from bkrules.errors import did_you_mean
 from bkrules.model.action import Action, Artifact, Cell
 from bkrules.model.cases import CASES, TEST_OUTPUTS
-from bkrules.model.parameters import DEFAULTS, AxisValue, PytestSettings, TestCell, TestProgram
+from bkrules.model.parameters import DEFAULTS, AxisValue, PytestSettings, TestCell, TestProgram, variable_of
 from bkrules.model.providers import MatrixInfo, MirrorInfo, WorkerInfo
 from bkrules.model.resources import SIZES
 from bkrules.plugin import ask
@@ -117,7 +117,7 @@ def declare_cells(context: Context, staged: Sequence[StagedTest], extra: Sequenc
     limits = Limits(**{name: context.attribute(name) for name in ("memory", "pids", "disk")})
     isolation, size = _one_of(context, "isolation", ISOLATION), _one_of(context, "size", SIZES)
     if extra:
-        _check_extra(context, isolation, staged)
+        _check_extra(context, isolation, staged, extra)
     sandboxes = [(one, _sandbox(context, one, extra, mirror, limits, jail=isolation == JAIL)) for one in workers]
     points = Points(
         context.attribute("exclude"),
@@ -165,14 +165,20 @@ def _with_own(
     return {**inputs, **own}
 
 
-def _check_extra(context: Context, isolation: str, staged: Iterable[StagedTest]) -> None:
-    """Raise LoadError for extra workers that no test of the matrix can start."""
+def _check_extra(context: Context, isolation: str, staged: Sequence[StagedTest], extra: Iterable[WorkerInfo]) -> None:
+    """Raise LoadError for extra workers that no test of the matrix can start, or that a program could not tell apart."""
     if isolation == SHARED:
         what = f"a worker that tests share has no others next to it, but 'isolation' is {isolation!r}"
         raise context.error("bad-attribute", what, "extra_workers", "give these tests a separate matrix")
-    if all(one.program for one in staged):
-        what = "only tests of pytest can start them, and all 'tests' are programs"
+    if all(one.program and one.program.harness is not None for one in staged):
+        what = "all 'tests' start their daemons themselves, on BuildKit's harness, so no cell has another worker"
         raise context.error("bad-attribute", what, "extra_workers", "leave it out")
+    names: dict[str, str] = {}
+    for worker in extra if any(one.program for one in staged) else ():
+        other = names.setdefault(variable_of(worker.id), worker.id)
+        if other != worker.id:
+            what = f"programs find both {other!r} and {worker.id!r} by BK_EXTRA_WORKER_{variable_of(worker.id)}_HOST"
+            raise context.error("duplicate-name", what, "extra_workers", "give one of them another 'id'")
 
 
 def _sandbox(

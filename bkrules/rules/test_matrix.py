@@ -51,8 +51,8 @@ TEST_MATRIX = Rule(
         "workers": Attr("labels", "The workers to run them on.", required=True),
         "extra_workers": Attr(
             "labels",
-            "Workers that tests may start next to the one of their cell: `sandbox.start_worker`. Each runs as it is declared; "
-            "values of axes do not change it.",
+            "Workers next to the one of the cell: tests of pytest start them by `sandbox.start_worker`, and before a program bk "
+            "starts all of them. Each runs as it is declared; values of axes do not change it.",
             default=(),
         ),
         "mirror": Attr("label", "The image_mirror that answers in every cell.", required=True),

@@ -77,6 +77,18 @@ def test_clients(sandbox, tmp_path):
         daemon.run(words, client=client)
         assert (out / "hello.txt").read_text() == "hello\\n"
 """
+CLIENT_OF_PROGRAM = """#!/bin/sh -eu
+client=$BK_EXTRA_WORKER_OLD_CLIENT_TOOLS/buildctl
+[ "$("$client" --version | { read -r _ _ release _; echo "$release"; })" = v0.31.0 ]
+printf 'FROM docker.io/library/busybox:latest\\nRUN echo hello > /hello.txt\\n' > "$TEST_TMPDIR/Dockerfile"
+for host in "$BUILDKIT_HOST" "$BK_EXTRA_WORKER_OCI_BUILDKIT_0_17_HOST"; do
+  "$client" --addr "$host" build --frontend=dockerfile.v0 --local=context="$TEST_TMPDIR" --local=dockerfile="$TEST_TMPDIR" \\
+    --output=type=local,dest="$TEST_TMPDIR/out"
+  read -r said < "$TEST_TMPDIR/out/hello.txt"
+  [ "$said" = hello ]
+  : > "$TEST_TMPDIR/out/hello.txt"
+done
+"""
 EXTRA = "extra_workers = ['//targets:oci', '//targets:containerd_stargz', '//targets:dockerd', '//targets:containerd_rootless'],"
 
 
@@ -131,7 +143,12 @@ def test_an_old_client_with_a_new_daemon_and_the_reverse(tools: Space) -> None:
     """The old client is a tool of a worker; its release is compiled for this test alone."""
     build = tools.root / "targets/BUILD.py"
     build.write_text(build.read_text() + OLD_CLIENT)
-    more = "extra_workers = [':old_client', '//targets:oci_buildkit_0_17'],"
-    matrix(tools, CLIENTS, "oci", more=more)
+    matrix(
+        tools, CLIENTS, "oci", more="extra_workers = [':old_client', '//targets:oci_buildkit_0_17'], tools = [':sh'],"
+    )
+    text = build.read_text().replace("test_matrix, worker", "host_binary, test_matrix, worker", 1)
+    text = text.replace('"//t:test_small.py"', '"//t:test_small.py", "//t:client.sh"')
+    build.write_text(f'{text}host_binary(name = "sh", binary = "/bin/sh")\n')
+    tools.write("t/client.sh", CLIENT_OF_PROGRAM)
     done = tools.bk("test", "//targets:small")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -17,6 +17,7 @@ go_test(name = "command", binary = "//:runc")
 test_matrix(name = "go", tests = [":suite"], workers = [":oci", ":rootless"], mirror = ":mirror")
 test_matrix(name = "harness", tests = [":own"], workers = [":oci", ":rootless"], mirror = ":mirror")
 test_matrix(name = "wrong", tests = [":own"], workers = [":dockerd"], mirror = ":mirror")
+test_matrix(name = "extra", tests = [":own"], workers = [":oci"], extra_workers = [":rootless"], mirror = ":mirror")
 test_matrix(name = "empty", tests = [":none"], workers = [":oci"], mirror = ":mirror")
 test_matrix(name = "no_tests", tests = [":command"], workers = [":oci"], mirror = ":mirror")
 """
@@ -194,6 +195,7 @@ def test_go_tests_are_cells(tools: Space) -> None:
     assert "(14 cached, 8 not)" in again.stdout  # those that failed or were skipped
     for target, reason in (
         ("wrong", "//targets:own is on BuildKit's harness, and its 'harness' has no worker for 'dockerd-containerd'"),
+        ("extra", "all 'tests' start their daemons themselves, on BuildKit's harness, so no cell has another worker"),
         ("empty", "//targets:none: empty_test has no test function"),
         ("no_tests", "//targets:command: runc failed with exit status 1"),
     ):

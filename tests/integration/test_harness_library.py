@@ -1,4 +1,4 @@
-"""A Go project that has BuildKit's integration harness as a library, with a worker of its own: its tests are cells."""
+"""A Go project that has BuildKit's integration harness as a library, and registers its own worker: its tests are cells."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,23 @@ test_matrix(
     )
     for isolation in ["cell", "worker"]
 ]
+worker(name = "broken", plugin = "oci", id = "broken", tools = {"buildkitd": "//:buildctl"})
+test_matrix(
+    name = "extra",
+    tests = ["//t:extra.sh"],
+    workers = [":oci", ":rootless"],
+    extra_workers = [":containerd_stargz", ":oci_buildkit_0_17"],
+    mirror = ":mirror",
+    tools = [":sh"],
+)
+test_matrix(
+    name = "unready",
+    tests = ["//t:extra.sh"],
+    workers = [":oci"],
+    extra_workers = [":broken"],
+    mirror = ":mirror",
+    tools = [":sh"],
+)
 test_matrix(name = "large", tests = ["//t:much"], workers = [":oci"], mirror = ":mirror", tools = [":bash"])
 test_matrix(name = "skipped", tests = ["//t:skips"], workers = [":oci"], mirror = ":mirror", tools = [":bash"])
 """
@@ -99,6 +117,16 @@ echo "    a_test.go:7: no snapshotter"
 echo "    --- SKIP: TestA/b (0.50s)"
 echo "--- PASS: TestA (0.50s)"
 echo "--- PASS: TestC (1.50s)"
+"""
+EXTRA = """#!/bin/sh -eu
+[ "$BK_EXTRA_WORKER_CONTAINERD_STARGZ_SNAPSHOTTER" = stargz ]
+old=$BK_EXTRA_WORKER_OCI_BUILDKIT_0_17_HOST
+"$BK_EXTRA_WORKER_OCI_BUILDKIT_0_17_TOOLS/buildkitd" --version
+for host in "$BUILDKIT_HOST" "$BK_EXTRA_WORKER_CONTAINERD_STARGZ_HOST" "$old"; do
+  buildctl --addr "$host" debug info
+done
+echo "FROM scratch" > "$TEST_TMPDIR/Dockerfile"
+buildctl --addr "$old" build --frontend=dockerfile.v0 --local=context="$TEST_TMPDIR" --local=dockerfile="$TEST_TMPDIR"
 """
 PARTS = """#!/bin/bash
 [ -z "${TEST_TOTAL_SHARDS:-}" ] || : > "$TEST_SHARD_STATUS_FILE"
@@ -143,6 +171,7 @@ GOOD = (
     "//targets:parts",
     "//targets:shards",
     "//targets:skipped",
+    "//targets:extra",
     "//targets:pytest_cell",
     "//targets:pytest_worker",
 )
@@ -154,7 +183,7 @@ def written(space: Space) -> Space:
     space.write("t/BUILD.py", 'from bkrules import host_binary\nhost_binary(name = "runc", binary = "cat")\n')
     space.write("t/test_measure.py", MEASURE)
     space.write("t/Dockerfile", "FROM docker.io/library/busybox:latest\nRUN echo hello > /hello\n")
-    programs = {"build.sh": SHELL, "junit.py3": JUNIT, "tap": TAP, "gotest": GO, "parts.sh": PARTS}
+    programs = {"build.sh": SHELL, "junit.py3": JUNIT, "tap": TAP, "gotest": GO, "parts.sh": PARTS, "extra.sh": EXTRA}
     programs["skips"] = '#!/bin/bash\necho "1..0 # skip no kernel"\n'
     programs["much"] = MUCH
     programs["unsharded"] = "#!/bin/bash\n"
@@ -208,6 +237,13 @@ def test_suites_of_programs(tools: Space) -> None:
     [skipped] = cells(space, "skipped").values()
     assert (skipped["status"], skipped["reason"]) == ("skipped", "no kernel")
     logs = {path.parent.parent.name: path.read_text() for path in out.glob("[ps][ah]*/*/*/test.log")}
+    for worker in ("oci", "rootless"):
+        place = out / f"extra/extra.sh/worker={worker}"
+        releases = re.findall(
+            r"^buildkitd \S+ (v0\.\d+)|^BuildKit:\s+\S+ (v0\.\d+)", (place / "test.log").read_text(), re.M
+        )
+        assert ["".join(one) for one in releases] == ["v0.17", "v0.34", "v0.34", "v0.17"]
+        assert (place / "containerd+stargz.stargz.log").exists()
     assert {text for name, text in logs.items() if name.startswith("parts")} == {
         "part push of shard  of \n",
         "part pull of shard  of \n",
@@ -220,7 +256,7 @@ def test_suites_of_programs(tools: Space) -> None:
     shutil.rmtree(space.root / "bk-out")
     again = space.bk("test", *GOOD)
 
-    assert "27 cells: 26 passed, 1 skipped (26 cached, 1 not); " in again.stdout
+    assert "29 cells: 28 passed, 1 skipped (28 cached, 1 not); " in again.stdout
     assert (out / "suites/build.sh/worker=rootless/mode=min/test.outputs/made/hello").read_text() == "hello\n"
     measured(out)
     assert not (out / "suites/tap/worker=oci/mode=min/test.outputs").exists()
@@ -230,7 +266,9 @@ def test_suites_of_programs(tools: Space) -> None:
 def test_programs_that_fail(tools: Space) -> None:
     space = written(tools)
 
-    done = space.bk("test", "//targets:bad", "//targets:unsharded", "//targets:large", "--keep_going")
+    done = space.bk(
+        "test", "//targets:bad", "//targets:unsharded", "//targets:large", "//targets:unready", "--keep_going"
+    )
 
     assert done.returncode == 3, done.stdout + done.stderr
     reasons = {name.partition("/")[0]: cell["reason"] for name, cell in cells(space, "bad").items()}
@@ -238,6 +276,9 @@ def test_programs_that_fail(tools: Space) -> None:
     for name, (_, reason) in BAD.items():
         assert reason in reasons[name]
     assert "bye" in (space.root / "bk-out/targets/bad/slow/worker=oci/test.log").read_text()
+    [unready] = cells(space, "unready").values()
+    assert (unready["class"], len(unready["attempts"])) == ("infrastructure", 2)
+    assert "broken.buildkitd died before it was ready: exit status 1" in unready["reason"]
     assert [cell["reason"] for cell in cells(space, "large").values()] == ["its report has more than 64 MiB"]
     for cell in cells(space, "unsharded").values():
         assert "it knows no shards" in cell["reason"]

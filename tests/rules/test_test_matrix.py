@@ -320,7 +320,12 @@ def test_an_extra_worker_that_cannot_be_in_a_jail_is_an_error(
     assert "attribute 'extra_workers'" in caught.value.where
 
 
-def test_programs_alone_have_no_extra_workers(analyzed: Analyzed) -> None:
-    with pytest.raises(LoadError, match="only tests of pytest can start them") as caught:
-        analyzed("", 'extra_workers = [":oci"]', tests='":server"')
+def test_a_program_must_be_able_to_tell_extra_workers_apart(analyzed: Analyzed) -> None:
+    more = 'extra_workers = [":one", ":two"]\n)\n' + "".join(
+        f'worker(name = "{name}", plugin = "oci", id = "a{sign}b")\n' for name, sign in (("one", "+"), ("two", "."))
+    )
+    more = more.rstrip()[:-1]
+    assert analyzed("def test_a(sandbox): pass\n", more)
+    with pytest.raises(LoadError, match=r"both 'a\+b' and 'a\.b' by BK_EXTRA_WORKER_A_B_HOST") as caught:
+        analyzed("", more, tests='":server"')
     assert "attribute 'extra_workers'" in caught.value.where
