@@ -58,9 +58,10 @@ debian_package(
     tags = ["manual"],
 )
 
-# As docker.io/library/busybox, with two differences. Scripts stand in for the commands that Debian's busybox lacks. And the commands are
-# symbolic links to /bin/busybox, where the original has hard links: BuildKit's tests of merges and differences hash every path of the
-# directories that they compare, and the 300 commands are 2 MB each. Such a test took 25 s, in a cell and by hand, and takes 5 s so.
+# As docker.io/library/busybox, with two differences. Scripts stand in for the commands that Debian's busybox lacks. And the
+# commands are symbolic links to /bin/busybox, where the original has hard links: BuildKit's tests of merges and differences
+# hash every path of the directories that they compare, and the 300 commands are 2 MB each. Such a test took 25 s, in a cell
+# and by hand, and takes 5 s so.
 image(
     name = "busybox",
     files = {
