@@ -17,6 +17,7 @@ from bkrules.build.worker_overrides import NONE, WorkerOverrides, apply_override
 from bkrules.cache.history import NAME as HISTORY
 from bkrules.cache.history import History
 from bkrules.errors import LoadError, MachineLacks
+from bkrules.execution.phases import ANALYSIS, LOADING, Phases
 from bkrules.incremental.dependencies import current
 from bkrules.incremental.up_to_date import UpToDate
 from bkrules.incremental.up_to_date import members as members_of
@@ -47,6 +48,7 @@ class Analysis:
     machine: functools._lru_cache_wrapper[machine.Machine]
     out: Path
     runs: Runs
+    phases: Phases
     selected: Selected | None = None
     up_to_date: UpToDate | None = None
 
@@ -142,30 +144,34 @@ def analyze_patterns(
 
     Packages that are `up_to_date` are left out. With `keep_going`, a broken worker fails only its own cells.
     """
-    workspace = open_workspace(folder)
-    package = package_of(workspace, folder)
-    parsed = [parse_pattern(text, package) for text in patterns]
+    phases = Phases()
+    with phases.during(LOADING):
+        workspace = open_workspace(folder)
+        package = package_of(workspace, folder)
+        parsed = [parse_pattern(text, package) for text in patterns]
     if up_to_date is not None:
-        analysis = _analyze_others(workspace, parsed, up_to_date, runs, keep_going=keep_going)
+        analysis = _analyze_others(workspace, parsed, up_to_date, runs, phases, keep_going=keep_going)
         if analysis is not None:
             return analysis
-    targets = workspace.match(parsed, manual=False)
-    if only_tests:
-        targets = [target for target in _unfolded(workspace, targets) if target.rule.is_test]
-    if change is not None:
-        targets = list(change(targets))
-        for target in targets:
-            workspace.put(target)
-    return analyze_targets(workspace, targets, runs, overrides, keep_going=keep_going)
+    with phases.during(LOADING):
+        targets = workspace.match(parsed, manual=False)
+        if only_tests:
+            targets = [target for target in _unfolded(workspace, targets) if target.rule.is_test]
+        if change is not None:
+            targets = list(change(targets))
+            for target in targets:
+                workspace.put(target)
+    return analyze_targets(workspace, targets, runs, overrides, phases, keep_going=keep_going)
 
 
 def _analyze_others(
-    workspace: Workspace, patterns: list[Pattern], up_to_date: UpToDate, runs: Runs, *, keep_going: bool
+    workspace: Workspace, patterns: list[Pattern], up_to_date: UpToDate, runs: Runs, phases: Phases, *, keep_going: bool
 ) -> Analysis | None:
     """Analyse the packages that are not up to date. Return None when an up-to-date one has other targets or actions than before."""
     while up_to_date.skipped:
-        targets = workspace.match(patterns, manual=False, skip=up_to_date.skipped)
-        analysis = analyze_targets(workspace, targets, runs, keep_going=keep_going)
+        with phases.during(LOADING):
+            targets = workspace.match(patterns, manual=False, skip=up_to_date.skipped)
+        analysis = analyze_targets(workspace, targets, runs, phases=phases, keep_going=keep_going)
         needed = {target.label.package for target in analysis.targets.targets} & up_to_date.skipped
         if not needed:
             return None if up_to_date.is_short_of(members(analysis)) else replace(analysis, up_to_date=up_to_date)
@@ -204,19 +210,23 @@ def analyze_targets(
     targets: Iterable[Target],
     runs: Runs = ONCE,
     overrides: WorkerOverrides = NONE,
+    phases: Phases | None = None,
     *,
     keep_going: bool = False,
 ) -> Analysis:
     """Analyse these targets and their dependencies. Raises BkError, for a broken worker only without `keep_going`."""
+    phases = phases or Phases()
     out = Path(workspace.root, OUTPUT)
-    machine.note_reads_of_plugins()
-    plugins = remember(str(out / STATE), load_plugins(workspace.root))
-    here = functools.lru_cache(maxsize=1)(lambda: machine.load(str(out / STATE), runs.kernel_key))
-    graph = apply_overrides(close(workspace, targets, plugins), workspace, plugins, overrides)
-    early = EarlyActions(workspace.root, out, f"{out}/{STATE}", here, plugins)
-    actions = analyze(graph, workspace, plugins, here, overrides.unsupported, early.run, keep_going=keep_going)
-    workspace.save()
-    return Analysis(workspace, plugins, graph, actions, here, out, runs)
+    with phases.during(LOADING):
+        machine.note_reads_of_plugins()
+        plugins = remember(str(out / STATE), load_plugins(workspace.root))
+        here = functools.lru_cache(maxsize=1)(lambda: machine.load(str(out / STATE), runs.kernel_key))
+        graph = apply_overrides(close(workspace, targets, plugins), workspace, plugins, overrides)
+    with phases.during(ANALYSIS):
+        early = EarlyActions(workspace.root, out, f"{out}/{STATE}", here, plugins, phases)
+        actions = analyze(graph, workspace, plugins, here, overrides.unsupported, early.run, keep_going=keep_going)
+        workspace.save()
+    return Analysis(workspace, plugins, graph, actions, here, out, runs, phases)
 
 
 def selected(analysis: Analysis, selection: Selection) -> Analysis:

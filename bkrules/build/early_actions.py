@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bkrules.errors import Interrupted, LoadError, MachineLacks
+from bkrules.execution.phases import ANALYSIS, Phases
 from bkrules.model.status import FailureClass, Status
 
 if TYPE_CHECKING:
@@ -35,11 +36,16 @@ remote_cache: RemoteOptions | None = None
 
 
 class EarlyActions:
-    """Runs the early actions of one analysis of the workspace at `root`; `state` is the folder of its remembered data."""
+    """Runs the early actions of one analysis of the workspace at `root`; `state` is the folder of its remembered data.
 
-    def __init__(self, root: str, out: Path, state: str, machine: Callable[[], Machine], plugins: Plugins) -> None:
+    In `phases` they count as themselves, and not as analysis.
+    """
+
+    def __init__(
+        self, root: str, out: Path, state: str, machine: Callable[[], Machine], plugins: Plugins, phases: Phases
+    ) -> None:
         self._root, self._out, self._state = root, out, state
-        self._machine, self._plugins = machine, plugins
+        self._machine, self._plugins, self._phases = machine, plugins, phases
 
     def run(self, actions: Sequence[Action], known: Mapping[str, Action]) -> list[Mapping[str, Node]]:
         """Return the outputs of each action; `known` are the other actions by their ids.
@@ -81,7 +87,8 @@ class EarlyActions:
                             executor.results[action.id] = result
                     if missing and not contexts:
                         contexts.append(stack.enter_context(self._opened(cache, cas)))
-                    executor.results.update({result.action.id: result for result in _run(executor, missing)})
+                    results = _run(executor, missing, self._phases)
+                    executor.results.update({result.action.id: result for result in results})
                     for action in together:
                         _outputs(executor.results[action.id])
                 if remote is not None and (fault := remote.flush()):
@@ -134,7 +141,7 @@ def _levels(actions: Sequence[Action], known: Mapping[str, Action]) -> list[list
     ]
 
 
-def _run(executor: Executor, actions: Sequence[Action]) -> list[Result]:
+def _run(executor: Executor, actions: Sequence[Action], phases: Phases) -> list[Result]:
     """Return the results of actions, as many at once as the machine has cores."""
     if not actions:
         return []
@@ -142,11 +149,13 @@ def _run(executor: Executor, actions: Sequence[Action]) -> list[Result]:
 
     def run_action(action: Action) -> Result:
         _say(f"  {action.mnemonic} {action.id.rpartition(' ')[2]}")
-        return executor.run(action)
+        with phases.during(action.mnemonic):
+            return executor.run(action)
 
     threads = ThreadPoolExecutor(os.cpu_count() or 1)
     try:
-        return list(threads.map(run_action, actions))
+        with phases.outside(ANALYSIS):
+            return list(threads.map(run_action, actions))
     finally:
         executor.stopped.set()
         threads.shutdown(wait=False, cancel_futures=True)

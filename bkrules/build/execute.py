@@ -22,6 +22,7 @@ from bkrules.cache.maintenance import in_use
 from bkrules.errors import BkError
 from bkrules.execution.context import RunContext
 from bkrules.execution.executor import Executor
+from bkrules.execution.job_slot import JobSlot
 from bkrules.execution.pools import Pools
 from bkrules.execution.profile import NoProfile, Profile
 from bkrules.execution.result import Result
@@ -256,17 +257,22 @@ def _executed(
         analysis.selected,
         analysis.left_out,
         analysis.runs.kernel_key,
+        analysis.phases.seconds(),
     )
 
 
 def _scheduler(execution: Execution, actions: Mapping[str, Action]) -> Scheduler:
     executor, options, profile = execution.executor, execution.options, execution.profile
-    hooks = execution.analysis.plugins.hooks
+    hooks, phases = execution.analysis.plugins.hooks, execution.analysis.phases
     tests = any(action.cell for action in actions.values())
 
     def on_start(action: Action) -> None:
         execution.prepare(tests=tests)
         hooks.tell("bk_action_started", action=action)
+
+    def run(action: Action, slot: JobSlot) -> Result:
+        with phases.during(action.mnemonic):
+            return executor.run(action, slot)
 
     def on_result(result: Result) -> None:
         executor.results[result.action.id] = result
@@ -274,7 +280,7 @@ def _scheduler(execution: Execution, actions: Mapping[str, Action]) -> Scheduler
 
     return Scheduler(
         profile.traced(executor.look_up, "disk cache"),
-        executor.run,
+        run,
         on_start,
         on_result,
         pools=Pools(options.jobs, pool_sizes(options.jobs, options.resources)),

@@ -19,7 +19,8 @@ class BuildResult:
 
     `fault` is why a required remote cache did not accept the results; `selected` names the selected cells, when not all
     were. `kernel_key` is how much of the kernel is in the keys of cells. `up_to_date` is the number of actions that
-    were skipped as up to date, and the seconds that they took when they ran.
+    were skipped as up to date, and the seconds that they took when they ran. `phases` are the seconds of each phase of the
+    build by its name, in their order.
     """
 
     results: tuple[Result, ...]
@@ -30,6 +31,7 @@ class BuildResult:
     selected: Selected | None = None
     up_to_date: tuple[int, float] = (0, 0.0)
     kernel_key: str = SERIES
+    phases: tuple[tuple[str, float], ...] = ()
 
     @property
     def cells(self) -> list[Result]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bkrules.execution.layout import TIMELINE
+from bkrules.execution.phases import ANALYSIS, LOADING
 from bkrules.execution.result import Result
 from bkrules.model.status import ABSENT, BAD, GOOD, FailureClass, Status
 from bkrules.report.build_result import BuildResult, by_matrix, by_status
@@ -33,7 +34,7 @@ def summarize(build: BuildResult, out: Path, *, tails: bool = True) -> str:
     parts += _selection(build)
     parts += _kernel(build)
     parts += _jails(build)
-    parts.append("\n".join([*_critical_path(build.results), _counts(build)]))
+    parts.append("\n".join([*_phases(build.phases), *_critical_path(build.results), _counts(build)]))
     return "\n\n".join(parts)
 
 
@@ -171,6 +172,13 @@ def _reasons(results: Iterable[Result]) -> list[str]:
         remedies = "".join(f"\n  {line}" for line in hint.splitlines())
         blocks.append(f"{_count(count, 'cell')} {status}: {reason}{remedies}")
     return blocks
+
+
+def _phases(phases: Sequence[tuple[str, float]]) -> list[str]:
+    """Return the seconds of each phase; empty when nothing ran."""
+    if {name for name, _ in phases} <= {LOADING, ANALYSIS}:
+        return []
+    return [f"Phases: {', '.join(f'{name} {seconds:.2f}s' for name, seconds in phases)}"]
 
 
 def _critical_path(results: Iterable[Result]) -> list[str]:
