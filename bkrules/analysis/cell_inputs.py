@@ -20,7 +20,7 @@ from bkrules.model.action import Artifact, HostFile, Output, Source, Text, param
 from bkrules.model.cases import TEST_OUTPUTS
 from bkrules.model.label import LabelError, parse_label
 from bkrules.model.parameters import UNCHANGED, CellLimits, CellParameters, WorkerUpdate
-from bkrules.model.providers import BinaryInfo, WorkerInfo
+from bkrules.model.providers import BinaryInfo, PackageInfo, WorkerInfo
 from bkrules.model.reference import Reference
 from bkrules.plugin import ask
 from bkrules.plugin.worker import MIRROR_ADDRESS, Mirror, Worker
@@ -35,6 +35,8 @@ ENVIRONMENT = {
 }
 """The environment of every cell."""
 _LIBRARIES = f"{HELPERS}lib/"
+PACKAGES = "packages/"
+"""The folder of the files of packages among the inputs of a cell: each is at the same path below `/` in the cell."""
 COVERAGE = "coverage"
 """The folder of a cell for the coverage data of its tools. Only such tools have the variable GOCOVERDIR."""
 
@@ -135,6 +137,24 @@ def with_tools(context: Context, sandbox: SandboxInputs, worker: WorkerInfo) -> 
         more[f"tools/{name}"] = _tool(file)
         more |= _libraries(context.machine, file)
     return sandbox._replace(inputs={**sandbox.inputs, **more}) if more else sandbox
+
+
+def with_packages(context: Context, sandbox: SandboxInputs) -> SandboxInputs:
+    """Return the inputs with the files of the attribute `packages`. Raises LoadError for a path that two packages have."""
+    more: dict[str, Artifact] = {}
+    for label in context.attribute("packages"):
+        for path, file in context.provider("packages", label, PackageInfo, "a debian_package").files.items():
+            place = PACKAGES + _merged(path)
+            if more.get(place, file) != file:
+                what = f"{label} has the file {path!r}, which another package has too"
+                raise context.error("duplicate-name", what, "packages", "leave it out of the 'files' of one")
+            more[place] = file
+    return sandbox._replace(inputs={**sandbox.inputs, **more}) if more else sandbox
+
+
+def _merged(path: str) -> str:
+    """Return the path of a package's file in a cell, where `/bin`, `/lib` and the like are links into `/usr`."""
+    return f"usr/{path}" if path.partition("/")[0] in ("bin", "lib", "lib64", "sbin") else path
 
 
 def _other_tools(context: Context, worker: WorkerInfo, update: Update) -> dict[str, Artifact]:

@@ -81,6 +81,7 @@ class RunContext:
                 folder = self.folder.new(f"tools-{len(self._tool_folders)}")
                 folder.chmod(0o755)  # whatever the umask: daemons without privileges read it too
                 for name, node in tools.items():
+                    make_folders(folder, os.path.dirname(name))
                     if node.path == self.cas.path(node.digest):
                         place(node.path, folder / name)
                     else:
@@ -99,6 +100,14 @@ class RunContext:
         """Return the folder for the logs of a cell."""
         assert action.cell is not None
         return self.out / action.label.package / action.label.name / action.cell.folder
+
+
+def make_folders(root: Path, path: str) -> None:
+    """Make the folders of a relative path, readable for everyone whatever the umask."""
+    for part in path.split("/") if path else ():
+        root /= part
+        root.mkdir(exist_ok=True)
+        root.chmod(0o755)
 
 
 Runner = Callable[[Action, Mapping[str, Node], RunContext], Outcome]

@@ -60,6 +60,13 @@ class FilesInfo:
 
 
 @dataclass(frozen=True)
+class PackageInfo:
+    """Files of a package by their paths below `/`."""
+
+    files: Mapping[str, Artifact]
+
+
+@dataclass(frozen=True)
 class ImageInfo:
     """An image, as a folder in the OCI image layout."""
 

@@ -15,6 +15,7 @@ from bkrules.analysis.cell_inputs import (
     broken_inputs,
     sandbox_inputs,
     updated,
+    with_packages,
     with_tools,
 )
 from bkrules.analysis.cell_rules import is_exclusive, skip_reason, time_factor
@@ -201,7 +202,9 @@ def _sandbox(
     if reason:
         what = f"{one.id!r} cannot run in a jail: {reason}"
         raise context.error("bad-attribute", what, "isolation", "give it a matrix with another isolation")
-    return with_tools(context, sandbox, one) if "tools" in context.target.attributes else sandbox
+    attributes = context.target.attributes
+    sandbox = with_tools(context, sandbox, one) if "tools" in attributes else sandbox
+    return with_packages(context, sandbox) if "packages" in attributes else sandbox
 
 
 def _declare(

@@ -7,7 +7,7 @@ import re
 
 from bkrules.analysis.context import Context
 from bkrules.model.parameters import FetchDeb
-from bkrules.model.providers import BinaryInfo, FilesInfo
+from bkrules.model.providers import BinaryInfo, FilesInfo, PackageInfo
 from bkrules.model.rule import Attr, Rule
 from bkrules.rules.pins import pin_of_platform
 
@@ -39,9 +39,10 @@ def _analyze(context: Context) -> tuple[object, ...]:
                 "name each once, without the leading '/', as in 'bin/busybox'",
             )
     action = context.declare("FetchDeb", FetchDeb(package, version, pin), {}, files)
-    made = {f"{context.label.package}/{path}".lstrip("/"): context.output(action, path) for path in files}
-    found = FilesInfo(made)
-    return (found, BinaryInfo(context.output(action, files[0]))) if len(files) == 1 else (found,)
+    made = {path: context.output(action, path) for path in files}
+    below = FilesInfo({f"{context.label.package}/{path}".lstrip("/"): file for path, file in made.items()})
+    binary = [BinaryInfo(made[files[0]])] if len(files) == 1 else []
+    return (below, PackageInfo(made), *binary)
 
 
 DEBIAN_PACKAGE = Rule(

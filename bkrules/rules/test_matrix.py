@@ -79,6 +79,12 @@ TEST_MATRIX = Rule(
             "Binaries that the tests run, on PATH in their cells: of go_binary, http_file, genrule or host_binary.",
             default=(),
         ),
+        "packages": Attr(
+            "labels",
+            "Debian packages whose files the cells have, at their paths in the package. A library that bk itself takes from this "
+            "machine stays as it is.",
+            default=(),
+        ),
         "args": Attr("strings", "More words on the command line of each program among the tests.", default=()),
         "cases": Attr(
             "dict",

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
+from bkrules.analysis.cell_inputs import PACKAGES
 from bkrules.analysis.extra_workers import FOLDER
 from bkrules.analysis.host_inputs import COMMANDS, HELPERS, REGISTRY
 from bkrules.analysis.test_programs import MIRROR_FOLDER
@@ -38,6 +39,8 @@ from bkrules.sandbox.started import Started
 
 EXTRA = "/opt/bk/extra"
 """The folder in a cell with the binaries and the configuration of each extra worker, by its id."""
+PACKAGES_ROOT = "/opt/bk/packages"
+"""The folder in a cell with the files of packages. The paths of a package are links to them: a link is cheaper than a mount."""
 _GRACE = 30.0
 _NOTICE = 0.1
 
@@ -159,6 +162,8 @@ def _spec(
     shown = [*((path, path) for path in context.machine().binds), *folders]
     binds = [*shown, *staged.binds, (context.tool_folder(staged.tools), "/opt/bk/bin")]
     binds += [(context.tool_folder(staged.extra[one.id]), f"{one.folder}/bin") for one in extra]
+    if staged.packages:
+        binds.append((context.tool_folder(staged.packages), PACKAGES_ROOT))
     request = test_request(action, context) if isinstance(parameters, TestCell) and program != Program.TESTS else None
     if request is not None and request.program is not None and request.program.is_bare:
         binds.append((storage, f"{MIRROR_FOLDER}/data"))
@@ -183,7 +188,7 @@ def _spec(
         limited={},
         binds=outermost(binds),
         copies=tuple(staged.copies),
-        links=interpreter_links(tuple(place for _, place in shown)),
+        links=(*interpreter_links(tuple(place for _, place in shown)), *_package_links(staged)),
         isolation=parameters.isolation if isinstance(parameters, TestCell) else "",
         update=replace(parameters.update, mirror={}) if isinstance(parameters, TestCell) else UNCHANGED,
         test=request,
@@ -239,6 +244,7 @@ class _Staged:
     tools: dict[str, FileNode] = field(default_factory=dict)
     images: dict[Reference, DirectoryNode] = field(default_factory=dict)
     extra: dict[str, dict[str, FileNode]] = field(default_factory=dict)
+    packages: dict[str, FileNode] = field(default_factory=dict)
 
 
 def _staged(action: Action, inputs: Mapping[str, Node]) -> _Staged:
@@ -261,6 +267,8 @@ def _staged(action: Action, inputs: Mapping[str, Node]) -> _Staged:
                 staged.copies.append((node.path, f"{EXTRA}/{name}/config/{place}", node.executable))
         elif top == "config":
             staged.copies.append((node.path, f"/etc/bk/{rest}", node.executable))
+        elif path.startswith(PACKAGES):
+            staged.packages[rest] = node
         elif top in ("src", "updaters"):
             staged.copies.append((node.path, f"/{path}", node.executable))
         elif top == "plugin" and isinstance(source, HostFile):
@@ -270,6 +278,14 @@ def _staged(action: Action, inputs: Mapping[str, Node]) -> _Staged:
         elif top == "host" and isinstance(source, HostFile):
             staged.binds.append((node.path, _place(path, source.path)))
     return staged
+
+
+def _package_links(staged: _Staged) -> Iterator[tuple[str, str]]:
+    """Yield the links to the files of packages, without libraries that bk takes from this machine."""
+    machine = {os.path.basename(target) for _, target in staged.binds}
+    for path in staged.packages:
+        if os.path.basename(path) not in machine:
+            yield f"/{path}", f"{PACKAGES_ROOT}/{path}"
 
 
 def _place(path: str, here: str) -> str:

@@ -1,6 +1,8 @@
 """The package //targets/tools/buildkit-tests: BuildKit's own tests, and the mirror that they want. By name only."""
 
-from bkrules import go_binary, go_test, image_mirror, test_matrix
+from bkrules import go_binary, go_test, image_mirror, load, test_matrix
+
+load("//targets/tools/debian:packages.py", DEBIAN = "PACKAGES")
 
 PACKAGES = {
     "buildctl": "cmd/buildctl",
@@ -70,6 +72,7 @@ HARNESS = {
         tests = [":" + name],
         workers = ["//targets:" + worker for worker in (WORKERS if name != "worker_containerd" else ["containerd"])],
         mirror = ":mirror",
+        packages = ["//targets/tools/debian:" + package for package in DEBIAN],  # noqa: F821
         size = "large",
         tags = ["manual"],
     )
