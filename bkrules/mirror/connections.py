@@ -55,6 +55,7 @@ class Connections:
         near.peer, far.peer = far, near
         for side in (near, far):
             side.socket.setblocking(False)
+            side.cell.sides += 1
             self._sides[side.socket.fileno()] = side
             self._poll.register(side.socket.fileno(), select.EPOLLIN)
 
@@ -138,6 +139,7 @@ class Connections:
                 closed.messages.lost()
             if closed is not None and self._sides.get(closed.socket.fileno()) is closed:
                 del self._sides[closed.socket.fileno()]
+                closed.cell.sides -= 1
                 if not closed.paused:
                     self._poll.unregister(closed.socket.fileno())
                 if closed.reset:

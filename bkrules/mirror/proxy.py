@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import select
 import socket
 import threading
@@ -37,6 +38,10 @@ from bkrules.mirror.record import BEGIN_FAULTS, COUNTS, END_FAULTS, PROXY_PATH, 
 HEAD_END = b"\r\n\r\n"
 _CHUNK = 1 << 18
 _EXHAUSTED = "a connection was refused: bk has no file descriptor left; allow more open files:  ulimit -n 4096"
+_DESCRIPTORS = 16384
+"""The number of open files that bk allows itself, if it may."""
+MOST_CONNECTIONS = 256
+"""The limit of the open connections of one cell, or fewer: they have at most a quarter of bk's descriptors."""
 _SLICES = 20
 """The least number of pieces in which a slowed answer is forwarded each second."""
 
@@ -54,6 +59,7 @@ class MirrorProxy(threading.Thread):
         self._calls: deque[tuple[str, int, CellMirror | None]] = deque()
         self._poll.register(self._wake_read, select.EPOLLIN)
         self._spare = [_descriptor()]
+        self._most = min(MOST_CONNECTIONS, _allowed_descriptors() // 8)
         self._ended = False
         self._starting = threading.Lock()
 
@@ -69,6 +75,14 @@ class MirrorProxy(threading.Thread):
     def remove(self, handle: int) -> None:
         """Stop serving a cell, and close its connections."""
         self._call("remove", handle, None)
+
+    def crowded(self, handle: int) -> str:
+        """Return why a connection of a cell was refused since the last call, if the cell had too many; usually empty."""
+        cell = self._cells.get(handle)
+        if cell is None:
+            return ""
+        reason, cell.crowded = cell.crowded, ""
+        return reason
 
     def close(self) -> None:
         """End the thread."""
@@ -124,6 +138,11 @@ class MirrorProxy(threading.Thread):
             if _is_exhausted(error):
                 self._refuse(cell)
             return  # else the client went away between the event and now
+        if cell.sides >= 2 * self._most:
+            cell.crowded = f"the cell had {self._most} connections to its mirror open and wanted more"
+            cell.doubt(cell.crowded)
+            client.close()
+            return
         try:
             upstream = _connected(cell.target)
         except OSError as error:
@@ -270,6 +289,17 @@ class MirrorProxy(threading.Thread):
         side.reset = True
         self._connections.detach(side)
         self._connections.write(side, data)
+
+
+def _allowed_descriptors() -> int:
+    """Raise the limit of this process's open files as far as bk wants and may, and return it.
+
+    The usual 1024 is for programs that call select(), which bk does in processes of few files alone.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max(soft, min(_DESCRIPTORS, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
 
 
 def _connected(target: str) -> socket.socket:

@@ -54,7 +54,8 @@ class Counted:
 class CellMirror:
     """The mirror of one cell. `busy_until` is the time at which a slowed mirror may send again.
 
-    `uncounted` are the reasons why `record` is incomplete.
+    `uncounted` are the reasons why `record` is incomplete. `sides` counts the sides of its connections, and `crowded` is why
+    one was refused, if there were too many.
     """
 
     target: str
@@ -65,6 +66,8 @@ class CellMirror:
     faulty: bool = False
     met: int = 0
     busy_until: float = 0.0
+    sides: int = 0
+    crowded: str = ""
     _recorded: int = 0
 
     def add(self, method: str, path: str, status: int, declared: int | None = 0) -> Counted:

@@ -88,6 +88,10 @@ class OpenCell:
         if result.status == Status.FAILED and self.registry.has_ended(_NOTICE):
             reason = f"the mirror's registry ended; {result.reason}"
             result = replace(result, failure=FailureClass.INFRASTRUCTURE, reason=reason)
+        for crowded in filter(None, map(self.context.mirror.crowded, self.handles)):
+            reason = f"{crowded}; {result.reason}" if result.reason else crowded
+            status = Status.FAILED if result.status == Status.PASSED else result.status
+            result = replace(result, status=status, failure=FailureClass.RESOURCES, reason=reason)
         return replace(result, unlimited=self.context.machine().host.unlimited())
 
     def _next(self, deadline: float) -> Mirror | Ready | CellResult | None:

@@ -22,7 +22,7 @@ import pytest
 from bkrules.mirror.connections import Side
 from bkrules.mirror.faults import MirrorFaults
 from bkrules.mirror.http1 import PendingRequest, RequestParser, ResponseParser
-from bkrules.mirror.proxy import MirrorProxy
+from bkrules.mirror.proxy import MOST_CONNECTIONS, MirrorProxy
 from bkrules.mirror.record import CellMirror
 
 BLOB = os.urandom(3_000_000)
@@ -473,6 +473,33 @@ def test_a_cell_that_takes_all_descriptors_is_refused_and_others_live_on(
 
         assert "no file descriptor left" in uncounted(port)
     assert get(other, "/x", Range="bytes=0-3") == (206, BLOB[:4])
+
+
+def test_a_cell_has_a_limit_of_connections_and_others_live_on(
+    proxy: MirrorProxy, cell: Callable[[], tuple[int, int]]
+) -> None:
+    (port, handle), (other, others_handle) = cell(), cell()
+    with ExitStack() as opened:
+        clients = [opened.enter_context(socket.socket()) for _ in range(MOST_CONNECTIONS + 1)]
+        for client in clients:
+            client.settimeout(20)
+            client.connect(("127.0.0.1", port))
+        with suppress(ConnectionResetError):
+            assert clients[-1].recv(1) == b""
+
+        assert get(other, "/x", Range="bytes=0-3") == (206, BLOB[:4])
+        assert proxy.crowded(handle) == "the cell had 256 connections to its mirror open and wanted more"
+        assert proxy.crowded(handle) == proxy.crowded(others_handle) == proxy.crowded(-1) == ""
+    while "wanted more" not in uncounted_or_refused(port):  # until the proxy has seen the ends of the others
+        proxy.crowded(handle)
+    assert get(port, "/x", Range="bytes=0-3") == (206, BLOB[:4])
+
+
+def uncounted_or_refused(port: int) -> str:
+    try:
+        return uncounted(port)
+    except (ConnectionError, http.client.HTTPException) as error:
+        return type(error).__name__
 
 
 def test_the_proxy_answers_a_refused_request(cell: Callable[..., tuple[int, int]]) -> None:

@@ -165,3 +165,38 @@ def test_without_limits_nothing_is_kept(tools: Space, report: Report) -> None:
         assert "1 cell passed without a limit of memory, which this machine cannot apply: not cached" in done.stdout
         (cell,) = report(tools.root, "small")["cells"]
         assert (cell["isolation"], cell["cached"]) == ("without a limit of memory", False)
+
+
+CROWD = """
+import resource, socket
+from contextlib import ExitStack
+import pytest
+
+def test_crowds(sandbox):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    host, port = sandbox.mirror.split(":")
+    with ExitStack() as opened:
+        for _ in range(1000):
+            opened.enter_context(socket.create_connection((host, int(port)), timeout=20))
+        assert sandbox.mirror_requests() == []
+
+@pytest.mark.parametrize("number", range(6))
+def test_builds(sandbox, tmp_path, number):
+    (tmp_path / "Dockerfile").write_text("FROM docker.io/library/busybox\\n")
+    sandbox.run(["build", "--frontend=dockerfile.v0", f"--local=context={tmp_path}", f"--local=dockerfile={tmp_path}"])
+"""
+
+
+def test_too_many_connections_to_the_mirror(tools: Space, report: Report) -> None:
+    """bk has two descriptors for each, and would have none left for anything else."""
+    matrix(tools, CROWD, "oci")
+
+    done = tools.bk("build", "//targets:small", prefix=("prlimit", "--nofile=1024:16384"))
+
+    assert done.returncode == 3, done.stdout + done.stderr
+    crowds, *builds = sorted(report(tools.root, "small")["cells"], key=lambda cell: cell["name"], reverse=True)
+    assert (crowds["status"], crowds["class"]) == ("failed", "resources")
+    assert crowds["reason"].startswith("the cell had 256 connections to its mirror open and wanted more; ")
+    assert len(crowds["attempts"]) == 1
+    assert [cell["status"] for cell in builds] == ["passed"] * 6
