@@ -6,6 +6,7 @@ import functools
 import importlib
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -66,7 +67,7 @@ class _Recorder(Faults):
         if report.failed:
             item |= {"status": Status.FAILED, "reason": _last_line(report)}
             is_own = self.module == OWN_TEST
-            self.failures.append(_bare(report) if is_own else f"{report.nodeid}: {item['reason']}")
+            self.failures.append(_bare(report) if is_own else f"{_place(report)}: {item['reason']}")
         elif item["status"] == Status.FAILED:
             return
         elif report.skipped and expected is None:
@@ -132,9 +133,18 @@ def _bare(report: pytest.TestReport) -> str:
 
 
 def _last_line(report: pytest.TestReport) -> str:
+    """Return the first line of the message with which a test failed."""
     crash = getattr(report.longrepr, "reprcrash", None)
-    text = crash.message if crash else str(report.longrepr)
-    return str(text).strip().splitlines()[0]
+    text = crash.message if crash else getattr(report.longrepr, "errorstring", report.longrepr)
+    return re.sub(r"^AssertionError: (?=assert )", "", str(text).strip().splitlines()[0])
+
+
+def _place(report: pytest.TestReport) -> str:
+    """Return `file:line` of the innermost place in the workspace's files at which a test failed; its name without one."""
+    entries = getattr(getattr(report.longrepr, "reprtraceback", None), "reprentries", ())
+    places = [place for entry in entries if (place := getattr(entry, "reprfileloc", None)) is not None]
+    own = [place for place in places if not place.path.startswith(("/", "..", "<"))]
+    return f"{own[-1].path}:{own[-1].lineno}" if own else report.nodeid
 
 
 def preload() -> None:
@@ -144,6 +154,7 @@ def preload() -> None:
 
 
 def _out_of_time(sandbox: Sandbox, _number: int, _frame: FrameType | None) -> None:
+    __tracebackhide__ = True
     sandbox.done.set()
     raise OutOfTime("the cell's time is over")
 

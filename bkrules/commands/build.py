@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +30,7 @@ from bkrules.plugin.spec import LISTENERS, hookimpl
 from bkrules.report import artifacts
 from bkrules.report.build_result import BuildResult
 from bkrules.report.events import Events
+from bkrules.report.failures import LINE_WIDTH
 from bkrules.report.summary import summarize
 
 if TYPE_CHECKING:
@@ -142,7 +144,8 @@ class _Summary:
     @hookimpl
     def bk_summary(self, build: BuildResult) -> str:
         """Return the grids, the failures and the counts."""
-        return summarize(build, self._out, tails=self._tails)
+        width = os.get_terminal_size(1).columns if os.isatty(1) else LINE_WIDTH
+        return summarize(build, self._out, tails=self._tails, width=width)
 
 
 def _texts(hooks: Hooks, build: BuildResult, analysis: Analysis, options: Options) -> list[str]:

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from bkrules.execution.layout import TIMELINE
 from bkrules.execution.phases import ANALYSIS, LOADING
 from bkrules.execution.result import Result
-from bkrules.model.status import ABSENT, BAD, GOOD, FailureClass, Status
+from bkrules.model.status import ABSENT, BAD, GOOD, Status
 from bkrules.report.build_result import BuildResult, by_matrix, by_status
 from bkrules.report.critical_path import critical_path
-from bkrules.system.files import read_text
+from bkrules.report.failures import LINE_WIDTH, Failure, cause, excerpt, failures
 from bkrules.system.kernel import NONE, RELEASE
 
 TAIL_LINES = 20
-DAEMON_LINES = 8
-TAIL_WIDTH = 240
+MOST_EXCERPTS = 10
 STEPS = 4
 
 
-def summarize(build: BuildResult, out: Path, *, tails: bool = True) -> str:
-    """Return the whole summary; with `tails`, including the ends of the logs of failures."""
-    parts = []
+def summarize(build: BuildResult, out: Path, *, tails: bool = True, width: int = LINE_WIDTH) -> str:
+    """Return the whole summary: first excerpts of failures, with `tails`, and last what a reader looks for first.
+
+    A line of an excerpt has up to `width` characters.
+    """
+    found = failures(build.results)
+    excerpts = [text for failure in found if tails and (text := excerpt(failure, out, width))]
+    more = len(excerpts) - MOST_EXCERPTS
+    parts = [*excerpts[:MOST_EXCERPTS], *([f"{more} more failures are not shown here"] if more > 0 else [])]
     for label, cells in by_matrix(build.results).items():
         parts.append(f"{label}\n{grid(cells)}")
-    parts += [_failure(result, out, tails) for result in build.results if result.status in BAD]
+    parts += [_error(result, tails) for result in build.results if result.action.cell is None and result.status in BAD]
+    parts += [cause(failure, build.results, _log(failure, out)) for failure in found]
     parts += [f"error: a worker that cells shared: {leak}" for leak in build.leaks]
     parts += [f"error: {build.fault}"] if build.fault else []
     parts += _remarks(build.results)
@@ -36,6 +42,16 @@ def summarize(build: BuildResult, out: Path, *, tails: bool = True) -> str:
     parts += _jails(build)
     parts.append("\n".join([*_phases(build.phases), *_critical_path(build.results), _counts(build)]))
     return "\n\n".join(parts)
+
+
+def _log(failure: Failure, out: Path) -> str:
+    """Return the path of the log of the first cell, as short as this folder allows; empty without one."""
+    cell = failure.results[0].action.cell
+    assert cell is not None
+    path = out / cell.matrix.package / cell.matrix.name / cell.folder / "test.log"
+    if not path.is_file():
+        return ""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def grid(cells: Sequence[Result]) -> str:
@@ -107,31 +123,16 @@ def _mark_of_runs(runs: Sequence[Result]) -> str:
     return f"{runs[0].status} in {len(runs)} runs{cached}"
 
 
-def _failure(result: Result, out: Path, tails: bool) -> str:
-    action = result.action
-    if action.cell is None:
-        lines = [f"error: {result.reason}"]
-        lines += [f"  {line}" for line in result.hint.splitlines()]
-        return "\n".join([*lines, *(_tail(result.log) if tails else ())])
-    kinds: list[str] = [result.failure] if result.failure not in (FailureClass.NONE, FailureClass.TEST) else []
-    attempts = len(result.ran.attempts) if result.ran else 0
-    kinds += [_count(attempts, "attempt")] if attempts > 1 else []
-    kind = f" ({', '.join(kinds)})" if kinds else ""
-    lines = [f"{result.status.upper()}{kind}: {action.cell.name}: {result.reason}"]
+def _error(result: Result, tails: bool) -> str:
+    """Return the failure of an action that is no cell."""
+    lines = [f"error: {result.reason}"]
     lines += [f"  {line}" for line in result.hint.splitlines()]
-    lines += [f"  {who} tried to reach {what}" for who, what in (result.ran.egress if result.ran else ())]
-    folder = out / action.label.package / action.label.name / action.cell.folder
-    logs = sorted(folder.glob("*.log"), key=lambda path: (path.name != "test.log", path.name))
-    logs = [path for path in logs if path.name != TIMELINE]
-    for log in logs:
-        count = TAIL_LINES if log.name == "test.log" else DAEMON_LINES
-        lines += [f"  {log}", *(_tail(read_text(log), count) if tails and log.is_file() else ())]
-    return "\n".join(lines)
+    return "\n".join([*lines, *(_tail(result.log) if tails else ())])
 
 
 def _tail(text: str, lines: int = TAIL_LINES) -> list[str]:
     shown = text.splitlines()[-lines:]
-    return [f"    | {line[:TAIL_WIDTH]}{'...' if len(line) > TAIL_WIDTH else ''}" for line in shown]
+    return [f"    | {line[:LINE_WIDTH]}{'...' if len(line) > LINE_WIDTH else ''}" for line in shown]
 
 
 def _remarks(results: Iterable[Result]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import time
@@ -12,15 +13,24 @@ from typing import Any
 
 from bkrules.plugin.cell_log import note
 
+_ERROR = re.compile(r"error\b", re.IGNORECASE)
+
 
 class CommandFailed(AssertionError):
-    """A command of a test ended with another status than 0. The message contains its whole output."""
+    """A command of a test ended with another status than 0. The message begins with why, and ends with the whole output."""
 
     def __init__(self, arguments: Sequence[str], completed: subprocess.CompletedProcess[str]) -> None:
-        super().__init__(
-            f"{shlex.join(arguments)}: exit status {completed.returncode}\n{completed.stdout}{completed.stderr}"
-        )
+        output = f"{completed.stdout}{completed.stderr}"
+        end = f"{arguments[0]} ended with exit status {completed.returncode}"
+        super().__init__(f"{_cause(output)} ({end})\n$ {shlex.join(arguments)}\n{output}")
         self.completed = completed
+
+
+def _cause(output: str) -> str:
+    """Return the line of an output that says why a command failed: the last one with an error, or the last one."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if _ERROR.match(line)]
+    return (errors or lines or ["no output"])[-1]
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,7 @@ class Command:
 
         Raises CommandFailed when its status is not 0, and TimeoutExpired after `timeout` seconds.
         """
+        __tracebackhide__ = True  # pytest shows the line of the test
         words = shlex.join(self.arguments)
         note(self.logs, f"$ {words}")
         began = time.monotonic()

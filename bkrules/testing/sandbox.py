@@ -73,16 +73,16 @@ class Sandbox:
 
     name: str
     worker: str
-    backend: Backend
+    backend: Backend = field(repr=False)
     axes: Mapping[str, AxisValue]
     control: Control = field(repr=False)
-    deadline: float = math.inf
-    log_folder: Path = field(default=Path("/out"))
+    deadline: float = field(default=math.inf, repr=False)
+    log_folder: Path = field(default=Path("/out"), repr=False)
     before: Before = field(default_factory=Before, repr=False)
     done: threading.Event = field(default_factory=threading.Event, repr=False)
-    tools: Path = Path("/opt/bk/bin")
-    state: Path = Daemons.state
-    prefix: str = ""
+    tools: Path = field(default=Path("/opt/bk/bin"), repr=False)
+    state: Path = field(default=Daemons.state, repr=False)
+    prefix: str = field(default="", repr=False)
     _serial: Iterator[int] = field(default_factory=itertools.count, repr=False)
     _begins: dict[str, int] = field(default_factory=dict, repr=False)
 
@@ -178,6 +178,7 @@ class Sandbox:
         buildctl is the worker's own, or that of another worker in this cell, `client`. Raises CommandFailed, with its
         whole output, when its status is not 0, and TimeoutExpired after `timeout` seconds.
         """
+        __tracebackhide__ = True
         return self.cmd(arguments, client=client).run(timeout=timeout)
 
     @property
