@@ -5,7 +5,7 @@ A plugin is a distribution with an entry point in the group `bk`, whose module i
 
 from __future__ import annotations
 
-from bkrules.plugin import buildkitd, host, snapshotters
+from bkrules.plugin import buildkitd, host, networks, snapshotters
 from bkrules.plugin.cell import ProgramResult, RunningCell
 from bkrules.plugin.daemon import Daemon, DaemonError, Daemons, DaemonSpec, User, listening
 from bkrules.plugin.features import FEATURES
@@ -34,6 +34,7 @@ __all__ = [
     "hookimpl",
     "host",
     "listening",
+    "networks",
     "one_of",
     "setting",
     "snapshotters",

@@ -172,7 +172,7 @@ class Worker(ABC):
         """Return the features of its BuildKit, some of `bkrules.plugin.FEATURES`. Tests that require another feature
         are skipped.
 
-        A test that needs CNI networks is skipped by default: cells do not have their plugins.
+        A test that needs CNI networks is skipped by default: `networks.tools` are what a worker needs for them.
         """
         return FEATURES - {"cni_network"}
 

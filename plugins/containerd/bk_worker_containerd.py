@@ -19,6 +19,7 @@ from bkrules.plugin import (
     Worker,
     buildkitd,
     hookimpl,
+    networks,
     one_of,
     setting,
     snapshotters,
@@ -120,15 +121,19 @@ class ContainerdWorker(Worker):
     name = "containerd"
 
     snapshotter: str = setting("overlayfs", "overlayfs, native or fuse-overlayfs")
+    network: str = setting(networks.HOST, "the network of steps: host, the cell's own, or cni, one for each step")
 
     def check(self) -> None:
         one_of("snapshotter", self.snapshotter, SNAPSHOTTERS)
+        one_of("network", self.network, networks.MODES)
 
     def id(self) -> str:
-        return self.name if self.snapshotter == "overlayfs" else f"{self.name}+{self.snapshotter}"
+        suffix = "" if self.snapshotter == "overlayfs" else f"+{self.snapshotter}"
+        return self.name + suffix + ("+cni" if self.network == networks.CNI else "")
 
     def tools(self) -> tuple[str, ...]:
-        return (*TOOLS, *((FUSE_OVERLAYFS,) if self._fuse else ()), *snapshotters.tools(self.snapshotter))
+        fuse = (FUSE_OVERLAYFS,) if self._fuse else ()
+        return (*TOOLS, *fuse, *snapshotters.tools(self.snapshotter), *networks.tools(self.network))
 
     def host_tools(self) -> tuple[str, ...]:
         return snapshotters.host_tools(self.snapshotter)
@@ -137,11 +142,15 @@ class ContainerdWorker(Worker):
         return snapshotters.lacks(self.snapshotter, host)
 
     def no_jail(self) -> str:
-        return snapshotters.no_jail(self.snapshotter)
+        return snapshotters.no_jail(self.snapshotter) or networks.no_jail(self.network)
+
+    def features(self) -> frozenset[str]:
+        return networks.features(self.network)
 
     def configuration(self, mirror: Mirror) -> Mapping[str, Mapping[str, Any]]:
         daemon = proxy(self.snapshotter, _fuse_socket()) if self._fuse else {}
-        return {buildkitd.CONFIGURATION: buildkitd.configuration(mirror), CONFIGURATION: {**configuration(), **daemon}}
+        document = networks.configured(buildkitd.configuration(mirror), "containerd", self.network)
+        return {buildkitd.CONFIGURATION: document, CONFIGURATION: {**configuration(), **daemon}}
 
     @hookimpl
     def bk_state(self) -> dict[str, list[str]]:
@@ -149,6 +158,7 @@ class ContainerdWorker(Worker):
 
     @contextmanager
     def start(self, daemons: Daemons) -> Iterator[Backend]:
+        networks.prepare(self.network)
         if self._fuse:  # containerd has no built-in one
             daemons.start("fuse-overlayfs", [FUSE_OVERLAYFS, _fuse_socket(), str(daemons.state / "fuse-overlayfs")])
         with start(daemons, self.snapshotter) as backend:

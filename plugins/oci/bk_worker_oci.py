@@ -20,6 +20,7 @@ from bkrules.plugin import (
     Worker,
     buildkitd,
     hookimpl,
+    networks,
     one_of,
     setting,
     snapshotters,
@@ -36,19 +37,21 @@ class OciWorker(Worker):
 
     snapshotter: str = setting("overlayfs", "overlayfs, native, fuse-overlayfs or stargz")
     proxy: bool = setting(False, "with stargz: use the snapshotter daemon instead of buildkitd's own")
+    network: str = setting(networks.HOST, "the network of steps: host, the cell's own, or cni, one for each step")
 
     def check(self) -> None:
         one_of("snapshotter", self.snapshotter, SNAPSHOTTERS)
+        one_of("network", self.network, networks.MODES)
         if self.proxy and self.snapshotter != "stargz":
             raise SettingsError("proxy", f"'proxy' needs snapshotter 'stargz', but it is {self.snapshotter!r}")
 
     def id(self) -> str:
         suffix = "" if self.snapshotter == "overlayfs" else f"+{self.snapshotter}"
-        return self.name + suffix + ("-proxy" if self.proxy else "")
+        return self.name + suffix + ("-proxy" if self.proxy else "") + ("+cni" if self.network == networks.CNI else "")
 
     def tools(self) -> tuple[str, ...]:
         proxy = ("containerd-stargz-grpc",) if self.proxy else ()
-        return ("buildkitd", "runc", *proxy, *snapshotters.tools(self.snapshotter))
+        return ("buildkitd", "runc", *proxy, *snapshotters.tools(self.snapshotter), *networks.tools(self.network))
 
     def host_tools(self) -> tuple[str, ...]:
         return snapshotters.host_tools(self.snapshotter)
@@ -57,14 +60,18 @@ class OciWorker(Worker):
         return snapshotters.lacks(self.snapshotter, host)
 
     def no_jail(self) -> str:
-        return snapshotters.no_jail(self.snapshotter)
+        return snapshotters.no_jail(self.snapshotter) or networks.no_jail(self.network)
+
+    def features(self) -> frozenset[str]:
+        return networks.features(self.network)
 
     def modules(self) -> tuple[ModuleType, ...]:
         return (*super().modules(), *((_stargz(),) if self.proxy else ()))
 
     def configuration(self, mirror: Mirror) -> Mapping[str, Mapping[str, Any]]:
         built_in = "" if self.proxy else self.snapshotter
-        files = {buildkitd.CONFIGURATION: buildkitd.configuration(mirror, built_in)}
+        document = networks.configured(buildkitd.configuration(mirror, built_in), "oci", self.network)
+        files = {buildkitd.CONFIGURATION: document}
         if self.proxy:
             files[_stargz().CONFIGURATION] = _stargz().configuration(mirror)
         return files
@@ -74,6 +81,7 @@ class OciWorker(Worker):
         flags = [*buildkitd.OCI_FLAGS, "--oci-worker-snapshotter", self.snapshotter]
         if self.proxy:
             flags += ["--oci-worker-proxy-snapshotter-path", _stargz().start(daemons)]
+        networks.prepare(self.network)
         environment = buildkitd.environment(daemons.run, self.snapshotter)
         yield buildkitd.backend(buildkitd.start(daemons, flags, environment=environment), self.snapshotter)
 

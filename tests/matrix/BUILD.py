@@ -74,6 +74,21 @@ test_matrix(
     size = "small",
 )
 
+# The network of steps. What a worker without CNI lacks is skipped.
+CNI = {
+    "buildkit-cni-" + part: "//targets/tools/cni:buildkit-cni-" + part for part in ["bridge", "host-local", "loopback"]
+}
+
+[worker(name = plugin + "_cni", plugin = plugin, network = "cni", tools = CNI) for plugin in ["oci", "containerd"]]
+
+test_matrix(
+    name = "network_matrix",
+    tests = ["test_network.py"],
+    workers = ["//targets:oci", ":oci_cni", ":containerd_cni"],
+    mirror = "//targets:mirror",
+    axes = {"daemon": {"granted": {"buildkitd.toml": {"insecure-entitlements": ["network.host"]}}}},
+)
+
 # Docker's daemon, whose BuildKit is a worker too.
 image_mirror(
     name = "dockerd_mirror",

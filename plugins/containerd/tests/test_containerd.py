@@ -28,6 +28,7 @@ def test_ids() -> None:
     assert ContainerdWorker().id() == "containerd"
     assert ContainerdWorker(snapshotter="native").id() == "containerd+native"
     assert ContainerdWorker(snapshotter="fuse-overlayfs").id() == "containerd+fuse-overlayfs"
+    assert ContainerdWorker(snapshotter="native", network="cni").id() == "containerd+native+cni"
 
 
 def test_a_snapshotter_that_is_not_there() -> None:
@@ -35,6 +36,19 @@ def test_a_snapshotter_that_is_not_there() -> None:
         ContainerdWorker.from_settings({"snapshotter": "zfs"})
 
     assert caught.value.name == "snapshotter"
+
+
+def test_a_network_for_each_step() -> None:
+    worker = ContainerdWorker(network="cni")
+
+    kinds = worker.configuration(Mirror("127.0.0.1:5000", ()))["buildkitd.toml"]["worker"]
+
+    assert kinds["containerd"]["networkMode"] == "cni"
+    assert "networkMode" not in kinds["oci"]
+    assert "buildkit-cni-bridge" in worker.tools()
+    assert "cni_network" in worker.features() - ContainerdWorker().features()
+    with pytest.raises(SettingsError, match="one of host, cni"):
+        ContainerdWorker.from_settings({"network": "none"})
 
 
 def test_every_release_reads_the_configuration() -> None:

@@ -18,11 +18,16 @@ def test_ids_differ_where_results_may() -> None:
         {"snapshotter": "fuse-overlayfs"},
         {"snapshotter": "stargz"},
         {"snapshotter": "stargz", "proxy": True},
+        {"network": "cni"},
+        {"snapshotter": "stargz", "network": "cni"},
     ]
 
     ids = [OciWorker.from_settings(one).id() for one in settings]
 
-    assert ids == ["oci", "oci+native", "oci+fuse-overlayfs", "oci+stargz", "oci+stargz-proxy"]
+    assert ids == [
+        *("oci", "oci+native", "oci+fuse-overlayfs", "oci+stargz", "oci+stargz-proxy"),
+        *("oci+cni", "oci+stargz+cni"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -30,6 +35,7 @@ def test_ids_differ_where_results_may() -> None:
     [
         ({"snapshotter": "zfs"}, "snapshotter"),
         ({"proxy": True}, "proxy"),
+        ({"network": "bridge"}, "network"),
         ({"snapshotter": 1}, "snapshotter"),
         ({"x": 1}, "x"),
     ],
@@ -48,6 +54,21 @@ def test_every_mirrored_host_goes_to_the_mirror() -> None:
         "quay.io": {"mirrors": ["127.0.0.1:5000"]},
         "127.0.0.1:5000": {"http": True},
     }
+
+
+def test_a_network_for_each_step_brings_its_tools_its_configuration_and_the_feature() -> None:
+    plain, cni = OciWorker(), OciWorker(network="cni")
+
+    assert set(cni.tools()) - set(plain.tools()) == {
+        f"buildkit-cni-{name}" for name in ("bridge", "host-local", "loopback")
+    }
+    assert cni.features() - plain.features() == {"cni_network"}
+    assert plain.no_jail() == "" != cni.no_jail()
+    before, after = (one.configuration(MIRROR)[buildkitd.CONFIGURATION]["worker"] for one in (plain, cni))
+    assert "networkMode" not in before["oci"]
+    assert after["oci"]["networkMode"] == "cni"
+    assert {**after["oci"], **before["oci"]} == after["oci"]
+    assert after["containerd"] == before["containerd"]
 
 
 def test_the_proxy_brings_its_tool_its_file_and_its_code() -> None:
