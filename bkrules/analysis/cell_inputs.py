@@ -20,7 +20,7 @@ from bkrules.model.action import Artifact, HostFile, Output, Source, Text, param
 from bkrules.model.cases import TEST_OUTPUTS
 from bkrules.model.label import LabelError, parse_label
 from bkrules.model.parameters import UNCHANGED, CellLimits, CellParameters, WorkerUpdate
-from bkrules.model.providers import BinaryInfo, PackageInfo, WorkerInfo
+from bkrules.model.providers import PackageInfo, WorkerInfo
 from bkrules.model.reference import Reference
 from bkrules.plugin import ask
 from bkrules.plugin.worker import MIRROR_ADDRESS, Mirror, Worker
@@ -129,7 +129,7 @@ def with_tools(context: Context, sandbox: SandboxInputs, worker: WorkerInfo) -> 
     """Return the inputs with the binaries of the attribute `tools`, which the tests find on PATH. Raises LoadError."""
     more: dict[str, Artifact] = {}
     for label in context.attribute("tools"):
-        binary = context.provider("tools", label, BinaryInfo, "a binary")
+        binary = context.binary("tools", label)
         file, name = binary.file, binary.name or label.name.rpartition("/")[2]
         if f"tools/{name}" in more or worker.tools.get(name, file) != file:
             other = f"{worker.label} runs another" if name in worker.tools else "there are two tools called"
@@ -174,7 +174,7 @@ def _other_tools(context: Context, worker: WorkerInfo, update: Update) -> dict[s
             if context.workspace.target(label) is None:
                 hint = context.workspace.unknown(label)
                 raise context.error("unknown-label", f"the value {place}: there is no target {label}", "axes", hint)
-            binary = context.provider("axes", label, BinaryInfo, "a binary")
+            binary = context.binary("axes", label)
             if f"tools/{name}" in more:
                 what = f"the value {place} has the tool {name!r}, and so has the value of another axis in the same cell"
                 raise context.error("bad-axis", what, "axes")

@@ -12,6 +12,7 @@ from bkrules.errors import BkError, LoadError
 from bkrules.loading.workspace import Workspace
 from bkrules.model.action import Action, Artifact, Cell, HostFile, Node, Output, Source
 from bkrules.model.label import Label
+from bkrules.model.providers import BinaryInfo
 from bkrules.model.resources import EXCLUSIVE, LIMITS, MEMORY, UNASKED, Limits, Request, request_of
 from bkrules.model.rule import Target
 from bkrules.model.wire import Wire, text_of
@@ -106,6 +107,14 @@ class Context:
         other = self.workspace.target(label)
         is_now = f"a {other.rule.name}" if other else "a source file"
         raise self.error("wrong-kind", f"{attribute!r} needs {what}, but {label} is {is_now}", attribute)
+
+    def binary(self, attribute: str, label: Label, what: str = "a binary") -> BinaryInfo:
+        """Return the binary of the target `label`, which runs on this machine. Raises LoadError for one of another platform."""
+        found = self.provider(attribute, label, BinaryInfo, what)
+        if found.platform:
+            said = f"{attribute!r} needs {what} of this machine, but {label} is built for {found.platform}"
+            raise self.error("wrong-platform", said, attribute, "name a target without 'goos' and 'goarch'")
+        return found
 
     def find(self, label: Label, kind: type[Provider]) -> Provider | None:
         """Return the provider `kind` of the target `label`, or None."""

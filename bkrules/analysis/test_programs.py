@@ -18,7 +18,7 @@ from bkrules.model.action import Artifact, FileNode, HostFile, Source
 from bkrules.model.go_tests import LISTED, GoTests, pattern
 from bkrules.model.label import Label
 from bkrules.model.parameters import TestProgram
-from bkrules.model.providers import BinaryInfo, GoTestInfo, WorkerInfo
+from bkrules.model.providers import GoTestInfo, WorkerInfo
 
 _ELF = b"\x7fELF"
 _LINE = re.compile(rb"#![ \t]*(\S+)(?:[ \t]+(.*?))?\s*")
@@ -154,9 +154,7 @@ def _programs(context: Context, label: Label, data: Mapping[str, Artifact], tool
         path, words = source.path, _command(context, source, tools)
     else:
         path, words = label.path, [f"{_TOOLS}/{label.name.rpartition('/')[2]}"]
-        binary = context.provider(
-            "tests", label, BinaryInfo, "a Python file, an executable file, or a target with a binary"
-        )
+        binary = context.binary("tests", label, "a Python file, an executable file, or a target with a binary")
         inputs[f"tools/{label.name.rpartition('/')[2]}"] = binary.file
         if isinstance(binary.file, HostFile):
             inputs |= helper_inputs(context.machine, [binary.file.path])

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from bkrules.build.pinned_go import PinnedGo
 from bkrules.cache import atomic
@@ -54,6 +54,16 @@ _SHOWN = 6
 """How many changed lines of a file a report shows."""
 
 
+class Load(NamedTuple):
+    """How packages are built: as tests or not, the tags, cgo as `1` or `0`, and the platform."""
+
+    test: bool
+    tags: str
+    cgo: str
+    system: str
+    architecture: str
+
+
 @dataclass(frozen=True)
 class Pins:
     """A go.mod, and the go_binary targets that build from the modules that it pins."""
@@ -87,12 +97,13 @@ class Pins:
         """Return the import paths of the commands, or of the packages whose tests are built."""
         return sorted({_package(target) for target in self.targets if target.attributes["test"] == test})
 
-    def loads(self) -> dict[tuple[bool, str, str], list[str]]:
-        """Return the packages by how they are built: as tests or not, with which tags, and with cgo or without."""
-        found: dict[tuple[bool, str, str], set[str]] = {}
+    def loads(self) -> dict[Load, list[str]]:
+        """Return the packages by how they are built."""
+        found: dict[Load, set[str]] = {}
         for target in self.targets:
             values = target.attributes
-            how = (values["test"], ",".join(values["build_tags"]), "1" if values["cc"] else "0")
+            platform = values["goos"] or "linux", values["goarch"] or goarch()
+            how = Load(values["test"], ",".join(values["build_tags"]), "1" if values["cc"] else "0", *platform)
             found.setdefault(how, set()).add(_package(target))
         return {how: sorted(found[how]) for how in sorted(found)}
 
@@ -287,11 +298,12 @@ class _Module:
 
         Raises _Fault in the mode `readonly`, else BkError.
         """
-        variables = {"GOFLAGS": f"-mod={mode}", "GOOS": "linux", "GOARCH": goarch(), **self.variables}
-        for (test, tags, cgo), packages in self.pins.loads().items():
-            flags = [*["-test"] * test, *(["-tags", tags] if tags else [])]
+        variables = {"GOFLAGS": f"-mod={mode}", **self.variables}
+        for how, packages in self.pins.loads().items():
+            flags = [*["-test"] * how.test, *(["-tags", how.tags] if how.tags else [])]
             command = ["list", "-deps", *flags, "-f", _NOTHING, *packages]
-            done = self.go.run(command, self.folder, {**variables, "CGO_ENABLED": cgo})
+            own = {"CGO_ENABLED": how.cgo, "GOOS": how.system, "GOARCH": how.architecture}
+            done = self.go.run(command, self.folder, {**variables, **own})
             if done.returncode:
                 error = _fault(self.go, self.pins, done.stderr)
                 raise _Fault(done.stderr, error) if mode == "readonly" else error

@@ -30,13 +30,15 @@ class CompilerInfo:
 class BinaryInfo:
     """An executable, and the files of this machine that it needs. `covered`: it writes to GOCOVERDIR when it ends.
 
-    `name` is that of its command, when it is not the target's.
+    `name` is that of its command, when it is not the target's. `platform` is that of a binary which is not for this machine,
+    such as `darwin/arm64`.
     """
 
     file: Artifact
     also: tuple[Artifact, ...] = ()
     covered: bool = False
     name: str = ""
+    platform: str = ""
 
 
 @dataclass(frozen=True)

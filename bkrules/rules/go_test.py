@@ -5,18 +5,18 @@ from __future__ import annotations
 from bkrules.analysis.context import Context
 from bkrules.model.go_tests import LISTED
 from bkrules.model.parameters import ListGoTests
-from bkrules.model.providers import BinaryInfo, GoTestInfo
+from bkrules.model.providers import GoTestInfo
 from bkrules.model.rule import Attr, Rule
 
 
 def _analyze(context: Context) -> tuple[object, ...]:
     label = context.attribute("binary")
-    binary = context.provider("binary", label, BinaryInfo, "a go_binary with test = True")
+    binary = context.binary("binary", label, "a go_binary with test = True")
     name = label.name.rpartition("/")[2]
     parameters = ListGoTests(name, tuple(context.attribute("subtests")))
     inputs = {f"tools/{name}": binary.file}
     for tool in context.attribute("tools"):
-        inputs[f"tools/{tool.name.rpartition('/')[2]}"] = context.provider("tools", tool, BinaryInfo, "a binary").file
+        inputs[f"tools/{tool.name.rpartition('/')[2]}"] = context.binary("tools", tool).file
     listing = context.declare("ListGoTests", parameters, inputs, [LISTED])
     return (GoTestInfo(binary.file, name, listing, context.attribute("harness") or None),)
 

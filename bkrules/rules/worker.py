@@ -96,7 +96,7 @@ def _tools(context: Context, wanted: tuple[str, ...]) -> dict[str, BinaryInfo]:
                 "plugin",
                 f"declare it in WORKSPACE.py:  go_binary(name = {name!r}, ...)  or  host_binary(name = {name!r})",
             )
-        found[name] = context.provider("tools", label, BinaryInfo, "a binary")
+        found[name] = context.binary("tools", label)
     return found
 
 

@@ -7,7 +7,10 @@ import subprocess
 import pytest
 from spaces import Space
 
+from bkrules.rules.go_platforms import PLATFORMS
+
 GO = "go 1.24\n"
+MACH_O_OF_ARM64 = bytes.fromhex("cffaedfe0c000001")
 FILES = {
     "m/go.mod": f"module example.test/m\n\n{GO}",
     "m/a/x.go": 'package a\n\nconst Word = "from a"\n',
@@ -41,6 +44,7 @@ go_binary(name = "w", mod = "go.mod", srcs = glob(["**/*.go", "go.work", "lib/go
 FILES = glob(["**/*.go", "**/*.mod", "**/*.txt"], exclude = ["go.mod", "tool/go.mod"])
 go_binary(name = "it", mod = "go.mod", srcs = FILES, package = "cmd/it")
 go_binary(name = "tool", mod = "tool/go.mod", srcs = FILES + ["go.mod"])
+go_binary(name = "mac", mod = "tool/go.mod", srcs = FILES + ["go.mod"], goos = "darwin", goarch = "arm64")
 go_binary(name = "tests", mod = "go.mod", srcs = FILES, package = "b", test = True)
 """,
     "v/BUILD.py": """from bkrules import go_binary, glob
@@ -63,11 +67,12 @@ def output(space: Space, path: str, *words: str) -> str:
 
 
 def test_modules_of_the_workspace_are_built(modules: Space) -> None:
-    done = modules.bk("build", "//m:it", "//m:tool", "//m:tests", "//v", "//w")
+    done = modules.bk("build", "//m:it", "//m:tool", "//m:mac", "//m:tests", "//v", "//w")
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert output(modules, "m/it/it") == "from a from b"
     assert output(modules, "m/tool/tool") == "from a, by a tool"
+    assert (modules.root / "bk-out/m/mac/mac").read_bytes()[:8] == MACH_O_OF_ARM64
     assert output(modules, "v/v/v") == "from a vendored module"
     assert output(modules, "w/w/w") == "from a workspace"
     assert "tested from b" in output(modules, "m/tests/tests", "-test.v")
@@ -76,6 +81,13 @@ def test_modules_of_the_workspace_are_built(modules: Space) -> None:
     again = modules.bk("build", "//m:it", "//m:tool", "//v")
     assert again.returncode == 0, again.stdout + again.stderr
     assert output(modules, "m/it/it") == "from a from elsewhere"
+
+
+def test_the_platforms_are_those_of_the_pinned_go(modules: Space) -> None:
+    done = modules.bk("go", "tool", "dist", "list")
+
+    listed = {tuple(line.split("/")) for line in done.stdout.split() if not line.startswith(("android/", "ios/"))}
+    assert listed == {(system, one) for system, architectures in PLATFORMS.items() for one in architectures}
 
 
 def test_a_module_without_one_of_its_files_says_what_go_says(modules: Space) -> None:
