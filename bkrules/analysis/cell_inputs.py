@@ -97,6 +97,7 @@ def _sandbox_inputs(
         plugins=tuple(context.plugins.in_cells),
         unsupported=tuple(sorted(context.unsupported(ask.features(info.worker)))),
         limits=CellLimits(limits.memory << 20, limits.pids, limits.disk << 20),
+        ext4=bool(info.worker.wants_ext4 and machine.host.mke2fs),
     )
     environment = {**ENVIRONMENT, "GOCOVERDIR": f"/out/{COVERAGE}"} if info.covered else dict(ENVIRONMENT)
     return SandboxInputs(inputs, environment, machine.platform, spec)

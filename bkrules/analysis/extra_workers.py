@@ -46,7 +46,7 @@ def with_extra_workers(
     Raises WorkerFault, and LoadError for a worker that cannot run in a jail.
     """
     inputs: dict[str, Artifact] = dict(sandbox.inputs)
-    extra = []
+    extra, ext4 = [], sandbox.parameters.ext4
     for worker in workers:
         if jail and (reason := ask.no_jail(worker.worker)):
             what = f"{worker.id!r} cannot run in a jail: {reason}"
@@ -58,6 +58,7 @@ def with_extra_workers(
             else:
                 inputs.setdefault(path, file)
         found = parts.parameters
+        ext4 = ext4 or found.ext4
         extra.append(
             ExtraWorker(
                 id=worker.id,
@@ -67,4 +68,5 @@ def with_extra_workers(
                 unsupported=found.unsupported,
             )
         )
-    return sandbox._replace(inputs=inputs, parameters=replace(sandbox.parameters, extra_workers=tuple(extra)))
+    parameters = replace(sandbox.parameters, extra_workers=tuple(extra), ext4=ext4)
+    return sandbox._replace(inputs=inputs, parameters=parameters)

@@ -64,9 +64,14 @@ ETC = {
 }
 
 
-def first_process(spec: CellSpec, channel: socket.socket, hooks: CellHooks, began: float) -> None:
-    """Run as PID 1 of the cell. Never returns; its end ends the cell. `began` is the start of the cell, on the monotonic clock."""
-    life = _Life(spec, channel, hooks, began)
+def first_process(
+    spec: CellSpec, channel: socket.socket, hooks: CellHooks, began: float, disk: int | None = None
+) -> None:
+    """Run as PID 1 of the cell. Never returns; its end ends the cell. `began` is the start of the cell, on the monotonic clock.
+
+    `disk` is the mount of its root, when that is no tmpfs.
+    """
+    life = _Life(spec, channel, hooks, began, disk)
     try:
         life.enter()
         life.live()
@@ -97,6 +102,7 @@ class _Life:
     channel: socket.socket
     hooks: CellHooks
     began: float
+    disk: int | None = None
     phase: str = "set up"
     result: CellResult = NOTHING
     daemons: Daemons | None = None
@@ -119,7 +125,7 @@ class _Life:
             jail.enter(spec.root)
         else:
             syscalls.mount("", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
-            build_root(spec)
+            build_root(spec, self.disk)
             mount_kernel(spec)
         _close_streams()
         confine.refuse_calls()
@@ -223,10 +229,14 @@ def _is_closed(channel: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
-def build_root(spec: CellSpec) -> None:
-    """Make the cell's own root, on a tmpfs: read-only binds of the declared files, and generated files."""
+def build_root(spec: CellSpec, disk: int | None = None) -> None:
+    """Make the cell's own root, on the mount `disk` or a tmpfs: read-only binds of the declared files, and generated files."""
     root = spec.root
-    syscalls.mount("bk", root, "tmpfs", 0, f"mode=755,size={spec.limits.disk}")
+    if disk is None:
+        syscalls.mount("bk", root, "tmpfs", 0, f"mode=755,size={spec.limits.disk}")
+    else:
+        syscalls.move_mount(disk, root)
+        os.close(disk)
     for folder in FOLDERS:
         os.makedirs(f"{root}/{folder}", exist_ok=True)
     for folder in ("tmp", "var/tmp", "dev/shm"):

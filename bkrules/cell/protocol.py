@@ -91,7 +91,7 @@ class CellSpec(Wire):
     The cell sees `binds` of the machine (source, target), `copies` of files (source, target, executable) and symbolic
     `links` (path, target). `root` and `views` are folders of the run, `out` gets the logs and outputs. `cgroup` is a
     path, and so are `limited`, by the names of controllers. `timeout` is in seconds. `traced` are daemons that run under
-    strace, `extra_workers` those that a test may start.
+    strace, `extra_workers` those that a test may start. The command `mke2fs` makes the root, if it is an ext4.
     """
 
     TAG: ClassVar = ("kind", "cell")
@@ -123,6 +123,7 @@ class CellSpec(Wire):
     commands: tuple[tuple[str, ...], ...] = ()
     traced: tuple[str, ...] = ()
     extra_workers: tuple[ExtraSpec, ...] = ()
+    mke2fs: str = ""
 
 
 @dataclass(frozen=True)

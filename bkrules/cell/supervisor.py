@@ -41,7 +41,7 @@ from bkrules.cell.protocol import (
 from bkrules.model.parameters import CellLimits
 from bkrules.model.status import FailureClass, Status
 from bkrules.plugin.worker import MIRROR_PORT
-from bkrules.sandbox import syscalls
+from bkrules.sandbox import loop, syscalls
 from bkrules.sandbox.cgroups import Cgroups, threads
 from bkrules.sandbox.ipc import receive, send
 
@@ -64,9 +64,10 @@ def supervise(spec: CellSpec, channel: socket.socket, death: int, hooks: CellHoo
         with suppress(OSError):  # a kernel without eBPF for cgroups, where nothing else keeps devices from root either
             confine.limit_devices(spec.cgroup)
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        begin = partial(_begin, spec, (near, channel), far, death, hooks, began)
+        disk = _disk(spec) if spec.mke2fs else None
+        begin = partial(_begin, spec, (near, channel), far, death, hooks, began, disk)
         if is_jail:
-            pid = begin(partial(jail.begin, spec, build_root))
+            pid = begin(partial(jail.begin, spec, partial(build_root, disk=disk)))
             jail.admit(pid)
             groups.join(pid)
             names = _open_network(channel)
@@ -76,6 +77,8 @@ def supervise(spec: CellSpec, channel: socket.socket, death: int, hooks: CellHoo
             names = _open_network(channel)
             pid = begin(partial(_fork, spec), names.socket)
         far.close()
+        if disk is not None and not is_jail:
+            os.close(disk)  # the cell has it
         with suppress(ProcessLookupError, FileNotFoundError):  # it has ended, and its message has the reason
             leak_check.see(pid)
             groups.join(pid)
@@ -105,6 +108,11 @@ def supervise(spec: CellSpec, channel: socket.socket, death: int, hooks: CellHoo
         groups.remove()
 
 
+def _disk(spec: CellSpec) -> int:
+    """Return the mount of an ext4 for the cell's root. The cell itself may not open the device."""
+    return loop.ext4(spec.limits.disk, spec.mke2fs, os.path.dirname(spec.root), os.path.basename(spec.cgroup))
+
+
 def _open_network(channel: socket.socket) -> egress.NameServer:
     """Serve in the cell's network, in which this process is: send the mirror's socket to bk."""
     surroundings.reset_network()
@@ -131,6 +139,7 @@ def _begin(
     death: int,
     hooks: CellHooks,
     began: float,
+    disk: int | None,
     fork: Callable[[], int],
     *more: socket.socket,
 ) -> int:
@@ -141,7 +150,7 @@ def _begin(
         os.close(death)
         for other in (*others, *more):
             other.close()
-        first_process(spec, far, hooks, began)
+        first_process(spec, far, hooks, began, disk)
     return pid
 
 

@@ -83,7 +83,7 @@ class CellParameters(Wire):
     """The parameters of every action that runs in a cell: a plugin's worker with its settings, and the images of the mirror.
 
     `plugins` are the modules of plugins that act in every cell. `unsupported` are the features that the worker lacks.
-    `extra_workers` are those that a test may start.
+    `extra_workers` are those that a test may start. `ext4`: the cell's root is an ext4 in memory, not a tmpfs.
     """
 
     plugin: str
@@ -93,6 +93,7 @@ class CellParameters(Wire):
     unsupported: tuple[str, ...]
     limits: CellLimits
     extra_workers: tuple[ExtraWorker, ...] = ()
+    ext4: bool = False
 
     @property
     def workers(self) -> Iterator[tuple[str, Mapping[str, object]]]:

@@ -13,7 +13,8 @@ from bkrules.system import files, kernel
 
 CONTROLLERS = ("memory", "pids")
 SUBORDINATE_IDS = 65536
-FUSE_DEVICE, TUN_DEVICE = os.makedev(10, 229), os.makedev(10, 200)
+FUSE_DEVICE, TUN_DEVICE, LOOP_CONTROL = os.makedev(10, 229), os.makedev(10, 200), os.makedev(10, 237)
+_MAKERS = ("usr/sbin/mke2fs", "sbin/mke2fs")
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,9 @@ class Host:
     namespaces: frozenset[str] = field(default=frozenset())
     machine: str = ""
     tun: bool = False
+    mke2fs: str = ""
+    """The command that makes an ext4; empty when a cell's root cannot be one, in memory."""
+
     controllers: Mapping[str, str] = field(default_factory=dict)
     """The folder below which a cell's group gets a limit of `memory` or `pids`; the same as `cgroup` with cgroup2."""
 
@@ -135,6 +139,7 @@ def probe(root: str = "/") -> Host:
         machine=platform.machine(),
         # A node suffices, since the kernel loads the driver at its first use; and so does the driver, since cells make nodes.
         tun=_is_device(f"{root}dev/net/tun", TUN_DEVICE) or "tun" in _read(f"{root}proc/misc").split(),
+        mke2fs=_mke2fs(root),
         controllers=_controllers(root, cgroup, mounts),
         kernel=kernel.texts(root),
         folder=root,
@@ -188,6 +193,13 @@ def _is_device(path: str, number: int) -> bool:
     except OSError:
         return False
     return stat.S_ISCHR(found.st_mode) and found.st_rdev == number
+
+
+def _mke2fs(root: str) -> str:
+    can_mount = "ext4" in _read(f"{root}proc/filesystems").split()
+    if not can_mount or not _is_device(f"{root}dev/loop-control", LOOP_CONTROL):
+        return ""
+    return next((f"/{path}" for path in _MAKERS if os.access(f"{root}{path}", os.X_OK)), "")
 
 
 def _mapped(root: str) -> int:

@@ -114,6 +114,9 @@ class Worker(ABC):
     rootless: ClassVar[bool] = False
     """Whether its backend runs without privileges; tests marked `no_rootless` are skipped on it, before anything starts."""
 
+    wants_ext4: ClassVar[bool] = False
+    """Whether the root of its cells is an ext4 in memory, on machines that can make one; otherwise it is a tmpfs."""
+
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
         """Return the worker with these settings. Raises SettingsError."""

@@ -198,6 +198,7 @@ def _spec(
         test=request,
         commands=parameters.commands if isinstance(parameters, EstargzImage) else (),
         extra_workers=extra,
+        mke2fs=(context.machine().host.mke2fs or "mke2fs") if parameters.ext4 else "",
     )
 
 

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x04000000, 0x08000000
@@ -25,6 +25,8 @@ _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}[os.uname().machine]
 _SYS_BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
 _SYS_KEYCTL = {"x86_64": 250, "aarch64": 219}[os.uname().machine]
 _SYS_CLONE3 = 435
+_SYS_MOVE_MOUNT, _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 429, 430, 431, 432
+_CLOEXEC, _SET_FLAG, _SET_STRING, _CREATE, _EMPTY_PATH = 1, 0, 1, 6, 4
 _JOIN_SESSION_KEYRING = 1
 _SYS_OPENAT2 = 437
 _SYS_MOUNT_SETATTR = 442
@@ -59,6 +61,27 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = 
     encoded = [word.encode() if word else None for word in (source, target, kind, data)]
     result = _libc.mount(encoded[0], encoded[1], encoded[2], ctypes.c_ulong(flags), encoded[3])
     _check(result, f"mount {source or kind} on {target}")
+
+
+def new_mount(kind: str, options: Mapping[str, str], flags: Sequence[str] = ()) -> int:
+    """Mount a new file system in no place yet. Return the descriptor of the mount, which goes with it. Raises OSError."""
+    context = _check(_libc.syscall(_SYS_FSOPEN, kind.encode(), _CLOEXEC), f"open a file system {kind}")
+    try:
+        for name, value in options.items():
+            found = _libc.syscall(_SYS_FSCONFIG, context, _SET_STRING, name.encode(), value.encode(), 0)
+            _check(found, f"{kind}: {name}={value}")
+        for name in flags:
+            _check(_libc.syscall(_SYS_FSCONFIG, context, _SET_FLAG, name.encode(), None, 0), f"{kind}: {name}")
+        _check(_libc.syscall(_SYS_FSCONFIG, context, _CREATE, None, None, 0), f"make a file system {kind}")
+        return _check(_libc.syscall(_SYS_FSMOUNT, context, _CLOEXEC, 0), f"mount a file system {kind}")
+    finally:
+        os.close(context)
+
+
+def move_mount(mounted: int, target: str) -> None:
+    """Show the mount of a descriptor at `target`. Raises OSError."""
+    result = _libc.syscall(_SYS_MOVE_MOUNT, mounted, b"", _AT_FDCWD, target.encode(), _EMPTY_PATH)
+    _check(result, f"move a mount to {target}")
 
 
 def bind(source: str, target: str, *, read_only: bool = True) -> None:

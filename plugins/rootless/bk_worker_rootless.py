@@ -56,6 +56,7 @@ class RootlessWorker(Worker):
 
     name = "rootless"
     rootless = True
+    wants_ext4 = True  # on a tmpfs, containerd mounts overlays without `userxattr`, and they have no opaque directories
 
     user: str = setting(
         "",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from bk_worker_rootless import RootlessWorker
 from bkrules.analysis.host_inputs import note_reads_of_plugins
 from bkrules.incremental import dependencies
 from bkrules.plugin import Mirror, host
-from bkrules.plugin.host import notice_reads, probe, subordinate_range
+from bkrules.plugin.host import LOOP_CONTROL, notice_reads, probe, subordinate_range
 from bkrules.plugin.manager import load
 
 
@@ -50,6 +51,24 @@ def test_a_driver_without_a_node_is_enough_for_tap_devices(machine: Path) -> Non
     assert not probe(f"{machine}/").tun
     (machine / "proc/misc").write_text("229 fuse\n200 tun\n")
     assert probe(f"{machine}/").tun
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a device node")
+def test_an_ext4_in_memory_needs_loop_devices_and_a_maker(machine: Path) -> None:
+    (machine / "dev").mkdir()
+    (machine / "usr/sbin").mkdir(parents=True)
+    maker = machine / "usr/sbin/mke2fs"
+    maker.touch(mode=0o755)
+    assert probe(f"{machine}/").mke2fs == ""
+
+    os.mknod(machine / "dev/loop-control", 0o600 | stat.S_IFCHR, LOOP_CONTROL)
+    assert probe(f"{machine}/").mke2fs == "/usr/sbin/mke2fs"
+
+    maker.chmod(0o644)
+    assert probe(f"{machine}/").mke2fs == ""
+    maker.chmod(0o755)
+    (machine / "proc/filesystems").write_text("nodev\toverlay\n")
+    assert probe(f"{machine}/").mke2fs == ""
 
 
 def test_in_a_user_namespace_root_is_not_root(machine: Path) -> None:
