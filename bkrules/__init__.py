@@ -32,6 +32,7 @@ RULE_NAMES = (
         "host_binary",
         "http_file",
         "image",
+        "image_archive",
         "image_mirror",
         "test_matrix",
         "test_suite",

@@ -129,6 +129,7 @@ def _without_workers(names: Sequence[str]) -> Iterator[str]:
 def _go_test(context: Context, label: Label, info: GoTestInfo, name: str, data: Mapping[str, Artifact]) -> ProgramTest:
     test, _, point = name.partition(f"/worker={WORKER}")
     environment = {
+        **info.environment,
         "TEST_BINARY": label.path,
         "TEST_SIZE": context.attribute("size"),
         "TEST_TARGET": str(context.label),
@@ -140,7 +141,7 @@ def _go_test(context: Context, label: Label, info: GoTestInfo, name: str, data: 
         str(label),
         Test(test, 1, callable=test.partition("/")[0]),
         TestProgram(words, environment, is_go=True, is_bare=info.harness is not None),
-        {**data, f"tools/{info.name}": info.binary},
+        {**data, **{f"src/{path}": file for path, file in info.data.items()}, f"tools/{info.name}": info.binary},
         tuple((axis, choice) for axis, _, choice in (part.partition("=") for part in point.split("/")[1:])),
         info.harness,
     )

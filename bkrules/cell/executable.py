@@ -42,7 +42,7 @@ def main(backend: Backend, cell: RunningCell, control: Control, outcome: str) ->
     start = os.fstat(1).st_size
     try:
         if request.program.is_bare:
-            go_harness.prepare()
+            go_harness.prepare(environment["BUILDKIT_REGISTRY_MIRROR_DIR"])
         else:
             environment |= _started(task.extra_workers, control)
         code = _run(request.program.arguments, environment, is_go=request.program.is_go)

@@ -33,6 +33,7 @@ def write_image(
     env: Sequence[str],
     base: Path | None,
     entrypoint: Sequence[str] = (),
+    labels: Mapping[str, str] | None = None,
 ) -> None:
     """Write the image of one layer, or of none, on top of `base`, as a layout in `folder`. Raises ActionFailed for a
     `base` that is not an image.
@@ -63,6 +64,8 @@ def write_image(
         config["config"]["Entrypoint"] = list(entrypoint)
     if env:
         config["config"]["Env"] = list(env)
+    if labels:
+        config["config"]["Labels"] = {**(config["config"].get("Labels") or {}), **labels}
     described = {"mediaType": CONFIG, **_put(folder, _json(config))}
     write_manifest(folder, {"schemaVersion": 2, "mediaType": MANIFEST, "config": described, "layers": layers})
 

@@ -228,6 +228,7 @@ class Image(Wire):
     owners: Mapping[str, str]
     xattrs: Mapping[str, Mapping[str, str]]
     entrypoint: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

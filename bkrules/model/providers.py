@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bkrules.errors import BkError
 from bkrules.model.action import Action, Artifact, Output
@@ -45,13 +45,16 @@ class BinaryInfo:
 class GoTestInfo:
     """A test binary of Go, and the action that lists its tests.
 
-    `harness`: the tests start daemons themselves, on BuildKit's harness; its workers by the ids of bk's.
+    `harness`: the tests start daemons themselves, on BuildKit's harness; its workers by the ids of bk's. `environment` and
+    `data` are variables and files of all its tests.
     """
 
     binary: Artifact
     name: str
     listing: Action
     harness: Mapping[str, str] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, Artifact] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

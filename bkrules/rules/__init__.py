@@ -13,6 +13,7 @@ from bkrules.rules.go_test import GO_TEST
 from bkrules.rules.host_binary import HOST_BINARY
 from bkrules.rules.http_file import HTTP_FILE
 from bkrules.rules.image import ESTARGZ_IMAGE, IMAGE
+from bkrules.rules.image_archive import IMAGE_ARCHIVE
 from bkrules.rules.image_mirror import IMAGE_MIRROR
 from bkrules.rules.test_matrix import TEST_MATRIX
 from bkrules.rules.test_suite import TEST_SUITE
@@ -31,6 +32,7 @@ _ALL = (
     HTTP_FILE,
     IMAGE,
     ESTARGZ_IMAGE,
+    IMAGE_ARCHIVE,
     IMAGE_MIRROR,
     WORKER,
     TEST_MATRIX,

@@ -7,6 +7,10 @@ from bkrules.model.go_tests import LISTED
 from bkrules.model.parameters import ListGoTests
 from bkrules.model.providers import GoTestInfo
 from bkrules.model.rule import Attr, Rule
+from bkrules.rules.genrule import files_at
+
+_PREFIXES = ("BK_", "TEST_", "TESTBRIDGE_")
+_OF_BK = ("BUILDKIT_HOST", "BUILDKIT_REGISTRY_MIRROR_DIR", "HOME", "PATH", "TMPDIR")
 
 
 def _analyze(context: Context) -> tuple[object, ...]:
@@ -17,8 +21,23 @@ def _analyze(context: Context) -> tuple[object, ...]:
     inputs = {f"tools/{name}": binary.file}
     for tool in context.attribute("tools"):
         inputs[f"tools/{tool.name.rpartition('/')[2]}"] = context.binary("tools", tool).file
-    listing = context.declare("ListGoTests", parameters, inputs, [LISTED])
-    return (GoTestInfo(binary.file, name, listing, context.attribute("harness") or None),)
+    environment = _environment(context)
+    listing = context.declare("ListGoTests", parameters, inputs, [LISTED], environment=environment)
+    data = {
+        path: file for label in context.attribute("data") for path, file in files_at(context, "data", label).items()
+    }
+    return (GoTestInfo(binary.file, name, listing, context.attribute("harness") or None, environment, data),)
+
+
+def _environment(context: Context) -> dict[str, str]:
+    """Return the variables of the tests. Raises LoadError for a value that is no text, and for a variable that bk sets."""
+    environment: dict[str, object] = context.attribute("env")
+    for name, value in environment.items():
+        if not isinstance(value, str):
+            raise context.error("bad-attribute", f"the variable {name!r} must be a string, but is {value!r}", "env")
+        if name in _OF_BK or name.startswith(_PREFIXES):
+            raise context.error("bad-attribute", f"{name!r} is a variable that bk sets", "env")
+    return {name: str(value) for name, value in environment.items()}
 
 
 GO_TEST = Rule(
@@ -35,6 +54,12 @@ GO_TEST = Rule(
         "tools": Attr(
             "labels",
             "Static binaries on PATH while the test binary lists its tests, for one that needs them.",
+            default=(),
+        ),
+        "env": Attr("dict", "Variables of the tests, also while the binary lists them: name to text.", default={}),
+        "data": Attr(
+            "labels",
+            "Files that the tests read, of the workspace or of targets, below /src at their paths in the workspace.",
             default=(),
         ),
         "harness": Attr(

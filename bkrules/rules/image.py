@@ -35,6 +35,7 @@ def _analyze_image(context: Context) -> tuple[object, ...]:
         inputs["base"] = context.provider("base", context.attribute("base"), ImageInfo, "an image").layout
     names: dict[str, Any] = {name: context.attribute(name) for name in _BY_PATH}
     names |= {name: tuple(context.attribute(name)) for name in ("cmd", "entrypoint", "env", "whiteouts", "opaque")}
+    names["labels"] = _labels(context)
     spec = Image(**names | {"architecture": goarch(), "files": tuple(sorted(names["files"]))})
     action = context.declare("Image", spec, inputs, [LAYOUT], folders=[LAYOUT])
     return (ImageInfo(context.output(action, LAYOUT)),)
@@ -52,6 +53,15 @@ def _file(context: Context, label: object) -> Output | Source:
             "wrong-kind", f"{label} comes from this machine; an image is made of pinned bytes only", "files"
         )
     return file
+
+
+def _labels(context: Context) -> dict[str, str]:
+    """Return the labels of an image. Raises LoadError for a value that is no text."""
+    labels: dict[str, Any] = context.attribute("labels")
+    for name, value in labels.items():
+        if not isinstance(value, str):
+            raise context.error("bad-attribute", f"the label {name!r} must be a string, but is {value!r}", "labels")
+    return labels
 
 
 def _check_paths(context: Context) -> None:
@@ -95,6 +105,7 @@ IMAGE = Rule(
             "strings", "The words before the command; those of a frontend are all that is run.", default=()
         ),
         "env": Attr("strings", "Environment variables, 'NAME=value'.", default=()),
+        "labels": Attr("dict", "Labels, in addition to those of the base: name to text.", default={}),
         **pulled_image.ATTRIBUTES,
     },
     _analyze_image,

@@ -18,7 +18,7 @@ from bkrules.plugin.host import goarch
 LAYOUT = "layout"
 MADE = (
     *("base", "cmd", "entrypoint", "env", "files", "noise", "symlinks", "hardlinks", "directories", "devices"),
-    *("whiteouts", "opaque", "modes", "owners", "xattrs"),
+    *("whiteouts", "opaque", "modes", "owners", "xattrs", "labels"),
 )
 """The attributes of an image that bk makes."""
 ATTRIBUTES = {

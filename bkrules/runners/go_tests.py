@@ -35,12 +35,13 @@ def list_go_tests(action: Action, inputs: Mapping[str, Node], context: RunContex
     binds = tuple((node.path, f"{_WORK}/{path}", False) for path, node in tools.items())
     sandbox = CommandSandbox(str(context.folder.root), binds, limits=action.limits)
 
+    environment = {**dict(action.environment), **_ENVIRONMENT}
     runs = itertools.count()
 
     def run(*words: str) -> tuple[int, list[str]]:
         name = f"output-{next(runs)}"
         log = folder / name  # one for each run, since a log is appended to
-        ended = context.processes.run_in_sandbox([binary, *words], _WORK, _ENVIRONMENT, str(log), sandbox)
+        ended = context.processes.run_in_sandbox([binary, *words], _WORK, environment, str(log), sandbox)
         return ended.code, (outputs.read(folder, name, MOST_OUTPUT) or b"").decode(errors="replace").splitlines()
 
     code, lines = run("-test.list=.")

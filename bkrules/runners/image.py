@@ -37,6 +37,7 @@ def make_image(action: Action, inputs: Mapping[str, Node], context: RunContext) 
         cmd=spec.cmd,
         entrypoint=spec.entrypoint,
         env=spec.env,
+        labels=spec.labels,
         base=unfold(base, folder / "base") if isinstance(base, DirectoryNode) else None,
     )
     return Outcome(Status.PASSED, {LAYOUT: str(folder / LAYOUT)})

@@ -41,6 +41,7 @@ _OWN = {
         "ImportImage": _runner("pull_image", "import_image"),
         "PullImage": _runner("pull_image", "pull_image"),
     },
+    "image_archive": {"ImageArchive": _runner("image_archive", "archive_image")},
     "test_matrix": {
         "CollectTests": _runner("collect_tests", "collect_tests"),
         "TestCell": _runner("test_cell", "run_test_cell"),

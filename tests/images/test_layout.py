@@ -179,6 +179,14 @@ def test_an_entrypoint_stays_until_another_replaces_it(tmp_path: Path, write: Wr
     assert config_of(write(tmp_path / "image", {}, base=base))["config"] == {"Entrypoint": ["/run"]}
 
 
+def test_labels_add_to_those_of_the_base(tmp_path: Path) -> None:
+    base, image = tmp_path / "base", tmp_path / "image"
+    for folder, labels in ((base, {"a": "1", "b": "2"}), (image, {"b": "3"})):
+        below = base if folder == image else None
+        layout.write_image(folder, None, architecture="amd64", cmd=(), env=(), base=below, labels=labels)
+    assert config_of(image)["config"] == {"Labels": {"a": "1", "b": "3"}}
+
+
 def test_noise_follows_from_its_name_and_begins_alike_at_every_size() -> None:
     long = noise("a", 1000)
     for size in (0, 1, 31, 32, 33, 64, 999):

@@ -53,6 +53,7 @@ def test_files_links_and_noise_stand_side_by_side(declared: Declared) -> None:
             "'bin' of 'symlinks' is not a folder, but 'bin/x'",
         ),
         ("noise = {'a': 1, 'a/b': 1}", "'a' of 'noise' is not a folder"),
+        ("labels = {'a': 1}", "the label 'a' must be a string, but is 1"),
         ("files = {'a/': 'a.txt'}", "'a/' must be written 'a'"),
         ("files = {'./a': 'a.txt', 'a': 'b.txt'}", "'./a' must be written 'a'"),
         ("files = {'a//b': 'a.txt'}", "'a//b' must be written 'a/b'"),

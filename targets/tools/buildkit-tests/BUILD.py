@@ -1,6 +1,6 @@
 """The package //targets/tools/buildkit-tests: BuildKit's own tests, and the mirror that they want. By name only."""
 
-from bkrules import go_binary, go_test, image_mirror, load, test_matrix
+from bkrules import go_binary, go_test, image, image_archive, image_mirror, load, test_matrix
 
 load("//targets/tools/debian:packages.py", DEBIAN = "PACKAGES")
 
@@ -66,6 +66,39 @@ HARNESS = {
     for name in PACKAGES
 ]
 
+# The tests of the Dockerfile frontend once more, on the frontend as an image.
+go_binary(
+    name = "dockerfile-frontend",
+    module = "github.com/moby/buildkit",
+    version = "v0.34.2",
+    package = "frontend/dockerfile/cmd/dockerfile-frontend",
+    mod = ":go.mod",
+    tags = ["manual"],
+)
+image(
+    name = "frontend_image",
+    files = {"bin/dockerfile-frontend": ":dockerfile-frontend"},
+    entrypoint = ["/bin/dockerfile-frontend"],
+    labels = {
+        "moby.buildkit.frontend.caps": ",".join([
+            "moby.buildkit.frontend." + name
+            for name in ["inputs", "subrequests", "contexts", "gitquerystring", "contexts.zstd"]
+        ]),
+        "moby.buildkit.frontend.network.none": "true",
+    },
+    tags = ["manual"],
+)
+image_archive(name = "frontend_archive", image = ":frontend_image", tags = ["manual"])
+go_test(
+    name = "dockerfile_gateway",
+    binary = ":dockerfile_test",
+    subtests = ["*Integration*"],
+    harness = HARNESS,
+    env = {"FRONTEND_GATEWAY_ONLY": "local:/src/targets/tools/buildkit-tests/frontend_archive.tar"},
+    data = [":frontend_archive"],
+    tags = ["manual"],
+)
+
 [
     test_matrix(
         name = name + "_matrix",
@@ -76,5 +109,5 @@ HARNESS = {
         size = "large",
         tags = ["manual"],
     )
-    for name in PACKAGES
+    for name in [*PACKAGES, "dockerfile_gateway"]
 ]
