@@ -7,20 +7,27 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from bkrules.sandbox import syscalls
 
 ID, NAME, HOME = 1000, "user", "/home/user"
 _RANGE = "100000:65536"
+INTERFACE, ADDRESS, _MASK = "bk0", "198.51.100.1", "255.255.255.0"
+"""An interface that leads nowhere: some tests look for an address of the machine that is not a loopback."""
+CGROUP = "/sys/fs/cgroup"
 
 
 def prepare(mirror: str) -> None:
     """Make the user 1000 with ranges of ids, install `sudo`, and let the harness add images to the folder of its mirror.
 
-    Raises OSError.
+    Tests find an interface that is no loopback, and the cell's controllers in each cgroup that they make. Raises OSError.
     """
     _open(Path(mirror))
+    hand_down_controllers(Path(CGROUP))
+    with suppress(OSError):  # a kernel without tap devices, where only tests that look for the interface fail
+        syscalls.add_interface(INTERFACE, ADDRESS, _MASK)
     for name, line in (("passwd", f":{ID}:{ID}::{HOME}:/bin/sh"), ("group", f":{ID}:")):
         with open(f"/etc/{name}", "a") as file:
             file.write(f"{NAME}:x{line}\n")
@@ -49,3 +56,9 @@ def _open(mirror: Path) -> None:
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
+
+
+def hand_down_controllers(group: Path) -> None:
+    """Give the controllers of a cgroup to those below it, as the entry point of BuildKit's test image does. Raises OSError."""
+    for name in (group / "cgroup.controllers").read_text().split():
+        (group / "cgroup.subtree_control").write_text(f"+{name}")

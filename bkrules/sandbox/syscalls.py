@@ -44,7 +44,8 @@ _KEPT = {2: 2, 4: 4, 8: 8, 1024: 1024, 2048: 2048, 4096: 1 << 21}
 _RESOLVE_NO_XDEV, _RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 1, 2, 4, 8
 _MNT_DETACH = 2
 _IN_CREATE = 0x100
-_SIOCSIFFLAGS = 0x8914
+_SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK = 0x8914, 0x8916, 0x891C
+_TUNSETIFF, _TUNSETPERSIST, _IFF_TUN, _IFF_UP = 0x400454CA, 0x400454CB, 0x0001, 0x1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -360,3 +361,15 @@ def loopback_up() -> None:
     """Bring `lo` of this network namespace up."""
     with socket.socket() as any_socket:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh", b"lo", 0x1 | 0x40))
+
+
+def add_interface(name: str, address: str, mask: str) -> None:
+    """Make an interface of this network namespace that leads nowhere, and bring it up. Raises OSError."""
+    with open("/dev/net/tun", "r+b", buffering=0) as tun:
+        fcntl.ioctl(tun, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TUN))
+        fcntl.ioctl(tun, _TUNSETPERSIST, 1)
+    with socket.socket() as any_socket:
+        for request, value in ((_SIOCSIFADDR, address), (_SIOCSIFNETMASK, mask)):
+            place = struct.pack("16sH2x4s16x", name.encode(), socket.AF_INET, socket.inet_aton(value))
+            fcntl.ioctl(any_socket, request, place)
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sH22x", name.encode(), _IFF_UP))
