@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -135,3 +137,18 @@ def pip(python: str, *arguments: str) -> None:
     """Run pip with that interpreter."""
     done = subprocess.run([python, "-m", "pip", *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def failures(output: str) -> list[str]:
+    """Return a line for each failure in an output: `FAILED: CELL: REASON` for each cell of a block of equal ones too."""
+    lines, found = output.splitlines(), []
+    for number, line in enumerate(lines):
+        block = re.fullmatch(r"(FAILED.*: )\d+ cells: (.*)", line)
+        if block is None:
+            found += [line] if line.startswith("FAILED") else []
+            continue
+        for row in itertools.takewhile(lambda row: row.startswith("  "), lines[number + 1 :]):
+            if match := re.fullmatch(r"  ([^/ ]+)(/\S+)? on (.+)", row):
+                cells = [f"{match[1]}/worker={worker}{match[2] or ''}" for worker in match[3].split(", ")]
+                found += [f"{block[1]}{cell}: {block[2]}" for cell in cells]
+    return found

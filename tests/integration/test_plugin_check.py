@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from spaces import Space, pip
+from spaces import Space, failures, pip
 from strangers import WORKER
 
 PROJECT = """[build-system]
@@ -107,11 +107,6 @@ def test_each_is_found(tools: Space, environment: str, tmp_path: Path) -> None:
     assert f"start() of reader reads {folder}/flags.txt, which is in no key" in "\n".join(found["reader"])
     assert "registry-1.docker.io" not in done.stdout
     assert "reset by peer" not in done.stdout
-
-
-def failures(output: str) -> list[str]:
-    """Return the lines that tell of a failure."""
-    return [line for line in output.splitlines() if line.startswith("FAILED")]
 
 
 def is_about(name: str, line: str) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from spaces import Space, pip
+from spaces import Space, failures, pip
 from strangers import worker
 
 STRANGER = Path(__file__).parents[1] / "plugins/stranger"
@@ -300,7 +300,7 @@ def test_what_a_worker_does_wrong_is_found(tools: Space, environment: str) -> No
 
     assert done.returncode == 3, done.stdout + done.stderr
     assert "FAILED  the values in keys are the same everywhere: cache_key() differ" in done.stdout
-    failed = {line.split("/")[0] for line in done.stdout.splitlines() if line.startswith("FAILED: test_")}
+    failed = {line.split("/")[0] for line in failures(done.stdout) if line.startswith("FAILED: test_")}
     assert failed == {"FAILED: test_boots_as_it_says"}
 
 
