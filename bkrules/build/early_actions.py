@@ -148,7 +148,7 @@ def _run(executor: Executor, actions: Sequence[Action], phases: Phases) -> list[
     from concurrent.futures import ThreadPoolExecutor
 
     def run_action(action: Action) -> Result:
-        _say(f"  {action.mnemonic} {action.id.rpartition(' ')[2]}")
+        _say(f"  {action.mnemonic} {_title(action)}")
         with phases.during(action.mnemonic):
             return executor.run(action)
 
@@ -159,6 +159,12 @@ def _run(executor: Executor, actions: Sequence[Action], phases: Phases) -> list[
     finally:
         executor.stopped.set()
         threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _title(action: Action) -> str:
+    """Return the last word of an action's id where it tells more than its label, as for the module of CollectTests."""
+    last = action.id.rpartition(" ")[2]
+    return str(action.label) if last == action.mnemonic else last
 
 
 def _outputs(result: Result) -> Mapping[str, Node]:

@@ -187,6 +187,7 @@ def test_go_tests_are_cells(tools: Space) -> None:
     done = tools.bk("test", "//targets:go", "//targets:harness", "--keep_going")
 
     assert done.returncode == 3, done.stdout + done.stderr
+    assert "  ListGoTests //targets:suite\n" in done.stderr
     phases = next(line for line in done.stdout.splitlines() if line.startswith("Phases: "))
     assert {"loading", "analysis", "GoBuild", "ListGoTests", "TestCell"} <= set(phases.split()[1::2])
     found = cells(tools, "go")
