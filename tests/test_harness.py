@@ -11,7 +11,7 @@ import pytest
 
 IDS = [
     *(f"S{number}" for number in range(1, 42)),
-    *(f"A{number}" for number in range(1, 50)),
+    *(f"A{number}" for number in range(1, 51)),
     *(f"D{number}" for number in range(1, 12)),
     *(f"L{number}" for number in range(1, 13)),
 ]

@@ -26,6 +26,7 @@ from bkrules.plugin import ask
 from bkrules.plugin.worker import MIRROR_ADDRESS, Mirror, Worker
 
 ENVIRONMENT = {
+    "GORACE": "halt_on_error=1",
     "HOME": "/root",
     "LANG": "C.UTF-8",
     "PATH": "/opt/bk/bin:/usr/sbin:/usr/bin",
@@ -33,7 +34,7 @@ ENVIRONMENT = {
     "TMPDIR": "/tmp",
     "TZ": "UTC",
 }
-"""The environment of every cell."""
+"""The environment of every cell. A program with Go's race detector ends at its first race, as under BuildKit's harness."""
 _LIBRARIES = f"{HELPERS}lib/"
 PACKAGES = "packages/"
 """The folder of the files of packages among the inputs of a cell: each is at the same path below `/` in the cell."""

@@ -20,7 +20,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from bkrules.cell.log_ends import end_of
 from bkrules.cell.protocol import Outcome, Program
+from bkrules.cell.races import race_in
 from bkrules.cell.task import task_of
 from bkrules.model.status import FailureClass, Status
 from bkrules.plugin.cell import ProgramResult, RunningCell
@@ -29,13 +31,10 @@ from bkrules.plugin.daemon import Daemons
 from bkrules.plugin.spec import hookimpl
 from bkrules.plugin.worker import Backend
 from bkrules.sandbox import syscalls
-from bkrules.system import files
 from bkrules.testing.control import Control, answer
 
 UNDECLARED = "TEST_UNDECLARED_OUTPUTS_DIR"
 _FULL = 1 << 20
-_WORDS = 1 << 20
-"""The bytes of a log that are searched for the kernel's messages."""
 _LAST_WORDS = 2.0
 PATIENCE = 20.0
 """The limit in seconds for the end or the restart of a daemon when a test asks for it."""
@@ -169,8 +168,12 @@ def _run_child(daemons: Daemons, program: Callable[[], int]) -> None:
 
 
 def out_of(result: ProgramResult, logs: Path) -> ProgramResult:
-    """Return a result with the exhausted resource as its reason, if that is why it failed."""
-    if result.failure in (FailureClass.TEST, FailureClass.INFRASTRUCTURE) and (lack := exhausted(logs)):
+    """Return a result with a data race or the exhausted resource as its reason, if that is why it failed."""
+    if result.failure not in (FailureClass.TEST, FailureClass.INFRASTRUCTURE):
+        return result
+    if race := race_in(logs):  # such a daemon has ended, and would in another sandbox
+        return replace(result, failure=FailureClass.TEST, reason=f"{race}; {result.reason}")
+    if lack := exhausted(logs):
         return replace(result, failure=FailureClass.RESOURCES, reason=f"{lack}; {result.reason}")
     return result
 
@@ -183,20 +186,9 @@ def exhausted(logs: Path, root: str = "/", out: str = "/out") -> str:
         space = os.statvfs(folder)
         if space.f_bavail * space.f_frsize < _FULL:
             return f"{name} of {space.f_blocks * space.f_frsize >> 20} MiB is full"
-    texts = list(map(_end_of, logs.glob("*.log")))
+    texts = list(map(end_of, logs.glob("*.log")))
     for number in (errno.ENOSPC, errno.ENFILE, errno.EMFILE):  # the words of ENFILE begin with those of EMFILE
         words = os.strerror(number)
         if any(words.lower() in text.lower() for text in texts):
             return words[0].lower() + words[1:]
     return ""
-
-
-def _end_of(log: Path) -> str:
-    """Return the end of a log; empty when the test has replaced it by a FIFO, a link to a device, or a mount."""
-    try:
-        with files.open_regular(log) as file:
-            return os.pread(file.fileno(), _WORDS, max(0, os.fstat(file.fileno()).st_size - _WORDS)).decode(
-                errors="replace"
-            )
-    except OSError:
-        return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 
 import pytest
@@ -110,6 +111,31 @@ func main() {
 	<-done
 }
 """
+RACY_DAEMON = """package main
+
+import (
+	"net"
+	"os"
+)
+
+// Says that it is ready, and has a race once a client comes.
+func main() {
+	notify, _ := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET"))
+	notify.Write([]byte("READY=1"))
+	listener, _ := net.FileListener(os.NewFile(3, "listener"))
+	listener.Accept()
+	done := make(chan bool)
+	shared := 0
+	go func() { shared++; done <- true }()
+	shared++
+	<-done
+	select {}
+}
+"""
+RACY_MATRIX = """
+worker(name = "racy", plugin = "oci", id = "racy", tools = {"buildkitd": "//r"})
+test_matrix(name = "racy_matrix", tests = ["//t:test_small.py"], workers = [":racy"], mirror = ":mirror")
+"""
 PINNED = """from bkrules import c_toolchain, go_binary
 c_toolchain(
     name = "c", version = "0.17.0",
@@ -131,3 +157,18 @@ def test_a_pinned_compiler_builds_a_race_detector(tools: Space) -> None:
     ran = subprocess.run([tools.root / "bk-out/r/r/r"], capture_output=True, text=True, check=False)
     assert ran.returncode == 66
     assert "WARNING: DATA RACE" in ran.stderr
+
+    tools.write("r/main.go", RACY_DAEMON)
+    tools.write("t/BUILD.py", "")
+    tools.write("t/test_small.py", "def test_it(sandbox):\n    sandbox.run('debug workers')\n")
+    build = tools.root / "targets/BUILD.py"
+    build.write_text(build.read_text().replace(", worker", ", test_matrix, worker", 1) + RACY_MATRIX)
+
+    done = tools.bk("test", "//targets:racy_matrix")
+
+    assert done.returncode == 3, done.stdout + done.stderr
+    (cell,) = json.loads((tools.root / "bk-out/targets/racy_matrix/report.json").read_text())["cells"]
+    assert cell["class"] == "test"
+    assert cell["reason"].startswith("a data race in buildkitd: main.main")
+    assert "buildkitd ended during the test: exit status 66" in cell["reason"]
+    assert len(cell["attempts"]) == 1
