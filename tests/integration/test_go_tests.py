@@ -42,6 +42,7 @@ SOURCE = "package g\n\n// Add adds.\nfunc Add(a, b int) int { return a + b }\n"
 TESTS = """package g
 
 import (
+	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -108,6 +109,13 @@ func TestHarness(t *testing.T) {
 				}
 				if host := os.Getenv("BUILDKIT_HOST"); host != "" {
 					t.Fatal(host)
+				}
+				outer, err := net.InterfaceByName("bk0")
+				if err != nil || outer.Flags&net.FlagUp == 0 {
+					t.Fatal(err, outer)
+				}
+				if addresses, err := outer.Addrs(); err != nil || addresses[0].String() != "198.51.100.1/24" {
+					t.Fatal(err, addresses)
 				}
 				archive, err := os.ReadFile(os.Getenv("ARCHIVE"))
 				if err != nil || !strings.HasPrefix(string(archive), "blobs/sha256/") {

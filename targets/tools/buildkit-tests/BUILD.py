@@ -1,6 +1,6 @@
 """The package //targets/tools/buildkit-tests: BuildKit's own tests, and the mirror that they want. By name only."""
 
-from bkrules import go_binary, go_test, image, image_archive, image_mirror, load, test_matrix
+from bkrules import debian_package, go_binary, go_test, image, image_archive, image_mirror, load, test_matrix, worker
 
 load("//targets/tools/debian:packages.py", DEBIAN = "PACKAGES")
 
@@ -43,7 +43,44 @@ image_mirror(
     tags = ["manual"],
 )
 
-WORKERS = ["oci", "oci_stargz", "containerd", "containerd_stargz", "rootless", "rootless_gvisor"]
+REGISTRY = "//targets/tools/registry-2.8:registry"
+
+WORKERS = {
+    "oci": {"plugin": "oci"},
+    "oci_stargz": {"plugin": "oci", "snapshotter": "stargz"},
+    "containerd": {"plugin": "containerd"},
+    "containerd_stargz": {"plugin": "containerd+stargz"},
+    "rootless": {"plugin": "rootless"},
+    "rootless_gvisor": {"plugin": "rootless", "net": "gvisor-tap-vsock", "detach_netns": True},
+}
+
+[worker(name = name, tools = {"registry": REGISTRY}, **settings) for name, settings in WORKERS.items()]
+
+# The program has its command from the name by which it is called, and no file of its package has this one.
+[
+    debian_package(
+        name = name,
+        package = "iptables",
+        version = DEBIAN["iptables"][0],  # noqa: F821
+        sha256 = {"linux-x86_64": DEBIAN["iptables"][1]},  # noqa: F821
+        files = ["usr/sbin/xtables-legacy-multi"],
+        tags = ["manual"],
+    )
+    for name in ["ip6tables", "iptables"]
+]
+
+TOOLS = [
+    ":ip6tables",
+    ":iptables",
+    "//targets/tools/cni:buildkit-cni-bridge",
+    "//targets/tools/cni:buildkit-cni-firewall",
+    "//targets/tools/cni:buildkit-cni-host-local",
+    "//targets/tools/cni:buildkit-cni-loopback",
+    "//targets/tools/silo:mc",
+    "//targets/tools/silo:silo",
+    "//targets/tools/versitygw:versitygw",
+]
+
 HARNESS = {
     "oci": "oci",
     "oci+stargz": "oci-snapshotter-stargz",
@@ -60,7 +97,7 @@ HARNESS = {
         binary = ":" + name + "_test",
         subtests = ["*Integration*"],
         harness = HARNESS,
-        tools = ["//:registry"] if name == "worker_containerd" else [],  # its TestMain starts one
+        tools = [REGISTRY] if name == "worker_containerd" else [],  # its TestMain starts one
         tags = ["manual"],
     )
     for name in PACKAGES
@@ -103,8 +140,9 @@ go_test(
     test_matrix(
         name = name + "_matrix",
         tests = [":" + name],
-        workers = ["//targets:" + worker for worker in (WORKERS if name != "worker_containerd" else ["containerd"])],
+        workers = [":" + one for one in (WORKERS if name != "worker_containerd" else ["containerd"])],
         mirror = ":mirror",
+        tools = TOOLS,
         packages = ["//targets/tools/debian:" + package for package in DEBIAN],  # noqa: F821
         size = "large",
         tags = ["manual"],

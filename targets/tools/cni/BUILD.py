@@ -10,5 +10,5 @@ from bkrules import go_binary
         package = "plugins/" + kind + "/" + plugin,
         mod = ":go.mod",
     )
-    for kind, plugin in [("main", "bridge"), ("main", "loopback"), ("ipam", "host-local")]
+    for kind, plugin in [("main", "bridge"), ("main", "loopback"), ("ipam", "host-local"), ("meta", "firewall")]
 ]

@@ -8,11 +8,14 @@ tool github.com/containernetworking/plugins/plugins/main/bridge
 
 tool github.com/containernetworking/plugins/plugins/main/loopback
 
+tool github.com/containernetworking/plugins/plugins/meta/firewall
+
 require (
 	github.com/alexflint/go-filemutex v1.3.0 // indirect
 	github.com/containernetworking/cni v1.3.0 // indirect
 	github.com/containernetworking/plugins v1.9.1 // indirect
 	github.com/coreos/go-iptables v0.8.0 // indirect
+	github.com/godbus/dbus/v5 v5.1.0 // indirect
 	github.com/networkplumbing/go-nft v0.4.0 // indirect
 	github.com/pkg/errors v0.9.1 // indirect
 	github.com/safchain/ethtool v0.6.2 // indirect

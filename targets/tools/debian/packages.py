@@ -50,6 +50,18 @@ PACKAGES = {
         "3264acea728df3c48a54f20e9291b965130e306b9d00adac76647049da7196df",
         {"bin": "grep"},
     ),
+    "iptables": (
+        "1.8.9-2",
+        "2928d3ca6ca8a3dc3f423f6752822b1f3614a5ba609ff7806bcba4449ffe90e1",
+        {
+            "usr/lib/x86_64-linux-gnu/xtables": (
+                "libipt_REJECT.so libipt_icmp.so libxt_DNAT.so libxt_MASQUERADE.so libxt_NAT.so "
+                "libxt_SNAT.so libxt_addrtype.so libxt_comment.so libxt_conntrack.so libxt_mark.so "
+                "libxt_multiport.so libxt_standard.so libxt_state.so libxt_tcp.so libxt_udp.so"
+            ),
+            "usr/sbin": "xtables-legacy-multi",
+        },
+    ),
     "libacl1": (
         "2.3.1-3",
         "8be9df5795114bfe90e2be3d208ef47a5edd3fc7b3e20d387a597486d444e5e2",
@@ -126,6 +138,16 @@ PACKAGES = {
         "2.3.3-1+b1",
         "d50716d5824083d667427817d506b45d3f59dc77e1ca52de000f3f62d4918afa",
         {"usr/lib/x86_64-linux-gnu": "libidn2.so.0"},
+    ),
+    "libip4tc2": (
+        "1.8.9-2",
+        "f2c48b367f9ec13f9aa577e7ccf81b371ce5d5fe22dddf9d7aa99f1e0bb7cfc4",
+        {"usr/lib/x86_64-linux-gnu": "libip4tc.so.2"},
+    ),
+    "libip6tc2": (
+        "1.8.9-2",
+        "be88db3dfa2fe3345ea343207f7c75345602686121e579023d021c348b9b4f4d",
+        {"usr/lib/x86_64-linux-gnu": "libip6tc.so.2"},
     ),
     "libk5crypto3": (
         "1.20.1-2+deb12u5",
@@ -233,6 +255,11 @@ PACKAGES = {
         "1.0-2",
         "d466bbfe011d764d793c1d9d777cad9c7cf65b938e11598f27408171ad95a951",
         {"usr/lib/x86_64-linux-gnu": "libunistring.so.2"},
+    ),
+    "libxtables12": (
+        "1.8.9-2",
+        "cb841d66950a43af4a398625313d2f3da9065299c9738538de6c2c3495857040",
+        {"usr/lib/x86_64-linux-gnu": "libxtables.so.12"},
     ),
     "libzstd1": (
         "1.5.4+dfsg2-5+deb12u1",

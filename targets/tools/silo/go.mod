@@ -1,0 +1,3 @@
+module bk.invalid/silo
+
+go 1.26.8
