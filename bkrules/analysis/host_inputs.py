@@ -42,7 +42,7 @@ IN_CELLS = (
     "mirror/record.py",
     *(f"model/{name}.py" for name in ("cases", "collected", "parameters", "status", "wire")),
     "plugin/*.py",
-    *(f"sandbox/{name}.py" for name in ("cgroups", "devices", "ipc", "syscalls")),
+    *(f"sandbox/{name}.py" for name in ("cgroups", "devices", "ipc", "loop", "syscalls")),
     *(f"system/{name}.py" for name in ("files", "kernel")),
     "testing/*.py",
 )
