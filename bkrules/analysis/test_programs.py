@@ -14,7 +14,7 @@ from bkrules.analysis.context import Context
 from bkrules.analysis.test_marks import Test
 from bkrules.errors import did_you_mean
 from bkrules.incremental.dependencies import current
-from bkrules.model.action import Artifact, FileNode, HostFile, Source
+from bkrules.model.action import Artifact, FileNode, HostFile, Output, ReachedOutput, Source
 from bkrules.model.go_tests import LISTED, GoTests, pattern
 from bkrules.model.label import Label
 from bkrules.model.parameters import TestProgram
@@ -29,6 +29,17 @@ _MOST_SHARDS = 50
 WORKER = "@worker@"
 """The place of a harness's worker in the words of a program."""
 _OF_WORKER = re.compile(r"/worker=([^/]+)")
+_OF_GO = ("-test.", "--test.")
+_HARMLESS = (
+    "-test.v",
+    "-test.timeout=",
+    "-test.short",
+    "-test.parallel=",
+    "-test.count=",
+    "-test.cpu=",
+    "-test.failfast",
+)
+"""Flags of a test binary that choose no tests."""
 _ROOTLESS = "1000:1000"
 _OF_ROOTLESS = ("true", "unshare")
 """The commands by which the harness finds out whether rootless workers can run."""
@@ -141,10 +152,25 @@ def _go_test(context: Context, label: Label, info: GoTestInfo, name: str, data: 
         str(label),
         Test(test, 1, callable=test.partition("/")[0]),
         TestProgram(words, environment, is_go=True, is_bare=info.harness is not None),
-        {**data, **{f"src/{path}": file for path, file in info.data.items()}, f"tools/{info.name}": info.binary},
+        {
+            **data,
+            **{f"src/{path}": file for path, file in info.data.items()},
+            f"tools/{info.name}": _reached(context, info, name),
+        },
         tuple((axis, choice) for axis, _, choice in (part.partition("=") for part in point.split("/")[1:])),
         info.harness,
     )
+
+
+def _reached(context: Context, info: GoTestInfo, name: str) -> Artifact:
+    """Return the binary of a test, with what the test reaches of it as its key when that can be told."""
+    is_usual = all(word.startswith(_HARMLESS) or not word.startswith(_OF_GO) for word in context.attribute("args"))
+    if not info.reached or not is_usual or context.attribute("isolation") == "worker":
+        return info.binary
+    assert isinstance(info.binary, Output)
+    top, _, below = name.partition("/")
+    of_harness = [] if info.harness is None else [f"{top}+{below.partition('/')[0]}", f"{top}+"]
+    return ReachedOutput(info.binary.producer, info.binary.path, info.reached, (*of_harness, top))
 
 
 def _programs(context: Context, label: Label, data: Mapping[str, Artifact], tools: set[str]) -> Iterator[ProgramTest]:

@@ -33,6 +33,7 @@ from bkrules.model.action import (
     Key,
     Node,
     Output,
+    ReachedOutput,
     Source,
     Text,
     key_of,
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 NO_PROFILE = NoProfile()
+WHOLE = "whole"
+"""In the place of a digest: a test reaches more than its declarations show."""
 CONTRADICTIONS = (FailureClass.TEST, FailureClass.TIMEOUT)
 """Classes of failures that depend only on inputs that the key covers: an earlier result that passed is then no proof
 any more.
@@ -218,6 +221,7 @@ class Executor:
             log=log,
             ran=outcome.ran,
             unlimited=outcome.unlimited,
+            is_kept=is_kept,
         )
 
     def _are_still(self, action: Action) -> bool:
@@ -234,6 +238,8 @@ class Executor:
             return self._is_same(item)
         if isinstance(item, Source):
             return self._digests.is_still(f"{self._root}/{item.path}")
+        if isinstance(item, ReachedOutput) and not self.results[item.producer].is_kept:
+            return False
         if isinstance(item, Text):
             names = [digest.of_bytes(item.data if item.shown is None else item.shown)]
         else:
@@ -299,7 +305,8 @@ class Executor:
 
     def _node(self, action: Action, item: Artifact) -> Node:
         if isinstance(item, Output):
-            return self.results[item.producer].outputs[item.path]
+            outputs = self.results[item.producer].outputs
+            return _reached(item, outputs) if isinstance(item, ReachedOutput) else outputs[item.path]
         if isinstance(item, Text):
             shown = item.data if item.shown is None else item.shown
             return FileNode(digest.of_bytes(item.data), self._actions.cas.path(digest.of_bytes(shown)))
@@ -374,6 +381,17 @@ def _closed(handle: int | None) -> Iterator[None]:
     finally:
         if handle is not None:
             os.close(handle)
+
+
+def _reached(item: ReachedOutput, outputs: Mapping[str, Node]) -> Node:
+    """Return a binary with the digest of what a test reaches of it, if that is known."""
+    binary, folder = outputs[item.path], outputs[item.reached]
+    assert isinstance(binary, FileNode)
+    assert isinstance(folder, DirectoryNode)
+    name = next((name for name in item.names if name in folder.names), None)
+    if name is None or folder.names[name] == WHOLE:
+        return binary
+    return replace(binary, digest=digest.of_bytes(f"{name}/{folder.names[name]}".encode()))
 
 
 def _hit(action: Action, key: Key, stored: ActionResult) -> Result:

@@ -54,6 +54,7 @@ class Result:
     `seconds` is how long the action took when it ran, for a cached result in an earlier build. `ran` is the report of a
     cell that ran in this build. `remote`: it comes from the remote cache; the bytes of its outputs may not be on the
     disk. `unlimited` names the limits without which an ordinary action ran, since this machine cannot apply them.
+    `is_kept`: a cache has it; else its inputs changed while it ran, or it did not pass at once.
     """
 
     action: Action
@@ -69,6 +70,7 @@ class Result:
     ran: CellReport | None = None
     remote: bool = False
     unlimited: tuple[str, ...] = ()
+    is_kept: bool = True
 
     @property
     def has_run(self) -> bool:

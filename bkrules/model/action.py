@@ -83,6 +83,18 @@ class Output:
     path: str
 
 
+@dataclass(frozen=True, slots=True)
+class ReachedOutput(Output):
+    """A test binary of Go, of which the key covers only what one test reaches.
+
+    The same action made the folder `reached`, which says by its names what that is, `TEST/DIGEST`: the first of the `names`
+    that it has counts, and the whole binary when it has none.
+    """
+
+    reached: str
+    names: tuple[str, ...]
+
+
 Artifact = Source | Text | HostFile | HostFolder | Output
 
 
@@ -231,6 +243,11 @@ class DirectoryNode:
 
     files: Mapping[str, FileNode] = field(default_factory=dict)
     edited: bool = False
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """The name of a file in each folder below it, by the path of that folder."""
+        return {above: name for above, _, name in (path.rpartition("/") for path in self.files)}
 
     @cached_property
     def tree(self) -> tuple[Digest, dict[Digest, bytes]]:

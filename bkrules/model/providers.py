@@ -31,7 +31,7 @@ class BinaryInfo:
     """An executable, and the files of this machine that it needs. `covered`: it writes to GOCOVERDIR when it ends.
 
     `name` is that of its command, when it is not the target's. `platform` is that of a binary which is not for this machine,
-    such as `darwin/arm64`.
+    such as `darwin/arm64`. `reached` is the folder, made by the same action, that says what each test of a test binary reaches.
     """
 
     file: Artifact
@@ -39,6 +39,7 @@ class BinaryInfo:
     covered: bool = False
     name: str = ""
     platform: str = ""
+    reached: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class GoTestInfo:
     """A test binary of Go, and the action that lists its tests.
 
     `harness`: the tests start daemons themselves, on BuildKit's harness; its workers by the ids of bk's. `environment` and
-    `data` are variables and files of all its tests.
+    `data` are variables and files of all its tests. `reached` is as that of the binary.
     """
 
     binary: Artifact
@@ -55,6 +56,7 @@ class GoTestInfo:
     harness: Mapping[str, str] | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     data: Mapping[str, Artifact] = field(default_factory=dict)
+    reached: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
+import bkrules
 from bkrules.analysis.context import Context
 from bkrules.model.action import Artifact, HostFile, Output, Source, Text
 from bkrules.model.label import Label
@@ -20,6 +22,10 @@ from bkrules.rules.pins import pin_of_platform
 from bkrules.system.files import read_text
 
 WHEEL = "toolchain.whl"
+REACHED = ".reached"
+"""The end of the name of a folder that says what each test of a binary reaches."""
+REACH = "runners/reach"
+REACH_FILES = ("flow.go", "graph.go", "main.go")
 
 
 def _analyze_toolchain(context: Context) -> tuple[object, ...]:
@@ -83,10 +89,21 @@ def _analyze_binary(context: Context) -> tuple[object, ...]:
     if context.attribute("gcflags"):
         arguments += ["-gcflags", f"all={' '.join(context.attribute('gcflags'))}"]
     arguments += ["-ldflags", flags.strip(), "-o", f"{tree.up}{name}", tree.target]
-    action = context.declare("GoBuild", arguments, inputs, [name], environment=environment)
     platform = f"{system}/{architecture}" if is_foreign(system, architecture) else ""
-    out = context.attribute("out") or ""
-    return (BinaryInfo(context.output(action, name), covered=bool(covered), name=out, platform=platform),)
+    # Cgo's code is not all Go, and what a binary counts of itself is a result of its tests too.
+    is_plain = not covered and not platform and not context.attribute("cc")
+    reached = f"{name}{REACHED}" if context.attribute("test") and is_plain else ""
+    folders = [reached] if reached else []
+    inputs |= _reach() if reached else {}
+    action = context.declare("GoBuild", arguments, inputs, [name, *folders], environment=environment, folders=folders)
+    binary, out = context.output(action, name), context.attribute("out") or ""
+    return (BinaryInfo(binary, covered=bool(covered), name=out, platform=platform, reached=reached),)
+
+
+def _reach() -> dict[str, Artifact]:
+    """Return the sources of the program that says what the tests of a binary reach."""
+    folder = Path(bkrules.__file__).parent / REACH
+    return {f"{REACH}/{name}": HostFile(str(folder / name)) for name in REACH_FILES}
 
 
 def _compiler(context: Context, label: Label) -> dict[str, Artifact]:

@@ -26,7 +26,8 @@ def _analyze(context: Context) -> tuple[object, ...]:
     data = {
         path: file for label in context.attribute("data") for path, file in files_at(context, "data", label).items()
     }
-    return (GoTestInfo(binary.file, name, listing, context.attribute("harness") or None, environment, data),)
+    harness = context.attribute("harness") or None
+    return (GoTestInfo(binary.file, name, listing, harness, environment, data, binary.reached),)
 
 
 def _environment(context: Context) -> dict[str, str]:

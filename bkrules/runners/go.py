@@ -19,6 +19,7 @@ from bkrules.model.parameters import FetchWheel, parameters_of
 from bkrules.model.resources import Limits
 from bkrules.model.status import Status
 from bkrules.rules.go import WHEEL
+from bkrules.runners import go_reach
 from bkrules.runners.compiler import compiler_of
 from bkrules.runners.wheels import toolchain
 from bkrules.sandbox import outputs
@@ -104,6 +105,18 @@ def go_build(action: Action, inputs: Mapping[str, Node], context: RunContext) ->
     sandbox = CommandSandbox(str(context.folder.root), shown, compiler.links, LIMITS)
     offline = {**environment, "GOPROXY": "off", "GOSUMDB": "off"}
     unlimited = _run([f"{go}/bin/go", *action.arguments], where, offline, action, context, sandbox)
+    for name in action.folders:
+        reach = scratch / "reach"
+        words = go_reach.prepared(reach, inputs)
+        _run([f"{go}/bin/go", *words], reach, {**offline, **go_reach.ALONE}, action, context, sandbox)
+        _run(
+            go_reach.command(reach, f"{go}/bin/go", folder / name, action, inputs),
+            where,
+            offline,
+            action,
+            context,
+            sandbox,
+        )
     return Outcome(Status.PASSED, {name: str(folder / name) for name in action.outputs}, unlimited=unlimited)
 
 

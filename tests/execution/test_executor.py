@@ -21,7 +21,7 @@ from bkrules.execution.context import RunContext
 from bkrules.execution.executor import Executor
 from bkrules.execution.result import Attempt, CellReport, Outcome, Result
 from bkrules.model import digest
-from bkrules.model.action import Action, DirectoryNode, FileNode, HostFolder, Node, Text
+from bkrules.model.action import Action, DirectoryNode, FileNode, HostFolder, Node, ReachedOutput, Text
 from bkrules.model.status import FailureClass, Status
 from bkrules.report.build_result import BuildResult
 from bkrules.runners.table import RUNNERS
@@ -502,3 +502,70 @@ def test_what_is_made_of_a_folder_that_is_edited_meanwhile_is_not_kept(
 
     assert (result.status, result.cached) == (Status.PASSED, False)
     assert (executor.look_up(action) is not None) == is_kept
+
+
+@pytest.mark.parametrize(
+    ("edited", "names", "shared"),
+    [
+        ("TestB/2", ("TestA",), True),  # all that differs is the binary
+        ("TestB/2", ("TestNone", "TestA"), True),
+        ("TestB/2", ("TestB", "TestA"), False),
+        ("TestB/2", ("TestNone",), False),
+        ("TestB/2", ("TestC", "TestA"), False),  # the whole binary, not what comes next
+    ],
+)
+def test_a_binary_of_go_counts_by_what_a_test_reaches(
+    runs: Runs, make_action: MakeAction, tmp_path: Path, edited: str, names: tuple[str, ...], *, shared: bool
+) -> None:
+    build = replace(make_action("a"), outputs=("out", "reached"), folders=("reached",))
+    reader = replace(make_action("b"), inputs=(("tools/x", ReachedOutput("a", "out", "reached", names)),))
+    keys = []
+    for number, other in enumerate(("TestB/1", edited)):
+        folder = tmp_path / f"made-{number}"
+        for name in ("TestA/1", "TestC/whole", other):
+            (folder / "reached" / name).parent.mkdir(parents=True)
+            (folder / "reached" / name).touch()
+        (folder / "out").write_text(f"binary {number}")
+        runs(lambda folder=folder: Outcome(Status.PASSED, {one: str(folder / one) for one in build.outputs}))  # type: ignore[misc]
+        executor = at(tmp_path / f"cache-{number}", tmp_path)
+        executor.results["a"] = executor.run(build)
+        keys.append(executor.key(reader).digest)
+        (node,) = executor.stage(reader).values()
+        assert isinstance(node, FileNode)
+        assert Path(node.path).read_text() == f"binary {number}"
+
+    assert (keys[0] == keys[1]) == shared
+    assert reader.dependencies == ("a",)
+
+
+@pytest.mark.parametrize("edit", [False, True])
+def test_what_is_made_with_a_binary_whose_sources_changed_meanwhile_is_not_kept(
+    runs: Runs, make_action: MakeAction, tmp_path: Path, *, edit: bool
+) -> None:
+    """The binary may be that of the sources before, and what a test reaches that of the sources after the edit."""
+    tree, made = tmp_path / "tree", tmp_path / "made"
+    (made / "reached/TestA").mkdir(parents=True)
+    (made / "reached/TestA/1").touch()
+    (made / "out").write_text("binary")
+    tree.mkdir()
+    (tree / "x.go").write_text("x")
+    build = replace(
+        make_action("a"),
+        inputs=(("src", HostFolder(str(tree), ("x.go",))),),
+        outputs=("out", "reached"),
+        folders=("reached",),
+    )
+    reader = replace(make_action("b"), inputs=(("tools/x", ReachedOutput("a", "out", "reached", ("TestA",))),))
+
+    def body() -> Outcome:
+        if edit:
+            (tree / "x.go").write_text("edited")
+        return Outcome(Status.PASSED, {name: str(made / name) for name in build.outputs})
+
+    runs(body)
+    executor = at(tmp_path / "cache", tmp_path)
+    executor.results["a"] = executor.run(build)
+    runs(lambda: Outcome(Status.PASSED, {"out": str(made / "out")}))
+
+    assert executor.run(reader).status == "passed"
+    assert (executor.look_up(reader) is None) == edit

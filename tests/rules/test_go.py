@@ -12,9 +12,10 @@ from bkrules.build.analysis import analyze_patterns
 from bkrules.errors import LoadError
 from bkrules.model.action import Action
 
-WORKSPACE = f"""from bkrules import go_toolchain, workspace
+WORKSPACE = f"""from bkrules import go_toolchain, host_binary, workspace
 workspace(name = "test")
 go_toolchain(name = "go", version = "1.0.0", sha256 = {{"linux-{platform.machine()}": "{"0" * 64}"}})
+host_binary(name = "cc", binary = "true")
 """
 BUILD = """from bkrules import go_binary
 go_binary(name = "it", module = "example.test/it", version = "v1.0.0", package = "client", mod = "go.mod", {more})
@@ -47,6 +48,13 @@ def test_a_command_is_built(declared: Declared) -> None:
 def test_the_tests_of_a_package_are_built_instead(declared: Declared) -> None:
     command = declared("").arguments[1:]
     assert declared("test = True").arguments == ("test", "-c", "-vet=off", *command)
+
+
+def test_the_tests_of_plain_go_come_with_what_they_reach(declared: Declared) -> None:
+    assert declared("test = True").folders == ("it.reached",)
+    assert {"runners/reach/main.go", "toolchain.whl"} <= dict(declared("test = True").inputs).keys()
+    for more in ("", 'test = True, coverpkg = ["example.test/it"]', 'test = True, cc = "//:cc"'):
+        assert declared(more).outputs == ("it",)
 
 
 def test_what_runs_is_counted_where_that_is_asked_for(declared: Declared) -> None:
