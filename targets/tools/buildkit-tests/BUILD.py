@@ -54,7 +54,10 @@ WORKERS = {
     "rootless_gvisor": {"plugin": "rootless", "net": "gvisor-tap-vsock", "detach_netns": True},
 }
 
-[worker(name = name, tools = {"registry": REGISTRY}, **settings) for name, settings in WORKERS.items()]
+[
+    worker(name = name, tools = {"registry": REGISTRY}, tags = ["manual"], **settings)
+    for name, settings in WORKERS.items()
+]
 
 # The program has its command from the name by which it is called, and no file of its package has this one.
 [
