@@ -168,9 +168,17 @@ def _reached(context: Context, info: GoTestInfo, name: str) -> Artifact:
     if not info.reached or not is_usual or context.attribute("isolation") == "worker":
         return info.binary
     assert isinstance(info.binary, Output)
+    names = reached_names(name, on_harness=info.harness is not None)
+    return ReachedOutput(info.binary.producer, info.binary.path, info.reached, names)
+
+
+def reached_names(name: str, *, on_harness: bool) -> tuple[str, ...]:
+    """Return the names under which the folder of a binary may have what a test reaches, the most exact first.
+
+    A leaf of BuildKit's harness has a name that is more exact. A cell with all leaves of a function reaches what the function does.
+    """
     top, _, below = name.partition("/")
-    of_harness = [] if info.harness is None else [f"{top}+{below.partition('/')[0]}", f"{top}+"]
-    return ReachedOutput(info.binary.producer, info.binary.path, info.reached, (*of_harness, top))
+    return (f"{top}+{below.partition('/')[0]}", f"{top}+", top) if on_harness and below else (top,)
 
 
 def _programs(context: Context, label: Label, data: Mapping[str, Artifact], tools: set[str]) -> Iterator[ProgramTest]:
