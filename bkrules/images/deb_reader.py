@@ -44,7 +44,7 @@ def opened(package: Path, scratch: Path, unpack: Unpack) -> Iterator[TarReader]:
         if file.read(len(ZSTD)) == ZSTD:
             unpack(data, plain)
             data = plain
-    with tar_reader.opened(data, scratch) as reader:
+    with tar_reader.opened(data, scratch, is_root=True) as reader:
         yield reader
 
 

@@ -68,10 +68,13 @@ class _Member:
 
 
 class TarReader:
-    """The files of an uncompressed tar archive. Raises ActionFailed when it is malformed."""
+    """The files of an uncompressed tar archive. Raises ActionFailed when it is malformed.
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
+    When it `is_root` of a file system, absolute symbolic links lead to its members.
+    """
+
+    def __init__(self, file: IO[bytes], *, is_root: bool = False) -> None:
+        self._file, self._is_root = file, is_root
         self._members: dict[str, _Member] = {}
         self._twice: set[str] = set()
         for number, member in enumerate(_members(file)):
@@ -137,18 +140,25 @@ class TarReader:
                 return member
             if member.kind not in ("link", "symlink"):
                 raise bad(f"{at!r} is a {member.kind} and no file")
-            target = member.link if member.kind == "link" else f"{posixpath.dirname(at)}/{member.link}".lstrip("/")
-            if member.link.startswith("/") or _named(target).startswith("../"):
+            target = _named(self._target(at, member))
+            if target.startswith(("/", "../")):
                 raise bad(f"{at!r} is a link out of the archive")
-            at = _named(target)
+            at = target
         raise bad(f"the links from {name!r} form a cycle")
+
+    def _target(self, at: str, member: _Member) -> str:
+        if member.kind == "symlink" and member.link.startswith("/") and self._is_root:
+            return member.link.lstrip("/")
+        if member.kind == "link" or member.link.startswith("/"):
+            return member.link
+        return f"{posixpath.dirname(at)}/{member.link}".lstrip("/")
 
 
 @contextmanager
-def opened(archive: Path, scratch: Path) -> Iterator[TarReader]:
+def opened(archive: Path, scratch: Path, *, is_root: bool = False) -> Iterator[TarReader]:
     """Open an archive, which may be compressed with gzip, bzip2 or xz; temporary files are in `scratch`.
 
-    Raises ActionFailed when it is not a tar archive, and OSError as `open` does.
+    `is_root` is that of TarReader. Raises ActionFailed when it is not a tar archive, and OSError as `open` does.
     """
     with ExitStack() as stack:
         file = stack.enter_context(_regular(archive))
@@ -159,7 +169,7 @@ def opened(archive: Path, scratch: Path) -> Iterator[TarReader]:
             raise bad("it is compressed with zstd, which bk does not read; decompress it:  zstd -d")
         unpacked = _decompressed(file, start)
         if unpacked is None:
-            yield TarReader(file)
+            yield TarReader(file, is_root=is_root)
             return
         plain = stack.enter_context(tempfile.TemporaryFile(dir=scratch))
         limit, total = max(LEAST_LIMIT, min(RATIO * state.st_size, MOST)), 0
@@ -169,7 +179,7 @@ def opened(archive: Path, scratch: Path) -> Iterator[TarReader]:
                 raise bad(f"its {state.st_size} bytes expand to more than {limit}")
             plain.write(piece)
         plain.seek(0)
-        yield TarReader(plain)
+        yield TarReader(plain, is_root=is_root)
 
 
 def _regular(path: Path) -> IO[bytes]:
