@@ -43,7 +43,7 @@ IN_CELLS = (
     *(f"model/{name}.py" for name in ("cases", "collected", "parameters", "status", "wire")),
     "plugin/*.py",
     *(f"sandbox/{name}.py" for name in ("cgroups", "devices", "ipc", "loop", "syscalls")),
-    *(f"system/{name}.py" for name in ("files", "kernel")),
+    *(f"system/{name}.py" for name in ("files", "kernel", "waiting")),
     "testing/*.py",
 )
 """bk's own code that runs in cells and in the processes from which they are forked."""

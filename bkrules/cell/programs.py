@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import select
 import shutil
 import signal
 import socket
@@ -31,6 +30,7 @@ from bkrules.plugin.daemon import Daemons
 from bkrules.plugin.spec import hookimpl
 from bkrules.plugin.worker import Backend
 from bkrules.sandbox import syscalls
+from bkrules.system.waiting import readable
 from bkrules.testing.control import Control, answer
 
 UNDECLARED = "TEST_UNDECLARED_OUTPUTS_DIR"
@@ -100,7 +100,7 @@ class Programs:
         self._call("bk_timed_out", cell)
         for number in (signal.SIGALRM, signal.SIGCONT):
             os.kill(pid, number)
-        select.select([ended], [], [], _LAST_WORDS)
+        readable([ended], _LAST_WORDS)
         os.kill(pid, signal.SIGKILL)
 
 
@@ -138,8 +138,8 @@ def _run_commands(cell: RunningCell, backend: Backend, _control: Control) -> int
 
 def _ends(ended: int, channel: socket.socket, daemons: Daemons, deadline: float) -> bool:
     """Return whether a child ends before `deadline`. Meanwhile, carry out its requests on the channel."""
-    watched: list[int | socket.socket] = [ended, channel]
-    while found := select.select(watched, [], [], max(0, deadline - time.monotonic()))[0]:
+    watched = [ended, channel.fileno()]
+    while found := readable(watched, deadline - time.monotonic()):
         if ended in found:
             return True
         if not answer(channel, daemons, max(0, min(PATIENCE, deadline - time.monotonic()))):

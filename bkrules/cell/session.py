@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import select
 import signal
 import socket
 import struct
@@ -21,6 +20,7 @@ from bkrules.plugin.daemon import Daemons, DaemonSpec
 from bkrules.plugin.worker import Backend
 from bkrules.sandbox import syscalls
 from bkrules.sandbox.ipc import receive, send
+from bkrules.system.waiting import readable
 
 MACHINE = ("/usr", "/etc/alternatives")
 """The folders of the machine that a shell in a cell needs; tests do not see them."""
@@ -69,7 +69,7 @@ def end_tracers() -> None:
             if (folder / "comm").read_text() == "strace\n":
                 tracer = os.pidfd_open(int(folder.name))
                 signal.pidfd_send_signal(tracer, signal.SIGTERM)
-                select.select([tracer], [], [], max(0.0, deadline - time.monotonic()))
+                readable([tracer], deadline - time.monotonic())
 
 
 def show_machine() -> None:
@@ -112,7 +112,7 @@ def _run(message: Command, descriptors: list[int], variables: Mapping[str, str])
         _become(message.arguments, environment, message.directory, descriptors, terminal)
     for descriptor in set(descriptors):
         os.close(descriptor)
-    if not select.select([os.pidfd_open(pid)], [], [], message.seconds or None)[0]:
+    if not readable([os.pidfd_open(pid)], message.seconds or None):
         return OUT_OF_TIME, [f"the time is over: {message.seconds:g} s"]  # all processes end with this one
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return code if code >= 0 else 128 - code, []

@@ -8,7 +8,6 @@ still ends with the daemon's own messages.
 from __future__ import annotations
 
 import os
-import select
 import signal
 import time
 from collections.abc import Iterable
@@ -20,6 +19,7 @@ from bkrules.plugin.cell import RunningCell
 from bkrules.plugin.cell_log import note
 from bkrules.plugin.daemon import Daemons
 from bkrules.plugin.spec import hookimpl
+from bkrules.system.waiting import readable
 
 TOOLS = "/opt/bk/bin/"
 PATIENCE = 2.0
@@ -69,6 +69,6 @@ def _quit(pid: int, deadline: float) -> None:
         try:
             for number in (signal.SIGQUIT, signal.SIGCONT):
                 signal.pidfd_send_signal(descriptor, number)
-            select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+            readable([descriptor], deadline - time.monotonic())
         finally:
             os.close(descriptor)

@@ -44,6 +44,7 @@ from bkrules.plugin.worker import MIRROR_PORT
 from bkrules.sandbox import loop, syscalls
 from bkrules.sandbox.cgroups import Cgroups, threads
 from bkrules.sandbox.ipc import receive, send
+from bkrules.system.waiting import readable
 
 _QUESTION_LIMIT = 256
 _PATIENCE_MS = 500
@@ -266,7 +267,7 @@ class _Cell:
         A FUSE server may die while it has a file of its own file system open. It then waits for itself, and every process
         that needs the file system waits too. So the supervisor aborts the cell's FUSE connections after a while.
         """
-        if not select.select([ended], [], [], _PATIENCE_MS / 1000)[0]:
+        if not readable([ended], _PATIENCE_MS / 1000):
             own = threads(self.groups.path)
             abort({*unseen_by_others(leak_check.fuse, own), *fuse_connections(own)})
             with suppress(ProcessLookupError):  # it may have announced its end without ending

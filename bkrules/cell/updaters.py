@@ -13,7 +13,6 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import os
-import select
 import signal
 import sys
 import tomllib
@@ -32,6 +31,7 @@ from bkrules.plugin.daemon import Daemons, DaemonSpec
 from bkrules.plugin.guard import time_limit
 from bkrules.plugin.spec import hookimpl
 from bkrules.sandbox import syscalls
+from bkrules.system.waiting import readable
 
 ROOT = "/updaters"
 LOG = "updater.log"
@@ -106,8 +106,7 @@ def _started(functions: Sequence[str], cell: RunningCell) -> _Functions:
     os.close(told)
     os.close(release)
     names = ", ".join(functions)
-    found, _, _ = select.select([ready], [], [], cell.timeout)
-    if not found:
+    if not readable([ready], cell.timeout):
         raise UpdateError(f"{names} took more than {cell.timeout:g} s")
     if os.read(ready, 1) != _READY:
         raise UpdateError(f"{names} failed before the daemons were started; {LOG} has its traceback")
@@ -116,8 +115,7 @@ def _started(functions: Sequence[str], cell: RunningCell) -> _Functions:
 
 def _release(functions: _Functions, timeout: float) -> None:
     os.close(functions.release)
-    found, _, _ = select.select([functions.ended], [], [], timeout)
-    if not found:
+    if not readable([functions.ended], timeout):
         raise UpdateError(f"the release of {functions.names} took more than {timeout:g} s")
     info = os.waitid(os.P_PIDFD, functions.ended, os.WEXITED)
     if info is None or info.si_status:

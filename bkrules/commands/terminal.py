@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import termios
 import tty
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bkrules.cell.session import set_size
+from bkrules.system.waiting import readable
 
 _CHUNK = 1 << 16
 
@@ -26,7 +26,7 @@ def relay(terminal: int, cell: int) -> None:
     with _raw(terminal), _following(terminal, cell):
         watched = [terminal, cell]
         while True:
-            for descriptor in select.select(watched, [], [])[0]:
+            for descriptor in readable(watched):
                 try:
                     data = os.read(descriptor, _CHUNK)
                 except OSError:  # the error with which a terminal reports that its other end is closed

@@ -18,7 +18,8 @@ from bkrules.model.reference import Reference
 from bkrules.sandbox import syscalls
 from bkrules.sandbox.run_folder import RunFolder
 from bkrules.sandbox.spawner import Processes
-from bkrules.sandbox.started import Started, readable
+from bkrules.sandbox.started import Started
+from bkrules.system.waiting import readable
 
 REGISTRY = "registry"
 """The reason of the error for a registry that does not start."""

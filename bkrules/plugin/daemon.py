@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import shlex
 import signal
 import socket
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bkrules.plugin.cell_log import note
+from bkrules.system.waiting import readable
 
 _BACKLOG = 64
 """The limit of pending connections at a socket that a daemon inherits."""
@@ -163,7 +163,7 @@ class Daemons:
         deadline = time.monotonic() + timeout
         watched = [daemon.ready.fileno(), *(other.pidfd for other in self.running)]
         while True:
-            found, _, _ = select.select(watched, [], [], max(0, deadline - time.monotonic()))
+            found = readable(watched, deadline - time.monotonic())
             if not found:
                 raise DaemonError(f"{daemon.name} was not ready within {timeout:g} s")
             if daemon.ready.fileno() in found and b"READY=1" in daemon.ready.recv(4096):
@@ -183,7 +183,7 @@ class Daemons:
         hook("bk_daemon_stopping", daemon=daemon, signal=number)
         daemon.signalled = (number, time.monotonic())
         signal.pidfd_send_signal(daemon.pidfd, number)
-        ended, _, _ = select.select([daemon.pidfd], [], [], timeout)
+        ended = readable([daemon.pidfd], timeout)
         hook("bk_daemon_stopped", daemon=daemon, status=self.status(daemon))
         return bool(ended)
 
@@ -232,7 +232,7 @@ class Daemons:
 
     def dead(self) -> list[Daemon]:
         """Return the daemons that have ended."""
-        found, _, _ = select.select([daemon.pidfd for daemon in self.running], [], [], 0)
+        found = readable([daemon.pidfd for daemon in self.running], 0)
         return [daemon for daemon in self.running if daemon.pidfd in found]
 
     def is_stopped(self, daemon: Daemon) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import signal
 import socket
 import time
@@ -22,6 +21,7 @@ from bkrules.sandbox import syscalls
 from bkrules.sandbox.cgroups import Cgroups
 from bkrules.sandbox.ipc import receive, send
 from bkrules.sandbox.messages import Command, CommandEnd, CommandSpec, SandboxedCommand, SandboxesSpec
+from bkrules.system.waiting import readable
 
 MOST_OUTPUT = 64 << 20
 """The limit in bytes of the output of a sandboxed command."""
@@ -160,7 +160,7 @@ def _serve(channel: socket.socket, death: int, root: str) -> None:
     wake = _wake_on_end()
     home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     while True:
-        ready, _, _ = select.select([channel.fileno(), death], [], [])
+        ready = readable([channel.fileno(), death])
         document, descriptors = (None, []) if death in ready else receive(channel)
         if document is None:
             return
@@ -197,7 +197,7 @@ def _run(spec: Command, ends: list[int], log: int, wake: int) -> _End | None:
     child = _started(spec, log, log)
     code = _NOT_STARTED if child is None else None
     while code is None and child is not None:
-        ready, _, _ = select.select([*ends, wake], [], [])
+        ready = readable([*ends, wake])
         if ready != [wake]:
             break
         os.read(wake, _MANY)
@@ -216,8 +216,8 @@ def _run_quietly(spec: SandboxedCommand, ends: list[int], log: int, wake: int) -
         os.close(pipe)
         end = _End(_NOT_STARTED) if child is None else None
         while end is None and child is not None:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            ready, _, _ = select.select([*ends, wake, *copy.open], [], [], left)
+            left = None if deadline is None else deadline - time.monotonic()
+            ready = readable([*ends, wake, *copy.open], left)
             if any(one in ready for one in ends):
                 break
             if not ready:

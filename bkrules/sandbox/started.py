@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
 from bkrules.model.wire import Document
 from bkrules.sandbox.command_groups import Group
 from bkrules.sandbox.ipc import receive
+from bkrules.system.waiting import readable
 
 
 @dataclass
@@ -70,17 +70,6 @@ class Started:
                     finally:
                         os.close(process)
         return is_there
-
-
-def readable(descriptors: Iterable[int], patience: float) -> list[int]:
-    """Return the descriptors that can be read or have ended, waiting up to `patience` seconds for the first.
-
-    select() refuses descriptors from 1024 on, and bk has two for each connection of a cell to its mirror.
-    """
-    poll = select.poll()
-    for descriptor in descriptors:
-        poll.register(descriptor, select.POLLIN)
-    return [descriptor for descriptor, _ in poll.poll(1000 * max(0, patience))]
 
 
 def _links(folder: str) -> Iterator[str]:

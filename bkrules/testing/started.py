@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import select
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
+
+from bkrules.system.waiting import readable
 
 _WAIT = 10.0
 _POLL = 0.005
@@ -47,7 +48,7 @@ def wait_until_ready(process: subprocess.Popen[bytes], ready: Callable[[], Ready
         while time.monotonic() < deadline:
             if found := ready():
                 return found
-            if select.select([ended], [], [], _POLL)[0]:
+            if readable([ended], _POLL):
                 break
     finally:
         os.close(ended)

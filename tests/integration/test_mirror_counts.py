@@ -17,7 +17,7 @@ from registries import FILES
 
 from bkrules.mirror.proxy import MirrorProxy
 from bkrules.mirror.registry import accepts
-from bkrules.sandbox.started import readable
+from bkrules.system.waiting import readable
 
 REPOSITORIES = 60
 
