@@ -43,7 +43,7 @@ func (s *suite) declare(u *unit, file *ast.File, name string, embeds bool) {
 		text := &bytes.Buffer{}
 		must(printer.Fprint(text, s.fset, syntax))
 		n := &node{number: len(s.nodes), unit: u, syntax: syntax, isRoot: isRoot || !isTest}
-		n.text = fmt.Sprintf("%s %s\n%s\n", u.path, name, text)
+		n.text = fmt.Sprintf("%s %s %T\n%s\n", u.path, name, syntax, text) // its kind, since `a b` may be a variable or a type
 		n.line = s.fset.Position(syntax.Pos()).Line
 		s.nodes = append(s.nodes, n)
 		for _, one := range names {
