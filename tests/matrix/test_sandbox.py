@@ -121,7 +121,7 @@ def test_nothing_else_can_be_reached(sandbox: Sandbox, tmp_path: Path) -> None:
 
 def test_only_what_was_declared_is_there(sandbox: Sandbox) -> None:
     own = {name for name in os.environ if not name.startswith("PYTEST_")}
-    assert own == {"GOMAXPROCS", "HOME", "LANG", "PATH", "TEST_UNDECLARED_OUTPUTS_DIR", "TMPDIR", "TZ"}
+    assert own == {"GOMAXPROCS", "GORACE", "HOME", "LANG", "PATH", "TEST_UNDECLARED_OUTPUTS_DIR", "TMPDIR", "TZ"}
     commands = {path.name for path in Path("/usr/bin").iterdir() if not path.name.startswith("python")}
     expected = {"newuidmap", "newgidmap"} if sandbox.rootless else set()
     if sandbox.backend.netns_detached:
