@@ -31,7 +31,7 @@ ENDS = (
 """Other files that speak to another process, or read its answer."""
 IPC = "bkrules.sandbox.ipc"
 UNTYPED = re.compile(r"\b(?:dict|Dict|Mapping|MutableMapping)\[str, Any\]")
-COMMANDS = {"Genrule", "GoBuild", "ImportImage"}
+COMMANDS = {"Genrule", "GoBuild", "ImageArchive", "ImportImage"}
 """The mnemonics whose arguments are the words of a command, or none."""
 
 
