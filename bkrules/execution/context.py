@@ -18,7 +18,6 @@ from bkrules.execution.result import Outcome
 from bkrules.mirror.proxy import MirrorProxy
 from bkrules.mirror.registry import Registries
 from bkrules.model.action import Action, FileNode, Node
-from bkrules.model.digest import Digest
 from bkrules.model.resources import Limits
 from bkrules.plugin.installed import Plugins
 from bkrules.sandbox import outputs
@@ -58,7 +57,7 @@ class RunContext:
     test_timeouts: Mapping[str, int] = field(default_factory=dict)
     test_attempts: int | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _tool_folders: dict[tuple[tuple[str, Digest], ...], str] = field(default_factory=dict)
+    _tool_folders: dict[tuple[tuple[str, str], ...], str] = field(default_factory=dict)
 
     def timeout(self, action: Action) -> int:
         """Return the timeout of an action in seconds; 0 means none."""
@@ -73,16 +72,22 @@ class RunContext:
 
         It is a folder, since runc runs itself from an overlay of its folder, and an overlay does not see through a bind
         mount of a single file. Its files are links into the cache, and copies of this machine's tools: a link would
-        change the ctime of a file that is not bk's, as if it had been written to.
+        change the ctime of a file that is not bk's, as if it had been written to. A link changes the ctime of a blob too,
+        which is then read again, so cells whose tools have the same bytes share a folder, whatever their keys have of them.
         """
-        key = tuple(sorted((name, node.digest) for name, node in tools.items()))
+        blobs = f"{self.cas.root}/"
+        key = tuple(
+            sorted(
+                (name, node.path if node.path.startswith(blobs) else str(node.digest)) for name, node in tools.items()
+            )
+        )
         with self._lock:
             if key not in self._tool_folders:
                 folder = self.folder.new(f"tools-{len(self._tool_folders)}")
                 folder.chmod(0o755)  # whatever the umask: daemons without privileges read it too
                 for name, node in tools.items():
                     make_folders(folder, os.path.dirname(name))
-                    if node.path == self.cas.path(node.digest):
+                    if node.path.startswith(blobs):
                         place(node.path, folder / name)
                     else:
                         shutil.copyfile(node.path, folder / name)

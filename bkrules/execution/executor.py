@@ -290,8 +290,8 @@ class Executor:
 
     def _intact(self, result: Result) -> bool:
         """Return whether the disk cache has the outputs of an action with the right bytes. Damaged blobs are removed."""
-        files = ActionResult(result.outputs, result.seconds).files()
-        damaged = [file for file in files if not self._actions.cas.intact(file.digest)]
+        names = {file.digest for file in ActionResult(result.outputs, result.seconds).files()}
+        damaged = [name for name in names if not self._actions.cas.intact(name)]
         return not damaged
 
     def _cached(self, action: Action, key: Key) -> Result | None:
