@@ -11,6 +11,7 @@ from pathlib import Path
 from bkrules.execution.layout import TIMELINE
 from bkrules.execution.result import Result
 from bkrules.model.status import BAD, GOOD, FailureClass
+from bkrules.report.output import LOG, folder_of
 from bkrules.system.files import read_text
 
 TEST_LINES = 20
@@ -18,7 +19,6 @@ DAEMON_LINES = 8
 ERROR_LINES = 3
 CAPTURED_LINES = 3
 LINE_WIDTH = 240
-_TEST_LOG = "test.log"
 _MOST_ROWS = 8
 _CONTEXT = 2
 _SECTION = re.compile(r"={3,} (?:FAILURES|ERRORS) ={3,}")
@@ -62,14 +62,13 @@ def excerpt(failure: Failure, out: Path, width: int = LINE_WIDTH) -> str:
     not the test's, and otherwise only lines with errors. A line has up to `width` characters.
     """
     result = failure.results[0]
-    action = result.action
-    assert action.cell is not None
-    folder = out / action.label.package / action.label.name / action.cell.folder
+    assert result.action.cell is not None
+    folder = out / folder_of(result.action.cell)
     logs = {path.name: path for path in sorted(folder.glob("*.log")) if path.is_file() and path.name != TIMELINE}
     is_of_test = result.failure in (*_OF_TESTS, FailureClass.TIMEOUT)
     lines = []
-    if _TEST_LOG in logs:
-        text = read_text(logs.pop(_TEST_LOG))
+    if LOG in logs:
+        text = read_text(logs.pop(LOG))
         tail = text.splitlines()[-(TEST_LINES if is_of_test else DAEMON_LINES) :]
         lines += (traceback_in(text) if is_of_test else []) or tail
     for name, path in logs.items():

@@ -35,7 +35,7 @@ def block(result: Result, out: Path) -> str:
 
 def folder_of(cell: Cell) -> Path:
     """Return the folder of a cell's logs below `bk-out`."""
-    return Path(cell.matrix.package, cell.matrix.name, cell.name)
+    return Path(cell.matrix.package, cell.matrix.name, cell.folder)
 
 
 class Follower:

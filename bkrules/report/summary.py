@@ -13,6 +13,7 @@ from bkrules.model.status import ABSENT, BAD, GOOD, Status
 from bkrules.report.build_result import BuildResult, by_matrix, by_status
 from bkrules.report.critical_path import critical_path
 from bkrules.report.failures import LINE_WIDTH, Failure, cause, excerpt, failures
+from bkrules.report.output import LOG, folder_of
 from bkrules.system.kernel import NONE, RELEASE
 
 TAIL_LINES = 20
@@ -48,7 +49,7 @@ def _log(failure: Failure, out: Path) -> str:
     """Return the path of the log of the first cell, as short as this folder allows; empty without one."""
     cell = failure.results[0].action.cell
     assert cell is not None
-    path = out / cell.matrix.package / cell.matrix.name / cell.folder / "test.log"
+    path = out / folder_of(cell) / LOG
     if not path.is_file():
         return ""
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

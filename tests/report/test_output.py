@@ -95,3 +95,14 @@ def test_each_attempt_has_a_log_of_its_own(follow: Follow, said: list[str], log:
     follower.stop()
 
     assert said == ["first", "without an end", "second"]
+
+
+def test_the_output_of_a_test_in_a_class_is_found(cell: Callable[..., Result], tmp_path: Path) -> None:
+    result = cell("failed")
+    assert result.action.cell is not None
+    in_class = replace(result.action.cell, test="TestIt::test_it")
+    log = tmp_path / in_class.matrix.package / in_class.matrix.name / in_class.folder / "test.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("said")
+
+    assert "\nsaid\n" in block(replace(result, action=replace(result.action, cell=in_class)), tmp_path)
