@@ -27,9 +27,11 @@ def summarize(build: BuildResult, out: Path, *, tails: bool = True, width: int =
     A line of an excerpt has up to `width` characters.
     """
     found = failures(build.results)
-    excerpts = [text for failure in found if tails and (text := excerpt(failure, out, width))]
-    more = len(excerpts) - MOST_EXCERPTS
-    parts = [*excerpts[:MOST_EXCERPTS], *([f"{more} more failures are not shown here"] if more > 0 else [])]
+    parts: list[str] = []
+    if tails:
+        parts += filter(None, (excerpt(failure, out, width) for failure in found[:MOST_EXCERPTS]))
+        more = len(found) - MOST_EXCERPTS
+        parts += [f"{more} more failures are not shown here"] if more > 0 else []
     for label, cells in by_matrix(build.results).items():
         parts.append(f"{label}\n{grid(cells)}")
     parts += [_error(result, tails) for result in build.results if result.action.cell is None and result.status in BAD]
