@@ -1,8 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from bare_cells import BareCells
 
 from bkrules.model.action import Action, Cell, Output
 from bkrules.model.label import Label
@@ -25,3 +28,13 @@ def make_action() -> Callable[..., Action]:
         )
 
     return make
+
+
+@pytest.fixture
+def cells(tmp_path: Path) -> Iterator[BareCells]:
+    """Makes cells without bk, which needs root."""
+    if os.geteuid() != 0:
+        pytest.skip("not root")
+    made = BareCells(tmp_path)
+    yield made
+    made.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,15 +26,6 @@ def test_it(sandbox):
             return
     raise AssertionError("the interface is a way out")
 """
-
-
-@pytest.fixture
-def cells(tmp_path: Path) -> Iterator[BareCells]:
-    if os.geteuid() != 0:
-        pytest.skip("not root")
-    made = BareCells(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/net/tun"), reason="no tap devices")

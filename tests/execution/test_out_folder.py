@@ -180,15 +180,6 @@ def test_a_tree_that_is_too_deep_is_named(out: OutFolder, source: Path) -> None:
     assert len(out.strange) == 1
 
 
-@pytest.fixture
-def cells(tmp_path: Path) -> Iterator[BareCells]:
-    if os.geteuid() != 0:
-        pytest.skip("not root")
-    made = BareCells(tmp_path)
-    yield made
-    made.close()
-
-
 FILLS = """
 import os
 def test_it(sandbox):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,6 @@ from bkrules.sandbox.cgroups import remove
 
 PASSES = "def test_it(sandbox): pass\n"
 SOON = 20
-
-
-@pytest.fixture
-def cells(tmp_path: Path) -> Iterator[BareCells]:
-    if os.geteuid() != 0:
-        pytest.skip("not root")
-    made = BareCells(tmp_path)
-    yield made
-    made.close()
 
 
 def test_a_cell_without_daemons_passes(cells: BareCells) -> None:

@@ -147,14 +147,49 @@ def cells(space: Space, matrix: str) -> dict[str, dict[str, Any]]:
     return {cell["name"]: cell for cell in report["cells"]}
 
 
+LISTED_IN_PART = """package g
+
+import "testing"
+
+func TestP(t *testing.T) {
+	t.Run("a", func(t *testing.T) { panic("no daemon") })
+	t.Run("b", func(t *testing.T) {})
+}
+"""
+LISTED_WHOLE = """package g
+
+import (
+	"os"
+	"testing"
+)
+
+func TestP(t *testing.T) {
+	for _, name := range []string{"a", "b/c"} {
+		t.Run(name, func(sub *testing.T) {
+			sub.Parallel()
+			sub.Run("deep/"+name, func(inner *testing.T) {
+				if os.Getenv("BUILDKIT_HOST") == "" {
+					t.FailNow()
+				}
+			})
+		})
+	}
+}
+"""
+
+
+def declare(space: Space, targets: str) -> None:
+    """Add targets to the package of the workers, and a Go module without files."""
+    build = space.root / "targets/BUILD.py"
+    imports = ", go_binary, go_test, image_archive, test_matrix, worker"
+    build.write_text(build.read_text().replace(", worker", imports, 1) + targets)
+    space.write("g/BUILD.py", "")
+    space.write("g/go.mod", "module example.com/g\n\ngo 1.25\n")
+
+
 def test_a_binary_that_does_not_list_all_of_its_subtests(tools: Space) -> None:
-    build = tools.root / "targets/BUILD.py"
-    build.write_text(build.read_text().replace(", worker", ", go_binary, go_test, test_matrix, worker", 1) + PANICS)
-    tools.write("g/BUILD.py", "")
-    tools.write("g/go.mod", "module example.com/g\n\ngo 1.25\n")
-    body = 't.Run("a", func(t *testing.T) { panic("no daemon") })\n\tt.Run("b", func(t *testing.T) {})'
-    source = f'package g\n\nimport "testing"\n\nfunc TestP(t *testing.T) {{\n\t{body}\n}}\n'
-    tools.write("g/a_test.go", source)
+    declare(tools, PANICS)
+    tools.write("g/a_test.go", LISTED_IN_PART)
 
     done = tools.bk("test", "//targets:panics")
 
@@ -164,15 +199,8 @@ def test_a_binary_that_does_not_list_all_of_its_subtests(tools: Space) -> None:
 
 def test_a_panic_after_all_subtests_are_listed(tools: Space) -> None:
     """As BuildKit's harness without a registry: a parallel subtest fails its parent, which ends the binary."""
-    build = tools.root / "targets/BUILD.py"
-    build.write_text(build.read_text().replace(", worker", ", go_binary, go_test, test_matrix, worker", 1) + PANICS)
-    tools.write("g/BUILD.py", "")
-    tools.write("g/go.mod", "module example.com/g\n\ngo 1.25\n")
-    inner = 't.Run("deep/"+name, func(inner *testing.T) { if os.Getenv("BUILDKIT_HOST") == "" { t.FailNow() } })'
-    body = f"t.Run(name, func(sub *testing.T) {{ sub.Parallel(); {inner.replace('t.Run', 'sub.Run', 1)} }})"
-    loop = f'for _, name := range []string{{"a", "b/c"}} {{\n\t\t{body}\n\t}}'
-    source = f'package g\n\nimport (\n\t"os"\n\t"testing"\n)\n\nfunc TestP(t *testing.T) {{\n\t{loop}\n}}\n'
-    tools.write("g/a_test.go", source)
+    declare(tools, PANICS)
+    tools.write("g/a_test.go", LISTED_WHOLE)
 
     done = tools.bk("test", "//targets:panics")
 
@@ -181,11 +209,7 @@ def test_a_panic_after_all_subtests_are_listed(tools: Space) -> None:
 
 
 def test_go_tests_are_cells(tools: Space) -> None:
-    build = tools.root / "targets/BUILD.py"
-    imports = ", go_binary, go_test, image_archive, test_matrix, worker"
-    build.write_text(build.read_text().replace(", worker", imports, 1) + BUILD)
-    tools.write("g/BUILD.py", "")
-    tools.write("g/go.mod", "module example.com/g\n\ngo 1.25\n")
+    declare(tools, BUILD)
     tools.write("g/a.go", SOURCE)
     tools.write("g/a_test.go", TESTS)
     tools.write("g/empty/BUILD.py", "")
