@@ -2,7 +2,8 @@
 
 A process belongs to a test when it descends from the test's own process, lies in a cell's cgroup of a run of the test, or has
 the test's disk cache in its command line. A cgroup is that of a run that the test started, or whose run folder is in the test's
-disk cache. A mount or a socket has a name below the test's folders.
+disk cache; not one that was there before the test, since process ids come round again. A mount or a socket has a name below the
+test's folders.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Leftovers:
         self.started: set[int] = set()
         """The processes that this process has started. The code that started one waits for it, so it is no leftover."""
         self._connections: set[str] = set()
+        self._earlier = {os.path.basename(path) for path in _cgroups()}
         self._network = os.readlink("/proc/self/ns/net")
 
     def __call__(self, cache: Path) -> dict[str, list[str]]:
@@ -45,13 +47,7 @@ class Leftovers:
                 if f"{cache}" in line or f"{self.folder}" in line
             ],
             "fuse connections": self._own_connections(own),
-            # os.walk, since a folder may go while it is looked into
-            "cgroups": [
-                f"{folder}/{name}"
-                for folder, names, _ in os.walk("/sys/fs/cgroup")
-                for name in names
-                if self._is_own_cgroup(name, cache)
-            ],
+            "cgroups": [path for path in _cgroups() if self._is_own_cgroup(os.path.basename(path), cache)],
             "sockets": [
                 line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines() if f"{cache}" in line
             ],
@@ -76,7 +72,7 @@ class Leftovers:
         kind, _, rest = name.partition("-")
         run, _, number = rest.rpartition("-")
         pid = run.partition("-")[0]
-        if kind != "bk" or not pid.isdecimal() or not number.isdecimal():
+        if kind != "bk" or not pid.isdecimal() or not number.isdecimal() or name in self._earlier:
             return False
         return int(pid) in self.started or (cache / "run" / run).exists()
 
@@ -130,6 +126,12 @@ def _fuse_mounts(pids: Iterable[int]) -> set[str]:
     return {
         line.split()[2].partition(":")[2] for line in lines if line.partition(" - ")[2].startswith(("fuse ", "fuse."))
     }
+
+
+def _cgroups() -> Iterator[str]:
+    """The paths of all cgroups. By os.walk, since a folder may go while it is looked into."""
+    for folder, names, _ in os.walk("/sys/fs/cgroup"):
+        yield from (f"{folder}/{name}" for name in names)
 
 
 def _parent(pid: int) -> int:
