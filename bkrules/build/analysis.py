@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from bkrules.analysis.runs import Runs
 from bkrules.build.early_actions import EarlyActions
 from bkrules.build.selection import Selection, select
 from bkrules.build.worker_overrides import NONE, WorkerOverrides, apply_overrides
+from bkrules.cache import atomic
 from bkrules.cache.history import NAME as HISTORY
 from bkrules.cache.history import History
 from bkrules.errors import LoadError, MachineLacks
@@ -107,7 +109,9 @@ class Analysis:
 def open_workspace(folder: str) -> Workspace:
     """Return the workspace around a folder. Raises UsageError or LoadError."""
     root = find_root(folder)
-    check_output(Path(root, OUTPUT))
+    out = Path(root, OUTPUT)
+    check_output(out)
+    _hide(out)
     workspace = Workspace(root, RULES, f"{root}/{OUTPUT}/{STATE}", lambda module: load_plugins(root).rules_of(module))
     top = workspace.package("")
     if top is None or not top.workspace:
@@ -118,6 +122,14 @@ def open_workspace(folder: str) -> Workspace:
             hint="call workspace(name = ...) in it",
         )
     return workspace
+
+
+def _hide(out: Path) -> None:
+    """Make version control ignore `bk-out`, in whatever repository it is."""
+    file = out / ".gitignore"
+    if not os.path.lexists(file):
+        with suppress(OSError):  # the command that needs to write into the folder reports why it cannot
+            atomic.write(str(file), b"*\n")
 
 
 def check_output(out: Path) -> None:

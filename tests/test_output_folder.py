@@ -1,0 +1,47 @@
+"""`bk-out` is no part of the user's repository, without a line in a .gitignore of theirs."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from spaces import Space
+
+
+@pytest.fixture
+def loaded(space: Space) -> Space:
+    """A workspace with one target."""
+    space.write(
+        "WORKSPACE.py", "from bkrules import host_binary, workspace\nworkspace(name = 'w')\nhost_binary(name = 'sh')\n"
+    )
+    return space
+
+
+def seen_by_git(space: Space) -> list[str]:
+    command = ["git", "status", "--porcelain", "--untracked-files=all"]
+    done = subprocess.run(command, cwd=space.root, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_version_control_ignores_it(loaded: Space) -> None:
+    subprocess.run(["git", "init", "--quiet"], cwd=loaded.root, check=True)
+
+    assert loaded.bk("query", "//...").returncode == 0
+    assert (loaded.root / "bk-out").is_dir()
+    assert seen_by_git(loaded) == ["?? WORKSPACE.py"]
+
+    loaded.write("bk-out/.gitignore", "!kept\n")
+    assert loaded.bk("query", "//...").returncode == 0
+    assert (loaded.root / "bk-out/.gitignore").read_text() == "!kept\n", "what the user wrote stays"
+
+
+def test_a_link_to_another_place(loaded: Space) -> None:
+    elsewhere = loaded.root.parent / "elsewhere"
+    elsewhere.mkdir()
+    (loaded.root / "bk-out").symlink_to(elsewhere)
+
+    for _ in range(2):
+        assert loaded.bk("query", "//...").returncode == 0
+        assert (elsewhere / ".gitignore").read_text() == "*\n"
+        assert loaded.bk("clean").returncode == 0
+        assert list(elsewhere.iterdir()) == []
