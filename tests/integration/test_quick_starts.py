@@ -1,0 +1,60 @@
+"""The quick starts of the documentation, as a user types them. A registry on loopback stands for the internet."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pages
+import pytest
+import registries
+from spaces import Space, place_tools
+
+from bkrules.images.storage import write_tree
+from bkrules.model import digest
+from bkrules.model.action import DirectoryNode, FileNode
+from bkrules.model.reference import parse_reference
+
+IMAGES = ("docker.io/library/alpine:3.22",)
+
+
+@pytest.fixture
+def internet(tools: Space, binary: Path, tmp_path: Path) -> Iterator[str]:
+    """A registry that has //targets:busybox as each image that the pages name."""
+    assert tools.bk("build", "//targets:busybox").returncode == 0
+    folder = tools.root / "bk-out/targets/busybox/layout"
+    found = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    layout = DirectoryNode({name: FileNode(digest.of_file(path), str(path)) for name, path in found.items()})
+    write_tree(tmp_path / "internet", {parse_reference(image): layout for image in IMAGES})
+    with registries.registry(binary, tmp_path / "internet") as address:
+        yield address
+
+
+def typed(space: Space, command: str) -> str:
+    """What a command of a page prints, with exit code 0."""
+    program, *words = shlex.split(command)
+    assert program == "bk"
+    cache = [f"--disk_cache={space.cache}"] if words[0] == "mirror" else []
+    done = space.bk(*words, *cache)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_daemons_of_this_machine(internet: str, space: Space, repository: Path, tmp_path: Path) -> None:
+    """With the tools of this repository as the commands that a user has on PATH."""
+    place_tools(repository, tmp_path / "bin")
+    path = f"{tmp_path}/bin:{os.environ['PATH']}"
+    mine = dataclasses.replace(space, environment={"PATH": path})
+    found = pages.files_of("own-daemons.md", "python")
+    assert sum(len(text.splitlines()) for text in found.values()) <= 33
+    found["WORKSPACE.py"] = found["WORKSPACE.py"].replace('reference="docker.io', f'reference="{internet}')
+    pages.write(mine, found)
+
+    outputs = [typed(mine, command) for command in pages.commands_of("own-daemons.md")]
+
+    assert len(outputs) == 2
+    assert "3 cells: 3 passed (0 cached, 3 not)" in outputs[1]
+    assert "GoBuild" not in outputs[1]
