@@ -55,7 +55,7 @@ class Cells:
         analysis = analyze_patterns(str(self.root), ["//p:m"], runs=runs or Runs())
         execution = Execution(analysis, Options(1, str(self.root / "cache")), print, show=False)
         (action,) = analysis.wanted().values()
-        key, leaves, _ = execution.look_up(action)
+        known = execution.look_up(action)
         execution.digests.save()
-        assert key is not None, leaves
-        return key
+        assert known.key is not None, known.leaves
+        return known.key

@@ -206,6 +206,10 @@ def test_what_is_said_of_an_action() -> None:
     assert say(kept(key=("k1", LEAVES)), cache="remote") == "cached in the remote cache"
     ran = kept(key=("k1", LEAVES), previous_key=("k0", other))
     assert say(ran, cache="disk") == "cached; it ran in the last build: input/x was sha256:0 and is sha256:1"
+    assert say(kept(), cache="disk", skip="no wings") == "skipped (cached): no wings"
+    assert say(ran, cache="remote", skip="").startswith(
+        "skipped (cached in the remote cache); it ran in the last build: "
+    )
     assert (KEY, PREVIOUS) == ("key.json", "previous_key.json")
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bkrules.build.analysis import Analysis, history
@@ -45,6 +46,23 @@ if TYPE_CHECKING:
 
 _OBJECTS = 700
 """The number of new objects after which Python collects garbage while actions run, its default."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """The knowledge of an action without a run: its key, the leaves of that, and its result.
+
+    There is no key when a dependency has no result. In the place of leaves may be an `error`.
+    """
+
+    key: str | None = None
+    leaves: Mapping[str, str] = field(default_factory=dict)
+    result: Result | None = None
+
+    @property
+    def cache(self) -> str | None:
+        """The cache with the result, if any."""
+        return self.result.cache if self.result else None
 
 
 class Execution:
@@ -114,22 +132,22 @@ class Execution:
             test_attempts=self.options.test_attempts,
         )
 
-    def look_up(self, action: Action) -> tuple[str | None, dict[str, str], str | None]:
-        """Return the key of an action, its leaves, and the cache with its result. No key when a dependency has no result."""
+    def look_up(self, action: Action) -> Known:
+        """Return the key and the cached result of an action. Starts nothing."""
         executor = self.executor
         if not all(name in executor.results for name in action.dependencies):
-            return None, {}, None
+            return Known()
         try:
             whole = executor.key(action)
         except BkError as error:
-            return None, {"error": error.message}, None
+            return Known(leaves={"error": error.message})
         result = executor.look_up(action)
         if result is None and self.remote is not None:
             result = executor.ask(action)
         if result is not None and result.status == Status.PASSED:
             executor.results[action.id] = result
-        known = executor.results.get(action.id)
-        return whole.digest.hash, dict(whole.leaves), known.cache if known else None
+        known = result if result is not None and result.cached else executor.results.get(action.id)
+        return Known(whole.digest.hash, dict(whole.leaves), known)
 
     def interrupt(self) -> None:
         """End all that runs, and the wait for another run of bk."""

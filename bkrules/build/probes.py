@@ -18,7 +18,7 @@ from bkrules.execution.result import Result
 from bkrules.loading.workspace import STATE
 from bkrules.model.action import Action
 from bkrules.model.selected import Selected
-from bkrules.model.status import BAD, GOOD, FailureClass
+from bkrules.model.status import BAD, GOOD, FailureClass, Status
 from bkrules.report.build_result import BuildResult
 from bkrules.system.files import read_regular
 
@@ -107,14 +107,24 @@ class Prober:
             return None
         execution = Execution(analysis, self.options, lambda line: print(line, file=sys.stderr), show=False)
         for action in analysis.wanted().values():
-            key, _, cache = execution.look_up(action)
-            answer = memory.get(key) if key else None
+            known = execution.look_up(action)
+            answer = memory.get(known.key) if known.key else None
             if answer is not None:
                 return answer
-            if action.id == cell.id and cache is not None:
-                return Answer(Verdict.GOOD, "cached")
+            if action.id == cell.id and known.result is not None and known.result.cached:
+                return _cached(known.result)
         execution.digests.save()
         return None
+
+
+def _cached(result: Result) -> Answer:
+    if result.status == Status.SKIPPED:
+        return _unknown(result)
+    return Answer(Verdict.GOOD, "cached")
+
+
+def _unknown(result: Result) -> Answer:
+    return Answer(Verdict.UNKNOWN, f"{result.status}: {result.reason.partition(chr(10))[0]}")
 
 
 def _judged(build: BuildResult, cell: Action) -> tuple[Answer, str]:
@@ -129,7 +139,7 @@ def _judged(build: BuildResult, cell: Action) -> tuple[Answer, str]:
         return Answer(Verdict.GOOD, "cached" if result.cached else "", 0 if result.cached else 1), key
     if result.status in BAD:
         return Answer(Verdict.BAD, note, 1), key
-    return Answer(Verdict.UNKNOWN, f"{result.status}: {note}"), ""
+    return _unknown(result), ""
 
 
 def _failed_build(build: BuildResult) -> tuple[Answer, str] | None:

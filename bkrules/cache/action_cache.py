@@ -64,9 +64,14 @@ class ActionCache:
                 return None
             result = entry.result(self.cas.read, self.cas.path)
         except ValueError as error:
-            self.remote.lied(f"GET ac/{key.hash}: not a valid result of that action: {error}")
+            self.lied(key, error)
             return None
         return None if whole and not self.bring(key, result) else result
+
+    def lied(self, key: Digest, error: ValueError) -> None:
+        """Record that the remote cache has answered with no result of that action."""
+        assert self.remote is not None
+        self.remote.lied(f"GET ac/{key.hash}: not a valid result of that action: {error}")
 
     def fetch(self, nodes: Iterable[Node]) -> set[Digest]:
         """Fetch the bytes of files and folders from the remote cache. Return the digests that could not be fetched."""

@@ -66,7 +66,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     named: dict[str, Cell] = {}
     cells = cached = 0
     for action in analysis.wanted().values():
-        _, _, cache = execution.look_up(action)
+        cache = execution.look_up(action).cache
         if action.cell is not None:
             cells += 1
             cached += cache is not None

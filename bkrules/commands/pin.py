@@ -150,7 +150,7 @@ def _is_built(workspace: Workspace, pins: Pins, options: Options) -> bool:
     except BkError:
         return False
     execution = Execution(analysis, options, lambda line: print(line, file=sys.stderr), show=False)
-    found = [execution.look_up(action)[2] for action in analysis.wanted().values()]
+    found = [execution.look_up(action).cache for action in analysis.wanted().values()]
     execution.digests.save()
     return all(found)
 

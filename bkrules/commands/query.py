@@ -103,7 +103,7 @@ def _aquery(arguments: argparse.Namespace) -> int:
 
 def _describe(action: Action, execution: Execution) -> dict[str, object]:
     """Return an action as aquery shows it. Its key is known only when the results of its dependencies are in the cache."""
-    key, leaves, _ = execution.look_up(action)
+    known = execution.look_up(action)
     return {
         "label": str(action.label),
         "mnemonic": action.mnemonic,
@@ -113,10 +113,10 @@ def _describe(action: Action, execution: Execution) -> dict[str, object]:
         "environment": dict(action.environment),
         "platform": dict(action.platform),
         "timeout": action.timeout,
-        "inputs": {path: leaves.get(f"input/{path}") for path, _ in action.inputs},
+        "inputs": {path: known.leaves.get(f"input/{path}") for path, _ in action.inputs},
         "outputs": list(action.outputs),
         "host": _host(action, execution.analysis),
-        "key": key,
+        "key": known.key,
     }
 
 

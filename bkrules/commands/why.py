@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bkrules import errors
 from bkrules.build.analysis import Analysis, analyze_patterns
-from bkrules.build.execute import Execution
+from bkrules.build.execute import Execution, Known
 from bkrules.build.request import Options
 from bkrules.commands.build_arguments import add_cells, runs_of
 from bkrules.commands.cells import divided
@@ -20,6 +20,7 @@ from bkrules.commands.harness import add_overrides, overrides_of
 from bkrules.commands.parser import add_cache, command, nothing, patterns_of
 from bkrules.commands.remote_arguments import add_remote, remote_of
 from bkrules.model.action import Action
+from bkrules.model.status import Status
 from bkrules.report.artifacts import action_folder
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _why(arguments: argparse.Namespace) -> int:
     documents = []
     with opened(against, must_exist=bool(arguments.against)) as run:
         for action in analysis.wanted().values():
-            key, leaves, cache = execution.look_up(action)
+            known = execution.look_up(action)
             if not _is_asked_for(action, analysis, cells if len(named) == len(parts) else set()):
                 continue
             waits = next((name for name in action.dependencies if name not in execution.executor.results), "")
@@ -67,19 +68,20 @@ def _why(arguments: argparse.Namespace) -> int:
             read = functools.partial(_in, run, folder)
             if action.cell is not None and action.cell.skip:
                 why = f"skipped: {action.cell.skip}"
-            elif "error" in leaves:
-                why = leaves["error"]
+            elif "error" in known.leaves:
+                why = known.leaves["error"]
             elif arguments.against:
-                why = compare(key, leaves, read, waits_for=waits)
+                why = compare(known.key, known.leaves, read, waits_for=waits)
             else:
-                why = explain(key, leaves, read, cache=cache, waits_for=waits)
+                why = explain(known.key, known.leaves, read, cache=known.cache, waits_for=waits, skip=_skip(known))
             documents.append(
                 {
                     "action": action.id,
                     "name": action.title,
-                    "cached": cache is not None,
-                    "cache": cache,
-                    "key": key,
+                    "cached": known.cache is not None,
+                    "cache": known.cache,
+                    "status": known.result.status if known.cache and known.result else None,
+                    "key": known.key,
                     "why": why,
                 }
             )
@@ -92,6 +94,14 @@ def _why(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(documents, indent=1))
     return errors.SUCCESS
+
+
+def _skip(known: Known) -> str | None:
+    """Return why the cached cell skipped itself, in one line; None when it passed."""
+    result = known.result
+    if result is None or not result.cached or result.status != Status.SKIPPED:
+        return None
+    return result.reason.partition("\n")[0]
 
 
 def _in(run: Read, folder: str, name: str) -> Mapping[str, Any] | None:

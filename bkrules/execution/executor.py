@@ -17,8 +17,10 @@ from bkrules.cache.action_cache import ActionCache, ActionResult
 from bkrules.cache.file_digests import FileDigests
 from bkrules.cache.results import files_of
 from bkrules.errors import ActionFailed, BkError, Interrupted, of_machine
+from bkrules.execution import cell_answers
 from bkrules.execution.context import RunContext
 from bkrules.execution.job_slot import JobSlot, Unscheduled
+from bkrules.execution.layout import RESULT
 from bkrules.execution.profile import NoProfile
 from bkrules.execution.result import RESOURCES, Outcome, Result, failed
 from bkrules.incremental.dependencies import current
@@ -110,7 +112,16 @@ class Executor:
             return None
         key = self.key(action)
         stored = self._actions.ask(key.digest, whole=self._whole(action), declared=action.declared)
-        return None if stored is None else replace(_hit(action, key, stored), remote=True)
+        if stored is None:
+            return None
+        answer = _answer_of(action, stored)
+        if answer is not None and self._actions.fetch([answer]):
+            return None
+        try:
+            return replace(self._hit(action, key, stored), remote=True)
+        except ValueError as error:
+            self._actions.lied(key.digest, error)
+            return None
 
     def run(self, action: Action, slot: JobSlot | None = None) -> Result:
         """Return the result of a run, or from the cache when another process of bk has just stored it.
@@ -183,14 +194,14 @@ class Executor:
             )
 
     def _settle(self, action: Action, key: Key, outcome: Outcome, seconds: float) -> Result:
-        """Return the result of a run, which is stored when it passed at once and was fully isolated.
+        """Return the result of a run, which is stored when it is the answer of a first attempt and was fully isolated.
 
         A flaky result has outputs too, for the actions that need them.
         """
         if outcome.status != Status.PASSED and outcome.failure in CONTRADICTIONS:
             self._actions.drop(key.digest)
         log = "" if outcome.status == Status.PASSED else outcome.outputs.get("test.log", "")
-        if outcome.status not in GOOD:
+        if outcome.status not in GOOD and not outcome.may_be_kept:
             return Result(
                 action,
                 outcome.status,
@@ -202,10 +213,10 @@ class Executor:
                 outcome.failure,
                 log=log,
                 ran=outcome.ran,
+                is_kept=False,
             )
         # Checked first: storing an output with the bytes of a damaged input would repair that input.
-        is_kept = outcome.status == Status.PASSED and (outcome.ran is None or outcome.ran.may_be_kept)
-        is_kept = is_kept and self._are_still(action)
+        is_kept = outcome.may_be_kept and self._are_still(action)
         made = self._stored(action, outcome)
         if is_kept:
             self._actions.put(key.digest, ActionResult(made, seconds))
@@ -297,8 +308,20 @@ class Executor:
     def _cached(self, action: Action, key: Key) -> Result | None:
         """Return the result from the disk cache when it may be used. Outputs for the user are read again."""
         stored = self._actions.get(key.digest, action.declared) if self._may_be_cached(action) else None
-        hit = None if stored is None else _hit(action, key, stored)
+        try:
+            hit = None if stored is None else self._hit(action, key, stored)
+        except ValueError:
+            return None
         return None if hit and self._read(action) and not self._intact(hit) else hit
+
+    def _hit(self, action: Action, key: Key, stored: ActionResult) -> Result:
+        """Return the result of a cache hit. Raises ValueError for a cell when that result is no answer that bk keeps."""
+        file, answer = _answer_of(action, stored), cell_answers.PASSED
+        if file is not None:
+            if file.digest.size > cell_answers.MOST:
+                raise ValueError(f"its {RESULT} is too large")
+            answer = cell_answers.parse(self._actions.cas.read(file.digest) or b"")
+        return Result(action, answer.status, True, stored.seconds, key, stored.outputs, answer.reason, answer.failure)
 
     def _resolve(self, action: Action) -> dict[str, Node]:
         return {path: self._node(action, item) for path, item in action.inputs}
@@ -394,9 +417,9 @@ def _reached(item: ReachedOutput, outputs: Mapping[str, Node]) -> Node:
     return replace(binary, digest=digest.of_bytes(f"{name}/{folder.names[name]}".encode()))
 
 
-def _hit(action: Action, key: Key, stored: ActionResult) -> Result:
-    """Return the result of a cache hit."""
-    return Result(action, Status.PASSED, True, stored.seconds, key, stored.outputs)
+def _answer_of(action: Action, stored: ActionResult) -> FileNode | None:
+    """Return the file that says how a cell ended; None for another action."""
+    return None if action.cell is None else cell_answers.file_of(stored.outputs)
 
 
 def _is_executable(path: str) -> bool:

@@ -4,5 +4,7 @@ from __future__ import annotations
 
 KEY, PREVIOUS = "key.json", "previous_key.json"
 """The key with which a cell ran, and the key of its previous run."""
+RESULT = "result.json"
+"""The result of the last run of a cell. It is an output, so a cached cell has it too."""
 TIMELINE = "timeline.log"
 """All logs of a cell merged into one, where bk made it."""

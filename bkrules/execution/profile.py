@@ -16,10 +16,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from bkrules.cache import atomic
+from bkrules.execution.layout import RESULT
 from bkrules.model.action import Action
 
 Answer = TypeVar("Answer")
-CELL_RESULT = "result.json"
 _PROCESS = 1
 _PHASES = ("setup", "boot", "run", "teardown")  # of a cell, in their order, as its result has them
 _SHOWN = {"setup": "set up", "boot": "boot", "run": "test", "teardown": "tear down"}
@@ -101,9 +101,9 @@ class Profile(NoProfile):
 
     def phases(self, outputs: Mapping[str, str]) -> None:
         """Record the phases of a cell that has just ended: their lengths are known, and the last one ended now."""
-        if CELL_RESULT not in outputs:
+        if RESULT not in outputs:
             return
-        with open(outputs[CELL_RESULT], encoding="utf-8") as file:
+        with open(outputs[RESULT], encoding="utf-8") as file:
             seconds: Mapping[str, float] = json.load(file).get("seconds", {})
         end = time.monotonic()
         for phase in reversed(_PHASES):

@@ -43,7 +43,7 @@ class CellReport:
 
     @property
     def may_be_kept(self) -> bool:
-        """Whether a passed result may be cached."""
+        """Whether a pass or a skip may be cached."""
         return not self.unlimited and not self.tainted
 
 
@@ -54,7 +54,7 @@ class Result:
     `seconds` is how long the action took when it ran, for a cached result in an earlier build. `ran` is the report of a
     cell that ran in this build. `remote`: it comes from the remote cache; the bytes of its outputs may not be on the
     disk. `unlimited` names the limits without which an ordinary action ran, since this machine cannot apply them.
-    `is_kept`: a cache has it; else its inputs changed while it ran, or it did not pass at once.
+    `is_kept`: a cache has it; else its inputs changed while it ran, or it is not the answer of a first attempt.
     """
 
     action: Action
@@ -88,6 +88,8 @@ class Outcome:
     """The outcome of a runner: `outputs` are paths by the names that the action declared, each a file or a folder as
     declared.
 
+    `is_own_skip`: the test itself, in its cell, has decided at its first attempt that it does not apply.
+
     A path ends in its name; the folder before that belongs to bk, and its contents are untrusted. Together the outputs
     may have `most` bytes; 0 means no limit. `handle` is a descriptor that is closed once they are stored.
     """
@@ -100,6 +102,12 @@ class Outcome:
     most: int = 0
     handle: int | None = None
     unlimited: tuple[str, ...] = ()
+    is_own_skip: bool = False
+
+    @property
+    def may_be_kept(self) -> bool:
+        """Whether a cache may keep the result."""
+        return (self.status == Status.PASSED or self.is_own_skip) and (self.ran is None or self.ran.may_be_kept)
 
 
 def failed(action: Action, error: BkError) -> Result:

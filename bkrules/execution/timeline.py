@@ -9,9 +9,8 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bkrules.execution.layout import TIMELINE
+from bkrules.execution.layout import RESULT, TIMELINE
 
-RESULT = "result.json"
 _TIME = re.compile(r'(?:time="|.*?"time":")(\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d))"')
 Entry = tuple[float, str, str]
 

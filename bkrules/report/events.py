@@ -160,7 +160,8 @@ class Events:
             self._post(
                 _completed(label), [*runs, _summary(label)], completed={"success": result.status != Status.NOT_RUN}
             )
-        if result.status == Status.NOT_RUN or (result.status == Status.SKIPPED and result.ran is None):
+        has_answer = result.ran is not None or result.cached
+        if result.status == Status.NOT_RUN or (result.status == Status.SKIPPED and not has_answer):
             self._post(_attempt(label, cell.run or 1, 1), aborted=_absent(result))
         else:
             self._attempts(label, cell, result)

@@ -214,28 +214,38 @@ def _whole(file: IO[bytes] | None) -> bytes:
     return file.read()
 
 
-def explain(key: str | None, leaves: Mapping[str, str], read: Read, *, cache: str | None, waits_for: str) -> str:
+def explain(
+    key: str | None,
+    leaves: Mapping[str, str],
+    read: Read,
+    *,
+    cache: str | None,
+    waits_for: str,
+    skip: str | None = None,
+) -> str:
     """Return an explanation of one line. `read` returns the kept key of the last build, or the key before that when the
     action ran.
 
-    `cache` is where the result is: disk, remote, or nowhere.
+    `cache` is where the result is: disk, remote, or nowhere. `skip` is why the test skipped itself, if it did.
     """
     if key is None:
         return f"would run: {waits_for} would run first"
     last = read(KEY)
     if cache:
         where = "cached" if cache == "disk" else "cached in the remote cache"
+        if skip is not None:
+            where = f"skipped ({where}): {skip}".removesuffix(": ")
         previous = read(PREVIOUS)
         if last is None or previous is None or last["key"] != key:
             return where
         changed = difference(previous["leaves"], last["leaves"]) or (
             _UNNAMED if previous["key"] != last["key"] else None
         )
-        return f"{where}; it ran in the last build: {changed or 'its previous result was not a passed one'}"
+        return f"{where}; it ran in the last build: {changed or 'its previous result was no pass and no skip'}"
     if last is None:
         return "would run: no earlier run is known"
     changed = difference(last["leaves"], leaves) or (_UNNAMED if last["key"] != key else None)
-    return f"would run: {changed or 'its last result is not in the cache: it did not pass, or was removed'}"
+    return f"would run: {changed or 'its last result is not in the cache: it was no pass and no skip, or was removed'}"
 
 
 def compare(key: str | None, leaves: Mapping[str, str], read: Read, *, waits_for: str) -> str:

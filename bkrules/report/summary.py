@@ -113,7 +113,9 @@ def _mark(runs: Sequence[Result]) -> str:
     [result] = runs
     if result.status == Status.PASSED:
         return "passed (cached)" if result.cached else f"passed {result.seconds:.2f}s"
-    return result.status if result.status in ABSENT else result.status.upper()
+    if result.status in ABSENT:
+        return f"{result.status} (cached)" if result.cached else result.status
+    return result.status.upper()
 
 
 def _mark_of_runs(runs: Sequence[Result]) -> str:
@@ -222,7 +224,7 @@ def _has_run(result: Result) -> bool:
 def _truth(build: BuildResult) -> str:
     where = [result.cache for result in build.results]
     ran = sum(_has_run(result) for result in build.results)
-    skipped = sum(result.status in ABSENT for result in build.results)
+    skipped = sum(result.status in ABSENT and not result.cached for result in build.results)
     saved = sum(result.seconds for result in build.results if result.cached) + build.up_to_date[1]
     return (
         f"hit local {where.count('disk') + build.up_to_date[0]}, hit remote {where.count('remote')}, ran {ran}, skipped {skipped}; "

@@ -15,7 +15,7 @@ from bkrules.cell.protocol import CellResult, Program
 from bkrules.errors import ActionFailed, MachineLacks
 from bkrules.execution import timeline
 from bkrules.execution.context import RunContext
-from bkrules.execution.layout import KEY, PREVIOUS, TIMELINE
+from bkrules.execution.layout import KEY, PREVIOUS, RESULT, TIMELINE
 from bkrules.execution.result import Attempt, CellReport, Outcome
 from bkrules.mirror.registry import REGISTRY
 from bkrules.model.action import Action, Node
@@ -35,7 +35,7 @@ FLAKY = 3
 """The number of runs of a flaky test; Bazel's number."""
 
 
-OWN_FILES = ("test.log", timeline.RESULT, TIMELINE, KEY, PREVIOUS)
+OWN_FILES = ("test.log", RESULT, TIMELINE, KEY, PREVIOUS)
 """The files and folders that bk writes into a cell's folder, or reads there, by their names."""
 _ATTEMPT = "attempt_"
 _SHOWN = 5
@@ -45,7 +45,8 @@ def run_test_cell(action: Action, inputs: Mapping[str, Node], context: RunContex
     """Run the cell and keep its logs in `bk-out`. Raises MachineLacks when the worker cannot run here.
 
     A test that passes at a later attempt is flaky. The logs of earlier attempts are kept in the folders `attempt_1` and
-    so on. No key covers the limit of attempts, since only results that pass at once are cached.
+    so on. No key covers the limit of attempts, since only results of a first attempt are cached: a pass, and a skip by
+    the test itself, which depends on what the key covers like a pass.
     """
     assert action.cell is not None
     check_machine(action, context)
@@ -73,7 +74,8 @@ def run_test_cell(action: Action, inputs: Mapping[str, Node], context: RunContex
     made = {
         name: str(folder / name) for name in action.outputs if name not in action.optional or (folder / name).exists()
     }
-    return Outcome(status, made, reason, failure, report, most=_disk(action))
+    is_own_skip = status == Status.SKIPPED and failure == FailureClass.SKIP and len(attempts) == 1
+    return Outcome(status, made, reason, failure, report, most=_disk(action), is_own_skip=is_own_skip)
 
 
 class OwnClasses:
@@ -122,7 +124,7 @@ def _run(action: Action, inputs: Mapping[str, Node], context: RunContext, folder
         result = _with_registry(lambda: run_in_cell(action, inputs, context, str(folder), Program.TEST))
     result = _checked(_with_hint(result, action, context), folder, _disk(action))
     result = classified(result, action, context, folder)
-    (folder / timeline.RESULT).write_text(json.dumps(result.to(), sort_keys=True))
+    (folder / RESULT).write_text(json.dumps(result.to(), sort_keys=True))
     if result.status not in (Status.PASSED, Status.SKIPPED):
         timeline.write(folder)
     return result

@@ -113,6 +113,83 @@ def test_what_another_run_has_stored_meanwhile_is_not_run_again(
     assert executor.run(make_action("a")).cached
 
 
+def cell_files(folder: Path, result: str) -> dict[str, str]:
+    """Write the outputs of a cell."""
+    (folder / "result.json").write_text(result)
+    (folder / "test.log").write_text("log")
+    return {name: str(folder / name) for name in ("test.log", "result.json")}
+
+
+def a_cell(make_action: MakeAction) -> Action:
+    return replace(make_action("a", cell=True), outputs=("test.log", "result.json"))
+
+
+SKIPPED = '{"class":"skip","reason":"no wings","status":"skipped"}'
+
+
+def test_a_skip_by_the_test_itself_is_an_answer(
+    executor: Executor, runs: Runs, make_action: MakeAction, tmp_path: Path
+) -> None:
+    action, files = a_cell(make_action), cell_files(tmp_path, SKIPPED)
+    once = CellReport((Attempt(Status.SKIPPED, 1.0, "test.log", FailureClass.SKIP),))
+    skip = Outcome(Status.SKIPPED, files, "no wings", FailureClass.SKIP, once)
+
+    for one in (
+        skip,
+        replace(skip, is_own_skip=True, ran=replace(once, unlimited=("memory",))),
+        replace(skip, is_own_skip=True, ran=replace(once, tainted=("/tmp/a",))),
+    ):
+        runs(lambda outcome=one: outcome)  # type: ignore[misc]
+        assert executor.run(action).status == "skipped"
+        assert executor.look_up(action) is None
+
+    runs(lambda: replace(skip, is_own_skip=True))
+    ran, found = executor.run(action), executor.look_up(action)
+
+    assert found is not None
+    assert (ran.cached, ran.is_kept, found.cached) == (False, True, True)
+    for result in (ran, found):
+        assert (result.status, result.failure, result.reason) == ("skipped", "skip", "no wings")
+        assert result.outputs.keys() == files.keys()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        "[" * 100_000,
+        '{"status":"flaky"}',
+        '{"status":"failed","class":"test"}',
+        '{"status":"new"}',
+        '{"status":["passed"]}',
+        '{"status":"skipped"}',
+        '{"status":"skipped","class":"machine","reason":"no fuse"}',
+        '{"status":"skipped","class":"skip","reason":1}',
+        '{"status":"passed","reason":null}',
+        '{"status":"passed"}' + " " * (4 << 20),
+    ],
+    ids=lambda text: text[:40],
+)
+def test_an_entry_that_is_no_answer_is_a_miss(
+    executor: Executor, runs: Runs, make_action: MakeAction, tmp_path: Path, text: str
+) -> None:
+    """Anybody who can write to a cache may have written it."""
+    action, files = a_cell(make_action), cell_files(tmp_path, text)
+    runs(lambda: Outcome(Status.PASSED, files, ran=CellReport()))
+    assert executor.run(action).status == "passed"
+
+    assert executor.look_up(action) is None
+
+    files |= cell_files(tmp_path, '{"status":"passed"}')
+    executor.run(action)
+    found = executor.look_up(action)
+    assert found is not None
+    assert found.status == "passed"
+
+
 @pytest.mark.parametrize(
     "report", [CellReport(unlimited=("memory",)), CellReport(tainted=("a file in /tmp",))], ids=["unlimited", "tainted"]
 )

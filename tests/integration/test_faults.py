@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -111,14 +113,34 @@ def test_a_test_that_is_not_collected_is_no_cell(tools: Space) -> None:
     assert "t/test_small.py has no test function" in done.stderr
 
 
-def test_a_skip_is_said_and_not_kept(tools: Space, report: Report) -> None:
+def test_a_skip_is_said_and_kept(tools: Space, report: Report) -> None:
+    """It is an answer of the test, which runs again only when its key changes, or when it must."""
     matrix(tools, "import pytest\ndef test_it(sandbox): pytest.skip('not for ' + sandbox.worker)\n", "oci")
 
-    for _ in range(2):
-        done = tools.bk("build", "//targets:small")
+    for cached, words, counts in (
+        (False, (), "(0 cached, 1 not)"),
+        (True, (), "(1 cached, 0 not)"),
+        (True, ("--profile=profile",), "(1 cached, 0 not)"),
+        (False, ("--nocache_test_results",), "(0 cached, 1 not)"),
+    ):
+        done = tools.bk("build", "//targets:small", *words)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "1 cell skipped: not for oci" in done.stdout
-        assert not report(tools.root, "small")["cells"][0]["cached"]
+        assert counts in done.stdout
+        assert cached == ("test_it  skipped (cached)" in done.stdout)
+        [cell] = report(tools.root, "small")["cells"]
+        assert (cell["cached"], cell["status"], cell["class"]) == (cached, "skipped", "skip")
+        assert (cell["reason"], cell["isolation"]) == ("not for oci", "full")
+        assert len(cell["attempts"]) == (not cached)
+        out = tools.root / "bk-out/targets/small"
+        assert '<skipped message="not for oci"' in (out / "test.xml").read_text()
+        assert "not for oci" in (tools.root / cell["log"]).read_text()
+        shutil.rmtree(out)
+    why = tools.bk("why", "//targets:small[test_it/worker=oci]", "--disk_cache", str(tools.cache), "--json")
+    [told] = json.loads(why.stdout)
+    assert (told["cached"], told["status"], told["why"]) == (True, "skipped", "skipped (cached): not for oci")
+    plan = tools.bk("ci", "plan", "//targets:small", "--disk_cache", str(tools.cache))
+    assert "1 cells: 1 cached, 0 to run in 0 jobs" in plan.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])

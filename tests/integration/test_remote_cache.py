@@ -22,7 +22,14 @@ from spaces import Space, matrix, wait_for
 from bkrules.model import reapi
 
 SECRET = "s3cr3t-of-the-cache"
-TEST = "def test_one(sandbox):\n    assert sandbox.worker\n\ndef test_two(sandbox):\n    assert not sandbox.rootless\n"
+TEST = """import pytest
+
+def test_one(sandbox):
+    assert sandbox.worker
+
+def test_two(sandbox):
+    pytest.skip("not for " + sandbox.worker)
+"""
 SMALL = "//targets:small"
 NOISE = 1 << 20
 # A chain of images, which need no tool: each one is an action that reads what the one before it made.
@@ -192,10 +199,15 @@ def test_a_second_machine_runs_nothing(machine: Machine, start: Start, report: R
     done = build(first, server.url, target=SMALL)
     assert warnings(done) == []
     assert "(0 cached, 2 not)" in done.stdout
+    why = second.bk(
+        "why", f"{SMALL}[test_two/worker=oci]", f"--remote_cache={server.url}", "--disk_cache", str(second.cache)
+    )
+    assert why.stdout == "test_two/worker=oci: skipped (cached in the remote cache): not for oci\n"
     again = build(second, server.url, target=SMALL)
 
     assert warnings(again) == []
-    assert "2 cells: 2 passed (2 cached, 0 not)" in again.stdout
+    assert "2 cells: 1 passed, 1 skipped (2 cached, 0 not)" in again.stdout
+    assert "1 cell skipped: not for oci" in again.stdout
     assert "\nhit local 0, " in again.stdout
     assert ", ran 0, skipped 0; " in again.stdout
     cells = report(second.root, "small")["cells"]
@@ -213,7 +225,7 @@ def test_a_second_machine_runs_nothing(machine: Machine, start: Start, report: R
     edited = build(second, server.url, target=SMALL)
 
     assert warnings(edited) == []
-    assert "2 cells: 2 passed (1 cached, 1 not)" in edited.stdout
+    assert "2 cells: 1 passed, 1 skipped (1 cached, 1 not)" in edited.stdout
     assert "actions: 0 ran" in edited.stdout, "a tool was built although its bytes are in the remote cache"
     assert (second.cache / "cas").is_dir()
 

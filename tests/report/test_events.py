@@ -128,6 +128,16 @@ def test_a_cell_that_did_not_run_is_aborted(
     assert payloads(events, "testSummary")[0][1]["overallStatus"] == overall
 
 
+def test_a_cached_skip_is_a_result_with_its_reason(stream: Stream, cell: MakeCell) -> None:
+    events = stream(cell("skipped", cached=True, failure="skip", reason="no wings"))
+
+    assert list(payloads(events, "aborted")) == []
+    ((_, result),) = payloads(events, "testResult")
+    assert (result["status"], result["statusDetails"], result["cachedLocally"]) == ("NO_STATUS", "no wings", True)
+    ((_, summary),) = payloads(events, "testSummary")
+    assert (summary["overallStatus"], summary["totalNumCached"]) == ("NO_STATUS", 1)
+
+
 def test_a_failed_action_is_the_cause(stream: Stream, step: Callable[..., Result], cell: MakeCell) -> None:
     broken = step("failed", "build")
     broken = replace(broken, reason="the compiler said no", action=replace(broken.action, outputs=("tool",)))

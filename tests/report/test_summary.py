@@ -34,6 +34,11 @@ def test_hits_are_counted_by_the_cache_they_are_from(cell: Callable[..., Result]
 
     assert lines[-2] == "4 cells: 3 passed, 1 skipped (2 cached, 2 not); 0 actions: 0 ran, 0 cached"
     assert lines[-1] == "hit local 1, hit remote 1, ran 1, skipped 1; 3.0 s saved, 1.00 s taken"
+    skip = cell("skipped", "d", cached=True, failure="skip", reason="no wings")
+    cached = summarize(BuildResult((*results, skip), 1.0), tmp_path)
+    assert "skipped (cached)\n\n1 cell skipped: no wings\n" in cached
+    assert "4 cells: 3 passed, 1 skipped (3 cached, 1 not)" in cached
+    assert cached.endswith("\nhit local 2, hit remote 1, ran 1, skipped 0; 4.5 s saved, 1.00 s taken")
     assert [result.cache for result in results] == [None, "disk", "remote"]
 
 
