@@ -1,6 +1,7 @@
 """The points of a matrix that are cells: `exclude` removes points, `include` restores some of them, as in GitHub's matrices.
 
-An entry such as `{"worker": "slow", "compression": "estargz"}` matches the points with all of its values.
+An entry such as `{"worker": "slow", "compression": "estargz"}` matches the points with all of its values. An axis may be one
+that some tests have by themselves.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Points:
 
 def _any(entries: Iterable[Entry], test: Test, values: Mapping[str, str]) -> bool:
     return any(
-        all(is_named(test, value) if key == TEST else values[key] == value for key, value in entry.items())
+        all(is_named(test, value) if key == TEST else values.get(key) == value for key, value in entry.items())
         for entry in entries
     )
 

@@ -1,10 +1,10 @@
 """The confinement of a cell's processes, although they are root and have the capabilities of a worker.
 
 The capabilities that no worker needs are dropped before the first daemon starts, so that no process in the cell ever
-has them. A filter refuses the system calls by which a process with CAP_SYS_ADMIN reaches the machine around its mounts.
-A program on the cell's cgroup refuses every device but the harmless ones, also to processes that make a node of the
-disk or mount devtmpfs. The kernel's settings are read-only, except those of the cell's own network. `SECURITY.md`
-describes what all this does not prevent.
+has them; in a jail they have no power over the machine, and stay. A filter refuses the system calls by which a process
+with CAP_SYS_ADMIN reaches the machine around its mounts. A program on the cell's cgroup refuses every device but the
+harmless ones, also to processes that make a node of the disk or mount devtmpfs. The kernel's settings are read-only,
+except those of the cell's own network. `SECURITY.md` describes what all this does not prevent.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ def declare_cells(context: Context, staged: Sequence[StagedTest], extra: Sequenc
         context.attribute("include"),
         tests=[one.test for one in staged],
         workers=[one.id for one in workers],
-        axes=axes,
+        axes=_all_axes(axes, staged),
         error=context.error,
     )
     count = math.prod([len(staged), len(workers), *map(len, axes.values())])
@@ -141,11 +141,19 @@ def declare_cells(context: Context, staged: Sequence[StagedTest], extra: Sequenc
         for one in staged
         for worker, sandbox in sandboxes
         for point in choices(axes)
-        if points.has(one.test, worker.id, point)
+        if points.has(one.test, worker.id, (*point, *one.axes))
     ]
     if not cells:
         raise context.error("empty-matrix", "the matrix has no cell, since 'exclude' leaves none", "exclude")
     return MatrixInfo(tuple(action.id for action in cells))
+
+
+def _all_axes(axes: Mapping[str, Iterable[str]], staged: Iterable[StagedTest]) -> dict[str, set[str]]:
+    """Return the values of all axes: those of the matrix, and those that tests have by themselves."""
+    found = {axis: set(values) for axis, values in axes.items()}
+    for axis, choice in (own for one in staged for own in one.axes):
+        found.setdefault(axis, set()).add(choice)
+    return found
 
 
 def _check_covered(context: Context, isolation: str, workers: Iterable[WorkerInfo]) -> None:

@@ -69,7 +69,7 @@ TEST_MATRIX = Rule(
         "exclude": Attr(
             "dicts",
             "Cells to leave out: {'worker': 'slow', 'compression': 'estargz'} names all that have these values; 'test' "
-            "may be a pattern with `*`.",
+            "may be a pattern with `*`. Axes that tests on BuildKit's harness have by themselves count too.",
             default=(),
         ),
         "include": Attr("dicts", "Cells to keep although 'exclude' names them, written in the same way.", default=()),

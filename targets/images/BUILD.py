@@ -58,7 +58,8 @@ debian_package(
     tags = ["manual"],
 )
 
-# As docker.io/library/busybox, with two differences. Scripts stand in for the commands that Debian's busybox lacks. And the
+# As docker.io/library/busybox, with two differences. Scripts stand in for the commands
+# and options that Debian's busybox lacks. And the
 # commands are symbolic links to /bin/busybox, where the original has hard links: BuildKit's tests of merges and differences
 # hash every path of the directories that they compare, and the 300 commands are 2 MB each. Such a test took 25 s, in a cell
 # and by hand, and takes 5 s so.
@@ -69,6 +70,7 @@ image(
         "bin/addgroup": "addgroup",
         "bin/adduser": "adduser",
         "bin/ttysize": "ttysize",
+        "bin/wget": "wget",
         "etc/group": "busybox.group",
         "etc/nsswitch.conf": "nsswitch.conf",
         "etc/passwd": "busybox.passwd",
@@ -78,6 +80,7 @@ image(
         "bin/" + name: "busybox"
         for names in COMMANDS.values()
         for name in names.split()
+        if name != "wget"
     },
     directories = {
         "dev": "0755",
@@ -88,7 +91,7 @@ image(
         "var/spool/mail": "0755",
         "var/www": "0755",
     },
-    modes = {"bin/addgroup": "0755", "bin/adduser": "0755", "bin/ttysize": "0755", "etc/shadow": "0640"},
+    modes = {"bin/addgroup": "0755", "bin/adduser": "0755", "bin/ttysize": "0755", "bin/wget": "0755", "etc/shadow": "0640"},
     owners = {"home": "65534:65534", "var/spool/mail": "8:8", "var/www": "33:33"},
     tags = ["manual"],
 )
@@ -109,6 +112,7 @@ image(
         "etc/ssl/certs/ca-certificates.crt": ":ca-certificates",
         "sbin/apk": "apk",
         "usr/bin/ttysize": "ttysize",
+        "usr/bin/wget": "wget",
         "usr/sbin/addgroup": "addgroup",
         "usr/sbin/adduser": "adduser",
     },
@@ -116,6 +120,7 @@ image(
         path: target
         for directory in COMMANDS
         for path, target in paths(directory, "/bin/busybox").items()
+        if path != "usr/bin/wget"
     },
     directories = {
         "dev": "0755",
@@ -142,6 +147,7 @@ image(
         "etc/shadow": "0640",
         "sbin/apk": "0755",
         "usr/bin/ttysize": "0755",
+        "usr/bin/wget": "0755",
         "usr/sbin/addgroup": "0755",
         "usr/sbin/adduser": "0755",
     },

@@ -38,6 +38,13 @@ def cells(exclude: Sequence[Entry] = (), include: Sequence[Entry] = ()) -> list[
     ]
 
 
+def test_an_axis_that_some_tests_have_by_themselves() -> None:
+    points = Points([{"mode": "x"}], (), tests=TESTS, workers=WORKERS, axes={**AXES, "mode": ("x",)}, error=error)
+
+    assert points.has(TESTS[0], "oci", [("kind", "gzip")])
+    assert not points.has(TESTS[1], "oci", [("kind", "gzip"), ("mode", "x")])
+
+
 def test_without_entries_every_point_is_a_cell() -> None:
     assert len(cells()) == 4 * 2 * 2
 

@@ -17,7 +17,7 @@ import pytest
 from bare_cells import BareCells
 from escapes import TRY, shown
 
-from bkrules.cell import jail
+from bkrules.cell import confine, jail
 from bkrules.plugin.host import Host
 
 ATTEMPTS = {
@@ -221,6 +221,41 @@ def test_no_attempt_works_in_a_jail(cells: BareCells, usual: dict[str, str], how
     } == {}
     assert set(found) == set(usual)
     assert shown() == before
+
+
+CAPABLE = """
+import errno, os
+from bkrules.sandbox import syscalls
+
+def refused(number, *words):
+    return syscalls._libc.syscall(number, *words) < 0
+
+def test_it(sandbox):
+    effective, permitted, _ = syscalls.capabilities()
+    assert effective & DROPPED == permitted & DROPPED == DROPPED
+    for path in ("/proc/kcore", "/proc/kmsg", "/dev/kmsg"):
+        try:
+            os.close(os.open(path, os.O_RDONLY))
+        except OSError:
+            continue
+        raise AssertionError(path)
+    assert refused(103, 5, None, 0)  # syslog, which empties the kernel's log
+    assert refused(305, 0, (1).to_bytes(4, "little") + bytes(204))  # clock_adjtime, with an offset
+    assert refused(153)  # vhangup
+    assert refused(163, b"/d")  # acct
+    assert refused(175, b"", 0, b"") and refused(313, 0, b"", 0)  # modules
+    assert refused(169, 0xFEE1DEAD, 0x28121969, 0x01234567, None)  # reboot
+    assert refused(304, -100, None, 0)  # handles of files
+"""
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of x86-64")
+def test_all_capabilities_reach_nothing_of_the_machine(cells: BareCells) -> None:
+    wanted = sum(1 << number for number in confine.DROPPED.values())
+
+    result = cells.run(CAPABLE.replace("DROPPED", hex(wanted)), isolation="jail")
+
+    assert result["status"] == "passed", (result, (result["out"] / "test.log").read_text())
 
 
 ABLE = Host(True, True, frozenset(), 1000, 1 << 32, "", frozenset({"user", "cgroup"}))

@@ -139,16 +139,58 @@ go_test(
     tags = ["manual"],
 )
 
-[
+# Tests that look for all capabilities have them in a jail alone, where these hold over the jail's own namespaces. Rootless workers
+# have a user namespace anyway.
+ROOTFUL = [name for name in WORKERS if not name.startswith("rootless")]
+
+def rootful(**entry):
+    return [{"worker": name.replace("_", "+")} | entry for name in ROOTFUL]
+
+INSECURE = {"security.insecure": "granted"}
+ALL_CAPABILITIES = {
+    "client": [
+        entry
+        for test in [
+            "TestClientGatewayIntegration/TestClientGatewayContainerSecurityModeCaps",
+            "TestIntegration/TestSecurityMode",
+        ]
+        for entry in rootful(test = test, secmode = "insecure")
+    ],
+    "dockerfile": rootful(test = "TestIntegration/TestRunSecurityInsecure", **INSECURE),
+    "dockerfile_gateway": rootful(test = "TestIntegration/TestRunSecurityInsecure", **INSECURE),
+}
+
+def matrix(name, package, workers, **settings):
     test_matrix(
-        name = name + "_matrix",
-        tests = [":" + name],
-        workers = [":" + one for one in (WORKERS if name != "worker_containerd" else ["containerd"])],
+        name = name,
+        tests = [":" + package],
+        workers = [":" + worker for worker in workers],
         mirror = ":mirror",
         tools = TOOLS,
         packages = ["//targets/tools/debian:" + package for package in DEBIAN],  # noqa: F821
         size = "large",
         tags = ["manual"],
+        **settings
+    )
+
+[
+    matrix(
+        name + "_matrix",
+        name,
+        WORKERS if name != "worker_containerd" else ["containerd"],
+        exclude = ALL_CAPABILITIES.get(name, []),
     )
     for name in [*PACKAGES, "dockerfile_gateway"]
+]
+
+[
+    matrix(
+        name + "_jail_matrix",
+        name,
+        ROOTFUL,
+        isolation = "jail",
+        exclude = [{"test": "*"}],
+        include = cells,
+    )
+    for name, cells in ALL_CAPABILITIES.items()
 ]
