@@ -35,6 +35,10 @@ def _main() -> int:
     if sys.argv[1:] == ["--version"]:
         print(f"bk {__version__}")
         return 0
+    if sys.argv[1:2] == ["__complete"]:
+        from bkrules.completion import answer
+
+        return answer.main(sys.argv[2:])
     began = time.monotonic()
     if len(sys.argv) > 1:
         code = null_build.answer(sys.argv[1:], began)

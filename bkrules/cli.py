@@ -14,7 +14,7 @@ from importlib import import_module
 from bkrules import __version__, errors
 from bkrules.build import early_actions
 from bkrules.commands import rc
-from bkrules.commands.parser import Parser, spelled_out
+from bkrules.commands.parser import Parser, spelled_out, startup
 from bkrules.errors import BkError, UsageError, error_text
 from bkrules.loading.root import root_of
 
@@ -37,9 +37,12 @@ MODULES = {
     "go": ("go",),
     "pin": ("pin",),
     "bisect": ("bisect",),
+    "completion": ("completion",),
 }
 """The modules of `bkrules.commands` and the commands of each. bk imports only the module of a known command."""
 
+OF_ALL = ("completion",)
+"""Commands that tell of all commands."""
 RUN_ANOTHER = ("run", "shell")
 """Commands that take the words of another command after `--`."""
 HANDS_ON = ("go",)
@@ -134,7 +137,7 @@ def _own(words: Sequence[str]) -> int:
     """Return the number of words that are bk's, and not those of another command."""
     if "--" not in words and not set(HANDS_ON).intersection(words):
         return len(words)
-    _, command, rest = rc.split(_startup(), words)
+    _, command, rest = rc.split(startup(), words)
     if command in HANDS_ON:
         places = range(len(words) - len(rest), len(words))
         return next((place for place in places if not re.match("--.", words[place])), len(words))
@@ -143,21 +146,22 @@ def _own(words: Sequence[str]) -> int:
 
 def _parsed(argv: Sequence[str]) -> argparse.Namespace:
     """Return the parsed arguments, with the options of the rc files. Raises UsageError."""
-    startup = _startup()
-    first, command, words = rc.split(startup, [spelled_out(word) for word in argv])
+    before = startup()
+    first, command, words = rc.split(before, [spelled_out(word) for word in argv])
     own = [module for module, commands in MODULES.items() if command in commands]
     if not command:
         is_help = not {"-h", "--help"}.isdisjoint(first)
         return _parser(MODULES, plugins=is_help)[0].parse_args([*first, *words])
-    files = startup.parse_known_args(first)[0]
+    files = before.parse_known_args(first)[0]
     lines = rc.read(
         None if files.norc or files.noworkspace_rc else root_of("."),
         None if files.norc or files.nohome_rc else os.environ.get("HOME"),
         () if files.norc else files.bkrc,
     )
     known = {rc.COMMON, *(name for commands in MODULES.values() for name in commands)}
-    plugins = not own or not known.issuperset(line.command for line in lines)
-    parser, commands = _parser(MODULES if lines or not own else own, command, words, plugins=plugins)
+    is_of_all = command in OF_ALL
+    plugins = not own or is_of_all or not known.issuperset(line.command for line in lines)
+    parser, commands = _parser(MODULES if lines or not own or is_of_all else own, command, words, plugins=plugins)
     if command not in commands:
         return parser.parse_args([*first, command, *words])
     options, rest = rc.RcFiles(commands, lines).applied(command, words)
@@ -178,18 +182,6 @@ def _words(lines: Iterable[rc.Line]) -> list[str]:
     return [word for line in lines for word in line.words]
 
 
-def _startup() -> Parser:
-    """Return the options before the command."""
-    parser = Parser(prog="bk", add_help=False)
-    parser.add_argument("--norc", "--ignore_all_rc_files", action="store_true", help="read no .bkrc")
-    parser.add_argument("--noworkspace_rc", action="store_true", help="ignore the .bkrc next to WORKSPACE.py")
-    parser.add_argument("--nohome_rc", action="store_true", help="ignore ~/.bkrc")
-    parser.add_argument(
-        "--bkrc", action="append", default=[], metavar="FILE", help="read this rc file after the others"
-    )
-    return parser
-
-
 def _parser(
     modules: Iterable[str], wanted: str = "", words: Sequence[str] = (), *, plugins: bool = False
 ) -> tuple[Parser, dict[str, Parser]]:
@@ -198,7 +190,7 @@ def _parser(
     `wanted` is the command of the line, and `words` follow it.
     """
     parser = Parser(
-        parents=[_startup()],
+        parents=[startup()],
         prog="bk",
         description="Tests container builds on every BuildKit worker.",
         epilog=EPILOG,

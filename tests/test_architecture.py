@@ -53,6 +53,7 @@ MAY_IMPORT = {
         "testing",
         "web",
     },
+    "completion": {"loading", "system"},
     "__init__": {"rules"},
     "build": {
         "analysis",
@@ -78,6 +79,7 @@ MAY_IMPORT = {
         "build",
         "cache",
         "cell",
+        "completion",
         "conformance",
         "declarative",
         "errors",
@@ -89,11 +91,12 @@ MAY_IMPORT = {
         "plugin",
         "query",
         "report",
+        "rules",
         "sandbox",
         "system",
     },
     "cli": {"build", "commands", "errors", "loading", "plugin"},
-    "__main__": {"cli", "incremental", "system"},
+    "__main__": {"cli", "completion", "incremental", "system"},
 }
 LOOSE = {"__init__", "__main__", "cli", "errors"}
 """The modules that are in no room."""

@@ -286,6 +286,25 @@ def test_a_command_imports_its_own_module_alone() -> None:
     assert "bkrules.build.analysis" not in done.stdout.split()
 
 
+def test_completion_imports_no_command() -> None:
+    line = ["bk", "__complete", "zsh", "bk", "test", "//"]
+    code = f"import sys, bkrules.__main__ as m; sys.argv = {line}; m.main(); print(*sys.modules)"
+    table = json.dumps(
+        {"options": [], "tests": [], "commands": {"test": {"help": "", "options": [], "words": ["tests"]}}}
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code],
+        input=table,
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert "//targets/" in done.stdout
+    assert {"argparse", "bkrules.cli", "bkrules.rules", "socket", "subprocess"}.isdisjoint(done.stdout.split())
+
+
 def test_every_command_is_found_in_its_module() -> None:
     for module, names in cli.MODULES.items():
         assert tuple(cli._parser([module])[1]) == names

@@ -29,6 +29,10 @@ class Parser(argparse.ArgumentParser):
         """Return the options by each of their spellings."""
         return self._option_string_actions  # argparse has no public list of them
 
+    def words(self) -> list[argparse.Action]:
+        """Return the arguments that are not options, in their order."""
+        return self._get_positional_actions()
+
     def option(self, name: str) -> argparse.Action | None:
         """Return the option of that name, or None."""
         return self.options().get(name)
@@ -49,12 +53,29 @@ def spelled_out(word: str) -> str:
     return "-t" if word.replace("-", "_") == "__cache_test_results" else word
 
 
+def summaries(commands: Commands) -> dict[str, str]:
+    """Return what each command does, in one line."""
+    return {action.dest: action.help or "" for action in commands._get_subactions()}  # argparse has no public list
+
+
 def command(commands: Commands, name: str, run: Callable[[argparse.Namespace], int], text: str) -> Parser:
     """Return a new command, which calls `run`."""
     parser = commands.add_parser(name, help=text, description=text)
     parser.set_defaults(command=run, name=name)
     parser.add_argument("--config", metavar="NAME", help="also use the lines of .bkrc files for COMMAND:NAME")
     parser.add_argument("--noplugin", action="append", default=[], metavar="NAME", help="disable this plugin")
+    return parser
+
+
+def startup() -> Parser:
+    """Return the options before the command."""
+    parser = Parser(prog="bk", add_help=False)
+    parser.add_argument("--norc", "--ignore_all_rc_files", action="store_true", help="read no .bkrc")
+    parser.add_argument("--noworkspace_rc", action="store_true", help="ignore the .bkrc next to WORKSPACE.py")
+    parser.add_argument("--nohome_rc", action="store_true", help="ignore ~/.bkrc")
+    parser.add_argument(
+        "--bkrc", action="append", default=[], metavar="FILE", help="read this rc file after the others"
+    )
     return parser
 
 
