@@ -17,12 +17,10 @@ from enum import StrEnum
 from typing import Annotated, ClassVar
 
 from bkrules.model.parameters import (
-    DEFAULTS,
     UNCHANGED,
     AxisValue,
     CellLimits,
-    PytestSettings,
-    TestProgram,
+    OneTest,
     WorkerUpdate,
 )
 from bkrules.model.status import FailureClass, Status
@@ -50,8 +48,8 @@ class Program(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TestRequest(Wire):
-    """The test that a cell runs, as pytest calls it in its module, or a program.
+class TestRequest(OneTest):
+    """The test that a cell runs.
 
     `name` is that of the cell, `timeout` is in seconds.
     """
@@ -61,11 +59,7 @@ class TestRequest(Wire):
     name: str
     worker: str
     axes: Mapping[str, AxisValue]
-    module: str
-    test: str
     timeout: float
-    pytest: PytestSettings = DEFAULTS
-    program: TestProgram | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

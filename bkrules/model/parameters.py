@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 from bkrules.model.wire import Message, Wire
 
@@ -128,16 +128,27 @@ class TestProgram(Wire):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TestCell(Session):
+class OneTest(Wire):
     """One test of a module, as pytest calls it, or a program."""
 
-    __test__ = False  # not a test, despite its name
-
-    isolation: str
     module: str
     test: str
     pytest: PytestSettings = DEFAULTS
     program: TestProgram | None = None
+
+    @property
+    def one_test(self) -> Mapping[str, Any]:
+        """These fields alone, by their names."""
+        return {field.name: getattr(self, field.name) for field in fields(OneTest)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestCell(Session, OneTest):
+    """A test on a worker. `update` are the changes of the worker by axis values."""
+
+    __test__ = False  # not a test, despite its name
+
+    isolation: str
     update: WorkerUpdate = UNCHANGED
 
 

@@ -231,11 +231,8 @@ def test_request(action: Action, context: RunContext) -> TestRequest:
         name=action.title,
         worker=parameters.worker,
         axes=parameters.axes,
-        module=parameters.module,
-        test=parameters.test,
         timeout=context.timeout(action),
-        pytest=parameters.pytest,
-        program=parameters.program,
+        **parameters.one_test,
     )
 
 
