@@ -17,7 +17,7 @@ from bkrules.cell.protocol import Outcome, TestRequest
 from bkrules.cell.reports import BadReport, cases_of
 from bkrules.cell.task import task_of
 from bkrules.model.cases import CASES, MOST_CASES, Case, Cases
-from bkrules.model.parameters import TestProgram, variable_of
+from bkrules.model.parameters import TestProgram
 from bkrules.model.status import FailureClass, Status
 from bkrules.plugin.cell import RunningCell
 from bkrules.plugin.worker import MIRROR_ADDRESS, Backend
@@ -88,13 +88,9 @@ def _environment(request: TestRequest, backend: Backend, own: Mapping[str, str])
 
 def _started(workers: Sequence[str], control: Control) -> dict[str, str]:
     """Start the extra workers. Return the variables by which a program finds them. Raises ControlFailed."""
-    found = {}
+    found: dict[str, str] = {}
     for name in workers:
-        started = control.start_worker(name, "")
-        variable = f"BK_EXTRA_WORKER_{variable_of(name)}"
-        found[f"{variable}_HOST"] = str(started.backend["address"])
-        found[f"{variable}_SNAPSHOTTER"] = str(started.backend["snapshotter"])
-        found[f"{variable}_TOOLS"] = started.tools
+        found |= control.start_worker(name, "").variables
     return found
 
 

@@ -46,6 +46,7 @@ class _Running:
     hooks: CellHooks
     cell: RunningCell
     stack: ExitStack
+    started: StartedWorker
 
 
 @dataclass
@@ -85,20 +86,24 @@ class ExtraWorkers:
             place.make()
             with place.entered(), ExitStack() as stack:
                 backend = self._boot(extra, hooks, cell, stack)
-                self.running[name] = _Running(hooks, cell, stack.pop_all())
+                started = _started(name, extra, daemons, place.outside(backend))
+                self.running[name] = _Running(hooks, cell, stack.pop_all(), started)
         except Exception as error:
             daemons.kill()
             if isinstance(error, DaemonError):
                 raise
             raise DaemonError(f"{name} was not started: {error}") from error
-        return StartedWorker(
-            name=name,
-            worker=extra.id,
-            tools=f"{extra.folder}/bin",
-            state=str(STATE / name / "lib"),
-            daemons=tuple(one.name.removeprefix(daemons.prefix) for one in daemons.running if one.owner is daemons),
-            backend={**dataclasses.asdict(place.outside(backend)), "unsupported": sorted(extra.unsupported)},
-        )
+        return started
+
+    def start_all(self) -> None:
+        """Start each worker under its id. Raises DaemonError."""
+        for extra in self.spec.extra_workers:
+            self.start(extra.id, "", self.spec.timeout)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The variables by which programs find the workers that run."""
+        return {name: text for running in self.running.values() for name, text in running.started.variables.items()}
 
     def _find(self, worker: str) -> ExtraSpec:
         for extra in self.spec.extra_workers:
@@ -133,6 +138,18 @@ class ExtraWorkers:
             with running.cell.daemons.entered(), running.stack:
                 running.hooks.call_worker("bk_cell_stopping", running.cell, result=result)
         self.running.clear()
+
+
+def _started(name: str, extra: ExtraSpec, daemons: Daemons, backend: Backend) -> StartedWorker:
+    """Return a worker as others reach it, by a backend with the paths that they see."""
+    return StartedWorker(
+        name=name,
+        worker=extra.id,
+        tools=f"{extra.folder}/bin",
+        state=str(STATE / name / "lib"),
+        daemons=tuple(one.name.removeprefix(daemons.prefix) for one in daemons.running if one.owner is daemons),
+        backend={**dataclasses.asdict(backend), "unsupported": sorted(extra.unsupported)},
+    )
 
 
 def check_rootless(hooks: CellHooks, backend: Backend) -> None:

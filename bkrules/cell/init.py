@@ -106,6 +106,7 @@ class _Life:
     phase: str = "set up"
     result: CellResult = NOTHING
     daemons: Daemons | None = None
+    extra: ExtraWorkers | None = None
 
     def enter(self) -> None:
         """Enter the cell's root, and wait until the limits of the cell apply."""
@@ -154,7 +155,7 @@ class _Life:
         with nullcontext(NO_BACKEND) if is_bare else hooks.worker.start(daemons) as started:
             self.phase = "torn down"
             backend = replace(started, unsupported=frozenset(spec.unsupported))
-            extra = ExtraWorkers(spec, cell, hooks.extra, ETC)
+            extra = self.extra = ExtraWorkers(spec, cell, hooks.extra, ETC)
             daemons.start_worker = extra.start
             if spec.program == Program.KEPT:
                 daemons.hold = partial(self._hold, backend)
@@ -162,20 +163,23 @@ class _Life:
                 check_rootless(hooks, backend)
                 hooks.call("bk_backend_ready", cell, backend=backend)
             booted = time.monotonic()
-            self.result = self._run(cell, backend)
+            self.result = self._run(cell, backend, extra)
             self.keep(backend)
             seconds = {"setup": made - self.began, "boot": booted - made, "run": time.monotonic() - booted}
             self.result = replace(self.result, seconds=seconds)
             extra.stop(program_result(self.result))
             hooks.call("bk_cell_stopping", cell, result=program_result(self.result))
 
-    def _run(self, cell: RunningCell, backend: Backend) -> CellResult:
+    def _run(self, cell: RunningCell, backend: Backend, extra: ExtraWorkers) -> CellResult:
         if self.spec.program == Program.TESTS:
             return run_tests(backend, cell, self.channel, self.hooks)
         if self.spec.program == Program.SESSION:
             from bkrules.cell.session import serve  # no other program needs it
 
-            return serve(backend, cell.daemons, self.channel)
+            program = self.spec.test.program if self.spec.test else None
+            if program is not None and not program.is_bare:
+                extra.start_all()  # as before the program
+            return serve(backend, cell.daemons, self.channel, extra.variables)
         try:
             return cell_result(self.hooks.run_program(cell, backend))
         except _Held:
@@ -195,7 +199,8 @@ class _Life:
             from bkrules.cell.session import serve, show_machine
 
             show_machine()
-            self.result = serve(backend, daemons, self.channel, self.result.reason)
+            variables = self.extra.variables if self.extra else {}
+            self.result = serve(backend, daemons, self.channel, variables, self.result.reason)
 
     def fail(self, error: BaseException) -> None:
         """Make the exception that is being handled the result of the cell."""

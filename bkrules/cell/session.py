@@ -80,12 +80,14 @@ def show_machine() -> None:
             syscalls.mount(HIDDEN + folder, folder, flags=syscalls.MS_BIND | syscalls.MS_REC)
 
 
-def serve(backend: Backend | None, daemons: Daemons, channel: socket.socket, reason: str = "") -> CellResult:
+def serve(
+    backend: Backend | None, daemons: Daemons, channel: socket.socket, extra: Mapping[str, str], reason: str = ""
+) -> CellResult:
     """Report that all is ready, then run the command that arrives on the channel, or wait for the end of the session.
 
-    `reason` is why a test has failed in this cell.
+    `extra` are the variables of extra workers. `reason` is why a test has failed in this cell.
     """
-    variables = {"BUILDKIT_HOST": backend.address, **backend.extra_env} if backend else {}
+    variables = {**({"BUILDKIT_HOST": backend.address, **backend.extra_env} if backend else {}), **extra}
     names = tuple(daemon.name for daemon in daemons.running)
     more = dict(backend.extra_env) if backend else {}
     send(channel, Ready(variables.get("BUILDKIT_HOST", ""), more, reason=reason, daemons=names))

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
+from bkrules.model.parameters import variable_of
 from bkrules.model.wire import Wire, one_of
 from bkrules.plugin.daemon import DaemonError, Daemons
 from bkrules.sandbox.ipc import receive, send
@@ -73,6 +74,16 @@ class StartedWorker(Wire):
     state: str
     daemons: tuple[str, ...]
     backend: Mapping[str, object]
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The variables by which a program finds the worker."""
+        variable = f"BK_EXTRA_WORKER_{variable_of(self.name)}"
+        return {
+            f"{variable}_HOST": str(self.backend["address"]),
+            f"{variable}_SNAPSHOTTER": str(self.backend["snapshotter"]),
+            f"{variable}_TOOLS": self.tools,
+        }
 
 
 @dataclass(frozen=True)

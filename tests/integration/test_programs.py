@@ -253,6 +253,13 @@ def test_suites_of_programs(tools: Space) -> None:
 
     measured(out)
 
+    look = "sh t/extra.sh; cat /out/oci-buildkit-0.17.buildkitd.log"
+    words = ("//targets:extra[extra.sh/worker=rootless]", "--disk_cache", str(space.cache))
+    shell = space.bk("shell", *words, "--", "sh", "-c", f"TEST_TMPDIR=/tmp; export TEST_TMPDIR; {look}")
+    assert shell.returncode == 0, shell.stdout + shell.stderr
+    assert shell.stdout.count("BuildKit:") == 3
+    assert "running server on" in shell.stdout
+
     shutil.rmtree(space.root / "bk-out")
     again = space.bk("test", *GOOD)
 
