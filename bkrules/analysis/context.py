@@ -170,6 +170,7 @@ class Context:
             folders=tuple(folders),
             optional=tuple(optional),
             limits=limits,
+            where=str(self.target.location),
         )
         self.actions.append(action)
         return action

@@ -33,6 +33,7 @@ class RemoteOptions:
         except ValueError:
             good, port = None, None
         if not good:
-            raise UsageError("remote-cache", "--remote_cache must be http://HOST:PORT/PATH or https://HOST:PORT/PATH")
+            what = "--remote_cache must be http://HOST:PORT/PATH or https://HOST:PORT/PATH"
+            raise UsageError("remote-cache", what, hint="for example --remote_cache=https://cache.example.com/bk")
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
         return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"

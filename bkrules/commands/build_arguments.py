@@ -199,8 +199,12 @@ def _writable(path: str) -> str:
     if not path:
         return ""
     path = os.path.abspath(path)
-    if os.path.isdir(path) or not os.access(os.path.dirname(path), os.W_OK):
-        raise UsageError("usage", f"--profile: cannot write the file {path}")
+    folder = os.path.dirname(path)
+    if os.path.isdir(path):
+        raise UsageError("usage", f"--profile: cannot write the file {path}", hint="it is a folder: name a file in it")
+    if not os.access(folder, os.W_OK):
+        hint = f"make {folder} writable" if os.path.isdir(folder) else f"make the folder first:  mkdir -p {folder}"
+        raise UsageError("usage", f"--profile: cannot write the file {path}", hint=hint)
     return path
 
 

@@ -11,8 +11,8 @@ import os
 import pwd
 import re
 import secrets
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from bkrules.build.selection import Selection
 from bkrules.build.worker_overrides import WorkerOverrides
@@ -30,6 +30,7 @@ RANDOM = "BUILDKIT_WORKER_RANDOM"
 BUILDKITD = "TEST_BUILDKITD_BINARY"
 _SEEDS = 1 << 32
 _ANY = "any"
+_Read = TypeVar("_Read")
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
@@ -92,16 +93,21 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
 
 def overrides_of(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> WorkerOverrides:
     """Return the worker overrides. An option takes precedence over its variable. Raises UsageError."""
-    try:
-        enabled, disabled = (
-            _features(environment.get(name, "")) if option is None else option
-            for name, option in ((ENABLE, arguments.enable_features), (DISABLE, arguments.disable_features))
-        )
-        binaries = arguments.extra_binaries or [_binaries(binary) for binary in _list(environment.get(BINARIES, ""))]
-        user = arguments.rootless_user or _user(environment.get(USER, ""))
-        tools = own_tools(arguments, "buildkitd", environment.get(BUILDKITD, ""))
-    except argparse.ArgumentTypeError as error:
-        raise UsageError("usage", f"a variable of BuildKit's harness: {error}") from error
+
+    def of_variable(name: str, read: Callable[[str], _Read]) -> _Read:
+        try:
+            return read(environment.get(name, ""))
+        except argparse.ArgumentTypeError as error:
+            hint = "a variable of BuildKit's harness, which bk reads too: unset it, or set it right"
+            raise UsageError("usage", f"{name}: {error}", hint=hint) from error
+
+    enabled, disabled = (
+        of_variable(name, _features) if option is None else option
+        for name, option in ((ENABLE, arguments.enable_features), (DISABLE, arguments.disable_features))
+    )
+    binaries = arguments.extra_binaries or of_variable(BINARIES, lambda text: [_binaries(one) for one in _list(text)])
+    user = arguments.rootless_user or of_variable(USER, _user)
+    tools = of_variable(BUILDKITD, lambda text: own_tools(arguments, "buildkitd", text))
     snapshotter = arguments.extra_snapshotter or environment.get(SNAPSHOTTER, "")
     return WorkerOverrides(enabled, disabled, snapshotter, tuple(binaries), user, tools, own_modules(arguments))
 
@@ -131,12 +137,12 @@ def _user(pair: str) -> str:
     match = re.fullmatch(r"(\d+):(\d+)", pair)
     if match is None or (int(match[1]) and not int(match[2])):
         raise argparse.ArgumentTypeError(
-            f"{USER} must be UID:GID, and no user but root may have the group 0, but it was {pair!r}"
+            f"must be UID:GID, and no user but root may have the group 0, but was {pair!r}"
         )
     try:
         return pwd.getpwuid(int(match[1])).pw_name
     except KeyError:
-        raise argparse.ArgumentTypeError(f"{USER}: this machine has no user with the id {match[1]}") from None
+        raise argparse.ArgumentTypeError(f"this machine has no user with the id {match[1]}") from None
 
 
 def _shard(text: str) -> tuple[int, int]:

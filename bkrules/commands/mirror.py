@@ -104,11 +104,15 @@ def _sync(arguments: argparse.Namespace) -> int:
     workspace = open_workspace(".")
     path = f"{workspace.root}/{lock.NAME}"
     before = lock.read(path)
-    wanted = {reference for _, reference, digest in _pulled(workspace) if not digest}
+    wanted = {reference: where for _, reference, digest, where in _pulled(workspace) if not digest}
     pins = {name: pin for name, pin in before.items() if name in wanted}
     moved = []
     for name in sorted(wanted):
-        now = _look(_reference(name))
+        try:
+            now = _look(_reference(name))
+        except BkError as error:
+            error.where = error.where or wanted[name]
+            raise
         if name in before and before[name].digest != now.digest and not arguments.update:
             moved.append(f"{name} was {before[name].digest} and is {now.digest}")
         elif pins.get(name) != now:
@@ -146,7 +150,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     problems = []
     pulled = [
         (label, name, digest or (pins[name].digest if name in pins else ""))
-        for label, name, digest in _pulled(workspace)
+        for label, name, digest, _ in _pulled(workspace)
     ]
     for label, name, digest in pulled:
         try:
@@ -271,11 +275,12 @@ def _mirrors(analysis: Analysis, more: Sequence[str]) -> Analysis:
     return replace(analysis, targets=replace(analysis.targets, wanted=wanted))
 
 
-def _pulled(workspace: Workspace) -> Iterator[tuple[str, str, str]]:
-    """Yield the images of the workspace that come from registries: label, reference, and the digest in the target."""
+def _pulled(workspace: Workspace) -> Iterator[tuple[str, str, str, str]]:
+    """Yield the images of the workspace that come from registries: label, reference, the digest in the target, and its place."""
     for target in workspace.every():
         if target.rule.name == "image" and target.attributes["reference"]:
-            yield str(target.label), target.attributes["reference"], target.attributes["digest"] or ""
+            where = target.location.of("reference")
+            yield str(target.label), target.attributes["reference"], target.attributes["digest"] or "", where
 
 
 def _look(reference: Reference) -> Pin:

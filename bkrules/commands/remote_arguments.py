@@ -51,7 +51,8 @@ def remote_of(arguments: argparse.Namespace) -> RemoteOptions | None:
         raise UsageError("usage", f"{HEADERS}: {error}") from None
     certificate = arguments.tls_certificate and os.path.abspath(arguments.tls_certificate)
     if certificate and not os.path.isfile(certificate):
-        raise UsageError("usage", f"--tls_certificate: file not found: {certificate}")
+        hint = "it is the authority's certificate in PEM; without the option, bk trusts those of this machine"
+        raise UsageError("usage", f"--tls_certificate: file not found: {certificate}", hint=hint)
     options = RemoteOptions(
         arguments.remote_cache,
         (*more, *arguments.remote_header),

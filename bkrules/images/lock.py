@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,9 +54,10 @@ def _pin(document: Any) -> Pin:
 
 
 def _unreadable(problem: str) -> LoadError:
-    return LoadError(
-        "bad-lock", f"{NAME} cannot be read: {problem}", where=f"{NAME}:1", hint="bk mirror sync writes a new one"
-    )
+    line = re.search(r"line (\d+) column", problem)
+    where = f"{NAME}:{line[1] if line else 1}"
+    hint = "take it from version control; or remove it, and `bk mirror sync` writes a new one"
+    return LoadError("bad-lock", f"{NAME} cannot be read: {problem}", where=where, hint=hint)
 
 
 def write(path: str, pins: Mapping[str, Pin]) -> None:

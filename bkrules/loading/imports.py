@@ -10,6 +10,7 @@ from bkrules.errors import BkError, LoadError, did_you_mean
 from bkrules.loading.macro import Load, load_of
 from bkrules.loading.syntax import forbidden
 
+ONLY_IN_WORKSPACE = ("workspace",)
 NamesOf = Callable[[str], Mapping[str, Callable[..., Any]] | None]
 
 
@@ -53,6 +54,13 @@ def _of_plugin(module: str, names_of: NamesOf, where: str) -> Mapping[str, Calla
 
 
 def _imported(item: ast.alias, names: Mapping[str, Callable[..., Any]], where: str, module: str) -> Callable[..., Any]:
+    if item.name not in names and item.name in ONLY_IN_WORKSPACE:
+        raise LoadError(
+            "unknown-rule",
+            f"{where.rpartition(':')[0]}: {item.name!r} is not available in a build file",
+            where=where,
+            hint="it stands in WORKSPACE.py alone",
+        )
     if item.name not in names:
         raise LoadError(
             "unknown-rule",

@@ -15,7 +15,7 @@ def find_root(start: str) -> str:
     if root is None:
         raise UsageError(
             "no-workspace",
-            f"{start} is not in a workspace: no {MARKER} here or in a folder above",
+            f"{os.path.abspath(start)} is not in a workspace: no {MARKER} here or in a folder above",
             hint=f"run bk inside a workspace, or create one: a {MARKER} with  "
             "from bkrules import workspace; workspace(name = 'mine')",
         )

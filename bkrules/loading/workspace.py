@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from bkrules.loading.loader import Loader
 
 STATE = ".state"
+_OF_BAZEL = ("BUILD", "BUILD.bazel")
 
 
 class Workspace:
@@ -132,8 +134,27 @@ class Workspace:
         if package is None:
             known = [f"//{name}" for name in self.packages()]
             near = did_you_mean(f"//{label.package}", known, "packages")
-            return f"//{label.package} has no {BUILD_FILE} and no such file; {near}"
+            return f"//{label.package} has no {BUILD_FILE} and no such file; {near}{self._of_bazel(label.package)}"
+        files = self._near_files(label)
+        if files and not difflib.get_close_matches(label.name, package.targets, n=1):
+            return f"did you mean the file {files[0]!r}? {did_you_mean('', package.targets, f'targets of //{label.package}')}"
         return did_you_mean(label.name, package.targets, f"targets of //{label.package}")
+
+    def _near_files(self, label: Label) -> list[str]:
+        """Return the name of the file that is called nearly as a label, in the same folder, if there is one."""
+        folder, _, name = label.name.rpartition("/")
+        path = os.path.join(self.root, label.package, folder)
+        names = (
+            [entry.name for entry in listing(current().note(path)) if entry.is_file()] if os.path.isdir(path) else []
+        )
+        return [f"{folder}/{near}" if folder else near for near in difflib.get_close_matches(name, names, n=1)]
+
+    def _of_bazel(self, package: str) -> str:
+        """Return a line about a build file of Bazel in a folder; empty when there is none."""
+        found = [
+            f"{package}/{name}" for name in _OF_BAZEL if os.path.isfile(current().note(f"{self.root}/{package}/{name}"))
+        ]
+        return f"\nbk does not read {found[0]}: its build files are called {BUILD_FILE}" if found else ""
 
     def packages(self, below: str = "") -> Iterator[str]:
         """Return the names of all packages at or below a folder, sorted."""
@@ -190,7 +211,11 @@ class Workspace:
 
     def _nothing(self, pattern: Pattern) -> UsageError:
         if pattern.name is None:
+            if pattern.recursive and not pattern.package:
+                hint = f"write one: a {BUILD_FILE}, in any folder, with targets"
+                return UsageError("no-targets", f"{pattern.text}: the workspace has no target", hint=hint)
             hint = did_you_mean(f"//{pattern.package}", [f"//{name}" for name in self.packages()], "packages")
+            hint += self._of_bazel(pattern.package)
             return UsageError("no-targets", f"{pattern.text}: no targets there", hint=hint)
         label = Label(pattern.package, pattern.name)
         return UsageError("unknown-target", f"{label}: no such target", hint=self.unknown(label))

@@ -184,10 +184,10 @@ def _digested(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One step of a build. `id` is unique in a build. The key does not cover id, label, cell, request and limits.
+    """One step of a build. `id` is unique in a build. The key does not cover id, label, cell, request, limits and where.
 
     `folders` are the outputs that are folders, and `optional` those of them that the action need not make. `fault` is
-    the error of an action that fails without a run.
+    the error of an action that fails without a run. `where` is the place of its target in a build file.
     """
 
     id: str
@@ -205,6 +205,7 @@ class Action:
     optional: tuple[str, ...] = ()
     limits: Limits = LIMITS
     fault: BkError | None = None
+    where: str = field(default="", compare=False)
 
     @property
     def declared(self) -> dict[str, Form]:

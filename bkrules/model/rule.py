@@ -138,7 +138,8 @@ def check_attributes(
         try:
             values[name] = KINDS[attribute.kind](given[name], label.package)
         except (TypeError, LabelError) as error:
-            raise LoadError("bad-attribute", f"{label}: {name!r} {error}", where=where.of(name)) from error
+            hint = "\n".join(getattr(error, "__notes__", ()))
+            raise LoadError("bad-attribute", f"{label}: {name!r} {error}", where=where.of(name), hint=hint) from error
     return values, extra
 
 
@@ -159,8 +160,16 @@ def _expect(kind: type, what: str) -> Callable[[Any, str], Any]:
 
 
 def _strings(value: Any, _package: str) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-        raise TypeError(f"must be a list of strings, but was {value!r}")
+    if not isinstance(value, list | tuple):
+        error = TypeError(f"must be a list of strings, but was {value!r}")
+        if isinstance(value, str):
+            error.add_note(f"write [{value!r}]")
+        raise error
+    wrong = [item for item in value if not isinstance(item, str)]
+    if wrong:
+        error = TypeError(f"must be a list of strings, but was {value!r}")
+        error.add_note(f"no string: {wrong[0]!r}")
+        raise error
     return tuple(value)
 
 

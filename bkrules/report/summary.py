@@ -131,6 +131,7 @@ def _mark_of_runs(runs: Sequence[Result]) -> str:
 def _error(result: Result, tails: bool) -> str:
     """Return the failure of an action that is no cell."""
     lines = [f"error: {result.reason}"]
+    lines += [f"  {result.action.where}"] if result.action.where else []
     lines += [f"  {line}" for line in result.hint.splitlines()]
     return "\n".join([*lines, *(_tail(result.log) if tails else ())])
 

@@ -13,7 +13,10 @@ def pin_of_platform(context: Context, hint: str) -> str:
     here = f"linux-{platform.machine()}"
     pin = context.attribute("sha256").get(here)
     if not isinstance(pin, str) or not re.fullmatch("[0-9a-f]{64}", pin):
-        raise context.error(
-            "bad-pin", f"'sha256' must map {here!r} to 64 hexadecimal digits, but was {pin!r}", "sha256", hint
+        what = (
+            f"'sha256' has nothing for {here!r}"
+            if pin is None
+            else (f"'sha256' must map {here!r} to 64 hexadecimal digits, but was {pin!r}")
         )
+        raise context.error("bad-pin", what, "sha256", hint)
     return pin

@@ -31,7 +31,7 @@ def fetch_file(action: Action, _inputs: Mapping[str, Node], context: RunContext)
     spec = parameters_of(action, FetchFile)
     (name,) = action.outputs
     place = context.scratch(action) / name
-    problems = []
+    problems, remedy = [], "check the URLs, and whether this machine reaches them"
     for url in spec.urls:
         try:
             _fetch(url, place)
@@ -44,10 +44,11 @@ def fetch_file(action: Action, _inputs: Mapping[str, Node], context: RunContext)
             place.chmod(0o755 if spec.executable else 0o644)
             return Outcome(Status.PASSED, {name: str(place)})
         problems.append(f"{url}: it has another sha256: {sha256}")
+        remedy = "if these bytes are the right ones, pin their digest"
     raise ActionFailed(
         "fetch",
         f"{action.label}: no URL has the file with sha256 {spec.sha256}",
-        hint="\n".join([*problems, "if other bytes are the right ones, pin their digest"]),
+        hint="\n".join([*problems, remedy]),
     )
 
 

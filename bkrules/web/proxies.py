@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,7 @@ from bkrules.web.errors import Unreachable
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+_NO_HOST = re.compile(r"""[\x00-\x20\x7f"'<>\\^`{|}]""")
 PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 
 
@@ -137,8 +139,8 @@ def _parse(text: str, variable: str) -> Proxy:
         host, port = parts.hostname, parts.port
     except ValueError:
         parts, host, port = None, None, None
-    if parts is None or not host:
-        raise Unreachable(f"{variable} names no proxy")
+    if parts is None or not host or _NO_HOST.search(host):
+        raise Unreachable(f"{variable} names no proxy: it must be http://HOST:PORT")
     if parts.scheme not in PORTS:
         raise Unreachable(f"{variable} names a proxy of the scheme {parts.scheme!r}: known are {', '.join(PORTS)}")
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
