@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from bkrules.cell import go_harness
+from bkrules.cell import go_harness, harness_networks
 from bkrules.cell.protocol import Outcome, TestRequest
 from bkrules.cell.reports import BadReport, cases_of
 from bkrules.cell.task import task_of
@@ -43,6 +43,7 @@ def main(backend: Backend, cell: RunningCell, control: Control, outcome: str) ->
     try:
         if request.program.is_bare:
             go_harness.prepare(environment["BUILDKIT_REGISTRY_MIRROR_DIR"])
+            harness_networks.prepare(environment)
         else:
             environment |= _started(task.extra_workers, control)
         code = _run(request.program.arguments, environment, is_go=request.program.is_go)

@@ -46,6 +46,33 @@ debian_package(
     tags = ["manual"],
 )
 
+# As Alpine's, it has its libraries in other files, and its shell looks for a command on PATH before it runs one of its own.
+debian_package(
+    name = "busybox-dynamic",
+    package = "busybox",
+    version = "1:1.35.0-4+deb12u1+b1",
+    sha256 = {"linux-x86_64": "4b355fad07d4fe1f5aa282e949281f8dcb7bcdebb023d7e40f4f8fe475e21e29"},
+    files = ["bin/busybox"],
+    tags = ["manual"],
+)
+
+LIBRARIES = ["ld-linux-x86-64.so.2", "libc.so.6", "libresolv.so.2"]
+
+[
+    debian_package(
+        name = library,
+        package = "libc6",
+        version = "2.36-9+deb12u14",
+        sha256 = {"linux-x86_64": "ba4f88f73dbc3ae9055f3c20f4523bfdbaf1ad13ff95e258924f77d20b4fbedf"},
+        files = ["lib/x86_64-linux-gnu/" + library],
+        tags = ["manual"],
+    )
+    for library in LIBRARIES
+]
+
+# The commands that the static busybox has alone.
+STATIC = ["crond", "crontab", "dpkg", "dpkg-deb", "ed", "passwd", "su", "sulogin", "tc", "telnetd", "tunctl"]
+
 # One of the certificates of authorities, for images in which just the file is looked for.
 debian_package(
     name = "ca-certificates",
@@ -58,8 +85,7 @@ debian_package(
     tags = ["manual"],
 )
 
-# As docker.io/library/busybox, with two differences. Scripts stand in for the commands
-# and options that Debian's busybox lacks. And the
+# As docker.io/library/busybox, with two differences. Scripts stand in for the commands that Debian's busybox lacks. And the
 # commands are symbolic links to /bin/busybox, where the original has hard links: BuildKit's tests of merges and differences
 # hash every path of the directories that they compare, and the 300 commands are 2 MB each. Such a test took 25 s, in a cell
 # and by hand, and takes 5 s so.
@@ -70,7 +96,6 @@ image(
         "bin/addgroup": "addgroup",
         "bin/adduser": "adduser",
         "bin/ttysize": "ttysize",
-        "bin/wget": "wget",
         "etc/group": "busybox.group",
         "etc/nsswitch.conf": "nsswitch.conf",
         "etc/passwd": "busybox.passwd",
@@ -80,7 +105,6 @@ image(
         "bin/" + name: "busybox"
         for names in COMMANDS.values()
         for name in names.split()
-        if name != "wget"
     },
     directories = {
         "dev": "0755",
@@ -91,7 +115,7 @@ image(
         "var/spool/mail": "0755",
         "var/www": "0755",
     },
-    modes = {"bin/addgroup": "0755", "bin/adduser": "0755", "bin/ttysize": "0755", "bin/wget": "0755", "etc/shadow": "0640"},
+    modes = {"bin/addgroup": "0755", "bin/adduser": "0755", "bin/ttysize": "0755", "etc/shadow": "0640"},
     owners = {"home": "65534:65534", "var/spool/mail": "8:8", "var/www": "33:33"},
     tags = ["manual"],
 )
@@ -99,33 +123,34 @@ image(
 # Docker's has its command in a step of the history, which tests count.
 image(name = "busybox", base = ":busybox_files", cmd = ["sh"], env = PATH, tags = ["manual"])
 
-# What tests look for in docker.io/library/alpine. It has no packages to install: `apk` reports that, and fails.
+# What tests look for in docker.io/library/alpine. It has no packages to install: `apk` reports that, and fails. `wget` is a script,
+# since Debian's busybox lacks its option -T.
 image(
     name = "alpine",
     files = {
-        "bin/busybox": ":busybox-static",
+        "bin/busybox": ":busybox-dynamic",
         "etc/alpine-release": "alpine-release",
         "etc/group": "alpine.group",
         "etc/nsswitch.conf": "nsswitch.conf",
         "etc/passwd": "alpine.passwd",
         "etc/shadow": "shadow",
         "etc/ssl/certs/ca-certificates.crt": ":ca-certificates",
+        "lib64/ld-linux-x86-64.so.2": ":ld-linux-x86-64.so.2",
         "sbin/apk": "apk",
         "usr/bin/ttysize": "ttysize",
         "usr/bin/wget": "wget",
         "usr/sbin/addgroup": "addgroup",
         "usr/sbin/adduser": "adduser",
-    },
+    } | {"lib/" + library: ":" + library for library in LIBRARIES[1:]},
     symlinks = {"etc/ssl/cert.pem": "certs/ca-certificates.crt", "var/run": "../run"} | {
         path: target
         for directory in COMMANDS
         for path, target in paths(directory, "/bin/busybox").items()
-        if path != "usr/bin/wget"
+        if path.rpartition("/")[2] not in ["wget", *STATIC]
     },
     directories = {
         "dev": "0755",
         "home": "0755",
-        "lib": "0755",
         "media": "0755",
         "mnt": "0755",
         "opt": "0755",

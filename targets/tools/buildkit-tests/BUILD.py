@@ -75,6 +75,7 @@ WORKERS = {
 TOOLS = [
     ":ip6tables",
     ":iptables",
+    "//targets/tools/cni-dnsname:buildkit-cni-dnsname",
     "//targets/tools/cni:buildkit-cni-bridge",
     "//targets/tools/cni:buildkit-cni-firewall",
     "//targets/tools/cni:buildkit-cni-host-local",
@@ -93,6 +94,9 @@ HARNESS = {
     "rootless-gvisor-tap-vsock-detachnetns": "oci-rootless-gvisor-tap-vsock-detachnetns",
 }
 
+# As BuildKit's CI sets it: a bridge is the network of RUN steps, and tests of networks run.
+NETWORKS = {"BUILDKIT_RUN_NETWORK_INTEGRATION_TESTS": "1"}
+
 # BuildKit's own suite, unmodified, a cell for each leaf: client_matrix, dockerfile_matrix, ...
 [
     go_test(
@@ -100,6 +104,7 @@ HARNESS = {
         binary = ":" + name + "_test",
         subtests = ["*Integration*"],
         harness = HARNESS,
+        env = NETWORKS,
         tools = [REGISTRY] if name == "worker_containerd" else [],  # its TestMain starts one
         tags = ["manual"],
     )
@@ -134,7 +139,7 @@ go_test(
     binary = ":dockerfile_test",
     subtests = ["*Integration*"],
     harness = HARNESS,
-    env = {"FRONTEND_GATEWAY_ONLY": "local:/src/targets/tools/buildkit-tests/frontend_archive.tar"},
+    env = NETWORKS | {"FRONTEND_GATEWAY_ONLY": "local:/src/targets/tools/buildkit-tests/frontend_archive.tar"},
     data = [":frontend_archive"],
     tags = ["manual"],
 )

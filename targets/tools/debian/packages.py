@@ -19,6 +19,11 @@ PACKAGES = {
         "33ea40061da2f1a861ec46212b2b6a34f0776a049b1a3f0abce2fb8cb994258f",
         {"bin": "dash sh"},
     ),
+    "dnsmasq-base": (
+        "2.90-4~deb12u2",
+        "77f56034a23b200c9787d3d9b423030a1e95618f476e011d988daacc19919bc1",
+        {"usr/sbin": "dnsmasq"},
+    ),
     "git": (
         "1:2.39.5-0+deb12u3",
         "637a85ddd6247fab13bdd0592f2f39aff04ce4dbf0655d3ab553ac359a38ce6f",
@@ -89,6 +94,11 @@ PACKAGES = {
         "54149da3f44b22d523b26b692033b84503d822cc5122fed606ea69cc83ca5aeb",
         {"lib/x86_64-linux-gnu": "libbz2.so.1.0"},
     ),
+    "libcap2": (
+        "1:2.66-4+deb12u3+b1",
+        "8d684c673e7483802a5c447834b0df6fce006eb3a7109e1be412f5ad425bb24f",
+        {"lib/x86_64-linux-gnu": "libcap.so.2"},
+    ),
     "libcom-err2": (
         "1.47.0-2+b2",
         "a2bac7015e78fbc0c504df3e441f3a22292f1d2d77f9ccda760057f3690e22f2",
@@ -98,6 +108,11 @@ PACKAGES = {
         "7.88.1-10+deb12u15",
         "bf430ecf80f7808704e0187cddc582fd57fc98789ea356d4797651edad387ef3",
         {"usr/lib/x86_64-linux-gnu": "libcurl-gnutls.so.4"},
+    ),
+    "libdbus-1-3": (
+        "1.14.10-1~deb12u1",
+        "18ee0ce5fab9f7b671e87da1e9fa18660e36e04a3402f24bdb8635e0ba1d35f6",
+        {"lib/x86_64-linux-gnu": "libdbus-1.so.3"},
     ),
     "libffi8": (
         "3.4.4-1",
@@ -149,6 +164,11 @@ PACKAGES = {
         "be88db3dfa2fe3345ea343207f7c75345602686121e579023d021c348b9b4f4d",
         {"usr/lib/x86_64-linux-gnu": "libip6tc.so.2"},
     ),
+    "libjansson4": (
+        "2.14-2",
+        "3fc9742f9f1a37bcb9931df6074b4d1483419ef832ad5349f47323e75fc27864",
+        {"usr/lib/x86_64-linux-gnu": "libjansson.so.4"},
+    ),
     "libk5crypto3": (
         "1.20.1-2+deb12u5",
         "7b6e47d15c5c9cdcd456137533d8308aeba608a54cec73b28bd59bfc4b54cf06",
@@ -176,10 +196,45 @@ PACKAGES = {
             "usr/lib/x86_64-linux-gnu": "liblber-2.5.so.0 libldap-2.5.so.0",
         },
     ),
+    "liblz4-1": (
+        "1.9.4-1",
+        "64cde86cef1deaf828bd60297839b59710b5cd8dc50efd4f12643caaee9389d3",
+        {"usr/lib/x86_64-linux-gnu": "liblz4.so.1"},
+    ),
+    "liblzma5": (
+        "5.4.1-1+deb12u2",
+        "3d8c29c8c21ec6007635e1b2591edf98b771c9572a085968f47452b33040f384",
+        {"lib/x86_64-linux-gnu": "liblzma.so.5"},
+    ),
+    "libmnl0": (
+        "1.0.4-3",
+        "4581f42e3373cb72f9ea4e88163b17873afca614a6c6f54637e95aa75983ea7c",
+        {"usr/lib/x86_64-linux-gnu": "libmnl.so.0"},
+    ),
+    "libnetfilter-conntrack3": (
+        "1.0.9-3",
+        "65f1539238f60fcc85d115acd640474f45c77bfddcf402eb7d75965a783c2bc8",
+        {"usr/lib/x86_64-linux-gnu": "libnetfilter_conntrack.so.3"},
+    ),
     "libnettle8": (
         "3.8.1-2",
         "45922e6e289ffd92f0f92d2bb9159e84236ff202d552a461bf10e5335b3f0261",
         {"usr/lib/x86_64-linux-gnu": "libnettle.so.8"},
+    ),
+    "libnfnetlink0": (
+        "1.0.2-2",
+        "ae5cbba417ea48f34c1f72c27e8146a81f20614c1296bca2cd7234c8215fddcc",
+        {"usr/lib/x86_64-linux-gnu": "libnfnetlink.so.0"},
+    ),
+    "libnftables1": (
+        "1.0.6-2+deb12u2",
+        "3a8223f9bfba99d97bf25296ac83de307ab036e1df63e5965f88809266851947",
+        {"usr/lib/x86_64-linux-gnu": "libnftables.so.1"},
+    ),
+    "libnftnl11": (
+        "1.2.4-2",
+        "9e619e1470a1915264e906020f3bfc046fd8458043b1342686d997b5078213af",
+        {"usr/lib/x86_64-linux-gnu": "libnftnl.so.11"},
     ),
     "libnghttp2-14": (
         "1.52.0-1+deb12u3",
@@ -240,6 +295,11 @@ PACKAGES = {
         "3.0.22-1~deb12u2",
         "cb4784740daa9b3b0eaea2b444bbefa686794afbbf3d678d238c1fd9875f2efd",
         {"usr/lib/x86_64-linux-gnu": "libcrypto.so.3"},
+    ),
+    "libsystemd0": (
+        "252.39-1~deb12u2",
+        "013c07514a9e4933b2d5c098018695a6aa42d085dbc483ce2c094a954c8a1b0a",
+        {"usr/lib/x86_64-linux-gnu": "libsystemd.so.0"},
     ),
     "libtasn1-6": (
         "4.19.0-2+deb12u1",

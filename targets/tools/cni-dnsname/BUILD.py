@@ -1,0 +1,12 @@
+"""The package //targets/tools/cni-dnsname: the CNI plugin by which containers find each other by name. By name only."""
+
+from bkrules import go_binary
+
+go_binary(
+    name = "buildkit-cni-dnsname",
+    module = "github.com/containers/dnsname",
+    version = "v1.3.1",
+    package = "plugins/meta/dnsname",
+    mod = ":go.mod",
+    tags = ["manual"],
+)
