@@ -37,6 +37,8 @@ NOT_AROUND = {
     "images/web.py": "a client of registries",
     "execution/result.py": "what is reported of results that exist",
     "sandbox/command_groups.py": "the limits of ordinary actions",
+    "runners/preflight.py": "decides whether a cell runs, not how",
+    "sandbox/trial.py": "likewise",
     "runners/missing_files.py": "hints with a failure, which is never kept",
     "sandbox/outputs.py": "reads outputs when a cell has ended",
     "sandbox/run_folder.py": "scratch folders, whose places no cell knows",

@@ -26,11 +26,12 @@ from bkrules.execution.executor import Executor
 from bkrules.execution.job_slot import JobSlot
 from bkrules.execution.pools import Pools
 from bkrules.execution.profile import NoProfile, Profile
-from bkrules.execution.result import Result
+from bkrules.execution.result import Result, failed
 from bkrules.execution.scheduler import Policy, Scheduler
 from bkrules.execution.signals import StopSignals, go_on, leave
 from bkrules.loading.workspace import STATE
 from bkrules.model.action import Action
+from bkrules.model.parameters import CellParameters, TestCell, parameters_of
 from bkrules.model.resources import pool_sizes
 from bkrules.model.status import BAD, FailureClass, Status
 from bkrules.plugin.calls import Hooks
@@ -78,6 +79,7 @@ class Execution:
         self.cas = Cas(f"{cache}/cas", self.digests)
         self.context: RunContext | None = None
         self.remote: Remote | None = None
+        self._lacks: dict[str, BkError | None] = {}
         if options.remote is not None:
             from bkrules.cache.remote import Remote
 
@@ -88,21 +90,36 @@ class Execution:
             actions,
             self.digests,
             self._open,
-            whole=lambda action: show and self._is_wanted(action),
-            read=self._is_wanted,  # also for `bk why`, which tells what `bk build` would do
+            whole=lambda action: show and self.is_wanted(action),
+            read=self.is_wanted,  # also for `bk why`, which tells what `bk build` would do
             may_be_cached=self._may_be_cached,
             say=say,
             profile=self.profile,
         )
 
-    def _is_wanted(self, action: Action) -> bool:
-        """Return whether the outputs of an action are shown in `bk-out`."""
+    def is_wanted(self, action: Action) -> bool:
+        """Return whether an action is wanted for itself: its outputs are shown in `bk-out`."""
         return action.cell is not None or action.label in self.analysis.targets.asked
 
     def _may_be_cached(self, action: Action) -> bool:
         """Return whether a cached result may be used. Bazel's rule for `auto`: several runs always run."""
         wish = self.options.cache_test_results
         return action.cell is None or wish == "yes" or (wish == "auto" and not action.cell.runs)
+
+    def refuse(self, action: Action) -> Result | None:
+        """Return the result of a cell that this machine cannot run; None when it can, or when only its run can tell."""
+        from bkrules.runners.preflight import lack_of
+
+        parameters = parameters_of(action, CellParameters)
+        isolation = parameters.isolation if isinstance(parameters, TestCell) else ""
+        needs = repr((isolation, list(parameters.workers)))
+        if needs not in self._lacks:
+            try:
+                self._lacks[needs] = lack_of(action, self.analysis.plugins, self.analysis.machine().host)
+            except BkError:
+                self._lacks[needs] = None  # of a plugin, whose cell reports it
+        lack = self._lacks[needs]
+        return failed(action, lack) if lack else None
 
     def prepare(self, *, tests: bool) -> None:
         """Open the context of the run. Call this in the main thread, before the first action runs; `tests`: cells may run."""
@@ -306,5 +323,7 @@ def _scheduler(execution: Execution, actions: Mapping[str, Action]) -> Scheduler
         ask=profile.traced(executor.ask, "remote cache") if execution.remote else None,
         history=execution.history,
         cancel=execution.interrupt,
+        refuse=execution.refuse,
+        wanted=execution.is_wanted,
         profile=profile,
     )

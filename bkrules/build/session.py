@@ -22,7 +22,7 @@ from bkrules.model.action import Action, FileNode, Node
 from bkrules.model.status import Status
 from bkrules.report.build_result import BuildResult
 from bkrules.runners.open_cell import OpenCell, open_cell
-from bkrules.runners.test_cell import check_machine
+from bkrules.runners.preflight import lack_of
 
 FOREVER = 10 * 365 * 86400.0
 
@@ -75,6 +75,9 @@ def session(
     daemons that run under strace, whose output is kept next to the logs of the cell. Raises NotBuilt, MachineLacks,
     NothingFailed, UsageError for an unknown daemon, and ActionFailed when a daemon does not start.
     """
+    lack = lack_of(action, analysis.plugins, analysis.machine().host)
+    if lack is not None:
+        raise lack
     needed = [analysis.actions.actions[name].label for name in action.dependencies]
     targets = [target for label in dict.fromkeys(needed) if (target := analysis.workspace.target(label)) is not None]
     built = execute(analyze_targets(analysis.workspace, targets, analysis.runs), options)
@@ -86,7 +89,6 @@ def session(
         execution.prepare(tests=at_failure)
         context = execution.context
         assert context is not None
-        check_machine(action, context)
         inputs = execution.executor.stage(action)
         logs = context.folder.new("session")
         needs_machine = bool(traced) and _needs_strace_of_machine(inputs)

@@ -66,8 +66,9 @@ def _look(cache: str) -> Iterator[Finding]:
     from bkrules.loading.root import root_of
     from bkrules.plugin import ask
     from bkrules.plugin.host import probe
+    from bkrules.sandbox.trial import tried
 
-    host = probe()
+    host = tried(probe())
     yield from _findings("cells", host.lacks())
     missing = " and ".join(host.unlimited())
     if missing:

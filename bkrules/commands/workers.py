@@ -28,11 +28,12 @@ def _workers(arguments: argparse.Namespace) -> int:
     from bkrules.loading.root import root_of
     from bkrules.plugin import ask
     from bkrules.plugin.host import probe
+    from bkrules.sandbox.trial import tried
 
     plugins = load_plugins(root_of("."))
     for error in (*(plugin.error for plugin in plugins.broken), *plugins.conflicts.values()):
         print(f"warning: {error}", file=sys.stderr)
-    host = probe()
+    host = tried(probe())
     documents: list[dict[str, Any]] = []
     for name, kind in sorted(plugins.workers.items()):
         row: dict[str, Any] = {"worker": name, "distribution": plugins.distributions[name], "settings": {}}

@@ -130,15 +130,20 @@ class Plan:
     def fail(self, name: str) -> list[str]:
         """Record that an id failed. Return the ids that can never run because of it, in the given order."""
         self._end(name)
-        given_up: set[str] = set()
+        given_up = self.behind(name)
+        self._open.difference_update(given_up)
+        return given_up
+
+    def behind(self, name: str) -> list[str]:
+        """Return the ids that have not ended and that wait for an id, directly or not, in the given order."""
+        found: set[str] = set()
         stack = [name]
         while stack:
             for dependent in self._dependents[stack.pop()]:
-                if dependent in self._open and dependent not in given_up:
-                    given_up.add(dependent)
+                if dependent in self._open and dependent not in found:
+                    found.add(dependent)
                     stack.append(dependent)
-        self._open -= given_up
-        return sorted(given_up, key=lambda dependent: self._ranks[dependent][2])
+        return sorted(found, key=lambda dependent: self._ranks[dependent][2])
 
     def _request(self, name: str) -> Request:
         return self._requests.get(name, UNASKED)

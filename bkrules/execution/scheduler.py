@@ -48,7 +48,9 @@ class Scheduler:
 
     `ask` looks up the misses of `look_up` in a slow cache: it is called in threads, for many actions at once. `history`
     tells which actions take long or failed, so that they run first. `cancel` ends running actions; it is called when a
-    cell's failure ends the build.
+    cell's failure ends the build. `refuse` returns the result of a cell that this machine cannot run: it is called once for
+    each cell, before the first action starts that the cell waits for, so that nothing is built for such cells alone.
+    `wanted` tells which actions somebody wants for themselves.
     """
 
     def __init__(
@@ -63,10 +65,13 @@ class Scheduler:
         ask: Callable[[Action], Result | None] | None = None,
         history: History | None = None,
         cancel: Callable[[], None] = lambda: None,
+        refuse: Callable[[Action], Result | None] = lambda _action: None,
+        wanted: Callable[[Action], bool] = lambda _action: True,
         profile: NoProfile = NO_PROFILE,
     ) -> None:
         self._look_up, self._run, self._ask = look_up, run, ask
         self._on_start, self._on_result, self._cancel = on_start, on_result, cancel
+        self._refuse, self._wanted, self._judged = refuse, wanted, set[str]()
         self._pools, self._policy, self._history, self._profile = pools, policy, history, profile
         self._plan, self._actions = Plan({}), dict[str, Action]()
         self._done: queue.SimpleQueue[Result | _Unknown | Paused | BaseException] = queue.SimpleQueue()
@@ -132,11 +137,34 @@ class Scheduler:
                 self._plan.prioritize(expected.__getitem__, self._history.failed_last)
             name = self._plan.start()
             if name is not None:
-                self._submit(self._actions[name])
+                if not self._is_refused(self._actions[name]):
+                    self._submit(self._actions[name])
             elif (self._plan.has_room or self._ask) and (name := self._plan.take()) is not None:
                 self._find(self._actions[name])
             else:
                 return
+
+    def _is_refused(self, action: Action) -> bool:
+        """Settle an action that is about to start when only cells need it that this machine cannot run, and these cells."""
+        if action.id in self._slots:
+            return False  # it continues after a pause
+        names = [action.id, *self._plan.behind(action.id)]
+        for name in names:
+            if self._actions[name].cell is not None and name not in self._judged:
+                self._judged.add(name)
+                result = self._refuse(self._actions[name])
+                if result is not None:
+                    self._settle(result)
+        left = [name for name in names if name in self._plan.unfinished]
+        if any(self._wanted(self._actions[name]) for name in left):
+            return False
+        if action.id in left:
+            reason = "only cells that this machine cannot run need it"
+            for name in (action.id, *self._plan.fail(action.id)):
+                self._on_result(
+                    Result(self._actions[name], Status.NOT_RUN, reason=reason, failure=FailureClass.MACHINE)
+                )
+        return True
 
     def _receive(self, outcome: Result | _Unknown | Paused | BaseException) -> None:
         if isinstance(outcome, BaseException):

@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bkrules.plugin import container
 from bkrules.system import files, kernel
 
 CONTROLLERS = ("memory", "pids")
 SUBORDINATE_IDS = 65536
 FUSE_DEVICE, TUN_DEVICE, LOOP_CONTROL = os.makedev(10, 229), os.makedev(10, 200), os.makedev(10, 237)
+_DRIVERS = {"/dev/fuse": ("fuse", FUSE_DEVICE), "/dev/net/tun": ("tun", TUN_DEVICE)}
 _MAKERS = ("usr/sbin/mke2fs", "sbin/mke2fs")
 
 
@@ -67,6 +69,12 @@ class Host:
     folder: str = "/"
     """The folder below which the facts are read; ends in a slash."""
 
+    container: str = ""
+    """The maker of the container in which bk runs, such as docker; empty outside of one."""
+
+    tried: tuple[Lack, ...] | None = None
+    """The lacks for every cell that bk met when it tried what cells do; None before it has."""
+
     def read(self, path: str) -> str:
         """Return the text of a file of this machine, as the function `read` does."""
         return read(path, self.folder)
@@ -88,8 +96,8 @@ class Host:
 
     def lacks(self) -> tuple[Lack, ...]:
         """Return the lacks of this machine for every cell."""
-        found = []
-        if not self.root:
+        found = list(self.tried or ())
+        if self.tried is None and not self.root:
             found.append(
                 Lack(
                     "not root",
@@ -112,9 +120,26 @@ class Host:
             )
         if "overlay" not in self.filesystems:
             found.append(
-                Lack("no overlay filesystem", "the overlayfs snapshotter mounts it", "load it:  modprobe overlay")
+                Lack("no overlay filesystem", "the overlayfs snapshotter mounts it", self.driver_remedy("overlay"))
             )
         return tuple(found)
+
+    def driver_remedy(self, name: str) -> str:
+        """Return how this machine gets a driver of the kernel."""
+        if self.container:
+            return f"load it on the machine of this {self.container} container: `modprobe {name}`"
+        if not os.path.isdir(f"{self.folder}lib/modules/{platform.release()}"):
+            return f"use a kernel that has it: {platform.release()} has no modules here"
+        return f"load it:  modprobe {name}"
+
+    def device_remedy(self, path: str) -> str:
+        """Return how this machine gets a device: /dev/fuse or /dev/net/tun."""
+        driver, number = _DRIVERS[path]
+        if self.container:
+            return container.device(self.container, path)
+        if driver not in _read(f"{self.folder}proc/misc").split():
+            return self.driver_remedy(driver)
+        return f"make it:  mknod -m 666 {path} c {os.major(number)} {os.minor(number)}"
 
 
 def goarch() -> str:
@@ -143,6 +168,7 @@ def probe(root: str = "/") -> Host:
         controllers=_controllers(root, cgroup, mounts),
         kernel=kernel.texts(root),
         folder=root,
+        container=container.container(root),
     )
 
 

@@ -24,7 +24,7 @@ def lacks(snapshotter: str, host: Host) -> tuple[Lack, ...]:
     if host.fuse or snapshotter not in (FUSE_OVERLAYFS, STARGZ):
         return ()
     why = f"the {snapshotter} snapshotter mounts layers through it"
-    return (Lack("no /dev/fuse", why, "load it:  modprobe fuse"),)
+    return (Lack("no /dev/fuse", why, host.device_remedy("/dev/fuse")),)
 
 
 def no_jail(snapshotter: str) -> str:

@@ -6,12 +6,23 @@ import platform
 import re
 
 from bkrules.analysis.context import Context
+from bkrules.errors import MachineLacks
 
 
 def pin_of_platform(context: Context, hint: str) -> str:
-    """Return the SHA-256 of this platform. Raises LoadError when there is none; `hint` says how to find it."""
+    """Return the SHA-256 of this platform; `hint` says how to find it.
+
+    Raises LoadError for one that is none, and MachineLacks when only other platforms have one.
+    """
     here = f"linux-{platform.machine()}"
-    pin = context.attribute("sha256").get(here)
+    pins = context.attribute("sha256")
+    pin = pins.get(here)
+    if pin is None and pins:
+        message = (
+            f"{context.label} has no pin for this machine, {here!r}, only for {', '.join(map(repr, sorted(pins)))}"
+        )
+        where = context.target.location.of("sha256")
+        raise MachineLacks("no-pin", message, where=where, hint=f"add one: {hint}; or build on another machine")
     if not isinstance(pin, str) or not re.fullmatch("[0-9a-f]{64}", pin):
         what = (
             f"'sha256' has nothing for {here!r}"

@@ -8,25 +8,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bkrules.analysis import own_hooks
 from bkrules.cache import atomic
-from bkrules.cell import jail
 from bkrules.cell.protocol import CellResult, Program
-from bkrules.errors import ActionFailed, MachineLacks
+from bkrules.errors import ActionFailed
 from bkrules.execution import timeline
 from bkrules.execution.context import RunContext
 from bkrules.execution.layout import KEY, PREVIOUS, RESULT, TIMELINE
 from bkrules.execution.result import Attempt, CellReport, Outcome
 from bkrules.mirror.registry import REGISTRY
 from bkrules.model.action import Action, Node
-from bkrules.model.parameters import CellParameters, TestCell, parameters_of
+from bkrules.model.parameters import TestCell, parameters_of
 from bkrules.model.status import FailureClass, Status
-from bkrules.plugin import ask
 from bkrules.plugin.cell import CLASSES, ProgramResult
 from bkrules.plugin.spec import hookimpl
 from bkrules.rules.cells import SHARED
 from bkrules.runners.missing_files import hint_of
 from bkrules.runners.open_cell import run_in_cell
+from bkrules.runners.preflight import check_machine
 from bkrules.sandbox import outputs
 
 SANDBOXES = 2
@@ -194,20 +192,3 @@ def _put_aside(folder: Path, name: str, staying: Sequence[str]) -> None:
         if (aside / entry).exists():
             (aside / entry).rename(folder / entry)
     aside.rename(folder / name)
-
-
-def check_machine(action: Action, context: RunContext) -> None:
-    """Raise MachineLacks when this machine lacks what the action's worker needs."""
-    parameters = parameters_of(action, CellParameters)
-    host = context.machine().host
-    lacks = []
-    for plugin, settings in parameters.workers:
-        worker = ask.made(context.plugins.workers[plugin], settings)
-        lacks += [lack for lack in own_hooks.lacks(context.plugins, worker, host) if lack not in lacks]
-    if isinstance(parameters, TestCell) and parameters.isolation == jail.ISOLATION:
-        lacks += jail.lacks(host)
-    if lacks:
-        name = action.cell.worker if action.cell else parameters.plugin
-        reasons = "; ".join(f"{lack.what}: {lack.why}" for lack in lacks)
-        remedies = "\n".join(dict.fromkeys(lack.remedy for lack in lacks))
-        raise MachineLacks("preflight", f"{name} cannot run here: {reasons}", hint=remedies)

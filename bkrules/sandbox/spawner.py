@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
-from bkrules.errors import ActionFailed, Interrupted
+from bkrules.errors import ActionFailed, BkError, Interrupted, MachineLacks
 from bkrules.model.resources import LIMITS, Limits
 from bkrules.model.wire import Document, Wire
-from bkrules.plugin.host import CONTROLLERS
+from bkrules.plugin.host import CONTROLLERS, probe
 from bkrules.sandbox import shield
 from bkrules.sandbox.command_groups import Group
 from bkrules.sandbox.ipc import receive, send
@@ -147,7 +147,7 @@ class Processes:
 
     def _ended(self, message: CommandEnd | None, arguments: Sequence[str]) -> CommandEnd:
         if message is not None and message.reason:
-            raise ActionFailed("not-started", f"{arguments[0]}: {message.reason}", hint="run the build again")
+            raise _not_started(arguments[0], message.reason)
         if message is None and not self._interrupted:
             raise ActionFailed("killed", f"{arguments[0]} was killed from outside of bk", hint="run the build again")
         if message is None:
@@ -330,6 +330,17 @@ def _end(document: Document | None) -> CommandEnd | None:
         return CommandEnd.parse(document)
     except ValueError:
         return None
+
+
+def _not_started(name: str, reason: str) -> BkError:
+    """Return the error of a command that could not be started: on a machine without privileges that is no accident."""
+    from bkrules.sandbox.trial import tried
+
+    lacks = tried(probe()).lacks()
+    if not lacks:
+        return ActionFailed("not-started", f"{name}: {reason}", hint="run the build again")
+    hint = "\n".join(dict.fromkeys(lack.remedy for lack in lacks))
+    return MachineLacks("sandbox", f"{name}: {reason}; {lacks[0].what}", hint=hint)
 
 
 @contextmanager

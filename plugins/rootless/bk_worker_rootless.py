@@ -106,7 +106,11 @@ class RootlessWorker(Worker):
             )
         if self.net != "host" and not host.tun:
             lacks.append(
-                Lack("no /dev/net/tun", "rootlesskit's network begins at a tap device", "load it:  modprobe tun")
+                Lack(
+                    "no /dev/net/tun",
+                    "rootlesskit's network begins at a tap device",
+                    host.device_remedy("/dev/net/tun"),
+                )
             )
         if self.user:
             files = [

@@ -27,6 +27,9 @@ class Build:
     failures: Iterable[str] = ()
     flaky: Iterable[str] = ()
     body: Callable[[Action], None] = lambda _action: None
+    impossible: Iterable[str] = ()
+    wanted: Callable[[Action], bool] = lambda _action: True
+    judged: list[str] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
     callback_threads: set[threading.Thread] = field(default_factory=set)
@@ -51,7 +54,13 @@ class Build:
             ask=ask,
             history=history,
             cancel=lambda: self.events.append("cancel"),
+            refuse=self.refuse,
+            wanted=self.wanted,
         )
+
+    def refuse(self, action: Action) -> Result | None:
+        self.judged.append(action.id)
+        return Result(action, Status.SKIPPED) if action.id in self.impossible else None
 
     def execute(self, actions: Iterable[Action], *, jobs: int = 1, policy: Policy = STRICT) -> None:
         scheduler = self.scheduler(jobs=jobs, policy=policy)
@@ -316,3 +325,36 @@ def test_an_error_of_a_second_cache_ends_the_build(make_action: MakeAction) -> N
     scheduler.join()
 
     assert build.events == []
+
+
+def test_nothing_is_built_for_cells_that_cannot_run(make_action: MakeAction) -> None:
+    actions = [
+        make_action("tool"),
+        make_action("image", "tool"),
+        make_action("asked"),
+        make_action("hit"),
+        make_action("cell", "image", "asked", cell=True),
+        make_action("cached", "hit", cell=True),
+    ]
+    build = Build(
+        impossible={"cell", "cached"},
+        hits={"hit", "cached"},
+        wanted=lambda action: action.cell is not None or action.id == "asked",
+    )
+
+    build.execute(actions)
+
+    assert sorted(build.judged) == ["cell"]
+    assert [event for event in build.events if event.startswith("start")] == ["start asked"]
+    assert build.statuses == {
+        **{"hit": "passed", "cached": "passed", "cell": "skipped"},
+        **{"tool": "not run", "image": "not run", "asked": "passed"},
+    }
+
+
+def test_what_another_cell_needs_is_built(make_action: MakeAction) -> None:
+    build = Build(impossible={"one"}, wanted=lambda action: action.cell is not None)
+
+    build.execute([make_action("tool"), make_action("one", "tool", cell=True), make_action("two", "tool", cell=True)])
+
+    assert build.statuses == {"one": "skipped", "tool": "passed", "two": "passed"}
