@@ -32,7 +32,7 @@ USERS = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").g
 """The pages for users."""
 FOLDERS = ("docs/design", "bkrules", "plugins", "tests/bench")
 MORE = [str(path.relative_to(ROOT)) for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.md"))]
-PAGES = [*USERS, *MORE, "CHANGELOG.md", "SECURITY.md"]
+PAGES = [*USERS, *MORE, "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
 """Every Markdown page of the repository."""
 
 
