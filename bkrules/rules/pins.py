@@ -22,12 +22,8 @@ def pin_of_platform(context: Context, hint: str) -> str:
             f"{context.label} has no pin for this machine, {here!r}, only for {', '.join(map(repr, sorted(pins)))}"
         )
         where = context.target.location.of("sha256")
-        raise MachineLacks("no-pin", message, where=where, hint=f"add one: {hint}; or build on another machine")
+        raise MachineLacks("no-pin", message, where=where, hint=hint)
     if not isinstance(pin, str) or not re.fullmatch("[0-9a-f]{64}", pin):
-        what = (
-            f"'sha256' has nothing for {here!r}"
-            if pin is None
-            else (f"'sha256' must map {here!r} to 64 hexadecimal digits, but was {pin!r}")
-        )
-        raise context.error("bad-pin", what, "sha256", hint)
+        what = f"'sha256' must map {here!r} to 64 hexadecimal digits, but was {pin!r}"
+        raise context.error("bad-pin", what if pins else "'sha256' is empty", "sha256", hint)
     return pin
