@@ -29,6 +29,7 @@ _MOST_SHARDS = 50
 WORKER = "@worker@"
 """The place of a harness's worker in the words of a program."""
 _OF_WORKER = re.compile(r"/worker=([^/]+)")
+NOWHERE: frozenset[str] = frozenset()
 _OF_GO = ("-test.", "--test.")
 _HARMLESS = (
     "-test.v",
@@ -52,7 +53,7 @@ class ProgramTest:
     """A test that is a program; `path` is its file, and `inputs` are its files and those that it reads.
 
     `axes` are those that the test has by itself. `harness` has the workers of BuildKit's harness by the ids of bk's, for a
-    test that starts its daemons itself.
+    test that starts its daemons itself, and `lacking` those of its workers that do not have the test.
     """
 
     path: str
@@ -61,6 +62,12 @@ class ProgramTest:
     inputs: Mapping[str, Artifact]
     axes: tuple[tuple[str, str], ...] = ()
     harness: Mapping[str, str] | None = None
+    lacking: frozenset[str] = frozenset()
+
+    def is_on(self, worker: WorkerInfo) -> bool:
+        """Return whether the harness has the test on a worker. A worker that it does not list without tools may have all."""
+        theirs = (self.harness or {}).get(worker.id)
+        return not isinstance(theirs, str) or theirs not in self.lacking  # `on` refuses what is no text
 
     def on(self, context: Context, worker: WorkerInfo) -> tuple[TestProgram, Mapping[str, Artifact]]:
         """Return the program and the inputs of the cell on a worker. Raises LoadError for one that the harness does not have."""
@@ -121,20 +128,24 @@ def _go_tests(
         node = outputs[LISTED]
         assert isinstance(node, FileNode)
         names = GoTests.parse(json.loads(Path(node.path).read_bytes())).names
-        for name in names if info.harness is None else _without_workers(names):
-            yield _go_test(context, label, info, name, data)
+        for name, lacking in (dict.fromkeys(names, NOWHERE) if info.harness is None else by_worker(names)).items():
+            yield replace(_go_test(context, label, info, name, data), lacking=lacking)
 
 
-def _without_workers(names: Sequence[str]) -> Iterator[str]:
-    """Yield the names of the tests of one worker, with WORKER in its place, and those that have no worker."""
-    first = ""
+def by_worker(names: Sequence[str]) -> dict[str, frozenset[str]]:
+    """Return the names of tests on a harness, each once, with WORKER in the place of the worker that some have.
+
+    Each has the workers that the other names have, and it has not.
+    """
+    found: dict[str, set[str]] = {}
     for name in names:
         worker = _OF_WORKER.search(name)
-        first = first or (worker[1] if worker else "")
         if worker is None:
-            yield name
-        elif worker[1] == first:
-            yield name[: worker.start(1)] + WORKER + name[worker.end(1) :]
+            found[name] = set()
+        else:
+            found.setdefault(name[: worker.start(1)] + WORKER + name[worker.end(1) :], set()).add(worker[1])
+    every = set().union(*found.values())
+    return {name: frozenset(every - has) if has else NOWHERE for name, has in found.items()}
 
 
 def _go_test(context: Context, label: Label, info: GoTestInfo, name: str, data: Mapping[str, Artifact]) -> ProgramTest:

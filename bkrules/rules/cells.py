@@ -59,6 +59,10 @@ class StagedTest(NamedTuple):
         """Return the program and the inputs of the test on a worker. Raises LoadError."""
         return self.program.on(context, worker) if self.program else (None, self.inputs)
 
+    def is_on(self, worker: WorkerInfo) -> bool:
+        """Return whether the test exists on a worker."""
+        return self.program is None or self.program.is_on(worker)
+
     @property
     def axes(self) -> tuple[tuple[str, str], ...]:
         """The axes that the test has by itself."""
@@ -140,11 +144,14 @@ def declare_cells(context: Context, staged: Sequence[StagedTest], extra: Sequenc
         matrix.declare(one, worker, sandbox, point)
         for one in staged
         for worker, sandbox in sandboxes
+        if one.is_on(worker)
         for point in choices(axes)
         if points.has(one.test, worker.id, (*point, *one.axes))
     ]
     if not cells:
-        raise context.error("empty-matrix", "the matrix has no cell, since 'exclude' leaves none", "exclude")
+        raise context.error(
+            "empty-matrix", "the matrix has no cell: 'exclude' leaves none, or no worker has a test", "exclude"
+        )
     return MatrixInfo(tuple(action.id for action in cells))
 
 

@@ -1,20 +1,26 @@
-"""Tests that are programs: the names of what a test of Go reaches."""
+"""The leaves of tests on a harness, by worker."""
 
 from __future__ import annotations
 
-import pytest
-
-from bkrules.analysis.test_programs import reached_names
+from bkrules.analysis.test_programs import by_worker
 
 
-@pytest.mark.parametrize(
-    ("name", "on_harness", "names"),
-    [
-        ("TestA", False, ("TestA",)),
-        ("TestA/sub/x=1", False, ("TestA",)),
-        ("TestA", True, ("TestA",)),  # all of its leaves in one cell
-        ("TestA/TestX/worker=@worker@", True, ("TestA+TestX", "TestA+", "TestA")),
-    ],
-)
-def test_the_names_of_what_a_test_reaches(name: str, names: tuple[str, ...], *, on_harness: bool) -> None:
-    assert reached_names(name, on_harness=on_harness) == names
+def test_a_leaf_of_one_worker_is_only_there() -> None:
+    names = [
+        "TestPlain",
+        "TestI/TestA/worker=oci/mode=min",
+        "TestI/TestA/worker=containerd/mode=min",
+        "TestI/TestB/worker=containerd",
+    ]
+
+    assert by_worker(names) == {
+        "TestPlain": frozenset(),
+        "TestI/TestA/worker=@worker@/mode=min": frozenset(),
+        "TestI/TestB/worker=@worker@": {"oci"},
+    }
+    assert list(by_worker(names[::-1])) == [
+        "TestI/TestB/worker=@worker@",
+        "TestI/TestA/worker=@worker@/mode=min",
+        "TestPlain",
+    ]
+    assert by_worker([]) == {}

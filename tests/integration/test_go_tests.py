@@ -15,7 +15,7 @@ go_test(
     name = "own",
     binary = ":g_test",
     subtests = ["TestHarness"],
-    harness = {"oci": "oci", "rootless": "oci-rootless"},
+    harness = {"oci": "oci", "rootless": "oci-rootless", "containerd": "containerd"},
     env = {"ARCHIVE": "/src/targets/archive.tar"},
     data = [":archive"],
 )
@@ -26,6 +26,7 @@ go_binary(name = "empty_test", srcs = ["//g/empty:b_test.go"], mod = "//g/empty:
 go_test(name = "command", binary = "//:runc")
 test_matrix(name = "go", tests = [":suite"], workers = [":oci", ":rootless"], mirror = ":mirror")
 test_matrix(name = "harness", tests = [":own"], workers = [":oci", ":rootless"], mirror = ":mirror")
+test_matrix(name = "late", tests = [":own"], workers = [":oci", ":containerd"], mirror = ":mirror")
 test_matrix(name = "wrong", tests = [":own"], workers = [":dockerd"], mirror = ":mirror")
 test_matrix(name = "extra", tests = [":own"], workers = [":oci"], extra_workers = [":rootless"], mirror = ":mirror")
 test_matrix(name = "not_text", tests = [":odd"], workers = [":oci"], mirror = ":mirror")
@@ -138,6 +139,9 @@ func TestHarness(t *testing.T) {
 			})
 		}
 	}
+	if os.Getenv("ARCHIVE") != "" && len(workers) == 1 {
+		t.Run("TestLate/worker=containerd", alone)
+	}
 }
 """
 
@@ -241,6 +245,12 @@ def test_go_tests_are_cells(tools: Space) -> None:
     own = cells(tools, "harness")
     for test in ("TestOneNoParallel", "TestOtherNoParallel"):
         assert {own[f"TestHarness/{test}/worker={worker}"]["status"] for worker in ("oci", "rootless")} == {"passed"}
+    # Without tools, the binary does not list the rootless worker, so all tests of others are expected there.
+    assert "the binary ran no test" in own["TestHarness/TestLate/worker=rootless"]["reason"]
+    assert "TestHarness/TestLate/worker=oci" not in own
+    late = tools.bk("test", "//targets:late", "--test_filter=*/TestLate/*")
+    assert late.returncode == 0, late.stdout + late.stderr
+    assert cells(tools, "late").keys() == {"TestHarness/TestLate/worker=containerd"}
     boot = {name: cell for name, cell in own.items() if "TestBoot" in name}
     assert boot.keys() == {
         f"TestHarness/TestBoot/worker={worker}/mode={mode}" for worker in ("oci", "rootless") for mode in ("min", "max")
