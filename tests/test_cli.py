@@ -149,6 +149,10 @@ BAD_COMMAND_LINES = {
     "bad value": (["test", "--cache_test_results=maybe", "//..."], ["'maybe'", "auto"]),
     "bad variable": (["test", "--test_env==x", "//..."], ["--test_env", "NAME=VALUE or NAME", "'=x'"]),
     "a variable of bk's own": (["test", "--test_env=PATH=/bin", "//..."], ["PATH is bk's own in a cell", "GOMAXPROCS"]),
+    "the race detector's options": (
+        ["test", "--test_env=GORACE=exitcode=0", "//..."],
+        ["GORACE is bk's own in a cell"],
+    ),
     "bad jobs": (["build", "-j", "0", "//..."], ["must be a positive number, but was '0'"]),
     "bad pattern": (["build", "//a:b:c"], ["'//a:b:c' is not a label", "//pkg/..."]),
     "unknown target": (["build", "//p:nmae"], ["//p:nmae: no such target", "did you mean 'name'"]),

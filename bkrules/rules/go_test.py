@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bkrules.analysis.cell_inputs import ENVIRONMENT
 from bkrules.analysis.context import Context
 from bkrules.model.go_tests import LISTED
 from bkrules.model.parameters import ListGoTests
@@ -10,6 +11,7 @@ from bkrules.model.rule import Attr, Rule
 from bkrules.rules.genrule import files_at
 
 _PREFIXES = ("BK_", "TEST_", "TESTBRIDGE_")
+RACE = "GORACE"
 _OF_BK = ("BUILDKIT_HOST", "BUILDKIT_REGISTRY_MIRROR_DIR", "HOME", "PATH", "TMPDIR")
 
 
@@ -31,14 +33,18 @@ def _analyze(context: Context) -> tuple[object, ...]:
 
 
 def _environment(context: Context) -> dict[str, str]:
-    """Return the variables of the tests. Raises LoadError for a value that is no text, and for a variable that bk sets."""
+    """Return the variables of the tests. Raises LoadError for a value that is no text, and for a variable that bk sets.
+
+    Options of the race detector are additions to bk's: the last of two counts.
+    """
     environment: dict[str, object] = context.attribute("env")
     for name, value in environment.items():
         if not isinstance(value, str):
             raise context.error("bad-attribute", f"the variable {name!r} must be a string, but is {value!r}", "env")
         if name in _OF_BK or name.startswith(_PREFIXES):
             raise context.error("bad-attribute", f"{name!r} is a variable that bk sets", "env")
-    return {name: str(value) for name, value in environment.items()}
+    texts = {name: str(value) for name, value in environment.items()}
+    return texts | ({RACE: f"{ENVIRONMENT[RACE]} {texts[RACE]}"} if RACE in texts else {})
 
 
 GO_TEST = Rule(

@@ -16,7 +16,7 @@ go_test(
     binary = ":g_test",
     subtests = ["TestHarness"],
     harness = {"oci": "oci", "rootless": "oci-rootless", "containerd": "containerd"},
-    env = {"ARCHIVE": "/src/targets/archive.tar"},
+    env = {"ARCHIVE": "/src/targets/archive.tar", "GORACE": "history_size=2"},
     data = [":archive"],
 )
 go_test(name = "odd", binary = ":g_test", env = {"COUNT": 3})
@@ -110,6 +110,9 @@ func TestHarness(t *testing.T) {
 				}
 				if host := os.Getenv("BUILDKIT_HOST"); host != "" {
 					t.Fatal(host)
+				}
+				if options := os.Getenv("GORACE"); options != "halt_on_error=1 history_size=2" {
+					t.Fatal(options)
 				}
 				outer, err := net.InterfaceByName("bk0")
 				if err != nil || outer.Flags&net.FlagUp == 0 {
