@@ -46,7 +46,7 @@ debian_package(
     tags = ["manual"],
 )
 
-# As Alpine's, it has its libraries in other files, and its shell looks for a command on PATH before it runs one of its own.
+# As Alpine's, it has its libraries in other files, and its shell looks for a command on PATH before it runs its applet.
 debian_package(
     name = "busybox-dynamic",
     package = "busybox",
