@@ -15,7 +15,7 @@ from bkrules import __version__, errors
 from bkrules.build import early_actions
 from bkrules.commands import rc
 from bkrules.commands.parser import Parser, spelled_out, startup
-from bkrules.errors import BkError, UsageError, error_text
+from bkrules.errors import BkError, UsageError, did_you_mean, error_text
 from bkrules.loading.root import root_of
 
 EPILOG = """exit codes:
@@ -149,9 +149,9 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
     before = startup()
     first, command, words = rc.split(before, [spelled_out(word) for word in argv])
     own = [module for module, commands in MODULES.items() if command in commands]
-    if not command:
-        is_help = not {"-h", "--help"}.isdisjoint(first)
-        return _parser(MODULES, plugins=is_help)[0].parse_args([*first, *words])
+    is_help = not {"-h", "--help"}.isdisjoint(first)
+    if not command or is_help:
+        return _parser(MODULES, plugins=is_help)[0].parse_args(first)
     files = before.parse_known_args(first)[0]
     lines = rc.read(
         None if files.norc or files.noworkspace_rc else root_of("."),
@@ -163,7 +163,8 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
     plugins = not own or is_of_all or not known.issuperset(line.command for line in lines)
     parser, commands = _parser(MODULES if lines or not own or is_of_all else own, command, words, plugins=plugins)
     if command not in commands:
-        return parser.parse_args([*first, command, *words])
+        hint = did_you_mean(command, commands, "commands")
+        raise UsageError("unknown-command", f"bk has no command {command!r}", hint=hint)
     options, rest = rc.RcFiles(commands, lines).applied(command, words)
     try:
         return parser.parse_args([*first, command, *_words(options), *rest])

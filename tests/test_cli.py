@@ -135,9 +135,13 @@ def test_a_bad_build_file(space: Space, name: str) -> None:
 
 BAD_COMMAND_LINES = {
     "no command": ([], ["the following arguments are required: COMMAND"]),
-    "unknown command": (["bild", "//..."], ["invalid choice: 'bild'"]),
-    "unknown flag": (["build", "--jbos=2", "//..."], ["--jbos=2"]),
-    "a shortened option": (["build", "--job=4", "//..."], ["unrecognized arguments: --job=4"]),
+    "unknown command": (["bild", "//..."], ["bk has no command 'bild'", "did you mean 'build'? commands: "]),
+    "unknown flag": (["build", "--jbos=2", "//..."], ["bk build: ", "--jbos=2", "did you mean --jobs?"]),
+    "an option of another command": (
+        ["clean", "--jobs=2"],
+        ["unrecognized arguments: --jobs=2\n  see `bk clean --help`"],
+    ),
+    "a shortened option": (["build", "--job=4", "//..."], ["unrecognized arguments: --job=4", "did you mean --jobs?"]),
     "bad runs": (["test", "--runs_per_test=0", "//..."], ["--runs_per_test", "positive number, but was '0'"]),
     "bad attempts": (["test", "--flaky_test_attempts=many", "//..."], ["--flaky_test_attempts", "but was 'many'"]),
     "bad pool": (["build", "--local_resources=gpu", "//..."], ["--local_resources", "must be NAME=N", "was 'gpu'"]),
@@ -571,7 +575,7 @@ def test_why_says_why_in_one_line(space: Space) -> None:
     assert json.loads(why("--json"))[0]["cached"] is True
 
     done = space.bk("why", "test_none/worker=oci", "--disk_cache", str(space.cache))
-    assert (done.returncode, "no cell or action is called test_none/worker=oci" in done.stderr) == (4, True)
+    assert (done.returncode, "no cell is called test_none/worker=oci" in done.stderr) == (4, True)
 
 
 MANUAL = "from bkrules import image\nimage(name = 'a')\nimage(name = 'b', tags = ['manual'])\n"

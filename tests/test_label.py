@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bkrules.errors import BkError, UsageError
-from bkrules.model.label import Label, LabelError, parse_label, parse_pattern, valid_name
+from bkrules.model.label import Label, LabelError, Pattern, parse_label, parse_pattern, valid_name
 
 
 @pytest.mark.parametrize(
@@ -83,12 +83,25 @@ HERE, BELOW, BESIDE, ROOT = Label("here", "a"), Label("here/below", "a"), Label(
         ("a", [HERE]),
         ("all", [HERE]),
         (":all", [HERE]),
+        ("below/...", [BELOW]),
+        ("./...", [HERE, BELOW]),
+        ("...:all", [HERE, BELOW]),
+        ("//...:*", [HERE, BELOW, BESIDE, ROOT]),
+        ("./:a", [HERE]),
+        ("./a", [HERE]),
     ],
 )
 def test_what_a_pattern_matches(text: str, matched: list[Label]) -> None:
     pattern = parse_pattern(text, "here")
     assert [label for label in (HERE, BELOW, BESIDE, ROOT) if pattern.matches(label)] == matched
     assert not pattern.negative
+
+
+def test_a_pattern_without_slashes_starts_in_the_current_folder() -> None:
+    assert parse_pattern("pkg:m", "here") == Pattern("pkg:m", "here/pkg", "m")
+    assert parse_pattern("./pkg:all") == Pattern("./pkg:all", "pkg", None)
+    assert parse_pattern("pkg/sub/...", "here") == Pattern("pkg/sub/...", "here/pkg/sub", None, recursive=True)
+    assert parse_pattern("pkg/", "here") == Pattern("pkg/", "here", "pkg", is_path=True)
 
 
 def test_a_dash_makes_a_pattern_negative() -> None:
@@ -98,7 +111,10 @@ def test_a_dash_makes_a_pattern_negative() -> None:
     assert pattern.matches(BELOW)
 
 
-@pytest.mark.parametrize("text", ["", "-", "//a b:c", "//a b/...", "//a:b:c", "//a//...", "//../...", "//a/../..."])
+@pytest.mark.parametrize(
+    "text",
+    ["", "-", "//a b:c", "//a b/...", "//a:b:c", "//a//...", "//../...", "//a/../...", "a:b:c", "../a:b", "a b:c"],
+)
 def test_a_bad_pattern_is_refused(text: str) -> None:
     with pytest.raises(BkError) as caught:
         parse_pattern(text)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bkrules import errors
-from bkrules.build.selection import Selection, divide, select
+from bkrules.build.selection import Selection, divide, fitting, select
 from bkrules.errors import BkError
 from bkrules.model.action import Cell
 from bkrules.model.label import Label
@@ -69,6 +69,34 @@ def test_a_filter_names_cells(text: str, tests: set[str], workers: list[str], ki
     assert {one.split("/")[0] for one in found} == tests
     assert {one.split("/")[1] for one in found} == {f"worker={name}" for name in workers}
     assert len(found) == len(tests) * len(workers) * kinds
+
+
+def test_the_cells_that_failed_last_are_chosen() -> None:
+    first, second, *_ = CELLS
+    failed = {first, f"{second} run 3", "//gone:m x"}
+    chosen = select(CELLS, Selection(failed=True), never, failed)
+    assert chosen.ids == {first, second}
+    assert chosen.by == ("--failed",)
+    assert select(CELLS, Selection((f"-{CELLS[first].name}",), failed=True), never, failed).ids == {second}
+    with pytest.raises(BkError, match=f"none of {len(CELLS)} cells failed when it last ran") as caught:
+        select(CELLS, Selection(failed=True), never, {"//gone:m x"})
+    assert caught.value.exit_code == errors.NOTHING_RAN
+
+
+def test_a_word_names_cells_whole_by_its_beginning_or_as_a_filter() -> None:
+    def found(text: str) -> list[str]:
+        return [CELLS[name].point for name in fitting(CELLS, text)]
+
+    whole = "test_pull/worker=oci/kind=tar"
+    assert found(whole) == found(f"//t:m[{whole}]") == [whole]
+    assert found("test_pull/worker=oci/k") == ["test_pull/worker=oci/kind=esgz", whole]
+    assert len(found("test_pull/")) == 6, "and nothing of test_pull_lazily"
+    assert found("*lazily/worker=oci/kind=tar") == ["test_pull_lazily/worker=oci/kind=tar"]
+    with pytest.raises(
+        BkError, match="no cell is called test_pul/worker=ocx, and it matches none of 30 cells"
+    ) as caught:
+        found("test_pul/worker=ocx")
+    assert "test_pull/worker=oci" in caught.value.hint
 
 
 def test_a_subtest_of_go_has_a_part_for_each_of_its_names() -> None:

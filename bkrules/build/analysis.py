@@ -245,8 +245,11 @@ def selected(analysis: Analysis, selection: Selection) -> Analysis:
     """Return the analysis with only the selected cells. Raises BkError with exit code 4 when none is left."""
     if not selection.words and not selection.skip:
         return analysis
-    store = current().note(f"{analysis.out}/{STATE}/{HISTORY}") if selection.shard else ""
-    return replace(analysis, selected=select(analysis.cells(), selection, History(store).seconds))
+    history = History(
+        current().note(f"{analysis.out}/{STATE}/{HISTORY}") if selection.shard or selection.failed else ""
+    )
+    failed = history.failed() if selection.failed else frozenset()
+    return replace(analysis, selected=select(analysis.cells(), selection, history.seconds, failed))
 
 
 def history(out: Path, *, of_shards: bool = False) -> History:

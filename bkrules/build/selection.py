@@ -10,7 +10,7 @@ import difflib
 import fnmatch
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bkrules.errors import NOTHING_RAN, BkError
@@ -20,6 +20,7 @@ from bkrules.model.selected import Selected
 
 _NEAR = 5
 _LEAST = 0.001
+_RUN = re.compile(r" run \d+$")
 
 
 @dataclass(frozen=True)
@@ -28,25 +29,33 @@ class Selection:
     `random_worker` is a seed.
 
     A cell must match one of the filters; a filter that begins with `-` excludes its matches. `skip` is why no cell
-    runs.
+    runs; `failed`: only cells that failed when they last ran.
     """
 
     filters: tuple[str, ...] = ()
     shard: tuple[int, int] | None = None
     random_worker: int | None = None
     skip: str = ""
+    failed: bool = False
 
     @property
     def words(self) -> tuple[str, ...]:
         """The options that repeat this selection."""
         options = [f"--test_filter={text}" for text in self.filters]
+        options += ["--failed"] if self.failed else []
         options += [f"--random_worker={self.random_worker}"] if self.random_worker is not None else []
         options += [f"--shard={self.shard[0]}/{self.shard[1]}"] if self.shard else []
         return tuple(options)
 
 
-def select(cells: Mapping[str, Cell], selection: Selection, seconds: Callable[[str], float | None]) -> Selected:
-    """Return the cells that run, of all declared cells by their ids. `seconds` is how long a cell took when it last ran, if ever.
+def select(
+    cells: Mapping[str, Cell],
+    selection: Selection,
+    seconds: Callable[[str], float | None],
+    failed: Collection[str] = frozenset(),
+) -> Selected:
+    """Return the cells that run, of all declared cells by their ids. `seconds` is how long a cell took when it last ran, if ever,
+    and `failed` are the ids of cells, or of their runs, that failed then.
 
     Raises BkError with exit code 4 when nothing is left.
     """
@@ -54,6 +63,8 @@ def select(cells: Mapping[str, Cell], selection: Selection, seconds: Callable[[s
     for cell in cells.values():
         declared[cell.matrix] = declared.get(cell.matrix, 0) + 1
     ids = _filtered(cells, selection.filters)
+    if selection.failed:
+        ids = _failed(ids, failed)
     remarks: tuple[str, ...] = ()
     if selection.random_worker is not None:
         ids, remarks = _one_worker(ids, cells, selection.random_worker)
@@ -141,7 +152,24 @@ def _filtered(cells: Mapping[str, Cell], filters: Sequence[str]) -> list[str]:
     return [name for name in cells if name in ids]
 
 
-def _fitting(cells: Mapping[str, Cell], text: str) -> list[str]:
+def _failed(ids: Sequence[str], failed: Collection[str]) -> list[str]:
+    """Return the cells that failed when they last ran, or one of whose runs did."""
+    names = {_RUN.sub("", name) for name in failed}
+    left = [name for name in ids if name in names]
+    if not left:
+        hint = "run them without --failed; a cell counts that failed or timed out when it last ran in this workspace"
+        raise _nothing(f"none of {len(ids)} cells failed when it last ran", hint)
+    return left
+
+
+def fitting(cells: Mapping[str, Cell], text: str) -> list[str]:
+    """Return the cells that a word names: exactly, else by the beginning of their names, else as a filter does."""
+    exact = [name for name, cell in cells.items() if text in (cell.label, cell.name, cell.point)]
+    begun = [] if exact else [name for name, cell in cells.items() if cell.point.startswith(text)]
+    return exact or begun or _fitting(cells, text, "no cell is called {}, and it")
+
+
+def _fitting(cells: Mapping[str, Cell], text: str, who: str = "--test_filter={}") -> list[str]:
     """Return the cells that a filter matches: exactly, else as patterns with `*` and `?`, else by regular expressions."""
     named = [name for name, cell in cells.items() if _is_named(cell, text)]
     if named:
@@ -155,7 +183,8 @@ def _fitting(cells: Mapping[str, Cell], text: str) -> list[str]:
                 return matches
     names = list(dict.fromkeys(cell.point if "/" in text else part for cell in cells.values() for part in cell.parts))
     near = difflib.get_close_matches(text, names, n=_NEAR, cutoff=0.4) or names[:_NEAR]
-    raise _nothing(f"--test_filter={text} matches none of {len(cells)} cells", f"the nearest names: {', '.join(near)}")
+    hint = f"the nearest names: {', '.join(near)}" if near else "see `bk query //...`"
+    raise _nothing(f"{who.format(text)} matches none of {len(cells)} cells", hint)
 
 
 Fits = Callable[[str, bool], bool]

@@ -37,6 +37,11 @@ class History:
         run = self._get(name)
         return run is not None and run[1]
 
+    def failed(self) -> frozenset[str]:
+        """Return the actions that failed or timed out when they last ran."""
+        known = _read(self._store) if self._known is None else self._known
+        return frozenset(name for name, (_, failed) in {**known, **self._noted}.items() if failed)
+
     def note(self, name: str, seconds: float, *, failed: bool) -> None:
         """Record a run. A failed run may have ended early, so it does not replace the seconds of a passed one."""
         before = self._get(name)

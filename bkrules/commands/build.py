@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from bkrules.commands.build_arguments import add_execution, options_of, runs_of
 from bkrules.commands.expectations import recording, write_expectations
 from bkrules.commands.harness import add_overrides, add_selection, overrides_of, selection_of
 from bkrules.commands.parser import add_patterns, command, nothing, patterns_of
+from bkrules.commands.test_targets import Change, add_targets, changes_of
 from bkrules.execution.result import Result
 from bkrules.incremental import null_build, stamps, up_to_date
 from bkrules.incremental.dependencies import current
@@ -48,6 +50,7 @@ def add(commands: Commands) -> None:
     add_execution(build)
     test = command(commands, "test", _test, "the same for the matrices among the targets")
     add_patterns(test)
+    add_targets(test)
     add_selection(test)
     add_overrides(test)
     add_execution(test)
@@ -78,13 +81,14 @@ def _build(arguments: argparse.Namespace) -> int:
 def _test(arguments: argparse.Namespace) -> int:
     options = options_of(arguments)
     selection = selection_of(arguments)
+    changes = [*changes_of(arguments), *([recording] if arguments.update_expectations else [])]
     current().note_code()
     with _recorded(arguments) as events:
         analysis = analyze_patterns(
             ".",
             patterns_of(arguments),
             only_tests=True,
-            change=recording if arguments.update_expectations else None,
+            change=_in_order(changes),
             runs=runs_of(arguments),
             overrides=overrides_of(arguments),
             keep_going=options.keep_going,
@@ -96,6 +100,11 @@ def _test(arguments: argparse.Namespace) -> int:
         analysis = selected(analysis, selection)
         code = _finish(analysis, options, arguments, events)
         return code or (write_expectations(analysis) if arguments.update_expectations else code)
+
+
+def _in_order(changes: Sequence[Change]) -> Change | None:
+    """Return all changes of targets as one; None without any."""
+    return (lambda targets: functools.reduce(lambda left, change: change(left), changes, targets)) if changes else None
 
 
 @contextmanager

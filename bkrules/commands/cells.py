@@ -2,39 +2,66 @@
 
 from __future__ import annotations
 
-import difflib
 import re
+from collections.abc import Mapping, Sequence
 
 from bkrules.analysis.runs import Runs
 from bkrules.build.analysis import Analysis, analyze_patterns
+from bkrules.build.selection import fitting
 from bkrules.build.worker_overrides import WorkerOverrides
-from bkrules.commands.parser import nothing
 from bkrules.errors import UsageError
-from bkrules.model.action import Action
+from bkrules.model.action import Action, Cell
 
 _PATTERN_OF_CELL = re.compile(r"((?://|:)[^\[]*)\[(.*)\]")  # //pkg:matrix[test_x[a]/worker=oci]
+_SHOWN = 10
 
 
 def divided(text: str) -> tuple[str, str] | None:
-    """Return the pattern of the matrix and the name of the cell in a word; None when the word names no cell."""
-    if "[" not in text and "/worker=" not in text:
-        return None
+    """Return the pattern of the matrix and the name of the cell in a word; None when the word need not name a cell."""
     match = _PATTERN_OF_CELL.fullmatch(text)
-    return (match[1], match[2]) if match else ("//...", text)
+    if match:
+        return match[1], match[2]
+    return ("//...", text) if "[" in text or "/worker=" in text else None
+
+
+def is_bare(text: str) -> bool:
+    """Return whether a word may be a target of the current package as well as the beginning or the pattern of a cell's name."""
+    return divided(text) is None and not _is_pattern(text)
+
+
+def _is_pattern(text: str) -> bool:
+    return text.startswith(("//", ":", "-", ".")) or text.endswith("...") or (":" in text and "::" not in text)
 
 
 def one_cell(text: str, runs: Runs, overrides: WorkerOverrides) -> tuple[Analysis, Action]:
-    """Return the cell that a word names. Raises BkError for an unknown cell, and UsageError for an ambiguous name."""
-    pattern, name = divided(text) or ("//...", text)
+    """Return the only cell that a word names: by its name, the beginning of that, or a filter as of `--test_filter`; or the
+    only cell of a matrix.
+
+    Raises BkError for an unknown cell, and UsageError for an ambiguous word.
+    """
+    pattern, name = divided(text) or ((text, "") if _is_pattern(text) else ("//...", text))
     analysis = analyze_patterns(".", [pattern], only_tests=True, runs=runs, overrides=overrides)
-    cells = [action for action in analysis.wanted().values() if action.cell is not None]
-    named = [action for action in cells if action.cell is not None and name in (action.cell.name, action.cell.point)]
-    if not named:
-        near = difflib.get_close_matches(name, [action.title for action in cells], n=3)
-        raise nothing(
-            f"no cell is called {text}", f"did you mean {' or '.join(near)}?" if near else "see `bk aquery //...`"
-        )
+    wanted = analysis.wanted()
+    named = named_cells(wanted, name)
     if len(named) > 1:
-        labels = ", ".join(action.cell.label for action in named if action.cell is not None)
-        raise UsageError("several-cells", f"{len(named)} cells are called {text}", hint=f"say which one: {labels}")
-    return analysis, named[0]
+        raise ambiguous(text, [cell_of(wanted[each]).label for each in named])
+    return analysis, wanted[named[0]]
+
+
+def named_cells(actions: Mapping[str, Action], name: str) -> list[str]:
+    """Return the ids of the cells that a name, its beginning or a filter names. Raises BkError when there is none."""
+    cells = {each: action.cell for each, action in actions.items() if action.cell is not None}
+    return fitting(cells, name)
+
+
+def cell_of(action: Action) -> Cell:
+    """Return the cell of an action that is one."""
+    assert action.cell is not None
+    return action.cell
+
+
+def ambiguous(text: str, labels: Sequence[str]) -> UsageError:
+    """Return the error of a word that names several cells, with their labels."""
+    more = [f"and {len(labels) - _SHOWN} more"] if len(labels) > _SHOWN else []
+    hint = "\n".join(["say which one:", *(f"  {label}" for label in labels[:_SHOWN]), *more])
+    return UsageError("several-cells", f"{len(labels)} cells match {text}", hint=hint)

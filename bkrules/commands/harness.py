@@ -45,6 +45,11 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         "with - in front, all but these. Can be repeated",
     )
     group.add_argument(
+        "--failed",
+        action="store_true",
+        help="of the cells, those that failed when they last ran here",
+    )
+    group.add_argument(
         "--shard",
         "--slice",
         type=_shard,
@@ -68,7 +73,8 @@ def selection_of(arguments: argparse.Namespace, environment: Mapping[str, str] =
         current().doubts.append("the worker is chosen at random")
         seed = str(secrets.randbelow(_SEEDS))
     skip = f"skipping integration tests, since {SKIP}=1" if environment.get(SKIP) == "1" else ""
-    return Selection(tuple(arguments.test_filter), arguments.shard, None if seed is None else int(seed), skip)
+    random = None if seed is None else int(seed)
+    return Selection(tuple(arguments.test_filter), arguments.shard, random, skip, arguments.failed)
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,6 @@ from bkrules import errors
 from bkrules.commands.build_arguments import add_cells, runs_of
 from bkrules.commands.harness import add_overrides
 from bkrules.commands.parser import command, nothing
-from bkrules.errors import UsageError
 from bkrules.execution.layout import TIMELINE
 from bkrules.loading.glob import OUTPUT
 from bkrules.loading.root import root_of
@@ -29,7 +28,11 @@ if TYPE_CHECKING:
 def add(commands: Commands) -> None:
     """Add the commands of this module to the parser."""
     logs = command(commands, "logs", _logs, "print the kept logs of a cell, each line whole")
-    logs.add_argument("cell", metavar="CELL", help="test_x/worker=oci, or //pkg:matrix[CELL]")
+    logs.add_argument(
+        "cell",
+        metavar="CELL",
+        help="test_x/worker=oci, its beginning, a pattern as of --test_filter, or //pkg:matrix[CELL]",
+    )
     logs.add_argument("names", nargs="*", metavar="NAME", help="test, buildkitd, buildkitd.stacks, ...: these alone")
     logs.add_argument("--timeline", action="store_true", help="print them merged, in the order of time")
     add_cells(logs)
@@ -59,10 +62,9 @@ def _place(arguments: argparse.Namespace) -> tuple[Path, str]:
     """Return the folder of a cell's logs, and the cell's label. Kept logs need no loadable workspace. Raises BkError."""
     kept = _kept(arguments.cell)
     if len(kept) > 1:
-        labels = ", ".join(kept.values())
-        raise UsageError(
-            "several-cells", f"{len(kept)} cells are called {arguments.cell}", hint=f"say which one: {labels}"
-        )
+        from bkrules.commands.cells import ambiguous
+
+        raise ambiguous(arguments.cell, list(kept.values()))
     if kept:
         return next(iter(kept.items()))
     from bkrules.commands.cells import one_cell

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bkrules import errors
 from bkrules.build.request import default_cache
 from bkrules.errors import BkError, UsageError
+
+PARSER = "parser"
+"""The name under which parsed arguments have the parser of their command."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -23,7 +27,24 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         # a misspelt word may be a secret too
         message = re.sub(r"(--?remote[^=\s]*[= ]).*", r"\1...", message)
-        raise UsageError("usage", f"{self.prog}: {message}", hint=f"see `{self.prog} --help`")
+        raise UsageError("usage", f"{self.prog}: {message}", hint=f"{self._near(message)}see `{self.prog} --help`")
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: None = None
+    ) -> argparse.Namespace:
+        """Return the parsed arguments. Raises UsageError, for an unknown option of a command with the nearest one."""
+        arguments, rest = self.parse_known_args(args, namespace)
+        if rest:
+            whose: Parser = getattr(arguments, PARSER, self)
+            whose.error(f"unrecognized arguments: {' '.join(rest)}")
+        return arguments
+
+    def _near(self, message: str) -> str:
+        """Return the question whether the nearest option was meant; empty for another error, or when none is near."""
+        match = re.search(r"unrecognized arguments: (--[\w-]+)", message)
+        options = [name for name in self.options() if name.startswith("--")]
+        near = match and difflib.get_close_matches(match[1].replace("-", "_").replace("__", "--", 1), options, n=1)
+        return f"did you mean {near[0]}? " if near else ""
 
     def options(self) -> dict[str, argparse.Action]:
         """Return the options by each of their spellings."""
@@ -61,7 +82,7 @@ def summaries(commands: Commands) -> dict[str, str]:
 def command(commands: Commands, name: str, run: Callable[[argparse.Namespace], int], text: str) -> Parser:
     """Return a new command, which calls `run`."""
     parser = commands.add_parser(name, help=text, description=text)
-    parser.set_defaults(command=run, name=name)
+    parser.set_defaults(**{"command": run, "name": name, PARSER: parser})
     parser.add_argument("--config", metavar="NAME", help="also use the lines of .bkrc files for COMMAND:NAME")
     parser.add_argument("--noplugin", action="append", default=[], metavar="NAME", help="disable this plugin")
     return parser

@@ -51,7 +51,11 @@ def add(commands: Commands) -> None:
     add_own_files(run)
     shell = command(commands, "shell", _shell, "boot the sandbox of a cell, and run a shell or a command in it")
     shell.usage = "bk shell [--at_failure] CELL [-- COMMAND...]"
-    shell.add_argument("cell", metavar="CELL", help="test_x/worker=oci, or //pkg:matrix[CELL]")
+    shell.add_argument(
+        "cell",
+        metavar="CELL",
+        help="test_x/worker=oci, its beginning, a pattern as of --test_filter, or //pkg:matrix[CELL]",
+    )
     shell.add_argument(
         "--at_failure",
         action="store_true",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
+from collections.abc import Callable
+
 from bkrules.build.analysis import package_of
 from bkrules.errors import UsageError, did_you_mean
 from bkrules.loading.workspace import Workspace
@@ -10,21 +13,29 @@ from bkrules.model.rule import Target
 
 
 def target_of(workspace: Workspace, text: str, rule: str) -> Target:
-    """Return the target of a rule with that label, or the only one of that name. Raises UsageError."""
-    if text.startswith(("//", ":")):
+    """Return the target of a rule with that label, or the only one whose name is, or begins with, or matches that text.
+    Raises UsageError.
+    """
+    if text.startswith(("//", ":")) or ":" in text:
         target, *_ = workspace.match([parse_pattern(text, package_of(workspace, "."))])
         if target.rule.name != rule:
             hint = f"it must be a {rule}: {', '.join(str(target.label) for target in _all(workspace, '//...', rule))}"
             raise UsageError("wrong-kind", f"{target.label} is a {target.rule.name}", hint=hint)
         return target
     known = _all(workspace, "//...", rule)
-    named = [target for target in known if target.label.name == text]
+    named = next(filter(None, ([target for target in known if fits(target.label.name)] for fits in _ways(text))), [])
     if len(named) != 1:
         hint = did_you_mean(text, [target.label.name for target in known], f"{rule} targets")
         if named:
             hint = f"say which one: {', '.join(str(target.label) for target in named)}"
-        raise UsageError("unknown-target", f"{len(named) or 'no'} {rule} targets are called {text!r}", hint=hint)
+        many = f"{len(named)} {rule} targets match" if named else f"no {rule} targets are called"
+        raise UsageError("unknown-target", f"{many} {text!r}", hint=hint)
     return named[0]
+
+
+def _ways(text: str) -> tuple[Callable[[str], bool], ...]:
+    """Return how a text may name a target: whole, by the beginning, or as a pattern with `*` and `?`."""
+    return text.__eq__, lambda name: name.startswith(text), lambda name: fnmatch.fnmatchcase(name, text)
 
 
 def _all(workspace: Workspace, pattern: str, rule: str) -> list[Target]:

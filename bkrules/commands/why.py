@@ -11,15 +11,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bkrules import errors
-from bkrules.build.analysis import Analysis, analyze_patterns
+from bkrules.build.analysis import Analysis, analyze_patterns, open_workspace, package_of
 from bkrules.build.execute import Execution, Known
 from bkrules.build.request import Options
 from bkrules.commands.build_arguments import add_cells, runs_of
-from bkrules.commands.cells import divided
+from bkrules.commands.cells import divided, is_bare, named_cells
 from bkrules.commands.harness import add_overrides, overrides_of
 from bkrules.commands.parser import add_cache, command, nothing, patterns_of
 from bkrules.commands.remote_arguments import add_remote, remote_of
+from bkrules.errors import UsageError
 from bkrules.model.action import Action
+from bkrules.model.label import parse_pattern
 from bkrules.model.status import Status
 from bkrules.report.artifacts import action_folder
 
@@ -32,7 +34,10 @@ def add(commands: Commands) -> None:
     """Add the commands of this module to the parser."""
     why = command(commands, "why", _why, "print in one line why an action would run, or ran")
     why.add_argument(
-        "patterns", nargs="+", metavar="CELL-or-PATTERN", help="test_x/worker=oci, //pkg:matrix[CELL], //pkg:name"
+        "patterns",
+        nargs="+",
+        metavar="CELL-or-PATTERN",
+        help="test_x/worker=oci, its beginning, a pattern as of --test_filter, //pkg:matrix[CELL], //pkg:name",
     )
     why.add_argument(
         "--against",
@@ -49,11 +54,11 @@ def add(commands: Commands) -> None:
 def _why(arguments: argparse.Namespace) -> int:
     from bkrules.report.explain import compare, explain, opened
 
-    parts = {text: divided(text) for text in patterns_of(arguments)}
+    parts = {text: _divided(text) for text in patterns_of(arguments)}
     named = [part for part in parts.values() if part is not None]
-    cells = {cell for _, cell in named}
     patterns = [text for text, part in parts.items() if part is None] + [pattern for pattern, _ in named]
     analysis = analyze_patterns(".", patterns, runs=runs_of(arguments), overrides=overrides_of(arguments))
+    cells = {each for _, name in named for each in named_cells(analysis.wanted(), name)}
     options = Options(1, os.path.abspath(arguments.disk_cache), remote=remote_of(arguments))
     execution = Execution(analysis, options, lambda line: print(line, file=sys.stderr), show=False)
     against = (arguments.against or str(analysis.out)).rstrip("/")
@@ -108,7 +113,19 @@ def _in(run: Read, folder: str, name: str) -> Mapping[str, Any] | None:
     return run(f"{folder}/{name}")
 
 
+def _divided(text: str) -> tuple[str, str] | None:
+    """Return the pattern and the cell in a word; None when it names targets, which take precedence."""
+    if not is_bare(text):
+        return divided(text)
+    workspace = open_workspace(".")
+    try:
+        workspace.match([parse_pattern(text, package_of(workspace, "."))])
+    except UsageError:
+        return "//...", text
+    return None
+
+
 def _is_asked_for(action: Action, analysis: Analysis, cells: set[str]) -> bool:
     if cells:
-        return action.cell is not None and action.cell.name in cells
+        return action.id in cells
     return action.label in analysis.targets.asked

@@ -6,6 +6,7 @@ import difflib
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bkrules.errors import LoadError, UsageError, did_you_mean
@@ -180,7 +181,7 @@ class Workspace:
         `skip` are left out.
         """
         chosen: dict[Label, Target] = {}
-        for pattern in patterns:
+        for pattern in map(self._resolved, patterns):
             names = self._named(pattern)
             targets = list(self._matches(pattern, [name for name in names if name not in skip]))
             for target in targets:
@@ -191,6 +192,24 @@ class Workspace:
             if not targets and not pattern.negative and skip.isdisjoint(names):
                 raise self._nothing(pattern)
         return [chosen[label] for label in sorted(chosen)]
+
+    def _resolved(self, pattern: Pattern) -> Pattern:
+        """Return a pattern that is a path as one of the package that the path begins with, as Bazel does: the longest one.
+
+        `hello` is `//hello:hello` when that folder is a package. A target of the current package takes precedence.
+        """
+        if not pattern.is_path or pattern.name is None:
+            return pattern
+        own = self.package(pattern.package)
+        if own is not None and pattern.name in own.targets:
+            return pattern
+        parts = pattern.name.split("/")
+        with current().of_package(WALK):
+            for count in range(len(parts), 0, -1):
+                folder = "/".join(filter(None, [pattern.package, *parts[:count]]))
+                if os.path.isfile(current().note(f"{self.root}/{build_file(folder)}")):
+                    return replace(pattern, package=folder, name="/".join(parts[count:]) or parts[-1])
+        return pattern
 
     def every(self) -> list[Target]:
         """Return all targets of the workspace, sorted by label."""
@@ -218,7 +237,9 @@ class Workspace:
             hint += self._of_bazel(pattern.package)
             return UsageError("no-targets", f"{pattern.text}: no targets there", hint=hint)
         label = Label(pattern.package, pattern.name)
-        return UsageError("unknown-target", f"{label}: no such target", hint=self.unknown(label))
+        all_of_it = f"\nall targets of the package: //{label.package}:all"
+        more = all_of_it if pattern.is_path and label.package.split("/")[-1] == label.name else ""
+        return UsageError("unknown-target", f"{label}: no such target", hint=self.unknown(label) + more)
 
 
 def check_labels(workspace: Workspace, target: Target) -> list[Target]:

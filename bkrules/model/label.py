@@ -1,7 +1,8 @@
 """Labels and target patterns, as Bazel writes them.
 
 A label names one target or one source file: `//pkg:name`. `//pkg` is short for `//pkg:pkg`'s last part, and
-inside a BUILD.py `:name` means the same package. Patterns name many: `//pkg:all`, `//pkg/...`, `-//pkg:name`.
+inside a BUILD.py `:name` means the same package. Patterns name many: `//pkg:all`, `//pkg/...`, `-//pkg:name`; without `//`
+they start in the current folder: `pkg:name`, `./pkg/...`.
 """
 
 from __future__ import annotations
@@ -59,13 +60,18 @@ def _valid_package(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """One target pattern. `name` is None for all targets of the package, `recursive` adds those below it."""
+    """One target pattern. `name` is None for all targets of the package, `recursive` adds those below it.
+
+    `is_path`: the name is a path from the package, and may begin with the path of another package, as `hello` and
+    `hello/name` do; only the workspace knows.
+    """
 
     text: str
     package: str
     name: str | None
     recursive: bool = False
     negative: bool = False
+    is_path: bool = False
 
     def matches(self, label: Label) -> bool:
         """Return whether `label` is one of the targets that this pattern names."""
@@ -78,24 +84,35 @@ def parse_pattern(text: str, package: str = "") -> Pattern:
     """Return the pattern that `text` stands for on a command line in the folder `package`. Raises BkError (usage)."""
     body = text.removeprefix("-")
     negative = body != text
+    is_relative = not body.startswith(("//", "@"))
+    if is_relative:
+        body = body.removeprefix("./").rstrip("/")
+    everything, colon, name = body.rpartition(":")
+    if colon and name in ("all", "*") and (everything == "..." or everything.endswith("/...")):
+        body = everything
+    folder, colon, name = body.rpartition(":")
     try:
         if body == "..." or body.endswith("/..."):
             folder = body.removesuffix("...").removesuffix("/")
-            folder = folder.removeprefix("//") if body.startswith("//") else "/".join(filter(None, [package, folder]))
+            folder = "/".join(filter(None, [package, folder])) if is_relative else folder.removeprefix("//")
             folder = folder.removeprefix("/")
             if not _valid_package(folder):
                 raise LabelError(f"{text!r} is not a target pattern")
             return Pattern(text, folder, None, recursive=True, negative=negative)
+        if is_relative and folder:
+            body, is_relative = f"//{'/'.join(filter(None, [package, folder]))}:{name}", False
         label = parse_label(f"{body[:-1]}all" if body.endswith(":*") else body, package)
     except LabelError as error:
         raise BadPattern(str(error), text) from error
-    name = None if label.name == "all" else label.name
-    return Pattern(text, label.package, name, negative=negative)
+    is_path = is_relative and not colon
+    return Pattern(text, label.package, None if label.name == "all" else label.name, negative=negative, is_path=is_path)
 
 
 class BadPattern(UsageError):
     """A word on the command line that is not a target pattern."""
 
     def __init__(self, message: str, text: str) -> None:
-        super().__init__("bad-pattern", message, hint="patterns: //pkg:name, //pkg:all, //pkg/..., -//pkg:name")
+        super().__init__(
+            "bad-pattern", message, hint="patterns: //pkg:name, //pkg:all, //pkg/..., -//pkg:name, pkg:name"
+        )
         self.text = text

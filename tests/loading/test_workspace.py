@@ -34,6 +34,19 @@ def matched(workspace: Workspace, *patterns: str, package: str = "") -> list[str
     return [str(one.label) for one in workspace.match([parse_pattern(text, package) for text in patterns])]
 
 
+def test_a_path_is_a_target_of_the_longest_package(make_workspace: MakeWorkspace) -> None:
+    workspace = make_workspace({**FILES, "a/b/b/BUILD.py": "thing(name = 'b')", "x/BUILD.py": "thing(name = 'a')"})
+    assert matched(workspace, "a/one") == ["//a:one"]
+    assert matched(workspace, "a/b/one", "a/b/b") == ["//a/b:one", "//a/b/b:b"]
+    assert matched(workspace, "b/one", package="a") == ["//a/b:one"]
+    assert matched(workspace, "a", package="x") == ["//x:a"]  # its own target, although //x/a might exist
+    assert matched(workspace, "./a:all") == ["//a:one", "//a:two"]
+    with pytest.raises(UsageError) as caught:
+        matched(workspace, "a/b")
+    assert caught.value.message == "//a/b:b: no such target"
+    assert caught.value.hint == "targets of //a/b: one\nall targets of the package: //a/b:all"
+
+
 def test_the_root_is_the_nearest_folder_with_the_marker(tmp_path: Path) -> None:
     inner = tmp_path / "outer/inner"
     (inner / "deep/er").mkdir(parents=True)
