@@ -144,6 +144,22 @@ go_test(
     tags = ["manual"],
 )
 
+# The tests of signatures, with keys.
+SIGNED = [
+    "TestIntegration/TestBuildHTTPSourcePGPSignatureVerify",
+    "TestIntegration/TestSourcePolicySessionHTTPChecksumAssist",
+    "TestIntegration/TestSourcePolicySignedCommit",
+]
+go_test(
+    name = "client_signed",
+    binary = ":client_test",
+    subtests = ["*Integration*"],
+    harness = HARNESS,
+    env = NETWORKS | {"BUILDKIT_TEST_SIGN_FIXTURES": "/src/targets/tools/sign-fixtures"},
+    data = ["//targets/tools/sign-fixtures:fixtures"],
+    tags = ["manual"],
+)
+
 # Tests that look for all capabilities have them in a jail alone, where these hold over the jail's own namespaces. Rootless workers
 # have a user namespace anyway.
 ROOTFUL = [name for name in WORKERS if not name.startswith("rootless")]
@@ -165,14 +181,14 @@ ALL_CAPABILITIES = {
     "dockerfile_gateway": rootful(test = "TestIntegration/TestRunSecurityInsecure", **INSECURE),
 }
 
-def matrix(name, package, workers, **settings):
+def matrix(name, package, workers, tools = (), packages = (), **settings):
     test_matrix(
         name = name,
         tests = [":" + package],
         workers = [":" + worker for worker in workers],
         mirror = ":mirror",
-        tools = TOOLS,
-        packages = ["//targets/tools/debian:" + package for package in DEBIAN],  # noqa: F821
+        tools = [*TOOLS, *tools],
+        packages = ["//targets/tools/debian:" + package for package in DEBIAN] + [*packages],  # noqa: F821
         size = "large",
         tags = ["manual"],
         **settings
@@ -183,7 +199,7 @@ def matrix(name, package, workers, **settings):
         name + "_matrix",
         name,
         WORKERS if name != "worker_containerd" else ["containerd"],
-        exclude = ALL_CAPABILITIES.get(name, []),
+        exclude = ALL_CAPABILITIES.get(name, []) + [{"test": test} for test in SIGNED if name == "client"],
     )
     for name in [*PACKAGES, "dockerfile_gateway"]
 ]
@@ -199,3 +215,13 @@ def matrix(name, package, workers, **settings):
     )
     for name, cells in ALL_CAPABILITIES.items()
 ]
+
+matrix(
+    "client_signed_matrix",
+    "client_signed",
+    WORKERS,
+    tools = ["//targets/tools/sign-fixtures:git-gpg-sign", "//targets/tools/sign-fixtures:git-ssh-sign"],
+    packages = ["//targets/tools/sign-fixtures:libpthread"],
+    exclude = [{"test": "*"}],
+    include = [{"test": test} for test in SIGNED],
+)
