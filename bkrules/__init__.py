@@ -2,7 +2,7 @@
 
 A WORKSPACE.py or BUILD.py imports its rules from here. bk's own loader resolves them and evaluates those files in
 isolation. Elsewhere, a rule's name gives its `Rule`, with its attributes and their documentation, and the docstrings of
-`workspace`, `load` and `glob` document them.
+`workspace`, `bk_dep`, `load` and `glob` document them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ RULE_NAMES = (
         "worker",
     ),
 )
-FUNCTION_NAMES = ("workspace", "load", "glob")
+FUNCTION_NAMES = ("workspace", "bk_dep", "load", "glob")
 
 
 def workspace(*, name: str, noplugins: list[str] = []) -> None:  # noqa: B006 - never used
@@ -51,8 +51,19 @@ def workspace(*, name: str, noplugins: list[str] = []) -> None:  # noqa: B006 - 
     _only_in_build_files("workspace")
 
 
+def bk_dep(*, name: str) -> None:
+    """Name a module: an installed distribution with build files, or a folder that `--override_module=NAME=PATH` names.
+
+    Write it in `WORKSPACE.py` as a statement at the top level. Then labels and `load` reach into the module,
+    `@name//pkg:target`, and `//:tool` that `WORKSPACE.py` does not declare is the tool of the first module that has it. Raises
+    LoadError for a name that is not written out, and for one that is named twice.
+    """
+    _only_in_build_files("bk_dep")
+
+
 def load(file: str, *names: str, **renamed: str) -> None:
     """Import names from another file of the workspace: `load("//pkg:file.py", "name", other = "name")`, or `":file.py"`.
+    One of a module is `"@module//pkg:file.py"`.
 
     Write it as a statement at the top level with string literals as arguments. The file is any `.py` of a package
     except `BUILD.py` and `WORKSPACE.py`. Names that begin with `_` are private to their file; lists and dictionaries
@@ -66,9 +77,9 @@ def glob(include: list[str], exclude: list[str] = [], allow_empty: bool = False)
     """Return the files of this package whose names match a pattern of `include` and none of `exclude`, sorted.
 
     `*` and `?` match within a name, and a leading dot only where the pattern has one; `**` matches any number of
-    folders. bk does not enter a folder with a `BUILD.py`, a symbolic link to a folder, a folder that begins with a dot,
-    `__pycache__` and `bk-out`, and it ignores a link that leads out of the workspace. Raises LoadError for a pattern
-    that leaves the package, and when nothing matches, unless `allow_empty`.
+    folders. bk does not enter a folder with a `BUILD.py` or a `WORKSPACE.py`, a symbolic link to a folder, a folder that
+    begins with a dot, `__pycache__` and `bk-out`, and it ignores a link that leads out of the workspace. Raises
+    LoadError for a pattern that leaves the package, and when nothing matches, unless `allow_empty`.
     """
     _only_in_build_files("glob")
 

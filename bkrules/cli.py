@@ -66,6 +66,11 @@ def main(argv: Sequence[str]) -> int:
             from bkrules.plugin import manager
 
             manager.block(arguments.noplugin)
+        if getattr(arguments, "override_module", None) or "bkrules.loading.modules" in sys.modules:
+            from bkrules.commands.own_files import module_folders
+            from bkrules.loading import modules
+
+            modules.override(module_folders(arguments))
         command: Callable[[argparse.Namespace], int] = arguments.command
         return command(arguments)
     except BkError as error:

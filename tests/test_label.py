@@ -16,13 +16,21 @@ from bkrules.model.label import Label, LabelError, Pattern, parse_label, parse_p
         ("c", "here", "c"),
         ("sub/file.py", "here", "sub/file.py"),
         ("//a-1/b.c+d:e=f,g@h~i", "a-1/b.c+d", "e=f,g@h~i"),
+        ("@m//a/b:c", "@m/a/b", "c"),
+        ("@m//:c", "@m", "c"),
+        ("@m//a", "@m/a", "a"),
     ],
 )
 def test_a_label_is_read_as_bazel_reads_it(text: str, package: str, name: str) -> None:
     assert parse_label(text, "here") == Label(package, name)
 
 
-@pytest.mark.parametrize("label", [Label("", "c"), Label("a", "a"), Label("a/b", "c/d.txt")])
+@pytest.mark.parametrize(("text", "package"), [(":c", "@m/a"), ("//b:c", "@m/b"), ("//:c", "@m"), ("@n//b:c", "@n/b")])
+def test_a_label_in_a_module_is_of_that_module(text: str, package: str) -> None:
+    assert parse_label(text, "@m/a") == Label(package, "c")
+
+
+@pytest.mark.parametrize("label", [Label("", "c"), Label("a/b", "c/d.txt"), Label("@m", "c"), Label("@m/a/b", "c")])
 def test_a_printed_label_means_the_same_from_anywhere(label: Label) -> None:
     assert parse_label(str(label), "elsewhere") == label
 
@@ -31,7 +39,20 @@ def test_a_printed_label_means_the_same_from_anywhere(label: Label) -> None:
     "text",
     [
         *("", ":", "//", "//a:", "a b", "//a b:c", "//a:b:c", "/a:b", "//a//b:c", "//a/:c", ":/c", ":c/", "a\n"),
-        *("..", "//..:a", "//a/..:b", ":../b", ":a/../b", "@repo//a:b", "//ä:b"),
+        *(
+            "..",
+            "//..:a",
+            "//a/..:b",
+            ":../b",
+            ":a/../b",
+            "@a:b",
+            "@//a:b",
+            "@a-b//c",
+            "@a.b//c:d",
+            ":@a//b",
+            "@a//..:b",
+            "//ä:b",
+        ),
     ],
 )
 def test_what_is_not_a_label_is_refused(text: str) -> None:
@@ -66,6 +87,7 @@ def test_a_name_that_no_label_could_say_is_not_valid(name: str) -> None:
 
 
 HERE, BELOW, BESIDE, ROOT = Label("here", "a"), Label("here/below", "a"), Label("hereafter", "a"), Label("", "a")
+MODULE = Label("@m/a", "a")
 
 
 @pytest.mark.parametrize(
@@ -77,6 +99,10 @@ HERE, BELOW, BESIDE, ROOT = Label("here", "a"), Label("here/below", "a"), Label(
         ("//here:*", [HERE]),
         ("//here/...", [HERE, BELOW]),
         ("//...", [HERE, BELOW, BESIDE, ROOT]),
+        ("@m//...", [MODULE]),
+        ("@m//a:all", [MODULE]),
+        ("@m//a/...", [MODULE]),
+        ("@n//...", []),
         ("//:all", [ROOT]),
         ("//:a", [ROOT]),
         (":a", [HERE]),
@@ -93,7 +119,7 @@ HERE, BELOW, BESIDE, ROOT = Label("here", "a"), Label("here/below", "a"), Label(
 )
 def test_what_a_pattern_matches(text: str, matched: list[Label]) -> None:
     pattern = parse_pattern(text, "here")
-    assert [label for label in (HERE, BELOW, BESIDE, ROOT) if pattern.matches(label)] == matched
+    assert [label for label in (HERE, BELOW, BESIDE, ROOT, MODULE) if pattern.matches(label)] == matched
     assert not pattern.negative
 
 

@@ -118,7 +118,8 @@ class Context:
 
     def find(self, label: Label, kind: type[Provider]) -> Provider | None:
         """Return the provider `kind` of the target `label`, or None."""
-        return next((provider for provider in self._providers.get(label, ()) if isinstance(provider, kind)), None)
+        found = self._providers.get(label) or self._providers.get(self.workspace.actual(label), ())
+        return next((provider for provider in found if isinstance(provider, kind)), None)
 
     def source(self, attribute: str, label: Label) -> Source:
         """Return a source file. Raises LoadError when it does not exist."""

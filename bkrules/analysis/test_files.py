@@ -87,7 +87,7 @@ class _Files:
         """Return the bytes of a file, or None when it does not exist."""
         if path not in self._bytes:
             try:
-                self._bytes[path] = read_regular(current().note(f"{self.context.workspace.root}/{path}"))
+                self._bytes[path] = read_regular(current().note(self.context.workspace.place(path)))
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 self._bytes[path] = None
         return self._bytes[path]
@@ -96,7 +96,7 @@ class _Files:
         """Return whether a file of the workspace exists that is not bk's own code."""
         if path not in self._exists:
             own = path.startswith("bkrules/")
-            self._exists[path] = not own and os.path.isfile(current().note(f"{self.context.workspace.root}/{path}"))
+            self._exists[path] = not own and os.path.isfile(current().note(self.context.workspace.place(path)))
         return self._exists[path]
 
     def text(self, path: str) -> str:

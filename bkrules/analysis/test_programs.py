@@ -234,7 +234,7 @@ def _parts(context: Context, name: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 def _command(context: Context, source: Source, tools: set[str]) -> list[str]:
     """Return the first words of the command line of a file. A `#!` line names one of `tools`, since a cell has no other."""
-    path = current().note(f"{context.workspace.root}/{source.path}")
+    path = current().note(context.workspace.place(source.path))
     with open(path, "rb") as file:
         first = file.readline(_LONGEST_LINE)
     if first.startswith(_ELF):

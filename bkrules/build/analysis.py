@@ -121,6 +121,7 @@ def open_workspace(folder: str) -> Workspace:
             where=f"{MARKER}:1",
             hint="call workspace(name = ...) in it",
         )
+    workspace.check_overrides()
     return workspace
 
 
@@ -235,7 +236,7 @@ def analyze_targets(
         here = functools.lru_cache(maxsize=1)(lambda: machine.load(str(out / STATE), runs.kernel_key))
         graph = apply_overrides(close(workspace, targets, plugins), workspace, plugins, overrides)
     with phases.during(ANALYSIS):
-        early = EarlyActions(workspace.root, out, f"{out}/{STATE}", here, plugins, phases)
+        early = EarlyActions(workspace.place, out, f"{out}/{STATE}", here, plugins, phases)
         actions = analyze(graph, workspace, plugins, here, overrides.unsupported, early.run, keep_going=keep_going)
         workspace.save()
     return Analysis(workspace, plugins, graph, actions, here, out, runs, phases)

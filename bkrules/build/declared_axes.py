@@ -24,26 +24,29 @@ def axes_as_declared(graph: TargetGraph, workspace: Workspace, binaries: Mapping
     for target in graph.targets:
         matrix = workspace.target(target.label)
         if matrix is not None and matrix.rule.name == _MATRIX:
-            axes = {axis: _values(matrix, values, binaries) for axis, values in matrix.attributes["axes"].items()}
+            axes = {
+                axis: _values(workspace, matrix, values, binaries) for axis, values in matrix.attributes["axes"].items()
+            }
             workspace.put(replace(matrix, attributes={**matrix.attributes, "axes": axes}))
 
 
-def _values(matrix: Target, values: Any, binaries: Mapping[Label, Label]) -> Any:
+def _values(workspace: Workspace, matrix: Target, values: Any, binaries: Mapping[Label, Label]) -> Any:
     if not isinstance(values, dict):
         return values  # the analysis reports it
-    return {choice: _value(matrix, value, binaries) for choice, value in values.items()}
+    return {choice: _value(workspace, matrix, value, binaries) for choice, value in values.items()}
 
 
-def _value(matrix: Target, value: Any, binaries: Mapping[Label, Label]) -> Any:
+def _value(workspace: Workspace, matrix: Target, value: Any, binaries: Mapping[Label, Label]) -> Any:
     """Return a value with declared binaries, which tests see as it is in the build file."""
     table = value.get(TOOLS) if isinstance(value, dict) else None
     if not isinstance(table, dict):
         return value
-    changed = {name: _label(matrix, text, binaries) for name, text in table.items()}
+    changed = {name: _label(workspace, matrix, text, binaries) for name, text in table.items()}
     return value if changed == table else {**value, TOOLS: changed, VALUE: value.get(VALUE, value)}
 
 
-def _label(matrix: Target, text: Any, binaries: Mapping[Label, Label]) -> Any:
+def _label(workspace: Workspace, matrix: Target, text: Any, binaries: Mapping[Label, Label]) -> Any:
     with suppress(LabelError, TypeError, AttributeError):  # the analysis reports it
-        return str(binaries[label]) if (label := parse_label(text, matrix.label.package)) in binaries else text
+        label = workspace.actual(parse_label(text, matrix.label.package))
+        return str(binaries[label]) if label in binaries else text
     return text

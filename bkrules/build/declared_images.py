@@ -40,7 +40,8 @@ def convert_as_declared(
             continue  # the analysis of the image reports it
         given = worker.attributes["tools"]
         named = {name: given.get(name, Label("", name)) for name in tools_of(worker, plugins)}
-        tools = {**given, **{name: binaries[label] for name, label in named.items() if label in binaries}}
+        actual = {name: workspace.actual(label) for name, label in named.items()}
+        tools = {**given, **{name: binaries[label] for name, label in actual.items() if label in binaries}}
         kept = keep_declared(replace(worker, attributes={**worker.attributes, "tools": tools}))
         workspace.put(kept)
         workspace.put(replace(current, attributes={**current.attributes, "worker": kept.label}))

@@ -36,15 +36,21 @@ remote_cache: RemoteOptions | None = None
 
 
 class EarlyActions:
-    """Runs the early actions of one analysis of the workspace at `root`; `state` is the folder of its remembered data.
+    """Runs the early actions of one analysis. `place` returns the path of a source; `state` is a folder for remembered data.
 
     In `phases` they count as themselves, and not as analysis.
     """
 
     def __init__(
-        self, root: str, out: Path, state: str, machine: Callable[[], Machine], plugins: Plugins, phases: Phases
+        self,
+        place: Callable[[str], str],
+        out: Path,
+        state: str,
+        machine: Callable[[], Machine],
+        plugins: Plugins,
+        phases: Phases,
     ) -> None:
-        self._root, self._out, self._state = root, out, state
+        self._place, self._out, self._state = place, out, state
         self._machine, self._plugins, self._phases = machine, plugins, phases
 
     def run(self, actions: Sequence[Action], known: Mapping[str, Action]) -> list[Mapping[str, Node]]:
@@ -67,7 +73,7 @@ class EarlyActions:
             remote = _remote(cas)
             wanted = {action.id for action in actions}
             executor = Executor(
-                self._root,
+                self._place,
                 ActionCache(f"{cache}/ac", cas, remote),
                 digests,
                 lambda: contexts[0],

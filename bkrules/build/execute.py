@@ -86,7 +86,7 @@ class Execution:
             self.remote = Remote(options.remote, self.cas, say)
         actions = ActionCache(f"{cache}/ac", self.cas, self.remote)
         self.executor = Executor(
-            analysis.workspace.root,
+            analysis.workspace.place,
             actions,
             self.digests,
             self._open,

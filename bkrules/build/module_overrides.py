@@ -63,6 +63,6 @@ def _hint(tree: ModuleTree, known: set[str]) -> str:
 def _modules(workspace: Workspace, binary: Target) -> Iterator[str]:
     """Yield the modules of a binary: its own, and those that its go.mod requires."""
     module, mod = binary.attributes["module"], binary.attributes["mod"]
-    text = read_text(f"{workspace.root}/{mod.path}") if workspace.is_file(mod) else ""
+    text = read_text(workspace.place(mod.path)) if workspace.is_file(mod) else ""
     yield module or module_of(text)
     yield from required(text)

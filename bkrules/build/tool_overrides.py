@@ -63,7 +63,7 @@ def override_tools(
 
 def _replacement(workspace: Workspace, name: str, value: str) -> Label:
     """Return the label of a binary: of the target that the value names, or of a host_binary for its path. Raises UsageError."""
-    if not value.startswith("//"):
+    if not value.startswith(("//", "@")):
         return _binary(workspace, name, value)
     label = parse_label(value)
     if workspace.target(label) is None:

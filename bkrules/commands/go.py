@@ -7,6 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from bkrules.commands.own_files import add_modules
 from bkrules.commands.parser import add_cache, command
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ def add(commands: Commands) -> None:
     go.usage = "bk go [--OPTION=VALUE...] ARGUMENT..."
     go.add_argument("--toolchain", default="//:go", metavar="LABEL", help="the go_toolchain (default: %(default)s)")
     add_cache(go)
+    add_modules(go)
 
 
 def _go(arguments: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bkrules import errors
 from bkrules.commands.build_arguments import add_execution, options_of
+from bkrules.commands.own_files import add_modules
 from bkrules.commands.parser import command, nothing
 from bkrules.errors import BkError, UsageError
 from bkrules.images.destination import REGISTRY, address, check_places
@@ -59,10 +60,11 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--port", type=int, default=5000, help="for serve: on 127.0.0.1 (default: %(default)s)")
     add_execution(parser)
+    add_modules(parser)
 
 
 def _mirror(arguments: argparse.Namespace) -> int:
-    references = [text for text in arguments.sources if not text.startswith(("//", ":", "-//", "..."))]
+    references = [text for text in arguments.sources if not text.startswith(("//", ":", "@", "-//", "-@", "..."))]
     if references and (arguments.what != "sync" or len(references) < len(arguments.sources)):
         raise UsageError("usage", f"bk mirror {arguments.what}: {references[0]!r} is not a target pattern")
     if address(arguments.to) and arguments.what != "sync":

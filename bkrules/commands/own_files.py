@@ -18,7 +18,7 @@ from bkrules.build.tool_overrides import OPTION as TOOL
 from bkrules.errors import UsageError
 from bkrules.incremental.dependencies import current
 from bkrules.loading.root import root_of
-from bkrules.model.label import LabelError, parse_label
+from bkrules.model.label import LabelError, is_module, parse_label
 from bkrules.system.files import open_regular
 
 _WORKSPACE = "%workspace%"
@@ -41,6 +41,11 @@ def add_own_files(group: Any) -> None:
         help="a binary of this machine, or a target //pkg:name, in place of the tool NAME of all workers; without one, the tool as "
         "declared",
     )
+    add_modules(group, "; or build every tool that uses the Go module MODULE from the sources in DIR")
+
+
+def add_modules(group: Any, more: str = "") -> None:
+    """Add `--override_module` to a parser, or to a group of one. `more` is more of its help."""
     group.add_argument(
         MODULE,
         MODULE.replace("_", "-"),
@@ -48,13 +53,19 @@ def add_own_files(group: Any) -> None:
         default=[],
         type=_module,
         metavar="MODULE=DIR",
-        help="build every tool that uses the Go module MODULE from the sources in DIR; without a DIR, as declared",
+        help=f"use the folder DIR in place of the module MODULE of build files{more}; without a DIR, as declared",
     )
+
+
+def module_folders(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return the folders of modules of build files, by name. Raises UsageError."""
+    given = getattr(arguments, "override_module", [])
+    return {name: path for name, path in _once(MODULE, given) if is_module(name)}
 
 
 def own_modules(arguments: argparse.Namespace) -> tuple[tuple[str, str], ...]:
     """Return the paths of Go modules, each with the absolute path of the folder that replaces it. Raises UsageError."""
-    return _once(MODULE, arguments.override_module)
+    return tuple(pair for pair in _once(MODULE, arguments.override_module) if not is_module(pair[0]))
 
 
 def own_tools(arguments: argparse.Namespace, name: str = "", default: str = "") -> tuple[tuple[str, str], ...]:
@@ -94,10 +105,10 @@ def _pair(text: str, what: str) -> tuple[str, str]:
 
 def _tool(text: str) -> tuple[str, str]:
     name, _, value = text.partition("=")
-    path = value if value.startswith("//") else _pair(text, "NAME=PATH")[1]
+    path = value if value.startswith(("//", "@")) else _pair(text, "NAME=PATH")[1]
     if not _NAME(name):
         raise argparse.ArgumentTypeError(f"must be NAME=PATH, and {name!r} is no name of a tool")
-    if path.startswith("//"):
+    if path.startswith(("//", "@")):
         return name, _label(path)
     fault = _fault(path) if path else ""
     if fault:

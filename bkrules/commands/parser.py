@@ -69,7 +69,7 @@ def spelled_out(word: str) -> str:
     argparse would take the pattern `-//x` for an option; with a leading space it does not. It has no options with
     optional values that are never in the next word.
     """
-    if word.startswith("-//"):
+    if word.startswith(("-//", "-@")):
         return f" {word}"
     return "-t" if word.replace("-", "_") == "__cache_test_results" else word
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from bkrules import errors
+from bkrules.commands.own_files import add_modules
 from bkrules.commands.parser import add_cache, command, nothing
 from bkrules.errors import BkError, MachineLacks, UsageError
 
@@ -38,6 +39,7 @@ def add(commands: Commands) -> None:
     )
     what.add_argument("--check", action="store_true", help="write nothing, and end with 1 when a file is not right")
     add_cache(pin)
+    add_modules(pin)
 
 
 def _pin(arguments: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from bkrules.build.execute import Execution
 from bkrules.build.request import Options
 from bkrules.commands.build_arguments import add_cells, runs_of
 from bkrules.commands.harness import add_overrides, overrides_of
+from bkrules.commands.own_files import add_modules
 from bkrules.commands.parser import add_cache, command
 from bkrules.commands.remote_arguments import add_remote, remote_of
 from bkrules.errors import MachineLacks
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 
 def add(commands: Commands) -> None:
     """Add the commands of this module to the parser."""
-    _add_query(command(commands, "query", _query, "print the targets that an expression names"))
+    query = command(commands, "query", _query, "print the targets that an expression names")
+    _add_query(query)
+    add_modules(query)
     aquery = command(commands, "aquery", _aquery, "print actions: arguments, environment, inputs, outputs, key")
     aquery.add_argument(
         "expressions",

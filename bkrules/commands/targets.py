@@ -8,7 +8,7 @@ from collections.abc import Callable
 from bkrules.build.analysis import package_of
 from bkrules.errors import UsageError, did_you_mean
 from bkrules.loading.workspace import Workspace
-from bkrules.model.label import parse_pattern
+from bkrules.model.label import parse_pattern, shown_package
 from bkrules.model.rule import Target
 
 
@@ -16,7 +16,7 @@ def target_of(workspace: Workspace, text: str, rule: str) -> Target:
     """Return the target of a rule with that label, or the only one whose name is, or begins with, or matches that text.
     Raises UsageError.
     """
-    if text.startswith(("//", ":")) or ":" in text:
+    if text.startswith(("//", ":", "@")) or ":" in text:
         target, *_ = workspace.match([parse_pattern(text, package_of(workspace, "."))])
         if target.rule.name != rule:
             hint = f"it must be a {rule}: {', '.join(str(target.label) for target in _all(workspace, '//...', rule))}"
@@ -46,7 +46,7 @@ def mirror_of(workspace: Workspace, worker: Target, text: str = "") -> Target:
     """Return the named image_mirror, the one in the worker's package, or the only one of the workspace. Raises UsageError."""
     if text:
         return target_of(workspace, text, "image_mirror")
-    beside = _all(workspace, f"//{worker.label.package}:all", "image_mirror")
+    beside = _all(workspace, f"{shown_package(worker.label.package)}:all", "image_mirror")
     mirrors = beside or _all(workspace, "//...", "image_mirror")
     if len(mirrors) != 1:
         names = ", ".join(str(target.label) for target in mirrors)

@@ -63,12 +63,13 @@ class Executor:
 
     `whole` decides for which actions bk needs the bytes, and not only the digests; `say` receives a message for each
     hit that has to run all the same. `read` decides which results of the disk cache are read again before they are
-    hits. An action that `may_be_cached` excludes always runs; its result is stored like any other.
+    hits. An action that `may_be_cached` excludes always runs; its result is stored like any other. `place` returns the
+    absolute path of a source.
     """
 
     def __init__(
         self,
-        root: str,
+        place: Callable[[str], str],
         actions: ActionCache,
         digests: FileDigests,
         context: Callable[[], RunContext],
@@ -79,7 +80,7 @@ class Executor:
         say: Callable[[str], None] = print,
         profile: NoProfile = NO_PROFILE,
     ) -> None:
-        self._root = root
+        self._place = place
         self._actions = actions
         self._digests = digests
         self._context = context
@@ -248,7 +249,7 @@ class Executor:
         if isinstance(item, HostFolder):
             return self._is_same(item)
         if isinstance(item, Source):
-            return self._digests.is_still(f"{self._root}/{item.path}")
+            return self._digests.is_still(self._place(item.path))
         if isinstance(item, ReachedOutput) and not self.results[item.producer].is_kept:
             return False
         if isinstance(item, Text):
@@ -339,7 +340,7 @@ class Executor:
             if isinstance(item, HostFile):
                 path = find(item.path)
                 return FileNode(self._digests.of(path), path, item.executable)
-            path = f"{self._root}/{item.path}"
+            path = self._place(item.path)
             return FileNode(self._digests.of(path), path, _is_executable(path))
         except OSError as error:
             raise ActionFailed("missing-file", f"{action.label}: cannot read {item.path}: {error.strerror}") from error

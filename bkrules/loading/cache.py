@@ -21,23 +21,24 @@ from bkrules.cache.file_digests import FileDigests
 from bkrules.incremental import stamps
 from bkrules.incremental.dependencies import current
 from bkrules.incremental.stamps import Stamp
-from bkrules.loading.glob import Found, Glob, search
+from bkrules.loading.glob import Found, Glob
+from bkrules.loading.modules import Modules
 from bkrules.loading.package import Package
 from bkrules.loading.sources import Record, build_file
 from bkrules.model.digest import Digest
-from bkrules.model.label import Label
+from bkrules.model.label import Label, module_of
 from bkrules.model.rule import Location, Rule, Target
 from bkrules.system.files import open_regular
 
-FORMAT = 2
+FORMAT = 3
 _Entry = tuple[Any, ...]
 
 
 class PackageCache:
-    """The packages kept in `folder` for the workspace at `root`. `save()` writes new ones."""
+    """The packages kept in `folder`, of a workspace and its `modules`. `save()` writes new ones."""
 
-    def __init__(self, root: str, folder: str, rules: Mapping[str, Rule]) -> None:
-        self._root = root
+    def __init__(self, modules: Modules, folder: str, rules: Mapping[str, Rule]) -> None:
+        self._modules = modules
         self._store = f"{folder}/packages"
         self._rules = rules
         self._digests = FileDigests(f"{folder}/sources")
@@ -85,7 +86,7 @@ class PackageCache:
                 kept = {
                     name: entry
                     for name, entry in self._entries.items()
-                    if os.path.isfile(f"{self._root}/{build_file(name)}")
+                    if module_of(name) or os.path.isfile(self._modules.place(build_file(name)))
                 }
                 data = marshal.dumps((self._made_by, kept))
                 atomic.write(self._store, zlib.crc32(data).to_bytes(4, "big") + data)
@@ -93,10 +94,10 @@ class PackageCache:
             self._digests.save()
 
     def _digest(self, path: str) -> Digest:
-        return self._digests.of(f"{self._root}/{path}")
+        return self._digests.of(self._modules.place(path))
 
     def _is_file(self, path: str) -> bool:
-        return os.path.isfile(current().note(f"{self._root}/{path}"))
+        return os.path.isfile(current().note(self._modules.place(path)))
 
     def _unchanged(self, name: str, files: Any, globs: Any, exists: Any) -> Record | None:
         record = Record()
@@ -123,7 +124,7 @@ class PackageCache:
     def _glob(self, glob: Glob, names: tuple[str, ...]) -> _Entry | None:
         """Return the entry of a glob that found `names`, or None when it finds others now."""
         now = time.time_ns()
-        files = search(self._root, glob)
+        files = self._modules.find(glob)
         if files.names != names:
             return None
         return (glob.include, glob.exclude, names, self._stamps(files, now))
@@ -131,14 +132,14 @@ class PackageCache:
     def _stamps(self, files: Found, now: int) -> list[tuple[str, Stamp | None]]:
         """Return the stamps of the folders, or nothing when they do not show each change, as with a young folder or a link."""
         pairs = [
-            (folder, current().first(f"{self._root}/{folder}")) for folder in files.folders
+            (folder, current().first(self._modules.place(folder))) for folder in files.folders
         ]  # from before the search
         if files.links or any(stamp is None or stamps.is_racy(stamp, now) for _, stamp in pairs):
             return []
         return pairs
 
     def _stamp(self, folder: str) -> Stamp | None:
-        return current().look(f"{self._root}/{folder}")
+        return current().look(self._modules.place(folder))
 
 
 def _read(store: str, made_by: object) -> dict[str, _Entry]:
@@ -189,7 +190,7 @@ def _pack(package: Package) -> _Entry:
         )
         for target in package.targets.values()
     ]
-    return (package.workspace, targets)
+    return (package.workspace, package.modules, targets)
 
 
 def _packed(rule: Rule, attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -210,8 +211,8 @@ def _pair(label: Label) -> tuple[str, str]:
 
 
 def _unpack(name: str, record: Record, packed: _Entry, rules: Mapping[str, Rule]) -> Package:
-    workspace, targets = packed
-    package = Package(name, build_file(name), workspace=workspace, record=record)
+    workspace, modules, targets = packed
+    package = Package(name, build_file(name), workspace=workspace, modules=modules, record=record)
     kinds = {
         rule.name: [
             (key, attribute.kind) for key, attribute in rule.attributes.items() if attribute.kind.startswith("label")

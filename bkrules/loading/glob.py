@@ -1,9 +1,9 @@
 """`glob`: the files of a package whose names match.
 
 `*` and `?` match within a name, `**` any number of folders. Only a pattern with a leading dot matches a name that
-begins with a dot. The search stays in its package: it enters no folder with a BUILD.py, no symbolic link to a folder,
-no folder that begins with a dot, no `__pycache__`, and not `bk-out`. Files outside of the workspace, behind a link, do
-not match.
+begins with a dot. The search stays in its package: it enters no folder with a BUILD.py or a WORKSPACE.py, no symbolic
+link to a folder, no folder that begins with a dot, no `__pycache__`, and not `bk-out`. Files outside of the workspace,
+behind a link, do not match.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from functools import lru_cache
 
 from bkrules.incremental.dependencies import current
 from bkrules.loading.meter import shown
+from bkrules.loading.root import MARKER
 
 BUILD_FILE = "BUILD.py"
 OUTPUT = "bk-out"
@@ -60,8 +61,8 @@ def search(root: str, glob: Glob, charge: Callable[[int], None] = lambda _steps:
         entries = listing(current().note(f"{root}/{folder}"))
         charge(1 + len(entries) * (1 + (len(wanted) + len(unwanted) >> 3)))
         folders.append(folder)
-        if below and any(entry.name == BUILD_FILE for entry in entries):
-            continue  # another package
+        if below and any(entry.name in (BUILD_FILE, MARKER) for entry in entries):
+            continue  # another package, or another workspace
         is_wanted, is_unwanted = include.files(wanted), exclude.files(unwanted)
         for entry in entries:
             name = f"{below}/{entry.name}" if below else entry.name

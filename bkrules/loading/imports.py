@@ -8,6 +8,7 @@ from typing import Any
 
 from bkrules.errors import BkError, LoadError, did_you_mean
 from bkrules.loading.macro import Load, load_of
+from bkrules.loading.modules import FUNCTION, named_by
 from bkrules.loading.syntax import forbidden
 
 ONLY_IN_WORKSPACE = ("workspace",)
@@ -19,8 +20,11 @@ def take_imports(
     file: str,
     names: Mapping[str, Callable[..., Any]],
     names_of: NamesOf,
-) -> tuple[dict[str, Any], list[Load]]:
-    """Return the names that a file imports, and its loads, in order; remove both from the tree. Raises LoadError."""
+) -> tuple[dict[str, Any], list[Load], dict[str, int]]:
+    """Return the names that a file imports, its loads, and the modules that it names, each with its line; all in order.
+
+    Removes them from the tree. Raises LoadError.
+    """
     imported: dict[str, Any] = {}
     rest: list[ast.stmt] = []
     loads: list[Load] = []
@@ -34,14 +38,21 @@ def take_imports(
         else:
             rest.append(statement)
     of_load = {name for name, value in imported.items() if value is names["load"]}
+    of_modules = {name for name, value in imported.items() if value is names.get(FUNCTION)}
+    modules: dict[str, int] = {}
     tree.body = []
     for statement in rest:
         load = load_of(statement, of_load, file)
-        if load is None:
-            tree.body.append(statement)
-        else:
+        named = named_by(statement, of_modules, file)
+        if load is not None:
             loads.append(load)
-    return imported, loads
+        elif named is None:
+            tree.body.append(statement)
+        elif modules.setdefault(*named) != named[1]:
+            what, where = f"{file}: the module {named[0]!r} is named twice", f"{file}:{named[1]}"
+            hint = f"the first one is in line {modules[named[0]]}"
+            raise LoadError("duplicate-name", what, where=where, hint=hint)
+    return imported, loads, modules
 
 
 def _of_plugin(module: str, names_of: NamesOf, where: str) -> Mapping[str, Callable[..., Any]] | None:

@@ -20,11 +20,12 @@ from bkrules.loading.glob import BadGlob, Glob
 from bkrules.loading.imports import take_imports
 from bkrules.loading.macro import Macros
 from bkrules.loading.meter import raise_recursion_limit, shown
+from bkrules.loading.modules import FUNCTION
 from bkrules.loading.package import Package
 from bkrules.loading.places import Place, Places, text_of
 from bkrules.loading.runtime import Runtime
 from bkrules.loading.sources import Record, Sources
-from bkrules.model.label import Label, valid_name
+from bkrules.model.label import Label, shown_package, valid_name
 from bkrules.model.rule import Location, Rule, Target, check_attributes
 
 _LABEL_STEPS = 10
@@ -61,7 +62,8 @@ class Loader:
 
     def package(self, text: bytes, package: Package, *, top: bool = False) -> Package:
         """Return the package that `text` declares. `top` allows `workspace()`. Raises LoadError."""
-        names = {**self._names, "workspace": escape.trusted(self._workspace)} if top else self._names
+        of_top = {"workspace": escape.trusted(self._workspace), FUNCTION: escape.trusted(self._bk_dep)}
+        names = {**self._names, **of_top} if top else self._names
         self._evaluate(text, package.file, package.name, names, package.record, package)
         return package
 
@@ -81,7 +83,9 @@ class Loader:
         package: Package | None,
     ) -> tuple[set[str], dict[str, Any]]:
         tree = syntax.parse(text, file)
-        imported, loads = take_imports(tree, file, names, self._plugin_names)
+        imported, loads, modules = take_imports(tree, file, names, self._plugin_names)
+        if package is not None:
+            package.modules.update(modules)
         syntax.check(tree, file)
         for statement in loads:
             for name, value in self._macros.names(statement, f"{file}:{statement.line}", folder, record).items():
@@ -208,7 +212,7 @@ class Loader:
         if not names and not allow_empty:
             raise LoadError(
                 "empty-glob",
-                f"glob: no file of //{package.name} matches {', '.join(map(repr, include)) or 'no pattern'}",
+                f"glob: no file of {shown_package(package.name)} matches {', '.join(map(repr, include)) or 'no pattern'}",
                 where=where,
                 hint="allow_empty = True if there may be none; files of a folder with its own BUILD.py are not in the package",
             )
@@ -222,6 +226,12 @@ class Loader:
             where=where,
             hint='write it at the top level, by itself:  load("//pkg:file.py", "name")',
         )
+
+    def _bk_dep(self, *_args: Any, **_names: Any) -> None:
+        where = text_of(self._places.here(sys._getframe(2)))
+        file = where.partition(":")[0]
+        hint = f'write it at the top level, by itself:  {FUNCTION}(name = "bk_tools")'
+        raise LoadError("bad-module", f"{file}: {FUNCTION} is a statement, not a function", where=where, hint=hint)
 
     def _workspace(self, *, name: str, noplugins: list[str] | tuple[str, ...] = ()) -> None:
         where = self._places.location(self._places.here(sys._getframe(2))[-1])

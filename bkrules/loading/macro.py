@@ -17,7 +17,7 @@ from bkrules.loading.glob import BUILD_FILE
 from bkrules.loading.root import MARKER
 from bkrules.loading.sources import Record, Sources
 from bkrules.loading.syntax import forbidden
-from bkrules.model.label import Label, LabelError, parse_label
+from bkrules.model.label import Label, LabelError, module_of, parse_label, shown_package
 
 Evaluate = Callable[[bytes, str, str, Record], dict[str, Any]]
 _DEEPEST = 64
@@ -90,12 +90,17 @@ class Macros:
         except LabelError as error:
             raise LoadError("bad-load", f"load: {error}", where=where) from error
         name = label.name.rpartition("/")[2]
-        if not load.file.startswith(("//", ":")) or not name.endswith(".py") or name in (BUILD_FILE, MARKER):
+        if not load.file.startswith(("//", ":", "@")) or not name.endswith(".py") or name in (BUILD_FILE, MARKER):
             raise LoadError(
                 "bad-load",
                 f"load: {load.file!r} must be '//pkg:file.py' or ':file.py', a file other than {BUILD_FILE} and {MARKER}",
                 where=where,
             )
+        try:
+            self._sources.check(label, package)
+        except LoadError as error:
+            error.where = error.where or where
+            raise
         return label
 
     def _macro(self, label: Label, where: str, record: Record) -> _Macro:
@@ -118,10 +123,11 @@ class Macros:
 
     def _text(self, label: Label, where: str, record: Record) -> bytes:
         parts = label.path.split("/")[:-1]
+        least = 1 if module_of(label.path) else 0
         owner = next(
             (
                 "/".join(parts[:count])
-                for count in range(len(parts), -1, -1)
+                for count in range(len(parts), least - 1, -1)
                 if self._sources.is_package("/".join(parts[:count]), record)
             ),
             None,
@@ -129,7 +135,7 @@ class Macros:
         if owner is None or len(owner) < len(label.package):
             raise LoadError(
                 "unknown-package",
-                f"load: //{label.package} has no {BUILD_FILE}",
+                f"load: {shown_package(label.package)} has no {BUILD_FILE}",
                 where=where,
                 hint=f"an empty {BUILD_FILE} makes a folder a package",
             )
@@ -137,10 +143,13 @@ class Macros:
             own = Label(owner, label.path[len(owner) + 1 :])
             raise LoadError("unknown-file", f"load: {label} is in another package", where=where, hint=f"write {own}")
         if not self._sources.inside(label.path):
-            raise LoadError("unknown-file", f"load: {label} is a link that leads out of the workspace", where=where)
+            whole = "module" if least else "workspace"
+            raise LoadError("unknown-file", f"load: {label} is a link that leads out of its {whole}", where=where)
         text = self._sources.read(label.path, record)
         if text is None:
-            hint = did_you_mean(label.name, self._sources.beside(label.package), f"files of //{label.package}")
+            hint = did_you_mean(
+                label.name, self._sources.beside(label.package), f"files of {shown_package(label.package)}"
+            )
             raise LoadError("unknown-file", f"load: there is no file {label}", where=where, hint=hint)
         return text
 

@@ -10,10 +10,14 @@ from bkrules.model.rule import Target
 
 @dataclass
 class Package:
-    """The targets of one build file, by name. `workspace` is the name that a WORKSPACE.py declares."""
+    """The targets of one build file, by name.
+
+    `workspace` is the name that a WORKSPACE.py declares, and `modules` are those that it names, each with its line.
+    """
 
     name: str
     file: str
     targets: dict[str, Target] = field(default_factory=dict)
     workspace: str = ""
+    modules: dict[str, int] = field(default_factory=dict)
     record: Record = field(default_factory=Record, compare=False, repr=False)

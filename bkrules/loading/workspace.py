@@ -14,11 +14,12 @@ from bkrules.incremental.dependencies import WALK, current
 from bkrules.loading.cache import PackageCache
 from bkrules.loading.glob import BUILD_FILE, OUTPUT, Glob, listing
 from bkrules.loading.meter import raise_recursion_limit
+from bkrules.loading.modules import Modules
 from bkrules.loading.package import Package
 from bkrules.loading.root import MARKER
 from bkrules.loading.sources import Record, Sources, build_file
 from bkrules.model.digest import Digest
-from bkrules.model.label import Label, Pattern
+from bkrules.model.label import Label, Pattern, module_of, root_of, shown_package
 from bkrules.model.rule import MANUAL, Rule, Target
 
 if TYPE_CHECKING:
@@ -44,11 +45,13 @@ class Workspace:
         self.root = root
         raise_recursion_limit()  # here too: what analysis can parse must not depend on what loading took from its cache
         self._read = Record()
-        self._sources = Sources(root, self._read.add)
+        self._modules = Modules(root, self._named_by, self._name)
+        self._sources = Sources(root, self._read.add, self._modules)
         self._rules = rules
         self._rules_of = rules_of
-        self._cache = PackageCache(root, state, rules) if state else None
+        self._cache = PackageCache(self._modules, state, rules) if state else None
         self._packages: dict[str, Package | None] = {}
+        self._open: dict[str, Package] = {}
         self._listed: dict[str, tuple[str, ...]] = {}
 
     @property
@@ -79,11 +82,37 @@ class Workspace:
 
     def package(self, name: str) -> Package | None:
         """Return the package in the folder `name`, or None when it has no build file. Raises LoadError."""
+        if module_of(name) and module_of(name) == self._name():
+            name = name[len(root_of(name)) :].removeprefix("/")
         current().use(name)
         if name not in self._packages:
+            if module_of(name) and name != root_of(name):
+                self.package(root_of(name))  # a module that is not what it should be has no packages
             with current().of_package(name):
                 self._packages[name] = self._load(name)
         return self._packages[name]
+
+    def place(self, path: str) -> str:
+        """Return the absolute path of a file by its path in the workspace. Raises LoadError for a module that is not here."""
+        return self._modules.place(path)
+
+    def check_overrides(self) -> None:
+        """Raise UsageError for a folder on the command line in place of a module that nothing uses."""
+        self._modules.check_overrides()
+
+    def _root_of(self, module: str) -> Package | None:
+        root = f"@{module}" if module else ""
+        return self._open.get(root) or self.package(root)
+
+    def _named_by(self, module: str) -> Mapping[str, int]:
+        """Return the modules that a module names, or the workspace for an empty name."""
+        package = self._root_of(module)
+        return package.modules if package is not None else {}
+
+    def _name(self) -> str:
+        """Return the name of the workspace, under which its own labels are valid too: `@name//pkg:target` in a macro for others."""
+        package = self._root_of("")
+        return package.workspace if package is not None else ""
 
     def save(self) -> None:
         """Keep the evaluated packages for the next build."""
@@ -103,21 +132,66 @@ class Workspace:
             if self._cache is not None:
                 self._cache.drop(name)
             return None
-        self._loader.package(text, package, top=not name)
+        is_root = name == root_of(name)
+        self._open[name] = package
+        try:
+            self._loader.package(text, package, top=is_root)
+        finally:
+            del self._open[name]
+        if name and is_root and package.workspace != module_of(name):
+            raise self._misnamed(package)
         self._note(package.record)
         if self._cache is not None:
             self._cache.put(package)
         return package
 
+    def _misnamed(self, package: Package) -> LoadError:
+        called = f"calls itself {package.workspace!r}" if package.workspace else "does not say its name"
+        module = module_of(package.name)
+        what = f"the module {module!r} {called}, in {self.place(package.file)}"
+        return LoadError(
+            "misnamed-module", what, where=f"{package.file}:1", hint=f"it needs workspace(name = {module!r})"
+        )
+
     def _note(self, record: Record) -> None:
         """Note the files that a package was read from, also macro files that an earlier package had loaded."""
         for path in (*record.files, *record.exists):
-            current().note(f"{self.root}/{path}")
+            current().note(self.place(path))
 
     def target(self, label: Label) -> Target | None:
-        """Return the target of that label, or None."""
+        """Return the target of that label, or None. Raises LoadError.
+
+        `//:name` that a WORKSPACE.py does not declare is the target of the first module named there that has it: the
+        tools of a module are those of the workspaces that use it.
+        """
         package = self.package(label.package)
-        return package.targets.get(label.name) if package else None
+        found = package.targets.get(label.name) if package else None
+        if found is None and package is not None and package.modules:
+            return self._of_modules(label, {label.package})
+        return found
+
+    def actual(self, label: Label) -> Label:
+        """Return the label under which the target of a label is declared; the label itself when there is none. Raises LoadError."""
+        target = self.target(label)
+        return target.label if target is not None else label
+
+    def _of_modules(self, label: Label, seen: set[str]) -> Target | None:
+        """Return the target of a name in the roots of the modules that a root names, and of those that these name."""
+        package = self.package(label.package)
+        for module in package.modules if package else ():
+            root = f"@{module}"
+            if root not in seen:
+                seen.add(root)
+                other = self.package(root)
+                found = other.targets.get(label.name) if other else None
+                found = found or self._of_modules(Label(root, label.name), seen)
+                if found is not None:
+                    return found
+        return None
+
+    def check(self, label: Label, by: str) -> None:
+        """Raise LoadError for a label of a module that the package `by` cannot use."""
+        self._modules.check(label.package, by)
 
     def put(self, target: Target) -> None:
         """Add a target to its package, or replace the target of that label, for this build alone."""
@@ -126,25 +200,28 @@ class Workspace:
         package.targets[target.label.name] = target
 
     def is_file(self, label: Label) -> bool:
-        """Return whether the label names a source file of the workspace."""
-        return os.path.isfile(current().note(f"{self.root}/{label.path}"))
+        """Return whether the label names a source file of the workspace, or of a module. Raises LoadError."""
+        return self._modules.is_file(label.path)
 
     def unknown(self, label: Label) -> str:
         """Return a hint for a label that names nothing."""
         package = self.package(label.package)
         if package is None:
-            known = [f"//{name}" for name in self.packages()]
-            near = did_you_mean(f"//{label.package}", known, "packages")
-            return f"//{label.package} has no {BUILD_FILE} and no such file; {near}{self._of_bazel(label.package)}"
-        files = self._near_files(label)
+            has = f"{shown_package(label.package)} has no {BUILD_FILE} and no such file"
+            return f"{has}; {self._near(label.package)}{self._of_bazel(label.package)}"
+        files, what = self._near_files(label), f"targets of {shown_package(label.package)}"
         if files and not difflib.get_close_matches(label.name, package.targets, n=1):
-            return f"did you mean the file {files[0]!r}? {did_you_mean('', package.targets, f'targets of //{label.package}')}"
-        return did_you_mean(label.name, package.targets, f"targets of //{label.package}")
+            return f"did you mean the file {files[0]!r}? {did_you_mean('', package.targets, what)}"
+        return did_you_mean(label.name, package.targets, what)
+
+    def _near(self, package: str) -> str:
+        known = [shown_package(name) for name in self.packages(root_of(package))]
+        return did_you_mean(shown_package(package), known, "packages")
 
     def _near_files(self, label: Label) -> list[str]:
         """Return the name of the file that is called nearly as a label, in the same folder, if there is one."""
         folder, _, name = label.name.rpartition("/")
-        path = os.path.join(self.root, label.package, folder)
+        path = self.place("/".join(filter(None, [label.package, folder])))
         names = (
             [entry.name for entry in listing(current().note(path)) if entry.is_file()] if os.path.isdir(path) else []
         )
@@ -153,24 +230,26 @@ class Workspace:
     def _of_bazel(self, package: str) -> str:
         """Return a line about a build file of Bazel in a folder; empty when there is none."""
         found = [
-            f"{package}/{name}" for name in _OF_BAZEL if os.path.isfile(current().note(f"{self.root}/{package}/{name}"))
+            f"{package}/{name}" for name in _OF_BAZEL if os.path.isfile(current().note(self.place(f"{package}/{name}")))
         ]
         return f"\nbk does not read {found[0]}: its build files are called {BUILD_FILE}" if found else ""
 
     def packages(self, below: str = "") -> Iterator[str]:
-        """Return the names of all packages at or below a folder, sorted."""
-        top = f"{self.root}/{below}" if below else self.root
+        """Return the names of all packages at or below a folder, sorted. A folder with a WORKSPACE.py is another workspace."""
         names = []
-        todo = [top]
+        todo = [below]
         while todo:
             folder = todo.pop()
-            name = folder[len(self.root) + 1 :]
-            marker = BUILD_FILE if name else MARKER
-            for entry in listing(current().note(folder)):
+            is_root = folder == root_of(folder)
+            entries = listing(current().note(self.place(folder) if folder else self.root))
+            if not is_root and any(entry.name == MARKER for entry in entries):
+                continue
+            marker = MARKER if is_root else BUILD_FILE
+            for entry in entries:
                 if entry.name == marker and not entry.is_dir():
-                    names.append(name)
+                    names.append(folder)
                 elif entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".") and entry.name != OUTPUT:
-                    todo.append(entry.path)
+                    todo.append(f"{folder}/{entry.name}" if folder else entry.name)
         self._listed[below] = tuple(sorted(names))
         return iter(self._listed[below])
 
@@ -218,12 +297,20 @@ class Workspace:
         return [targets[label] for label in sorted(targets)]
 
     def _named(self, pattern: Pattern) -> list[str]:
+        try:
+            self._modules.check(pattern.package, "")
+        except LoadError as error:
+            raise UsageError(error.reason, f"{pattern.text}: {error.message}", hint=error.hint) from error
         with current().of_package(WALK):
             return list(self.packages(pattern.package)) if pattern.recursive else [pattern.package]
 
     def _matches(self, pattern: Pattern, names: Iterable[str]) -> Iterator[Target]:
         for name in names:
             package = self.package(name)
+            if package is not None and pattern.name is not None:
+                target = self.target(Label(name, pattern.name))
+                yield from [target] if target is not None else []
+                continue
             for target in package.targets.values() if package else ():
                 if pattern.matches(target.label):
                     yield target
@@ -233,8 +320,7 @@ class Workspace:
             if pattern.recursive and not pattern.package:
                 hint = f"write one: a {BUILD_FILE}, in any folder, with targets"
                 return UsageError("no-targets", f"{pattern.text}: the workspace has no target", hint=hint)
-            hint = did_you_mean(f"//{pattern.package}", [f"//{name}" for name in self.packages()], "packages")
-            hint += self._of_bazel(pattern.package)
+            hint = self._near(pattern.package) + self._of_bazel(pattern.package)
             return UsageError("no-targets", f"{pattern.text}: no targets there", hint=hint)
         label = Label(pattern.package, pattern.name)
         all_of_it = f"\nall targets of the package: //{label.package}:all"
@@ -246,7 +332,14 @@ def check_labels(workspace: Workspace, target: Target) -> list[Target]:
     """Return the targets that a target depends on, without source files. Raises LoadError for an unknown label."""
     targets = []
     for attribute, label in target.labels():
-        other = workspace.target(label)
+        try:
+            workspace.check(label, target.label.package)
+            other = workspace.target(label)
+        except LoadError as error:
+            if not error.where:
+                error.message = f"{target.label}: {error.message}"
+                error.where = target.location.of(attribute)
+            raise
         if other is not None:
             targets.append(other)
         elif not workspace.is_file(label):

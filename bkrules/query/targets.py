@@ -54,7 +54,8 @@ class WorkspaceGraph:
             return []
         if label not in self._edges:
             self._edges.update(close(self.workspace, [target], self._plugins, known=self._edges).edges)
-        named = [other for _, other in target.labels() if self.files or self.workspace.target(other)]
+        labels = [self.workspace.actual(other) for _, other in target.labels()]
+        named = [other for other in labels if self.files or self.workspace.target(other)]
         return dict.fromkeys([*named, *(self._edges[label] if self.implicit else ())])
 
     def kind(self, label: Label) -> str:

@@ -201,7 +201,7 @@ def _document(context: Context, label: Label, *, records: bool) -> object:
     if context.workspace.target(label) is not None:
         raise context.error("wrong-kind", f"'expect' needs a JSON file, but {label} is a target", "expect")
     try:
-        data = read_regular(current().note(f"{context.workspace.root}/{label.path}"))
+        data = read_regular(current().note(context.workspace.place(label.path)))
     except OSError as error:
         if records and isinstance(error, FileNotFoundError):
             return {}

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from bkrules.analysis.context import Context
 from bkrules.errors import did_you_mean
 from bkrules.model.action import Artifact, HostFile
-from bkrules.model.label import Label
+from bkrules.model.label import Label, LabelError, parse_label
 from bkrules.model.providers import BinaryInfo, FilesInfo
 from bkrules.model.resources import Limits
 from bkrules.model.rule import Attr, Rule
@@ -125,7 +125,10 @@ def _expand(context: Context, text: str, words: Mapping[str, list[str]], places:
 
 
 def _location(context: Context, text: str, places: Mapping[str, str]) -> str:
-    label = text if text.startswith("//") else f"//{context.label.package}:{text.lstrip(':')}"
+    try:
+        label = str(parse_label(text, context.label.package))
+    except LabelError:
+        label = text
     if not places.get(label):
         hint = did_you_mean(label, [name for name, place in places.items() if place], "labels with one file")
         raise context.error(

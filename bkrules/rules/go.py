@@ -208,7 +208,7 @@ def _merged(sums: Iterable[str]) -> str:
 
 def _text(context: Context, label: Label) -> str:
     """Return the text of a file of the workspace; empty when there is none."""
-    return read_text(f"{context.workspace.root}/{label.path}") if context.workspace.is_file(label) else ""
+    return read_text(context.workspace.place(label.path)) if context.workspace.is_file(label) else ""
 
 
 def sum_of(mod: Label) -> Label:
@@ -219,7 +219,7 @@ def sum_of(mod: Label) -> Label:
 def _check_pin(context: Context, mod_path: str, module: str, version: str | None) -> None:
     if not version:
         raise context.error("missing-attribute", f"'version' is required with module {module!r}", "module")
-    text = read_text(f"{context.workspace.root}/{mod_path}")
+    text = read_text(context.workspace.place(mod_path))
     pinned = re.search(rf"^(?:require)?\s*{re.escape(module)} (\S+)", text, re.MULTILINE)
     if pinned is None or pinned[1] != version:
         found = pinned[1] if pinned else "nothing"

@@ -6,13 +6,15 @@ import os
 
 from bkrules.analysis.context import Context
 from bkrules.model.action import HostFile
+from bkrules.model.label import root_of
 from bkrules.model.providers import BinaryInfo
 from bkrules.model.rule import Attr, Rule
 
 
 def _analyze(context: Context) -> tuple[object, ...]:
+    root = context.workspace.place(root_of(context.label.package))
     binary, *files = (
-        HostFile(os.path.join(context.workspace.root, path) if "/" in path else path)
+        HostFile(os.path.join(root, path) if "/" in path else path)
         for path in (context.attribute("binary") or os.path.basename(context.label.name), *context.attribute("files"))
     )
     return (BinaryInfo(binary, tuple(files)),)

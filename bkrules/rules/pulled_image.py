@@ -9,6 +9,7 @@ from bkrules.images import lock
 from bkrules.images.digests import ImageDigest
 from bkrules.incremental.dependencies import current
 from bkrules.model.action import Artifact, Text
+from bkrules.model.label import Label, root_of
 from bkrules.model.parameters import PullImage
 from bkrules.model.providers import FilesInfo, ImageInfo
 from bkrules.model.reference import ALL, parse_reference
@@ -58,7 +59,8 @@ def analyze(context: Context) -> tuple[object, ...]:
 def _digest(context: Context, reference: str) -> ImageDigest:
     digest: str = context.attribute("digest")
     if not digest:
-        pin = lock.read(current().note(f"{context.workspace.root}/{lock.NAME}")).get(reference)
+        file = Label(root_of(context.label.package), lock.NAME)
+        pin = lock.read(current().note(context.workspace.place(file.path))).get(reference)
         if pin is None:
             hint = (
                 f"`bk mirror sync` writes the digest that it has now to {lock.NAME}; or say it:  digest = 'sha256:...'"

@@ -87,7 +87,8 @@ def collected(folder: Path, modules: Iterable[str]) -> tuple[dict[str, list[str]
 def by_syntax(root: Path, path: str) -> Module | None:
     """The module as bk reads it; None when it is no Python."""
     workspace = SimpleNamespace(
-        root=str(root), package=lambda folder: True if folder == os.path.dirname(path) else None
+        place=lambda path: f"{root}/{path}",
+        package=lambda folder: True if folder == os.path.dirname(path) else None,
     )
     context = cast(Context, SimpleNamespace(workspace=workspace, label="//p:m"))
     return _module(_Files(context), path, [])

@@ -21,7 +21,9 @@ def needed(root: Path, files: Mapping[str, str], package: str = "t") -> list[str
     for path, text in files.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
-    workspace = SimpleNamespace(root=str(root), package=lambda folder: True if folder == package else None)
+    workspace = SimpleNamespace(
+        place=lambda path: f"{root}/{path}", package=lambda folder: True if folder == package else None
+    )
     context = cast(Context, SimpleNamespace(workspace=workspace, label="//t:m"))
     return list(_module(_Files(context), TEST, []).files)
 

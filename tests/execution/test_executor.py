@@ -45,7 +45,7 @@ def at(
     digests = FileDigests(str(root / "digests"))
     actions = ActionCache(str(cache / "ac"), Cas(str(cache / "cas"), digests))
     return Executor(
-        str(root),
+        lambda path: f"{root}/{path}",
         actions,
         digests,
         lambda: cast(RunContext, SimpleNamespace(runners=RUNNERS)),

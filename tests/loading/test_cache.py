@@ -11,6 +11,7 @@ import pytest
 from bkrules.errors import LoadError
 from bkrules.incremental import stamps
 from bkrules.loading import cache as cache_module
+from bkrules.loading import modules as modules_module
 from bkrules.loading.glob import Found, Glob, search
 from bkrules.loading.loader import Loader
 from bkrules.loading.package import Package
@@ -115,11 +116,11 @@ def test_folders_that_stat_vouches_for_are_not_searched(
     space.load()
     searched: list[object] = []
 
-    def searching(root: str, one: Glob) -> Found:
+    def searching(root: str, one: Glob, charge: Callable[[int], None]) -> Found:
         searched.append(one)
-        return search(root, one)
+        return search(root, one, charge)
 
-    monkeypatch.setattr(cache_module, "search", searching)
+    monkeypatch.setattr(modules_module, "search", searching)
     space.load()
     assert bool(searched) == (aged == "young")
 
