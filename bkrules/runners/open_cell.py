@@ -192,7 +192,7 @@ def _spec(
         limited={},
         binds=outermost(binds),
         copies=tuple(staged.copies),
-        links=(*interpreter_links(tuple(place for _, place in shown)), *_package_links(staged)),
+        links=(*interpreter_links(tuple(place for _, place in shown)), *_package_links(staged, [f"{place}/" for _, place in folders])),
         isolation=parameters.isolation if isinstance(parameters, TestCell) else "",
         update=replace(parameters.update, mirror={}) if isinstance(parameters, TestCell) else UNCHANGED,
         test=request,
@@ -282,11 +282,11 @@ def _staged(action: Action, inputs: Mapping[str, Node]) -> _Staged:
     return staged
 
 
-def _package_links(staged: _Staged) -> Iterator[tuple[str, str]]:
-    """Yield the links to the files of packages, without libraries that bk takes from this machine."""
+def _package_links(staged: _Staged, hidden: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the links to the files of packages, without libraries that bk takes from this machine, and those below `hidden`."""
     machine = {os.path.basename(target) for _, target in staged.binds}
     for path in staged.packages:
-        if os.path.basename(path) not in machine:
+        if os.path.basename(path) not in machine and not f"/{path}".startswith(tuple(hidden)):
             yield f"/{path}", f"{PACKAGES_ROOT}/{path}"
 
 

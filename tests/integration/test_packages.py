@@ -47,6 +47,8 @@ def test_the_files_of_packages_are_in_cells_and_count(tools: Space, report: Repo
     space.write("p/BUILD.py", head + package("all", list(FILES), deb(FILES)))
     done = space.bk("test", "//targets:small")
     assert done.returncode == 0, done.stdout + done.stderr
+    done = space.bk("shell", "test_files/worker=oci", "--", "cat", "/opt/bk/packages/usr/share/greet/words")
+    assert done.stdout == WORDS.decode(), "a shell has the machine's folders in their place"
 
     other = deb({**FILES, "usr/share/greet/words": b"another\n"})
     source(tmp_path, {("greet", "1-1"): other})
