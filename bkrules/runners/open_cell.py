@@ -192,7 +192,10 @@ def _spec(
         limited={},
         binds=outermost(binds),
         copies=tuple(staged.copies),
-        links=(*interpreter_links(tuple(place for _, place in shown)), *_package_links(staged, [f"{place}/" for _, place in folders])),
+        links=(
+            *interpreter_links(tuple(place for _, place in shown)),
+            *_package_links(staged, [f"{place}/" for _, place in folders]),
+        ),
         isolation=parameters.isolation if isinstance(parameters, TestCell) else "",
         update=replace(parameters.update, mirror={}) if isinstance(parameters, TestCell) else UNCHANGED,
         test=request,
