@@ -17,6 +17,7 @@ from bkrules.commands import rc
 from bkrules.commands.parser import Parser, spelled_out, startup
 from bkrules.errors import BkError, UsageError, did_you_mean, error_text
 from bkrules.loading.root import root_of
+from bkrules.system import colours
 
 EPILOG = """exit codes:
   0 success   1 build failed   2 wrong usage   3 tests failed   4 nothing ran
@@ -74,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
         command: Callable[[argparse.Namespace], int] = arguments.command
         return command(arguments)
     except BkError as error:
-        print(error_text(error), file=sys.stderr)
+        _print(error, argv)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -83,19 +84,26 @@ def main(argv: Sequence[str]) -> int:
         fault = _of_plugin(end)
         if fault is None:
             raise
-        print(error_text(fault), file=sys.stderr)
+        _print(fault, argv)
         return fault.exit_code
     except Exception as error:
         lack = errors.of_machine(error) if isinstance(error, OSError) else None
         known = _of_plugin(error) or lack
         if known is not None:
-            print(error_text(known), file=sys.stderr)
+            _print(known, argv)
             return known.exit_code
         import traceback
 
         traceback.print_exc()
         print("error: this is a bug of bk; please report the lines above", file=sys.stderr)
         return errors.BUG
+
+
+def _print(error: BkError, argv: Sequence[str]) -> None:
+    """Print an error, in colours when the command line or the terminal wants them."""
+    choice = next((word.partition("=")[2] for word in reversed(argv) if word.startswith("--color=")), "auto")
+    text = error_text(error)
+    print(colours.painted(text) if colours.wanted(sys.stderr, choice) else text, file=sys.stderr)
 
 
 def _of_plugin(error: BaseException) -> BkError | None:

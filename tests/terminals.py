@@ -12,7 +12,7 @@ import signal
 import struct
 import termios
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -79,7 +79,31 @@ class Terminal:
         return data.decode(errors="replace")
 
 
-def lines_on_screen(shown: str, columns: int = 80) -> Iterator[str]:
-    """Yield the rows that a text takes on a terminal that wraps long lines, without colours."""
-    for line in CONTROL.sub("", shown).split("\n"):
-        yield from (line[place : place + columns] for place in range(0, max(1, len(line)), columns))
+_STEP = re.compile(r"\x1b\[([0-9;?]*)([a-zA-Z])|(\r)|(\n)|([^\x1b\r\n]+)")
+
+
+def rows(shown: str, columns: int = 80) -> list[str]:
+    """Return all rows of a terminal, those that have left it at its top too, after a program has shown this."""
+    found: list[str] = [""]
+    row = column = 0
+    for match in _STEP.finditer(shown):
+        values, letter, back, down, text = match.groups()
+        number = int(values) if values and values.isdigit() else 1
+        if back:
+            column = 0
+        elif down:
+            row += 1
+        elif letter == "A":
+            row = max(0, row - number)
+        elif letter == "K":
+            found[row] = "" if values == "2" else found[row][:column]
+        for part in [text[place : place + 1] for place in range(len(text or ""))]:
+            if column == columns:
+                row, column = row + 1, 0
+            found += [""] * (row + 1 - len(found))
+            found[row] = f"{found[row][:column].ljust(column)}{part}{found[row][column + 1 :]}"
+            column += 1
+        found += [""] * (row + 1 - len(found))
+    while found and not found[-1].strip():
+        found.pop()
+    return [line.rstrip() for line in found]

@@ -95,7 +95,7 @@ MAY_IMPORT = {
         "sandbox",
         "system",
     },
-    "cli": {"build", "commands", "errors", "loading", "plugin"},
+    "cli": {"build", "commands", "errors", "loading", "plugin", "system"},
     "__main__": {"cli", "completion", "incremental", "system"},
 }
 LOOSE = {"__init__", "__main__", "cli", "errors"}

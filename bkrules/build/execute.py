@@ -40,6 +40,7 @@ from bkrules.report import artifacts
 from bkrules.report.build_result import BuildResult
 from bkrules.report.output import Display
 from bkrules.report.progress import Progress, wants_live
+from bkrules.system import colours
 
 if TYPE_CHECKING:
     from bkrules.cache.remote import Remote
@@ -195,7 +196,7 @@ def execute(analysis: Analysis, options: Options) -> BuildResult:
 
 
 def _execute(analysis: Analysis, options: Options, actions: Mapping[str, Action], began: float) -> BuildResult:
-    progress = Progress(sys.stderr, live=wants_live(sys.stderr))
+    progress = Progress(sys.stderr, live=wants_live(sys.stderr), coloured=colours.wanted(sys.stderr, options.color))
     execution = Execution(analysis, options, progress.say)
     display = Display(progress, analysis.out, options.test_output)
     listeners = (_Reports(analysis, execution), display, _Noting(execution.history))

@@ -30,6 +30,7 @@ class Options:
     cache_test_results: str = "auto"
     test_attempts: int | None = None
     test_output: str = "errors"
+    color: str = "auto"
 
 
 def default_cache() -> str:

@@ -34,6 +34,7 @@ from bkrules.report.build_result import BuildResult
 from bkrules.report.events import Events
 from bkrules.report.failures import LINE_WIDTH
 from bkrules.report.summary import summarize
+from bkrules.system import colours
 
 if TYPE_CHECKING:
     from bkrules.commands.parser import Commands
@@ -131,7 +132,7 @@ def _finish(analysis: Analysis, options: Options, arguments: argparse.Namespace,
     result = execute(analysis, options)
     hooks.remove(events)
     text = "\n\n".join(_texts(hooks, result, analysis, options))
-    print(text, flush=True)
+    print(colours.painted(text) if colours.wanted(sys.stdout, options.color) else text, flush=True)
     for fault in hooks.faults:
         print(errors.error_text(fault), file=sys.stderr)
     exit_code = result.exit_code or (errors.BUILD_FAILED if hooks.faults else errors.SUCCESS)
@@ -193,7 +194,7 @@ def _keep(text: str | None, analysis: Analysis, options: Options, result: BuildR
     dependencies.note_for_all("/dev/fuse")
     if text is not None:
         before, after = text.rsplit(f"{result.seconds:.2f}", 1)
-        text = f"{before}{null_build.SECONDS}{after}\n"
+        text = f"{options.color}\n{before}{null_build.SECONDS}{after}\n"
     with suppress(OSError):  # without it, the next build repeats the work
         up_to_date.keep(
             argv,

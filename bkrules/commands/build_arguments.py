@@ -13,6 +13,7 @@ from bkrules.commands.remote_arguments import add_remote, remote_of
 from bkrules.errors import UsageError
 from bkrules.incremental.dependencies import current
 from bkrules.model.resources import pool_size, timeouts
+from bkrules.system import colours
 from bkrules.system.kernel import KEYS, SERIES
 
 if TYPE_CHECKING:
@@ -51,6 +52,12 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
         default="",
         metavar="FILE",
         help="write events while the build runs, as JSON lines of Bazel's Build Event Protocol",
+    )
+    parser.add_argument(
+        "--color",
+        choices=colours.CHOICES,
+        default="auto",
+        help="colours; auto: on a terminal, unless NO_COLOR or TERM=dumb is set, and with FORCE_COLOR (default: auto)",
     )
     add_cache(parser)
     add_remote(parser)
@@ -191,6 +198,7 @@ def options_of(arguments: argparse.Namespace) -> Options:
         cache_test_results=arguments.cache_test_results,
         test_attempts=arguments.flaky_test_attempts,
         test_output=arguments.test_output,
+        color=arguments.color,
     )
 
 

@@ -19,10 +19,11 @@ import time
 
 from bkrules.incremental import stamps
 from bkrules.incremental.stamps import FIELDS, MISSING, MOST, Stamp
+from bkrules.system import colours
 from bkrules.system.files import open_regular
 from bkrules.system.kernel import texts
 
-FORMAT = 6
+FORMAT = 7
 _LENGTH = 8
 COMMANDS = ("build", "test")
 SECONDS = "\0"
@@ -68,7 +69,9 @@ def answer(argv: list[str], began: float) -> int | None:
                 return None
     except (OSError, ValueError, EOFError, TypeError):
         return None
-    sys.stdout.write(text.replace(SECONDS, f"{time.monotonic() - began:.2f}"))
+    choice, _, text = text.partition("\n")
+    text = text.replace(SECONDS, f"{time.monotonic() - began:.2f}")
+    sys.stdout.write(colours.passes_painted(text) if colours.wanted(sys.stdout, choice) else text)
     sys.stdout.flush()
     return 0
 
@@ -108,7 +111,7 @@ def keep(
     argv: list[str], root: str, folders: list[Folder], text: str | None, for_all: bytes, packages: dict[str, Kept]
 ) -> None:
     """Keep an answer for the next build, and its dependencies. `text` is the answer when all of it holds as long as
-    nothing changes.
+    nothing changes, after a line with the choice of colours.
 
     Files have numbers, counted through `folders`. The whole answer depends on those of `for_all`, and each package on
     its own.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+import os
 import time
 from typing import IO, TYPE_CHECKING
 
 from bkrules.execution.result import Result
 from bkrules.model.status import Status
+from bkrules.system.colours import painted
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 class Progress:
     """Shows progress: a live display on a terminal, and elsewhere one line for each finished action."""
 
-    def __init__(self, stream: IO[str], *, live: bool) -> None:
-        self._stream = stream
+    def __init__(self, stream: IO[str], *, live: bool, coloured: bool = False) -> None:
+        self._stream, self._coloured = stream, coloured
         self.total = 0
         self._done = 0
         self._running: dict[str, float] = {}
@@ -44,7 +45,7 @@ class Progress:
         if action.cell is None and result.status == Status.PASSED:
             word = action.mnemonic
         reason = f": {result.reason.splitlines()[0]}" if result.reason else ""
-        self.say(f"[{self._done}/{self.total}] {word} {action.title} {result.seconds:.2f}s{reason}")
+        self.say(f"[{self._done}/{self.total}] {word} {action.title} {result.seconds:.2f}s{reason}", whole=False)
 
     def close(self) -> None:
         """Remove the live display."""
@@ -52,19 +53,25 @@ class Progress:
             self._live.stop()
             self._live = None
 
-    def say(self, line: str) -> None:
-        """Print a line, from any thread."""
+    def say(self, line: str, *, whole: bool = True) -> None:
+        """Print a line, from any thread; unless it must be `whole`, only what fits into one row of a live display."""
+        shown = painted(line) if self._coloured else line
         if self._live is not None:
-            self._live.console.print(line, highlight=False, markup=False)
+            from rich.text import Text
+
+            self._live.console.print(Text.from_ansi(shown), no_wrap=not whole, overflow="fold" if whole else "ellipsis")
         else:
-            print(line, file=self._stream, flush=True)
+            print(shown, file=self._stream, flush=True)
 
     def _open_live(self) -> Live:
         from rich.console import Console
         from rich.live import Live
 
         live = Live(
-            console=Console(file=self._stream), get_renderable=self._frame, refresh_per_second=10, transient=True
+            console=Console(file=self._stream, no_color=not self._coloured),
+            get_renderable=self._frame,
+            refresh_per_second=10,
+            transient=True,
         )
         live.start()
         return live
@@ -80,4 +87,4 @@ class Progress:
 
 def wants_live(stream: IO[str]) -> bool:
     """Return whether the stream can show a live display."""
-    return stream.isatty() and sys.platform != "win32"
+    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"

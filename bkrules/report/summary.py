@@ -24,7 +24,7 @@ STEPS = 4
 def summarize(build: BuildResult, out: Path, *, tails: bool = True, width: int = LINE_WIDTH) -> str:
     """Return the whole summary: first excerpts of failures, with `tails`, and last what a reader looks for first.
 
-    A line of an excerpt has up to `width` characters.
+    A line of an excerpt has up to `width` characters, and one of a grid too when that is the width of a terminal.
     """
     found = failures(build.results)
     parts: list[str] = []
@@ -33,7 +33,7 @@ def summarize(build: BuildResult, out: Path, *, tails: bool = True, width: int =
         more = len(found) - MOST_EXCERPTS
         parts += [f"{more} more failures are not shown here"] if more > 0 else []
     for label, cells in by_matrix(build.results).items():
-        parts.append(f"{label}\n{grid(cells)}")
+        parts.append(f"{label}\n{grid(cells, width if width < LINE_WIDTH else 0)}")
     parts += [_error(result, tails) for result in build.results if result.action.cell is None and result.status in BAD]
     parts += [cause(failure, build.results, _log(failure, out)) for failure in found]
     parts += [f"error: a worker that cells shared: {leak}" for leak in build.leaks]
@@ -57,8 +57,10 @@ def _log(failure: Failure, out: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def grid(cells: Sequence[Result]) -> str:
-    """Return a table of one matrix: its tests with their axes down, its workers across."""
+def grid(cells: Sequence[Result], width: int = 0) -> str:
+    """Return a table of one matrix: its tests with their axes down, its workers across; in several parts when it is wider than
+    `width`, unless that is 0.
+    """
     workers: dict[str, None] = {}
     rows: dict[str, dict[str, list[Result]]] = {}
     for result in cells:
@@ -73,8 +75,23 @@ def grid(cells: Sequence[Result]) -> str:
     ]
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in table
+        "  ".join(line[column].ljust(widths[column]) for column in [0, *columns]).rstrip()
+        for columns in _columns(widths, width)
+        for line in table
     )
+
+
+def _columns(widths: Sequence[int], width: int) -> list[list[int]]:
+    """Return the columns after the first in groups, each of which fits into a width next to the first."""
+    groups: list[list[int]] = [[]]
+    taken = widths[0]
+    for column, own in enumerate(widths[1:], 1):
+        if width and groups[-1] and taken + 2 + own > width:
+            groups.append([])
+            taken = widths[0]
+        groups[-1].append(column)
+        taken += 2 + own
+    return groups
 
 
 def _selection(build: BuildResult) -> list[str]:

@@ -26,6 +26,24 @@ def test_the_grid_has_a_row_for_a_point_and_a_column_for_a_worker(cell: Callable
     assert head.index("rootless") == row.index("passed (cached)")
 
 
+def test_a_grid_that_is_wider_than_the_terminal_has_several_parts(cell: Callable[..., Result]) -> None:
+    results = [cell("passed", name) for name in ("oci", "containerd+stargz", "rootless")]
+
+    assert len(grid(results).splitlines()) == 2
+    assert [line.split()[-1] for line in grid(results, 60).splitlines()] == [
+        "containerd+stargz",
+        "1.50s",
+        "rootless",
+        "1.50s",
+    ]
+    assert max(map(len, grid(results, 60).splitlines())) <= 60
+    assert [line.split()[-1] for line in grid(results, 10).splitlines()][::2] == [
+        "oci",
+        "containerd+stargz",
+        "rootless",
+    ]
+
+
 def test_hits_are_counted_by_the_cache_they_are_from(cell: Callable[..., Result], tmp_path: Path) -> None:
     remote = dataclasses.replace(cell("passed", "c", cached=True), remote=True)
     results = (cell("passed"), cell("passed", "rootless", cached=True), remote)
