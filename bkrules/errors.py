@@ -125,11 +125,15 @@ def error_text(error: BkError) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str], what: str = "known") -> str:
-    """Return a hint that names the nearest of `known`, followed by all of `known`, in order, unless that is too long."""
-    letters, compared, named = 100, 2_000, 100
+    """Return a hint that names the nearest of `known`, followed by all of `known`, in order, unless that is too long: more
+    than a few when one is near, or more than a screen.
+    """
+    letters, compared, few, named = 100, 2_000, 15, 100
     choices = sorted(known)
     short = [choice for choice in choices[:compared] if len(choice) <= letters]  # comparing two words is cubic
     near = difflib.get_close_matches(word, short, n=1) if len(word) <= letters else []
+    if near and len(choices) > few:
+        return f"did you mean {near[0]!r}?"
     start = f"did you mean {near[0]!r}? " if near else ""
     more = [f"and {len(choices) - named} more"] if len(choices) > named else []
     return f"{start}{what}: {', '.join([*choices[:named], *more]) or 'none'}"

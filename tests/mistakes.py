@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -13,8 +14,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,7 @@ SECTIONS = ("build-files", "pins-and-images", "plugins", "environment")
 """The files of `tests/gallery` in the order of the page."""
 HOME = "home/you"
 PROJECT = f"{HOME}/project"
+OUTPUT = "output"
 WORKSPACE = 'from bkrules import workspace\nworkspace(name = "project")\n'
 INTRODUCTION = """# What bk says of mistakes
 
@@ -33,12 +34,52 @@ Each of these is made by a test, which compares what bk prints with this page, w
 `/home/you/project`, and its `WORKSPACE.py` names it, unless another is shown. [Debug a cell](debugging.md) tells what to do when a
 test fails.
 """
-BK = """
-import sys
-sys.path[:0] = {paths!r}
+PROGRAM = """
+import json, os, sys
+import bkrules.build.analysis, bkrules.build.execute, bkrules.commands.build, bkrules.loading.loader, bkrules.plugin.manager
 from bkrules.__main__ import main
-sys.exit(main())
+for line in sys.stdin:
+    folder, environment, paths, words, output = json.loads(line)
+    child = os.fork()
+    if not child:
+        code = 70
+        try:
+            os.chdir(folder)
+            os.environ.clear()
+            os.environ.update(environment)
+            sys.path[:0], sys.argv = paths, ["bk", *words]
+            for descriptor, path in ((0, os.devnull), (1, output)):
+                os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), descriptor)
+            os.dup2(1, 2)
+            code = main()
+            sys.stdout.flush()
+        finally:
+            os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
+"""Forks a bk for each line that it reads. The imports of bk, which each has then, take longer than most mistakes."""
+
+
+class Started:
+    """A process from which each bk is forked."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-I", "-c", PROGRAM]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(
+        self, folder: Path, environment: Mapping[str, str], paths: Sequence[str], words: Sequence[str], output: Path
+    ) -> int:
+        """Run bk with these words in a folder; return its exit code. Both of its outputs go to a file."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([str(folder), environment, paths, words, str(output)]) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
 
 
 @dataclass(frozen=True)
@@ -80,15 +121,15 @@ def sections() -> list[Section]:
     return found
 
 
-def told(mistake: Mistake, base: Path) -> str:
+def told(mistake: Mistake, base: Path, bk: Started) -> str:
     """Make a mistake in an empty folder; return its part of the page."""
     with _server(mistake) as address:
         place(mistake, base, address)
-        done = _run(mistake, base, address)
-    printed = _plain(done.stdout, base, address)
+        code = _run(mistake, base, address, bk)
+    printed = _plain((base / OUTPUT).read_text(), base, address)
     texts = [_shown(path, text) for path, text in mistake.files.items()]
     note = [mistake.note] if mistake.note else []
-    shown = f"```console\n$ {_typed(mistake)}\n{printed}```\n\nExit code {done.returncode}.\n"
+    shown = f"```console\n$ {_typed(mistake)}\n{printed}```\n\nExit code {code}.\n"
     return "\n".join([f"### {mistake.name}\n", *note, *texts, shown])
 
 
@@ -123,23 +164,14 @@ def _install(pyproject: Path) -> None:
     (folder / "entry_points.txt").write_text(f"[bk]\n{points}")
 
 
-def _run(mistake: Mistake, base: Path, address: str) -> subprocess.CompletedProcess[str]:
-    """Run bk as its user does, with an environment in which nothing is set."""
+def _run(mistake: Mistake, base: Path, address: str, bk: Started) -> int:
+    """Run bk as its user does, with an environment in which little is set."""
     project = base / PROJECT
-    program = BK.format(paths=[str(path.parent) for path in sorted(project.glob("plugins/*/pyproject.toml"))])
+    plugins = [str(path.parent) for path in sorted(project.glob("plugins/*/pyproject.toml"))]
     words = [word.replace("SERVER", address) for word in shlex.split(mistake.run)[1:]]
     environment = {"HOME": str(base / HOME), "PATH": os.environ["PATH"], "LANG": "C.UTF-8", **mistake.environment}
-    return subprocess.run(
-        [sys.executable, "-I", "-u", "-c", program, *words],
-        cwd=base / HOME / mistake.folder[2:] if mistake.folder.startswith("~") else project / mistake.folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    folder = base / HOME / mistake.folder[2:] if mistake.folder.startswith("~") else project / mistake.folder
+    return bk.run(folder, environment, plugins, words, base / OUTPUT)
 
 
 def _typed(mistake: Mistake) -> str:
@@ -198,9 +230,8 @@ def main(names: Sequence[str]) -> None:
     """Print the parts of the mistakes whose names contain one of the words; without words, write the page."""
     mistakes = [mistake for section in sections() for mistake in section.mistakes]
     chosen = [one for one in mistakes if not names or any(word in one.name for word in names)]
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(4) as pool:
-        bases = [Path(folder) / str(number) for number in range(len(chosen))]
-        parts = dict(zip((one.name for one in chosen), pool.map(told, chosen, bases), strict=True))
+    with tempfile.TemporaryDirectory() as folder, closing(Started()) as bk:
+        parts = {one.name: told(one, Path(folder) / str(number), bk) for number, one in enumerate(chosen)}
     if names:
         print("\n".join(parts.values()))
     else:

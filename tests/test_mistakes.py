@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import mistakes
 import pytest
-from mistakes import PAGE, SECTIONS, Mistake
+from mistakes import PAGE, SECTIONS, Mistake, Started
 
 from bkrules import errors
 
@@ -20,9 +22,15 @@ PARTS = {
 """The parts of the page, by the names of their mistakes."""
 
 
+@pytest.fixture(scope="module")
+def bk() -> Iterator[Started]:
+    with closing(Started()) as started:
+        yield started
+
+
 @pytest.mark.parametrize("mistake", ALL, ids=lambda mistake: mistake.name)
-def test_what_bk_says(mistake: Mistake, tmp_path: Path) -> None:
-    assert mistakes.told(mistake, tmp_path) == PARTS[mistake.name]
+def test_what_bk_says(mistake: Mistake, tmp_path: Path, bk: Started) -> None:
+    assert mistakes.told(mistake, tmp_path, bk) == PARTS[mistake.name]
 
 
 def test_the_page_has_every_mistake_in_order() -> None:
