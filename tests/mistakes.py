@@ -22,7 +22,7 @@ from servers import Handler, cache_server
 
 REPOSITORY = Path(__file__).parents[1]
 PAGE = REPOSITORY / "docs/mistakes.md"
-SECTIONS = ("build-files", "pins-and-images", "plugins", "environment")
+SECTIONS = ("build-files", "command-line", "tests", "pins-and-images", "plugins", "environment")
 """The files of `tests/gallery` in the order of the page."""
 HOME = "home/you"
 PROJECT = f"{HOME}/project"

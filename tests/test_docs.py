@@ -150,7 +150,7 @@ def test_the_queries_of_the_documents_have_these_answers(
     repository: Path, readme: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(repository)
-    examples = re.findall(r"^\$ bk (query .*)\n((?:.+\n)+?)(?=\n|```)", readme, re.MULTILINE)
+    examples = re.findall(r"^\$ bk (query .*)\n((?!error: )(?:.+\n)+?)(?=\n|```)", readme, re.MULTILINE)
     assert len(examples) == 3
     for command, answer in examples:
         assert cli.main(shlex.split(command)) == 0

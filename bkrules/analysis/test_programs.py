@@ -242,7 +242,7 @@ def _command(context: Context, source: Source, tools: set[str]) -> list[str]:
     line = _LINE.fullmatch(first)
     if line is None:
         hint = "let it begin with a line such as #!/bin/sh, or name a target whose output is a binary"
-        what = f"{source.path} is neither Python nor a program: it begins with {first[:16]!r}"
+        what = f"{source.path} is neither Python nor a program: it begins with {first[:16].decode(errors='replace')!r}"
         raise context.error("not-executable", what, "tests", hint)
     try:
         words = [line[1].decode(), *shlex.split((line[2] or b"").decode())]

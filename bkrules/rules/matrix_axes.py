@@ -30,7 +30,10 @@ def read_axes(context: Context) -> dict[str, dict[str, object]]:
             or not values
             or not all(isinstance(name, str) and name and "/" not in name for name in values)
         ):
-            raise context.error("bad-axis", f"the axis {axis!r} must map names to values, but was {values!r}", "axes")
+            listed = values if isinstance(values, list | tuple) and values else ["gzip"]
+            hint = f"for example { ({one: one for one in listed if isinstance(one, str)}) }"
+            message = f"the axis {axis!r} must map names to values, but was {values!r}"
+            raise context.error("bad-axis", message, "axes", hint)
     return dict(axes)
 
 

@@ -92,11 +92,14 @@ def _failure(action: Action, context: RunContext, how: str, document: bytes | No
     errors, missing = _errors_in(document)
     ended = _TOO_LONG if _HANGS in log else f"{how} before pytest could report a reason"
     where, what = errors[0] if errors else (place_in(log), last_line(log) if document is not None else ended)
+    hint = hint_of(missing, module, context.out.parent, dict(action.inputs))
+    if not hint and "ModuleNotFoundError" in what:
+        hint = "it is no file next to the test or above it, and not installed with bk"
     return ActionFailed(
         "collection-failed",
         f"pytest cannot collect {module}: {what}",
         where=where or f"{module}:1",
-        hint=hint_of(missing, module, context.out.parent, dict(action.inputs)),
+        hint=hint,
         log=log,
     )
 
