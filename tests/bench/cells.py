@@ -5,23 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import enclosure
 from bench import floor, go_side
 from bench.bk_side import PHASES, BkSide
 from bench.floor import Floor
 from bench.kinds import CELLS, COPIES, KINDS, Failed, Run
-from bench.shared import machine, numbers, positive, say, table
+from bench.shared import disk_cache, machine, numbers, positive, ran, say, table
 from spaces import Space, place_tools
 
 from bkrules.images.storage import write_tree
@@ -44,15 +40,7 @@ def main() -> int:
     if lacks:
         print("\n".join(f"error: {lack}" for lack in lacks), file=sys.stderr)
         return 2
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, _: sys.exit(128 + received))
-    try:
-        with _scratch() as folder:
-            _bench(folder, options.rounds, options.parallel)
-    except (Failed, enclosure.Broken) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return ran(lambda folder: _bench(folder, options.rounds, options.parallel))
 
 
 def _options() -> argparse.Namespace:
@@ -77,25 +65,12 @@ def _lacks() -> list[str]:
     ]
 
 
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    """A temporary folder next to the disk cache, so that files of the cache can be linked to it."""
-    parent = _disk_cache().parent
-    parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="bk-bench-", dir=parent) as folder:
-        yield Path(folder)
-
-
-def _disk_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "bk")
-
-
 def _bench(folder: Path, rounds: int, parallel: Sequence[int]) -> None:
     _build_tools()
     assets = folder / "assets"
     _lay_out(assets)
     plugins = manager.load()
-    bk = BkSide(REPOSITORY, _disk_cache(), folder)
+    bk = BkSide(REPOSITORY, disk_cache(), folder)
     cells = bk.cells()
     say("warm-up")
     for side in _SIDES:
@@ -125,7 +100,7 @@ def _run(side: str, bk: BkSide, assets: Path, parallel: int) -> Run:
 def _build_tools() -> None:
     """Have bk build its tools, the image and the Go harness. Raises Failed."""
     say("building the tools and the Go harness")
-    space = Space(REPOSITORY, _disk_cache())
+    space = Space(REPOSITORY, disk_cache())
     done = space.bk("build", "//:all", "//targets:busybox", "//tests/bench:go_harness")
     if done.returncode:
         raise Failed(f"bk build ended with status {done.returncode}:\n{done.stdout}{done.stderr}")

@@ -1,15 +1,43 @@
-"""The shared parts of the benches: tables, a description of the machine, progress messages."""
+"""The shared parts of the benches: how they run, tables, a description of the machine, progress messages."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import platform
+import signal
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import enclosure
+from bench.kinds import Failed
+
 from bkrules import __version__
+
+
+def disk_cache() -> Path:
+    """The user's disk cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "bk")
+
+
+def ran(bench: Callable[[Path], None]) -> int:
+    """Run a bench in a temporary folder. Return its exit code: 0, or 1 when a side failed.
+
+    The folder is next to the disk cache, so that files of the cache can be linked to it.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
+    parent = disk_cache().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix="bk-bench-", dir=parent) as folder:
+            bench(Path(folder))
+    except (Failed, enclosure.Broken) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -6,9 +6,7 @@ import argparse
 import json
 import os
 import re
-import signal
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import enclosure
 from bench.bk_side import PHASES
 from bench.kinds import Cell, Failed
-from bench.shared import machine, positive, say, table
+from bench.shared import disk_cache, machine, positive, ran, say, table
 from integration.test_go_harness import PACKAGE, SAMPLE
 from spaces import Space, place_tools
 
@@ -47,17 +45,7 @@ class Side:
 def main() -> int:
     """Measure and print; the exit code: 0, or 1 when a side failed or the sides disagree."""
     options = _options()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, _: sys.exit(128 + received))
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "bk")
-    cache.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryDirectory(prefix="bk-bench-", dir=cache.parent) as folder:
-            _Bench(Path(folder), Space(REPOSITORY, cache), options).run()
-    except (Failed, enclosure.Broken) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return ran(lambda folder: _Bench(folder, Space(REPOSITORY, disk_cache()), options).run())
 
 
 def _options() -> argparse.Namespace:
