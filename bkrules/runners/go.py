@@ -18,7 +18,7 @@ from bkrules.model.action import Action, DirectoryNode, FileNode, HostFolder, No
 from bkrules.model.parameters import FetchWheel, parameters_of
 from bkrules.model.resources import Limits
 from bkrules.model.status import Status
-from bkrules.rules.go import WHEEL
+from bkrules.rules.wheels import WHEEL
 from bkrules.runners import go_reach
 from bkrules.runners.compiler import compiler_of
 from bkrules.runners.wheels import toolchain

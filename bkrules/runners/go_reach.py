@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bkrules.model.action import Action, FileNode, Node
-from bkrules.rules.go import REACH, REACH_FILES, WHEEL
+from bkrules.rules.go import REACH, REACH_FILES
+from bkrules.rules.wheels import WHEEL
 
 ALONE = {"CGO_ENABLED": "0", "GO111MODULE": "off", "GOFLAGS": ""}
 """The environment in which Go builds files that are in no module."""
