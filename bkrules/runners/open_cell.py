@@ -239,6 +239,10 @@ def test_request(action: Action, context: RunContext) -> TestRequest:
     )
 
 
+_MERGED = ("bin/", "sbin/", "lib/", "lib64/")
+"""The folders that are below /usr in a cell."""
+
+
 @dataclass
 class _Staged:
     """The inputs of an action as its cell sees them."""
@@ -289,7 +293,8 @@ def _package_links(staged: _Staged, hidden: Sequence[str]) -> Iterator[tuple[str
     """Yield the links to the files of packages, without libraries that bk takes from this machine, and those below `hidden`."""
     machine = {os.path.basename(target) for _, target in staged.binds}
     for path in staged.packages:
-        if os.path.basename(path) not in machine and not f"/{path}".startswith(tuple(hidden)):
+        place = f"/usr/{path}" if path.startswith(_MERGED) else f"/{path}"
+        if os.path.basename(path) not in machine and not place.startswith(tuple(hidden)):
             yield f"/{path}", f"{PACKAGES_ROOT}/{path}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import platform
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +58,54 @@ def test_the_files_of_packages_are_in_cells_and_count(tools: Space, report: Repo
     assert done.returncode == 3, "other bytes are another key"
     [cell] = report(space.root, "small")["cells"]
     assert "CalledProcess" not in cell["reason"], "the program itself runs"
+
+
+KEYS = """
+import os
+import signal
+import subprocess
+
+def run(*words, **variables):
+    done = subprocess.run(words, env=os.environ | variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+def test_ssh(sandbox, tmp_path):
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "of a cell", "-f", str(tmp_path / "key"))
+    said = run("ssh-agent", "-s", "-a", str(tmp_path / "agent"))
+    agent = int(said.partition("SSH_AGENT_PID=")[2].partition(";")[0])
+    own = {"SSH_AUTH_SOCK": str(tmp_path / "agent")}
+    run("ssh-add", "-q", str(tmp_path / "key"), **own)
+    assert " of a cell (ED25519)" in run("ssh-add", "-l", **own)
+    (tmp_path / "text").write_text("words")
+    run("ssh-keygen", "-q", "-Y", "sign", "-n", "file", "-f", str(tmp_path / "key.pub"), str(tmp_path / "text"), **own)
+    assert "BEGIN SSH SIGNATURE" in (tmp_path / "text.sig").read_text()
+    assert run("ssh", "-V") == ""
+    os.kill(agent, signal.SIGTERM)
+
+def test_gpg(sandbox, tmp_path):
+    own = {"GNUPGHOME": str(tmp_path)}
+    tmp_path.chmod(0o700)
+    quiet = ("gpg", "--batch", "--pinentry-mode", "loopback", "--passphrase", "")
+    run(*quiet, "--quick-generate-key", "cell@example.com", "ed25519", "sign", **own)
+    (tmp_path / "text").write_text("words")
+    run(*quiet, "--armor", "--detach-sign", str(tmp_path / "text"), **own)
+    run("gpg", "--batch", "--verify", str(tmp_path / "text.asc"), str(tmp_path / "text"), **own)
+    run("gpgconf", "--kill", "gpg-agent", **own)
+"""
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the pins are those of amd64")
+def test_the_pinned_ssh_and_gpg_run(clone: Space, report: Report) -> None:
+    """As the suite of BuildKit has them: they find the libraries, the agents and the commands that they need in a cell."""
+    matrix(clone, KEYS, "oci", more='packages = ["//targets/tools/debian:" + name for name in DEBIAN]')
+    build = clone.root / "targets/BUILD.py"
+    load = 'load("//targets/tools/debian:packages.py", DEBIAN = "PACKAGES")\ntest_matrix('
+    build.write_text(build.read_text().replace(", worker", ", load, worker", 1).replace("test_matrix(", load, 1))
+    done = clone.bk("test", "//targets:small")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [cell["status"] for cell in report(clone.root, "small")["cells"]] == ["passed", "passed"]
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,11 @@ PACKAGES = {
         "54149da3f44b22d523b26b692033b84503d822cc5122fed606ea69cc83ca5aeb",
         {"lib/x86_64-linux-gnu": "libbz2.so.1.0"},
     ),
+    "libc6": (
+        "2.36-9+deb12u14",
+        "ba4f88f73dbc3ae9055f3c20f4523bfdbaf1ad13ff95e258924f77d20b4fbedf",
+        {"lib/x86_64-linux-gnu": "libpthread.so.0"},  # libnpth0 names it; it is empty, since libc has its functions
+    ),
     "libcap2": (
         "1:2.66-4+deb12u3+b1",
         "8d684c673e7483802a5c447834b0df6fce006eb3a7109e1be412f5ad425bb24f",
