@@ -16,6 +16,7 @@ import pytest
 
 import bkrules
 from bkrules import cli, errors
+from bkrules.cell import confine, jail
 from bkrules.commands.build_arguments import add_cells, add_scheduling, add_tests
 from bkrules.commands.parser import spelled_out
 from bkrules.commands.remote_arguments import HEADERS, add_remote
@@ -225,6 +226,15 @@ def test_every_bk_command_in_the_documents_parses(name: str, line: str) -> None:
 
 def test_there_are_commands_in_the_documents() -> None:
     assert len(bk_commands()) >= 10
+
+
+def test_what_cells_cannot_do_is_in_the_page_on_security(repository: Path) -> None:
+    """Each capability that is dropped and each setting that is covered, no other capability, and the ids of jails."""
+    page = (repository / "SECURITY.md").read_text()
+    (listed,) = re.findall(r"alone: ([A-Z_,\s]+)\. kexec", page)
+    assert {f"CAP_{name}" for name in re.findall("[A-Z_]+", listed)} == set(confine.DROPPED)
+    assert [path for path in (*confine.READ_ONLY, *confine.WRITABLE) if f"`/{path}`" not in page] == []
+    assert f"from {jail.FIRST} on" in page
 
 
 def test_the_tree_names_every_module(repository: Path) -> None:
