@@ -55,23 +55,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         _end_as_by_ctrl_c()
         _check_folder()
-        arguments = _parse(argv)
-        arguments.argv = list(argv)
-        early_actions.disk_cache = os.path.abspath(arguments.disk_cache) if "disk_cache" in arguments else ""
-        early_actions.remote_cache = None
-        if getattr(arguments, "remote_cache", ""):
-            from bkrules.commands.remote_arguments import remote_of
-
-            early_actions.remote_cache = remote_of(arguments)
-        if arguments.noplugin or "bkrules.plugin.manager" in sys.modules:
-            from bkrules.plugin import manager
-
-            manager.block(arguments.noplugin)
-        if getattr(arguments, "override_module", None) or "bkrules.loading.modules" in sys.modules:
-            from bkrules.commands.own_files import module_folders
-            from bkrules.loading import modules
-
-            modules.override(module_folders(arguments))
+        arguments = prepared(argv)
         command: Callable[[argparse.Namespace], int] = arguments.command
         return command(arguments)
     except BkError as error:
@@ -104,6 +88,31 @@ def _print(error: BkError, argv: Sequence[str]) -> None:
     choice = next((word.partition("=")[2] for word in reversed(argv) if word.startswith("--color=")), "auto")
     text = error_text(error)
     print(colours.painted(text) if colours.wanted(sys.stderr, choice) else text, file=sys.stderr)
+
+
+def prepared(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the parsed arguments of a command, whose caches, plugins and modules are those of this process from now on.
+
+    Raises UsageError.
+    """
+    arguments = _parse(argv)
+    arguments.argv = list(argv)
+    early_actions.disk_cache = os.path.abspath(arguments.disk_cache) if "disk_cache" in arguments else ""
+    early_actions.remote_cache = None
+    if getattr(arguments, "remote_cache", ""):
+        from bkrules.commands.remote_arguments import remote_of
+
+        early_actions.remote_cache = remote_of(arguments)
+    if arguments.noplugin or "bkrules.plugin.manager" in sys.modules:
+        from bkrules.plugin import manager
+
+        manager.block(arguments.noplugin)
+    if getattr(arguments, "override_module", None) or "bkrules.loading.modules" in sys.modules:
+        from bkrules.commands.own_files import module_folders
+        from bkrules.loading import modules
+
+        modules.override(module_folders(arguments))
+    return arguments
 
 
 def _of_plugin(error: BaseException) -> BkError | None:

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "analysis": {"cache", "errors", "images", "incremental", "loading", "mirror", "model", "plugin", "system"},
     "cell": {"model", "plugin", "sandbox", "system", "testing"},
     "execution": {"analysis", "cache", "errors", "incremental", "mirror", "model", "plugin", "sandbox", "system"},
-    "report": {"cache", "errors", "execution", "incremental", "model", "plugin", "sandbox", "system", "web"},
+    "report": {"cache", "errors", "execution", "incremental", "model", "plugin", "sandbox", "system", "testing", "web"},
     "rules": {"analysis", "declarative", "errors", "images", "incremental", "model", "plugin", "system"},
     "runners": {
         "analysis",
@@ -97,6 +97,20 @@ MAY_IMPORT = {
     },
     "cli": {"build", "commands", "errors", "loading", "plugin", "system"},
     "__main__": {"cli", "completion", "incremental", "system"},
+    "in_pytest": {
+        "analysis",
+        "build",
+        "cli",
+        "commands",
+        "errors",
+        "execution",
+        "loading",
+        "model",
+        "plugin",
+        "report",
+        "system",
+        "testing",
+    },
 }
 LOOSE = {"__init__", "__main__", "cli", "errors"}
 """The modules that are in no room."""

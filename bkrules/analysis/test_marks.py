@@ -94,6 +94,16 @@ def read_tests(source: str, imports: Imports = NOWHERE) -> list[Test]:
     return tests
 
 
+def functions_of(source: str) -> dict[str, Test]:
+    """Return the test functions of a module's source by their names, whatever their parameters. Raises SyntaxError."""
+    module = parsed(source)
+    common = [mark for node in module.body for mark in pytestmark(node)]
+    return {
+        name: Test(name, node.lineno, tuple(_mark(mark) for mark in [*_marks(node, around), *common]), callable=name)
+        for name, node, around in nodes(module)
+    }
+
+
 def only_sets(source: str, name: str, sets: Sequence[int]) -> str:
     """Return the module with only the test's own set in each `parametrize` of the test `name`, and with its lines kept in place.
 

@@ -187,16 +187,22 @@ class Execution:
         self.history.save()
 
 
-def execute(analysis: Analysis, options: Options) -> BuildResult:
-    """Execute the analysed actions, report them, and write their outputs. Listeners hear of each result, in this thread."""
+def execute(analysis: Analysis, options: Options, progress: Progress | None = None) -> BuildResult:
+    """Execute the analysed actions, report them, and write their outputs. Listeners hear of each result, in this thread.
+
+    `progress` shows them, by default on standard error. Raises the exceptions of bk's own listeners.
+    """
     began = time.monotonic()
     actions = analysis.wanted()
     with in_use(options.disk_cache):
-        return _execute(analysis, options, actions, began)
+        coloured = colours.wanted(sys.stderr, options.color)
+        shown = progress or Progress(sys.stderr, live=wants_live(sys.stderr), coloured=coloured)
+        return _execute(analysis, options, actions, began, shown)
 
 
-def _execute(analysis: Analysis, options: Options, actions: Mapping[str, Action], began: float) -> BuildResult:
-    progress = Progress(sys.stderr, live=wants_live(sys.stderr), coloured=colours.wanted(sys.stderr, options.color))
+def _execute(
+    analysis: Analysis, options: Options, actions: Mapping[str, Action], began: float, progress: Progress
+) -> BuildResult:
     execution = Execution(analysis, options, progress.say)
     display = Display(progress, analysis.out, options.test_output)
     listeners = (_Reports(analysis, execution), display, _Noting(execution.history))

@@ -25,6 +25,8 @@ from bkrules.runners.open_cell import OpenCell, open_cell
 from bkrules.runners.preflight import lack_of
 
 FOREVER = 10 * 365 * 86400.0
+CACHED = "cached"
+"""The reason of a test that passed in an earlier build."""
 
 
 class NotBuilt(ActionFailed):
@@ -37,7 +39,7 @@ class NotBuilt(ActionFailed):
 
 
 class NothingFailed(Exception):
-    """A test has passed, or was skipped, so there is no failure to look at."""
+    """A test has passed, or was skipped, so there is no failure to look at. Its reason may be CACHED."""
 
     def __init__(self, result: CellResult) -> None:
         super().__init__(result.status)
@@ -46,12 +48,13 @@ class NothingFailed(Exception):
 
 @dataclass(frozen=True)
 class Session:
-    """A booted cell: `ready` is its first message, `buildctl` a folder with that tool."""
+    """A booted cell: `ready` is its first message, `buildctl` a folder with that tool, `logs` the one with its logs."""
 
     name: str
     cell: OpenCell
     ready: Ready
     buildctl: str
+    logs: Path
 
     def end(self) -> CellResult:
         """End the cell. Return its result."""
@@ -67,11 +70,13 @@ def session(
     *,
     machine: bool = False,
     at_failure: bool = False,
+    debugged: bool = False,
     traced: Sequence[str] = (),
 ) -> Iterator[Session]:
     """Boot the cell of an action, and report on standard error what is built for it; `machine` shows it MACHINE.
 
-    With `at_failure` the cell runs its test first, and becomes a session when that has failed. `traced` are the names of
+    With `at_failure` the cell runs its test first, and becomes a session when that has failed. With `debugged` it runs its
+    test under pdb on the terminal that it gets, unless a cache has its result. `traced` are the names of
     daemons that run under strace, whose output is kept next to the logs of the cell. Raises NotBuilt, MachineLacks,
     NothingFailed, UsageError for an unknown daemon, and ActionFailed when a daemon does not start.
     """
@@ -86,7 +91,10 @@ def session(
     execution = Execution(analysis, options, lambda line: print(line, file=sys.stderr), show=False)
     execution.executor.results.update({result.action.id: result for result in built.results})
     with in_use(options.disk_cache), _closing(execution):
-        execution.prepare(tests=at_failure)
+        known = execution.look_up(action).result if debugged else None
+        if known is not None and known.cached:
+            raise NothingFailed(CellResult(known.status, reason=known.reason or CACHED))
+        execution.prepare(tests=at_failure or debugged)
         context = execution.context
         assert context is not None
         inputs = execution.executor.stage(action)
@@ -94,7 +102,7 @@ def session(
         needs_machine = bool(traced) and _needs_strace_of_machine(inputs)
         place = HIDDEN if at_failure and not needs_machine else ""
         folders = [(folder, place + folder) for folder in MACHINE if machine and Path(folder).is_dir()]
-        program = Program.KEPT if at_failure else Program.SESSION
+        program = Program.KEPT if at_failure else Program.DEBUGGED if debugged else Program.SESSION
         with (
             _keeping(logs, context.cell_folder(action) if traced else logs),
             open_cell(action, inputs, context, str(logs), program, folders, traced) as cell,
@@ -106,7 +114,8 @@ def session(
             if not isinstance(ready, Ready):
                 raise _not_booted(action, ready, logs)
             _check_traced(action, traced, ready.daemons)
-            yield Session(action.title, cell, ready, context.tool_folder({"buildctl": _tool(inputs, "buildctl")}))
+            buildctl = context.tool_folder({"buildctl": _tool(inputs, "buildctl")})
+            yield Session(action.title, cell, ready, buildctl, logs)
 
 
 def _needs_strace_of_machine(inputs: Mapping[str, Node]) -> bool:

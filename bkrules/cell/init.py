@@ -28,7 +28,7 @@ from bkrules.cell.out_folder import MOST_FILES
 from bkrules.cell.programs import out_of
 from bkrules.cell.protocol import CellResult, CellSpec, Program, Root
 from bkrules.cell.shared import run_tests
-from bkrules.cell.task import NOTHING, cell_result, program_result, running_cell
+from bkrules.cell.task import NOTHING, cell_result, on_terminal, program_result, running_cell
 from bkrules.cell.updaters import UpdateError
 from bkrules.model.status import BAD, FailureClass, Status
 from bkrules.plugin.cell import ProgramResult, RunningCell
@@ -180,6 +180,10 @@ class _Life:
             if program is not None and not program.is_bare:
                 extra.start_all()  # as before the program
             return serve(backend, cell.daemons, self.channel, extra.variables)
+        if self.spec.program == Program.DEBUGGED:
+            from bkrules.cell.session import terminal_for_test
+
+            cell = on_terminal(cell, terminal_for_test(backend, cell.daemons, self.channel))
         try:
             return cell_result(self.hooks.run_program(cell, backend))
         except _Held:

@@ -73,8 +73,10 @@ class Programs:
             syscalls.set_name("test")
             near.close()
             control = Control([daemon.name for daemon in daemons.running], far)
-            _run_child(daemons, lambda: program(control))
+            _run_child(daemons, lambda: program(control), task_of(cell).terminal)
         far.close()
+        if (terminal := task_of(cell).terminal) is not None:
+            os.close(terminal)  # its user hears of its end when the last process in the cell has closed it
         ended = os.pidfd_open(pid)
         with near:
             in_time = _ends(ended, near, daemons, time.monotonic() + timeout)
@@ -147,14 +149,11 @@ def _ends(ended: int, channel: socket.socket, daemons: Daemons, deadline: float)
     return False
 
 
-def _run_child(daemons: Daemons, program: Callable[[], int]) -> None:
+def _run_child(daemons: Daemons, program: Callable[[], int], terminal: int | None) -> None:
     code = 70
     try:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        log = os.open(daemons.logs / "test.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+        _connect(daemons.logs / "test.log", terminal)
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - it lives as long as the process
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
         code = program()
@@ -165,6 +164,23 @@ def _run_child(daemons: Daemons, program: Callable[[], int]) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
+
+
+def _connect(log: Path, terminal: int | None) -> None:
+    """Make a log the output of this process, or a terminal its input and output."""
+    if terminal is not None:
+        from bkrules.cell.session import control
+
+        os.setsid()
+        control(terminal)
+        streams = (terminal,) * 3
+    else:
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        streams = (os.open("/dev/null", os.O_RDONLY), output, output)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    if terminal is not None:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115 - it lives as long as the process
 
 
 def out_of(result: ProgramResult, logs: Path) -> ProgramResult:

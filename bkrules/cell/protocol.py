@@ -37,7 +37,7 @@ _LONGEST_REASON = 1 << 16
 class Program(StrEnum):
     """The program of a cell: one test, several one after the other, a user's session, or commands.
 
-    `kept` is one test, and a user's session when it has failed.
+    `kept` is one test, and a user's session when it has failed. `debugged` is one test under pdb, on a terminal of the user.
     """
 
     TEST = "test"
@@ -45,6 +45,7 @@ class Program(StrEnum):
     SESSION = "session"
     COMMANDS = "commands"
     KEPT = "kept"
+    DEBUGGED = "debugged"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +139,7 @@ class StartTest(Wire):
 class Command(Wire):
     """Run a command in the cell of a session. `size` is that of its terminal, if it has one: rows and columns.
 
-    It is killed after `seconds`; 0 means never.
+    It is killed after `seconds`; 0 means never. In a cell whose test is debugged there are no `arguments`: the test runs.
     """
 
     TAG: ClassVar = (EVENT, "command")
@@ -273,6 +274,7 @@ _SAID: Mapping[Program, tuple[type[Wire], ...]] = {
     Program.SESSION: (Root, CellResult, Ready),
     Program.COMMANDS: (Root, CellResult),
     Program.KEPT: (Root, CellResult, Ready),
+    Program.DEBUGGED: (Root, CellResult, Ready),
 }
 
 

@@ -27,7 +27,7 @@ from bkrules.plugin.worker import Backend
 from bkrules.testing import pytest_plugin
 from bkrules.testing.collection import DECLARED, Faults, arguments, difference, name_of
 from bkrules.testing.control import Control
-from bkrules.testing.pytest_text import OWN_TEST, ROOT, last_line
+from bkrules.testing.pytest_text import OWN_TEST, REPORTS, ROOT, last_line
 from bkrules.testing.sandbox import Before, OutOfTime, Sandbox
 
 
@@ -43,6 +43,12 @@ class _Recorder(Faults):
         self.declared = sorted({*declared, *([test] if test else [])})
         self.items: dict[str, dict[str, Any]] = {}
         self.failures: list[str] = []
+        self.documents: list[dict[str, Any]] = []
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Remember how this pytest writes a report as JSON."""
+        self._write = config.hook.pytest_report_to_serializable
+        self._config = config
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -61,6 +67,7 @@ class _Recorder(Faults):
             self.failures.append(f"pytest collects other tests of {self.module} in the cell than were declared: {what}")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.documents.append(self._write(config=self._config, report=report))
         item = self.items.setdefault(report.nodeid, {"name": report.nodeid, "status": Status.NOT_RUN, "seconds": 0.0})
         item["seconds"] = round(item["seconds"] + report.duration, 3)
         expected = getattr(report, "wasxfail", None)
@@ -174,10 +181,13 @@ def main(backend: Backend, cell: RunningCell, control: Control, outcome: str) ->
     os.chdir(ROOT)
     declared = json.loads(Path(ROOT, DECLARED).read_text())
     recorder = _Recorder(test.module, test.test, declared)
-    words = arguments(test.pytest, "-rA", "--basetemp=/tmp/pytest", test.module)
+    debugger = ("--pdb", "-q", "--no-header", "--no-summary") if task.terminal is not None else ("-rA",)
+    words = arguments(test.pytest, *debugger, "--basetemp=/tmp/pytest", test.module)
     holders = [_Holder(control, cell.daemons.logs / "test.log")] if task.is_kept else []
     code = int(pytest.main(words, plugins=[pytest_plugin, recorder, *holders]))
     sandbox.done.set()
+    reports = json.dumps({"exit_code": code, "reports": recorder.documents}, default=repr)
+    (cell.daemons.logs / REPORTS).write_text(reports)
     result = recorder.outcome(code)
     Path(outcome).write_text(json.dumps(result.to()))
     return 0 if result.status in (Status.PASSED, Status.SKIPPED) else 1

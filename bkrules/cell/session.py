@@ -88,9 +88,7 @@ def serve(
     `extra` are the variables of extra workers. `reason` is why a test has failed in this cell.
     """
     variables = {**({"BUILDKIT_HOST": backend.address, **backend.extra_env} if backend else {}), **extra}
-    names = tuple(daemon.name for daemon in daemons.running)
-    more = dict(backend.extra_env) if backend else {}
-    send(channel, Ready(variables.get("BUILDKIT_HOST", ""), more, reason=reason, daemons=names))
+    _report(backend, daemons, channel, reason)
     before = {daemon.name for daemon in daemons.dead()}
     document, descriptors = receive(channel)
     message = None if document is None else said_by_bk(document)
@@ -98,6 +96,26 @@ def serve(
     dead = [daemon for daemon in daemons.dead() if daemon.name not in before]
     notes += [f"{daemon.name} ended: {daemons.status(daemon)}" for daemon in dead]
     return CellResult(Status.PASSED, reason="; ".join(notes), exit_code=code)
+
+
+def terminal_for_test(backend: Backend, daemons: Daemons, channel: socket.socket) -> int:
+    """Report that all is ready, and return a new terminal, which the user who debugs the test is connected to.
+
+    Ends this process, and so the cell, when the user does not want it any more.
+    """
+    _report(backend, daemons, channel)
+    document, descriptors = receive(channel)
+    message = None if document is None else said_by_bk(document)
+    if not isinstance(message, Command):
+        os._exit(0)
+    os.environ.update(message.environment)
+    return _new_terminal(descriptors[0], message.size)
+
+
+def _report(backend: Backend | None, daemons: Daemons, channel: socket.socket, reason: str = "") -> None:
+    names = tuple(daemon.name for daemon in daemons.running)
+    more = dict(backend.extra_env) if backend else {}
+    send(channel, Ready(backend.address if backend else "", more, reason=reason, daemons=names))
 
 
 def _run(message: Command, descriptors: list[int], variables: Mapping[str, str]) -> tuple[int, list[str]]:
@@ -135,6 +153,11 @@ def set_size(terminal: int, size: tuple[int, int]) -> None:
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
 
 
+def control(terminal: int) -> None:
+    """Make a terminal that of this session of processes: Ctrl-C there is a signal here. Raises OSError."""
+    fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+
+
 def _become(
     arguments: Sequence[str], environment: dict[str, str], directory: str, descriptors: list[int], terminal: bool
 ) -> None:
@@ -143,7 +166,7 @@ def _become(
         syscalls.set_name("session")
         os.setsid()
         if terminal:
-            fcntl.ioctl(descriptors[0], termios.TIOCSCTTY, 0)
+            control(descriptors[0])
         copies = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 10) for descriptor in descriptors]
         for number, descriptor in enumerate(copies):
             os.dup2(descriptor, number)

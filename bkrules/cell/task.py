@@ -22,7 +22,8 @@ class Task:
     """The commands or the test of a cell, and the changes to its worker by axis values.
 
     `extra_workers` are the ids of those that it may start. `before` is the state of a shared worker before the test.
-    `is_kept`: a user looks at the cell when the test has failed.
+    `is_kept`: a user looks at the cell when the test has failed. `terminal` is the descriptor of a user's terminal, on which
+    the test runs under pdb.
     """
 
     commands: tuple[tuple[str, ...], ...] = ()
@@ -31,6 +32,7 @@ class Task:
     extra_workers: tuple[str, ...] = ()
     before: Before | None = None
     is_kept: bool = False
+    terminal: int | None = None
 
 
 def task_of(cell: RunningCell) -> Task:
@@ -45,8 +47,14 @@ def running_cell(spec: CellSpec, daemons: Daemons) -> RunningCell:
     is_kept = spec.program == Program.KEPT
     extra = tuple(one.id for one in spec.extra_workers)
     task = Task(spec.commands, spec.test, spec.update, extra, is_kept=is_kept)
-    program = Program.TEST if is_kept else spec.program  # the test must not see a difference
+    is_test = is_kept or spec.program == Program.DEBUGGED
+    program = Program.TEST if is_test else spec.program  # the test must not see a difference
     return RunningCell(spec.name, spec.worker, program, axes, spec.timeout, daemons, task)
+
+
+def on_terminal(cell: RunningCell, terminal: int) -> RunningCell:
+    """Return a cell whose test runs under pdb on a terminal."""
+    return replace(cell, parameters=replace(task_of(cell), terminal=terminal))
 
 
 def with_test(cell: RunningCell, test: TestRequest, before: Before) -> RunningCell:

@@ -165,7 +165,7 @@ def _cell(spec: CellSpec) -> Callable[[socket.socket, int], None]:
     for path in spec.python_path:
         if path not in sys.path:
             sys.path.append(path)
-    if spec.program in (Program.TEST, Program.TESTS, Program.KEPT):
+    if spec.program in (Program.TEST, Program.TESTS, Program.KEPT, Program.DEBUGGED):
         _preload()
     for module in spec.modules:
         importlib.import_module(module)

@@ -60,6 +60,11 @@ def add(commands: Commands) -> None:
         action="store_true",
         help="write what the build_tests make into the JSON files of their attribute 'expect', and compare nothing",
     )
+    test.add_argument(
+        "--pdb",
+        action="store_true",
+        help="run one cell after the other on this terminal, and stop in a test that fails with pdb, inside its cell",
+    )
 
 
 def _build(arguments: argparse.Namespace) -> int:
@@ -84,6 +89,10 @@ def _test(arguments: argparse.Namespace) -> int:
     selection = selection_of(arguments)
     changes = [*changes_of(arguments), *([recording] if arguments.update_expectations else [])]
     current().note_code()
+    if arguments.pdb:
+        from bkrules.commands.debug import check_terminal
+
+        check_terminal()
     with _recorded(arguments) as events:
         analysis = analyze_patterns(
             ".",
@@ -99,6 +108,12 @@ def _test(arguments: argparse.Namespace) -> int:
                 f"no test_matrix among {' '.join(patterns_of(arguments))}", f"see `bk query //...`; {MANUAL_HINT}"
             )
         analysis = selected(analysis, selection)
+        if arguments.pdb:
+            from bkrules.commands.debug import debug_cells
+
+            code = debug_cells(analysis, options)
+            events.finished(code)
+            return code
         code = _finish(analysis, options, arguments, events)
         return code or (write_expectations(analysis) if arguments.update_expectations else code)
 

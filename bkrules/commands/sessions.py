@@ -6,7 +6,6 @@ import argparse
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -197,15 +196,8 @@ def _inside(opened: Session, words: list[str], seconds: float = 0.0) -> tuple[in
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         opened.cell.ask(command, 0, 1, 2)
     else:
-        from bkrules.commands.terminal import relay, size_of
+        from bkrules.commands.terminal import attach
 
-        near, far = socket.socketpair()
-        with near:
-            with far:
-                environment = {"TERM": os.environ.get("TERM", "dumb"), "PS1": f"({opened.name}) \\w # "}
-                opened.cell.ask(replace(command, environment=environment, size=size_of(0)), far.fileno())
-            _, (terminal,), _, _ = socket.recv_fds(near, 64, 1)
-        relay(0, terminal)
-        os.close(terminal)
+        attach(opened.cell, replace(command, environment={"PS1": f"({opened.name}) \\w # "}))
     last = opened.cell.result(FOREVER)
     return errors.BUILD_FAILED if last.exit_code is None else last.exit_code, last

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import termios
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from bkrules.cell.protocol import Command
 from bkrules.cell.session import set_size
 from bkrules.system.waiting import readable
+
+if TYPE_CHECKING:
+    from bkrules.runners.open_cell import OpenCell
 
 _CHUNK = 1 << 16
 
@@ -19,6 +26,20 @@ def size_of(terminal: int) -> tuple[int, int]:
     """Return the number of rows and columns of a terminal."""
     columns, rows = os.get_terminal_size(terminal)
     return rows, columns
+
+
+def attach(cell: OpenCell, command: Command, terminal: int = 0) -> None:
+    """Run a command in a cell on a new terminal there, connected to the user's, until no process there has it open."""
+    near, far = socket.socketpair()
+    with near:
+        with far:
+            environment = {"TERM": os.environ.get("TERM", "dumb"), **command.environment}
+            cell.ask(replace(command, environment=environment, size=size_of(terminal)), far.fileno())
+        _, (other,), _, _ = socket.recv_fds(near, 64, 1)
+    try:
+        relay(terminal, other)
+    finally:
+        os.close(other)
 
 
 def relay(terminal: int, cell: int) -> None:

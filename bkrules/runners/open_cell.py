@@ -41,6 +41,8 @@ EXTRA = "/opt/bk/extra"
 """The folder in a cell with the binaries and the configuration of each extra worker, by its id."""
 PACKAGES_ROOT = "/opt/bk/packages"
 """The folder in a cell with the files of packages. The paths of a package are links to them: a link is cheaper than a mount."""
+PATIENCE_OF_USERS = 86400.0
+"""The limit in seconds for a test that a user debugs."""
 _GRACE = 30.0
 _NOTICE = 0.1
 
@@ -136,6 +138,9 @@ def open_cell(
     assert isinstance(configuration, FileNode)
     registry = context.registries.get(staged.images, staged.tools["registry"], configuration)
     spec = _spec(action, context, program, staged, registry.storage, folders)
+    if program == Program.DEBUGGED:
+        assert spec.test is not None
+        spec = replace(spec, timeout=PATIENCE_OF_USERS, test=replace(spec.test, timeout=PATIENCE_OF_USERS))
     spec = replace(spec, out=out, cgroup=groups.path, limited=groups.limited, traced=tuple(traced))
     parameters = parameters_of(action, CellParameters)
     update = parameters.update if isinstance(parameters, TestCell) else UNCHANGED

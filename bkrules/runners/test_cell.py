@@ -26,6 +26,7 @@ from bkrules.runners.missing_files import hint_of
 from bkrules.runners.open_cell import run_in_cell
 from bkrules.runners.preflight import check_machine
 from bkrules.sandbox import outputs
+from bkrules.testing.pytest_text import REPORTS
 
 SANDBOXES = 2
 """The number of runs of a cell while its infrastructure fails."""
@@ -33,7 +34,7 @@ FLAKY = 3
 """The number of runs of a flaky test; Bazel's number."""
 
 
-OWN_FILES = ("test.log", RESULT, TIMELINE, KEY, PREVIOUS)
+OWN_FILES = ("test.log", REPORTS, RESULT, TIMELINE, KEY, PREVIOUS)
 """The files and folders that bk writes into a cell's folder, or reads there, by their names."""
 _ATTEMPT = "attempt_"
 _SHOWN = 5

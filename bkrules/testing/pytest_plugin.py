@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bkrules.testing.sandbox import Sandbox
-
 if TYPE_CHECKING:
     from bkrules.testing.actions_cache import ActionsCache
     from bkrules.testing.s3 import S3Server
+    from bkrules.testing.sandbox import Sandbox
     from bkrules.testing.servers import HttpServer
 
 CURRENT: list[Sandbox] = []
@@ -66,6 +65,7 @@ def sandbox() -> Sandbox:
     """The backend, the mirror and the point of the matrix of this cell. Only a test that bk runs has one."""
     if not CURRENT:
         raise pytest.UsageError(
-            "the 'sandbox' fixture exists in cells only: list this file in a test_matrix and run it with `bk test`"
+            "the 'sandbox' fixture exists in cells only: list this file in 'tests' of a test_matrix, and run it with "
+            "`bk test`, or with pytest's option --bk-worker=WORKER"
         )
     return CURRENT[0]

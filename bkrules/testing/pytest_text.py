@@ -8,6 +8,8 @@ ROOT = "/src"
 """The folder with the files of the workspace for pytest."""
 OWN_TEST = ".bk/test_build.py"
 """bk's own test in that folder, for builds that are declared; its failures need no place."""
+REPORTS = "pytest.json"
+"""pytest's reports on the test of a cell, among its logs; a cached cell has none."""
 PATIENCE = 60
 """The limit in seconds for the import and the collection of one module."""
 _INNERMOST_FIRST = "(most recent call first)"
