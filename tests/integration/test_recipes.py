@@ -1,0 +1,121 @@
+"""The recipes for CIs in `docs/ci`: they are read, their actions are pinned, and their shell steps run in a workspace."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import recipes
+from servers import cache_server
+from spaces import Space
+
+FOLDER = Path(__file__).parents[2] / "docs/ci"
+MATRIX = """from bkrules import test_matrix
+test_matrix(name = "hello_matrix", tests = ["test_hello.py"], workers = ["//targets:oci"], mirror = "//targets:mirror")
+"""
+TEST = "def test_one(sandbox):\n    assert sandbox.worker == 'oci'\ndef test_two(sandbox):\n    sandbox.run('debug workers')\n"
+
+
+def test_the_actions_are_pinned() -> None:
+    used = re.findall(r"uses: (\S+)( # v[\d.]+)?$", (FOLDER / "github.yml").read_text(), re.MULTILINE)
+    assert len(used) == 3
+    assert [name for name, version in used if not version or not re.search("@[0-9a-f]{40}$", name)] == []
+
+
+@pytest.mark.parametrize(
+    "text", ["a:\n  - b\n c: d\n", "a: b\na: c\n", 'a: "b"\n', "a: b: c\n", "a:\n", "- a\nb: c\n", "a: {b: c}\n"]
+)
+def test_what_the_reader_refuses(text: str) -> None:
+    with pytest.raises(ValueError):
+        recipes.read(text)
+
+
+class Machine:
+    """A workspace on a machine of a CI: `sudo` needs no password, and the packages are installed."""
+
+    def __init__(self, space: Space, folder: Path, cache: str) -> None:
+        self._space = space
+        commands = {
+            "bin/sudo": '[ "$1" != -E ] || shift\nexec "$@"',
+            "bin/apt-get": "exit 0",
+            "bin/buildkite-agent": '[ "$*" = "artifact download bk-out/hello/hello_matrix/shard_*/* ." ]',
+        }
+        for name, text in commands.items():
+            path = folder / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(f"#!/bin/sh\n{text}\n")
+            path.chmod(0o755)
+        launcher = space.write("bk", f'#!/bin/sh\nexec "{sys.executable}" -I -m bkrules --nohome_rc "$@"\n')
+        launcher.chmod(0o755)
+        (folder / "caches").mkdir()
+        (folder / "caches/bk").symlink_to(space.cache)
+        self._environment = {
+            **os.environ,
+            "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+            "XDG_CACHE_HOME": str(folder / "caches"),
+            "BK_REMOTE_CACHE": cache,
+        }
+
+    def run(self, steps: Sequence[str], variables: Mapping[str, str]) -> str:
+        """Run the steps of a job as CIs do; return what they print."""
+        done = subprocess.run(
+            ["sh", "-e", "-c", "\n".join(steps)],
+            cwd=self._space.root,
+            env={**self._environment, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+def test_the_steps_run(tools: Space, tmp_path: Path) -> None:
+    """On one machine: GitHub's jobs run the cells, GitLab's and Buildkite's have their results."""
+    tools.write("hello/BUILD.py", MATRIX)
+    tools.write("hello/test_hello.py", TEST)
+    with cache_server() as cache:
+        machine = Machine(tools, tmp_path, cache.address)
+        github(machine, tmp_path / "github-output", cache.address)
+        gitlab(machine)
+        buildkite(machine)
+        assert cache.count("PUT") > 0
+
+
+def github(machine: Machine, output: Path, cache: str) -> None:
+    jobs = recipes.read((FOLDER / "github.yml").read_text())["jobs"]
+    shell = {name: [step["run"] for step in job["steps"] if "run" in step] for name, job in jobs.items()}
+    variables = {"CACHE": cache, "GITHUB_OUTPUT": str(output)}
+    machine.run(shell["plan"], variables)
+    planned = json.loads(output.read_text().removeprefix("jobs="))["include"]
+    assert sum(job["cells"] for job in planned) == 2
+    for job in planned:
+        printed = machine.run(shell["cells"], {**variables, "ARGUMENTS": job["arguments"]})
+        assert f"{job['cells']} passed" in printed
+    output.unlink()
+    machine.run(shell["plan"], variables)
+    assert json.loads(output.read_text().removeprefix("jobs=")) == {"include": []}
+
+
+def gitlab(machine: Machine) -> None:
+    recipe = recipes.read((FOLDER / "gitlab.yml").read_text())
+    assert recipe["cells"]["parallel"] == 4
+    for number in (1, 2):
+        shard = {"CI_NODE_INDEX": str(number), "CI_NODE_TOTAL": "2"}
+        assert "1 passed (1 cached" in machine.run(recipe["cells"]["script"], {**recipe["variables"], **shard})
+    assert "2 cells: 2 passed" in machine.run(recipe["report"]["script"], recipe["variables"])
+
+
+def buildkite(machine: Machine) -> None:
+    cells, _, report = recipes.read((FOLDER / "buildkite.yml").read_text())["steps"]
+    shown = [[line.replace("$$", "$") for line in step["command"]] for step in (cells, report)]
+    for number in (0, 1):
+        shard = {"BUILDKITE_PARALLEL_JOB": str(number), "BUILDKITE_PARALLEL_JOB_COUNT": "2"}
+        assert "1 passed (1 cached" in machine.run(shown[0], shard)
+    assert "2 cells: 2 passed" in machine.run(shown[1], {})
