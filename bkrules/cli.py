@@ -88,6 +88,11 @@ def _print(error: BkError, argv: Sequence[str]) -> None:
     choice = next((word.partition("=")[2] for word in reversed(argv) if word.startswith("--color=")), "auto")
     text = error_text(error)
     print(colours.painted(text) if colours.wanted(sys.stderr, choice) else text, file=sys.stderr)
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        from bkrules.report.ci import current_ci
+
+        for line in current_ci().annotation(error.where, root_of(".") or "", error.message):
+            print(line, file=sys.stderr)
 
 
 def prepared(argv: Sequence[str]) -> argparse.Namespace:

@@ -95,7 +95,7 @@ MAY_IMPORT = {
         "sandbox",
         "system",
     },
-    "cli": {"build", "commands", "errors", "loading", "plugin", "system"},
+    "cli": {"build", "commands", "errors", "loading", "plugin", "report", "system"},
     "__main__": {"cli", "completion", "incremental", "system"},
     "in_pytest": {
         "analysis",

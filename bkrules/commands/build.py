@@ -31,8 +31,9 @@ from bkrules.plugin.registered import Reporter
 from bkrules.plugin.spec import LISTENERS, hookimpl
 from bkrules.report import artifacts
 from bkrules.report.build_result import BuildResult
+from bkrules.report.ci import current_ci
 from bkrules.report.events import Events
-from bkrules.report.failures import LINE_WIDTH
+from bkrules.report.failures import LINE_WIDTH, failures
 from bkrules.report.summary import summarize
 from bkrules.system import colours
 
@@ -146,8 +147,15 @@ def _finish(analysis: Analysis, options: Options, arguments: argparse.Namespace,
     hooks.add(events)
     result = execute(analysis, options)
     hooks.remove(events)
-    text = "\n\n".join(_texts(hooks, result, analysis, options))
+    ci = current_ci()
+    text = ci.shown("\n\n".join(_texts(hooks, result, analysis, options)))
     print(colours.painted(text) if colours.wanted(sys.stdout, options.color) else text, flush=True)
+    print(
+        *(f"{line}\n" for line in ci.annotations(failures(result.results), analysis.workspace.root)),
+        sep="",
+        end="",
+        flush=True,
+    )
     for fault in hooks.faults:
         print(errors.error_text(fault), file=sys.stderr)
     exit_code = result.exit_code or (errors.BUILD_FAILED if hooks.faults else errors.SUCCESS)

@@ -89,7 +89,7 @@ def traceback_in(log: str) -> list[str]:
         return []
     section = _until_the_end(lines[begin + 2 :])
     marks = [number for number, line in enumerate(section) if line.startswith(">")]
-    section = section[max(0, marks[-1] - _CONTEXT) if marks else 0 :]
+    section = [line for line in section[max(0, marks[-1] - _CONTEXT) if marks else 0 :] if line]
     if len(section) > TEST_LINES:
         left_out = len(section) - TEST_LINES + 1
         section[TEST_LINES - 2 : -1] = [f"... {left_out} more lines"]

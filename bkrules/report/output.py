@@ -12,6 +12,7 @@ from typing import BinaryIO
 from bkrules.execution.result import Result
 from bkrules.model.action import Action, Cell, FileNode
 from bkrules.plugin.spec import hookimpl
+from bkrules.report.ci import current_ci
 from bkrules.report.progress import Progress
 from bkrules.sandbox import outputs
 from bkrules.system.files import read_text
@@ -124,7 +125,7 @@ class Display:
             self._followers.pop(result.action.id).stop()
         self._progress.end(result)
         if result.action.cell is not None and self._choice == "all" and (text := block(result, self._out)):
-            self._progress.say(text)
+            self._progress.say(current_ci().grouped(result.action.title, text))
 
     def close(self) -> None:
         """Stop: nothing runs any more, or it no longer matters."""

@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING
 
 from bkrules.execution.result import Result
 from bkrules.model.status import Status
+from bkrules.report.ci import current_ci
 from bkrules.system.colours import painted
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Progress:
 
     def say(self, line: str, *, whole: bool = True) -> None:
         """Print a line, from any thread; unless it must be `whole`, only what fits into one row of a live display."""
+        line = current_ci().shown(line)
         shown = painted(line) if self._coloured else line
         if self._live is not None:
             from rich.text import Text

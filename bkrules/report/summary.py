@@ -11,6 +11,7 @@ from bkrules.execution.phases import ANALYSIS, LOADING
 from bkrules.execution.result import Result
 from bkrules.model.status import ABSENT, BAD, GOOD, Status
 from bkrules.report.build_result import BuildResult, by_matrix, by_status
+from bkrules.report.ci import current_ci
 from bkrules.report.critical_path import critical_path
 from bkrules.report.failures import LINE_WIDTH, Failure, cause, excerpt, failures
 from bkrules.report.output import LOG, folder_of
@@ -29,7 +30,8 @@ def summarize(build: BuildResult, out: Path, *, tails: bool = True, width: int =
     found = failures(build.results)
     parts: list[str] = []
     if tails:
-        parts += filter(None, (excerpt(failure, out, width) for failure in found[:MOST_EXCERPTS]))
+        excerpts = ((failure.title, excerpt(failure, out, width)) for failure in found[:MOST_EXCERPTS])
+        parts += [current_ci().grouped(title, text) for title, text in excerpts if text]
         more = len(found) - MOST_EXCERPTS
         parts += [f"{more} more failures are not shown here"] if more > 0 else []
     for label, cells in by_matrix(build.results).items():

@@ -53,7 +53,6 @@ SECTION = [
     "E",
     "E         - helo",
     "E         + hello",
-    "",
     "t/test_hello.py:9: AssertionError",
     "----------------------------- Captured stdout call -----------------------------",
     "#1 load",
@@ -91,7 +90,7 @@ def test_a_long_traceback_keeps_its_place() -> None:
 
     assert len(section) == 24
     assert section[2:4] == SECTION[2:4]
-    assert section[-6:] == ["... 89 more lines", *SECTION[-5:]]
+    assert section[-6:] == ["... 88 more lines", *SECTION[-5:]]
 
 
 @pytest.mark.parametrize(
