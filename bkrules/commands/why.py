@@ -52,6 +52,7 @@ def add(commands: Commands) -> None:
 
 
 def _why(arguments: argparse.Namespace) -> int:
+    from bkrules.build.whole_binaries import whole_binary
     from bkrules.report.explain import compare, explain, opened
 
     parts = {text: _divided(text) for text in patterns_of(arguments)}
@@ -79,6 +80,9 @@ def _why(arguments: argparse.Namespace) -> int:
                 why = compare(known.key, known.leaves, read, waits_for=waits)
             else:
                 why = explain(known.key, known.leaves, read, cache=known.cache, waits_for=waits, skip=_skip(known))
+            whole = whole_binary(action, analysis.actions.actions, execution.executor.results)
+            if whole is not None and f"input/{whole[0]} " in why:
+                why += f"; the key has the whole binary: {whole[1]}"
             documents.append(
                 {
                     "action": action.id,
@@ -87,6 +91,7 @@ def _why(arguments: argparse.Namespace) -> int:
                     "cache": known.cache,
                     "status": known.result.status if known.cache and known.result else None,
                     "key": known.key,
+                    "whole_binary": whole[1] if whole else None,
                     "why": why,
                 }
             )

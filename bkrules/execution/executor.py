@@ -20,7 +20,7 @@ from bkrules.errors import ActionFailed, BkError, Interrupted, of_machine
 from bkrules.execution import cell_answers
 from bkrules.execution.context import RunContext
 from bkrules.execution.job_slot import JobSlot, Unscheduled
-from bkrules.execution.layout import RESULT
+from bkrules.execution.layout import RESULT, WHOLE
 from bkrules.execution.profile import NoProfile
 from bkrules.execution.result import RESOURCES, Outcome, Result, failed
 from bkrules.incremental.dependencies import current
@@ -50,8 +50,6 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 NO_PROFILE = NoProfile()
-WHOLE = "whole"
-"""In the place of a digest: a test reaches more than its declarations show."""
 CONTRADICTIONS = (FailureClass.TEST, FailureClass.TIMEOUT)
 """Classes of failures that depend only on inputs that the key covers: an earlier result that passed is then no proof
 any more.
@@ -413,7 +411,7 @@ def _reached(item: ReachedOutput, outputs: Mapping[str, Node]) -> Node:
     assert isinstance(binary, FileNode)
     assert isinstance(folder, DirectoryNode)
     name = next((name for name in item.names if name in folder.names), None)
-    if name is None or folder.names[name] == WHOLE:
+    if name is None or folder.names[name].startswith(WHOLE):
         return binary
     return replace(binary, digest=digest.of_bytes(f"{name}/{folder.names[name]}".encode()))
 

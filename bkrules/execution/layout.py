@@ -1,4 +1,4 @@
-"""Names of the files that bk writes into the folder of a cell."""
+"""Names of files that bk writes: into the folder of a cell, and of what a test of Go reaches."""
 
 from __future__ import annotations
 
@@ -8,3 +8,5 @@ RESULT = "result.json"
 """The result of the last run of a cell. It is an output, so a cached cell has it too."""
 TIMELINE = "timeline.log"
 """All logs of a cell merged into one, where bk made it."""
+WHOLE = "whole"
+"""The begin of a name in the place of a digest: a test reaches more than its declarations show. The reason follows."""

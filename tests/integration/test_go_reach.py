@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -85,11 +86,13 @@ def program(built: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str,
 
 @pytest.fixture
 def reach(program: tuple[str, Path, dict[str, str]], tmp_path: Path) -> Reach:
-    """Returns the digests of the tests of a package with these files; `said` has what the program says."""
+    """Returns the digests of the tests of a package with these files; `said` has what the program says, `reasons` why keys
+    have the whole binary.
+    """
     go, binary, environment = program
     count = 0
 
-    def run(files: dict[str, str], said: list[str] | None = None) -> dict[str, str]:
+    def run(files: dict[str, str], said: list[str] | None = None, reasons: set[str] | None = None) -> dict[str, str]:
         nonlocal count
         count += 1
         root, out = tmp_path / f"module-{count}", tmp_path / f"out-{count}"
@@ -102,8 +105,10 @@ def reach(program: tuple[str, Path, dict[str, str]], tmp_path: Path) -> Reach:
         assert done.returncode == 0, done.stderr
         if said is not None:
             said.append(done.stdout)
+        if reasons is not None:
+            reasons |= {unquote(path.name) for path in out.rglob("whole*")}
         found = {path.parent.name: path.name for path in out.glob("*/*")}
-        return {name: digest for name, digest in found.items() if digest != "whole"}
+        return {name: digest for name, digest in found.items() if not digest.startswith("whole ")}
 
     return run
 
@@ -152,15 +157,26 @@ def test_an_edit_changes_the_tests_that_reach_it(reach: Reach) -> None:
 
 def test_what_declarations_do_not_show(reach: Reach) -> None:
     run = 'import (\n\t"os"\n\t"os/exec"\n\t"testing"\n)\n\nfunc TestRun(t *testing.T) { exec.Command(%s).Run() }\n'
-    for text, kept in (
-        (run % 'os.Args[0], "-x"', ALL),
-        (run % '"/proc/self/exe", os.Getenv("X")', ALL),
-        ('import "flag"\n\nfunc init() { flag.Set("v", "1") }\n', set()),
-        ('import _ "unsafe"\n\n//go:linkname other runtime.other\nfunc other()\n', set()),
-        ("//line other.go:1\nfunc other() {}\n", set()),
-        ("func other() { _ = undeclared }\n", set()),
+    failed = "the program that looks for less has failed; the log of the build has its output"
+    for text, kept, reason in (
+        (run % 'os.Args[0], "-x"', ALL, "it uses os.Args (more_test.go:9)"),
+        (run % '"/proc/self/exe", os.Getenv("X")', ALL, 'it has the text "/proc/self/exe" (more_test.go:9)'),
+        ('import "flag"\n\nfunc init() { flag.Set("v", "1") }\n', set(), "it uses flag.Set (more_test.go:5)"),
+        (
+            'import _ "unsafe"\n\n//go:linkname other runtime.other\nfunc other()\n',
+            set(),
+            "more_test.go:5 has the directive //go:linkname",
+        ),
+        ('import "unsafe"\n\nvar _ unsafe.Pointer\n', set(), 'more_test.go:3 imports "unsafe"'),
+        ("//line other.go:1\nfunc other() {}\n", set(), "more_test.go:3 has the directive //line"),
+        ("func other() { _ = undeclared }\n", set(), failed),
+        ("func TestAlone(t *testing.T) {}\n", ALL - {"TestAlone"}, "two tests of this name"),
     ):
-        assert reach(base(**{"more_test.go": f"package g\n\n{text}"})).keys() == kept, text
+        reasons: set[str] = set()
+        more = text if "testing" not in text or "import" in text else f'import "testing"\n\n{text}'
+        assert reach(base(**{"more_test.go": f"package g\n\n{more}"}), reasons=reasons).keys() == kept, text
+        assert len(reasons) == 1
+        assert reasons.pop().endswith(reason)
     assert reach(base(**{"a.s": "TEXT ·x(SB), 4, $0\n\tRET\n"})).keys() == set()
 
 
@@ -186,7 +202,9 @@ def test_embedded_files_and_dependencies_count_as_a_whole(reach: Reach) -> None:
     hostile = files["dep/dep.go"] + 'const Arguments = "-test.run=."\n'
     said: list[str] = []
     assert not reach({**files, "dep/dep.go": hostile}, said)
-    assert said == ["every key has the whole binary: example.com/g/dep speaks of test.run\n"]
+    assert said == [
+        "every key has the whole binary: it depends on example.com/g/dep, which speaks of test.run: dep.go\n"
+    ]
 
 
 HARNESS = """package integration

@@ -60,7 +60,7 @@ func TestFails(t *testing.T) { t.Error("as it must") }
 
 func TestHost(t *testing.T) {
 	out, err := exec.Command("buildctl", "debug", "workers").CombinedOutput()
-	if err != nil || os.Getenv("BUILDKIT_HOST") == "" {
+	if err != nil || os.Getenv("BUILDKIT_HOST") == "" || len(os.Args) < 2 {
 		t.Fatal(err, string(out))
 	}
 }
@@ -269,7 +269,15 @@ def test_go_tests_are_cells(tools: Space) -> None:
     tools.write("g/a_test.go", TESTS.replace('t.Fatal("no")', 't.Log("lines move")\n\t\tt.Fatal("no")'))
     edited = tools.bk("test", "//targets:go", "--keep_going")
 
-    assert "(14 cached, 6 not)" in edited.stdout
+    assert "(12 cached, 8 not)" in edited.stdout
+    cell = "//targets:go[TestHost/worker=oci]"
+    why = tools.bk("why", cell, "--json", "--disk_cache", str(tools.cache))
+    [told] = json.loads(why.stdout)
+    assert told["whole_binary"] == "it uses os.Args (a_test.go:22)"
+    assert "it ran in the last build: input/tools/g_test was " in told["why"]
+    assert told["why"].endswith("; the key has the whole binary: it uses os.Args (a_test.go:22)")
+    sums = tools.bk("why", "//targets:go[TestTree/a_b/worker=oci]", "--json", "--disk_cache", str(tools.cache))
+    assert [one["whole_binary"] for one in json.loads(sums.stdout)] == [None]
 
     for target, reason in (
         ("wrong", "//targets:own is on BuildKit's harness, and its 'harness' has no worker for 'dockerd-containerd'"),

@@ -8,6 +8,7 @@ import (
 	"go/printer"
 	"go/token"
 	"go/types"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"sort"
@@ -167,7 +168,7 @@ func (s *suite) connect() {
 				s.use(n, one, imports, flow)
 			case *ast.BasicLit:
 				if one.Kind == token.STRING && namesTests.MatchString(one.Value) {
-					n.whole = "it has the text " + one.Value
+					s.unclear(n, "it has the text "+one.Value, one.Pos())
 				}
 			}
 			return true
@@ -202,9 +203,17 @@ func (s *suite) use(n *node, ident *ast.Ident, imports map[string]bool, flow *fl
 	}
 	name := object.Pkg().Path() + "." + object.Name()
 	if reachesAll[name] {
-		n.whole = "it uses " + name
+		s.unclear(n, "it uses "+name, ident.Pos())
 	}
 	n.lines = n.lines || asksForLines[name]
+}
+
+// unclear notes why a test that reaches a declaration has the whole binary in its key, and where.
+func (s *suite) unclear(n *node, why string, at token.Pos) {
+	if n.whole == "" {
+		place := s.fset.PositionFor(at, false)
+		n.whole = fmt.Sprintf("%s (%s:%d)", why, filepath.Base(place.Filename), place.Line)
+	}
 }
 
 // reached returns what begins with these declarations, with those among the listed ones that `also` says.
@@ -284,13 +293,15 @@ func (s *suite) digests() map[string]string {
 		digest, why := s.digest(s.reached(begin, also))
 		if why != "" {
 			fmt.Printf("the key of %s has the whole binary: %s\n", name, why)
-			digest = "whole"
+			digest = whole(why)
 		}
 		found[name] = digest
 	}
 	for name, nodes := range tests {
 		if len(nodes) == 1 {
 			keep(name, nodes, func(*node) bool { return true })
+		} else {
+			found[name] = whole("the package and its tests from outside have two tests of this name")
 		}
 	}
 	for _, one := range s.onHarness(tests) {

@@ -6,8 +6,9 @@
 // no tests, what runs at each start, and of its test files the declarations that the test reaches. On BuildKit's harness, a
 // function among those that the harness lists has a digest too: ENTRY+NAME, where NAME is the harness's name for it.
 //
-// ENTRY+ stands for all other names. When something may reach code in a way that declarations do not show, the digest of a
-// test is the word "whole", or the test has no file: its key then has the whole binary. The reason is printed.
+// ENTRY+ stands for all other names. When something may reach code in a way that declarations do not show, the key of a test
+// has the whole binary: the name in the place of its digest is "whole", a space and the reason, with "%" and "/" as "%25" and
+// "%2F". A file with such a name next to the folders is the reason for all tests. Reasons are printed too.
 package main
 
 import (
@@ -62,6 +63,11 @@ func main() {
 	found, err := reach(salt, list)
 	if err != nil {
 		fmt.Println("every key has the whole binary:", err)
+		why, isUnclear := err.(unclear)
+		if !isUnclear { // it may name a place of the machine
+			why = "the program that looks for less has failed; the log of the build has its output"
+		}
+		must(os.WriteFile(filepath.Join(out, whole(string(why))), nil, 0o644))
 		return
 	}
 	for name, digest := range found { // a test that reaches more has the digest "whole"
@@ -70,6 +76,18 @@ func main() {
 		must(os.WriteFile(filepath.Join(folder, digest), nil, 0o644))
 	}
 }
+
+// whole returns the name of a file that says why a key has the whole binary.
+func whole(why string) string {
+	name := "whole " + strings.NewReplacer("%", "%25", "/", "%2F").Replace(strings.ToValidUTF8(why, "?"))
+	for len(name) > longest {
+		runes := []rune(name)
+		name = string(runes[:len(runes)-1])
+	}
+	return name
+}
+
+const longest = 250
 
 func must(err error) {
 	if err != nil {
@@ -209,10 +227,10 @@ func (s *suite) checkDependencies() error {
 				return err
 			}
 			if bytes.Contains(data, []byte("go:linkname")) && bytes.Contains(data, []byte(s.target)) {
-				return unclear(p.ImportPath + " has a linkname, and names the package")
+				return unclear("it depends on " + p.ImportPath + ", which has a linkname and names the package: " + filepath.Base(name))
 			}
 			if bytes.Contains(data, []byte("test.run")) && !isHarness(p.ImportPath) {
-				return unclear(p.ImportPath + " speaks of test.run")
+				return unclear("it depends on " + p.ImportPath + ", which speaks of test.run: " + filepath.Base(name))
 			}
 			s.lines = s.lines || helps && bytes.Contains(data, []byte("runtime.Caller"))
 		}
@@ -222,7 +240,7 @@ func (s *suite) checkDependencies() error {
 				return err
 			}
 			if bytes.Contains(data, []byte(symbol)) {
-				return unclear(p.ImportPath + " has assembly that names the package")
+				return unclear("it depends on " + p.ImportPath + ", which has assembly that names the package: " + filepath.Base(name))
 			}
 		}
 	}
@@ -301,7 +319,7 @@ func (s *suite) load(p *Package) error {
 		}
 		for _, spec := range file.Imports {
 			if spec.Path.Value == `"unsafe"` || spec.Path.Value == `"C"` {
-				return unclear(name + " imports " + spec.Path.Value)
+				return unclear(fmt.Sprintf("%s:%d imports %s", name, s.fset.Position(spec.Pos()).Line, spec.Path.Value))
 			}
 			if spec.Name != nil && spec.Name.Name == "." {
 				s.rest += fmt.Sprintf("dot import %s %s\n", name, spec.Path.Value)
@@ -341,7 +359,8 @@ func (s *suite) load(p *Package) error {
 
 // directivesOf returns the comments of a file that mean something to Go.
 func directivesOf(name string, data []byte) (string, error) {
-	file, err := parser.ParseFile(token.NewFileSet(), name, data, parser.ParseComments|parser.SkipObjectResolution)
+	files := token.NewFileSet()
+	file, err := parser.ParseFile(files, name, data, parser.ParseComments|parser.SkipObjectResolution)
 	if err != nil {
 		return "", err
 	}
@@ -352,7 +371,7 @@ func directivesOf(name string, data []byte) (string, error) {
 			switch {
 			case strings.HasPrefix(text, "//line "), strings.HasPrefix(text, "/*line "), strings.HasPrefix(text, "//export "),
 				strings.HasPrefix(text, "//go:linkname"), strings.HasPrefix(text, "//go:cgo"):
-				return "", unclear(name + " has the directive " + strings.Fields(text)[0])
+				return "", unclear(fmt.Sprintf("%s:%d has the directive %s", name, files.Position(comment.Pos()).Line, strings.Fields(text)[0]))
 			case strings.HasPrefix(text, "//go:"):
 				found += " " + text
 			}
