@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,15 +13,17 @@ from typing import cast
 
 import pytest
 
-from bkrules.cache.action_cache import ActionCache
+from bkrules.cache.action_cache import ActionCache, ActionResult
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
+from bkrules.cache.results import write_result
 from bkrules.errors import ActionFailed, MachineLacks
 from bkrules.execution.context import RunContext
 from bkrules.execution.executor import Executor
 from bkrules.execution.result import Attempt, CellReport, Outcome, Result
 from bkrules.model import digest
 from bkrules.model.action import Action, DirectoryNode, FileNode, HostFolder, Node, ReachedOutput, Text
+from bkrules.model.digest import Digest
 from bkrules.model.status import FailureClass, Status
 from bkrules.report.build_result import BuildResult
 from bkrules.runners.table import RUNNERS
@@ -188,6 +190,73 @@ def test_an_entry_that_is_no_answer_is_a_miss(
     found = executor.look_up(action)
     assert found is not None
     assert found.status == "passed"
+
+
+class _Server:
+    """A remote cache that has one entry, and these blobs."""
+
+    def __init__(self, entry: bytes, cas: Cas, blobs: Sequence[bytes]) -> None:
+        self._entry, self._cas = entry, cas
+        self._blobs = {digest.of_bytes(data): data for data in blobs}
+        self.fetched: list[bytes] = []
+        self.lies: list[str] = []
+
+    def result(self, _key: Digest) -> bytes:
+        """Return the entry."""
+        return self._entry
+
+    def fetch(self, names: Iterable[Digest]) -> set[Digest]:
+        """Put the blobs into the disk cache. Return those that it has not."""
+        lost = set()
+        for name in names:
+            data = self._blobs.get(name)
+            if data is None:
+                lost.add(name)
+            else:
+                self._cas.put(data)
+                self.fetched.append(data)
+        return lost
+
+    def lied(self, what: str) -> None:
+        """Keep what the client says of the server."""
+        self.lies.append(what)
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["with its bytes", "by name"])
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (b'{"class":"skip","reason":"no \\u001b[2Jwings","status":"skipped"}', "skipped"),
+        (b'{"status":"passed"}', "passed"),
+        (b'{"class":"machine","status":"skipped"}', ""),
+        (b'{"status":"new"}', ""),
+        (b"", ""),
+    ],
+)
+def test_the_answer_in_a_remote_entry(
+    make_action: MakeAction, tmp_path: Path, answer: bytes, status: str, *, whole: bool
+) -> None:
+    """Only that file is fetched where nothing else is needed. Whatever it says, an unknown status is a miss."""
+    names = {"test.log": b"log", "result.json": answer}
+    nodes = {name: FileNode(digest.of_bytes(data), "") for name, data in names.items()}
+    entry, _ = write_result(ActionResult(nodes, 1.0), digest.of_bytes)
+    executor = at(tmp_path / "cache", tmp_path, whole=lambda _: whole)
+    cache = executor._actions
+    for blobs in ([answer] if whole else [b"log"], [*names.values()]):  # at first, the server has lost one
+        server = _Server(entry, cache.cas, blobs)
+        cache.remote = server  # type: ignore[assignment]
+        found = executor.ask(a_cell(make_action))
+        if blobs != [*names.values()]:
+            assert (found, server.lies) == (None, [])
+
+    if not status:
+        assert found is None
+        assert "not a valid result of that action: " in server.lies[0]
+        return
+    assert found is not None
+    assert (found.status, found.cache, server.lies) == (status, "remote", [])
+    assert found.reason == ("no ?[2Jwings" if status == "skipped" else "")
+    assert (b"log" in server.fetched) == whole
 
 
 @pytest.mark.parametrize(
