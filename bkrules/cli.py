@@ -39,10 +39,11 @@ MODULES = {
     "pin": ("pin",),
     "bisect": ("bisect",),
     "completion": ("completion",),
+    "help": ("help",),
 }
 """The modules of `bkrules.commands` and the commands of each. bk imports only the module of a known command."""
 
-OF_ALL = ("completion",)
+OF_ALL = ("completion", "help")
 """Commands that tell of all commands."""
 RUN_ANOTHER = ("run", "shell")
 """Commands that take the words of another command after `--`."""

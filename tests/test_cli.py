@@ -16,6 +16,7 @@ from spaces import Space
 
 import bkrules
 from bkrules import cli
+from bkrules.commands.help import TOPICS
 
 IMPORTS = (
     "from bkrules import workspace, go_binary, go_toolchain, host_binary, image, image_mirror, test_matrix, worker\n"
@@ -135,7 +136,7 @@ def test_a_bad_build_file(space: Space, name: str) -> None:
 
 BAD_COMMAND_LINES = {
     "no command": ([], ["the following arguments are required: COMMAND"]),
-    "unknown command": (["bild", "//..."], ["bk has no command 'bild'", "did you mean 'build'? commands: "]),
+    "unknown command": (["bild", "//..."], ["bk has no command 'bild'", "did you mean 'build'?"]),
     "unknown flag": (["build", "--jbos=2", "//..."], ["bk build: ", "--jbos=2", "did you mean --jobs?"]),
     "an option of another command": (
         ["clean", "--jobs=2"],
@@ -292,6 +293,28 @@ def test_a_command_imports_its_own_module_alone() -> None:
     loaded = {name.removeprefix("bkrules.commands.") for name in done.stdout.split() if "bkrules.commands." in name}
     assert loaded == own
     assert "bkrules.build.analysis" not in done.stdout.split()
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    def told(*words: str) -> str:
+        assert cli.main(["--norc", *words]) == 0
+        return capsys.readouterr().out
+
+    overview = told("help")
+    assert "\n  test         the same for the matrices among the targets\n" in overview
+    assert "\n  exit-codes   what the exit codes mean\n" in overview
+    for code in (0, 1, 2, 3, 4, 8, 36, 37):
+        assert f"\n  {code} " in told("help", "exit-codes")
+    for topic in TOPICS:
+        assert max(map(len, told("help", topic).splitlines())) <= 130
+    assert told("help", ".bkrc") == told("help", "bkrc")
+    test = told("help", "test")
+    assert test.startswith("usage: bk test [OPTION...] PATTERN...\n")
+    assert "--failed" in test
+    assert "--strace" not in test
+    assert told("help", "shell").startswith("usage: bk shell [--at_failure] CELL [-- COMMAND...]\n")
+    assert cli.main(["--norc", "help", "lable"]) == 2
+    assert "did you mean 'labels'?" in capsys.readouterr().err
 
 
 def test_completion_imports_no_command() -> None:

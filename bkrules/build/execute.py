@@ -204,7 +204,7 @@ def _execute(
     analysis: Analysis, options: Options, actions: Mapping[str, Action], began: float, progress: Progress
 ) -> BuildResult:
     execution = Execution(analysis, options, progress.say)
-    display = Display(progress, analysis.out, options.test_output)
+    display = Display(progress, analysis.out, options.test_output, execution.history.seconds)
     listeners = (_Reports(analysis, execution), display, _Noting(execution.history))
     with _listening(analysis.plugins.hooks, listeners) as hooks:
         hooks.tell("bk_build_started", targets=[str(label) for label in analysis.targets.wanted], actions=len(actions))

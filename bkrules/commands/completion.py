@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bkrules import errors
+from bkrules.commands.help import TOPICS
 from bkrules.commands.parser import Parser, command, startup, summaries
 from bkrules.completion.scripts import SHELLS, script
 
@@ -55,7 +57,11 @@ def table(commands: Commands, tests: list[str]) -> dict[str, Any]:
     return {
         "options": [*_options(startup()), [["--help"], None, ""], [["--version"], None, ""]],
         "commands": {
-            name: {"help": texts.get(name, ""), "options": _options(each), "words": _words(name, each)}
+            name: {
+                "help": texts.get(name, ""),
+                "options": _options(each),
+                "words": _words(name, each, commands.choices),
+            }
             for name, each in commands.choices.items()
         },
         "tests": tests,
@@ -75,7 +81,9 @@ def _spellings(action: argparse.Action) -> list[str]:
     return sorted(action.option_strings, key=lambda name: (not name.startswith("--"), name.count("-")))
 
 
-def _words(name: str, parser: Parser) -> list[Any]:
+def _words(name: str, parser: Parser, known: Iterable[str]) -> list[Any]:
+    if name == "help":
+        return [[*known, *TOPICS]]
     kinds = [_values(action) for action in parser.words()]
     return ["tests" if name == "test" and kind == "pattern" else kind for kind in kinds]
 

@@ -24,6 +24,12 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{**settings, "allow_abbrev": False})
 
+    def format_help(self) -> str:
+        """Return the help. Its first line names no option, since the options follow, each with its explanation."""
+        if self.usage is None:
+            self.usage = " ".join([self.prog.replace("%", "%%"), "[OPTION...]", *map(_shown, self.words())])
+        return super().format_help()
+
     def error(self, message: str) -> NoReturn:
         # a misspelt word may be a secret too
         message = re.sub(r"(--?remote[^=\s]*[= ]).*", r"\1...", message)
@@ -57,6 +63,11 @@ class Parser(argparse.ArgumentParser):
     def option(self, name: str) -> argparse.Action | None:
         """Return the option of that name, or None."""
         return self.options().get(name)
+
+
+def _shown(action: argparse.Action) -> str:
+    name = action.metavar if isinstance(action.metavar, str) else "|".join(map(str, action.choices or [action.dest]))
+    return {"+": f"{name}...", "*": f"[{name}...]", "?": f"[{name}]"}.get(str(action.nargs), name)
 
 
 if TYPE_CHECKING:

@@ -136,6 +136,8 @@ def _with_session(analysis: Analysis, action: Action, options: Options, words: l
     """
     from bkrules.build.session import NotBuilt, session
 
+    if sys.stderr.isatty():
+        print(f"bk: {action.title} boots", file=sys.stderr)
     try:
         with session(analysis, action, options, machine=use is not _beside, **more) as opened:
             code, last = use(opened, words)

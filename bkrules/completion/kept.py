@@ -60,7 +60,7 @@ class Kept:
         try:
             files, _, _, blob = self._entries[package]
             if all(self._digest(path) == digest for path, digest, _ in files):
-                return [KeptTarget(*target[:4]) for target in marshal.loads(blob)[1]]
+                return [KeptTarget(*target[:4]) for target in marshal.loads(blob)[-1]]
         except (OSError, KeyError, ValueError, TypeError, EOFError):
             pass  # the next lines read the file itself
         return self._literal(package)

@@ -15,6 +15,7 @@ from bkrules.in_pytest.debugged import Debugger
 from bkrules.in_pytest.items import CellItem, CellModule
 from bkrules.in_pytest.matrices import ALL, Matrices, read
 from bkrules.in_pytest.reports import Reporter, failures_of
+from bkrules.model.action import Action
 from bkrules.model.status import BAD, FailureClass, Status
 from bkrules.plugin.spec import hookimpl
 from bkrules.report.build_result import BuildResult
@@ -35,10 +36,10 @@ class _Progress(Progress):
         if config.get_verbosity() >= 0:
             self._terminal = config.pluginmanager.get_plugin("terminalreporter")
 
-    def start(self, name: str, mnemonic: str) -> None:
+    def start(self, action: Action, seconds: float | None = None) -> None:
         """Show that an action runs."""
-        if mnemonic != _TEST_CELL:
-            self.say(f"bk: {mnemonic} {name}")
+        if action.mnemonic != _TEST_CELL:
+            self.say(f"bk: {action.mnemonic} {action.title}")
 
     def end(self, result: Result) -> None:
         """Show nothing: a failure is part of the reports of the cells."""

@@ -100,9 +100,15 @@ class Follower:
 
 
 class Display:
-    """The display of a running build: its progress, and the output of its tests by `choice`, one of TEST_OUTPUTS."""
+    """The display of a running build: its progress, and the output of its tests by `choice`, one of TEST_OUTPUTS.
 
-    def __init__(self, progress: Progress, out: Path, choice: str) -> None:
+    `seconds` is how long an action took when it last ran, if ever.
+    """
+
+    def __init__(
+        self, progress: Progress, out: Path, choice: str, seconds: Callable[[str], float | None] = lambda _: None
+    ) -> None:
+        self._seconds = seconds
         self._progress, self._out, self._choice = progress, out, choice
         self._followers: dict[str, Follower] = {}
 
@@ -114,7 +120,7 @@ class Display:
     @hookimpl
     def bk_action_started(self, action: Action) -> None:
         """Show what runs."""
-        self._progress.start(action.title, action.mnemonic)
+        self._progress.start(action, self._seconds(action.id))
         if action.cell is not None and self._choice == "streamed":
             self._followers[action.id] = Follower(self._out / folder_of(action.cell) / LOG, self._progress.say)
 

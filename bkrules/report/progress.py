@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NamedTuple
 
+from bkrules.execution import doing
 from bkrules.execution.result import Result
+from bkrules.model.action import Action
 from bkrules.model.status import Status
 from bkrules.report.ci import current_ci
 from bkrules.system.colours import painted
@@ -23,13 +25,14 @@ class Progress:
         self._stream, self._coloured = stream, coloured
         self.total = 0
         self._done = 0
-        self._running: dict[str, float] = {}
+        self._running: dict[str, _Running] = {}
         self._live: Live | None = None
         self._wants_live = live
 
-    def start(self, name: str, mnemonic: str) -> None:
-        """Show that an action runs."""
-        self._running[name] = time.monotonic()
+    def start(self, action: Action, seconds: float | None = None) -> None:
+        """Show that an action runs. `seconds` is how long it took when it last ran, if ever."""
+        name, mnemonic = action.title, action.mnemonic
+        self._running[action.id] = _Running(action, time.monotonic(), seconds)
         if self._wants_live and self._live is None:
             self._live = self._open_live()
         elif self._live is None and mnemonic != "TestCell":
@@ -39,7 +42,8 @@ class Progress:
         """Show the result of an action. Hits are only counted."""
         self._done += 1
         action = result.action
-        self._running.pop(action.title, None)
+        self._running.pop(action.id, None)
+        doing.ended(action.id)
         if result.cached or result.status == Status.NOT_RUN:
             return
         word = result.status if action.cell is None else result.status.upper()
@@ -83,8 +87,23 @@ class Progress:
 
         now = time.monotonic()
         lines = [f"{self._done}/{self.total} actions, {len(self._running)} running"]
-        lines += [f"  {now - since:6.1f}s  {name}" for name, since in list(self._running.items())]
-        return Text("\n".join(lines))
+        lines += [f"  {running.at(now)}" for running in list(self._running.values())]
+        return Text("\n".join(lines), no_wrap=True, overflow="ellipsis")
+
+
+class _Running(NamedTuple):
+    """An action that runs since a time, and the seconds that it took before."""
+
+    action: Action
+    since: float
+    seconds: float | None
+
+    def at(self, now: float) -> str:
+        """Return its row of the live display: for how long of how many seconds it has run, what it is, and what it does."""
+        estimate = f" of about {self.seconds:.0f}s" if self.seconds and self.seconds >= 1 else ""
+        kind = "" if self.action.cell is not None else f"{self.action.mnemonic} "
+        words = doing.told(self.action.id)
+        return f"{now - self.since:6.1f}s{estimate}  {kind}{self.action.title}{f' ({words})' if words else ''}"
 
 
 def wants_live(stream: IO[str]) -> bool:

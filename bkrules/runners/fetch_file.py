@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from bkrules.errors import ActionFailed
+from bkrules.execution import doing
 from bkrules.execution.context import RunContext
 from bkrules.execution.result import Outcome
 from bkrules.model.action import Action, Node
@@ -34,7 +35,7 @@ def fetch_file(action: Action, _inputs: Mapping[str, Node], context: RunContext)
     problems, remedy = [], "check the URLs, and whether this machine reaches them"
     for url in spec.urls:
         try:
-            _fetch(url, place)
+            _fetch(url, place, action.id)
         except OSError as error:
             problems.append(f"{url}: {error}")
             continue
@@ -52,7 +53,7 @@ def fetch_file(action: Action, _inputs: Mapping[str, Node], context: RunContext)
     )
 
 
-def _fetch(url: str, place: Path) -> None:
+def _fetch(url: str, place: Path, action: str = "") -> None:
     parts = urlsplit(url)
     if parts.scheme == "file":
         with open_regular(url2pathname(parts.path)) as source, place.open("wb") as file:
@@ -72,9 +73,12 @@ def _fetch(url: str, place: Path) -> None:
                 # The file has a pinned digest, so any server may send it.
                 with client.request("GET", url, limits=limits, redirects=True, plain=True) as answer:
                     if answer.status == _OK:
+                        length = answer.header("content-length")
+                        total = int(length) if length.isdecimal() else None
                         with place.open("wb") as file:
                             for piece in answer.chunks(_MOST):
                                 file.write(piece)
+                                doing.tell_bytes(action, file.tell(), total)
                         return
                     if last or answer.status not in _AGAIN:
                         raise BadAnswer(f"{answer.status} {answer.reason}")

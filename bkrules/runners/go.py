@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bkrules.analysis.host_inputs import SEARCH_PATH
 from bkrules.errors import ActionFailed
+from bkrules.execution import doing
 from bkrules.execution.context import RunContext, limit_met, limit_text, network_environment
 from bkrules.execution.result import RESOURCES, Outcome
 from bkrules.model import digest
@@ -94,6 +95,7 @@ def go_build(action: Action, inputs: Mapping[str, Node], context: RunContext) ->
     }
     where = folder / "src" if is_tree else folder
     if "-mod=vendor" not in environment["GOFLAGS"]:
+        doing.tell(action.id, "fetches modules")
         with _linked(folders):
             _fetch(go, where, {**environment, **network_environment()}, action, context)
     binds = [(str(folder), True), (str(built), True), (str(modules), False), (str(go), False)]
@@ -104,6 +106,7 @@ def go_build(action: Action, inputs: Mapping[str, Node], context: RunContext) ->
     )
     sandbox = CommandSandbox(str(context.folder.root), shown, compiler.links, LIMITS)
     offline = {**environment, "GOPROXY": "off", "GOSUMDB": "off"}
+    doing.tell(action.id, "compiles")
     unlimited = _run([f"{go}/bin/go", *action.arguments], where, offline, action, context, sandbox)
     for name in action.folders:
         reach = scratch / "reach"

@@ -51,7 +51,7 @@ def planned(space: Space, *options: str) -> str:
         ("slow,-net", "4 error: --test_tag_filters=slow,-net leaves none of 2 targets\n"),
         (
             "slwo",
-            "4 error: --test_tag_filters=slwo leaves none of 2 targets\n  did you mean 'slow'? their tags: net, slow\n",
+            "4 error: --test_tag_filters=slwo leaves none of 2 targets\n  did you mean 'slow'?",
         ),
     ],
 )
