@@ -31,8 +31,8 @@ class Parser(argparse.ArgumentParser):
         return super().format_help()
 
     def error(self, message: str) -> NoReturn:
-        # a misspelt word may be a secret too
-        message = re.sub(r"(--?remote[^=\s]*[= ]).*", r"\1...", message)
+        # a misspelt word may be a secret too; the errors of an option of bk contain none
+        message = re.sub(r"(?<!^argument )(?<!-)(--?remote[^=\s]*[= ]).*", r"\1...", message)
         raise UsageError("usage", f"{self.prog}: {message}", hint=f"{self._near(message)}see `{self.prog} --help`")
 
     def parse_args(  # type: ignore[override]
@@ -44,6 +44,12 @@ class Parser(argparse.ArgumentParser):
             whose: Parser = getattr(arguments, PARSER, self)
             whose.error(f"unrecognized arguments: {' '.join(rest)}")
         return arguments
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse a value that is no choice. The words of argparse differ from one Python to the next."""
+        if action.choices is not None and value not in action.choices:
+            choices = ", ".join(map(str, action.choices))
+            raise argparse.ArgumentError(action, f"must be one of {choices}, but was {value!r}")
 
     def _near(self, message: str) -> str:
         """Return the question whether the nearest option was meant; empty for another error, or when none is near."""
