@@ -40,6 +40,7 @@ MODULES = {
     "bisect": ("bisect",),
     "completion": ("completion",),
     "help": ("help",),
+    "fmt": ("fmt",),
 }
 """The modules of `bkrules.commands` and the commands of each. bk imports only the module of a known command."""
 

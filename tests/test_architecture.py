@@ -93,10 +93,12 @@ MAY_IMPORT = {
         "report",
         "rules",
         "sandbox",
+        "style",
         "system",
     },
     "cli": {"build", "commands", "errors", "loading", "plugin", "report", "system"},
     "__main__": {"cli", "completion", "incremental", "system"},
+    "style": {"errors", "loading", "model", "rules"},
     "in_pytest": {
         "analysis",
         "build",
