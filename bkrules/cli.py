@@ -105,6 +105,9 @@ def prepared(argv: Sequence[str]) -> argparse.Namespace:
     arguments = _parse(argv)
     arguments.argv = list(argv)
     early_actions.disk_cache = os.path.abspath(arguments.disk_cache) if "disk_cache" in arguments else ""
+    errors.PLACES.clear()
+    if early_actions.disk_cache:
+        errors.PLACES[errors.CACHE] = early_actions.disk_cache
     early_actions.remote_cache = None
     if getattr(arguments, "remote_cache", ""):
         from bkrules.commands.remote_arguments import remote_of

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
 from collections.abc import Iterable
 
 SUCCESS = 0
@@ -78,19 +79,19 @@ class Interrupted(BkError):
     exit_code = INTERRUPTED
 
 
-_NOT_WRITABLE = "make it writable, or choose another place with --disk_cache"
-_IN_THE_WAY = (
-    "something else is in the place of a file or folder of bk: remove it, or choose another place with --disk_cache"
-)
+CACHE, OUTPUT = "disk cache", "bk-out"
+PLACES: dict[str, str] = {}
+"""The folders that this process writes to, by CACHE and OUTPUT, as soon as they are known."""
+
+_OTHER = {CACHE: ", or choose another place with --disk_cache"}
+_ROOM = {
+    CACHE: "make room there, as with `bk cache gc --max_size=2G`, or choose another place with --disk_cache",
+    OUTPUT: "make room there, where bk writes outputs, logs and reports, or make bk-out a link to a folder elsewhere",
+}
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+_TAKEN = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.ENXIO)
 _REMEDIES = {
-    errno.ENOSPC: "make room there, or choose another place with --disk_cache",
-    errno.EDQUOT: "make room there, or choose another place with --disk_cache",
-    errno.EROFS: _NOT_WRITABLE,
-    errno.EACCES: _NOT_WRITABLE,
-    errno.EPERM: _NOT_WRITABLE,
-    **dict.fromkeys(
-        (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.ENXIO), _IN_THE_WAY
-    ),
     errno.EFBIG: "allow larger files:  ulimit -f unlimited",
     errno.ENAMETOOLONG: "choose shorter names, or a place nearer to the root of the disk",
     errno.EMFILE: "allow more open files:  ulimit -n 4096",
@@ -102,12 +103,63 @@ _REMEDIES = {
 
 
 def of_machine(error: OSError) -> MachineLacks | None:
-    """Return a BkError for an error of the machine's state, such as a full disk; None when the cause must be a bug of bk."""
-    remedy = _REMEDIES.get(error.errno or 0)
+    """Return a BkError for an error of the machine's state, such as a full disk; None when the cause must be a bug of bk.
+
+    It names the path, and the remedy for the folder of PLACES in which that is. A write to a full disk names no path:
+    then it is the fullest of PLACES.
+    """
+    number = error.errno or 0
+    path = _path(error)
+    text = error.strerror or str(error)
+    if number in _FULL:
+        path = path or min(PLACES.values(), key=_room, default="")
+        text = "no free inodes" if number == errno.ENOSPC and _has_no_inodes(path) else text
+    place = next((name for name, folder in PLACES.items() if f"{path}/".startswith(f"{folder}/")), "")
+    if number == errno.ENOENT and path:
+        # bk makes this folder with all those above it; where it cannot, as in /proc, they do not exist.
+        place = next((name for name, folder in PLACES.items() if f"{folder}/".startswith(f"{path}/")), "")
+        remedy = f"make the folders above it{_OTHER.get(place, '')}" if place else None
+    elif number in _FULL:
+        remedy = _ROOM.get(place, "make room there")
+    elif number in _CLOSED:
+        remedy = f"make it writable{_OTHER.get(place, '')}"
+    elif number in _TAKEN:
+        remedy = f"something else is in the place of a file or folder of bk: remove it{_OTHER.get(place, '')}"
+    else:
+        remedy = _REMEDIES.get(number)
     if remedy is None:
         return None
-    where = f"{error.filename}: " if error.filename else ""
-    return MachineLacks("machine", f"{where}{error.strerror or error}", hint=remedy)
+    return MachineLacks("machine", f"{path}: {text}" if path else text, hint=remedy)
+
+
+def _path(error: OSError) -> str:
+    """Return the path of an error. Of two, the second one is the new name, which takes the room."""
+    for name in (error.filename2, error.filename):
+        if isinstance(name, str | bytes) and name:
+            return os.fsdecode(name)
+    return ""
+
+
+def _statistics(path: str) -> os.statvfs_result | None:
+    """Return the room of the file system of a path, or of the nearest folder above it that exists."""
+    above = path
+    while above:
+        try:
+            return os.statvfs(above)
+        except OSError:
+            above = os.path.dirname(above) if above not in ("/", os.path.dirname(above)) else ""
+    return None
+
+
+def _room(path: str) -> int:
+    found = _statistics(path)
+    return found.f_bavail * found.f_frsize if found else 0
+
+
+def _has_no_inodes(path: str) -> bool:
+    few = 16  # the failed write may have freed some
+    found = _statistics(path)
+    return found is not None and found.f_files > 0 and found.f_favail < few and found.f_bavail > 0
 
 
 def exit_code_of(error: BaseException) -> int:

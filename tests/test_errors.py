@@ -79,7 +79,10 @@ def test_did_you_mean_says_what_it_lists() -> None:
         (errno.EIO, "kernel's log"),
     ],
 )
-def test_the_state_of_a_machine_is_its_lack_and_has_a_remedy(number: int, remedy: str) -> None:
+def test_the_state_of_a_machine_is_its_lack_and_has_a_remedy(
+    number: int, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(errors, "PLACES", {errors.CACHE: "/cache"})
     lack = of_machine(OSError(number, os.strerror(number), "/cache/cas"))
 
     assert lack is not None
@@ -100,3 +103,47 @@ def test_a_lack_without_a_file_names_none() -> None:
     lack = of_machine(OSError(errno.EMFILE, "Too many open files"))
 
     assert str(lack) == "Too many open files\n  allow more open files:  ulimit -n 4096"
+
+
+@pytest.mark.parametrize(
+    ("path", "number", "remedy"),
+    [
+        ("/cache/cas/x", errno.ENOSPC, "make room there, as with `bk cache gc --max_size=2G`, or choose another place"),
+        (
+            "/w/bk-out/p",
+            errno.ENOSPC,
+            "make room there, where bk writes outputs, logs and reports, or make bk-out a link",
+        ),
+        ("/else", errno.ENOSPC, "make room there"),
+        ("/cache", errno.EROFS, "make it writable, or choose another place with --disk_cache"),
+        ("/w/bk-out", errno.EROFS, "make it writable"),
+        ("/cached", errno.EISDIR, "something else is in the place of a file or folder of bk: remove it"),
+        ("/cache/cas", errno.EISDIR, "remove it, or choose another place with --disk_cache"),
+        ("/cache", errno.ENOENT, "make the folders above it, or choose another place with --disk_cache"),
+    ],
+)
+def test_the_remedy_is_that_of_the_folder(path: str, number: int, remedy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errors, "PLACES", {errors.CACHE: "/cache", errors.OUTPUT: "/w/bk-out"})
+
+    lack = of_machine(OSError(number, os.strerror(number), path))
+
+    assert lack is not None
+    assert remedy in lack.hint
+    if path == "/else":
+        assert lack.hint == remedy
+
+
+def test_of_two_paths_the_new_one_takes_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errors, "PLACES", {errors.CACHE: "/cache", errors.OUTPUT: "/w/bk-out"})
+
+    lack = of_machine(OSError(errno.ENOSPC, "No space left on device", "/cache/cas/x", None, "/w/bk-out/x"))
+
+    assert lack is not None
+    assert lack.message.startswith("/w/bk-out/x: ")
+    assert "bk-out" in lack.hint
+
+
+def test_a_file_that_is_missing_elsewhere_is_no_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errors, "PLACES", {errors.CACHE: "/cache"})
+    assert of_machine(OSError(errno.ENOENT, "No such file or directory", "/cache/cas/x")) is None
+    assert of_machine(OSError(errno.ENOENT, "No such file or directory")) is None

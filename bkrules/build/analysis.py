@@ -18,7 +18,7 @@ from bkrules.build.worker_overrides import NONE, WorkerOverrides, apply_override
 from bkrules.cache import atomic
 from bkrules.cache.history import NAME as HISTORY
 from bkrules.cache.history import History
-from bkrules.errors import LoadError, MachineLacks
+from bkrules.errors import PLACES, LoadError, MachineLacks
 from bkrules.execution.phases import ANALYSIS, LOADING, Phases
 from bkrules.incremental.dependencies import current
 from bkrules.incremental.up_to_date import UpToDate
@@ -110,6 +110,7 @@ def open_workspace(folder: str) -> Workspace:
     """Return the workspace around a folder. Raises UsageError or LoadError."""
     root = find_root(folder)
     out = Path(root, OUTPUT)
+    PLACES[OUTPUT] = str(out)
     check_output(out)
     _hide(out)
     workspace = Workspace(root, RULES, f"{root}/{OUTPUT}/{STATE}", lambda module: load_plugins(root).rules_of(module))

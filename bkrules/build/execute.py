@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bkrules.build.analysis import Analysis, history
@@ -20,7 +20,7 @@ from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
 from bkrules.cache.history import History
 from bkrules.cache.maintenance import in_use
-from bkrules.errors import BkError
+from bkrules.errors import BkError, of_machine
 from bkrules.execution.context import RunContext
 from bkrules.execution.executor import Executor
 from bkrules.execution.job_slot import JobSlot
@@ -80,6 +80,7 @@ class Execution:
         self.cas = Cas(f"{cache}/cas", self.digests)
         self.context: RunContext | None = None
         self.remote: Remote | None = None
+        self.fault = ""
         self._lacks: dict[str, BkError | None] = {}
         if options.remote is not None:
             from bkrules.cache.remote import Remote
@@ -183,8 +184,20 @@ class Execution:
             from bkrules.build.open_context import close_context
 
             close_context(self.context)
-        self.digests.save()
-        self.history.save()
+        with self.bearing():
+            self.digests.save()
+            self.history.save()
+
+    @contextmanager
+    def bearing(self) -> Iterator[None]:
+        """Keep the first fault of the machine, such as a full disk: what the build has found is shown all the same."""
+        try:
+            yield
+        except OSError as error:
+            lack = of_machine(error)
+            if lack is None:
+                raise
+            self.fault = self.fault or str(lack)
 
 
 def execute(analysis: Analysis, options: Options, progress: Progress | None = None) -> BuildResult:
@@ -210,7 +223,8 @@ def _execute(
         hooks.tell("bk_build_started", targets=[str(label) for label in analysis.targets.wanted], actions=len(actions))
         build = _executed(execution, actions, display, progress, began)
         hooks.tell("bk_build_finished", build=build)
-    return build
+    fault = build.fault or execution.fault
+    return replace(build, fault=fault) if fault else build
 
 
 class _Noting:
@@ -235,9 +249,10 @@ class _Reports:
     @hookimpl
     def bk_build_finished(self, build: BuildResult) -> None:
         """Write them below `bk-out`."""
-        analysis = self._analysis
-        artifacts.write(build, analysis.targets.asked, analysis.out, self._execution.digests, analysis.plugins)
-        self._execution.digests.save()
+        analysis, digests = self._analysis, self._execution.digests
+        with self._execution.bearing():
+            artifacts.write(build, analysis.targets.asked, analysis.out, digests, analysis.plugins)
+            digests.save()
 
 
 @contextmanager

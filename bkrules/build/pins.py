@@ -27,6 +27,7 @@ from bkrules.model.semver import version_of
 from bkrules.plugin.host import goarch
 from bkrules.rules.go import sum_of
 from bkrules.system.files import read_text
+from bkrules.system.network import no_network
 
 MODULE = "bk.invalid/pins"
 """The name of a new go.mod, which is no module that anybody imports."""
@@ -36,10 +37,6 @@ _GO = "1.24"
 _LACKING = re.compile(r"module lookup disabled by GOPROXY=off")
 _INCOMPLETE = re.compile(
     r"missing go\.sum entry|updates to go\.mod needed|disabled by -mod=readonly|no required module"
-)
-_NO_NETWORK = re.compile(
-    r"dial tcp|no such host|connection (?:refused|reset)|i/o timeout|TLS handshake|network is unreachable|x509:"
-    r"|server misbehaving|proxyconnect|unexpected EOF|: 5\d\d |: 407 |: 429 |disabled by GOPROXY=off"
 )
 _ABSENT = re.compile(r": 4\d\d |no such file or directory|unknown revision|not found|should be v\d|version \S+ invalid")
 _MOVED = re.compile(r"checksum mismatch|SECURITY ERROR")
@@ -330,11 +327,6 @@ def _fault(go: PinnedGo, pins: Pins, text: str) -> BkError:
         what = f"{pins.label}: {modules} cannot be fetched: the module proxy has no such version"
         return LoadError("unknown-version", what, where=where, hint=f"{said}\n{near}".strip())
     return ActionFailed("command-failed", f"{pins.label}: Go cannot load {modules}", where=where, hint=said)
-
-
-def no_network(text: str) -> bool:
-    """Return whether Go failed because nobody answered, by what it says."""
-    return _NO_NETWORK.search(text) is not None
 
 
 def versions(go: PinnedGo, module: str) -> list[str]:

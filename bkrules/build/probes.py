@@ -10,7 +10,6 @@ from pathlib import Path
 from bkrules.build.analysis import Analysis, analyze_targets
 from bkrules.build.bisection import Answer, Verdict, by_majority
 from bkrules.build.execute import Execution, execute
-from bkrules.build.pins import no_network
 from bkrules.build.request import Options
 from bkrules.cache import atomic
 from bkrules.errors import ActionFailed, Interrupted, MachineLacks
@@ -21,6 +20,7 @@ from bkrules.model.selected import Selected
 from bkrules.model.status import BAD, GOOD, FailureClass, Status
 from bkrules.report.build_result import BuildResult
 from bkrules.system.files import read_regular
+from bkrules.system.network import no_network
 
 _MOST = 4096
 """How many answers bk remembers."""

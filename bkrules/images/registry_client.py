@@ -20,13 +20,16 @@ from bkrules.images.documents import INDEXES, Manifest, joined_index, read_index
 from bkrules.images.json_object import MANIFEST_LIMIT, bad
 from bkrules.images.protocol import ACCEPT, authorities, is_loopback, referrers_tag, server, written
 from bkrules.images.registry_auth import AuthenticationFailed, Authorizer
+from bkrules.system.network import HINT
 from bkrules.web.client import Body, HttpClient, Response, origin
-from bkrules.web.errors import HttpError, TooLarge, TooSlow, Untrusted
+from bkrules.web.errors import HttpError, TooLarge, TooSlow, Unreachable, Untrusted
 from bkrules.web.headers import next_page, retry_after
 from bkrules.web.limits import Limits
 from bkrules.web.trust import trust
 
 _AGAIN = (408, 429, 500, 502, 503, 504)
+NO_ANSWER = "no-answer"
+"""The reason of an error when no try reached the registry."""
 _TRIES = 5
 _SLOW_TRIES = 2  # of a request that timed out
 _FIRST_WAIT = 0.1
@@ -217,7 +220,7 @@ class RegistryClient:
         answer may come from any server.
         """
         name = path if isinstance(path, str) else "the redirect target"
-        problem, authorized, slow = "", False, 0
+        problem, authorized, slow, silent = "", False, 0, True
         for attempt in range(_TRIES):
             url = f"{self._base or self._find_base()}/v2/{repository}/{path}" if isinstance(path, str) else path()
             token = self._authorizer.header(repository)
@@ -227,11 +230,13 @@ class RegistryClient:
                 raise self._error(repository, str(error), "name its authority in SSL_CERT_FILE") from error
             except HttpError as error:
                 slow += isinstance(error, TooSlow)
+                silent = silent and isinstance(error, Unreachable | TooSlow)
                 problem = str(error)
                 if slow >= _SLOW_TRIES:
                     break
                 time.sleep(_FIRST_WAIT * 2**attempt)
                 continue
+            silent = False
             if answer.status < 300 or answer.status in expected:
                 return answer
             with answer:
@@ -245,7 +250,9 @@ class RegistryClient:
                 where = "" if own else f" from {_place(answer.url)}"
                 raise self._error(repository, f"{name}: {problem}{where}", _hint(answer.status))
             time.sleep(self._wait(repository, answer, attempt))
-        raise self._error(repository, f"{name}: {problem}, {attempt + 1} times")
+        failure = self._error(repository, f"{name}: {problem}, {attempt + 1} times", HINT if silent else "")
+        failure.reason = NO_ANSWER if silent else failure.reason
+        raise failure
 
     def _send(
         self,

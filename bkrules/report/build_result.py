@@ -17,7 +17,7 @@ from bkrules.system.kernel import SERIES
 class BuildResult:
     """The results of a build, in the order of its plan.
 
-    `fault` is why a required remote cache did not accept the results; `selected` names the selected cells, when not all
+    `fault` is why a required remote cache, or a disk, did not accept the results; `selected` names the selected cells, when not all
     were. `kernel_key` is how much of the kernel is in the keys of cells. `up_to_date` is the number of actions that
     were skipped as up to date, and the seconds that they took when they ran. `phases` are the seconds of each phase of the
     build by its name, in their order.

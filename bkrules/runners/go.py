@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bkrules.analysis.host_inputs import SEARCH_PATH
-from bkrules.errors import ActionFailed
+from bkrules.errors import ActionFailed, MachineLacks
 from bkrules.execution import doing
 from bkrules.execution.context import RunContext, limit_met, limit_text, network_environment
 from bkrules.execution.result import RESOURCES, Outcome
@@ -26,7 +26,10 @@ from bkrules.runners.wheels import toolchain
 from bkrules.sandbox import outputs
 from bkrules.sandbox.spawner import CommandSandbox, Ended
 from bkrules.system.files import read_text
+from bkrules.system.network import HINT, no_network
 
+_SHOWN = 300
+"""The limit in characters of a line of a log in an error."""
 _NOTHING = "{{/**/}}"
 """A template by which `go list` prints nothing: the log is for its errors."""
 LIMITS = Limits(memory=32768, pids=16384, disk=4096, timeout=7200)
@@ -182,7 +185,10 @@ def _run(
     context: RunContext,
     sandbox: CommandSandbox | None = None,
 ) -> tuple[str, ...]:
-    """Run a command. Return the limits that this machine could not apply. Raises ActionFailed when it fails."""
+    """Run a command. Return the limits that this machine could not apply.
+
+    Raises ActionFailed when it fails, and MachineLacks for one without a sandbox when nobody answers it.
+    """
     log = context.log(action)
     log.unlink(missing_ok=True)
     if sandbox is None:
@@ -191,6 +197,10 @@ def _run(
     else:
         ended = context.processes.run_in_sandbox(command, str(folder), environment, str(log), sandbox)
         over = limit_text(sandbox.limits, limit_met(ended, log))
+    if ended.code and sandbox is None and no_network(said := outputs.tail(log)):
+        what = f"{action.label}: {action.mnemonic} has no answer from the network"
+        last = next((line for line in said.splitlines() if no_network(line)), "")[:_SHOWN]
+        raise MachineLacks("no-network", what, hint=f"{last}\n{HINT}\nits output is in {log}")
     if ended.code or over:
         raise ActionFailed(
             RESOURCES if over else "command-failed",

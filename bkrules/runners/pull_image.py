@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bkrules.cache import atomic
 from bkrules.cache.cas import Cas
-from bkrules.errors import ActionFailed
+from bkrules.errors import ActionFailed, MachineLacks
 from bkrules.execution.context import RunContext
 from bkrules.execution.result import Outcome
 from bkrules.images import layout
@@ -44,9 +44,13 @@ class LayoutPlace(Place):
 
 
 def pull_image(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Outcome:
-    """Pull an image by its digest. Raises ActionFailed, with the tag's current digest when the registry lost the pinned one."""
+    """Pull an image by its digest.
+
+    Raises ActionFailed, with the tag's current digest when the registry lost the pinned one, and MachineLacks when it
+    cannot be reached.
+    """
     from bkrules.images.copy import Copier
-    from bkrules.images.registry_client import RegistryClient
+    from bkrules.images.registry_client import NO_ANSWER, RegistryClient
 
     spec = parameters_of(action, PullImage)
     place = inputs["reference"]
@@ -60,6 +64,8 @@ def pull_image(action: Action, inputs: Mapping[str, Node], context: RunContext) 
             )
         except ActionFailed as error:
             problem, hint = f"{action.label}: {error.message}", error.hint
+            if error.reason == NO_ANSWER:
+                raise MachineLacks("no-network", problem, hint=hint) from error
             with suppress(ActionFailed):  # the registry may only have the current image of the tag
                 now = client.digest(reference.repository, reference.tag)
                 if now != spec.digest:
