@@ -302,7 +302,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
 
     overview = told("help")
     assert "\n  test         the same for the matrices among the targets\n" in overview
-    assert "\n  exit-codes   what the exit codes mean\n" in overview
+    assert "\n  exit-codes   the meaning of the exit codes\n" in overview
     for code in (0, 1, 2, 3, 4, 8, 36, 37):
         assert f"\n  {code} " in told("help", "exit-codes")
     for topic in TOPICS:
@@ -599,6 +599,28 @@ def test_why_says_why_in_one_line(space: Space) -> None:
 
     done = space.bk("why", "test_none/worker=oci", "--disk_cache", str(space.cache))
     assert (done.returncode, "no cell is called test_none/worker=oci" in done.stderr) == (4, True)
+
+
+def test_keep_going_leaves_out_what_has_errors(space: Space) -> None:
+    image = "from bkrules import image\n"
+    space.write("good/BUILD.py", image + "image(name = 'a')\nimage(name = 'b', base = '//refused:x')\n")
+    space.write("broken/BUILD.py", "image(")
+    space.write("below/BUILD.py", image + "image(name = 'a', base = '//broken:x')\nimage(name = 'b', base = ':a')\n")
+    space.write("refused/BUILD.py", image + "image(name = 'x', files = {'../up': 'BUILD.py'})\n")
+
+    assert (space.bk("build", "//...").returncode, (space.root / "bk-out/good").exists()) == (1, False)
+    done = space.bk("build", "-k", "//...")
+
+    assert done.returncode == 1, done.stderr
+    assert "1 action: 1 ran" in done.stdout
+    assert (space.root / "bk-out/good/a").is_dir()
+    assert done.stderr.count("error: ") == 2, done.stderr
+    assert done.stderr.count("error: broken/BUILD.py") == 1, done.stderr
+    assert "//refused:x" in done.stderr
+    again = space.bk("build", "-k", "//...")
+    assert (again.returncode, again.stderr.count("error: ")) == (1, 2)
+    only = space.bk("build", "-k", "//broken:x")
+    assert (only.returncode, only.stderr.count("error: ")) == (1, 1)
 
 
 MANUAL = "from bkrules import image\nimage(name = 'a')\nimage(name = 'b', tags = ['manual'])\n"

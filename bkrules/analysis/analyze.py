@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bkrules.analysis.context import Context, RunEarly, Unsupported, code_of, missing, run_nothing
 from bkrules.analysis.host_inputs import Machine
+from bkrules.errors import LoadError
 from bkrules.incremental.dependencies import current
 from bkrules.loading.graph import TargetGraph
 from bkrules.loading.workspace import Workspace
@@ -18,11 +19,15 @@ from bkrules.plugin.installed import Plugins
 
 @dataclass(frozen=True)
 class ActionGraph:
-    """Every action by its id, and the ids of each target's actions in the order of their declaration."""
+    """Every action by its id, and the ids of each target's actions in the order of their declaration.
+
+    `faults` are the errors of targets that were left out, with all that depends on them.
+    """
 
     actions: dict[str, Action]
     of_target: dict[Label, tuple[str, ...]]
     providers: dict[Label, tuple[object, ...]]
+    faults: list[LoadError] = field(default_factory=list)
 
 
 def analyze(
@@ -39,6 +44,7 @@ def analyze(
 
     Raises LoadError when a rule refuses a target, and BkError for a broken worker unless `keep_going`.
     """
+    broken: set[Label] = set()
     result = ActionGraph({}, {}, {})
     code = functools.cache(code_of)  # a plugin's rule may have many targets
     for target in graph.targets:
@@ -46,8 +52,19 @@ def analyze(
         context = Context(
             target, workspace, plugins, machine, result.providers, unsupported, early, keep_going=keep_going, code=code
         )
-        with current().of_package(target.label.package):
-            result.providers[target.label] = target.rule.analyze(context)
+        result.of_target[target.label] = ()
+        try:
+            if not broken.isdisjoint(graph.edges.get(target.label, ())):
+                broken.add(target.label)
+                continue
+            with current().of_package(target.label.package):
+                result.providers[target.label] = target.rule.analyze(context)
+        except LoadError as error:
+            if not keep_going:
+                raise
+            broken.add(target.label)
+            result.faults.append(error)
+            continue
         result.of_target[target.label] = tuple(action.id for action in context.actions)
         for action in context.actions:
             assert action.id not in result.actions, f"two actions are called {action.id}"

@@ -41,7 +41,7 @@ ONCE = Runs()
 
 @dataclass(frozen=True)
 class Analysis:
-    """A build that has been loaded and analysed."""
+    """A build that has been loaded and analysed. `faults` are the errors of the packages and targets that were left out."""
 
     workspace: Workspace
     plugins: Plugins
@@ -53,6 +53,7 @@ class Analysis:
     phases: Phases
     selected: Selected | None = None
     up_to_date: UpToDate | None = None
+    faults: tuple[LoadError, ...] = ()
 
     @property
     def left_out(self) -> tuple[int, float]:
@@ -156,7 +157,8 @@ def analyze_patterns(
     """Load and analyse the targets that the patterns name; with `only_tests`, only those with cells. Raises BkError.
     `change` returns those that are built, perhaps in another form for this build alone.
 
-    Packages that are `up_to_date` are left out. With `keep_going`, a broken worker fails only its own cells.
+    Packages that are `up_to_date` are left out. With `keep_going`, a broken worker fails only its own cells, and what cannot be
+    loaded or analysed is left out.
     """
     phases = Phases()
     with phases.during(LOADING):
@@ -164,18 +166,24 @@ def analyze_patterns(
         package = package_of(workspace, folder)
         parsed = [parse_pattern(text, package) for text in patterns]
     if up_to_date is not None:
-        analysis = _analyze_others(workspace, parsed, up_to_date, runs, phases, keep_going=keep_going)
-        if analysis is not None:
-            return analysis
+        with suppress(*([LoadError] if keep_going else [])):
+            analysis = _analyze_others(workspace, parsed, up_to_date, runs, phases, keep_going=keep_going)
+            if analysis is not None:
+                return analysis
+    faults: list[LoadError] = []
     with phases.during(LOADING):
-        targets = workspace.match(parsed, manual=False)
+        targets = workspace.match(parsed, manual=False, faults=faults if keep_going else None)
         if only_tests:
             targets = [target for target in _unfolded(workspace, targets) if target.rule.is_test]
         if change is not None:
             targets = list(change(targets))
             for target in targets:
                 workspace.put(target)
-    return analyze_targets(workspace, targets, runs, overrides, phases, keep_going=keep_going)
+    analysis = analyze_targets(workspace, targets, runs, overrides, phases, keep_going=keep_going)
+    found = {str(fault): fault for fault in (*faults, *analysis.faults)}
+    if found and not analysis.targets.wanted:
+        raise next(iter(found.values()))
+    return replace(analysis, faults=tuple(found.values()))
 
 
 def _analyze_others(
@@ -187,6 +195,8 @@ def _analyze_others(
             targets = workspace.match(patterns, manual=False, skip=up_to_date.skipped)
         analysis = analyze_targets(workspace, targets, runs, phases=phases, keep_going=keep_going)
         needed = {target.label.package for target in analysis.targets.targets} & up_to_date.skipped
+        if analysis.faults:
+            return None
         if not needed:
             return None if up_to_date.is_short_of(members(analysis)) else replace(analysis, up_to_date=up_to_date)
         up_to_date.without(needed)
@@ -235,12 +245,34 @@ def analyze_targets(
         machine.note_reads_of_plugins()
         plugins = remember(str(out / STATE), load_plugins(workspace.root))
         here = functools.lru_cache(maxsize=1)(lambda: machine.load(str(out / STATE), runs.kernel_key))
-        graph = apply_overrides(close(workspace, targets, plugins), workspace, plugins, overrides)
+        faults: list[LoadError] = []
+        closed = _closed(workspace, list(targets), plugins, faults if keep_going else None)
+        graph = apply_overrides(closed, workspace, plugins, overrides)
     with phases.during(ANALYSIS):
         early = EarlyActions(workspace.place, out, f"{out}/{STATE}", here, plugins, phases)
         actions = analyze(graph, workspace, plugins, here, overrides.unsupported, early.run, keep_going=keep_going)
         workspace.save()
-    return Analysis(workspace, plugins, graph, actions, here, out, runs, phases)
+    faults += actions.faults
+    return Analysis(workspace, plugins, graph, actions, here, out, runs, phases, faults=tuple(faults))
+
+
+def _closed(
+    workspace: Workspace, targets: list[Target], plugins: Plugins, faults: list[LoadError] | None
+) -> TargetGraph:
+    """Return the graph of the targets; with `faults`, those with an error below them are left out, and the error is added."""
+    try:
+        return close(workspace, targets, plugins)
+    except LoadError:
+        if faults is None:
+            raise
+    good = []
+    for target in targets:
+        try:
+            close(workspace, [target], plugins)
+            good.append(target)
+        except LoadError as error:
+            faults.append(error)
+    return close(workspace, good, plugins)
 
 
 def selected(analysis: Analysis, selection: Selection) -> Analysis:

@@ -156,9 +156,11 @@ def _finish(analysis: Analysis, options: Options, arguments: argparse.Namespace,
         end="",
         flush=True,
     )
-    for fault in hooks.faults:
-        print(errors.error_text(fault), file=sys.stderr)
+    for fault in (*analysis.faults, *hooks.faults):
+        print(ci.shown(errors.error_text(fault)), file=sys.stderr)
     exit_code = result.exit_code or (errors.BUILD_FAILED if hooks.faults else errors.SUCCESS)
+    if analysis.faults and exit_code != errors.INTERRUPTED:
+        exit_code = errors.BUILD_FAILED
     events.finished(exit_code)
     if exit_code != result.exit_code or hooks.plugins_with(*LISTENERS):
         return exit_code  # a listener hears of every build, so no answer is kept

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 TOPICS = {
     "exit-codes": (
-        "what the exit codes mean",
+        "the meaning of the exit codes",
         """Exit codes are Bazel's:
   0   success
   1   a build file is wrong, an action other than a cell failed, or a plugin is broken

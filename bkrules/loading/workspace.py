@@ -253,22 +253,31 @@ class Workspace:
         self._listed[below] = tuple(sorted(names))
         return iter(self._listed[below])
 
-    def match(self, patterns: list[Pattern], *, manual: bool = True, skip: Set[str] = frozenset()) -> list[Target]:
+    def match(
+        self,
+        patterns: list[Pattern],
+        *,
+        manual: bool = True,
+        skip: Set[str] = frozenset(),
+        faults: list[LoadError] | None = None,
+    ) -> list[Target]:
         """Return the targets that the patterns name, sorted by label; a later pattern wins. Raises UsageError.
 
         Without `manual`, a target with that tag is included only when a pattern names it alone. Targets of the packages
-        `skip` are left out.
+        `skip` are left out. With `faults`, the error of a package that cannot be loaded is added to them, and the package is
+        left out.
         """
         chosen: dict[Label, Target] = {}
         for pattern in map(self._resolved, patterns):
             names = self._named(pattern)
-            targets = list(self._matches(pattern, [name for name in names if name not in skip]))
+            before = len(faults or ())
+            targets = list(self._matches(pattern, [name for name in names if name not in skip], faults))
             for target in targets:
                 if pattern.negative:
                     chosen.pop(target.label, None)
                 elif manual or pattern.name is not None or MANUAL not in target.attributes["tags"]:
                     chosen[target.label] = target
-            if not targets and not pattern.negative and skip.isdisjoint(names):
+            if not targets and not pattern.negative and skip.isdisjoint(names) and len(faults or ()) == before:
                 raise self._nothing(pattern)
         return [chosen[label] for label in sorted(chosen)]
 
@@ -304,9 +313,17 @@ class Workspace:
         with current().of_package(WALK):
             return list(self.packages(pattern.package)) if pattern.recursive else [pattern.package]
 
-    def _matches(self, pattern: Pattern, names: Iterable[str]) -> Iterator[Target]:
+    def _matches(
+        self, pattern: Pattern, names: Iterable[str], faults: list[LoadError] | None = None
+    ) -> Iterator[Target]:
         for name in names:
-            package = self.package(name)
+            try:
+                package = self.package(name)
+            except LoadError as error:
+                if faults is None:
+                    raise
+                faults.append(error)
+                continue
             if package is not None and pattern.name is not None:
                 target = self.target(Label(name, pattern.name))
                 yield from [target] if target is not None else []
