@@ -22,7 +22,7 @@ from servers import Handler, cache_server
 
 REPOSITORY = Path(__file__).parents[1]
 PAGE = REPOSITORY / "docs/mistakes.md"
-SECTIONS = ("build-files", "command-line", "tests", "pins-and-images", "plugins", "environment")
+SECTIONS = ("build-files", "command-line", "tests", "cells", "pins-and-images", "plugins", "environment")
 """The files of `tests/gallery` in the order of the page."""
 HOME = "home/you"
 PROJECT = f"{HOME}/project"
@@ -88,7 +88,8 @@ class Mistake:
 
     A file's path is relative to the project; `~/` is the home folder. A folder `plugins/NAME` with a pyproject.toml is an installed
     plugin. `server` is the status and the text of each answer of a server, whose address is `SERVER` in the command and the files,
-    and `REGISTRY` without a scheme. `common` are files that the page does not show.
+    and `REGISTRY` without a scheme. `common` are files that the page does not show. With `built`, cells run, on tools of this
+    repository, which are in the folder `BUILT`.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Mistake:
     server: Sequence[object] = ()
     note: str = ""
     common: Mapping[str, str] = field(default_factory=dict)
+    built: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,8 @@ def sections() -> list[Section]:
     for name in SECTIONS:
         document = tomllib.loads((REPOSITORY / f"tests/gallery/{name}.toml").read_text())
         common = document.get("common", {})
-        mistakes = [Mistake(common=common, **one) for one in document["mistake"]]
+        built = document.get("built", False)
+        mistakes = [Mistake(common=common, built=built, **one) for one in document["mistake"]]
         found.append(Section(document["title"], mistakes, document.get("about", "")))
     return found
 
@@ -147,7 +150,8 @@ def place(mistake: Mistake, base: Path, address: str = "") -> None:
     for name, text in {"WORKSPACE.py": WORKSPACE, **mistake.common, **mistake.files}.items():
         path = base / HOME / name[2:] if name.startswith("~/") else project / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text.replace("SERVER", address).replace("REGISTRY", address.removeprefix("http://")))
+        text = text.replace("SERVER", address).replace("REGISTRY", address.removeprefix("http://"))
+        path.write_text(text.replace("BUILT", str(REPOSITORY / "bk-out")))
     for metadata in project.glob("plugins/*/pyproject.toml"):
         _install(metadata)
 
@@ -196,6 +200,7 @@ def _plain(printed: str, base: Path, address: str) -> str:
         printed = printed.replace(here, anywhere)
     if address:
         printed = printed.replace(address, "http://127.0.0.1:PORT").replace(address[len("http://") :], "127.0.0.1:PORT")
+    printed = re.sub(r"(available fixtures: ).*", r"\1...", printed)
     return re.sub(r"\b\d+\.\d+( ?s)\b", r"0.1\1", printed)
 
 
