@@ -51,7 +51,7 @@ class Terminal:
         """Type keys."""
         os.write(self._terminal, text.encode())
 
-    def until(self, text: str, seconds: float = 10) -> str:
+    def until(self, text: str, seconds: float = 60) -> str:
         """Return what the program shows up to this text, after what an earlier call returned. Fails after that many seconds."""
         deadline = time.monotonic() + seconds
         while (found := self.shown.find(text, self._place)) < 0:

@@ -22,6 +22,7 @@ from bkrules.commands.expectations import recording, write_expectations
 from bkrules.commands.harness import add_overrides, add_selection, overrides_of, selection_of
 from bkrules.commands.parser import add_patterns, command, nothing, patterns_of
 from bkrules.commands.test_targets import Change, add_targets, changes_of
+from bkrules.commands.watch import add_watch, watch
 from bkrules.execution.result import Result
 from bkrules.incremental import null_build, stamps, up_to_date
 from bkrules.incremental.dependencies import current
@@ -53,6 +54,7 @@ def add(commands: Commands) -> None:
     test = command(commands, "test", _test, "the same for the matrices among the targets")
     add_patterns(test)
     add_targets(test)
+    add_watch(test)
     add_selection(test)
     add_overrides(test)
     add_execution(test)
@@ -86,6 +88,8 @@ def _build(arguments: argparse.Namespace) -> int:
 
 
 def _test(arguments: argparse.Namespace) -> int:
+    if arguments.watch:
+        return watch(arguments.argv)
     options = options_of(arguments)
     selection = selection_of(arguments)
     changes = [*changes_of(arguments), *([recording] if arguments.update_expectations else [])]
