@@ -5,6 +5,7 @@ Each mark also has BuildKit's spelling as a part of the test's name, so that tes
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection
 
 from bkrules.analysis.test_marks import Mark, Test
@@ -18,6 +19,8 @@ MARKS = {
     "extra_timeout": "it may take three times as long; also: its name contains ExtraTimeout",
 }
 EXTRA = 3
+_KNOWN = (*MARKS, "filterwarnings", "parametrize", "skip", "skipif", "usefixtures", "xfail")
+"""The marks that change what happens: bk's, and pytest's own."""
 
 
 def skip_reason(test: Test, *, rootless: bool, unsupported: Collection[str]) -> str:
@@ -31,6 +34,34 @@ def skip_reason(test: Test, *, rootless: bool, unsupported: Collection[str]) -> 
         return f"the worker does not support {', '.join(missing)}"
     mark = test.mark("skip")
     return _reason(mark) if mark else ""
+
+
+def check_marks(test: Test) -> None:
+    """Raise LoadError, with a line as its place, for an unknown feature, and for a mark that is misspelled.
+
+    pytest takes such a mark for one of the user, and the test would run as if it had none.
+    """
+    for mark in test.marks:
+        if meant := _meant(mark.name):
+            message = f"{test.name} has the unknown mark {mark.name!r}"
+            hint = f"did you mean {meant!r}? A mark of your own needs a name that differs in more than one letter"
+            raise LoadError("unknown-mark", message, where=str(mark.line), hint=hint)
+    required(test)
+
+
+@functools.cache
+def _meant(name: str) -> str:
+    """Return the known mark from which an unknown one differs in one letter, or by two that are swapped; else an empty text."""
+    return "" if name in _KNOWN else next((known for known in _KNOWN if _is_near(name, known)), "")
+
+
+def _is_near(word: str, other: str) -> bool:
+    if len(word) == len(other):
+        places = [place for place, pair in enumerate(zip(word, other, strict=True)) if pair[0] != pair[1]]
+        swapped = len(places) == 2 and word[places[0]] + word[places[1]] == other[places[1]] + other[places[0]]
+        return len(places) == 1 or swapped
+    short, long = sorted((word, other), key=len)
+    return len(long) - len(short) == 1 and any(long[:at] + long[at + 1 :] == short for at in range(len(long)))
 
 
 def required(test: Test) -> frozenset[str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bkrules.analysis import collection, provable
-from bkrules.analysis.cell_rules import required
+from bkrules.analysis.cell_rules import check_marks
 from bkrules.analysis.context import Context
 from bkrules.analysis.harmless import Unproven
 from bkrules.analysis.literal_imports import path_entries
@@ -159,7 +159,7 @@ def _check(context: Context, module: Module, seen: dict[str, str]) -> None:
     """Check the tests of a module. Raises LoadError for invalid marks, for no test, and for two tests of one name."""
     try:
         for test in module.tests:
-            required(test)
+            check_marks(test)
     except LoadError as error:
         message = f"{context.label}: {module.path}: {error.message}"
         raise LoadError(error.reason, message, where=f"{module.path}:{error.where}", hint=error.hint) from error

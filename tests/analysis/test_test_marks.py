@@ -252,6 +252,26 @@ def test_a_requirement_that_is_none(arguments: str, reason: str, message: str) -
     assert (caught.value.reason, caught.value.where) == (reason, "3")
 
 
+@pytest.mark.parametrize(
+    ("mark", "meant"),
+    [
+        *(("require('cdi')", "requires"), ("xfial", "xfail"), ("skp(reason='x')", "skip"), ("skip_if(1)", "skipif")),
+        *(("parametrise", "parametrize"), ("norootless", "no_rootless"), ("no_paralell", "no_parallel")),
+        *(("usefixture('x')", "usefixtures"), ("extra_timeouts", "extra_timeout")),
+    ],
+)
+def test_a_mark_that_is_misspelled(mark: str, meant: str) -> None:
+    test = one(f"\n@pytest.mark.{mark}\ndef test_a(): pass\n")
+    with pytest.raises(LoadError, match=f"did you mean '{meant}'") as caught:
+        cell_rules.check_marks(test)
+    assert (caught.value.reason, caught.value.where) == ("unknown-mark", "3")
+
+
+@pytest.mark.parametrize("mark", ["slow", "rootless", "parallel", "timeout", "sk", "skip_slow", *cell_rules._KNOWN])
+def test_marks_of_the_user_are_no_mistakes(mark: str) -> None:
+    cell_rules.check_marks(test_marks.Test("test_a", 1, (test_marks.Mark(mark, 1, ("cdi",)),)))
+
+
 def test_the_features_are_those_of_buildkits_harness() -> None:
     assert len(FEATURES) == 25
 
