@@ -1,8 +1,8 @@
 """bk: hermetic rules, driven by Python, that test container builds on every BuildKit worker.
 
 A WORKSPACE.py or BUILD.py imports its rules from here. bk's own loader resolves them and evaluates those files in
-isolation. Elsewhere, a rule's name gives its `Rule`, with its attributes and their documentation, and the docstrings of
-`workspace`, `bk_dep`, `load` and `glob` document them.
+isolation. Elsewhere, a rule's name gives its `Rule`, with its attributes and their documentation; for editors,
+`__init__.pyi` has them as functions. The docstrings of `workspace`, `bk_dep`, `load` and `glob` document these.
 """
 
 from __future__ import annotations

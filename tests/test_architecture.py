@@ -202,7 +202,7 @@ def test_the_core_names_no_worker() -> None:
 
 def test_the_names_for_build_files_are_the_rules() -> None:
     assert sorted(bkrules.RULE_NAMES) == sorted(RULES)
-    assert bkrules.image is RULES["image"]
+    assert {name: getattr(bkrules, name) for name in bkrules.RULE_NAMES} == RULES
 
 
 def test_a_plugin_finds_all_that_it_needs_in_one_place() -> None:
