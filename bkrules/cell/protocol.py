@@ -238,8 +238,9 @@ class CellResult(Wire):
     """The result of a cell, or of a test in it.
 
     `began` is in seconds since the epoch; `seconds` are those of each phase; `fuse` are the numbers of its FUSE
-    connections; `exit_code` is that of a session's command. Two facts are only known outside: `egress` are the attempts
-    to leave, and `unlimited` the limits that this machine could not apply.
+    connections; `exit_code` is that of a session's command. Three facts are only known outside: `egress` are the attempts
+    to leave, `unlimited` the limits that this machine could not apply, and `unmet` whether no request met the faults of the
+    mirror.
     """
 
     TAG: ClassVar = (EVENT, "result")
@@ -257,6 +258,7 @@ class CellResult(Wire):
     tainted: tuple[str, ...] = ()
     egress: tuple[Attempt, ...] = ()
     unlimited: tuple[str, ...] = ()
+    unmet: bool = False
 
 
 @dataclass(frozen=True)

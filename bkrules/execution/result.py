@@ -33,13 +33,15 @@ class CellReport:
 
     `attempts` are in their order; `egress` lists the attempts to leave the cell; `unlimited` names the limits that this
     machine could not apply: without one of them a cell is not fully isolated. `tainted` lists what changed in a shared
-    worker during the cell. A result with `unlimited` or `tainted` is not cached.
+    worker during the cell. A result with `unlimited` or `tainted` is not cached. `unmet`: no request met the faults of the
+    mirror that its axis values define.
     """
 
     attempts: tuple[Attempt, ...] = ()
     egress: tuple[tuple[str, str], ...] = ()
     unlimited: tuple[str, ...] = ()
     tainted: tuple[str, ...] = ()
+    unmet: bool = False
 
     @property
     def may_be_kept(self) -> bool:

@@ -84,6 +84,11 @@ class MirrorProxy(threading.Thread):
         reason, cell.crowded = cell.crowded, ""
         return reason
 
+    def reached(self, handle: int) -> bool:
+        """Return whether a request of a cell has met the faults of its mirror."""
+        cell = self._cells.get(handle)
+        return cell is not None and cell.reached
+
     def close(self) -> None:
         """End the thread."""
         if self.is_alive():

@@ -55,7 +55,7 @@ class CellMirror:
     """The mirror of one cell. `busy_until` is the time at which a slowed mirror may send again.
 
     `uncounted` are the reasons why `record` is incomplete. `sides` counts the sides of its connections, and `crowded` is why
-    one was refused, if there were too many.
+    one was refused, if there were too many. `reached`: a request has met the faults.
     """
 
     target: str
@@ -68,6 +68,7 @@ class CellMirror:
     busy_until: float = 0.0
     sides: int = 0
     crowded: str = ""
+    reached: bool = False
     _recorded: int = 0
 
     def add(self, method: str, path: str, status: int, declared: int | None = 0) -> Counted:
@@ -88,7 +89,10 @@ class CellMirror:
     def meets(self, path: str) -> MirrorFaults | None:
         """Return the faults that a request for this path meets."""
         faults = self.faults
-        return faults if faults is not None and self.faulty and not self.spent() and faults.concern(path) else None
+        if faults is None or not self.faulty or self.spent() or not faults.concern(path):
+            return None
+        self.reached = True
+        return faults
 
     def spent(self) -> bool:
         """Return whether as many requests have met the faults as `times` allows."""

@@ -219,6 +219,7 @@ def _cell(result: Result, folder: Path, root: Path, digests: FileDigests) -> dic
         "egress": [{"who": who, "what": what} for who, what in result.ran.egress] if result.ran else [],
         "isolation": _isolation(result),
         "tainted": list(result.ran.tainted) if result.ran else [],
+        "unmet_faults": bool(result.ran and result.ran.unmet),
         **({"cases": [case.to() for case in cases]} if (cases := reported(result, folder)) else {}),
     }
 

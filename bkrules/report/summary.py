@@ -20,6 +20,7 @@ from bkrules.system.kernel import NONE, RELEASE
 TAIL_LINES = 20
 MOST_EXCERPTS = 10
 STEPS = 4
+_NAMED = 3
 
 
 def summarize(build: BuildResult, out: Path, *, tails: bool = True, width: int = LINE_WIDTH) -> str:
@@ -178,6 +179,12 @@ def _remarks(results: Iterable[Result]) -> list[str]:
         for who, what in result.ran.egress:
             remark = f"passed although {who} tried to reach {what}, and could not"
             remarks[remark] = remarks.get(remark, 0) + 1
+    unmet = [result.action.title for result in results if result.ran and result.ran.unmet and result.status in GOOD]
+    if unmet:
+        named = ", ".join([*unmet[:_NAMED], *([f"{len(unmet) - _NAMED} more"] if len(unmet) > _NAMED else [])])
+        blocks.append(
+            f"UNMET: {_count(len(unmet), 'cell')} passed, but no request met the faults of the mirror: {named}"
+        )
     actions = Counter(name for result in results for name in result.unlimited)
     return [
         *blocks,

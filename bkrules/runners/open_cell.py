@@ -94,7 +94,8 @@ class OpenCell:
             reason = f"{crowded}; {result.reason}" if result.reason else crowded
             status = Status.FAILED if result.status == Status.PASSED else result.status
             result = replace(result, status=status, failure=FailureClass.RESOURCES, reason=reason)
-        return replace(result, unlimited=self.context.machine().host.unlimited())
+        unmet = self.faults is not None and not any(map(self.context.mirror.reached, self.handles))
+        return replace(result, unlimited=self.context.machine().host.unlimited(), unmet=unmet)
 
     def _next(self, deadline: float) -> Mirror | Ready | CellResult | None:
         """Return the next message; None at the end. A mirror is joined. Raises TimeoutError, ValueError and Interrupted."""

@@ -69,7 +69,7 @@ def run_test_cell(action: Action, inputs: Mapping[str, Node], context: RunContex
         status, failure = Status.FLAKY, attempts[-2].failure
         reason = f"passed at attempt {len(attempts)}, after: {attempts[-2].reason}"
     egress = tuple((item.who, item.what) for item in result.egress)
-    report = CellReport(tuple(attempts), egress, result.unlimited, result.tainted)
+    report = CellReport(tuple(attempts), egress, result.unlimited, result.tainted, result.unmet)
     made = {
         name: str(folder / name) for name in action.outputs if name not in action.optional or (folder / name).exists()
     }

@@ -519,10 +519,13 @@ def test_the_proxy_answers_a_refused_request(cell: Callable[..., tuple[int, int]
     assert counts(port) == [("GET", "/v2/a/blobs/x", 429, 0), ("GET", "/v2/a/blobs/x", 206, 4)]
 
 
-def test_faults_concern_the_paths_that_they_name(cell: Callable[..., tuple[int, int]]) -> None:
-    port, _ = cell(status=503, paths="*/manifests/*")
+def test_faults_concern_the_paths_that_they_name(proxy: MirrorProxy, cell: Callable[..., tuple[int, int]]) -> None:
+    port, handle = cell(status=503, paths="*/manifests/*")
+    assert get(port, "/v2/a/blobs/x", "HEAD")[0] == 200
+    assert not proxy.reached(handle)
 
     assert [get(port, f"/v2/a/{kind}/x", "HEAD")[0] for kind in ("blobs", "manifests", "blobs")] == [200, 503, 200]
+    assert proxy.reached(handle)
 
 
 @pytest.mark.parametrize("after", [1, 100, 70_000, 1_000_000])

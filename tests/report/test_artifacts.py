@@ -63,6 +63,7 @@ def test_the_report_says_how_each_cell_ran(cell: Callable[..., Result], tmp_path
     assert first["egress"] == [{"who": "wget", "what": "tcp 192.0.2.1:80"}, {"who": "test", "what": "example.com"}]
     assert first["isolation"] == "without a limit of memory and pids"
     assert first["tainted"] == ["/tmp"]
+    assert {one["unmet_faults"] for one in document["cells"]} == {False}
     assert [one["attempts"] for one in others] == [[]] * 4
     assert [one["isolation"] for one in others] == ["full", "full", None, "without a limit of pids"]
     assert [one["egress"] for one in others] == [one["tainted"] for one in others] == [[]] * 4

@@ -104,6 +104,17 @@ def test_who_tried_to_leave_is_said_once_for_all_cells_that_passed(cell: Callabl
     ]
 
 
+def test_faults_that_no_request_has_met_are_said(cell: Callable[..., Result], tmp_path: Path) -> None:
+    """The test was green, and has proven nothing about the fault."""
+    results = [cell("passed", name, ran=CellReport(unmet=True)) for name in "abcde"]
+    results += [cell("passed", "f", ran=CellReport()), cell("failed", "g", failure="test", ran=CellReport(unmet=True))]
+
+    text = summarize(BuildResult(tuple(results), 1.0), tmp_path)
+
+    names = ", ".join(result.action.title for result in results[:3])
+    assert f"UNMET: 5 cells passed, but no request met the faults of the mirror: {names}, 2 more\n" in text
+
+
 def test_what_a_failed_cell_tried_is_said_beside_its_failure(cell: Callable[..., Result], tmp_path: Path) -> None:
     ran = CellReport(TWICE, (("wget", "example.com"),), ("pids",))
     failed = cell("failed", failure="infrastructure", reason="buildkitd ended", ran=ran)
