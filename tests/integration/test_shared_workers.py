@@ -92,7 +92,7 @@ def test_change(sandbox):
     Path("/tmp/here").mkdir()
     assert call.mount(b"x", b"/tmp/here", b"tmpfs", 0, None) == 0
     if os.fork() == 0:
-        __import__("time").sleep(1)
+        __import__("time").sleep(0.3)
         call.umount(b"/tmp/here")
         os.rmdir("/tmp/here")
         os._exit(0)
