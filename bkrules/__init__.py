@@ -51,12 +51,13 @@ def workspace(*, name: str, noplugins: list[str] = []) -> None:  # noqa: B006 - 
     _only_in_build_files("workspace")
 
 
-def bk_dep(*, name: str) -> None:
-    """Name a module: an installed distribution with build files, or a folder that `--override_module=NAME=PATH` names.
+def bk_dep(*, name: str, path: str = "") -> None:
+    """Name a module: an installed distribution with build files, or the folder `path` of the workspace, or one that
+    `--override_module=NAME=PATH` names.
 
     Write it in `WORKSPACE.py` as a statement at the top level. Then labels and `load` reach into the module,
     `@name//pkg:target`, and `//:tool` that `WORKSPACE.py` does not declare is the tool of the first module that has it. Raises
-    LoadError for a name that is not written out, and for one that is named twice.
+    LoadError for arguments that are not written out, and for one that is named twice.
     """
     _only_in_build_files("bk_dep")
 

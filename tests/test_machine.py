@@ -207,6 +207,22 @@ def test_what_a_distribution_has_installed_is_told_by_its_record(tmp_path: Path)
     assert host_inputs._content(str(tmp_path / "none")) == "unknown"
 
 
+@pytest.mark.parametrize(
+    ("points", "is_left_out"),
+    [
+        ("[bkrules.modules]\na = a\n", True),
+        ("[bkrules.modules]\na = a\n[bk]\nb = b\n", False),
+        ("[bk]\nb = b\n", False),
+        ("", False),
+    ],
+)
+def test_a_distribution_that_is_only_a_module_is_in_no_key(tmp_path: Path, points: str, is_left_out: bool) -> None:
+    assert not host_inputs._is_module(str(tmp_path))
+    (tmp_path / "entry_points.txt").write_text(points)
+
+    assert host_inputs._is_module(str(tmp_path)) == is_left_out
+
+
 def test_packages_are_asked_about_anew_when_one_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "site-packages"
     info = folder / "one-1.dist-info"

@@ -25,6 +25,7 @@ from bkrules.cache import atomic
 from bkrules.errors import MachineLacks
 from bkrules.incremental import stamps
 from bkrules.incremental.dependencies import current
+from bkrules.loading.modules import GROUP as MODULES
 from bkrules.model import digest
 from bkrules.plugin.host import Host, notice_reads, probe
 from bkrules.system.files import read_regular
@@ -170,7 +171,7 @@ def _packages(store: str) -> str:
     """Return the installed distributions, one `name-version digest` a line.
 
     The digest is that of the digests in its RECORD, without files that tell where and how it was installed, and from
-    where.
+    where. Distributions of modules are left out: keys have the files of a module that a build uses, wherever it lies.
     """
     folder = current().note_for_all(sysconfig.get_path("purelib"))
     names = sorted(name for name in os.listdir(folder) if name.endswith(_DISTRIBUTION))
@@ -181,11 +182,24 @@ def _packages(store: str) -> str:
         return str(known["packages"])
     moment = time.time_ns()
     before = {path: stamps.of(current().note_for_all(path)) for path in records.values()}
-    packages = "".join(f"{name.removesuffix(_DISTRIBUTION)} {_content(path)}\n" for name, path in records.items())
+    packages = "".join(
+        f"{name.removesuffix(_DISTRIBUTION)} {_content(path)}\n"
+        for name, path in records.items()
+        if not _is_module(os.path.dirname(path))
+    )
     if not any(stamps.is_racy(stamp, moment) for stamp in before.values()):
         record = {"for": list(records.values()), "packages": packages, "stamps": before}
         atomic.write(memory, json.dumps(record).encode())
     return packages
+
+
+def _is_module(folder: str) -> bool:
+    """Return whether a distribution offers modules of build files, and nothing else."""
+    try:
+        text = read_regular(f"{folder}/entry_points.txt").decode(errors="replace")
+    except OSError:
+        return False
+    return re.findall(r"^\s*\[(.*?)\]", text, re.MULTILINE) == [MODULES]
 
 
 def _content(record: str) -> str:

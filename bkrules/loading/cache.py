@@ -22,7 +22,7 @@ from bkrules.incremental import stamps
 from bkrules.incremental.dependencies import current
 from bkrules.incremental.stamps import Stamp
 from bkrules.loading.glob import Found, Glob
-from bkrules.loading.modules import Modules
+from bkrules.loading.modules import Modules, Named
 from bkrules.loading.package import Package
 from bkrules.loading.sources import Record, build_file
 from bkrules.model.digest import Digest
@@ -190,7 +190,8 @@ def _pack(package: Package) -> _Entry:
         )
         for target in package.targets.values()
     ]
-    return (package.workspace, package.modules, targets)
+    modules = {module: (*named,) for module, named in package.modules.items()}
+    return (package.workspace, modules, targets)
 
 
 def _packed(rule: Rule, attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -211,7 +212,8 @@ def _pair(label: Label) -> tuple[str, str]:
 
 
 def _unpack(name: str, record: Record, packed: _Entry, rules: Mapping[str, Rule]) -> Package:
-    workspace, modules, targets = packed
+    workspace, named, targets = packed
+    modules = {module: Named(*fields) for module, fields in named.items()}
     package = Package(name, build_file(name), workspace=workspace, modules=modules, record=record)
     kinds = {
         rule.name: [

@@ -8,7 +8,7 @@ from typing import Any
 
 from bkrules.errors import BkError, LoadError, did_you_mean
 from bkrules.loading.macro import Load, load_of
-from bkrules.loading.modules import FUNCTION, named_by
+from bkrules.loading.modules import FUNCTION, Named, named_by
 from bkrules.loading.syntax import forbidden
 
 ONLY_IN_WORKSPACE = ("workspace",)
@@ -20,8 +20,8 @@ def take_imports(
     file: str,
     names: Mapping[str, Callable[..., Any]],
     names_of: NamesOf,
-) -> tuple[dict[str, Any], list[Load], dict[str, int]]:
-    """Return the names that a file imports, its loads, and the modules that it names, each with its line; all in order.
+) -> tuple[dict[str, Any], list[Load], dict[str, Named]]:
+    """Return the names that a file imports, its loads, and the modules that it names; all in order.
 
     Removes them from the tree. Raises LoadError.
     """
@@ -39,7 +39,7 @@ def take_imports(
             rest.append(statement)
     of_load = {name for name, value in imported.items() if value is names["load"]}
     of_modules = {name for name, value in imported.items() if value is names.get(FUNCTION)}
-    modules: dict[str, int] = {}
+    modules: dict[str, Named] = {}
     tree.body = []
     for statement in rest:
         load = load_of(statement, of_load, file)
@@ -49,8 +49,8 @@ def take_imports(
         elif named is None:
             tree.body.append(statement)
         elif modules.setdefault(*named) != named[1]:
-            what, where = f"{file}: the module {named[0]!r} is named twice", f"{file}:{named[1]}"
-            hint = f"the first one is in line {modules[named[0]]}"
+            what, where = f"{file}: the module {named[0]!r} is named twice", f"{file}:{named[1].line}"
+            hint = f"the first one is in line {modules[named[0]].line}"
             raise LoadError("duplicate-name", what, where=where, hint=hint)
     return imported, loads, modules
 

@@ -42,11 +42,18 @@ class Installed(NamedTuple):
     value: str
 
 
+class Named(NamedTuple):
+    """A module as a WORKSPACE.py names it: the line, and its folder in the workspace, which is empty for one from elsewhere."""
+
+    line: int
+    path: str = ""
+
+
 class Modules:
     """The modules of the workspace at `root`. `names` returns those that a module names; '' is the workspace, called `own()`."""
 
     def __init__(
-        self, root: str, names: Callable[[str], Mapping[str, int]] = lambda _: {}, own: Callable[[], str] = lambda: ""
+        self, root: str, names: Callable[[str], Mapping[str, Named]] = lambda _: {}, own: Callable[[], str] = lambda: ""
     ) -> None:
         self._root = root
         self._names = names
@@ -72,6 +79,9 @@ class Modules:
             return self._root
         if module in _overrides:
             return _checked(_overrides[module], module, f"{OPTION}={module}={_overrides[module]}")
+        named = self._names("").get(module)
+        if named is not None and named.path:
+            return _checked(f"{self._root}/{named.path}", module, f"{MARKER}:{named.line}")
         installed = installed_modules().get(module, [])
         if not installed:
             name = module.replace("_", "-")
@@ -142,20 +152,25 @@ class Modules:
         return replace(found, folders=tuple(f"@{module}/{folder}".rstrip("/") for folder in found.folders))
 
 
-def named_by(statement: ast.stmt, functions: set[str], file: str) -> tuple[str, int] | None:
-    """Return the module that a statement names by a call of one of `functions`, with its line. Raises LoadError."""
+def named_by(statement: ast.stmt, functions: set[str], file: str) -> tuple[str, Named] | None:
+    """Return the module that a statement names by a call of one of `functions`. Raises LoadError."""
     call = statement.value if isinstance(statement, ast.Expr) else None
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id not in functions:
         return None
     where = f"{file}:{call.lineno}"
-    value = call.keywords[0].value if [word.arg for word in call.keywords] == ["name"] and not call.args else None
-    if not isinstance(value, ast.Constant) or not isinstance(value.value, str):
-        what = f"{file}: {FUNCTION} takes the name of a module, written out"
+    values = {word.arg: word.value.value for word in call.keywords if isinstance(word.value, ast.Constant)}
+    is_written_out = len(values) == len(call.keywords) and all(isinstance(value, str) for value in values.values())
+    if call.args or "name" not in values or not values.keys() <= {"name", "path"} or not is_written_out:
+        what = f"{file}: {FUNCTION} takes the name of a module, and perhaps its 'path', both written out"
         raise LoadError("bad-module", what, where=where, hint=f'write  {FUNCTION}(name = "bk_tools")')
-    if not is_module(value.value):
-        what = f"{file}: {value.value!r} is no name of a module"
+    name, path = str(values["name"]), str(values.get("path", ""))
+    if not is_module(name):
+        what = f"{file}: {name!r} is no name of a module"
         raise LoadError("bad-module", what, where=where, hint="letters, digits and _, as in 'bk_tools'")
-    return value.value, call.lineno
+    if "path" in values and (path != os.path.normpath(path) or path.startswith(("/", ".")) or "\0" in path):
+        what = f"{file}: {path!r} is no folder of the workspace"
+        raise LoadError("bad-module", what, where=where, hint=f"for a folder elsewhere:  {OPTION}={name}=PATH")
+    return name, Named(call.lineno, path)
 
 
 def _checked(folder: str, module: str, origin: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from bkrules.loading.modules import Named
 from bkrules.loading.sources import Record
 from bkrules.model.rule import Target
 
@@ -12,12 +13,12 @@ from bkrules.model.rule import Target
 class Package:
     """The targets of one build file, by name.
 
-    `workspace` is the name that a WORKSPACE.py declares, and `modules` are those that it names, each with its line.
+    `workspace` is the name that a WORKSPACE.py declares, and `modules` are those that it names.
     """
 
     name: str
     file: str
     targets: dict[str, Target] = field(default_factory=dict)
     workspace: str = ""
-    modules: dict[str, int] = field(default_factory=dict)
+    modules: dict[str, Named] = field(default_factory=dict)
     record: Record = field(default_factory=Record, compare=False, repr=False)

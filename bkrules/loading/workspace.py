@@ -14,7 +14,7 @@ from bkrules.incremental.dependencies import WALK, current
 from bkrules.loading.cache import PackageCache
 from bkrules.loading.glob import BUILD_FILE, OUTPUT, Glob, listing
 from bkrules.loading.meter import raise_recursion_limit
-from bkrules.loading.modules import Modules
+from bkrules.loading.modules import Modules, Named
 from bkrules.loading.package import Package
 from bkrules.loading.root import MARKER
 from bkrules.loading.sources import Record, Sources, build_file
@@ -104,7 +104,7 @@ class Workspace:
         root = f"@{module}" if module else ""
         return self._open.get(root) or self.package(root)
 
-    def _named_by(self, module: str) -> Mapping[str, int]:
+    def _named_by(self, module: str) -> Mapping[str, Named]:
         """Return the modules that a module names, or the workspace for an empty name."""
         package = self._root_of(module)
         return package.modules if package is not None else {}

@@ -138,6 +138,21 @@ def test_a_workspace_may_call_its_own_targets_by_its_name(place: Place) -> None:
     assert [str(other.label) for other in check_labels(workspace, target)] == ["//q:other"]
 
 
+def test_a_module_in_a_folder_of_the_workspace(place: Place) -> None:
+    place.write("WORKSPACE.py", 'workspace(name = "main")\nbk_dep(name = "lib", path = "third/lib")\n')
+    place.write("p/BUILD.py", 'thing(name = "it", dep = "@lib//pkg:one")\n')
+    (place.root / "third").mkdir()
+    place.lib.rename(place.root / "third/lib")
+    modules.override({})
+    for _ in range(2):  # the second time from the cache
+        workspace = place.open()
+        assert list(workspace.packages()) == ["", "p"]
+        target = workspace.target(Label("p", "it"))
+        assert target is not None
+        assert [str(other.label) for other in check_labels(workspace, target)] == ["@lib//pkg:one"]
+        workspace.save()
+
+
 def test_a_module_that_moves_is_not_evaluated_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.write("p/BUILD.py", 'load("@lib//:macros.py", "declared")\ndeclared(name = "it")\n')
     workspace = place.open()
@@ -203,6 +218,12 @@ def test_a_label_that_reaches_nothing(place: Place, text: str, reason: str, said
         ('bk_dep(name = "li" + "b")', "bad-module"),
         ('bk_dep(name = "a-b")', "bad-module"),
         ("bk_dep()", "bad-module"),
+        ('bk_dep(name = "a", folder = "b")', "bad-module"),
+        ('bk_dep(name = "a", path = 1)', "bad-module"),
+        ('bk_dep(name = "a", path = "../b")', "bad-module"),
+        ('bk_dep(name = "a", path = "/b")', "bad-module"),
+        ('bk_dep(name = "a", path = "")', "bad-module"),
+        ('bk_dep(name = "a", path = "b/../../c")', "bad-module"),
         ('[bk_dep(name = name) for name in ["lib"]]', "bad-module"),
         ('bk_dep(name = "lib")', "duplicate-name"),
     ],
