@@ -18,7 +18,7 @@ from bkrules.model import digest
 from bkrules.model.action import DirectoryNode, FileNode
 from bkrules.model.reference import parse_reference
 
-IMAGES = ("docker.io/library/alpine:3.22",)
+IMAGES = ("docker.io/library/alpine:3.22", "docker.io/library/nginx:1.29-alpine")
 
 
 @pytest.fixture
@@ -58,3 +58,16 @@ def test_daemons_of_this_machine(internet: str, space: Space, repository: Path, 
     assert len(outputs) == 2
     assert "3 cells: 3 passed (0 cached, 3 not)" in outputs[1]
     assert "GoBuild" not in outputs[1]
+
+
+def test_a_dockerfile_of_the_user(internet: str, tools: Space) -> None:
+    """In a workspace that has the workers of the first page, in its package hello."""
+    found = pages.files_of("own-dockerfile.md", "python", "dockerfile")
+    found["web/BUILD.py"] = found["web/BUILD.py"].replace('reference="docker.io', f'reference="{internet}')
+    workers = pages.files_of("own-daemons.md", "python")["hello/BUILD.py"].partition("\ntest_matrix")[0]
+    pages.write(tools, {"hello/BUILD.py": workers, **found})
+    tools.write("web/site/index.html", "hello\n").chmod(0o600)
+
+    outputs = [typed(tools, command) for command in pages.commands_of("own-dockerfile.md")]
+
+    assert "3 cells: 3 passed (0 cached, 3 not)" in outputs[1]
