@@ -12,12 +12,13 @@ FUNCTION_NAMES: tuple[str, ...]
 
 _Strings = list[str] | tuple[str, ...]
 
-def bk_dep(*, name: str) -> None:
-    """Name a module: an installed distribution with build files, or a folder that `--override_module=NAME=PATH` names.
+def bk_dep(*, name: str, path: str = ...) -> None:
+    """Name a module: an installed distribution with build files, or the folder `path` of the workspace, or one that
+    `--override_module=NAME=PATH` names.
 
     Write it in `WORKSPACE.py` as a statement at the top level. Then labels and `load` reach into the module,
     `@name//pkg:target`, and `//:tool` that `WORKSPACE.py` does not declare is the tool of the first module that has it. Raises
-    LoadError for a name that is not written out, and for one that is named twice.
+    LoadError for arguments that are not written out, and for one that is named twice.
     """
 
 def glob(include: list[str], exclude: list[str] = ..., allow_empty: bool = ...) -> list[str]:
