@@ -112,6 +112,8 @@ class Execution:
         """Return the result of a cell that this machine cannot run; None when it can, or when only its run can tell."""
         from bkrules.runners.preflight import lack_of
 
+        if action.mnemonic == "CompareBuilds":
+            return None  # it has no daemons
         parameters = parameters_of(action, CellParameters)
         isolation = parameters.isolation if isinstance(parameters, TestCell) else ""
         needs = repr((isolation, list(parameters.workers)))
