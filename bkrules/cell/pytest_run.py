@@ -166,6 +166,14 @@ def _out_of_time(sandbox: Sandbox, _number: int, _frame: FrameType | None) -> No
     raise OutOfTime("the cell's time is over")
 
 
+def _keep(place: Path, reports: dict[str, object]) -> None:
+    """Write pytest's reports to a file, or no file on a full disk: the outcome of the test does not depend on them."""
+    try:
+        place.write_text(json.dumps(reports, default=repr))
+    except OSError:
+        place.unlink(missing_ok=True)
+
+
 def main(backend: Backend, cell: RunningCell, control: Control, outcome: str) -> int:
     """Run the cell's test and write its outcome to the file `outcome`. Return pytest's exit code."""
     task = task_of(cell)
@@ -186,8 +194,7 @@ def main(backend: Backend, cell: RunningCell, control: Control, outcome: str) ->
     holders = [_Holder(control, cell.daemons.logs / "test.log")] if task.is_kept else []
     code = int(pytest.main(words, plugins=[pytest_plugin, recorder, *holders]))
     sandbox.done.set()
-    reports = json.dumps({"exit_code": code, "reports": recorder.documents}, default=repr)
-    (cell.daemons.logs / REPORTS).write_text(reports)
+    _keep(cell.daemons.logs / REPORTS, {"exit_code": code, "reports": recorder.documents})
     result = recorder.outcome(code)
     Path(outcome).write_text(json.dumps(result.to()))
     return 0 if result.status in (Status.PASSED, Status.SKIPPED) else 1

@@ -50,6 +50,10 @@ class Plan:
         """The ids that have not ended."""
         return self._open
 
+    def is_last(self, name: str) -> bool:
+        """Return whether no other id depends on an id."""
+        return not self._dependents[name]
+
     @property
     def has_room(self) -> bool:
         """Whether a job slot is free."""

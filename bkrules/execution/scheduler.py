@@ -50,7 +50,7 @@ class Scheduler:
     tells which actions take long or failed, so that they run first. `cancel` ends running actions; it is called when a
     cell's failure ends the build. `refuse` returns the result of a cell that this machine cannot run: it is called once for
     each cell, before the first action starts that the cell waits for, so that nothing is built for such cells alone.
-    `wanted` tells which actions somebody wants for themselves.
+    `wanted` tells which actions somebody wants for themselves; those on which no other depends are wanted in any case.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class Scheduler:
                 if result is not None:
                     self._settle(result)
         left = [name for name in names if name in self._plan.unfinished]
-        if any(self._wanted(self._actions[name]) for name in left):
+        if any(self._plan.is_last(name) or self._wanted(self._actions[name]) for name in left):
             return False
         if action.id in left:
             reason = "only cells that this machine cannot run need it"

@@ -358,3 +358,11 @@ def test_what_another_cell_needs_is_built(make_action: MakeAction) -> None:
     build.execute([make_action("tool"), make_action("one", "tool", cell=True), make_action("two", "tool", cell=True)])
 
     assert build.statuses == {"one": "skipped", "tool": "passed", "two": "passed"}
+
+
+def test_what_nothing_depends_on_is_built_without_cells(make_action: MakeAction) -> None:
+    build = Build(wanted=lambda _action: False)
+
+    build.execute([make_action("base"), make_action("image", "base")])
+
+    assert build.statuses == {"base": "passed", "image": "passed"}

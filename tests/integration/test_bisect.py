@@ -132,7 +132,7 @@ def test_what_cannot_be_bisected(words: Space) -> None:
         assert "Traceback" not in done.stderr
     done = words.bk("bisect", "test_wort/worker=oci", "--tool=word", "--good=v1.0.0", "--bad=v1.0.7")
     assert done.returncode == 4
-    assert "did you mean" in done.stderr
+    assert "the nearest names: test_word/worker=oci" in done.stderr
 
 
 COMMITS = 31

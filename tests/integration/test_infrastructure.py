@@ -244,9 +244,7 @@ def test_a_cache_that_cannot_be_written(tools: Space, tmp_path: Path, fault: str
     command = [*prefix, *tools.command("build", "//targets:small")[:-1], str(place)]
     done = subprocess.run(command, cwd=tools.root, capture_output=True, text=True, check=False)
 
-    words = {"read-only": "Read-only file system", "full": "No space left on device", "a file": "Not a directory"}[
-        fault
-    ]
+    words = {"read-only": "Read-only file system", "full": "no free inodes", "a file": "Not a directory"}[fault]
     assert done.returncode == 36, done.stdout + done.stderr
     assert words in done.stdout + done.stderr
     assert "--disk_cache" in done.stdout + done.stderr

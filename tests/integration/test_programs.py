@@ -294,7 +294,7 @@ def test_programs_that_fail(tools: Space) -> None:
 WRONG = [
     (
         'tests = ["//t:Dockerfile"]',
-        "t/Dockerfile is neither Python nor a program: it begins with b'FROM docker.io/l'",
+        "t/Dockerfile is neither Python nor a program: it begins with 'FROM docker.io/l'",
     ),
     ('tests = ["//t:tap"]', "t/tap is run by 'bash', which is not among 'tools'"),
     ('tests = [":oci"]', "'tests' needs a Python file, an executable file, or a target with a binary, but"),

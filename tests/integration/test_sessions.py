@@ -179,4 +179,4 @@ def test_logs_are_those_of_the_cell(tools: Space) -> None:
     missing = logs(CELL, "stargz")
     assert missing.returncode == 4
     assert b"has no log 'stargz'\n  it has: buildkitd, cell, test" in missing.stderr
-    assert b"did you mean test_it/worker=oci?" in logs("test_it/worker=oic").stderr
+    assert b"the nearest names: test_it/worker=oci" in logs("test_it/worker=oic").stderr
