@@ -31,7 +31,7 @@ from bkrules.execution.scheduler import Policy, Scheduler
 from bkrules.execution.signals import StopSignals, go_on, leave
 from bkrules.loading.workspace import STATE
 from bkrules.model.action import Action
-from bkrules.model.parameters import CellParameters, TestCell, parameters_of
+from bkrules.model.parameters import KINDS, CellParameters, TestCell, parameters_of
 from bkrules.model.resources import pool_sizes
 from bkrules.model.status import BAD, FailureClass, Status
 from bkrules.plugin.calls import Hooks
@@ -112,8 +112,8 @@ class Execution:
         """Return the result of a cell that this machine cannot run; None when it can, or when only its run can tell."""
         from bkrules.runners.preflight import lack_of
 
-        if action.mnemonic == "CompareBuilds":
-            return None  # it has no daemons
+        if not issubclass(KINDS[action.mnemonic], CellParameters):
+            return None  # it boots no daemon
         parameters = parameters_of(action, CellParameters)
         isolation = parameters.isolation if isinstance(parameters, TestCell) else ""
         needs = repr((isolation, list(parameters.workers)))

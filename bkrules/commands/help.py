@@ -50,7 +50,7 @@ of N, and --random_worker=SEED one worker of each matrix.""",
     ),
     "environment": (
         "variables that bk reads",
-        """bk reads these variables of its own environment; cells see none of them:
+        """bk reads these environment variables. Cells do not see them.
   NO_COLOR, FORCE_COLOR, CLICOLOR_FORCE, TERM=dumb   colours; --color takes precedence
   GITHUB_ACTIONS, GITLAB_CI                          annotations and groups for the CI
   XDG_CACHE_HOME, HOME                               where the disk cache and ~/.bkrc are

@@ -71,7 +71,8 @@ class Scheduler:
     ) -> None:
         self._look_up, self._run, self._ask = look_up, run, ask
         self._on_start, self._on_result, self._cancel = on_start, on_result, cancel
-        self._refuse, self._wanted, self._judged = refuse, wanted, set[str]()
+        self._refuse, self._wanted = refuse, wanted
+        self._unjudged, self._has_refused = set[str](), False
         self._pools, self._policy, self._history, self._profile = pools, policy, history, profile
         self._plan, self._actions = Plan({}), dict[str, Action]()
         self._done: queue.SimpleQueue[Result | _Unknown | Paused | BaseException] = queue.SimpleQueue()
@@ -91,6 +92,7 @@ class Scheduler:
         Raises KeyboardInterrupt after `interrupt`, and the exceptions of callbacks.
         """
         self._actions = dict(actions)
+        self._unjudged = {name for name, action in actions.items() if action.cell is not None}
         requests = {name: action.request for name, action in actions.items()}
         self._plan = Plan({name: action.dependencies for name, action in actions.items()}, requests, self._pools)
         try:
@@ -146,14 +148,15 @@ class Scheduler:
 
     def _is_refused(self, action: Action) -> bool:
         """Settle an action that is about to start when only cells need it that this machine cannot run, and these cells."""
-        if action.id in self._slots:
-            return False  # it continues after a pause
+        if action.id in self._slots or not (self._unjudged or self._has_refused):
+            return False  # it continues after a pause, or this machine can run every cell
         names = [action.id, *self._plan.behind(action.id)]
         for name in names:
-            if self._actions[name].cell is not None and name not in self._judged:
-                self._judged.add(name)
+            if name in self._unjudged:
+                self._unjudged.remove(name)
                 result = self._refuse(self._actions[name])
                 if result is not None:
+                    self._has_refused = True
                     self._settle(result)
         left = [name for name in names if name in self._plan.unfinished]
         if any(self._plan.is_last(name) or self._wanted(self._actions[name]) for name in left):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from bkrules.system.files import text_or_nothing
+
 _FILES = {"run/.containerenv": "podman", "var/run/secrets/kubernetes.io": "kubernetes", ".dockerenv": "docker"}
 _GROUPS = {"kubepods": "kubernetes", "docker": "docker", "libpod": "podman", "lxc": "lxc"}
 _INITIAL = {"pid": 0xEFFFFFFC, "uts": 0xEFFFFFFE, "ipc": 0xEFFFFFFF, "cgroup": 0xEFFFFFFB}
@@ -44,9 +46,11 @@ def container(root: str = "/") -> str:
     for path, name in _FILES.items():
         if os.path.exists(f"{root}{path}"):
             return name
-    told = _text(f"{root}run/systemd/container").strip() or _variable(_text(f"{root}proc/1/environ"), "container")
+    told = text_or_nothing(f"{root}run/systemd/container").strip() or _variable(
+        text_or_nothing(f"{root}proc/1/environ"), "container"
+    )
     if told in _NONE:
-        groups = _text(f"{root}proc/1/cgroup")
+        groups = text_or_nothing(f"{root}proc/1/cgroup")
         told = next((name for word, name in _GROUPS.items() if f"/{word}" in groups), "")
     return told
 
@@ -79,13 +83,5 @@ def _variable(environment: str, name: str) -> str:
 def _link(path: str) -> str:
     try:
         return os.readlink(path)
-    except OSError:
-        return ""
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, errors="replace") as file:
-            return file.read()
     except OSError:
         return ""

@@ -7,7 +7,6 @@ import platform
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from bkrules.plugin import container
 from bkrules.system import files, kernel
@@ -137,7 +136,7 @@ class Host:
         driver, number = _DRIVERS[path]
         if self.container:
             return container.device(self.container, path)
-        if driver not in _read(f"{self.folder}proc/misc").split():
+        if driver not in files.text_or_nothing(f"{self.folder}proc/misc").split():
             return self.driver_remedy(driver)
         return f"make it:  mknod -m 666 {path} c {os.major(number)} {os.minor(number)}"
 
@@ -149,21 +148,21 @@ def goarch() -> str:
 
 def probe(root: str = "/") -> Host:
     """Return the facts of this machine, read below `root`."""
-    mounts = _mounts(_read(f"{root}proc/self/mountinfo"))
+    mounts = _mounts(files.text_or_nothing(f"{root}proc/self/mountinfo"))
     cgroup = next((mount.point for mount in mounts if mount.kind == "cgroup2"), "")
     return Host(
         root=os.geteuid() == 0 and _mapped(root) > 1,
         fuse=_is_device(f"{root}dev/fuse", FUSE_DEVICE),
         filesystems=frozenset(
-            line.split()[-1] for line in _read(f"{root}proc/filesystems").splitlines() if line.strip()
+            line.split()[-1] for line in files.text_or_nothing(f"{root}proc/filesystems").splitlines() if line.strip()
         ),
-        user_namespaces=int(_read(f"{root}proc/sys/user/max_user_namespaces").strip() or 0),
+        user_namespaces=int(files.text_or_nothing(f"{root}proc/sys/user/max_user_namespaces").strip() or 0),
         mapped_ids=_mapped(root),
         cgroup=cgroup,
         namespaces=frozenset(_names(f"{root}proc/self/ns")),
         machine=platform.machine(),
         # A node suffices, since the kernel loads the driver at its first use; and so does the driver, since cells make nodes.
-        tun=_is_device(f"{root}dev/net/tun", TUN_DEVICE) or "tun" in _read(f"{root}proc/misc").split(),
+        tun=_is_device(f"{root}dev/net/tun", TUN_DEVICE) or "tun" in files.text_or_nothing(f"{root}proc/misc").split(),
         mke2fs=_mke2fs(root),
         controllers=_controllers(root, cgroup, mounts),
         kernel=kernel.texts(root),
@@ -199,13 +198,6 @@ def read(path: str, below: str = "/") -> str:
         return ""
 
 
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""
-
-
 def _names(path: str) -> list[str]:
     try:
         return os.listdir(path)
@@ -222,7 +214,7 @@ def _is_device(path: str, number: int) -> bool:
 
 
 def _mke2fs(root: str) -> str:
-    can_mount = "ext4" in _read(f"{root}proc/filesystems").split()
+    can_mount = "ext4" in files.text_or_nothing(f"{root}proc/filesystems").split()
     if not can_mount or not _is_device(f"{root}dev/loop-control", LOOP_CONTROL):
         return ""
     return next((f"/{path}" for path in _MAKERS if os.access(f"{root}{path}", os.X_OK)), "")
@@ -230,7 +222,7 @@ def _mke2fs(root: str) -> str:
 
 def _mapped(root: str) -> int:
     """Return how many user ids this process may map: all of them, unless it is in a user namespace."""
-    return sum(int(line.split()[2]) for line in _read(f"{root}proc/self/uid_map").splitlines())
+    return sum(int(line.split()[2]) for line in files.text_or_nothing(f"{root}proc/self/uid_map").splitlines())
 
 
 @dataclass(frozen=True)
@@ -260,9 +252,11 @@ def _controllers(root: str, cgroup: str, mounts: list[_Mount]) -> dict[str, str]
         # Only the real root may hold processes and enable controllers; it alone has no cgroup.type.
         base = f"{root}{cgroup.lstrip('/')}"
         may_enable = not os.path.exists(f"{base}/cgroup.type")
-        words = _read(f"{base}/cgroup.subtree_control") + (_read(f"{base}/cgroup.controllers") if may_enable else "")
+        words = files.text_or_nothing(f"{base}/cgroup.subtree_control") + (
+            files.text_or_nothing(f"{base}/cgroup.controllers") if may_enable else ""
+        )
         found |= {name: cgroup for name in CONTROLLERS if name in words.split()}
-    own = dict(line.split(":", 2)[1:] for line in _read(f"{root}proc/self/cgroup").splitlines())
+    own = dict(line.split(":", 2)[1:] for line in files.text_or_nothing(f"{root}proc/self/cgroup").splitlines())
     for mount in mounts:
         for name in CONTROLLERS:
             if mount.kind == "cgroup" and name in mount.options:

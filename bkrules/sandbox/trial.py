@@ -22,6 +22,7 @@ from bkrules.plugin import container
 from bkrules.plugin.host import Host, Lack
 from bkrules.sandbox import syscalls
 from bkrules.sandbox.devices import DEVICES
+from bkrules.system.files import text_or_nothing
 
 MACHINES = tuple(sorted(syscalls.NUMBERS))
 COVERED = ("/proc", "/sys", "/out", "/opt/bk", "/dev/pts")
@@ -189,9 +190,9 @@ def _refused() -> tuple[str, str]:
             "start bk with all capabilities: what started it gave some away, as systemd's CapabilityBoundingSet does"
         )
         return f"root without {', '.join(missing)}", remedy
-    if "\nSeccomp:\t2" in _text("/proc/self/status"):
+    if "\nSeccomp:\t2" in text_or_nothing("/proc/self/status"):
         return "root under a filter of system calls", "start bk without that filter"
-    profile = _text("/proc/self/attr/current").strip("\0\n")
+    profile = text_or_nothing("/proc/self/attr/current").strip("\0\n")
     if profile and profile != "unconfined":
         return f"root under the security profile {profile}", "start bk unconfined"
     return "a machine that refuses it", "look at the kernel's log, which may name who refuses it"
@@ -199,11 +200,3 @@ def _refused() -> tuple[str, str]:
 
 def _is_in_user_namespace() -> bool:
     return os.readlink("/proc/self/ns/user") != _FIRST_USERS
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""

@@ -50,6 +50,14 @@ def read_text(path: str | os.PathLike[str]) -> str:
     return read_regular(path).decode(errors="replace")
 
 
+def text_or_nothing(path: str | os.PathLike[str]) -> str:
+    """Return the text of a regular file as `read_text` does, and an empty text for one that cannot be read."""
+    try:
+        return read_text(path)
+    except OSError:
+        return ""
+
+
 def read_regular(path: str | os.PathLike[str], most: int = -1) -> bytes:
     """Return the bytes of a regular file, at most `most` of them when that is given. Raises OSError as `open_regular` does."""
     with open_regular(path) as file:

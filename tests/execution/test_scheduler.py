@@ -8,6 +8,7 @@ import pytest
 
 from bkrules.cache.history import History
 from bkrules.execution.job_slot import JobSlot
+from bkrules.execution.plan import Plan
 from bkrules.execution.pools import Pools
 from bkrules.execution.result import Result
 from bkrules.execution.scheduler import Policy, Scheduler
@@ -366,3 +367,20 @@ def test_what_nothing_depends_on_is_built_without_cells(make_action: MakeAction)
     build.execute([make_action("base"), make_action("image", "base")])
 
     assert build.statuses == {"base": "passed", "image": "passed"}
+
+
+def test_no_action_waits_for_a_look_at_all_behind_it(make_action: MakeAction, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That would take quadratic time. Once each cell is known to be possible, there is nothing to look for."""
+    asked: list[str] = []
+    behind = Plan.behind
+
+    def noting(plan: Plan, name: str) -> list[str]:
+        asked.append(name)
+        return behind(plan, name)
+
+    monkeypatch.setattr(Plan, "behind", noting)
+    build = Build()
+
+    build.execute([make_action("a"), make_action("b", "a"), make_action("cell", "b", cell=True), make_action("c", "b")])
+
+    assert (build.judged, asked) == (["cell"], ["a"])
