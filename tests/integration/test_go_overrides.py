@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import replace
 
 import pytest
-from spaces import Space
+from spaces import Space, wait_for
 
 GO = "go 1.24\n"
 LIB = "example.test/lib"
@@ -97,15 +97,13 @@ def test_an_edit_reruns_what_it_must(overridden: Space) -> None:
 
     (checkout / "lib.go").write_text((checkout / "lib.go").read_text() + "\nfunc unused() {} // and a comment\n")
     assert "3 actions: 1 ran, 2 cached" in build(later, "//p:runs")
-    build(later, "//p:runs")
-    assert at_once(later)
+    wait_for(lambda: at_once(later))
 
     (checkout / "word.txt").write_text("edited")
     assert "3 actions: 2 ran, 1 cached" in build(later, "//p:runs")
     assert said(overridden) == "edited"
 
-    build(later, "//p:runs")
-    assert at_once(later)
+    wait_for(lambda: at_once(later))
     (checkout / "more.go").write_text('package lib\n\nfunc init() { Word += ", and more" }\n')
     why = overridden.bk("why", "//p:user", OPTION)
     assert f"input/override/{LIB}/more.go is new" in why.stdout, why.stdout + why.stderr
@@ -114,7 +112,11 @@ def test_an_edit_reruns_what_it_must(overridden: Space) -> None:
 
 
 def at_once(space: Space) -> bool:
-    """Return whether a build gives the kept answer, without loading anything."""
+    """Return whether a build gives the kept answer, without loading anything.
+
+    It does not when another test has just linked to a blob of this cache, which changes the blob's ctime; the build then
+    keeps its answer anew.
+    """
     command = space.command("build", "//p:runs", OPTION)
     command.insert(1, "-Ximporttime")
     done = subprocess.run(command, cwd=space.root, capture_output=True, text=True, check=True)
