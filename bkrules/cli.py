@@ -108,7 +108,7 @@ def prepared(argv: Sequence[str]) -> argparse.Namespace:
     errors.PLACES.clear()
     if early_actions.disk_cache:
         errors.PLACES[errors.CACHE] = early_actions.disk_cache
-    early_actions.remote_cache = None
+    early_actions.remote_cache, early_actions.runs_cells = None, False
     if getattr(arguments, "remote_cache", ""):
         from bkrules.commands.remote_arguments import remote_of
 

@@ -3,6 +3,9 @@
 They are ordinary actions, with a key, the disk cache and a sandbox, and a cached result starts no process. These are the
 lists of tests that only pytest can tell (`analysis/collection.py`), or a test binary of Go (`rules/go_test.py`), which is
 built for that.
+
+They need fewer privileges than cells, so they may run on a machine that only plans. Where cells cannot run, a failure of an
+early action says so instead, and no tool is built for cells that the same command would run.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ disk_cache = ""
 """The disk cache of the command line; empty means the default one."""
 remote_cache: RemoteOptions | None = None
 """The remote cache of the command line, if any."""
+runs_cells = False
+"""Whether the command runs the cells, as opposed to listing them."""
 
 
 class EarlyActions:
@@ -91,16 +96,26 @@ class EarlyActions:
                             missing.append(action)
                         else:
                             executor.results[action.id] = result
+                    if runs_cells and any(action.id not in wanted for action in missing):
+                        self._check()
                     if missing and not contexts:
                         contexts.append(stack.enter_context(self._opened(cache, cas)))
                     results = _run(executor, missing, self._phases)
                     executor.results.update({result.action.id: result for result in results})
                     for action in together:
+                        if executor.results[action.id].status == Status.FAILED:
+                            self._check()
                         _outputs(executor.results[action.id])
                 if remote is not None and (fault := remote.flush()):
                     raise MachineLacks("remote-cache", fault)
             digests.save()
         return [_outputs(executor.results[action.id]) for action in actions]
+
+    def _check(self) -> None:
+        """Raise MachineLacks on a machine that cannot run cells."""
+        from bkrules.runners.preflight import check_cells
+
+        check_cells(self._machine().host)
 
     @contextmanager
     def _opened(self, cache: str, cas: Cas) -> Iterator[RunContext]:

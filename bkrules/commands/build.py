@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bkrules import __version__, errors
+from bkrules.build import early_actions
 from bkrules.build.analysis import ONCE, Analysis, analyze_patterns, members, selected
 from bkrules.build.execute import execute
 from bkrules.build.request import Options
@@ -74,6 +75,7 @@ def _build(arguments: argparse.Namespace) -> int:
     options = options_of(arguments)
     selection = selection_of(arguments)
     current().note_code()
+    early_actions.runs_cells = True
     with _recorded(arguments) as events:
         runs, overrides = runs_of(arguments), overrides_of(arguments)
         is_plain = _is_plain(options, arguments) and not selection.words and not selection.skip
@@ -98,6 +100,7 @@ def _test(arguments: argparse.Namespace) -> int:
         from bkrules.commands.debug import check_terminal
 
         check_terminal()
+    early_actions.runs_cells = True
     with _recorded(arguments) as events:
         analysis = analyze_patterns(
             ".",

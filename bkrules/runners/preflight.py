@@ -21,6 +21,13 @@ def check_machine(action: Action, context: RunContext) -> None:
         raise error
 
 
+def check_cells(host: Host) -> None:
+    """Raise MachineLacks when this machine lacks what every cell needs."""
+    general = tried(host).lacks()
+    if general:
+        raise _error("this machine cannot run cells", general)
+
+
 def lack_of(action: Action, plugins: Plugins, host: Host) -> MachineLacks | None:
     """Return an error that tells what this machine lacks for an action's cell, if anything.
 

@@ -87,6 +87,48 @@ def test_a_machine_without_privileges(declared: Space, machine: str) -> None:
     assert f"  {remedy}" in doctor.stdout
 
 
+COLLECTED = """import pytest
+BROKEN
+@pytest.mark.parametrize("number", list(range(2)))
+def test_it(sandbox, number):
+    pass
+"""
+SUITE = """from bkrules import genrule, go_test
+go_test(name = "suite", binary = "//:runc")
+go_test(name = "built_suite", binary = ":built")
+genrule(name = "built", outs = ["built"], tools = ["//:runc"], cmd = ["$(location //:runc)"])
+test_matrix(name = "g", tests = [":suite"], workers = [":oci"], mirror = ":mirror")
+test_matrix(name = "b", tests = [":built_suite"], workers = [":oci"], mirror = ":mirror")
+"""
+
+
+@pytest.mark.parametrize("machine", ["a user", "root without a capability", "root of a user namespace"])
+def test_tests_that_only_an_action_can_list(declared: Space, machine: str) -> None:
+    """Whether that action can run there or not, and whatever comes of it: what the machine lacks is the error."""
+    prefix, what, remedy = MACHINES[machine]
+    build = declared.root / "p/BUILD.py"
+    build.write_text(build.read_text() + SUITE)
+    declared.write("p/test_it.py", COLLECTED.replace("BROKEN", ""))
+    listed = declared.bk("test", "//p:m", prefix=prefix)
+    declared.write("p/test_it.py", COLLECTED.replace("BROKEN", "import no_such_module"))
+
+    broken, suite = (declared.bk("test", name, prefix=prefix) for name in ("//p:m", "//p:g"))
+    built, going_on = declared.bk("test", "//p:b", prefix=prefix), declared.bk("test", "-k", "//p:all", prefix=prefix)
+
+    for done in (listed, broken, suite, built, going_on):
+        said = done.stdout + done.stderr
+        assert done.returncode == 36, said
+        assert f"this machine cannot run cells: {what}" in said
+        assert f"  {remedy}" in said
+        assert "no_such_module" not in said
+        assert "go_binary" not in said
+    assert "CollectTests p/test_it.py" in listed.stderr
+    assert "ListGoTests //p:suite" in suite.stderr
+    assert "Genrule" not in built.stderr, "a tool was built for cells that cannot run"
+    assert "no_such_module" in declared.bk("test", "//p:m").stderr
+    assert "go_binary with test = True" in declared.bk("test", "//p:g").stderr
+
+
 def test_a_container_without_fuse(declared: Space) -> None:
     """Only workers that need it cannot run there, and the remedy is not that of a machine."""
     declared.write("p/BUILD.py", BUILD.replace("WORKERS", "':oci_stargz'"))
