@@ -52,9 +52,9 @@ def _measure(kind: str) -> Callable[[str], float]:
 
 
 def _reap(arguments: argparse.Namespace) -> int:
-    from bkrules.sandbox.run_folder import sweep
+    from bkrules.sandbox.run_folder import sweep, sweep_orphans
 
-    for path in sweep(os.path.abspath(arguments.disk_cache)):
+    for path in [*sweep(os.path.abspath(arguments.disk_cache)), *sweep_orphans()]:
         print(f"removed {path}")
     return errors.SUCCESS
 

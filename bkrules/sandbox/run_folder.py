@@ -9,15 +9,20 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from bkrules.cache import atomic
+from bkrules.plugin.host import probe
 from bkrules.sandbox import cgroups, outputs
 from bkrules.system import locks
 from bkrules.system.files import read_text
+
+_NAME = re.compile(r"bk-(\d+)-[0-9a-f]{6}-\d+")
+_FIRST_PID_NAMESPACE = 0xEFFFFFFC  # the kernel's number of the namespace in which every process of the machine is seen
 
 
 class RunFolder:
@@ -94,6 +99,28 @@ def sweep(cache: str) -> list[str]:
                         removed.append(owned)
                 outputs.remove_tree(folder)
                 removed.append(str(folder))
+    return removed
+
+
+def sweep_orphans() -> list[str]:
+    """Remove the empty cgroups of killed runs whose ledger is gone, as after `rm -r` of their disk cache. Returns their paths.
+
+    The name of a cgroup has the process id of its run. While there is such a process, the cgroup stays; where the processes
+    of the whole machine cannot be seen, as in a container, all of them stay.
+    """
+    if os.stat("/proc/self/ns/pid").st_ino != _FIRST_PID_NAMESPACE:
+        return []
+    host = probe()
+    removed = []
+    for above in dict.fromkeys([host.cgroup, *host.controllers.values()]):
+        for path in sorted(Path(above).glob("bk-*")) if above else []:
+            name = _NAME.fullmatch(path.name)
+            if name is None or os.path.exists(f"/proc/{name[1]}") or cgroups.processes(str(path)):
+                continue
+            with suppress(OSError):  # a process has come meanwhile, or another bk removes it
+                for folder, _, _ in os.walk(path, topdown=False):
+                    os.rmdir(folder)
+                removed.append(str(path))
     return removed
 
 

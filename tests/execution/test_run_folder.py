@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +12,7 @@ import pytest
 
 from bkrules.plugin.host import probe
 from bkrules.sandbox import cgroups
-from bkrules.sandbox.run_folder import RunFolder, sweep
+from bkrules.sandbox.run_folder import RunFolder, sweep, sweep_orphans
 
 # A run with one cell, which has made its group and put a process in it; kill -9 then ends the run.
 KILLED = """
@@ -134,6 +136,29 @@ def test_sweep_removes_what_a_killed_run_left(tmp_path: Path, group: str) -> Non
     assert not os.path.exists(group)
     assert not os.path.exists(folder)
     assert sweep(str(tmp_path)) == []
+
+
+def test_a_cgroup_is_removed_when_its_ledger_is_gone(tmp_path: Path, group: str) -> None:
+    """Only an empty one, of a run whose process has ended, as its name says."""
+    above = Path(group).parent
+    no_pid = 1 << 22  # the kernel gives smaller ones
+    run = secrets.token_hex(3)
+    orphan, stranger = above / f"bk-{no_pid}-{run}-0", above / f"bk-{no_pid}-not-{run}-0"
+    living, busy = above / f"bk-{os.getpid()}-{run}-0", above / f"bk-{no_pid}-{run}-1"
+    others = (stranger, living, busy)
+    command = [sys.executable, "-I", "-c", KILLED, str(tmp_path), str(busy)]
+    _, pid = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout.split()
+    shutil.rmtree(tmp_path / "run")
+    for path in (orphan, stranger, living):
+        (path / "init").mkdir(parents=True)
+    try:
+        sweep_orphans()  # or another bk reap, at the same time
+
+        assert [path.exists() for path in (orphan, *others)] == [False, True, True, True]
+        assert cgroups.processes(str(busy)) == [int(pid)]
+    finally:
+        for path in others:
+            cgroups.remove(str(path))
 
 
 def test_sweep_removes_what_the_ledger_says_and_nothing_else(tmp_path: Path, dead: Callable[..., Path]) -> None:
