@@ -14,12 +14,19 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from one_cell import Cells
 from spaces import Space, copy_of_cache
+
+from bkrules.sandbox.run_folder import sweep_orphans
 
 REPOSITORY = Path(__file__).parents[1]
 PROCESSES = 1 + max(2, len(os.sched_getaffinity(0)))
 """How many tests run at once: one more than there are cores, since many tests wait for daemons and for deadlines."""
+
+# How long an example takes, or its making, is that of a machine that does much else.
+settings.register_profile("bk", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("bk")
 
 # The process that starts the tests may ignore these, as nohup and a background job do; all processes of a test would inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -46,6 +53,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
             with _locked(folder / "gate", fcntl.LOCK_EX):
                 stack.enter_context(_locked(folder / "running", fcntl.LOCK_EX if alone else fcntl.LOCK_SH))
         return (yield)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Remove the cgroups of runs that tests have killed: their ledgers went with the folders of the tests."""
+    if not hasattr(session.config, "workerinput"):
+        sweep_orphans()
 
 
 @contextlib.contextmanager

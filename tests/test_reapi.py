@@ -96,7 +96,7 @@ def messages(name: str) -> st.SearchStrategy[reapi.Message]:
 
 
 @pytest.mark.parametrize("name", sorted(reapi.SCHEMA))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_every_message_survives_the_wire(name: str, data: st.DataObject) -> None:
     message = data.draw(messages(name))
@@ -156,7 +156,7 @@ def test_damage_deep_in_a_message_is_found(name: str, wire: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(reapi.SCHEMA))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_garbage_raises_value_error_only(name: str, data: st.DataObject) -> None:
     wire = reapi.encode(name, data.draw(messages(name)))

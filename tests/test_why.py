@@ -87,7 +87,7 @@ def test_two_values_are_never_shown_as_one(old: str, new: str, said: str) -> Non
     assert "\n" not in found
 
 
-@settings(max_examples=rounds(500), deadline=None)
+@settings(max_examples=rounds(500))
 @given(
     st.text(max_size=200),
     st.text(max_size=200),
@@ -114,7 +114,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=rounds(500), deadline=None)
+@settings(max_examples=rounds(500))
 @given(VALUES, VALUES)
 def test_arguments_that_differ_are_shown_apart(old: object, new: object) -> None:
     found = difference({"argument/0": parameters(old)}, {"argument/0": parameters(new)})

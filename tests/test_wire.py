@@ -131,7 +131,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=rounds(300), deadline=None)
+@settings(max_examples=rounds(300))
 @given(st.dictionaries(st.sampled_from([*DOCUMENT, "surprise"]), JSON))
 def test_any_document_is_taken_or_refused(change: dict[str, object]) -> None:
     try:

@@ -274,7 +274,7 @@ BODIES = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(bodies=st.lists(BODIES, min_size=1, max_size=6), data=st.data())
 def test_any_module_stays_a_module(bodies: list[str], data: st.DataObject) -> None:
     source = "".join(f"def test_{number}():{body}\n" for number, body in enumerate(bodies))

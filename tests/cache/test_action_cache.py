@@ -180,7 +180,7 @@ def test_an_entry_of_nonsense_is_a_miss(actions: ActionCache, entry: str, messag
     assert actions.get(KEY) is None
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(garbage=st.binary(min_size=1, max_size=200))
 def test_a_garbage_entry_is_a_miss_or_names_what_is_there(actions: ActionCache, garbage: bytes) -> None:
     path = Path(actions.path(KEY))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounds import rounds
 
@@ -358,7 +358,7 @@ def is_right(found: ActionResult) -> bool:
     return kinds == DECLARED and all(placed) and all(len(one.digest.hash) == 64 for one in found.files())
 
 
-@settings(max_examples=rounds(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=rounds(150))
 @given(RESULT_BYTES)
 def test_any_action_result_is_right_or_refused(data: bytes) -> None:
     try:
@@ -368,7 +368,7 @@ def test_any_action_result_is_right_or_refused(data: bytes) -> None:
     assert is_right(found)
 
 
-@settings(max_examples=rounds(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=rounds(150))
 @given(TREE_BYTES)
 def test_any_tree_is_right_or_refused(data: bytes) -> None:
     try:

@@ -260,7 +260,7 @@ class Machine:
             assert taken <= size + 0.01, pool
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(graph=graphs(), jobs=st.integers(1, 4), data=st.data())
 def test_every_id_ends_exactly_once_and_no_pool_is_ever_exceeded(
     graph: dict[str, list[str]], jobs: int, data: st.DataObject

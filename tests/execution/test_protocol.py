@@ -74,7 +74,7 @@ NAMES = st.sampled_from(
 WORDS = st.sampled_from(["root", "ready", "cell", "result", *STATUSES, *CLASSES])
 
 
-@settings(max_examples=rounds(300), deadline=None)
+@settings(max_examples=rounds(300))
 @given(st.dictionaries(NAMES, JSON | WORDS))
 def test_any_message_is_taken_or_refused(message: dict[str, Any]) -> None:
     try:
@@ -89,7 +89,7 @@ def test_any_message_is_taken_or_refused(message: dict[str, Any]) -> None:
     assert said_by_cell(found.to(), Program.TESTS) == found
 
 
-@settings(max_examples=rounds(300), deadline=None)
+@settings(max_examples=rounds(300))
 @given(st.binary() | st.dictionaries(NAMES, JSON | WORDS).map(lambda one: json.dumps(one).encode()))
 def test_any_outcome_is_taken_or_left(data: bytes) -> None:
     found = Outcome.read(data)

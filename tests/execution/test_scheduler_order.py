@@ -278,7 +278,7 @@ def builds(draw: st.DrawFn) -> list[tuple[str, list[str], Request, str]]:
     ]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(plan=builds(), jobs=st.integers(1, 4), keep_going=st.booleans())
 def test_any_build_ends_with_one_result_for_each_action(
     plan: list[tuple[str, list[str], Request, str]], jobs: int, keep_going: bool

@@ -414,7 +414,7 @@ def _resealed(data: bytes, block: int) -> bytes:
     return data[: block + 148] + f"{total:06o}\0 ".encode() + data[block + 156 :]
 
 
-@settings(max_examples=rounds(150), deadline=None)
+@settings(max_examples=rounds(150))
 @given(
     st.sampled_from(["oci", "docker"]),
     st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),

@@ -43,7 +43,7 @@ def test_other_texts_are_refused(text: str, said: str) -> None:
         ImageDigest(text)
 
 
-@settings(max_examples=rounds(300), deadline=None)
+@settings(max_examples=rounds(300))
 @given(st.text(max_size=90) | st.from_regex(r"sha256:[0-9a-f./\\%\x00]{60,70}", fullmatch=True))
 def test_what_is_a_digest_is_one_name_of_a_file(text: str) -> None:
     try:

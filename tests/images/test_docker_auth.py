@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounds import rounds
 
@@ -237,7 +237,7 @@ CONFIGS = st.one_of(
 )
 
 
-@settings(max_examples=rounds(200), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=rounds(200))
 @given(st.one_of(CONFIGS.map(lambda config: json.dumps(config).encode()), st.binary(max_size=60)), st.data())
 def test_any_configuration_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, draw: st.DataObject

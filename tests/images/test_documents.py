@@ -198,7 +198,7 @@ def test_platforms_of_an_index() -> None:
     assert platforms(index) == {"linux/amd64": name_of(b"1"), "linux/arm/v7": name_of(b"2")}
 
 
-@settings(max_examples=rounds(250), deadline=None)
+@settings(max_examples=rounds(250))
 @given(hostile_documents.any_documents())
 def test_any_document_is_read_or_refused(data: bytes) -> None:
     """By an error of bk with the document's name, never by another, and what is read can be copied or refused."""

@@ -374,7 +374,9 @@ def test_an_index_is_no_base_and_no_image_of_a_platform(space: Space, tmp_path: 
 
 
 @settings(
-    max_examples=rounds(15), deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=rounds(15),
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(hostile_documents.any_documents())
 def test_any_answer_of_a_registry_is_a_copy_or_an_error(proxy: Proxy, data: bytes) -> None:

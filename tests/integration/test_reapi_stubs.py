@@ -81,7 +81,7 @@ def _of_kind(kind: str, field: str) -> st.SearchStrategy[Any]:
 
 
 @pytest.mark.parametrize("name", sorted(reapi.SCHEMA))
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_message_has_the_bytes_of_the_published_stubs(name: str, data: st.DataObject, official: Official) -> None:
     message = data.draw(messages(name))

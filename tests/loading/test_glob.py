@@ -186,7 +186,7 @@ paths = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=rounds(400))
+@settings(max_examples=rounds(400))
 @given(st.lists(patterns, min_size=1, max_size=3), patterns, paths)
 def test_a_pattern_means_what_it_says(include: list[str], exclude: str, path: list[str]) -> None:
     wanted, unwanted = (_met(one, path) for one in (include, [exclude]))

@@ -36,7 +36,7 @@ RULE = Rule(
     lambda _context: (),
 )
 RULES = {"thing": RULE}
-FIXED = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+FIXED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 def targets(package: Package | None) -> list[object]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bkrules.errors import LoadError, UsageError
@@ -132,7 +132,6 @@ PIECES = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(PIECES, max_size=8).map(" ".join))
 def test_garbage_is_an_error_of_usage(repository: Path, text: str) -> None:
     with contextlib.suppress(UsageError):

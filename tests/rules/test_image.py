@@ -121,7 +121,7 @@ def test_paths_that_lose_or_double_content_are_refused(declared: Declared, attri
 _PATHS = st.lists(st.sampled_from(["a", "b", "é", "x" * 120]), min_size=1, max_size=4).map("/".join)
 
 
-@settings(max_examples=rounds(150), deadline=None)
+@settings(max_examples=rounds(150))
 @given(st.dictionaries(_PATHS, st.sampled_from(["files", "symlinks"]), max_size=8), st.integers(1, 300))
 def test_every_entry_is_in_the_layer_once(
     tmp_path_factory: pytest.TempPathFactory, owners: dict[str, str], length: int

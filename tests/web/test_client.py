@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from peers import Peer, drip, peer, reply
 from rounds import rounds
@@ -610,7 +610,7 @@ PARTS = st.sampled_from(
 )
 
 
-@settings(max_examples=rounds(80), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=rounds(80))
 @given(st.lists(st.one_of(PARTS, st.binary(max_size=20)), max_size=30).map(b"".join), st.booleans())
 def test_any_bytes_are_an_answer_or_an_error(data: bytes, valid: bool) -> None:
     sent = (b"HTTP/1.1 200 OK\r\n" if valid else b"") + data

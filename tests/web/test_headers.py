@@ -98,7 +98,7 @@ def test_a_time_counts_from_the_own_clock_when_the_server_says_none() -> None:
     assert 900 < found < 1100
 
 
-@settings(max_examples=rounds(200), deadline=None)
+@settings(max_examples=rounds(200))
 @given(st.lists(st.text(alphabet='Basicer=", \t\\:a/;é\0', max_size=80), max_size=3), st.text(max_size=40))
 def test_any_text_is_read(values: list[str], date: str) -> None:
     assert all(one.scheme for one in challenges(values))

@@ -154,7 +154,7 @@ def test_no_proxy_of_http_in_cgi() -> None:
     assert found.of("http", "localhost", 80) is None
 
 
-@settings(max_examples=rounds(100), deadline=None)
+@settings(max_examples=rounds(100))
 @given(st.text(max_size=60), st.text(alphabet="ab.:%[]*0123456789é", max_size=30))
 def test_any_text_is_a_list(no_proxy: str, host: str) -> None:
     assert NoProxy(no_proxy).match(host, 80) in (True, False)
