@@ -31,6 +31,7 @@ from bkrules.system.files import read_regular
 from bkrules.system.locks import locked
 
 SCHEMA = 2
+"""The version of `report.json`, which `report.schema.json` describes."""
 LOCK = ".state/lock"  # below `bk-out`
 REPORT, JUNIT = "report.json", "test.xml"
 

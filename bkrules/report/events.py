@@ -2,7 +2,7 @@
 
 Field names and meaning: `build_event_stream.proto` of Bazel. A cell is a separate test target, with the label
 `//pkg:matrix[CELL]`. Every event except the first is announced by an earlier one as its child. Every announced event
-follows, if only as `aborted`; the last one is marked.
+follows, if only as `aborted`; the last one is marked. `events.schema.json` describes each field.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ STATUSES = {
     Status.TIMED_OUT: "TIMEOUT",
     Status.SKIPPED: "NO_STATUS",
 }
+SCHEMA = "1"
+"""The version of the stream, which `events.schema.json` describes."""
 _FINISHED: Event = {"buildFinished": {}}
+_METADATA: Event = {"buildMetadata": {}}
 
 
 class Events:
@@ -73,7 +76,7 @@ class Events:
 
         self._post(
             {"started": {}},
-            [self._progress_id(), {"pattern": {"pattern": list(patterns)}}, _FINISHED],
+            [_METADATA, self._progress_id(), {"pattern": {"pattern": list(patterns)}}, _FINISHED],
             started={
                 "uuid": str(uuid.uuid4()),
                 "startTimeMillis": str(time.time_ns() // 1_000_000),
@@ -85,6 +88,7 @@ class Events:
                 "serverPid": str(os.getpid()),
             },
         )
+        self._post(_METADATA, buildMetadata={"metadata": {"BK_EVENTS_SCHEMA": SCHEMA}})
 
     def configured(
         self, patterns: Sequence[str], targets: Sequence[Target], actions: Mapping[str, Action], out: Path

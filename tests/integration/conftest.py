@@ -15,16 +15,18 @@ import pytest
 import registries
 from leftovers import Leftovers, watched
 from registries import FILES, NAME, Proxy
+from schemas import REPORT, validate
 
 from bkrules.images import registry_client
 
 
 @pytest.fixture
 def report() -> Callable[..., dict[str, Any]]:
-    """Reads the report.json of a matrix of a workspace, by default one of the package //targets."""
+    """Reads the report.json of a matrix of a workspace, by default one of the package //targets, and checks it by its schema."""
 
     def read(root: Path, matrix: str, package: str = "targets") -> dict[str, Any]:
         document: dict[str, Any] = json.loads((root / "bk-out" / package / matrix / "report.json").read_text())
+        validate(REPORT, document)
         return document
 
     return read

@@ -2,7 +2,7 @@
 
 The table has the messages that bk writes, with all their fields that are not deprecated and those deprecated ones that tools
 still read, by the names of JSON's mapping of protocol buffers. A field is a message of the table, or `str`, `int` (a number),
-`long` (64 bits: a string of digits), `bool`, `duration`, `timestamp` or an enumeration; `*` repeats.
+`long` (64 bits: a string of digits), `bool`, `duration`, `timestamp`, `Map` (of texts) or an enumeration; `*` repeats.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import re
 from typing import Any
+
+from schemas import EVENTS, validate
 
 STATUS = "|NO_STATUS|PASSED|FLAKY|TIMEOUT|FAILED|INCOMPLETE|REMOTE_FAILURE|FAILED_TO_BUILD|TOOL_HALTED_BEFORE_TESTING"
 REASON = (
@@ -24,6 +26,7 @@ MESSAGES: dict[str, dict[str, str]] = {
         "progress": "Progress",
         "aborted": "Aborted",
         "started": "BuildStarted",
+        "buildMetadata": "BuildMetadata",
         "expanded": "PatternExpanded",
         "configured": "TargetConfigured",
         "action": "ActionExecuted",
@@ -36,6 +39,7 @@ MESSAGES: dict[str, dict[str, str]] = {
     "BuildEventId": {
         "progress": "ProgressId",
         "started": "Empty",
+        "buildMetadata": "Empty",
         "pattern": "PatternId",
         "targetConfigured": "LabelId",
         "targetCompleted": "LabelId",
@@ -72,6 +76,7 @@ MESSAGES: dict[str, dict[str, str]] = {
         "workspaceDirectory": "str",
         "serverPid": "long",
     },
+    "BuildMetadata": {"metadata": "Map"},
     "PatternExpanded": {},
     "TargetConfigured": {"targetKind": "str", "testSize": "str", "tag": "*str"},
     "ActionExecuted": {
@@ -131,6 +136,7 @@ _TEXTS = {
 _PAYLOADS = {
     "progress": "progress",
     "started": "started",
+    "buildMetadata": "buildMetadata",
     "pattern": "expanded",
     "targetConfigured": "configured",
     "targetCompleted": "completed",
@@ -149,6 +155,7 @@ def check(text: str) -> list[dict[str, Any]]:
     posted: set[str] = set()
     for event in events:
         _check("BuildEvent", event)
+        validate(EVENTS, event)
         name = json.dumps(event["id"])
         assert name in announced, f"nobody announced {name}"
         assert name not in posted, f"{name} came twice"
@@ -173,6 +180,8 @@ def _check(kind: str, value: Any) -> None:
         assert value.keys() <= MESSAGES[kind].keys(), f"{kind} has no {value.keys() - MESSAGES[kind].keys()}"
         for name, one in value.items():
             _check(MESSAGES[kind][name], one)
+    elif kind == "Map":
+        assert all(isinstance(text, str) for text in value.values())
     elif kind in _TEXTS:
         assert isinstance(value, str)
         assert re.fullmatch(_TEXTS[kind], value), f"{value!r} is no {kind}"
