@@ -115,7 +115,7 @@ def at_once(space: Space) -> bool:
     """Return whether a build gives the kept answer, without loading anything.
 
     It does not when another test has just linked to a blob of this cache, which changes the blob's ctime; the build then
-    keeps its answer anew.
+    keeps its answer again.
     """
     command = space.command("build", "//p:runs", OPTION)
     command.insert(1, "-Ximporttime")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shlex
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,3 +74,33 @@ def test_a_dockerfile_of_the_user(internet: str, tools: Space) -> None:
     outputs = [typed(tools, command) for command in pages.commands_of("own-dockerfile.md")]
 
     assert "3 cells: 3 passed (0 cached, 3 not)" in outputs[1]
+
+
+def test_a_worker_of_the_user(internet: str, space: Space, repository: Path, environment: str, tmp_path: Path) -> None:
+    """In the workspace of the first page. The plugin is installed into a copy of this environment."""
+    place_tools(repository, tmp_path / "bin")
+    path = f"{tmp_path}/bin:{os.environ['PATH']}"
+    mine = dataclasses.replace(space, environment={"PATH": path}, python=environment)
+    (mine.root / "plugins").unlink()  # a link to the plugins of this repository, as the fixture `tools` made it
+    shutil.rmtree(mine.root / "targets")
+    first = pages.files_of("own-daemons.md", "python")
+    first["WORKSPACE.py"] = first["WORKSPACE.py"].replace('reference="docker.io', f'reference="{internet}')
+    pages.write(mine, first)
+    assert mine.bk("mirror", "sync", f"--disk_cache={mine.cache}").returncode == 0
+
+    new, install, *others = pages.commands_of("own-worker.md")
+    typed(mine, new)
+    words = [*shlex.split(install)[1:], "--no-index", "--no-build-isolation"]
+    done = subprocess.run([environment, *words], cwd=mine.root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    pages.write(mine, pages.files_of("own-worker.md", "python"))
+    cached = {"bk plugin check": f" --disk_cache={mine.cache}"}
+    workers, check, test = (typed(mine, line + cached.get(line.rpartition(" ")[0], "")) for line in others)
+
+    assert "\nnarrow  (bk-worker-narrow 0.1.0)\n  steps = 1: how many steps of a build run at once\n" in f"\n{workers}"
+    assert check.startswith("//narrow:one: narrow, by the plugin narrow\n")
+    assert "2 cells: 2 passed (0 cached, 2 not)" in test
+    report = json.loads((mine.root / "bk-out/narrow/narrow_matrix/report.json").read_text())
+    assert [cell["name"] for cell in report["cells"]] == ["test_hello/worker=narrow", "test_hello/worker=narrow-2"], (
+        test
+    )
