@@ -24,6 +24,7 @@ from bkrules.model.status import FailureClass, Status
 if TYPE_CHECKING:
     from bkrules.analysis.host_inputs import Machine
     from bkrules.cache.cas import Cas
+    from bkrules.cache.history import History
     from bkrules.cache.remote import Remote
     from bkrules.cache.remote_options import RemoteOptions
     from bkrules.execution.context import RunContext
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from bkrules.execution.result import Result
     from bkrules.model.action import Action, Node
     from bkrules.plugin.installed import Plugins
+    from bkrules.report.progress import Progress
 
 disk_cache = ""
 """The disk cache of the command line; empty means the default one."""
@@ -67,15 +69,20 @@ class EarlyActions:
         from bkrules.cache.action_cache import ActionCache
         from bkrules.cache.cas import Cas
         from bkrules.cache.file_digests import FileDigests
+        from bkrules.cache.history import NAME, History
         from bkrules.cache.maintenance import in_use
         from bkrules.execution.executor import Executor
+        from bkrules.report.progress import Progress, wants_live
+        from bkrules.system import colours
 
+        progress = Progress(sys.stderr, live=wants_live(sys.stderr), coloured=colours.wanted(sys.stderr, "auto"))
+        history = History(f"{self._state}/{NAME}")
         cache = disk_cache or default_cache()
         contexts: list[RunContext] = []
         with in_use(cache):
             digests = FileDigests(f"{self._state}/digests")
             cas = Cas(f"{cache}/cas", digests)
-            remote = _remote(cas)
+            remote = _remote(cas, progress.say)
             wanted = {action.id for action in actions}
             executor = Executor(
                 self._place,
@@ -83,9 +90,10 @@ class EarlyActions:
                 digests,
                 lambda: contexts[0],
                 whole=lambda action: action.id in wanted,
-                say=_say,
+                say=progress.say,
             )
             with ExitStack() as stack:
+                stack.callback(progress.close)
                 for together in _levels(actions, known):
                     missing = []
                     for action in together:
@@ -100,8 +108,10 @@ class EarlyActions:
                         self._check()
                     if missing and not contexts:
                         contexts.append(stack.enter_context(self._opened(cache, cas)))
-                    results = _run(executor, missing, self._phases)
-                    executor.results.update({result.action.id: result for result in results})
+                    progress.total += len(missing)
+                    for result in _run(executor, missing, self._phases, progress, history):
+                        executor.results[result.action.id] = result
+                        history.note(result.action.id, result.seconds, failed=result.status == Status.FAILED)
                     for action in together:
                         if executor.results[action.id].status == Status.FAILED:
                             self._check()
@@ -109,6 +119,7 @@ class EarlyActions:
                 if remote is not None and (fault := remote.flush()):
                     raise MachineLacks("remote-cache", fault)
             digests.save()
+            history.save()
         return [_outputs(executor.results[action.id]) for action in actions]
 
     def _check(self) -> None:
@@ -132,16 +143,12 @@ class EarlyActions:
             close_context(context)
 
 
-def _remote(cas: Cas) -> Remote | None:
+def _remote(cas: Cas, say: Callable[[str], None]) -> Remote | None:
     if remote_cache is None:
         return None
     from bkrules.cache.remote import Remote
 
-    return Remote(remote_cache, cas, _say)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    return Remote(remote_cache, cas, say)
 
 
 def _levels(actions: Sequence[Action], known: Mapping[str, Action]) -> list[list[Action]]:
@@ -162,16 +169,20 @@ def _levels(actions: Sequence[Action], known: Mapping[str, Action]) -> list[list
     ]
 
 
-def _run(executor: Executor, actions: Sequence[Action], phases: Phases) -> list[Result]:
+def _run(
+    executor: Executor, actions: Sequence[Action], phases: Phases, progress: Progress, history: History
+) -> list[Result]:
     """Return the results of actions, as many at once as the machine has cores."""
     if not actions:
         return []
     from concurrent.futures import ThreadPoolExecutor
 
     def run_action(action: Action) -> Result:
-        _say(f"  {action.mnemonic} {_title(action)}")
+        progress.start(action, history.seconds(action.id), _title(action))
         with phases.during(action.mnemonic):
-            return executor.run(action)
+            result = executor.run(action)
+        progress.count(action)
+        return result
 
     threads = ThreadPoolExecutor(os.cpu_count() or 1)
     try:

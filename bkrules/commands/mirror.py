@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from bkrules.model.reference import ALL, Reference, parse_reference
 if TYPE_CHECKING:
     from bkrules.build.analysis import Analysis
     from bkrules.commands.parser import Commands
+    from bkrules.images.copy import Copier
     from bkrules.images.lock import Pin
     from bkrules.images.storage import Tree
     from bkrules.loading.workspace import Workspace
@@ -91,11 +93,21 @@ def _copy(references: Sequence[Reference], arguments: argparse.Namespace) -> int
     if not arguments.to:
         raise UsageError("usage", "bk mirror sync: --to says where references are copied to")
     with opened(arguments.to) as destination:
-        digests, copied = copy_references(references, destination, arguments.platform, referrers=arguments.referrers)
+        digests, copied = copy_references(
+            references, destination, arguments.platform, referrers=arguments.referrers, watch=_shown
+        )
     for reference in references:
         print(f"{reference} {digests[reference]}")
     print(f"{len(references)} images, {copied >> 20} MiB copied to {arguments.to}")
     return errors.SUCCESS
+
+
+def _shown(copier: Copier) -> AbstractContextManager[None]:
+    """Show how many bytes have been copied, as long as the context lasts."""
+    from bkrules.execution.doing import bytes_text
+    from bkrules.report.progress import shown
+
+    return shown(sys.stderr, lambda: f"bk: copies images: {bytes_text(copier.copied, copier.total)}")
 
 
 def _sync(arguments: argparse.Namespace) -> int:
@@ -136,7 +148,8 @@ def _sync(arguments: argparse.Namespace) -> int:
         if isinstance(destination, Folder):
             write_tree(Path(arguments.to, "data"), images, link=False)
         else:
-            copy_all({name: (LayoutSource(layout), "", "") for name, layout in images.items()}, destination)
+            sources = {name: (LayoutSource(layout), "", "") for name, layout in images.items()}
+            copy_all(sources, destination, watch=_shown)
     print(f"{len(images)} images in {arguments.to}")
     return errors.SUCCESS
 

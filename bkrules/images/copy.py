@@ -35,6 +35,8 @@ class Copier:
         self._blobs: dict[tuple[Place, ImageDigest, int], Future[None]] = {}
         self.copied = 0
         """The number of copied bytes."""
+        self.total = 0
+        """The number of bytes of all known blobs that the places do not have."""
 
     def __enter__(self) -> Copier:
         return self
@@ -89,6 +91,7 @@ class Copier:
         key = (place, blob.digest, blob.size)
         with self._lock:
             if key not in self._blobs:
+                self.total += blob.size
                 self._blobs[key] = self._pool.submit(self._copy, source, repository, place, blob)
             return self._blobs[key]
 
@@ -101,6 +104,9 @@ class Copier:
 
         if not place.has(blob.digest, blob.size):
             place.put(blob.digest, blob.size, chunks)
+        else:
+            with self._lock:
+                self.total -= blob.size
 
 
 def _bytes(source: Source, repository: str, blob: Descriptor) -> Iterable[bytes]:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from typing import TYPE_CHECKING
 
 from bkrules.images.destination import Destination, check_places
 from bkrules.images.protocol import Source, referrers_tag
 from bkrules.model.reference import ALL, Reference
 
+if TYPE_CHECKING:
+    from bkrules.images.copy import Copier
+
 _AT_ONCE = 4
+Watch = Callable[["Copier"], AbstractContextManager[object]]
+"""Returns a context as long as which a copier copies."""
 
 
 def copy_references(
-    references: Sequence[Reference], destination: Destination, platform: str, *, referrers: bool = False
+    references: Sequence[Reference],
+    destination: Destination,
+    platform: str,
+    *,
+    referrers: bool = False,
+    watch: Watch = nullcontext,
 ) -> tuple[dict[Reference, str], int]:
     """Copy images that the destination lacks or has outdated. Return all digests, and the number of copied bytes.
 
@@ -30,7 +41,7 @@ def copy_references(
         hosts = {reference.host for reference in missing}
         clients = {host: stack.enter_context(closing(RegistryClient(host))) for host in hosts}
         sources = {one: (clients[one.host], one.repository, one.tag) for one in missing}
-        copied, size = copy_all(sources, destination, platform, referrers=referrers)
+        copied, size = copy_all(sources, destination, platform, referrers=referrers, watch=watch)
     return {**digests, **copied}, size
 
 
@@ -48,6 +59,7 @@ def copy_all(
     platform: str = ALL,
     *,
     referrers: bool = False,
+    watch: Watch = nullcontext,
 ) -> tuple[dict[Reference, str], int]:
     """Copy images, each a tag or digest in a repository of a source. Return their digests, and the number of copied bytes.
 
@@ -59,7 +71,7 @@ def copy_all(
 
     from bkrules.images.copy import Copier
 
-    with Copier() as copier, ThreadPoolExecutor(_AT_ONCE) as pool:
+    with Copier() as copier, watch(copier), ThreadPoolExecutor(_AT_ONCE) as pool:
 
         def one(reference: Reference) -> str:
             source, repository, name = sources[reference]

@@ -36,10 +36,10 @@ class _Progress(Progress):
         if config.get_verbosity() >= 0:
             self._terminal = config.pluginmanager.get_plugin("terminalreporter")
 
-    def start(self, action: Action, seconds: float | None = None) -> None:
+    def start(self, action: Action, seconds: float | None = None, title: str = "") -> None:
         """Show that an action runs."""
         if action.mnemonic != _TEST_CELL:
-            self.say(f"bk: {action.mnemonic} {action.title}")
+            self.say(f"bk: {action.mnemonic} {title or action.title}")
 
     def end(self, result: Result) -> None:
         """Show nothing: a failure is part of the reports of the cells."""

