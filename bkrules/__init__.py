@@ -2,7 +2,8 @@
 
 A WORKSPACE.py or BUILD.py imports its rules from here. bk's own loader resolves them and evaluates those files in
 isolation. Elsewhere, a rule's name gives its `Rule`, with its attributes and their documentation; for editors,
-`__init__.pyi` has them as functions. The docstrings of `workspace`, `bk_dep`, `load` and `glob` document these.
+`__init__.pyi` has them as functions. The docstrings of `workspace`, `bk_dep`, `load`, `glob` and
+`installed_workers` document these.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ RULE_NAMES = (
         "worker",
     ),
 )
-FUNCTION_NAMES = ("workspace", "bk_dep", "load", "glob")
+FUNCTION_NAMES = ("workspace", "bk_dep", "load", "glob", "installed_workers")
 
 
 def workspace(*, name: str, noplugins: list[str] = []) -> None:  # noqa: B006 - never used
@@ -83,6 +84,16 @@ def glob(include: list[str], exclude: list[str] = [], allow_empty: bool = False)
     LoadError for a pattern that leaves the package, and when nothing matches, unless `allow_empty`.
     """
     _only_in_build_files("glob")
+
+
+def installed_workers() -> list[str]:
+    """Return the names of the workers of all installed plugins, sorted; those that `--noplugin` or `noplugins` leave out are
+    not among them.
+
+    A macro can declare targets for the workers that there are. At the top level of a file that others load, it is an
+    error. Raises the error of a plugin that is broken.
+    """
+    _only_in_build_files("installed_workers")
 
 
 def _only_in_build_files(name: str) -> NoReturn:

@@ -30,6 +30,14 @@ def glob(include: list[str], exclude: list[str] = ..., allow_empty: bool = ...) 
     LoadError for a pattern that leaves the package, and when nothing matches, unless `allow_empty`.
     """
 
+def installed_workers() -> list[str]:
+    """Return the names of the workers of all installed plugins, sorted; those that `--noplugin` or `noplugins` leave out are
+    not among them.
+
+    A macro can declare targets for the workers that there are. At the top level of a file that others load, it is an
+    error. Raises the error of a plugin that is broken.
+    """
+
 def load(file: str, *names: str, **renamed: str) -> None:
     """Import names from another file of the workspace: `load("//pkg:file.py", "name", other = "name")`, or `":file.py"`.
     One of a module is `"@module//pkg:file.py"`.
@@ -459,7 +467,8 @@ def host_binary(
             --local_resources.
         binary: The command's name, or the path of a file, which is relative to WORKSPACE.py; the target's own name
             by default.
-        files: Further files of this machine, absolute, that decide what the binary does.
+        files: Further files of this machine, absolute, that decide what the binary does. {machine} stands for the
+            machine's architecture, as `uname -m` prints it.
     """
 
 def http_file(

@@ -1,23 +1,13 @@
 """The package //targets: images, their mirror, the workers, and the matrices that cross tests with them."""
 
-from bkrules import estargz_image, image, image_mirror, test_matrix, worker
+from bkrules import estargz_image, image, image_mirror, load, test_matrix, worker
 
-APPLETS = ["cat", "chmod", "cp", "echo", "false", "find", "ls", "mkdir", "mv", "rm", "sh", "shasum", "sleep", "tar"]
-
-def box_image(name, noise):
-    image(
-        name = name,
-        files = {"bin/box": "//:box"},
-        symlinks = {"bin/" + applet: "box" for applet in APPLETS},
-        noise = noise,
-        cmd = ["/bin/sh"],
-        env = ["PATH=/bin"],
-    )
+load("@bk_tools//:macros.py", "box_image")
 
 def noise(numbers):
     return {f"data/{number:02}.bin": 1 << 20 for number in numbers}
 
-box_image(name = "busybox", noise = {})
+box_image(name = "busybox")
 
 # Two layers of 6 MiB that do not compress, in files of which a build reads few: what lazy pulling is measured on.
 box_image(name = "bulk_base", noise = noise(range(6)))

@@ -112,7 +112,7 @@ def built(repository: Path) -> Path:
         "-m",
         "bkrules",
         "build",
-        "//:all",
+        "@bk_tools//:all",
         "//targets/tools/releases:all",
         "//targets:busybox_esgz",
         "//targets:bulk_esgz",

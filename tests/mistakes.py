@@ -151,7 +151,7 @@ def place(mistake: Mistake, base: Path, address: str = "") -> None:
         path = base / HOME / name[2:] if name.startswith("~/") else project / name
         path.parent.mkdir(parents=True, exist_ok=True)
         text = text.replace("SERVER", address).replace("REGISTRY", address.removeprefix("http://"))
-        path.write_text(text.replace("BUILT", str(REPOSITORY / "bk-out")))
+        path.write_text(text.replace("BUILT", str(REPOSITORY / "bk-out/@bk_tools")))
     for metadata in project.glob("plugins/*/pyproject.toml"):
         _install(metadata)
 

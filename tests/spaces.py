@@ -91,9 +91,11 @@ def copy_of_cache(built: Path, cache: Path) -> Path:
 
 
 def place_tools(root: Path, folder: Path, *more: str) -> None:
-    """Put the tools that bk has built of //:all in a workspace into one folder, and more binaries by their paths in bk-out."""
+    """Put the tools that bk has built of @bk_tools//:all in a workspace into one folder, and more binaries by their paths in
+    bk-out.
+    """
     out = root / "bk-out"
-    for binary in [*out.glob("*/*"), *(out / path for path in more)]:
+    for binary in [*out.glob("@bk_tools/*/*"), *(out / path for path in more)]:
         if binary.name == binary.parent.name and binary.is_file():
             place(str(binary), folder / binary.name)
 

@@ -114,7 +114,13 @@ def open_workspace(folder: str) -> Workspace:
     PLACES[OUTPUT] = str(out)
     check_output(out)
     _hide(out)
-    workspace = Workspace(root, RULES, f"{root}/{OUTPUT}/{STATE}", lambda module: load_plugins(root).rules_of(module))
+    workspace = Workspace(
+        root,
+        RULES,
+        f"{root}/{OUTPUT}/{STATE}",
+        lambda module: load_plugins(root).rules_of(module),
+        lambda: load_plugins(root).usable(),
+    )
     top = workspace.package("")
     if top is None or not top.workspace:
         raise LoadError(

@@ -61,8 +61,11 @@ class PackageCache:
     def put(self, package: Package) -> None:
         """Keep a package that has just been evaluated, unless a file changed meanwhile or the package cannot be stored."""
         record = package.record
-        if any(self._rules.get(target.rule.name) is not target.rule for target in package.targets.values()):
-            return  # a plugin's rule, whose schema may be another in the next build
+        if package.uses_plugins or any(
+            self._rules.get(target.rule.name) is not target.rule for target in package.targets.values()
+        ):
+            self.drop(package.name)
+            return  # the plugins, and the schemas of their rules, may be others in the next build
         try:
             blob = marshal.dumps(_pack(package))
             if any(self._digest(path) != digest for path, digest in record.files.items()):

@@ -2,14 +2,14 @@
 
 Build files are Python without its ways out: a whitelist of syntax, a short list of builtins, no attribute that begins
 with an underscore, and no import but `from bkrules import ...`. They compute values from literals, from the files that
-they load, and from the names that a glob finds; loading depends on nothing else.
+they load, from the names that a glob finds, and from the names of the installed workers; loading depends on nothing else.
 """
 
 from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
 from typing import Any
 
@@ -45,10 +45,14 @@ class Loader:
         rules: Mapping[str, Rule],
         sources: Sources,
         rules_of: Callable[[str], Mapping[str, Rule] | None] = lambda _module: None,
+        workers: Callable[[], Iterable[str]] = tuple,
     ) -> None:
-        """`rules_of` returns the rules of a plugin's module by name, and None for a module that is no plugin's."""
+        """`rules_of` returns the rules of a plugin's module by name, and None for a module that is no plugin's; `workers` the
+        names of the installed workers.
+        """
         self._rules = rules
         self._rules_of = rules_of
+        self._workers = workers
         self._of_plugins: dict[str, dict[str, Callable[..., Any]] | None] = {}
         self._sources = sources
         self._runtime = Runtime()
@@ -58,6 +62,7 @@ class Loader:
         self._names: dict[str, Callable[..., Any]] = {name: self._rule(rule) for name, rule in rules.items()}
         self._names["glob"] = escape.trusted(self._glob)
         self._names["load"] = escape.trusted(self._load)
+        self._names["installed_workers"] = escape.trusted(self._installed_workers)
         self._macros = Macros(sources, self._macro)
 
     def package(self, text: bytes, package: Package, *, top: bool = False) -> Package:
@@ -217,6 +222,11 @@ class Loader:
                 hint="allow_empty = True if there may be none; files of a folder with its own BUILD.py are not in the package",
             )
         return list(names)
+
+    def _installed_workers(self) -> list[str]:
+        package = self._current("installed_workers", self._places.location(self._places.here(sys._getframe(2))[-1]))
+        package.uses_plugins = True
+        return sorted(self._workers())
 
     def _load(self, *_args: Any, **_names: Any) -> None:
         where = text_of(self._places.here(sys._getframe(2)))

@@ -13,7 +13,8 @@ from bkrules.model.rule import Target
 class Package:
     """The targets of one build file, by name.
 
-    `workspace` is the name that a WORKSPACE.py declares, and `modules` are those that it names.
+    `workspace` is the name that a WORKSPACE.py declares, and `modules` are those that it names. A package that `uses_plugins`
+    depends on the installed plugins, not on files alone.
     """
 
     name: str
@@ -21,4 +22,5 @@ class Package:
     targets: dict[str, Target] = field(default_factory=dict)
     workspace: str = ""
     modules: dict[str, Named] = field(default_factory=dict)
+    uses_plugins: bool = False
     record: Record = field(default_factory=Record, compare=False, repr=False)

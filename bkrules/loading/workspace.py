@@ -41,6 +41,7 @@ class Workspace:
         rules: Mapping[str, Rule],
         state: str = "",
         rules_of: Callable[[str], Mapping[str, Rule] | None] = lambda _module: None,
+        workers: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self.root = root
         raise_recursion_limit()  # here too: what analysis can parse must not depend on what loading took from its cache
@@ -49,6 +50,7 @@ class Workspace:
         self._sources = Sources(root, self._read.add, self._modules)
         self._rules = rules
         self._rules_of = rules_of
+        self._workers = workers
         self._cache = PackageCache(self._modules, state, rules) if state else None
         self._packages: dict[str, Package | None] = {}
         self._open: dict[str, Package] = {}
@@ -78,7 +80,7 @@ class Workspace:
     def _loader(self) -> Loader:
         from bkrules.loading.loader import Loader
 
-        return Loader(self._rules, self._sources, self._rules_of)
+        return Loader(self._rules, self._sources, self._rules_of, self._workers)
 
     def package(self, name: str) -> Package | None:
         """Return the package in the folder `name`, or None when it has no build file. Raises LoadError."""

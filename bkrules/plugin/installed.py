@@ -17,6 +17,8 @@ from bkrules.plugin.registered import AxisKey, Command, PluginRule, Reporter
 from bkrules.plugin.worker import Worker
 
 Registered = PluginRule | AxisKey | Command | Reporter
+BLOCKED = "blocked-plugin"
+"""The reason of the error of a plugin that the command line or the workspace leaves out."""
 _Kind = TypeVar("_Kind", PluginRule, AxisKey, Command, Reporter)
 
 
@@ -127,6 +129,13 @@ class Plugins:
                     raise plugin.error
                 return {one.name: one.rule for one in plugin.registered if isinstance(one, PluginRule)}
         return None
+
+    def usable(self) -> list[str]:
+        """Return the names of the installed workers. Raises BkError for a plugin that is broken, so none is silently left out."""
+        for fault in [*(one.error for one in self.broken), *self.conflicts.values()]:
+            if fault is not None and fault.reason != BLOCKED:
+                raise fault
+        return list(self.workers)
 
     def fault_of(self, worker: str) -> BkError | None:
         """Return why an installed worker is unusable; None when no plugin here is known to have one of that name.

@@ -22,7 +22,7 @@ from bkrules.plugin import spec
 from bkrules.plugin.calls import Hooks
 from bkrules.plugin.checks import BadPlugin, check_metadata, checked_workers, hooks_of, hooks_of_worker
 from bkrules.plugin.guard import Hung, guarded, owner_of, text_of
-from bkrules.plugin.installed import Plugin, Plugins, name_of
+from bkrules.plugin.installed import BLOCKED, Plugin, Plugins, name_of
 from bkrules.plugin.registered import AxisKey, Command, PluginRule, Reporter
 from bkrules.plugin.worker import Worker
 
@@ -81,7 +81,7 @@ def _loaded(manager: pluggy.PluginManager, plugin: Plugin) -> Plugin:
         return plugin
     for names, by in ((_blocked, "--noplugin"), (_left_out, "'noplugins' in WORKSPACE.py")):
         if set(plugin.names) & set(names):
-            return plugin.failed(BkError("blocked-plugin", f"the plugin {plugin.title} is blocked by {by}"))
+            return plugin.failed(BkError(BLOCKED, f"the plugin {plugin.title} is blocked by {by}"))
     step = "import"
     try:
         check_metadata(plugin)

@@ -10,14 +10,17 @@ from bkrules.model.label import root_of
 from bkrules.model.providers import BinaryInfo
 from bkrules.model.rule import Attr, Rule
 
+MACHINE = "{machine}"
+
 
 def _analyze(context: Context) -> tuple[object, ...]:
     root = context.workspace.place(root_of(context.label.package))
-    binary, *files = (
+    files = [path.replace(MACHINE, os.uname().machine) for path in context.attribute("files")]
+    binary, *more = (
         HostFile(os.path.join(root, path) if "/" in path else path)
-        for path in (context.attribute("binary") or os.path.basename(context.label.name), *context.attribute("files"))
+        for path in (context.attribute("binary") or os.path.basename(context.label.name), *files)
     )
-    return (BinaryInfo(binary, tuple(files)),)
+    return (BinaryInfo(binary, tuple(more)),)
 
 
 HOST_BINARY = Rule(
@@ -29,7 +32,10 @@ HOST_BINARY = Rule(
             "The command's name, or the path of a file, which is relative to WORKSPACE.py; the target's own name by default.",
         ),
         "files": Attr(
-            "strings", "Further files of this machine, absolute, that decide what the binary does.", default=()
+            "strings",
+            f"Further files of this machine, absolute, that decide what the binary does. {MACHINE} stands for the machine's "
+            "architecture, as `uname -m` prints it.",
+            default=(),
         ),
     },
     _analyze,

@@ -101,7 +101,7 @@ def _build_tools() -> None:
     """Have bk build its tools, the image and the Go harness. Raises Failed."""
     say("building the tools and the Go harness")
     space = Space(REPOSITORY, disk_cache())
-    done = space.bk("build", "//:all", "//targets:busybox", "//tests/bench:go_harness")
+    done = space.bk("build", "@bk_tools//:all", "//targets:busybox", "//tests/bench:go_harness")
     if done.returncode:
         raise Failed(f"bk build ended with status {done.returncode}:\n{done.stdout}{done.stderr}")
 

@@ -98,10 +98,10 @@ def _bench(folder: Path, rounds: int) -> None:
 
 def _tools() -> dict[str, Path]:
     """The commands to race, and the registry."""
-    labels = {"registry": "//:registry", "crane": "//tests/bench:crane"}
+    labels = {"registry": "@bk_tools//:registry", "crane": "//tests/bench:crane"}
     subprocess.run([REPOSITORY / "bk", "build", *labels.values()], cwd=REPOSITORY, check=True, capture_output=True)
     found = {
-        "registry": REPOSITORY / "bk-out/registry/registry",
+        "registry": REPOSITORY / "bk-out/@bk_tools/registry/registry",
         "crane": REPOSITORY / "bk-out/tests/bench/crane/crane",
     }
     skopeo = shutil.which("skopeo")

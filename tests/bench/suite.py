@@ -81,7 +81,7 @@ class _Bench:
 
     def _prepare(self) -> None:
         say("building the tools, the tests and their mirror")
-        self._bk("build", "//:all", f"{PACKAGE}:{_BINARY}", f"{PACKAGE}:mirror")
+        self._bk("build", "@bk_tools//:all", f"{PACKAGE}:{_BINARY}", f"{PACKAGE}:mirror")
         self._bk("mirror", "sync", "--to", str(self._mirror), f"{PACKAGE}:mirror")
         place_tools(REPOSITORY, self._assets / "bin", f"{PACKAGE.removeprefix('//')}/{_BINARY}/{_BINARY}")
 

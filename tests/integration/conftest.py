@@ -54,7 +54,7 @@ def environment(tmp_path: Path) -> str:
 @pytest.fixture(scope="session")
 def binary(built: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The registry of this repository."""
-    return repository / "bk-out/registry/registry"
+    return repository / "bk-out/@bk_tools/registry/registry"
 
 
 @pytest.fixture

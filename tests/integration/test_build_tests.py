@@ -95,7 +95,7 @@ def test_builds_are_what_is_expected_and_agree(tools: Space, repository: Path, r
     tools.write("b/Lazy", "FROM docker.io/library/busybox:esgz\nRUN cp /bin/box /box\n")
     tools.write("b/app/run.sh", SCRIPT)
     tools.write("b/app/data", "data\n")
-    box = hashlib.sha256((repository / "bk-out/box/box").read_bytes()).hexdigest()
+    box = hashlib.sha256((repository / "bk-out/@bk_tools/box/box").read_bytes()).hexdigest()
     script = hashlib.sha256(SCRIPT.encode()).hexdigest()
     tools.write("b/BUILD.py", BUILD.replace("SHA256", script).replace("BOX", box))
 
@@ -184,7 +184,7 @@ go_binary(
     module = "github.com/moby/buildkit",
     version = "v0.34.2",
     package = "frontend/dockerfile/cmd/dockerfile-frontend",
-    mod = "//targets/tools/buildkit:go.mod",
+    mod = "@bk_tools//buildkit:go.mod",
 )
 """
 GATEWAY = """from bkrules import build_test, image, image_mirror

@@ -15,7 +15,7 @@ go_binary(
     module = "github.com/moby/buildkit",
     version = "v0.34.2",
     package = "cmd/buildkitd",
-    mod = "//targets/tools/buildkit:go.mod",
+    mod = "@bk_tools//buildkit:go.mod",
     strip = False,
 )
 worker(name = "debugged", plugin = "oci", id = "debugged", tools = {"buildkitd": ":buildkitd"})

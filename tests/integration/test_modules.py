@@ -64,10 +64,9 @@ def test_another_repository_uses_a_module_by_a_folder_and_by_a_wheel(
         file = tmp_path / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    for folder in ("targets/tools", "plugins/containerd_stargz/snapshotter"):
-        shutil.copytree(repository / folder, tmp_path / "first" / folder)
-    text = (repository / "WORKSPACE.py").read_text()
-    (tmp_path / "first/WORKSPACE.py").write_text(text.replace('workspace(name = "bk")', 'workspace(name = "first")'))
+    shutil.copytree(repository / "targets/tools/bk_tools", tmp_path / "first", dirs_exist_ok=True)
+    pins = tmp_path / "first/WORKSPACE.py"
+    pins.write_text(pins.read_text().replace('workspace(name = "bk_tools")', 'workspace(name = "first")'))
     command = [sys.executable, "-I", "-m", "flit_core.wheel", str(tmp_path), "--outdir", str(tmp_path / "wheels")]
     subprocess.run(command, capture_output=True, check=True)
     first = Space(tmp_path / "first", cache, environment)

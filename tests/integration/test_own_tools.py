@@ -30,7 +30,7 @@ def test_a_binary_replaces_a_tool(tools: Space) -> None:
     assert declared.returncode == 0, declared.stdout + declared.stderr
     own = tools.root / "bin/mine"
     own.parent.mkdir()
-    own.write_bytes((tools.root / "bk-out/buildkitd/buildkitd").read_bytes())
+    own.write_bytes((tools.root / "bk-out/@bk_tools/buildkitd/buildkitd").read_bytes())
     own.chmod(0o700)  # the daemons without privileges read it too
 
     assert "(1 cached, 0 not); 11 actions: 0 ran" in counts(tools, f"{OPTION}=mine"), "the same bytes have the same key"

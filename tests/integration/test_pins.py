@@ -53,7 +53,7 @@ def proxy(tmp_path: Path) -> Path:
 @pytest.fixture
 def pinned(space: Space, proxy: Path, repository: Path, cache_copy: Callable[[str], Path]) -> Space:
     """A workspace with the toolchain of this repository, its own cache of modules, and two targets without pins."""
-    text = (repository / "WORKSPACE.py").read_text()
+    text = (repository / "targets/tools/bk_tools/WORKSPACE.py").read_text()
     start = text.index("go_toolchain(\n")
     toolchain = text[start : text.index("\n)\n", start)]
     space.write("WORKSPACE.py", f"from bkrules import go_toolchain, workspace\nworkspace(name = 't')\n{toolchain}\n)\n")
@@ -259,7 +259,10 @@ def test_go_is_the_pinned_one_with_its_own_caches(pinned: Space, repository: Pat
         *(str(pinned.cache / "go" / part) for part in ("mod", "build", "path")),
         *("", "local"),
     ]
-    assert shown.stdout.splitlines()[0].removeprefix("go") in (repository / "WORKSPACE.py").read_text()
+    assert (
+        shown.stdout.splitlines()[0].removeprefix("go")
+        in (repository / "targets/tools/bk_tools/WORKSPACE.py").read_text()
+    )
     pinned.write("m/go.mod", "module example.test/m\n\ngo 1.24\n")
     pinned.write("m/main.go", 'package main\n\nimport "os"\n\nfunc main() { os.Exit(len(os.Args)) }\n')
     assert go("-C", "m", "build", "-o", "m", ".").returncode == 0

@@ -30,7 +30,7 @@ def test_a_registry_that_does_not_start(
 ) -> None:
     matrix(tools, "def test_it(sandbox): pass\n", "oci")
     assert tools.bk("build", "//:registry").returncode == 0
-    real = tools.root / "bk-out/registry/registry"
+    real = tools.root / "bk-out/@bk_tools/registry/registry"
     words = {"mark": tmp_path / "begun", "registry": real, "always": always}
     tools.write("t/bad/main.go", REGISTRY % words)
     tools.write("t/bad/go.mod", "module bad\n\ngo 1.26\n")

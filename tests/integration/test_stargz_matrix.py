@@ -96,12 +96,12 @@ def test_a_comment_reruns_nothing(proven: Space, report: Report) -> None:
 
 
 def test_another_pin_of_a_tool_reruns_the_cells_of_its_workers(proven: Space, report: Report) -> None:
-    folder = proven.root / "targets/tools/rootlesskit"
+    folder = proven.root / "targets/tools/bk_tools/rootlesskit"
     older = Path(__file__).parent / "data/rootlesskit-v3.2.0"
     for name in ("go.mod", "go.sum"):
         (folder / name).write_text((older / name).read_text())
-    workspace = (proven.root / "WORKSPACE.py").read_text()
-    (proven.root / "WORKSPACE.py").write_text(re.sub(r"v3\.3\.0", "v3.2.0", workspace))
+    pins = folder.parent / "WORKSPACE.py"
+    pins.write_text(re.sub(r"v3\.3\.0", "v3.2.0", pins.read_text()))
 
     names = ran(proven, report)
 

@@ -12,31 +12,21 @@ from typing import Any
 import pytest
 from spaces import Space
 
+MODULE = "@bk_tools//:"
+RELEASES = "//targets/tools/releases:"
 TOOLS = (
-    *("//:box", "//:buildctl", "//:buildkitd", "//:containerd", "//:containerd-fuse-overlayfs-grpc"),
-    *(
-        "//:containerd-shim-runc-v2",
-        "//:containerd-stargz-grpc",
-        "//:ctr",
-        "//:dockerd",
-        "//:ip",
-        "//:mount.fuse3",
-        "//:registry",
-    ),
-    *(
-        "//:rootlesskit",
-        "//:runc",
-        "//targets/tools/releases:buildkitd_v0.17.3",
-        "//targets/tools/releases:containerd_v1.7.35",
-    ),
-    *("//targets/tools/releases:containerd-shim-runc-v2_v1.7.35", "//targets/tools/releases:ctr_v1.7.35"),
+    *(f"{MODULE}{name}" for name in ("box", "buildctl", "buildkitd", "containerd", "containerd-fuse-overlayfs-grpc")),
+    *(f"{MODULE}{name}" for name in ("containerd-shim-runc-v2", "containerd-stargz-grpc", "ctr", "dockerd", "ip")),
+    *(f"{MODULE}{name}" for name in ("mount.fuse3", "registry", "rootlesskit", "runc")),
+    *(f"{RELEASES}{name}" for name in ("buildkitd_v0.17.3", "containerd_v1.7.35")),
+    *(f"{RELEASES}{name}" for name in ("containerd-shim-runc-v2_v1.7.35", "ctr_v1.7.35")),
 )
 PT_INTERP = 3
 
 
 def binary(space: Space, tool: str) -> bytes:
     """What bk built for a label, which it must have been asked for."""
-    package, _, name = tool.removeprefix("//").partition(":")
+    package, _, name = tool.replace("//", "/").strip("/").partition(":")
     return (space.root / "bk-out" / package / name / name.partition("_v")[0]).read_bytes()
 
 
@@ -90,7 +80,7 @@ def test_a_damaged_tool_is_noticed_and_built_again(tools: Space) -> None:
         text + 'test_matrix(name = "m", tests = ["//t:test_it.py"], workers = [":oci"], mirror = ":mirror")\n'
     )
     assert tools.bk("build", "//:runc").returncode == 0
-    runc = (tools.root / "bk-out/runc/runc").read_bytes()
+    runc = (tools.root / "bk-out/@bk_tools/runc/runc").read_bytes()
     stored = next(path for path in (tools.cache / "cas").glob("*/*") if path.read_bytes() == runc)
     stored.unlink()  # a hard link of the shared cache, which must stay whole
     stored.write_bytes(runc[:-1] + bytes([runc[-1] ^ 1]))
@@ -98,13 +88,13 @@ def test_a_damaged_tool_is_noticed_and_built_again(tools: Space) -> None:
     used = tools.bk("build", "//targets:m")
 
     assert used.returncode == 0, used.stdout + used.stderr
-    assert "GoBuild //:runc once more: the cache's copy of what it made was damaged" in used.stderr
+    assert "GoBuild @bk_tools//:runc once more: the cache's copy of what it made was damaged" in used.stderr
     assert stored.read_bytes() == runc
 
     stored.unlink()
     stored.write_bytes(runc[:-1])
     assert tools.bk("build", "//:runc").returncode == 0
-    assert stored.read_bytes() == (tools.root / "bk-out/runc/runc").read_bytes() == runc
+    assert stored.read_bytes() == (tools.root / "bk-out/@bk_tools/runc/runc").read_bytes() == runc
 
 
 def test_a_tool_from_path_is_digested(
@@ -130,7 +120,7 @@ def test_a_tool_from_path_is_digested(
         """Whether the cell came from the cache, with the binary in that folder of PATH."""
         place = tmp_path / folder
         place.mkdir()
-        (place / "a-runc-of-mine").write_bytes((tools.root / "bk-out/runc/runc").read_bytes() + more)
+        (place / "a-runc-of-mine").write_bytes((tools.root / "bk-out/@bk_tools/runc/runc").read_bytes() + more)
         (place / "a-runc-of-mine").chmod(0o755)
         before = (place / "a-runc-of-mine").stat()
         space = dataclasses.replace(tools, environment={"PATH": f"{place}:{os.environ['PATH']}"})

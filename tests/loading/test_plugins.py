@@ -12,7 +12,8 @@ import pytest
 import strangers
 
 from bkrules import cli
-from bkrules.errors import LoadError, UsageError
+from bkrules.build.analysis import open_workspace
+from bkrules.errors import BkError, LoadError, UsageError
 from bkrules.loading.plugins import left_out, load_plugins
 from bkrules.plugin import manager
 
@@ -117,3 +118,49 @@ def test_a_null_build_notices_an_edit(tmp_path: Path) -> None:
     assert blocked.returncode == 1, blocked.stdout
     assert "is blocked by 'noplugins' in WORKSPACE.py" in blocked.stderr
     assert run("").returncode == 0
+
+
+WORKERS = """from bkrules import filegroup, installed_workers
+[filegroup(name = worker, srcs = []) for worker in installed_workers()]
+"""
+
+
+def names(root: str) -> list[str]:
+    """The targets of the workspace: one for each installed worker."""
+    package = open_workspace(root).package("")
+    assert package is not None
+    return sorted(package.targets)
+
+
+def test_build_files_know_the_workers_that_are_installed(tmp_path: Path) -> None:
+    root = write(
+        tmp_path, WORKERS.replace("import", "import workspace,") + "workspace(name = 'w', noplugins = ['oci'])\n"
+    )
+    assert {"containerd", "containerd+stargz", "rootless"} <= set(names(root))
+    assert "oci" not in names(root)
+    manager.block(["rootless"])
+    assert "rootless" not in names(root)
+    manager.block([])
+
+    with strangers.installed(tmp_path / "plugin", {"near_worker.py": strangers.worker()}):
+        assert "near" in names(root)
+    assert "near" not in names(root)
+
+
+def test_a_broken_plugin_is_not_left_out_in_silence(tmp_path: Path) -> None:
+    root = write(tmp_path, WORKERS.replace("import", "import workspace,") + "workspace(name = 'w')\n")
+    with (
+        strangers.installed(tmp_path / "plugin", {"near_worker.py": "raise RuntimeError('no')\n"}),
+        pytest.raises(BkError, match="bk-worker-near"),
+    ):
+        names(root)
+
+
+def test_a_macro_file_does_not_ask_for_workers_at_its_top_level(tmp_path: Path) -> None:
+    root = write(tmp_path, f"{HEAD}workspace(name = 'w')\n")
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p/BUILD.py").write_text('from bkrules import load\nload(":m.py", "ALL")\n')
+    (tmp_path / "p/m.py").write_text("from bkrules import installed_workers\nALL = installed_workers()\n")
+
+    with pytest.raises(LoadError, match="installed_workers is called at the top level of a file that others load"):
+        open_workspace(root).package("p")

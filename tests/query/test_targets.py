@@ -125,9 +125,7 @@ PIECES = st.one_of(
     st.sampled_from(
         ["deps(", "rdeps(//...,", "kind('rule',", "labels(mirror,", "somepath(", ")", ",", "+", "-", "^", "("]
     ),
-    st.sampled_from(
-        ["//...", "//targets:oci", "//targets:mirror", ":all", "//:cc", "//targets/tools/box:main.go", "''"]
-    ),
+    st.sampled_from(["//...", "//targets:oci", "//targets:mirror", ":all", "//:cc", "@bk_tools//box:main.go", "''"]),
     st.sampled_from(["set(", "let v =", "in", "$v", "1", "//" + "a" * 300, "'//a b'"]),
 )
 

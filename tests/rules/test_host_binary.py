@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,17 @@ def test_a_path_is_relative_to_the_workspace(tmp_path: Path, monkeypatch: pytest
     files = (HostFile(f"{tmp_path}/../data"), HostFile("/etc/passwd"))
     assert mine == BinaryInfo(HostFile(f"{tmp_path}/bin/mine"), files)
     assert cat == BinaryInfo(HostFile("cat"))
+
+
+def test_the_architecture_of_the_machine_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = 'from bkrules import host_binary, workspace\nworkspace(name = "test")\n'
+    text += 'host_binary(name = "cat", files = ["/usr/lib/{machine}-linux-gnu/libc.a"])\n'
+    (tmp_path / "WORKSPACE.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+
+    ((cat,),) = analyze_patterns(".", ["//:cat"]).actions.providers.values()
+
+    assert cat == BinaryInfo(HostFile("cat"), (HostFile(f"/usr/lib/{os.uname().machine}-linux-gnu/libc.a"),))
 
 
 def test_no_command_is_found_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ go_binary(
     module = "github.com/moby/buildkit",
     version = "v0.34.2",
     package = "cmd/buildkitd",
-    mod = "//targets/tools/buildkit:go.mod",
+    mod = "@bk_tools//buildkit:go.mod",
     ldflags = ["-X", "github.com/moby/buildkit/version.Version=v0.34.2"],
     coverpkg = ["github.com/moby/buildkit/..."],
     tags = ["manual"],

@@ -64,8 +64,8 @@ WORKERS = {
     debian_package(
         name = name,
         package = "iptables",
-        version = DEBIAN["iptables"][0],  # noqa: F821
-        sha256 = {"linux-x86_64": DEBIAN["iptables"][1]},  # noqa: F821
+        version = DEBIAN["iptables"][0],
+        sha256 = {"linux-x86_64": DEBIAN["iptables"][1]},
         files = ["usr/sbin/xtables-legacy-multi"],
         tags = ["manual"],
     )
@@ -188,7 +188,7 @@ def matrix(name, package, workers, tools = (), packages = (), **settings):
         workers = [":" + worker for worker in workers],
         mirror = ":mirror",
         tools = [*TOOLS, *tools],
-        packages = ["//targets/tools/debian:" + package for package in DEBIAN] + [*packages],  # noqa: F821
+        packages = ["//targets/tools/debian:" + package for package in DEBIAN] + [*packages],
         size = "large",
         tags = ["manual"],
         **settings

@@ -12,5 +12,5 @@ load(":packages.py", "PACKAGES")
         files = [folder + "/" + name for folder, names in files.items() for name in names.split()],
         tags = ["manual"],
     )
-    for package, (version, sha256, files) in PACKAGES.items()  # noqa: F821
+    for package, (version, sha256, files) in PACKAGES.items()
 ]
