@@ -24,6 +24,7 @@ EPILOG = """exit codes:
   8 interrupted   36 this machine lacks something   37 a bug of bk"""
 
 MODULES = {
+    "init": ("init",),
     "build": ("build", "test"),
     "query": ("query", "aquery"),
     "workers": ("workers",),

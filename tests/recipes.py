@@ -1,4 +1,4 @@
-"""A reader of the YAML that the recipes in `docs/ci` are written in: it refuses all that it does not know."""
+"""A reader of the YAML that the recipes for CIs are written in: it refuses all that it does not know."""
 
 from __future__ import annotations
 

@@ -54,6 +54,7 @@ MAY_IMPORT = {
         "web",
     },
     "completion": {"loading", "system"},
+    "starter": {"errors"},
     "__init__": {"rules"},
     "build": {
         "analysis",
@@ -93,6 +94,7 @@ MAY_IMPORT = {
         "report",
         "rules",
         "sandbox",
+        "starter",
         "style",
         "system",
     },

@@ -16,8 +16,7 @@ def find_root(start: str) -> str:
         raise UsageError(
             "no-workspace",
             f"{os.path.abspath(start)} is not in a workspace: no {MARKER} here or in a folder above",
-            hint=f"run bk inside a workspace, or create one: a {MARKER} with  "
-            "from bkrules import workspace; workspace(name = 'mine')",
+            hint="run bk inside a workspace, or make this folder one:  bk init",
         )
     return root
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from launchers import unkind
 from spaces import Space
 
 import bkrules
@@ -21,20 +22,6 @@ def launch(space: Space, *arguments: str, **environment: str) -> subprocess.Comp
     return subprocess.run(
         ["./bk", *arguments], cwd=space.root, env=variables, capture_output=True, text=True, check=False
     )
-
-
-def unkind(folder: Path) -> dict[str, str]:
-    """An environment that would lead Python, pip or a shell astray: what says how to reach a registry is not in it."""
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text("raise SystemExit('the environment of the caller was used')")
-    (folder / "env").write_text("exit 1\n")
-    return {
-        **dict.fromkeys(("PIP_TARGET", "PIP_PREFIX", "PYTHONHOME", "PYTHONPATH"), str(folder)),
-        **dict.fromkeys(("PYTHONSTARTUP", "ENV", "BASH_ENV"), str(folder / "env")),
-        **dict.fromkeys(("PIP_USER", "PIP_REQUIRE_HASHES", "PIP_DRY_RUN", "PYTHONINSPECT"), "1"),
-        **{"PIP_LOG": "/no/x", "PIP_CONSTRAINT": "/no/such/file", "PIP_PYTHON": "/bin/false", "PIP_NO_BINARY": ":all:"},
-        **{"CDPATH": "/:/usr", "IFS": "abn/", "GREP_OPTIONS": "-v"},
-    }
 
 
 def test_the_life_of_an_environment(clone: Space, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The recipes for CIs in `docs/ci`: they are read, their actions are pinned, and their shell steps run in a workspace."""
+"""The recipes for CIs that `bk init` writes: they are read, their actions are pinned, and their shell steps run in a workspace."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import recipes
 from servers import cache_server
 from spaces import Space
+
+from bkrules.starter.files import CI
 
 FOLDER = Path(__file__).parents[2] / "docs/ci"
 MATRIX = """from bkrules import test_matrix
@@ -26,6 +29,12 @@ def test_the_actions_are_pinned() -> None:
     used = re.findall(r"uses: (\S+)( # v[\d.]+)?$", (FOLDER / "github.yml").read_text(), re.MULTILINE)
     assert len(used) == 3
     assert [name for name, version in used if not version or not re.search("@[0-9a-f]{40}$", name)] == []
+
+
+def test_the_documents_show_all_recipes() -> None:
+    """The files in `docs/ci` are links to them."""
+    assert sorted(path.stem for path in FOLDER.iterdir()) == sorted(CI)
+    assert [path.name for path in FOLDER.iterdir() if not path.is_symlink()] == []
 
 
 @pytest.mark.parametrize(
@@ -55,12 +64,19 @@ class Machine:
         launcher.chmod(0o755)
         (folder / "caches").mkdir()
         (folder / "caches/bk").symlink_to(space.cache)
+        for ci in CI:
+            done = space.bk("init", f"--ci={ci}")
+            assert done.returncode == 0, done.stderr
         self._environment = {
             **os.environ,
             "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
             "XDG_CACHE_HOME": str(folder / "caches"),
             "BK_REMOTE_CACHE": cache,
         }
+
+    def recipe(self, ci: str) -> Any:
+        """Return the recipe that `bk init` has written into the workspace."""
+        return recipes.read((self._space.root / CI[ci]).read_text())
 
     def run(self, steps: Sequence[str], variables: Mapping[str, str]) -> str:
         """Run the steps of a job as CIs do; return what they print."""
@@ -89,7 +105,7 @@ def test_the_steps_run(tools: Space, tmp_path: Path) -> None:
 
 
 def github(machine: Machine, output: Path, cache: str) -> None:
-    jobs = recipes.read((FOLDER / "github.yml").read_text())["jobs"]
+    jobs = machine.recipe("github")["jobs"]
     shell = {name: [step["run"] for step in job["steps"] if "run" in step] for name, job in jobs.items()}
     variables = {"CACHE": cache, "GITHUB_OUTPUT": str(output)}
     machine.run(shell["plan"], variables)
@@ -104,7 +120,7 @@ def github(machine: Machine, output: Path, cache: str) -> None:
 
 
 def gitlab(machine: Machine) -> None:
-    recipe = recipes.read((FOLDER / "gitlab.yml").read_text())
+    recipe = machine.recipe("gitlab")
     assert recipe["cells"]["parallel"] == 4
     for number in (1, 2):
         shard = {"CI_NODE_INDEX": str(number), "CI_NODE_TOTAL": "2"}
@@ -113,7 +129,7 @@ def gitlab(machine: Machine) -> None:
 
 
 def buildkite(machine: Machine) -> None:
-    cells, _, report = recipes.read((FOLDER / "buildkite.yml").read_text())["steps"]
+    cells, _, report = machine.recipe("buildkite")["steps"]
     shown = [[line.replace("$$", "$") for line in step["command"]] for step in (cells, report)]
     for number in (0, 1):
         shard = {"BUILDKITE_PARALLEL_JOB": str(number), "BUILDKITE_PARALLEL_JOB_COUNT": "2"}
