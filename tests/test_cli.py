@@ -63,7 +63,7 @@ BAD_BUILD_FILES = {
     "a worker without its tool": (
         "worker(name = 'w', plugin = 'rootless')",
         1,
-        ["//p:w", "'buildctl'", "there is no //:buildctl", "declare it in WORKSPACE.py"],
+        ["//p:w", "'buildctl'", "there is no //:buildctl", "name a module that has it in WORKSPACE.py, as  bk_dep"],
     ),
     "bad axis": (
         "test_matrix(name = 't', tests = [], workers = [], mirror = ':m', axes = {'worker': {'a': 1}})\n"

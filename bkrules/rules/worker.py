@@ -94,7 +94,8 @@ def _tools(context: Context, wanted: tuple[str, ...]) -> dict[str, BinaryInfo]:
                 "missing-tool",
                 f"it needs {name!r}, and there is no {label}",
                 "plugin",
-                f"declare it in WORKSPACE.py:  go_binary(name = {name!r}, ...)  or  host_binary(name = {name!r})",
+                "name a module that has it in WORKSPACE.py, as  bk_dep(name = 'bk_tools')\n"
+                f"or declare it there:  go_binary(name = {name!r}, ...)  or  host_binary(name = {name!r})",
             )
         found[name] = context.binary("tools", label)
     return found
