@@ -32,6 +32,7 @@ MODULES = {
     "why": ("why",),
     "sessions": ("run", "shell"),
     "logs": ("logs",),
+    "report": ("report",),
     "cache": ("cache", "clean", "reap"),
     "doctor": ("doctor",),
     "mirror": ("mirror",),
