@@ -20,6 +20,6 @@ def test_the_order_of_the_tests_does_not_depend_on_the_hash_seed(repository: Pat
         done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, check=True)
         return [line for line in done.stdout.splitlines() if "::" in line]
 
-    first, *others = (collected(seed) for seed in range(4))
+    first, second = (collected(seed) for seed in range(2))
     assert len(first) > 5000
-    assert all(other == first for other in others)
+    assert second == first

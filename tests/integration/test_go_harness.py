@@ -12,6 +12,7 @@ from typing import Any
 
 import enclosure
 import pytest
+from rounds import rounds
 from spaces import Space, place_tools
 
 from bkrules.model import digest
@@ -109,7 +110,7 @@ def test_they_fail_without_the_images(harness: Harness, mirror: Path, missing: s
     assert "dial tcp: lookup registry-1.docker.io" in done["output"]
 
 
-# Of those that need no more of an image than the stand-in has: two of three.
+# Of those that need no more of an image than the stand-in has: two of three. Each third of these is run, all with BK_ROUNDS=3.
 NAMES = """
 TestAttestationBundle TestBuildExportScratch TestBuildHTTPSource TestBuildHTTPSourceEtagScope TestBuildHTTPSourceHostTokenSecret
 TestCacheExportCacheDeletedContent TestCachedMounts TestCallInfo TestDiffLowerScratchDeletes TestDiffSelf TestBuildExportZstd
@@ -127,7 +128,7 @@ TestSourceDateEpochLayerTimestamps TestSourceDateEpochReset TestSourceDateEpochT
 TestSourceMetaPolicySession TestSourcePolicySession TestSourcePolicySessionDenyMessages TestValidateInvalidConfig
 TestValidatePlatformsEmpty TestWhiteoutParentDir
 """
-SAMPLE = NAMES.split()
+SAMPLE = NAMES.split()[:: max(1, 3 // rounds(1))]
 
 
 @pytest.mark.soak
@@ -138,12 +139,12 @@ def test_buildkits_own_tests_are_cells(original: Space) -> None:
 
     done = original.bk("test", label, chosen, "--flaky_test_attempts=2")
 
-    assert len(SAMPLE) == 60
+    assert len(SAMPLE) >= 20
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((original.root / "bk-out" / PACKAGE.strip("/") / "client_matrix/report.json").read_text())
     statuses = Counter(cell["status"] for cell in report["cells"])
-    assert statuses["passed"] + statuses["flaky"] + statuses["skipped"] == 180
-    assert statuses["skipped"] < 18
+    assert statuses["passed"] + statuses["flaky"] + statuses["skipped"] == 3 * len(SAMPLE)
+    assert statuses["skipped"] < len(SAMPLE) // 3
     kept = sum(cell["status"] in ("passed", "skipped") and cell["key"] is not None for cell in report["cells"])
     again = original.bk("test", label, chosen)
-    assert f"({kept} cached, {180 - kept} not)" in again.stdout
+    assert f"({kept} cached, {3 * len(SAMPLE) - kept} not)" in again.stdout

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from leftovers import Leftovers
+from spaces import wait_for
 
 CGROUP2 = next(
     Path(words[4])
@@ -36,6 +37,7 @@ def test_an_orphan_is_seen_until_it_ends(tmp_path: Path, leftovers: Leftovers) -
     )
     pid = int(done.stdout)
     try:
+        wait_for(lambda: Path(f"/proc/{pid}/comm").read_text() == "sleep\n")  # not yet a copy of the shell
         assert leftovers(tmp_path)["processes"] == [*before["processes"], f"{pid} sleep 1000 "]
     finally:
         os.kill(pid, signal.SIGKILL)

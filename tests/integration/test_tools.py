@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rounds import rounds
 from spaces import Space
 
 MODULE = "@bk_tools//:"
@@ -21,6 +22,8 @@ TOOLS = (
     *(f"{RELEASES}{name}" for name in ("buildkitd_v0.17.3", "containerd_v1.7.35")),
     *(f"{RELEASES}{name}" for name in ("containerd-shim-runc-v2_v1.7.35", "ctr_v1.7.35")),
 )
+REBUILT = ("//:box", "//:ctr", "//:ip", "//:mount.fuse3", "//:rootlesskit", "//:runc")
+"""The tools that are built twice: of each kind, the small ones. All of them with BK_ROUNDS=2."""
 PT_INTERP = 3
 
 
@@ -55,18 +58,19 @@ def test_a_tool_is_static(tools_of_all: Space, tool: str) -> None:
 @pytest.mark.soak
 def test_building_again_elsewhere_gives_the_same_bytes(clone: Space, built: Path, tmp_path: Path) -> None:
     """In another folder, with Go's build cache empty: only the downloaded modules and the toolchain are shared."""
-    assert clone.bk("build", *TOOLS).returncode == 0
-    first = {tool: binary(clone, tool) for tool in TOOLS}
+    tools = REBUILT if rounds(1) == 1 else TOOLS
+    assert clone.bk("build", *tools).returncode == 0
+    first = {tool: binary(clone, tool) for tool in tools}
     empty = tmp_path / "empty"
     (empty / "go").mkdir(parents=True)
     (empty / "go/mod").symlink_to(built / "go/mod")
     (empty / "toolchains").symlink_to(built / "toolchains")
     again = dataclasses.replace(clone, cache=empty)
 
-    done = again.bk("build", *TOOLS)
+    done = again.bk("build", *tools)
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [tool for tool in TOOLS if first[tool] != binary(again, tool)] == []
+    assert [tool for tool in tools if first[tool] != binary(again, tool)] == []
 
 
 def test_a_damaged_tool_is_noticed_and_built_again(tools: Space) -> None:
