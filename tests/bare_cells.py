@@ -46,10 +46,14 @@ LIMITS = {"memory": 1 << 30, "pids": 1000, "disk": 256 << 20}
 
 @dataclass
 class BareCells:
-    """Cells whose results and scratch lie in `folder`. `tools` is the folder that they see as /opt/bk/bin."""
+    """Cells whose results and scratch lie in `folder`. `tools` is the folder that they see as /opt/bk/bin.
+
+    The cells of one zygote have one folder of `views`.
+    """
 
     folder: Path
     processes: Processes = field(default_factory=Processes)
+    views: Path | None = None
     worker: str = WORKER
     _number: int = 0
     _groups: list[Cgroups] = field(default_factory=list)
@@ -92,7 +96,7 @@ class BareCells:
             "timeout": timeout,
             "limits": LIMITS,
             "root": str(self._made("root")),
-            "views": str(self._made("views")),
+            "views": str(self.views or self._made("views")),
             "out": str(self._made(f"out-{self._number}")),
             "cgroup": groups.path,
             "limited": groups.limited,
@@ -110,8 +114,12 @@ class BareCells:
         return {**result, "out": Path(spec.out)}
 
     def close(self) -> None:
-        """End all cells. Who has killed a supervisor has left its cgroups."""
+        """End all cells and their zygote."""
         self.processes.close()
+        self.remove_groups()
+
+    def remove_groups(self) -> None:
+        """Remove the cgroups of all cells. Who has killed a supervisor has left its own."""
         for groups in self._groups:
             groups.remove()
 

@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from spaces import cgroup_name
+
 from bkrules.plugin import host
 from bkrules.sandbox import cgroups, syscalls
 
@@ -39,7 +41,7 @@ def run(
 
     /tmp is in memory, or the folder `disk`. What is written to the folder `shared` is there afterwards.
     """
-    cgroup = f"{host.probe().cgroup}/enclosure-{os.getpid()}"
+    cgroup = f"{host.probe().cgroup}/{cgroup_name()}"
     os.makedirs(f"{cgroup}/init")
     reader, writer = os.pipe2(os.O_CLOEXEC)
     group = os.open(f"{cgroup}/init", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

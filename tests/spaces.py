@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import secrets
 import shutil
 import subprocess
 import sys
@@ -121,6 +122,11 @@ def attempt():
     return 1 + int(Path("/proc/self/cgroup").read_text().split("/bk-")[1].split()[0].split("/")[0].split("-")[2])
 """
 """A function for a test that runs alone: which of the cells of its run it is in, by the name of the cell's cgroup."""
+
+
+def cgroup_name() -> str:
+    """Return a name for a cgroup of a test, as runs name theirs: if this process is killed, `bk reap` removes the group."""
+    return f"bk-{os.getpid()}-{secrets.token_hex(3)}-0"
 
 
 def out_folders(run: int) -> list[Path]:

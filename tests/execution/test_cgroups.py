@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from spaces import cgroup_name
 
 from bkrules.plugin.host import probe
 from bkrules.sandbox import cgroups
@@ -39,7 +40,7 @@ def groups() -> Iterator[Cgroups]:
     host = probe()
     if lacks := [*map(str, host.lacks()), *(f"no limit of {name}" for name in host.unlimited())]:
         pytest.skip("; ".join(lacks))
-    name = f"bk-test-{os.getpid()}"
+    name = cgroup_name()
     made = Cgroups(f"{host.cgroup}/{name}", {one: f"{folder}/{name}" for one, folder in host.controllers.items()})
     yield made
     made.remove()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from spaces import cgroup_name
 
 from bkrules.cell.egress import Watch, question, question_end
 from bkrules.cell.protocol import Attempt
@@ -82,7 +83,7 @@ def group() -> Iterator[str]:
     host = probe()
     if lacks := host.lacks():
         pytest.skip("; ".join(map(str, lacks)))
-    path = f"{host.cgroup}/bk-test-{os.getpid()}"
+    path = f"{host.cgroup}/{cgroup_name()}"
     os.makedirs(f"{path}/init")
     os.makedirs(f"{path}/buildkit/step")
     yield path

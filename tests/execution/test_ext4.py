@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,13 +50,6 @@ def maker() -> str:
     if os.geteuid() != 0 or not found.mke2fs:
         pytest.skip("this machine mounts no ext4 in memory")
     return found.mke2fs
-
-
-@pytest.fixture
-def cells(tmp_path: Path, maker: str) -> Iterator[BareCells]:
-    made = BareCells(tmp_path)
-    yield made
-    made.close()
 
 
 def backing_files() -> set[str]:

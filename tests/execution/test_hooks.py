@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import textwrap
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,13 +86,6 @@ def test_it(sandbox):
     sandbox.restart("one")
 """
 PASSES = "def test_it():\n    pass\n"
-
-
-@pytest.fixture
-def cells(tmp_path: Path) -> Iterator[BareCells]:
-    made = BareCells(tmp_path)
-    yield made
-    made.close()
 
 
 def run(cells: BareCells, worker: str, test: str, **more: Any) -> dict[str, Any]:

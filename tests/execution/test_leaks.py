@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from spaces import cgroup_name
 
 from bkrules.cell import leaks
 from bkrules.cell.leaks import LeakCheck, fuse_connections
@@ -42,7 +43,7 @@ def cell(tmp_path: Path) -> Iterator[LeakCheck]:
         pytest.skip("; ".join(map(str, lacks)))
     (tmp_path / "root").mkdir()
     (tmp_path / "out").mkdir()
-    made = LeakCheck(f"{host.cgroup}/bk-test-{os.getpid()}", str(tmp_path / "root"))
+    made = LeakCheck(f"{host.cgroup}/{cgroup_name()}", str(tmp_path / "root"))
     os.mkdir(made.cgroup)
     yield made
     cgroups.remove(made.cgroup)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,13 +99,6 @@ def test_an_outcome_that_is_nested_is_left_and_one_that_is_long_is_cut() -> None
     long = Outcome.read(json.dumps({"status": "failed", "reason": "x" * (1 << 20)}).encode())
     assert long is not None
     assert len(long.reason) == 1 << 16
-
-
-@pytest.fixture
-def cells(tmp_path: Path) -> Iterator[BareCells]:
-    made = BareCells(tmp_path)
-    yield made
-    made.close()
 
 
 SPEAK = '''

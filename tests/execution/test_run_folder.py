@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from spaces import cgroup_name
 
 from bkrules.plugin.host import probe
 from bkrules.sandbox import cgroups
@@ -71,7 +72,7 @@ def group() -> Iterator[str]:
     host = probe()
     if lacks := host.lacks():
         pytest.skip("; ".join(map(str, lacks)))
-    path = f"{host.cgroup}/bk-test-{os.getpid()}"
+    path = f"{host.cgroup}/{cgroup_name()}"
     yield path
     cgroups.remove(path)
 
