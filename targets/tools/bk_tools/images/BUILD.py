@@ -6,7 +6,7 @@ load("//:macros.py", "box_image")
 
 box_image(name = "busybox")
 
-estargz_image(name = "busybox_esgz", image = ":busybox")
+estargz_image(name = "busybox_esgz", image = ":busybox", worker = "//workers:oci")
 
 image_mirror(
     name = "mirror",
