@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -30,12 +30,12 @@ class TargetGraph:
 
 
 def close(
-    workspace: Workspace, wanted: Iterable[Target], plugins: Plugins, *, known: Collection[Label] = ()
+    workspace: Workspace, wanted: Iterable[Target], plugins: Plugins, *, known: Container[Label] = ()
 ) -> TargetGraph:
     """Return the graph below `wanted`, without the targets in `known`. Raises LoadError for an unknown label or a cycle."""
     order: list[Target] = []
     edges: dict[Label, tuple[Label, ...]] = {}
-    done = set(known)
+    done: set[Label] = set()
     path: list[Target] = []
     open_labels: set[Label] = set()
     roots = list(wanted)
@@ -48,7 +48,7 @@ def close(
             done.add(target.label)
             order.append(target)
             continue
-        if target.label in done:
+        if target.label in done or target.label in known:
             continue
         if target.label in open_labels:
             raise _cycle(path[[opened.label for opened in path].index(target.label) :])

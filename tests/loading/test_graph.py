@@ -121,3 +121,27 @@ def test_a_deep_graph_needs_no_deep_stack(graph_of: Close) -> None:
     graph = graph_of(chain, ":n0")
     assert len(graph.targets) == 3001
     assert names(graph)[0] == "n3000"
+
+
+class Asked:
+    """A set of labels that cannot be copied, only asked."""
+
+    def __init__(self, *labels: Label) -> None:
+        self.labels = labels
+
+    def __contains__(self, label: object) -> bool:
+        return label in self.labels
+
+
+def test_what_is_known_is_neither_returned_nor_copied(
+    make_workspace: Callable[[Mapping[str, str]], Workspace],
+) -> None:
+    """A query asks for the targets one after another: a copy for each would make its time grow with the square of their number."""
+    workspace = make_workspace(
+        {"p/BUILD.py": "thing(name = 'a', dep = ':b')\nthing(name = 'b', dep = ':c')\nthing(name = 'c')"}
+    )
+    wanted = workspace.match([parse_pattern(":a", "p")])
+
+    graph = close(workspace, wanted, Plugins({}, {}), known=Asked(Label("p", "b")))
+
+    assert names(graph) == ["a"]
