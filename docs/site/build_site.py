@@ -34,6 +34,7 @@ PARTS = {
         "docs/buildkit-suite.md",
         "bkrules/testing/README.md",
         "plugins/*/README.md",
+        "targets/**/README.md",
         "CHANGELOG.md",
     ],
     "Explanation": [
@@ -44,7 +45,7 @@ PARTS = {
         "SECURITY.md",
         "bkrules/README.md",
         "docs/design/*.md",
-        "tests/bench/README.md",
+        "tests/**/README.md",
     ],
 }
 """The pages of each part, in their order."""
