@@ -59,7 +59,28 @@ GOLDEN: list[tuple[str, reapi.Message, str]] = [
         },
         "1207 0a0166 12021001  20 01  4a0d 0a0177 6208 0801 1080cab5ee01",
     ),
+    (
+        "CacheCapabilities",
+        {"digest_functions": [1, 300], "max_batch_total_size_bytes": 5, "supported_compressors": []},
+        "0a03 01 ac02  20 05",
+    ),
+    (
+        "WriteRequest",
+        {"resource_name": "r", "write_offset": 1, "finish_write": True, "data": b"x"},
+        "0a0172 1001 1801 520178",
+    ),
+    ("ReadResponse", {"data": b"xy"}, "52027879"),
+    ("BatchRead", {"data": b"x", "status": {"code": 5}}, "120178 1a020805"),
 ]
+
+
+def test_numbers_are_read_packed_or_not() -> None:
+    for wire in ("0a03 01ac02", "0801 08ac02", "0a0101 08ac02"):
+        assert reapi.decode("CacheCapabilities", bytes.fromhex(wire))["digest_functions"] == [1, 300]
+    with pytest.raises(ValueError, match="too many numbers"):
+        reapi.decode("CacheCapabilities", b"\x0a\x10" + bytes(16), most=10)
+    with pytest.raises(ValueError, match="cut short"):
+        reapi.decode("CacheCapabilities", bytes.fromhex("0a02 01ac"))
 
 
 @pytest.mark.parametrize(("name", "message", "wire"), GOLDEN)
@@ -81,7 +102,7 @@ def test_a_decoded_message_has_every_field() -> None:
 
 def of_kind(kind: str) -> st.SearchStrategy[Any]:
     if kind[0] == "*":
-        return st.lists(of_kind(kind[1:]) if kind[1:] == "s" else messages(kind[1:]), max_size=3)
+        return st.lists(of_kind(kind[1:]) if kind[1:] in reapi.SCALARS else messages(kind[1:]), max_size=3)
     scalars: dict[str, st.SearchStrategy[Any]] = {
         "s": st.text(max_size=200),
         "y": st.binary(max_size=200),

@@ -2,8 +2,8 @@
 
 An action's digest is the digest of its encoded bytes, so the encoding is canonical: fields in the order of their
 tags, defaults left out, repeated fields in the order given. Messages are dicts; a field's kind is `s` (string), `y` (bytes),
-`i` (varint), `b` (bool) or a message's name, with `*` in front when it repeats. Source: the protocol buffer
-definitions of build.bazel.remote.execution.v2.
+`i` (varint), `b` (bool) or a message's name, with `*` in front when it repeats; repeated numbers are packed. Source: the
+protocol buffer definitions of build.bazel.remote.execution.v2, google.bytestream and google.rpc.
 """
 
 from __future__ import annotations
@@ -51,6 +51,47 @@ SCHEMA: dict[str, dict[int, tuple[str, str]]] = {
         11: ("output_directory_symlinks", "*OutputSymlink"),
         12: ("output_symlinks", "*OutputSymlink"),
     },
+    "SemVer": {1: ("major", "i"), 2: ("minor", "i")},
+    "GetCapabilitiesRequest": {1: ("instance_name", "s")},
+    "ActionCacheUpdateCapabilities": {1: ("update_enabled", "b")},
+    "CacheCapabilities": {
+        1: ("digest_functions", "*i"),
+        2: ("action_cache_update_capabilities", "ActionCacheUpdateCapabilities"),
+        4: ("max_batch_total_size_bytes", "i"),
+        6: ("supported_compressors", "*i"),
+    },
+    "ServerCapabilities": {
+        1: ("cache_capabilities", "CacheCapabilities"),
+        4: ("low_api_version", "SemVer"),
+        5: ("high_api_version", "SemVer"),
+    },
+    "GetActionResultRequest": {1: ("instance_name", "s"), 2: ("action_digest", "Digest")},
+    "UpdateActionResultRequest": {
+        1: ("instance_name", "s"),
+        2: ("action_digest", "Digest"),
+        3: ("action_result", "ActionResult"),
+    },
+    "FindMissingBlobsRequest": {1: ("instance_name", "s"), 2: ("blob_digests", "*Digest")},
+    "FindMissingBlobsResponse": {2: ("missing_blob_digests", "*Digest")},
+    "Status": {1: ("code", "i"), 2: ("message", "s")},
+    "BatchUpdate": {1: ("digest", "Digest"), 2: ("data", "y")},
+    "BatchUpdateBlobsRequest": {1: ("instance_name", "s"), 2: ("requests", "*BatchUpdate")},
+    "BatchUpdated": {1: ("digest", "Digest"), 2: ("status", "Status")},
+    "BatchUpdateBlobsResponse": {1: ("responses", "*BatchUpdated")},
+    "BatchReadBlobsRequest": {1: ("instance_name", "s"), 2: ("digests", "*Digest")},
+    "BatchRead": {1: ("digest", "Digest"), 2: ("data", "y"), 3: ("status", "Status"), 4: ("compressor", "i")},
+    "BatchReadBlobsResponse": {1: ("responses", "*BatchRead")},
+    "ReadRequest": {1: ("resource_name", "s"), 2: ("read_offset", "i")},
+    "ReadResponse": {10: ("data", "y")},
+    "WriteRequest": {
+        1: ("resource_name", "s"),
+        2: ("write_offset", "i"),
+        3: ("finish_write", "b"),
+        10: ("data", "y"),
+    },
+    "WriteResponse": {1: ("committed_size", "i")},
+    "QueryWriteStatusRequest": {1: ("resource_name", "s")},
+    "QueryWriteStatusResponse": {1: ("committed_size", "i"), 2: ("complete", "b")},
 }
 
 
@@ -65,7 +106,10 @@ def encode(name: str, message: Message) -> bytes:
     parts: list[bytes] = []
     for field, kind, repeats, start in fields:
         value = message.get(field)
-        if repeats:
+        if repeats and kind in "ib":
+            if value:
+                _add(parts, "y", start, b"".join(_varint(int(item)) for item in value))
+        elif repeats:
             for item in value or ():
                 _add(parts, kind, start, item)
         elif value if kind in SCALARS else value is not None:
@@ -92,7 +136,9 @@ def _decode(name: str, data: bytes, left: list[int]) -> Message:
             continue
         field, kind = schema[tag]
         try:
-            if kind[0] == "*":
+            if kind == "*i" and isinstance(value, bytes):
+                message[field] += _numbers(value, left)
+            elif kind[0] == "*":
                 message[field].append(_value(kind[1:], value, left))
             else:
                 message[field] = _value(kind, value, left)
@@ -134,7 +180,7 @@ def _compiled(schema: dict[int, tuple[str, str]]) -> tuple[set[str], list[_Field
     fields = []
     for tag, (field, kind) in sorted(schema.items()):
         plain = kind.removeprefix("*")
-        fields.append((field, plain, kind != plain, _varint(tag << 3 | (0 if plain in "ib" else 2))))
+        fields.append((field, plain, kind != plain, _varint(tag << 3 | (0 if kind in "ib" else 2))))
     return {field for field, _ in schema.values()}, fields
 
 
@@ -158,6 +204,18 @@ def _value(kind: str, value: int | bytes, left: list[int]) -> Any:
         left[0] -= 1
         return value.decode() if kind == "s" else value
     return _decode(kind, value, left)
+
+
+def _numbers(data: bytes, left: list[int]) -> list[int]:
+    """Return packed numbers. Each counts as a message."""
+    numbers, at = [], 0
+    while at < len(data):
+        left[0] -= 1
+        if left[0] < 0:
+            raise ValueError("it contains too many numbers")
+        number, at = _read_varint(data, at)
+        numbers.append(_value("i", number, left))
+    return numbers
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:

@@ -18,8 +18,21 @@ from bkrules.model import reapi
 
 Official = Callable[[str, reapi.Message], bytes]
 PACKAGE = "build.bazel.remote.execution.v2."
-NAMES = {"Duration": "google.protobuf.Duration", "Property": f"{PACKAGE}Platform.Property"}
+NAMES = {
+    "Duration": "google.protobuf.Duration",
+    "Property": f"{PACKAGE}Platform.Property",
+    "SemVer": "build.bazel.semver.SemVer",
+    "Status": "google.rpc.Status",
+    "BatchUpdate": f"{PACKAGE}BatchUpdateBlobsRequest.Request",
+    "BatchUpdated": f"{PACKAGE}BatchUpdateBlobsResponse.Response",
+    "BatchRead": f"{PACKAGE}BatchReadBlobsResponse.Response",
+}
 """The full names of messages that are not simply in the package."""
+BYTE_STREAM = ("ReadRequest", "ReadResponse", "WriteRequest", "WriteResponse")
+BYTE_STREAM += ("QueryWriteStatusRequest", "QueryWriteStatusResponse")
+"""Messages of another package, which a real server checks: `tests/integration/test_remote_cache.py`."""
+SHORT = ("exit_code", "code", "major", "minor", "compressor", "digest_functions", "supported_compressors")
+"""Numbers of 32 bits."""
 LONGEST = 315_576_000_000  # seconds of a Duration that JSON can say: 10,000 years
 
 
@@ -70,7 +83,9 @@ def messages(name: str) -> st.SearchStrategy[reapi.Message]:
 def _of_kind(kind: str, field: str) -> st.SearchStrategy[Any]:
     if kind[0] == "*":
         return st.lists(_of_kind(kind[1:], field), max_size=3)
-    numbers = {"exit_code": (-(1 << 31), (1 << 31) - 1), "seconds": (0, LONGEST), "nanos": (0, 10**9 - 1)}
+    short = (-(1 << 31), (1 << 31) - 1)
+    numbers = {"seconds": (0, LONGEST), "nanos": (0, 10**9 - 1)}
+    numbers |= dict.fromkeys(SHORT, short)
     scalars: dict[str, st.SearchStrategy[Any]] = {
         "s": st.text(max_size=200),
         "y": st.binary(max_size=200),
@@ -80,7 +95,7 @@ def _of_kind(kind: str, field: str) -> st.SearchStrategy[Any]:
     return scalars[kind] if kind in scalars else messages(kind)
 
 
-@pytest.mark.parametrize("name", sorted(reapi.SCHEMA))
+@pytest.mark.parametrize("name", sorted(reapi.SCHEMA.keys() - {*BYTE_STREAM}))
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_message_has_the_bytes_of_the_published_stubs(name: str, data: st.DataObject, official: Official) -> None:
