@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, wait
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from bkrules.cache.breaker import Warn
 from bkrules.cache.cas import Cas
-from bkrules.cache.http_store import HttpStore, Warn
+from bkrules.cache.http_store import HttpStore, Receive
 from bkrules.cache.remote_options import RemoteOptions
 from bkrules.errors import MachineLacks
 from bkrules.model.digest import EMPTY, Digest
@@ -18,7 +19,30 @@ from bkrules.model.digest import EMPTY, Digest
 _T = TypeVar("_T")
 DOWNLOADS = 16
 UPLOADS = 4
-ASK_FIRST = 64 << 10  # bytes; bk sends a smaller blob without asking the server whether it has it
+
+
+class Store(Protocol):
+    """The client of one server, by any protocol. Only MachineLacks is raised: every other fault is a miss."""
+
+    @property
+    def readable(self) -> bool: ...
+    @property
+    def writable(self) -> bool: ...
+    def result(self, key: Digest) -> bytes | None: ...
+    def lied(self, what: str) -> None: ...
+    def groups(self, names: Iterable[Digest]) -> list[list[Digest]]: ...
+    def blobs(self, names: Iterable[Digest], receive: Receive) -> set[Digest]: ...
+    def missing(self, names: Iterable[Digest]) -> set[Digest]: ...
+    def put_blobs(self, paths: Mapping[Digest, str]) -> set[Digest]: ...
+    def put_result(self, key: Digest, data: bytes) -> bool: ...
+
+
+def _store(options: RemoteOptions, warn: Warn) -> Store:
+    if not options.is_grpc:
+        return HttpStore(options, warn)
+    from bkrules.cache.grpc_store import GrpcStore
+
+    return GrpcStore(options, warn)
 
 
 class Remote:
@@ -27,12 +51,12 @@ class Remote:
     """
 
     def __init__(self, options: RemoteOptions, cas: Cas, warn: Warn) -> None:
-        self._store = HttpStore(options, warn)
+        self._store = _store(options, warn)
         self._cas = cas
         self._lock = threading.Lock()
         self._downloads = _Pool(DOWNLOADS, "download")
         self._uploads = _Pool(UPLOADS, "upload")
-        self._fetching: dict[Digest, Future[bool]] = {}
+        self._fetching: dict[Digest, Future[set[Digest]]] = {}
         self._jobs: list[Future[None]] = []
         self._there: set[Digest] = {EMPTY}
         self._suspect: set[Digest] = set()
@@ -52,29 +76,27 @@ class Remote:
 
     def fetch(self, names: Iterable[Digest]) -> set[Digest]:
         """Fetch blobs to the disk cache, each once for all threads. Return those that could not be fetched."""
-        wanted: dict[Digest, Future[bool]] = {}
+        wanted: dict[Digest, Future[set[Digest]]] = {}
         with self._lock:
-            for name in names:
-                if name in wanted or self._cas.has(name):
-                    continue
-                if name not in self._fetching:
-                    self._fetching[name] = self._downloads.submit(partial(self._download, name))
-                wanted[name] = self._fetching[name]
-        return {name for name, future in wanted.items() if not future.result()}
+            lacking = [name for name in dict.fromkeys(names) if not self._cas.has(name)]
+            for group in self._store.groups(name for name in lacking if name not in self._fetching):
+                future = self._downloads.submit(partial(self._download, group))
+                self._fetching.update(dict.fromkeys(group, future))
+            wanted = {name: self._fetching[name] for name in lacking}
+        return {name for name, future in wanted.items() if name not in future.result()}
 
-    def _download(self, name: Digest) -> bool:
-        good = False
+    def _download(self, names: list[Digest]) -> set[Digest]:
+        good: set[Digest] = set()
         try:
-            if name == EMPTY:
-                self._cas.put(b"")
-                good = True
-            else:
-                good = self._store.blob(name, self._cas.receive)
+            if EMPTY in names:
+                good.add(self._cas.put(b""))
+            good |= self._store.blobs([name for name in names if name != EMPTY], self._cas.receive)
             return good
         finally:
             with self._lock:
-                del self._fetching[name]
-                (self._there if good else self._suspect).add(name)
+                for name in names:
+                    del self._fetching[name]
+                    (self._there if name in good else self._suspect).add(name)
 
     def upload(self, key: Digest, result: bytes, blobs: Iterable[Digest]) -> None:
         """Send a result in the background: its blobs first, since a server may refuse a result without them."""
@@ -82,23 +104,25 @@ class Remote:
             self._jobs.append(self._uploads.submit(partial(self._put, key, result, sorted(set(blobs)))))
 
     def _put(self, key: Digest, result: bytes, blobs: list[Digest]) -> None:
-        if all(self._put_blob(name) for name in blobs):
+        if all(self._put_blobs(group) for group in self._store.groups(self._lacking(blobs))):
             self._store.put_result(key, result)
 
-    def _put_blob(self, name: Digest) -> bool:
-        """Send a blob, unless the server has it. A server that lost a blob or damaged it may still claim to have it, so
-        bk skips the question for such blobs.
+    def _lacking(self, names: list[Digest]) -> list[Digest]:
+        """Return the blobs to send. A server that lost a blob or damaged it may still claim to have it, so bk skips the
+        question for such blobs.
         """
         with self._lock:
-            known, suspect = name in self._there, name in self._suspect
-        if not suspect and (known or (name.size >= ASK_FIRST and self._store.has(name))):
-            return True
-        good = self._store.put_blob(name, self._cas.path(name))
-        if good:
-            with self._lock:
-                self._there.add(name)
-                self._suspect.discard(name)
-        return good
+            suspect = self._suspect.intersection(names)
+            unknown = [name for name in names if name not in suspect and name not in self._there]
+        lacking = suspect.union(self._store.missing(unknown) if unknown else ())
+        return [name for name in names if name in lacking]
+
+    def _put_blobs(self, names: list[Digest]) -> bool:
+        good = self._store.put_blobs({name: self._cas.path(name) for name in names})
+        with self._lock:
+            self._there |= good
+            self._suspect -= good
+        return len(good) == len(names)
 
     def flush(self) -> str:
         """Wait for all uploads. Return why an upload failed, when the cache is required."""

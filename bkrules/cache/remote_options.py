@@ -6,10 +6,14 @@ from dataclasses import dataclass, field
 
 from bkrules.errors import UsageError
 
+GRPC = ("grpc://", "grpcs://")
+SCHEMES = ("http", "https", "grpc", "grpcs")
+
 
 @dataclass(frozen=True, slots=True)
 class RemoteOptions:
-    """The options of a remote cache. `timeout` is in seconds, for one request with all of its bytes.
+    """The options of a remote cache. `timeout` is in seconds, for one request with all of its bytes. `certificate` is
+    the file of the trusted authority, and `client` the files of the client's certificate and its key.
 
     The secrets, which are the credentials in `url` and the `headers`, are in no repr.
     """
@@ -20,20 +24,31 @@ class RemoteOptions:
     required: bool = False
     timeout: float = 60.0
     certificate: str = ""
+    client: tuple[str, str] | None = None
+    instance: str = ""
+
+    @property
+    def is_grpc(self) -> bool:
+        """Whether the server speaks gRPC."""
+        return self.url.startswith(GRPC)
 
     @property
     def address(self) -> str:
-        """The URL without user and password. Raises UsageError when its scheme is not http or https."""
+        """The URL without user and password. Raises UsageError when it is none of a remote cache."""
         from urllib.parse import urlsplit
 
         try:
             parts = urlsplit(self.url)
-            good = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
+            good = parts.scheme in SCHEMES and parts.hostname and not parts.query and not parts.fragment
             port = parts.port
         except ValueError:
             good, port = None, None
         if not good:
-            what = "--remote_cache must be http://HOST:PORT/PATH or https://HOST:PORT/PATH"
-            raise UsageError("remote-cache", what, hint="for example --remote_cache=https://cache.example.com/bk")
+            what = "--remote_cache must be a URL of http, https, grpc or grpcs"
+            hint = "for example --remote_cache=https://cache.example.com/bk or --remote_cache=grpcs://cache.example.com:443"
+            raise UsageError("remote-cache", what, hint=hint)
+        if self.is_grpc and parts.path.strip("/"):
+            what = "--remote_cache: a URL of gRPC has no path"
+            raise UsageError("remote-cache", what, hint="name the instance with --remote_instance_name")
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
         return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"

@@ -5,22 +5,30 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from importlib.util import find_spec
 from typing import Any
 
 from bkrules.cache.remote_options import RemoteOptions
-from bkrules.errors import UsageError
+from bkrules.errors import MachineLacks, UsageError
 
 HEADERS = "BK_REMOTE_HEADER"
+_LONGEST_INSTANCE = 255
 
 
 def add_remote(parser: argparse.ArgumentParser) -> None:
     """Add the options of a remote cache to a command."""
-    group = parser.add_argument_group("remote cache", "Bazel's HTTP cache protocol; any fault of it is a miss")
+    group = parser.add_argument_group("remote cache", "Bazel's HTTP cache protocol, or gRPC; any fault of it is a miss")
 
     def add(name: str, **settings: Any) -> None:
         group.add_argument(f"--{name}", **settings)
 
-    add("remote_cache", default="", metavar="URL", help="http://HOST:PORT or https://HOST:PORT, perhaps with a path")
+    add(
+        "remote_cache",
+        default="",
+        metavar="URL",
+        help="http(s)://HOST:PORT, perhaps with a path, or grpc(s)://HOST:PORT",
+    )
+    add("remote_instance_name", default="", metavar="NAME", help="the instance of a server of gRPC")
     add(
         "remote_header",
         action="append",
@@ -39,30 +47,82 @@ def add_remote(parser: argparse.ArgumentParser) -> None:
     add("remote_required", action="store_true", help="fail, with exit code 36, when the remote cache does")
     add("remote_timeout", type=_seconds, default=60.0, metavar="SECONDS", help="of one request (default: 60)")
     add("tls_certificate", default="", metavar="FILE", help="the certificate of the trusted authority, in PEM")
+    add("tls_client_certificate", default="", metavar="FILE", help="the certificate of this client, in PEM")
+    add("tls_client_key", default="", metavar="FILE", help="the key of that certificate, in PEM")
 
 
 def remote_of(arguments: argparse.Namespace) -> RemoteOptions | None:
-    """Return the remote cache of the command line and the environment. Raises UsageError."""
+    """Return the remote cache of the command line and the environment. Raises UsageError, and MachineLacks without grpcio."""
     if not arguments.remote_cache:
         return None
     try:
         more = [_header(line) for line in os.environ.get(HEADERS, "").splitlines() if line]
     except argparse.ArgumentTypeError as error:
         raise UsageError("usage", f"{HEADERS}: {error}") from None
-    certificate = arguments.tls_certificate and os.path.abspath(arguments.tls_certificate)
-    if certificate and not os.path.isfile(certificate):
-        hint = "it is the authority's certificate in PEM; without the option, bk trusts those of this machine"
-        raise UsageError("usage", f"--tls_certificate: file not found: {certificate}", hint=hint)
     options = RemoteOptions(
         arguments.remote_cache,
         (*more, *arguments.remote_header),
         arguments.remote_upload_local_results,
         arguments.remote_required,
         arguments.remote_timeout,
-        certificate,
+        _file(
+            "tls_certificate",
+            arguments,
+            "the authority's certificate in PEM; without the option, bk trusts those of this machine",
+        ),
+        _client(arguments),
+        arguments.remote_instance_name,
     )
     assert options.address  # or it raises
+    if options.is_grpc:
+        _check_grpc(options)
+    elif options.instance:
+        hint = "over HTTP, the path of --remote_cache names the instance"
+        raise UsageError("usage", "--remote_instance_name is for a remote cache of gRPC", hint=hint)
     return options
+
+
+def _check_grpc(options: RemoteOptions) -> None:
+    """Raise unless this bk can send the requests of a remote cache of gRPC."""
+    for name, value in options.headers:
+        if "\t" in value:
+            raise UsageError("usage", f"the value of the header {name} has a tab, which gRPC cannot send")
+        # The others are gRPC's own, or have bytes as their values.
+        if not re.fullmatch(r"(?!grpc-)[a-z0-9_.-]+(?<!-bin)", name.lower()):
+            hint = (
+                "it may have letters, digits, '_', '.' and '-', must not start with grpc-, and must not end with -bin"
+            )
+            raise UsageError("usage", f"{name!r} cannot be the name of a header of gRPC", hint=hint)
+    if not re.fullmatch(r"[\x20-\x7e]*", options.instance) or len(options.instance) > _LONGEST_INSTANCE:
+        raise UsageError(
+            "usage", f"--remote_instance_name must be printable ASCII of at most {_LONGEST_INSTANCE} bytes"
+        )
+    if find_spec("grpc") is None:
+        what = f"--remote_cache={options.address} needs grpcio, which is not installed"
+        hint = "install it next to bk:  pip install 'bkrules[remote]'\nor name the server's HTTP address, if it has one"
+        raise MachineLacks("no-grpc", what, hint=hint)
+
+
+def _client(arguments: argparse.Namespace) -> tuple[str, str] | None:
+    """Return the files of the client's certificate and of its key. Raises UsageError."""
+    certificate = _file(
+        "tls_client_certificate", arguments, "the client's certificate in PEM, for servers that ask for one"
+    )
+    key = _file("tls_client_key", arguments, "the key of --tls_client_certificate, in PEM")
+    if bool(certificate) != bool(key):
+        raise UsageError(
+            "usage", "--tls_client_certificate and --tls_client_key belong together", hint="give both, or none"
+        )
+    return (certificate, key) if certificate else None
+
+
+def _file(option: str, arguments: argparse.Namespace, what: str) -> str:
+    """Return the absolute path of an option's file. Raises UsageError when there is none."""
+    name: str = getattr(arguments, option)
+    path = name and os.path.abspath(name)
+    if path and not os.path.isfile(path):
+        raise UsageError("usage", f"--{option}: file not found: {path}", hint=f"it is {what}")
+    return path
 
 
 def _header(text: str) -> tuple[str, str]:

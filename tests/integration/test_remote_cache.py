@@ -10,12 +10,14 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from grpc_servers import grpc_server
 from servers import cache_server, free_port, silent_server
 from spaces import Space, matrix, wait_for
 
@@ -47,13 +49,18 @@ class Server:
 
     process: subprocess.Popen[bytes]
     folder: Path
-    port: int
-    scheme: str = "http"
+    ports: dict[str, int]
+    protocol: str
+    tls: bool = False
 
     @property
     def url(self) -> str:
         """Where it answers."""
-        return f"{self.scheme}://127.0.0.1:{self.port}"
+        return self.address(self.protocol)
+
+    def address(self, protocol: str) -> str:
+        """Where it answers in a protocol."""
+        return f"{protocol}{'s' if self.tls else ''}://127.0.0.1:{self.ports[protocol]}"
 
     def kill(self) -> None:
         """End it at once."""
@@ -81,23 +88,26 @@ def bazel_remote(repository: Path, built: Path) -> Path:
     return repository / "bk-out/targets/tools/bazel-remote/bazel-remote/bazel-remote"
 
 
-@pytest.fixture
-def start(bazel_remote: Path, tmp_path: Path) -> Iterator[Start]:
-    """Starts servers; each ends with the test."""
+@pytest.fixture(params=["http", "grpc"])
+def start(bazel_remote: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Start]:
+    """Starts servers, which bk asks by that protocol; each ends with the test."""
     with contextlib.ExitStack() as stack:
 
-        def begin(*flags: str, folder: str = "server", scheme: str = "http") -> Server:
-            place, port = tmp_path / folder, free_port()
+        def begin(*flags: str, folder: str = "server", tls: bool = False) -> Server:
+            place, ports = tmp_path / folder, {"http": free_port(), "grpc": free_port()}
             place.mkdir(exist_ok=True)
             log = stack.enter_context(open(tmp_path / f"{folder}.log", "ab"))
-            words = [f"--dir={place}/data", "--max_size=1", f"--http_address=127.0.0.1:{port}", "--grpc_address=none"]
+            addresses = [f"--{protocol}_address=127.0.0.1:{port}" for protocol, port in ports.items()]
+            words = [f"--dir={place}/data", "--max_size=1", *addresses]
             process = subprocess.Popen([str(bazel_remote), *words, *flags], stdout=log, stderr=log)
-            server = Server(process, place, port, scheme)
+            server = Server(process, place, ports, request.param, tls)
             stack.callback(server.kill)
 
             def listens() -> bool:
                 assert process.poll() is None, (tmp_path / f"{folder}.log").read_text()
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                with contextlib.suppress(OSError):
+                    for port in ports.values():
+                        socket.create_connection(("127.0.0.1", port), 1).close()
                     return True
                 return False
 
@@ -373,10 +383,11 @@ def test_a_server_that_is_killed_changes_no_result(machine: Machine, start: Star
     assert "23 actions: 0 ran" in later.stdout
 
 
-def test_a_silent_server_costs_a_few_seconds(machine: Machine) -> None:
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_a_silent_server_costs_a_few_seconds(machine: Machine, protocol: str) -> None:
     one = machine("one")
     with silent_server() as url:
-        done = build(one, url)
+        done = build(one, url.replace("http", protocol))
     assert len(warnings(done)) == 1
     seconds = float(done.stdout.rpartition(", ")[2].split()[0])
     assert seconds < 10
@@ -421,7 +432,7 @@ def test_credentials_are_used_and_are_nowhere(machine: Machine, start: Start, wa
     assert [warnings(done) for done in said] == [[], []]
 
     said.append(build(spaces[2], server.url.replace("//", f"//me:not-{SECRET}@")))
-    assert "status 401" in warnings(said[2])[0]
+    assert "it requires other credentials" in warnings(said[2])[0]
     assert len(warnings(said[2])) == 1
     server.kill()
     said.append(build(machine("late"), server.url.replace("//", f"//me:{SECRET}@")))
@@ -453,7 +464,7 @@ def test_a_usage_error_shows_no_secret(space: Space, words: list[str]) -> None:
 
 def test_tls_with_an_authority_of_ones_own(machine: Machine, start: Start, authority: Path) -> None:
     files = ("--tls_cert_file", f"{authority}/server.pem", "--tls_key_file", f"{authority}/server.key")
-    server = start(*files, scheme="https")
+    server = start(*files, tls=True)
     trust = f"--tls_certificate={authority}/ca.pem"
 
     stranger = build(machine("stranger"), server.url)
@@ -463,8 +474,35 @@ def test_tls_with_an_authority_of_ones_own(machine: Machine, start: Start, autho
     assert warnings(build(machine("first"), server.url, trust)) == []
     second = build(machine("second"), server.url, trust)
     assert "hit local 0, hit remote 3, ran 0, " in second.stdout
-    plain = build(machine("plain"), server.url.replace("https", "http"))
+    plain = build(machine("plain"), server.url.replace("s://", "://"))
     assert len(warnings(plain)) == 1
+
+
+def test_the_certificate_of_a_client(machine: Machine, start: Start, authority: Path) -> None:
+    files = ("--tls_cert_file", f"{authority}/server.pem", "--tls_key_file", f"{authority}/server.key")
+    server = start(*files, "--tls_ca_file", f"{authority}/ca.pem", tls=True)
+    trust = f"--tls_certificate={authority}/ca.pem"
+    client = (f"--tls_client_certificate={authority}/server.pem", f"--tls_client_key={authority}/server.key")
+
+    assert len(warnings(build(machine("stranger"), server.url, trust))) == 1
+    assert server.blobs() == []
+    assert warnings(build(machine("first"), server.url, trust, *client)) == []
+    second = build(machine("second"), server.url, trust, *client)
+    assert "hit local 0, hit remote 3, ran 0, " in second.stdout
+
+
+def test_both_protocols_share_the_entries(machine: Machine, start: Start) -> None:
+    server = start()
+    other = server.address("http" if server.protocol == "grpc" else "grpc")
+    first = machine("first")
+
+    assert warnings(build(first, server.url)) == []
+    second = machine("second")
+    done = build(second, other)
+
+    assert warnings(done) == []
+    assert "hit local 0, hit remote 3, ran 0, " in done.stdout
+    assert shown(second) == shown(first)
 
 
 def test_a_required_cache_that_fails_fails_the_build(machine: Machine, start: Start) -> None:
@@ -498,32 +536,37 @@ def test_aquery_knows_keys_from_the_remote_cache(machine: Machine, start: Start)
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_upload_is_abandoned(machine: Machine, stop: signal.Signals) -> None:
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_an_interrupted_upload_is_abandoned(machine: Machine, stop: signal.Signals, protocol: str) -> None:
     one = machine("one")
-    with cache_server() as server:
+    stalled, ended = threading.Event(), threading.Event()
 
-        def stall(handler: Any) -> bool:
-            if handler.command == "PUT":
-                import time
+    def stall(is_upload: bool) -> bool:
+        if is_upload:
+            stalled.set()
+            ended.wait(60)
+        return False
 
-                time.sleep(30)
-            return False
-
-        server.answer = stall
-        words = [*one.command("build", "//images:third"), f"--remote_cache={server.address}"]
+    with cache_server() as server, grpc_server() as far:
+        server.answer = lambda handler: stall(handler.command == "PUT")
+        far.answer = lambda method, _message, _context: stall(method == "Write") or None
+        address = server.address if protocol == "http" else far.address
         run = subprocess.Popen(
-            words,
+            [*one.command("build", "//images:third"), f"--remote_cache={address}"],
             cwd=one.root,
             env={**os.environ, **one.environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            text=True,
             # A shell starts what runs in the background with SIGINT ignored, these tests too.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
-        wait_for(lambda: server.count("PUT") > 0)
+        assert stalled.wait(60)
         run.send_signal(stop)
         try:
-            run.communicate(timeout=10)
+            _, errors = run.communicate(timeout=10)
         finally:
             run.kill()
+            ended.set()
     assert run.returncode == 8
+    assert "Traceback" not in errors

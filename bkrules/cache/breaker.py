@@ -1,0 +1,82 @@
+"""The circuit breaker of a remote cache.
+
+A fault of the server or the network is never raised: it counts as a miss. bk prints one warning for the first fault of
+a build, and stops using a server that keeps failing. With `required`, the first fault ends the build instead.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection
+from typing import TypeVar
+
+from bkrules.cache.remote_options import RemoteOptions
+from bkrules.errors import MachineLacks
+
+FAULTS = 5  # consecutive faults after which bk stops using the server
+READ, WRITE = "read", "write"
+BOTH = (READ, WRITE)
+
+_T = TypeVar("_T")
+Warn = Callable[[str], None]
+
+
+class Fault(Exception):
+    """A fault instead of an answer. `final` holds the sides, READ or WRITE, that are not worth repeating with this server."""
+
+    def __init__(self, what: str, *, final: Collection[str] = ()) -> None:
+        super().__init__(what)
+        self.final = final
+
+
+class Breaker:
+    """The faults of one server. Safe for several threads. `warn` is called with the first fault only."""
+
+    def __init__(self, options: RemoteOptions, warn: Warn) -> None:
+        self._options = options
+        self._warn = warn
+        self._lock = threading.Lock()
+        self._streaks = dict.fromkeys(BOTH, 0)
+        self._away: set[str] = set()
+        self._fault = ""
+
+    @property
+    def readable(self) -> bool:
+        """Whether bk still reads from the server."""
+        return READ not in self._away
+
+    @property
+    def writable(self) -> bool:
+        """Whether bk still writes to the server."""
+        return self._options.upload and WRITE not in self._away
+
+    def attempt(self, side: str, what: str, call: Callable[[], _T], otherwise: _T, *, ends_streak: bool = True) -> _T:
+        """Return the answer of `call`, or `otherwise` after a fault, or when bk has stopped using the server.
+
+        An answer ends the streak of consecutive faults, unless only its parts can tell whether the server works. Raises
+        MachineLacks when the cache is required.
+        """
+        if side in self._away:
+            return otherwise
+        try:
+            answer = call()
+        except (Fault, OSError, ValueError) as error:
+            fault = error if isinstance(error, Fault) else Fault(str(error))
+            self.note(side, Fault(f"{what}: {fault}", final=fault.final))
+            return otherwise
+        if ends_streak:
+            with self._lock:
+                self._streaks[side] = 0
+        return answer
+
+    def note(self, side: str, fault: Fault) -> None:
+        """Record a fault. Raises MachineLacks when the cache is required."""
+        with self._lock:
+            self._streaks[side] += 1
+            self._away.update(fault.final or ([side] if self._streaks[side] >= FAULTS else []))
+            first = not self._fault
+            self._fault = self._fault or f"remote cache {self._options.address}: {fault}"
+        if self._options.required:
+            raise MachineLacks("remote-cache", self._fault, hint="without --remote_required, bk continues without it")
+        if first:
+            self._warn(f"warning: {self._fault}; the build continues, and counts this as a miss")
