@@ -45,7 +45,8 @@ class Debugger:
     def _debug(self, item: CellItem) -> tuple[list[pytest.TestReport], bool]:
         action, why = item.action, ""
         if not is_debuggable(action):
-            result = Result(action, Status.SKIPPED, reason=item.cell.skip, failure=FailureClass.SKIP)
+            reason = item.cell.skip or "it is a program, in which --pdb cannot stop"
+            result = Result(action, Status.SKIPPED, reason=reason, failure=FailureClass.SKIP)
             return self._reporter.reports(item, result), False
         try:
             with self._terminal():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -11,7 +11,10 @@ from typing import Any, NoReturn
 import pytest
 
 from bkrules.analysis.test_marks import Test, functions_of
+from bkrules.loading.glob import BUILD_FILE
 from bkrules.model.action import Action, Cell
+from bkrules.model.label import Label
+from bkrules.model.parameters import TestCell, parameters_of
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,10 @@ class CellItem(pytest.Item):
 
     def reportinfo(self) -> tuple[os.PathLike[str] | str, int | None, str]:
         """Return the place of the test function."""
-        return self.path, self._line, self.nodeid.partition("::")[2].replace("::", ".")
+        name = self.nodeid.partition("::")[2]
+        is_program = parameters_of(self.action, TestCell).program is not None
+        # pytest writes the dots of a name that ends a node id as `::`, and those of a program are no classes
+        return self.path, self._line, f"{name} " if is_program else name.replace("::", ".")
 
 
 class CellClass(pytest.Class):
@@ -61,9 +67,13 @@ class CellClass(pytest.Class):
 
 
 class CellModule(pytest.Module):
-    """A file with tests of matrices. It is never imported on this machine."""
+    """A file with tests of matrices, or a test itself. It is never imported on this machine.
+
+    `line_of` returns the line of a matrix, for tests that are targets, whose file is the build file.
+    """
 
     actions: Sequence[Action] = ()
+    line_of: Callable[[Label], int]
 
     @property  # type: ignore[misc]  # pytest sets it when it imports a module
     def obj(self) -> NoReturn:
@@ -81,7 +91,8 @@ class CellModule(pytest.Module):
         classes: dict[tuple[str, ...], tuple[CellClass, list[pytest.Item | pytest.Collector]]] = {}
         for (action, cell), identifier in zip(cells, names, strict=True):
             function, _, parameters = cell.test.partition("[")
-            *around, own = function.split("::")
+            is_program = parameters_of(action, TestCell).program is not None
+            *around, own = [function] if is_program else function.split("::")
             parent: pytest.Collector = self
             children = top
             for depth in range(1, len(around) + 1):
@@ -93,7 +104,8 @@ class CellModule(pytest.Module):
                     children.append(made)
                 parent, children = classes[path]
             whole = "-".join(filter(None, [parameters.removesuffix("]"), identifier]))
-            test = known.get(function)
+            test = None if is_program else known.get(function)
+            line = self.line_of(cell.matrix) if self.path.name == BUILD_FILE else test.line if test else 1
             item = CellItem.from_parent(
                 parent,
                 name=f"{own}[{whole}]",
@@ -101,7 +113,7 @@ class CellModule(pytest.Module):
                 action=action,
                 original=own,
                 identifier=whole,
-                line=test.line - 1 if test else 0,
+                line=line - 1,
             )
             for mark in _marks(test):
                 item.add_marker(mark)

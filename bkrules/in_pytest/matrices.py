@@ -17,6 +17,7 @@ from bkrules.loading.glob import BUILD_FILE
 from bkrules.loading.root import find_root
 from bkrules.loading.workspace import Workspace
 from bkrules.model.action import Action
+from bkrules.model.label import Label
 from bkrules.model.parameters import TestCell, parameters_of
 from bkrules.model.providers import WorkerInfo
 from bkrules.model.rule import MANUAL, Target
@@ -27,11 +28,19 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Matrices:
-    """The analysed matrices, the options of their builds, and their cells by the absolute path of the file."""
+    """The analysed matrices, the options of their builds, and their cells by the absolute path of the file.
+
+    The file of a test that is a target, such as a Go test, is the build file of its matrix. A file may have no cell, when its
+    matrix could not be analysed.
+    """
 
     analysis: Analysis
     options: Options
     cells: Mapping[str, Sequence[Action]]
+
+    def line(self, matrix: Label) -> int:
+        """Return the line of a matrix in its build file; the first is 1."""
+        return next(target.location.line for target in self.analysis.targets.targets if target.label == matrix)
 
     def only(self, ids: Iterable[str]) -> Analysis:
         """Return the analysis with these cells alone."""
@@ -65,14 +74,29 @@ def read(paths: Sequence[str], workers: Sequence[str], *, is_asked: bool) -> Mat
     runs = replace(runs_of(arguments), number=1)
     analysis = analyze_targets(workspace, targets, runs, overrides_of(arguments), keep_going=True)
     options = replace(options_of(arguments), keep_going=True, test_output="errors")
-    cells: dict[str, list[Action]] = {}
+    cells: dict[str, list[Action]] = {
+        os.path.join(root, file): []
+        for target in targets
+        for file in _files(workspace, target)
+        if _is_below(file, below)
+    }
     for action in analysis.wanted().values():
         if action.cell is not None and action.mnemonic == "TestCell":
-            test = parameters_of(action, TestCell)
-            if test.program is None:
-                cells.setdefault(os.path.join(root, test.module), []).append(action)
-    _check_workers(workers, analysis, is_asked=is_asked)
+            file = _file(parameters_of(action, TestCell), action.cell.matrix)
+            cells.setdefault(os.path.join(root, file), []).append(action)
+    if not analysis.faults:  # a matrix that could not be analysed may have any worker
+        _check_workers(workers, analysis, is_asked=is_asked)
     return Matrices(analysis, options, cells)
+
+
+def _file(test: TestCell, matrix: Label) -> str:
+    """Return the file with the items of a cell's test."""
+    is_file = test.program is None or f"/src/{test.module}" in test.program.arguments
+    return test.module if is_file else _build_file(matrix)
+
+
+def _build_file(matrix: Label) -> str:
+    return os.path.join(matrix.package, BUILD_FILE)
 
 
 def _targets(workspace: Workspace, paths: Sequence[str]) -> list[Target]:
@@ -98,17 +122,24 @@ def _fitting(workspace: Workspace, packages: Iterable[str], paths: Sequence[str]
     for name in sorted(packages):
         package = workspace.package(name)
         for target in package.targets.values() if package else ():
-            if target.rule.is_test and any(_has(target, path) for path in paths):
+            if target.rule.is_test and any(_has(workspace, target, path) for path in paths):
                 targets.append(target)
     return targets
 
 
-def _has(target: Target, path: str) -> bool:
-    files = [label.path for label in target.attributes.get("tests") or ()]
-    if path in files:
-        return True
-    inside = path == "." or any(file.startswith(f"{path}/") for file in files)
-    return inside and MANUAL not in target.attributes["tags"]
+def _has(workspace: Workspace, target: Target, path: str) -> bool:
+    files = _files(workspace, target)
+    return path in files or (MANUAL not in target.attributes["tags"] and any(_is_below(file, [path]) for file in files))
+
+
+def _files(workspace: Workspace, target: Target) -> list[str]:
+    """Return the files with the tests of a matrix."""
+    labels = target.attributes.get("tests") or ()
+    return [_build_file(target.label) if workspace.target(label) else label.path for label in labels]
+
+
+def _is_below(file: str, paths: Iterable[str]) -> bool:
+    return any(path in (".", file) or file.startswith(f"{path}/") for path in paths)
 
 
 def _check_workers(workers: Sequence[str], analysis: Analysis, *, is_asked: bool) -> None:

@@ -80,16 +80,32 @@ class CellsPlugin:
         if self._matrices is not None:
             analysis = self._matrices.analysis
             self._reporter = Reporter(self._config, analysis.workspace.root, analysis.out)
-        return (yield)
+        result = yield
+        for fault in self._matrices.analysis.faults if self._matrices else ():
+            where = fault.where.partition(":")[0] or "bk"
+            self._config.hook.pytest_collectreport(report=pytest.CollectReport(where, "failed", str(fault), []))
+        return result
 
     def pytest_pycollect_makemodule(self, module_path: Path, parent: pytest.Collector) -> CellModule | None:
         """Return the cells of a file; None for one in no matrix, which stays pytest's."""
         actions = self._matrices.cells.get(os.path.realpath(module_path)) if self._matrices else None
-        if not actions:
+        if actions is None:
             return None
+        assert self._matrices is not None
         module: CellModule = CellModule.from_parent(parent, path=module_path)
-        module.actions = actions
+        module.actions, module.line_of = actions, self._matrices.line
         return module
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collect_file(
+        self, file_path: Path, parent: pytest.Collector
+    ) -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
+        """Collect also the files of tests that pytest takes for none: programs, build files, other names."""
+        found = yield
+        if any(isinstance(one, CellModule) for one in found):
+            return found
+        module = self.pytest_pycollect_makemodule(file_path, parent)
+        return [*found, module] if module else found
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,4 +1,4 @@
-"""What a running command has done so far, as the files say that it writes. Nothing is read unless somebody looks."""
+"""The progress of a running command, by the files that it writes. Nothing is read unless somebody looks."""
 
 from __future__ import annotations
 

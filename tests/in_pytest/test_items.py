@@ -36,6 +36,20 @@ test_matrix(
     axes = {"one": {"a": 1, "a-b": 2}, "two": {"b-c": 1, "c": 2}},
 )
 """
+PROGRAMS = """
+from bkrules import host_binary, test_matrix
+host_binary(name = "sh", binary = "/bin/sh")
+host_binary(name = "built", binary = "/bin/true")
+host_binary(name = "other", binary = "/bin/true")
+[
+    test_matrix(name = name, tests = tests, workers = ["//p:oci"], mirror = "//p:mirror", tools = [":sh"], cases = cases)
+    for name, tests, cases in [
+        ("scripts", ["smoke.sh", "below/more.sh", "checks.py"], {"smoke.sh": ["push", "pull"]}),
+        ("targets", [":built"], {}),
+        ("others", [":other", "smoke.sh"], {}),
+    ]
+]
+"""
 EDITOR = """
 import pytest
 
@@ -95,6 +109,45 @@ def test_names(workspace: Cells) -> None:
     plain = ["p/test_plain.py::test_plain", "p/test_plain.py::test_lost"]
     assert sorted(collected(root, "--bk-worker=oci", "p")) == sorted([*names, *with_axes, *plain])
     assert collected(root, "--bk-worker=all", "p", "-k", "(2 and small) or method", "-m", "not slow") == names[2:]
+
+
+def test_programs_are_items(workspace: Cells) -> None:
+    """A file is its own test, whatever its name; a target is a test in the build file of its matrix, at its line."""
+    root = workspace.root
+    workspace.write("q/BUILD.py", PROGRAMS)
+    for name in ("smoke.sh", "below/more.sh"):
+        workspace.write(f"q/{name}", "#!/bin/sh\nexit 0\n")
+    workspace.write("q/checks.py", "def test_odd_name():\n    pass\n")
+    scripts = [f"q/smoke.sh::smoke.sh[{case}-scripts-oci]" for case in ("push", "pull")]
+    more = [
+        "q/below/more.sh::below/more.sh[oci]",
+        "q/checks.py::test_odd_name[oci]",
+        "q/smoke.sh::smoke.sh[others-oci]",
+    ]
+    targets = ["q/BUILD.py::built[targets-oci]", "q/BUILD.py::other[others-oci]"]
+    assert sorted(collected(root, "--bk-worker=oci", "q")) == sorted([*scripts, *more, *targets])
+    assert sorted(collected(root, "--bk-worker=oci", "q/BUILD.py")) == sorted(targets)
+    assert collected(root, "--bk-worker=oci", "q/below/more.sh", "q/checks.py") == more[:2]
+    assert collected(root, "--bk-worker=oci", scripts[1]) == scripts[1:]
+    assert collected(root, "--bk-worker=oci", "q", "-k", "built and targets") == targets[:1]
+    places = run(root, "-c", EDITOR.replace("p/test_it.py", "q/BUILD.py")).stdout
+    assert "ITEM built targets-oci ('q/BUILD.py', 6, 'built[targets-oci] ')" in places, places
+
+
+def test_a_matrix_that_cannot_be_analysed(workspace: Cells) -> None:
+    """It is an error of the collection, in whatever file its tests are, and its tests are not taken for ordinary ones."""
+    root = workspace.root
+    workspace.write("q/BUILD.py", PROGRAMS.replace('":other", "smoke.sh"', '":sh", "wrong.py"'))
+    for name in ("smoke.sh", "below/more.sh"):
+        workspace.write(f"q/{name}", "#!/bin/sh\nexit 0\n")
+    workspace.write("q/checks.py", "def test_odd_name():\n    pass\n")
+    workspace.write("q/wrong.py", "import no_such_module\n\ndef test_it():\n    pass\n")
+    for words in (["q"], ["q/wrong.py"], ["q/wrong.py", "--co", "-q"]):
+        done = run(root, "--bk-worker=oci", *words)
+        assert done.returncode == pytest.ExitCode.INTERRUPTED, done.stdout + done.stderr
+        assert "ERROR collecting q/BUILD.py" in done.stdout
+        assert "//q:others: the program 'sh' has the name of a tool" in done.stdout
+        assert "no_such_module" not in done.stdout
 
 
 def test_an_editor_finds_the_lines_and_groups(workspace: Cells) -> None:

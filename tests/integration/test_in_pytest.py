@@ -61,6 +61,29 @@ def test_breaks(sandbox, teller):
 def test_passes():
     pass
 """
+SUITES = """
+host_binary(name = "bash", binary = "/bin/bash")
+go_binary(name = "g_test", srcs = ["//g:a_test.go"], mod = "//g:go.mod", test = True)
+go_test(name = "suite", binary = ":g_test")
+test_matrix(
+    name = "suites",
+    tests = ["//t:smoke.sh", "//t:cases", ":suite"],
+    cases = {"cases": ["good", "bad"]},
+    workers = [":oci"],
+    mirror = ":mirror",
+    tools = [":bash"],
+)
+"""
+GO_TESTS = """package g
+
+import "testing"
+
+func TestGood(t *testing.T) {}
+
+func TestBad(t *testing.T) { t.Error("as it must") }
+
+func TestSkips(t *testing.T) { t.Skip("not today") }
+"""
 PROMPT = "(Pdb) "
 
 
@@ -134,6 +157,44 @@ def test_cells_are_items(tools: Space) -> None:
     assert "1 error" in broken.stdout, broken.stdout + broken.stderr
     assert "the cell could not run: //targets:bad" in broken.stdout
     assert "//targets:bad: " in broken.stdout.split("the cell could not run")[1]
+
+
+def test_programs_and_go_tests_are_items(tools: Space) -> None:
+    """With the manners of pytest, and the words of the program where pytest's own traceback would be."""
+    build = tools.root / "targets/BUILD.py"
+    names = "go_binary, go_test, host_binary, test_matrix, worker"
+    build.write_text(build.read_text().replace(", worker", f", {names}", 1) + SUITES)
+    for path in ("t/BUILD.py", "g/BUILD.py"):
+        tools.write(path, "")
+    tools.write("t/smoke.sh", "#!/bin/bash\nbuildctl debug workers\n")
+    tools.write("t/cases", '#!/bin/bash\necho "the case is $TESTBRIDGE_TEST_ONLY"\n[ $TESTBRIDGE_TEST_ONLY = good ]\n')
+    tools.write("g/go.mod", "module example.test/g\n\ngo 1.24\n")
+    tools.write("g/a_test.go", GO_TESTS)
+    tools.write(".bkrc", f"common --disk_cache={tools.cache}\n")
+    tools.write("pytest.ini", "[pytest]\n")
+
+    first = run(tools, "t", "targets", "--bk-worker=oci", "--junitxml=first.xml", "-v", "-p", "no:xdist")
+    assert first.returncode == pytest.ExitCode.TESTS_FAILED, first.stdout + first.stderr
+    found = outcomes(tools.root / "first.xml")
+    kinds = {name: message.partition(":")[0] for name, message in found.items()}
+    assert kinds == {
+        "t.smoke.sh.smoke.sh[oci]": "",
+        "t.cases.cases[good-oci]": "",
+        "t.cases.cases[bad-oci]": "failure",
+        "targets.BUILD.TestGood[oci]": "",
+        "targets.BUILD.TestBad[oci]": "failure",
+        "targets.BUILD.TestSkips[oci]": "skipped",
+    }, found
+    assert "t/smoke.sh::smoke.sh[oci] PASSED" in first.stdout
+    assert "the case is bad" in first.stdout
+    assert "as it must" in first.stdout
+    assert "not today" in found["targets.BUILD.TestSkips[oci]"]
+
+    again = run(tools, "--bk-worker=oci", "--lf", "-x", "-q", "targets/BUILD.py", "t/cases")
+    assert again.returncode == pytest.ExitCode.TESTS_FAILED, again.stdout + again.stderr
+    assert "stopping after 1 failures" in again.stdout
+    cached = run(tools, "t", "targets", "--bk-worker=oci", "-k", "good or TestGood", "-n", "2")
+    assert "2 passed" in cached.stdout, cached.stdout + cached.stderr
 
 
 def test_pdb_stops_in_the_cell(tools: Space, leftovers: Leftovers) -> None:
