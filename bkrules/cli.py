@@ -21,7 +21,7 @@ from bkrules.system import colours
 
 EPILOG = """exit codes:
   0 success   1 build failed   2 wrong usage   3 tests failed   4 nothing ran
-  8 interrupted   36 this machine lacks something   37 a bug of bk"""
+  5 another outcome (replay)   8 interrupted   36 this machine lacks something   37 a bug of bk"""
 
 MODULES = {
     "init": ("init",),
@@ -40,6 +40,7 @@ MODULES = {
     "go": ("go",),
     "pin": ("pin",),
     "bisect": ("bisect",),
+    "repro": ("repro", "replay"),
     "completion": ("completion",),
     "help": ("help",),
     "fmt": ("fmt",),

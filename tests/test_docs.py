@@ -83,7 +83,7 @@ def test_every_option_of_scheduling_is_in_the_documents(readme: str) -> None:
 
 def test_every_exit_code_is_in_the_documents(readme: str) -> None:
     codes = [value for name, value in vars(errors).items() if name.isupper() and isinstance(value, int)]
-    assert len(codes) == 8
+    assert len(codes) == 9
     assert [code for code in codes if not re.search(rf"\| {code} \| \w", readme)] == []
 
 

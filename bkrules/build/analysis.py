@@ -113,7 +113,7 @@ def open_workspace(folder: str) -> Workspace:
     out = Path(root, OUTPUT)
     PLACES[OUTPUT] = str(out)
     check_output(out)
-    _hide(out)
+    hide_output(out)
     workspace = Workspace(
         root,
         RULES,
@@ -133,7 +133,7 @@ def open_workspace(folder: str) -> Workspace:
     return workspace
 
 
-def _hide(out: Path) -> None:
+def hide_output(out: Path) -> None:
     """Make version control ignore `bk-out`, in whatever repository it is."""
     file = out / ".gitignore"
     if not os.path.lexists(file):

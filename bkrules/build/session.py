@@ -83,11 +83,7 @@ def session(
     lack = lack_of(action, analysis.plugins, analysis.machine().host)
     if lack is not None:
         raise lack
-    needed = [analysis.actions.actions[name].label for name in action.dependencies]
-    targets = [target for label in dict.fromkeys(needed) if (target := analysis.workspace.target(label)) is not None]
-    built = execute(analyze_targets(analysis.workspace, targets, analysis.runs), options)
-    if built.exit_code:
-        raise NotBuilt(built)
+    built = built_inputs(analysis, action, options)
     execution = Execution(analysis, options, lambda line: print(line, file=sys.stderr), show=False)
     execution.executor.results.update({result.action.id: result for result in built.results})
     with in_use(options.disk_cache), _closing(execution):
@@ -116,6 +112,16 @@ def session(
             _check_traced(action, traced, ready.daemons)
             buildctl = context.tool_folder({"buildctl": _tool(inputs, "buildctl")})
             yield Session(action.title, cell, ready, buildctl, logs)
+
+
+def built_inputs(analysis: Analysis, action: Action, options: Options) -> BuildResult:
+    """Build the targets whose outputs an action reads. Raises NotBuilt."""
+    needed = [analysis.actions.actions[name].label for name in action.dependencies]
+    targets = [target for label in dict.fromkeys(needed) if (target := analysis.workspace.target(label)) is not None]
+    built = execute(analyze_targets(analysis.workspace, targets, analysis.runs), options)
+    if built.exit_code:
+        raise NotBuilt(built)
+    return built
 
 
 def _needs_strace_of_machine(inputs: Mapping[str, Node]) -> bool:

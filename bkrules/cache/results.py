@@ -114,7 +114,7 @@ class Entry:
             data = read(name)
             if data is None:
                 raise ValueError("a folder of it is missing")
-            outputs[path] = DirectoryNode(_read_tree(data, place))
+            outputs[path] = DirectoryNode(read_tree(data, place))
         return ActionResult(outputs, self._seconds)
 
 
@@ -160,8 +160,8 @@ def _file(item: reapi.Message, place: Callable[[Digest], str]) -> FileNode:
     return FileNode(name, place(name), item["is_executable"])
 
 
-def _read_tree(data: bytes, place: Callable[[Digest], str]) -> dict[str, FileNode]:
-    """Return the files of a Tree by their paths. Raises ValueError."""
+def read_tree(data: bytes, place: Callable[[Digest], str]) -> dict[str, FileNode]:
+    """Return the files of an untrusted Tree by their paths; `place` returns the path of a blob. Raises ValueError."""
     tree = reapi.decode("Tree", data, MOST_MESSAGES)
     if tree["root"] is None:
         raise ValueError("the tree has no root")

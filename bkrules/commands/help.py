@@ -22,6 +22,7 @@ TOPICS = {
   2   wrong usage
   3   tests failed or timed out
   4   nothing ran, as for `bk test` without a matrix
+  5   `bk replay`: the outcome is another one than the recorded one
   8   interrupted
   36  this machine lacks something, or the remote cache with --remote_required
   37  a bug of bk; only this one shows a traceback""",

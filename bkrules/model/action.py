@@ -319,22 +319,7 @@ class Key:
 
 def key_of(action: Action, inputs: Mapping[str, Node]) -> Key:
     """Return the key of an action whose inputs are resolved."""
-    platform = {"properties": _properties(action.platform)}
-    command = reapi.encode(
-        "Command",
-        {
-            "arguments": [action.mnemonic, *action.arguments],
-            "environment_variables": _properties(action.environment),
-            "output_paths": sorted(action.outputs),
-        },
-    )
-    message = {
-        "command_digest": to_message(digest.of_bytes(command)),
-        "input_root_digest": to_message(merkle(inputs)[0]),
-        "timeout": {"seconds": action.timeout} if action.timeout else None,
-        "salt": SALT,
-        "platform": platform if action.platform else None,
-    }
+    message = messages_of(action, merkle(inputs)[0])[1]
     leaves = {"mnemonic": action.mnemonic, "salt": SALT.decode()}
     leaves |= {f"argument/{number}": text for number, text in enumerate(action.arguments)}
     leaves |= {f"env/{name}": value for name, value in action.environment}
@@ -346,7 +331,28 @@ def key_of(action: Action, inputs: Mapping[str, Node]) -> Key:
     for path, node in inputs.items():
         if isinstance(node, DirectoryNode) and node.edited:
             leaves |= {f"input/{path}/{name}": _leaf(file) for name, file in node.files.items()}
-    return Key(digest.of_bytes(reapi.encode("Action", message)), dict(sorted(leaves.items())))
+    return Key(digest.of_bytes(message), dict(sorted(leaves.items())))
+
+
+def messages_of(action: Action, root: Digest) -> tuple[bytes, bytes]:
+    """Return the Command and the Action messages of an action; `root` is the digest of its input root."""
+    platform = {"properties": _properties(action.platform)}
+    command = reapi.encode(
+        "Command",
+        {
+            "arguments": [action.mnemonic, *action.arguments],
+            "environment_variables": _properties(action.environment),
+            "output_paths": sorted(action.outputs),
+        },
+    )
+    message = {
+        "command_digest": to_message(digest.of_bytes(command)),
+        "input_root_digest": to_message(root),
+        "timeout": {"seconds": action.timeout} if action.timeout else None,
+        "salt": SALT,
+        "platform": platform if action.platform else None,
+    }
+    return command, reapi.encode("Action", message)
 
 
 def _leaf(node: Node) -> str:

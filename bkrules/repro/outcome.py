@@ -1,0 +1,57 @@
+"""Outcomes of a cell, and whether two of them are the same."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from bkrules.cell.protocol import CellResult, TestResult
+from bkrules.execution.layout import RESULT
+from bkrules.model.status import Status
+from bkrules.model.wire import one_of
+from bkrules.repro.manifest import Recorded
+from bkrules.system.files import read_regular, text_or_nothing
+from bkrules.testing.pytest_text import place_in
+
+LOG = "test.log"
+MOST = 4 << 20
+_VARIES = re.compile(r"\b(?=\w*\d)\w+\b")  # a word with a digit: a number, a digest, an id, a temporary name
+_SHOWN = 240
+
+
+def outcome(result: CellResult, folder: Path) -> Recorded:
+    """Return how a cell ended, whose logs are in a folder."""
+    place = place_in(text_or_nothing(folder / LOG)) if result.status not in (Status.PASSED, Status.SKIPPED) else ""
+    seconds = round(sum(result.seconds.values()), 3)
+    return Recorded(status=result.status, failure=result.failure, reason=result.reason, place=place, seconds=seconds)
+
+
+def kept(folder: Path) -> CellResult:
+    """Return the result that bk has kept in a cell's folder. Raises OSError, and ValueError for a malformed one."""
+    result: CellResult = one_of(json.loads(read_regular(folder / RESULT, MOST)), CellResult, TestResult)
+    return result
+
+
+def is_same(one: Recorded, other: Recorded) -> bool:
+    """Return whether two outcomes are the same: status, class and place, and the reason but for what varies in each run."""
+    return _compared(one) == _compared(other)
+
+
+def _compared(result: Recorded) -> tuple[str, ...]:
+    first = result.reason.partition("\n")[0]
+    return result.status, result.failure, result.place, _VARIES.sub("#", first)
+
+
+def shown(result: Recorded) -> str:
+    """Return an outcome in one line, without anything that a terminal would obey."""
+    kind = f" ({result.failure})" if result.failure and result.failure not in ("test", "timeout", "skip") else ""
+    place = f", {result.place}" if result.place and not result.reason.startswith(result.place) else ""
+    reason = f": {result.reason.partition(chr(10))[0]}" if result.reason else ""
+    return plain(f"{result.status}{kind}{place}{reason}")
+
+
+def plain(text: str, most: int = _SHOWN) -> str:
+    """Return a text of a stranger as one line that no terminal obeys, of at most `most` characters."""
+    line = "".join(letter if letter.isprintable() else "?" for letter in text[:most])
+    return f"{line}..." if len(text) > most else line
