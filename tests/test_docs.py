@@ -22,6 +22,7 @@ from bkrules.commands.parser import spelled_out
 from bkrules.commands.remote_arguments import HEADERS, add_remote
 from bkrules.model.rule import COMMON, Attr
 from bkrules.plugin import Backend
+from bkrules.plugin.manager import load
 from bkrules.plugin.worker import Worker
 from bkrules.query.functions import FILTERS, FUNCTIONS
 from bkrules.query.output import FORMATS
@@ -207,13 +208,39 @@ def test_shell_in_the_documents_is_shell(name: str, block: str) -> None:
     subprocess.run(["sh", "-n"], input=block, text=True, check=True)
 
 
+def calls() -> list[tuple[str, str, ast.Call]]:
+    """Return each call of a rule in the Python of the pages, with its page and the rule's name."""
+    trees = [(name, ast.parse(block)) for name, block in blocks("python")]
+    found = [(name, node) for name, tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    named = [(name, call.func.id, call) for name, call in found if isinstance(call.func, ast.Name)]
+    return [(name, rule, call) for name, rule, call in named if rule in RULES]
+
+
+@pytest.mark.parametrize(("name", "rule", "call"), [pytest.param(*one, id=f"{one[0]}:{one[1]}") for one in calls()])
+def test_the_rules_in_the_documents_have_these_attributes(name: str, rule: str, call: ast.Call) -> None:
+    """In parts of build files too, which no test can run. The other attributes of a worker are the settings of its plugin."""
+    given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords if keyword.arg is not None}
+    known = {*COMMON, *RULES[rule].attributes}
+    plugin = load().workers.get(given.get("plugin", "").strip("'"))
+    if plugin is not None:
+        known |= plugin.describe_settings().keys()
+    is_readers = given.get("plugin") == "'narrow'"  # the tutorial's plugin, whose settings the reader writes
+    assert [attribute for attribute in given if attribute not in known and not is_readers] == []
+
+
+def test_there_are_rules_in_the_documents() -> None:
+    assert len(calls()) >= 50
+
+
 def bk_commands() -> list[tuple[str, str]]:
-    """Return each `./bk ...` of the pages, with its page: of shell blocks and of sentences, those with a target."""
+    """Return each `./bk ...` of the pages, with its page: of shell blocks, sessions, and of sentences, those with a target."""
     found = []
     for name in PAGES:
         text = (ROOT / name).read_text().replace("\\\n", " ")
         lines = [line for block in re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S) for line in block.splitlines()]
         found += [(name, one) for line in lines for one in re.findall(r"(?:^|\s)\./bk (.*)$", line)]
+        sessions = re.findall(r"^```console\n(.*?)^```$", text, re.M | re.S) if name != "docs/mistakes.md" else []
+        found += [(name, one) for block in sessions for one in re.findall(r"^\$ (?:\./)?bk (.*)$", block, re.M)]
         found += [(name, one) for one in re.findall(r"(?<!`)`\./bk ([^`]+)`", text) if "//" in one]
     return found
 
@@ -221,6 +248,7 @@ def bk_commands() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("name", "line"), bk_commands())
 def test_every_bk_command_in_the_documents_parses(name: str, line: str) -> None:
     parser = cli._parser(cli.MODULES)[0]
+    line = line.replace("=../buildkit", "=.")  # a checkout that the reader has
     parser.parse_args([spelled_out(word) for word in shlex.split(line, comments=True)])
 
 

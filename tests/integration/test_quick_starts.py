@@ -46,11 +46,18 @@ def typed(space: Space, command: str) -> str:
     return done.stdout
 
 
+def empty(space: Space) -> None:
+    """Remove what the fixture `tools` made: the page begins with an empty folder."""
+    (space.root / "plugins").unlink()  # a link to those of this repository
+    shutil.rmtree(space.root / "targets")
+
+
 def test_daemons_of_this_machine(internet: str, space: Space, repository: Path, tmp_path: Path) -> None:
     """With the tools of this repository as the commands that a user has on PATH."""
     place_tools(repository, tmp_path / "bin")
     path = f"{tmp_path}/bin:{os.environ['PATH']}"
     mine = dataclasses.replace(space, environment={"PATH": path})
+    empty(mine)
     found = pages.files_of("own-daemons.md", "python")
     assert sum(len(text.splitlines()) for text in found.values()) <= 33
     found["WORKSPACE.py"] = found["WORKSPACE.py"].replace('reference="docker.io', f'reference="{internet}')
@@ -81,8 +88,7 @@ def test_a_worker_of_the_user(internet: str, space: Space, repository: Path, env
     place_tools(repository, tmp_path / "bin")
     path = f"{tmp_path}/bin:{os.environ['PATH']}"
     mine = dataclasses.replace(space, environment={"PATH": path}, python=environment)
-    (mine.root / "plugins").unlink()  # a link to the plugins of this repository, as the fixture `tools` made it
-    shutil.rmtree(mine.root / "targets")
+    empty(mine)
     first = pages.files_of("own-daemons.md", "python")
     first["WORKSPACE.py"] = first["WORKSPACE.py"].replace('reference="docker.io', f'reference="{internet}')
     pages.write(mine, first)
