@@ -20,7 +20,7 @@ from rich.text import Text
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = 122
 SHARED = ("WORKSPACE.py", "plugins", "targets")
-"""What the recorded workspace has of this repository."""
+"""The files of this repository that the recorded workspace uses."""
 COMMAND = ("test", "//hello:hello_matrix")
 BUILD = """\
 from bkrules import test_matrix
