@@ -52,7 +52,7 @@ AROUND_CELLS = (
     "execution/context.py",
     *(f"images/{name}.py" for name in ("digests", "documents", "json_object", "layout_source", "storage")),
     *(f"mirror/{name}.py" for name in ("connections", "http1", "proxy", "registry")),
-    *(f"runners/{name}.py" for name in ("cell_pool", "open_cell", "test_cell")),
+    *(f"runners/{name}.py" for name in ("cell_pool", "open_cell", "pulled", "test_cell")),
     *(f"sandbox/{name}.py" for name in ("shield", "spawner", "started")),
 )
 """bk's own code outside of a cell that decides what the cell sees, and how its end is reported."""

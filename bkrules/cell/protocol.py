@@ -238,9 +238,9 @@ class CellResult(Wire):
     """The result of a cell, or of a test in it.
 
     `began` is in seconds since the epoch; `seconds` are those of each phase; `fuse` are the numbers of its FUSE
-    connections; `exit_code` is that of a session's command. Three facts are only known outside: `egress` are the attempts
-    to leave, `unlimited` the limits that this machine could not apply, and `unmet` whether no request met the faults of the
-    mirror.
+    connections; `exit_code` is that of a session's command. Four facts are only known outside: `egress` are the attempts
+    to leave, `unlimited` the limits that this machine could not apply, `unmet` whether no request met the faults of the
+    mirror, and `pulled` the number of requests to the mirror and of bytes of its answers, by repository.
     """
 
     TAG: ClassVar = (EVENT, "result")
@@ -259,6 +259,7 @@ class CellResult(Wire):
     egress: tuple[Attempt, ...] = ()
     unlimited: tuple[str, ...] = ()
     unmet: bool = False
+    pulled: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -291,7 +292,12 @@ def said_by_cell(document: object, program: Program) -> Said:
     if isinstance(message, CellResult):
         if message.status not in STATUSES or message.failure not in CLASSES:
             raise ValueError(f"a cell is not {message.status} by itself, with the class {message.failure!r}")
-        if message.egress or message.unlimited or (message.tainted and not isinstance(message, TestResult)):
+        if (
+            message.egress
+            or message.unlimited
+            or message.pulled
+            or (message.tainted and not isinstance(message, TestResult))
+        ):
             raise ValueError("it has fields that only the supervisor sets")
     return message
 

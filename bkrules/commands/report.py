@@ -36,12 +36,15 @@ def add(commands: Commands) -> None:
     )
     report.add_argument("--out", default="", metavar="FILE", help="where the page of all is written")
     report.add_argument("--profile", default="", metavar="FILE", help="the --profile of the build, for its trace")
+    report.add_argument(
+        "--junit", default="", metavar="DIR", help="the page of the JUnit XML files of other tools there"
+    )
     report.add_argument("--open", action="store_true", help="open the page in a browser of this machine")
     report.add_argument("--serve", action="store_true", help="serve the page on 127.0.0.1 until Ctrl-C")
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    path = _of_builds(arguments)
+    path = _of_junit(arguments) if arguments.junit else _of_builds(arguments)
     if arguments.open:
         import webbrowser
 
@@ -73,6 +76,22 @@ def _of_builds(arguments: argparse.Namespace) -> Path:
         paths.insert(0, kept[0].path.with_name(PAGE))
     _write(paths, page, details_of(kept))
     return paths[-1]
+
+
+def _of_junit(arguments: argparse.Namespace) -> Path:
+    """Write the page of JUnit files of other tools. Return its path. Raises BkError."""
+    from bkrules.report.other_junit import page_of_junit
+    from bkrules.report.page import PAGE
+
+    if arguments.patterns or arguments.profile:
+        raise UsageError("usage", "bk report: --junit stands alone, with --out", hint="see `bk report --help`")
+    page, details = page_of_junit(arguments.junit)
+    given = Path(arguments.junit)
+    path = Path(arguments.out) if arguments.out else (given if given.is_dir() else given.parent) / PAGE
+    if not page.cells:
+        raise nothing(f"the JUnit files in {arguments.junit} have no case", "run the tests first")
+    _write([path], page, details)
+    return path
 
 
 def _kept(words: Sequence[str]) -> tuple[list[Kept], Path]:

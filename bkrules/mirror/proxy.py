@@ -33,7 +33,7 @@ from bkrules.mirror.http1 import (
     ResponseParser,
     Uncountable,
 )
-from bkrules.mirror.record import BEGIN_FAULTS, COUNTS, END_FAULTS, PROXY_PATH, CellMirror
+from bkrules.mirror.record import BEGIN_FAULTS, COUNTS, END_FAULTS, PROXY_PATH, CellMirror, Counted
 
 HEAD_END = b"\r\n\r\n"
 _CHUNK = 1 << 18
@@ -88,6 +88,11 @@ class MirrorProxy(threading.Thread):
         """Return whether a request of a cell has met the faults of its mirror."""
         cell = self._cells.get(handle)
         return cell is not None and cell.reached
+
+    def record(self, handle: int) -> list[Counted]:
+        """Return the requests of a cell so far, in the order of their answers."""
+        cell = self._cells.get(handle)
+        return list(cell.record) if cell is not None else []
 
     def close(self) -> None:
         """End the thread."""

@@ -6,6 +6,7 @@ A cell reads its record, and begins or ends its faults, at paths that the proxy 
 from __future__ import annotations
 
 import socket
+import time
 from dataclasses import dataclass, field
 
 from bkrules.mirror.faults import MirrorFaults
@@ -36,13 +37,17 @@ class MirrorRequest:
 
 @dataclass
 class Counted:
-    """A request in the record. `declared` is the length of the answer's body, None while only `passed` is known."""
+    """A request in the record. `declared` is the length of the answer's body, None while only `passed` is known.
+
+    `at` is when the answer began, in seconds since the epoch.
+    """
 
     method: str
     path: str
     status: int
     declared: int | None = 0
     passed: int = 0
+    at: float = field(default_factory=time.time)
 
     def request(self) -> MirrorRequest:
         """Return the request as a test sees it."""

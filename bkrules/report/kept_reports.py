@@ -45,6 +45,11 @@ class Kept:
         matrix = self.out / self.label.package / self.label.name
         return [(report, cell, matrix / cell.folder) for report, cell in cells]
 
+    @cached_property
+    def secrets(self) -> frozenset[str]:
+        """The secrets that the keys of the cells contain."""
+        return secrets(variables(folder) for _, _, folder in self.cells)
+
 
 def read(path: Path, out: Path) -> Kept:
     """Return a report; `out` is the `bk-out` with the files of its cells. Raises UsageError for a file that is none."""
@@ -93,7 +98,7 @@ def page_of(kept: Sequence[Kept], title: str, seconds: Callable[[str], float | N
         page.matrices.append(_matrix(one.document))
         for report, cell, folder in one.cells:
             page.cells.append({"matrix": number, **fact(report, cell, folder, seconds)})
-    hidden = without(secrets(variables(folder) for one in kept for _, _, folder in one.cells))
+    hidden = without(secret for one in kept for secret in one.secrets)
     page.cells = [_hidden(cell, hidden) for cell in page.cells]
     return page
 
@@ -126,7 +131,7 @@ def details_of(kept: Sequence[Kept], most: int = MOST_LOGS) -> Iterator[Details]
     When the logs of all cells have more than `most` bytes, those of failed cells are kept first.
     """
     cells = [each for one in kept for each in one.cells]
-    hidden = without(secrets(variables(folder) for _, _, folder in cells))
+    hidden = without(secret for one in kept for secret in one.secrets)
     shown: set[int] = set()
     for number in sorted(range(len(cells)), key=lambda number: not is_bad(cells[number][0])):
         size = size_of_logs(cells[number][2])

@@ -12,7 +12,7 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def render(page: Page, details: Iterable[Details]) -> str:
     blocks = list(_blocks(page, details))  # before the cells are encoded: each learns its block
     return environment.get_template("page.html").render(
         page=page,
-        data=asdict(page),
+        data=vars(page),
         blocks=blocks,
         script=script,
         style=style,
@@ -94,7 +94,7 @@ def _blocks(page: Page, details: Iterable[Details]) -> Iterator[str]:
     held: list[str] = []
     size = number = 0
     for cell, each in zip(page.cells, details, strict=True):
-        text = json.dumps(asdict(each), separators=(",", ":"), ensure_ascii=False)
+        text = json.dumps(vars(each), separators=(",", ":"), ensure_ascii=False)
         cell["block"] = [number, len(held)]
         held.append(text)
         size += len(text)

@@ -66,6 +66,8 @@ def fact(report: Mapping[str, Any], cell: Cell, folder: Path, seconds: Callable[
     phases = result.get("seconds")
     phases = phases if isinstance(phases, dict) else {}
     last = seconds(f"{cell.matrix} {cell.name}")
+    if last == report.get("seconds"):
+        last = None  # this very run, which need not have passed
     names = (
         "status",
         "cached",

@@ -35,7 +35,7 @@ def without(values: Iterable[str]) -> Callable[[str], str]:
     def hidden(text: str) -> str:
         if known is not None:
             text = known.sub(HIDDEN, text)
-        return _CREDENTIALS.sub(_hidden, text)
+        return _CREDENTIALS.sub(_hidden, text) if "://" in text or "uthorization" in text.lower() else text
 
     return hidden
 

@@ -33,6 +33,7 @@ from bkrules.model.status import FailureClass, Status
 from bkrules.model.wire import Wire
 from bkrules.plugin import ask
 from bkrules.plugin.worker import Worker
+from bkrules.runners.pulled import keep, pulled
 from bkrules.sandbox.cgroups import Cgroups
 from bkrules.sandbox.ipc import send
 from bkrules.sandbox.started import Started
@@ -52,7 +53,11 @@ def run_in_cell(
 ) -> CellResult:
     """Run the program of an action in a new cell. Return the cell's result. `out` gets its logs and outputs."""
     with open_cell(action, inputs, context, out, program) as cell:
-        return cell.result(context.timeout(action))
+        result = cell.result(context.timeout(action))
+        requests = [request for handle in cell.handles for request in context.mirror.record(handle)]
+    if program == Program.TEST:
+        keep(requests, out)
+    return replace(result, pulled=pulled(requests))
 
 
 @dataclass

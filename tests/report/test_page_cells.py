@@ -23,6 +23,10 @@ time="2026-11-30T03:22:46.500000+00:00" level=info msg="$ buildctl build \\"a\\"
 time="2026-11-30T03:22:46.900000+00:00" level=info msg="exit status 1 after 0.400 s: buildctl build \\"a\\""
 time="2026-11-30T03:22:47.000000+00:00" level=info msg="$ buildctl du"
 """
+MIRROR = """\
+time="2026-11-30T03:22:46.600000+00:00" level=info msg="GET /v2/library/x/blobs/sha256:00 206 1234"
+time="2026-11-30T03:22:46.700000+00:00" level=info msg="not a request"
+"""
 BEGAN = 1796008966.0  # 2026-11-30T03:22:46Z
 
 
@@ -106,3 +110,13 @@ def test_only_the_end_of_a_long_log_counts(tmp_path: Path) -> None:
 
 def test_the_last_pass_is_that_of_the_history(tmp_path: Path) -> None:
     assert fact(ENTRY, CELL, tmp_path, {"//t:m test_x/worker=oci": 2.5}.get)["last"] == 2.5
+    assert fact({**ENTRY, "seconds": 2.5}, CELL, tmp_path, lambda _: 2.5)["last"] is None, "this run is not one before"
+
+
+def test_requests_are_those_of_the_mirrors_log(tmp_path: Path) -> None:
+    (tmp_path / "mirror.log").write_text(MIRROR)
+    (tmp_path / "other.log").write_text(MIRROR)
+    pulled = {"library/x": [1, 1234], "bad": [1], "worse": "x"}
+    (tmp_path / "result.json").write_text(json.dumps({"began": BEGAN, "pulled": pulled}))
+    assert details(ENTRY, tmp_path, same).requests == [(600, "GET", "/v2/library/x/blobs/sha256:00", 206, 1234)]
+    assert fact(ENTRY, CELL, tmp_path, lambda _: None)["pulled"] == {"library/x": [1, 1234]}

@@ -615,7 +615,7 @@
         fact(page.kind === "junit" ? "suite" : "matrix", label(cell)),
         fact("why", cell.leaf ? changed(cell) : cell.why || ""),
         fact("time", cell.seconds ? span(cell.seconds) : "", cell.cached ? " when it ran" : "",
-          Object.keys(cell.phases).length ? ` (${Object.entries(cell.phases).map(([phase, seconds]) => `${phase} ${span(seconds)}`).join(", ")})` : ""),
+          Object.keys(cell.phases).length ? ` (${cell.attempts.length > 1 ? "last attempt: " : ""}${Object.entries(cell.phases).map(([phase, seconds]) => `${phase} ${span(seconds)}`).join(", ")})` : ""),
         fact("last pass", cell.last ? span(cell.last) : ""),
         fact("class", cell.class || ""),
         fact("attempts", cell.attempts.length > 1 ? h("ol", {}, cell.attempts.map((one) =>
@@ -632,6 +632,8 @@
     try {
       const details = await detailsOf(cell);
       if (state.cell === String(number)) more.replaceChildren(...(details ? sections(cell, details) : []));
+      const error = more.querySelector("details[open] > .log > .error");
+      if (error) error.parentNode.scrollTop = error.offsetTop - error.parentNode.offsetTop - 160;
     } catch (error) {
       more.replaceChildren(h("p", { class: "hint" }, `The details cannot be read: ${error}`));
     }
@@ -653,13 +655,20 @@
     if (details.left_out) parts.push(h("p", { class: "hint" }, details.left_out));
     const bad = BAD.has(cell.status);
     if (details.cases.length) part(`Sub-results (${details.cases.length})`, true, casesTable(details.cases));
-    if (details.logs["test.log"]) part("Output of the test", bad, h("pre", { class: "log", tabIndex: 0 }, plain(details.logs["test.log"])));
+    if (details.logs["test.log"]) part("Output of the test", bad, testLog(plain(details.logs["test.log"])));
     for (const name of Object.keys(details.logs).filter((one) => one !== "test.log")) part(name, false, h("pre", { class: "log", tabIndex: 0 }, plain(details.logs[name])));
     if (details.lines.length || details.spans.length) part("Timeline", true, timeline(details));
     if (details.requests.length) part(`Requests at the mirror (${details.requests.length})`, false, requestsTable(details.requests));
     const leaves = Object.entries(details.key);
     if (leaves.length) part(`Key (${plural(leaves.length, "leaf").replace("leafs", "leaves")})`, false, keyTree(details, cell.leaf));
     return parts;
+  }
+  // pytest marks what failed with E: the log opens there.
+  function testLog(text) {
+    const at = text.search(/^E /m);
+    if (at < 0) return h("pre", { class: "log", tabIndex: 0 }, text);
+    const end = at + (text.slice(at).search(/^(?!E )/m) + 1 || text.length - at + 1) - 1;
+    return h("pre", { class: "log", tabIndex: 0 }, text.slice(0, at), h("span", { class: "error" }, text.slice(at, end)), text.slice(end));
   }
   const plain = (text) => text.replace(/\x1b\[[0-9;?]*[ -/]*[@-~]/g, "").replace(/\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)/g, "");
   function casesTable(cases) {
