@@ -4,8 +4,10 @@ from bkrules import estargz_image, image, image_mirror, load, test_matrix, worke
 
 load("@bk_tools//:macros.py", "box_image")
 
+
 def noise(numbers):
     return {f"data/{number:02}.bin": 1 << 20 for number in numbers}
+
 
 box_image(name = "busybox")
 
@@ -140,8 +142,10 @@ test_matrix(
     tags = ["manual"],
 )
 
+
 def release(tools, version):
     return {"tools": {tool: "//targets/tools/releases:" + tool + "_" + version for tool in tools}}
+
 
 # Every release of each tool with every one of the others. By name only: the older ones take minutes to build.
 test_matrix(

@@ -10,7 +10,14 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "command", [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy", "--no-incremental"]], ids=" ".join
+    "command",
+    [
+        ["ruff", "check", "."],
+        ["ruff", "format", "--check", "."],
+        ["mypy", "--no-incremental"],
+        ["bkrules", "fmt", "--check"],
+    ],
+    ids=" ".join,
 )
 def test_the_code_is_clean(repository: Path, command: list[str]) -> None:
     done = subprocess.run([sys.executable, "-m", *command], cwd=repository, capture_output=True, text=True, check=False)

@@ -27,6 +27,7 @@ LINE = 120
 SORTED = frozenset({"data", "tools", "tags"})
 """The attributes whose lists are sets: their order has no meaning, so labels in them are sorted."""
 _MOST_ROUNDS = 50
+_ROOM = b"__"
 _RUFF = ("format", "--isolated", "--quiet", "--no-cache", f"--line-length={LINE}", "--target-version=py311", "-")
 
 _Edit = tuple[int, int, bytes]
@@ -46,7 +47,7 @@ def formatted(data: bytes, file: str) -> bytes:
         if not edits:
             break
         text = _edited(text, edits)
-    text = _laid_out(text, file)
+    text = _laid_out(_edited(text, _wide(_Source(text))), file)
     text = _edited(text, _spaces(_Source(text)))
     if _meaning(before) != _meaning(parse(text, file)) or _comments(data) != _comments(text):
         message = f"{file}: bk fmt cannot keep its meaning or its comments, so it stays as it is"
@@ -179,8 +180,18 @@ def _is_first(source: _Source, node: ast.expr | ast.keyword) -> bool:
     return not source.text[source.text.rfind(b"\n", 0, start) + 1 : start].strip()
 
 
+def _wide(source: _Source) -> list[_Edit]:
+    """Return the edits that make the names before each `=` as much longer as the spaces around it, for the limit of a line."""
+    return [(place, place, _ROOM) for place in _equals(source)]
+
+
 def _spaces(source: _Source) -> list[_Edit]:
-    """Return the edits for spaces around the `=` of attributes and defaults, as Bazel writes them."""
+    """Return the edits for spaces around the `=` of attributes and defaults, as Bazel writes them, where `_wide` made room."""
+    return [(place - len(_ROOM), place + 1, b" = ") for place in _equals(source)]
+
+
+def _equals(source: _Source) -> list[int]:
+    """Return the places of the `=` of attributes and defaults."""
     places = []
     for node in _nodes(source.tree):
         if isinstance(node, ast.keyword) and node.arg is not None:
@@ -190,7 +201,7 @@ def _spaces(source: _Source) -> list[_Edit]:
             with_default = positional[len(positional) - len(node.defaults) :]
             with_default += [one for one, default in zip(node.kwonlyargs, node.kw_defaults, strict=True) if default]
             places += [source.end(one) for one in with_default]
-    return [(place, place + 1, b" = ") for place in places if source.text[place : place + 1] == b"="]
+    return [place for place in places if source.text[place : place + 1] == b"="]
 
 
 def _meaning(tree: ast.Module) -> str:

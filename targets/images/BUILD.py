@@ -35,8 +35,10 @@ COMMANDS = {
 
 PATH = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
 
+
 def paths(directory, to):
     return {directory + "/" + name: to for name in COMMANDS[directory].split()}
+
 
 debian_package(
     name = "busybox-static",
@@ -101,11 +103,8 @@ image(
         "etc/passwd": "busybox.passwd",
         "etc/shadow": "shadow",
     },
-    symlinks = {"usr/bin/env": "../../bin/busybox"} | {
-        "bin/" + name: "busybox"
-        for names in COMMANDS.values()
-        for name in names.split()
-    },
+    symlinks = {"usr/bin/env": "../../bin/busybox"}
+    | {"bin/" + name: "busybox" for names in COMMANDS.values() for name in names.split()},
     directories = {
         "dev": "0755",
         "home": "0755",
@@ -141,8 +140,10 @@ image(
         "usr/bin/wget": "wget",
         "usr/sbin/addgroup": "addgroup",
         "usr/sbin/adduser": "adduser",
-    } | {"lib/" + library: ":" + library for library in LIBRARIES[1:]},
-    symlinks = {"etc/ssl/cert.pem": "certs/ca-certificates.crt", "var/run": "../run"} | {
+    }
+    | {"lib/" + library: ":" + library for library in LIBRARIES[1:]},
+    symlinks = {"etc/ssl/cert.pem": "certs/ca-certificates.crt", "var/run": "../run"}
+    | {
         path: target
         for directory in COMMANDS
         for path, target in paths(directory, "/bin/busybox").items()

@@ -4,16 +4,16 @@ from bkrules import go_binary
 
 go_binary(
     name = "go_harness",
-    srcs = ["//tests/bench/go_harness:main.go"],
     mod = "//tests/bench/go_harness:go.mod",
+    srcs = ["//tests/bench/go_harness:main.go"],
 )
 
 # What mirror.py races; by name only, since nothing else needs it.
 go_binary(
     name = "crane",
+    mod = "//tests/bench/crane:go.mod",
     module = "github.com/google/go-containerregistry",
     version = "v0.22.1",
     package = "cmd/crane",
-    mod = "//tests/bench/crane:go.mod",
     tags = ["manual"],
 )

@@ -10,8 +10,10 @@ test_matrix(
     mirror = "//targets:mirror",
 )
 
+
 def labels(text):
     return {"worker": {kind: {"labels": {"changed-by": text}} for kind in ["oci", "containerd"]}}
+
 
 # Axis values that change the worker, for each kind of change and on every worker.
 test_matrix(
@@ -19,7 +21,6 @@ test_matrix(
     tests = ["test_updates.py"],
     workers = ["//targets:" + name for name in ["oci", "oci_stargz", "containerd", "containerd_stargz", "rootless"]],
     mirror = "//targets:mirror",
-    updaters = ["daemons.py"],
     axes = {
         "daemon": {
             "data": {"buildkitd.toml": labels("data"), "value": "DATA"},
@@ -35,6 +36,7 @@ test_matrix(
             "function": {"updater": "labelled", "value": "FUNCTION"},
         },
     },
+    updaters = ["daemons.py"],
 )
 
 # Other workers next to the one of the cell. A daemon that is no buildkitd does not start.
@@ -58,7 +60,8 @@ test_matrix(
     name = "faults_matrix",
     tests = ["test_registry_faults.py"],
     workers = [
-        "//targets:" + name for name in ["oci", "oci_stargz", "oci_stargz_proxy", "containerd_stargz", "rootless_stargz"]
+        "//targets:" + name
+        for name in ["oci", "oci_stargz", "oci_stargz_proxy", "containerd_stargz", "rootless_stargz"]
     ],
     mirror = "//targets:mirror",
     axes = {
@@ -79,7 +82,7 @@ CNI = {
     "buildkit-cni-" + part: "//targets/tools/cni:buildkit-cni-" + part for part in ["bridge", "host-local", "loopback"]
 }
 
-[worker(name = plugin + "_cni", plugin = plugin, network = "cni", tools = CNI) for plugin in ["oci", "containerd"]]
+[worker(name = plugin + "_cni", plugin = plugin, tools = CNI, network = "cni") for plugin in ["oci", "containerd"]]
 
 test_matrix(
     name = "network_matrix",

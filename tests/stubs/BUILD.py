@@ -2,4 +2,4 @@
 
 from bkrules import go_binary
 
-go_binary(name = "reapi", srcs = ["reapi/main.go"], mod = "reapi/go.mod")
+go_binary(name = "reapi", mod = "reapi/go.mod", srcs = ["reapi/main.go"])

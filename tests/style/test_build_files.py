@@ -13,7 +13,7 @@ from one_cell import BUILD, Cells
 from bkrules import cli
 from bkrules.errors import LoadError, MachineLacks
 from bkrules.style import build_files
-from bkrules.style.build_files import formatted
+from bkrules.style.build_files import LINE, formatted
 
 UGLY = b"""# About the file.
 from bkrules import test_matrix,worker   # what it uses
@@ -77,6 +77,19 @@ def test_the_one_way() -> None:
     assert formatted(UGLY, "p/BUILD.py").decode() == PRETTY.decode()
     assert formatted(PRETTY, "p/BUILD.py") == PRETTY
     assert formatted(b"\xef\xbb\xbf" + UGLY.replace(b"\n", b"\r\n"), "p/BUILD.py") == PRETTY
+
+
+@pytest.mark.parametrize("end", [LINE, LINE + 1])
+def test_the_spaces_count_for_the_length_of_a_line(end: int) -> None:
+    """A comprehension has no comma at its end by which it would stay in several lines."""
+    start, last = '[worker(name = name, plugin = "oci", tags = ["manual"]) for name in ["', '"]]'
+    line = f"{start}{'x' * (end - len(start + last))}{last}\n"
+
+    text = formatted(line.encode(), "BUILD.py").decode()
+
+    assert (text == line) == (end == LINE)
+    assert max(map(len, text.splitlines())) <= LINE
+    assert formatted(text.encode(), "BUILD.py").decode() == text
 
 
 def test_files_of_this_repository(repository: Path) -> None:

@@ -4,6 +4,6 @@ from bkrules import go_binary
 
 go_binary(
     name = "actions-cache",
-    srcs = ["main.go"],
     mod = ":go.mod",
+    srcs = ["main.go"],
 )

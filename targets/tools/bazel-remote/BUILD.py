@@ -4,7 +4,7 @@ from bkrules import go_binary
 
 go_binary(
     name = "bazel-remote",
+    mod = ":go.mod",
     module = "github.com/buchgr/bazel-remote/v2",
     version = "v2.6.1",
-    mod = ":go.mod",
 )

@@ -26,29 +26,29 @@ host_binary(
 
 go_binary(
     name = "buildkitd",
+    mod = "//buildkit:go.mod",
     module = "github.com/moby/buildkit",
     version = "v0.34.2",
     package = "cmd/buildkitd",
-    mod = "//buildkit:go.mod",
     ldflags = ["-X", "github.com/moby/buildkit/version.Version=v0.34.2"],
 )
 
 go_binary(
     name = "buildctl",
+    mod = "//buildkit:go.mod",
     module = "github.com/moby/buildkit",
     version = "v0.34.2",
     package = "cmd/buildctl",
-    mod = "//buildkit:go.mod",
     ldflags = ["-X", "github.com/moby/buildkit/version.Version=v0.34.2"],
 )
 
 [
     go_binary(
         name = command,
+        mod = "//containerd:go.mod",
         module = "github.com/containerd/containerd/v2",
         version = "v2.4.2",
         package = "cmd/" + command,
-        mod = "//containerd:go.mod",
         ldflags = ["-X", "github.com/containerd/containerd/v2/version.Version=v2.4.2"],
     )
     for command in ["containerd", "containerd-shim-runc-v2", "ctr"]
@@ -56,9 +56,9 @@ go_binary(
 
 go_binary(
     name = "runc",
+    mod = "//runc:go.mod",
     module = "github.com/opencontainers/runc",
     version = "v1.5.2",
-    mod = "//runc:go.mod",
     build_tags = ["netgo", "osusergo", "seccomp"],
     ldflags = ["-X", "main.version=1.5.2"],
     cc = ":cc",
@@ -66,60 +66,60 @@ go_binary(
 
 go_binary(
     name = "rootlesskit",
+    mod = "//rootlesskit:go.mod",
     module = "github.com/rootless-containers/rootlesskit/v3",
     version = "v3.3.0",
     package = "cmd/rootlesskit",
-    mod = "//rootlesskit:go.mod",
 )
 
 go_binary(
     name = "registry",
+    mod = "//registry:go.mod",
     module = "github.com/distribution/distribution/v3",
     version = "v3.1.2",
     package = "cmd/registry",
-    mod = "//registry:go.mod",
 )
 
 go_binary(
     name = "containerd-stargz-grpc",
-    srcs = ["//snapshotter:main.go"],
     mod = "//snapshotter:go.mod",
+    srcs = ["//snapshotter:main.go"],
 )
 
 go_binary(
     name = "dockerd",
+    mod = "//dockerd:go.mod",
     module = "github.com/moby/moby/v2",
     version = "v2.0.0-beta.24",
     package = "cmd/dockerd",
-    mod = "//dockerd:go.mod",
 )
 
 go_binary(
     name = "box",
-    srcs = ["//box:main.go"],
     mod = "//box:go.mod",
+    srcs = ["//box:main.go"],
 )
 
 # rootlesskit sets up its network with it. It is u-root's, since a distribution's is linked against its machine's libraries.
 go_binary(
     name = "ip",
+    mod = "//ip:go.mod",
     module = "github.com/u-root/u-root",
     version = "v0.16.0",
     package = "cmds/core/ip",
-    mod = "//ip:go.mod",
 )
 
 # fuse-overlayfs also needs a mount helper, and the daemon by which containerd uses it as a snapshotter.
 go_binary(
     name = "mount.fuse3",
-    srcs = ["//mount.fuse3:main.go"],
     mod = "//mount.fuse3:go.mod",
+    srcs = ["//mount.fuse3:main.go"],
 )
 
 go_binary(
     name = "containerd-fuse-overlayfs-grpc",
+    mod = "//fuse-overlayfs-snapshotter:go.mod",
     module = "github.com/containerd/fuse-overlayfs-snapshotter/v2",
     version = "v2.1.7",
     package = "cmd/containerd-fuse-overlayfs-grpc",
-    mod = "//fuse-overlayfs-snapshotter:go.mod",
 )

@@ -16,10 +16,10 @@ PACKAGES = {
 [
     go_binary(
         name = name + "_test",
+        mod = ":go.mod",
         module = "github.com/moby/buildkit",
         version = "v0.34.2",
         package = package,
-        mod = ":go.mod",
         test = True,
         tags = ["manual"],
     )
@@ -103,9 +103,9 @@ NETWORKS = {"BUILDKIT_RUN_NETWORK_INTEGRATION_TESTS": "1"}
         name = name,
         binary = ":" + name + "_test",
         subtests = ["*Integration*"],
-        harness = HARNESS,
-        env = NETWORKS,
         tools = [REGISTRY] if name == "worker_containerd" else [],  # its TestMain starts one
+        env = NETWORKS,
+        harness = HARNESS,
         tags = ["manual"],
     )
     for name in PACKAGES
@@ -114,10 +114,10 @@ NETWORKS = {"BUILDKIT_RUN_NETWORK_INTEGRATION_TESTS": "1"}
 # The tests of the Dockerfile frontend once more, on the frontend as an image.
 go_binary(
     name = "dockerfile-frontend",
+    mod = ":go.mod",
     module = "github.com/moby/buildkit",
     version = "v0.34.2",
     package = "frontend/dockerfile/cmd/dockerfile-frontend",
-    mod = ":go.mod",
     tags = ["manual"],
 )
 image(
@@ -125,10 +125,10 @@ image(
     files = {"bin/dockerfile-frontend": ":dockerfile-frontend"},
     entrypoint = ["/bin/dockerfile-frontend"],
     labels = {
-        "moby.buildkit.frontend.caps": ",".join([
+        "moby.buildkit.frontend.caps": ",".join(
             "moby.buildkit.frontend." + name
             for name in ["inputs", "subrequests", "contexts", "gitquerystring", "contexts.zstd"]
-        ]),
+        ),
         "moby.buildkit.frontend.network.none": "true",
     },
     tags = ["manual"],
@@ -138,9 +138,9 @@ go_test(
     name = "dockerfile_gateway",
     binary = ":dockerfile_test",
     subtests = ["*Integration*"],
-    harness = HARNESS,
     env = NETWORKS | {"FRONTEND_GATEWAY_ONLY": "local:/src/targets/tools/buildkit-tests/frontend_archive.tar"},
     data = [":frontend_archive"],
+    harness = HARNESS,
     tags = ["manual"],
 )
 
@@ -154,9 +154,9 @@ go_test(
     name = "client_signed",
     binary = ":client_test",
     subtests = ["*Integration*"],
-    harness = HARNESS,
     env = NETWORKS | {"BUILDKIT_TEST_SIGN_FIXTURES": "/src/targets/tools/sign-fixtures"},
     data = ["//targets/tools/sign-fixtures:fixtures"],
+    harness = HARNESS,
     tags = ["manual"],
 )
 
@@ -164,8 +164,10 @@ go_test(
 # have a user namespace anyway.
 ROOTFUL = [name for name in WORKERS if not name.startswith("rootless")]
 
+
 def rootful(**entry):
     return [{"worker": name.replace("_", "+")} | entry for name in ROOTFUL]
+
 
 INSECURE = {"security.insecure": "granted"}
 ALL_CAPABILITIES = {
@@ -181,6 +183,7 @@ ALL_CAPABILITIES = {
     "dockerfile_gateway": rootful(test = "TestIntegration/TestRunSecurityInsecure", **INSECURE),
 }
 
+
 def matrix(name, package, workers, tools = (), packages = (), **settings):
     test_matrix(
         name = name,
@@ -191,8 +194,9 @@ def matrix(name, package, workers, tools = (), packages = (), **settings):
         packages = ["//targets/tools/debian:" + package for package in DEBIAN] + [*packages],
         size = "large",
         tags = ["manual"],
-        **settings
+        **settings,
     )
+
 
 [
     matrix(

@@ -5,7 +5,7 @@ from bkrules import go_releases
 go_releases(
     name = "buildctl",
     module = "github.com/moby/buildkit",
-    package = "cmd/buildctl",
     versions = ["v0.31.0"],
+    package = "cmd/buildctl",
     ldflags = ["-X", "github.com/moby/buildkit/version.Version={version}"],
 )

@@ -4,9 +4,9 @@ from bkrules import go_binary
 
 go_binary(
     name = "buildkit-cni-dnsname",
+    mod = ":go.mod",
     module = "github.com/containers/dnsname",
     version = "v1.3.1",
     package = "plugins/meta/dnsname",
-    mod = ":go.mod",
     tags = ["manual"],
 )

@@ -5,10 +5,10 @@ from bkrules import go_binary
 [
     go_binary(
         name = "buildkit-cni-" + plugin,
+        mod = ":go.mod",
         module = "github.com/containernetworking/plugins",
         version = "v1.9.1",
         package = "plugins/" + kind + "/" + plugin,
-        mod = ":go.mod",
     )
     for kind, plugin in [("main", "bridge"), ("main", "loopback"), ("ipam", "host-local"), ("meta", "firewall")]
 ]

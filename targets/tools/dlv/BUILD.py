@@ -4,8 +4,8 @@ from bkrules import go_binary
 
 go_binary(
     name = "dlv",
+    mod = ":go.mod",
     module = "github.com/go-delve/delve",
     version = "v1.27.2",
     package = "cmd/dlv",
-    mod = ":go.mod",
 )

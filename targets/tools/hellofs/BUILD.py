@@ -4,9 +4,9 @@ from bkrules import go_binary
 
 go_binary(
     name = "hellofs",
+    mod = ":go.mod",
     module = "bazil.org/fuse",
     version = "v0.0.0-20230120002735-62a210ff1fd5",
     package = "examples/hellofs",
-    mod = ":go.mod",
     tags = ["manual"],
 )

@@ -3,4 +3,4 @@
 from bkrules import go_binary
 
 # v3 answers `blob unknown` to one of its tests.
-go_binary(name = "registry", srcs = ["main.go"], mod = ":go.mod", tags = ["manual"])
+go_binary(name = "registry", mod = ":go.mod", srcs = ["main.go"], tags = ["manual"])

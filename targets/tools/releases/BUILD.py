@@ -5,8 +5,8 @@ from bkrules import go_releases
 go_releases(
     name = "buildkitd",
     module = "github.com/moby/buildkit",
-    package = "cmd/buildkitd",
     versions = ["v0.17.3"],
+    package = "cmd/buildkitd",
     ldflags = ["-X", "github.com/moby/buildkit/version.Version={version}"],
 )
 
@@ -14,8 +14,8 @@ go_releases(
     go_releases(
         name = command,
         module = "github.com/containerd/containerd",
-        package = "cmd/" + command,
         versions = ["v1.7.35"],
+        package = "cmd/" + command,
         ldflags = ["-X", "github.com/containerd/containerd/version.Version={version}"],
     )
     for command in ["containerd", "containerd-shim-runc-v2", "ctr"]
@@ -25,8 +25,8 @@ go_releases(
 go_releases(
     name = "buildkitd",
     module = "github.com/moby/buildkit",
-    package = "cmd/buildkitd",
     versions = ["v0.33.1"],
+    package = "cmd/buildkitd",
     ldflags = ["-X", "github.com/moby/buildkit/version.Version={version}"],
     tags = ["manual"],
 )

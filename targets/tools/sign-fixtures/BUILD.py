@@ -3,12 +3,21 @@
 from bkrules import debian_package, genrule, go_binary
 
 [
-    go_binary(name = name, srcs = ["main.go"], mod = ":go.mod", tags = ["manual"])
+    go_binary(name = name, mod = ":go.mod", srcs = ["main.go"], tags = ["manual"])
     for name in ["git-gpg-sign", "git-ssh-sign", "sign-fixtures"]
 ]
 
 USERS = ["user1", "user2"]
-KINDS = ["gpg.gitconfig", "gpg.key", "gpg.pub", "http.artifact", "http.artifact.asc", "ssh.gitconfig", "ssh.key", "ssh.pub"]
+KINDS = [
+    "gpg.gitconfig",
+    "gpg.key",
+    "gpg.pub",
+    "http.artifact",
+    "http.artifact.asc",
+    "ssh.gitconfig",
+    "ssh.key",
+    "ssh.pub",
+]
 
 genrule(
     name = "fixtures",

@@ -2,4 +2,4 @@
 
 from bkrules import go_binary
 
-[go_binary(name = name, srcs = ["main.go"], mod = ":go.mod", tags = ["manual"]) for name in ["mc", "silo"]]
+[go_binary(name = name, mod = ":go.mod", srcs = ["main.go"], tags = ["manual"]) for name in ["mc", "silo"]]

@@ -4,8 +4,8 @@ from bkrules import go_binary
 
 go_binary(
     name = "versitygw",
+    mod = ":go.mod",
     module = "github.com/versity/versitygw",
     version = "v1.8.0",
     package = "cmd/versitygw",
-    mod = ":go.mod",
 )

@@ -40,11 +40,13 @@ test_matrix(
 
 go_binary(
     name = "xattrs",
-    srcs = ["xattrs/main.go"],
     mod = "xattrs/go.mod",
+    srcs = ["xattrs/main.go"],
 )
 
-LAZY_WORKERS = ["//targets:" + name for name in ["oci_stargz", "oci_stargz_proxy", "containerd_stargz", "rootless_stargz"]]
+LAZY_WORKERS = [
+    "//targets:" + name for name in ["oci_stargz", "oci_stargz_proxy", "containerd_stargz", "rootless_stargz"]
+]
 
 # Each way to pull lazily, and two workers that do not.
 test_matrix(
@@ -52,7 +54,6 @@ test_matrix(
     tests = glob(["test_lazy*.py"]),
     workers = ["//targets:oci", "//targets:containerd", *LAZY_WORKERS],
     mirror = "//targets:mirror",
-    tools = [":xattrs"],
     axes = {"compression": {"gzip": "latest", "estargz": "esgz"}},
     # these make their own images, of both kinds, or need no control
     exclude = [
@@ -74,6 +75,7 @@ test_matrix(
         {"test": "test_a_snapshotter_that_*", "worker": worker, "compression": "estargz"}
         for worker in ["oci+stargz-proxy", "containerd+stargz"]
     ],
+    tools = [":xattrs"],
 )
 
 # Where images are pulled from.
@@ -82,11 +84,11 @@ test_matrix(
     tests = ["test_registries.py"],
     workers = ["//targets:oci", *LAZY_WORKERS],
     mirror = "//targets:mirror",
-    updaters = ["registry_configuration.py"],
     axes = {
         "registry": {
             name: {"updater": name}
             for name in ["dead_mirror_first", "dead_mirror_alone", "insecure", "insecure_for_buildkitd"]
         },
     },
+    updaters = ["registry_configuration.py"],
 )
