@@ -13,7 +13,7 @@ from importlib import import_module
 
 from bkrules import __version__, errors
 from bkrules.build import early_actions
-from bkrules.commands import rc
+from bkrules.commands import rc, variables
 from bkrules.commands.parser import Parser, spelled_out, startup
 from bkrules.errors import BkError, UsageError, did_you_mean, error_text
 from bkrules.loading.root import root_of
@@ -61,6 +61,7 @@ def main(argv: Sequence[str]) -> int:
         _end_as_by_ctrl_c()
         _check_folder()
         arguments = prepared(argv)
+        variables.warn(arguments)
         command: Callable[[argparse.Namespace], int] = arguments.command
         return command(arguments)
     except BkError as error:

@@ -190,3 +190,13 @@ def did_you_mean(word: str, known: Iterable[str], what: str = "known") -> str:
     start = f"did you mean {near[0]!r}? " if near else ""
     more = [f"and {len(choices) - named} more"] if len(choices) > named else []
     return f"{start}{what}: {', '.join([*choices[:named], *more]) or 'none'}"
+
+
+def is_near(word: str, other: str) -> bool:
+    """Return whether two words differ in one letter, or by two letters that are swapped."""
+    if len(word) == len(other):
+        places = [place for place, pair in enumerate(zip(word, other, strict=True)) if pair[0] != pair[1]]
+        swapped = len(places) == 2 and word[places[0]] + word[places[1]] == other[places[1]] + other[places[0]]
+        return len(places) == 1 or swapped
+    short, long = sorted((word, other), key=len)
+    return len(long) - len(short) == 1 and any(long[:at] + long[at + 1 :] == short for at in range(len(long)))

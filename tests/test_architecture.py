@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "query": {"errors", "loading", "model", "plugin"},
     "sandbox": {"cache", "errors", "model", "plugin", "system"},
     "mirror": {"errors", "images", "model", "sandbox", "system"},
-    "testing": {"mirror", "model", "plugin", "sandbox", "system"},
+    "testing": {"errors", "mirror", "model", "plugin", "sandbox", "system"},
     "analysis": {"cache", "errors", "images", "incremental", "loading", "mirror", "model", "plugin", "system"},
     "cell": {"model", "plugin", "sandbox", "system", "testing"},
     "execution": {"analysis", "cache", "errors", "incremental", "mirror", "model", "plugin", "sandbox", "system"},

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from bkrules.model.resources import SIZES, Request, host_memory, pool_size, pool_sizes, request_of, timeouts
+from bkrules.model.resources import SIZES, Request, host_memory, meant_tag, pool_size, pool_sizes, request_of, timeouts
 
 
 def test_tags_say_what_an_action_takes() -> None:
@@ -19,6 +19,21 @@ def test_tags_say_what_an_action_takes() -> None:
 def test_a_tag_that_is_nearly_one_is_refused(tag: str) -> None:
     with pytest.raises(ValueError, match=f"the tag '{tag}' must be cpu:N or resources:NAME:N"):
         request_of([tag], 1)
+
+
+@pytest.mark.parametrize(
+    ("tag", "meant"),
+    [
+        ("manaul", "manual"),
+        ("Manual", "manual"),
+        ("exclusiv", "exclusive"),
+        ("cpus:2", "cpu:2"),
+        ("resource:gpu:1", "resources:gpu:1"),
+        *((tag, "") for tag in ("manual", "exclusive", "cpu:2", "resources:gpu:1", "gpu:1", "slow", "annual", "", ":")),
+    ],
+)
+def test_a_tag_that_is_misspelled(tag: str, meant: str) -> None:
+    assert meant_tag(tag) == meant
 
 
 @pytest.mark.parametrize(

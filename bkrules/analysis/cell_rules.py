@@ -9,7 +9,7 @@ import functools
 from collections.abc import Collection
 
 from bkrules.analysis.test_marks import Mark, Test
-from bkrules.errors import LoadError
+from bkrules.errors import LoadError, is_near
 from bkrules.plugin.features import UnknownFeature, known
 
 MARKS = {
@@ -19,6 +19,12 @@ MARKS = {
     "extra_timeout": "it may take three times as long; also: its name contains ExtraTimeout",
 }
 EXTRA = 3
+_BARE = {
+    "no_rootless": "",
+    "no_parallel": "",
+    "extra_timeout": f"it means {EXTRA} times as long; the attributes 'size' and 'timeout' of the matrix take seconds",
+}
+"""The marks without arguments, each with a hint that only it has, or an empty text."""
 _KNOWN = (*MARKS, "filterwarnings", "parametrize", "skip", "skipif", "usefixtures", "xfail")
 """The marks that change what happens: bk's, and pytest's own."""
 
@@ -46,22 +52,33 @@ def check_marks(test: Test) -> None:
             message = f"{test.name} has the unknown mark {mark.name!r}"
             hint = f"did you mean {meant!r}? A mark of your own needs a name that differs in more than one letter"
             raise LoadError("unknown-mark", message, where=str(mark.line), hint=hint)
+        if fault := _misused(mark):
+            what, hint = fault
+            raise LoadError("bad-mark", f"{mark.name!r} of {test.name} {what}", where=str(mark.line), hint=hint)
     required(test)
+
+
+def _misused(mark: Mark) -> tuple[str, str] | None:
+    """Return what is wrong with the arguments of a mark that bk reads and pytest does not, and what to write; None when nothing is.
+
+    pytest refuses them when the test runs, but a skipped test does not run.
+    """
+    if mark.name in _BARE and (mark.arguments is None or mark.arguments or mark.keywords):
+        return "takes no arguments", _BARE[mark.name] or f"write @pytest.mark.{mark.name}"
+    if mark.name == "skip" and (unknown := sorted({*(mark.keywords or ())} - {"reason"})):
+        return f"has no argument {unknown[0]!r}", "write @pytest.mark.skip(reason = 'why')"
+    if mark.name == "skip" and mark.arguments and (len(mark.arguments) > 1 or not isinstance(mark.arguments[0], str)):
+        return (
+            "takes a reason and nothing else",
+            "a condition belongs to @pytest.mark.skipif(condition, reason = 'why')",
+        )
+    return None
 
 
 @functools.cache
 def _meant(name: str) -> str:
     """Return the known mark from which an unknown one differs in one letter, or by two that are swapped; else an empty text."""
-    return "" if name in _KNOWN else next((known for known in _KNOWN if _is_near(name, known)), "")
-
-
-def _is_near(word: str, other: str) -> bool:
-    if len(word) == len(other):
-        places = [place for place, pair in enumerate(zip(word, other, strict=True)) if pair[0] != pair[1]]
-        swapped = len(places) == 2 and word[places[0]] + word[places[1]] == other[places[1]] + other[places[0]]
-        return len(places) == 1 or swapped
-    short, long = sorted((word, other), key=len)
-    return len(long) - len(short) == 1 and any(long[:at] + long[at + 1 :] == short for at in range(len(long)))
+    return "" if name in _KNOWN else next((known for known in _KNOWN if is_near(name, known)), "")
 
 
 def required(test: Test) -> frozenset[str]:

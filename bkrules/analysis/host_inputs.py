@@ -41,7 +41,7 @@ IN_CELLS = (
     "errors.py",
     "mirror/faults.py",
     "mirror/record.py",
-    *(f"model/{name}.py" for name in ("cases", "collected", "parameters", "status", "wire")),
+    *(f"model/{name}.py" for name in ("cases", "collected", "parameters", "reference", "status", "wire")),
     "plugin/*.py",
     *(f"sandbox/{name}.py" for name in ("cgroups", "devices", "ipc", "loop", "syscalls")),
     *(f"system/{name}.py" for name in ("files", "kernel", "waiting")),

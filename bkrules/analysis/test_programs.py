@@ -112,6 +112,11 @@ def read_programs(context: Context) -> list[ProgramTest]:
             raise context.error(
                 "unknown-test", f"'cases' names {name!r}, which is no program in 'tests'", "cases", hint
             )
+    for name, is_used in (("args", programs), ("shard_count", names)):
+        if context.attribute(name) not in ((), 1) and not is_used:
+            hint = "leave it out; tests in Python take values from the axes of their matrix"
+            what = f"{name!r} changes nothing: no program in 'tests' can have it"
+            raise context.error("bad-attribute", what, name, hint)
     if context.attribute("shard_count") > _MOST_SHARDS:
         what = f"'shard_count' is {context.attribute('shard_count')}, but the most is {_MOST_SHARDS}"
         raise context.error("bad-attribute", what, "shard_count")

@@ -25,7 +25,7 @@ from typing import Any
 import tomli_w
 
 from bkrules.analysis.points import Error
-from bkrules.errors import LoadError, did_you_mean
+from bkrules.errors import LoadError, did_you_mean, is_near
 from bkrules.mirror.faults import MirrorFaults
 from bkrules.model.parameters import WorkerUpdate
 from bkrules.plugin.installed import Plugin, Plugins
@@ -42,7 +42,9 @@ _OTHER_WORDS = {
 }
 """Words for what a key of bk does."""
 _NEAR = 0.85
-"""The likeness of a misspelt key: `tool` and `tools` are that near, `pools` and `tools` are not."""
+"""The likeness of a misspelt key: `tool` and `tools` are that near, `pools` and `tools` are not. One letter of a key is misspelt
+too, but for the first one.
+"""
 Documents = Mapping[str, Mapping[str, Any]]
 
 
@@ -99,6 +101,7 @@ def meant(value: object, more: Collection[str], tools: Collection[str]) -> tuple
         if is_file and stem in tools:
             return key, repr(f"{stem}{SUFFIX}")
         near = difflib.get_close_matches(word, known, n=1, cutoff=_NEAR)
+        near = near or [one for one in known if word[:1] == one[:1] and is_near(word, one)]
         if near or word in _OTHER_WORDS:
             return key, repr(near[0] if near else _OTHER_WORDS[word])
     return None

@@ -34,7 +34,8 @@ _RESET = (("prune", "--all"), ("prune-histories",))
 def run_tests(backend: Backend, shared: RunningCell, channel: socket.socket, hooks: CellHooks) -> CellResult:
     """Run the tests that arrive on the channel, each with its sources. The supervisor copies the logs of each."""
     # imports requests, which a fresh cell without a test does not need
-    from bkrules.testing.sandbox import Before, mirror_record
+    from bkrules.testing import mirror
+    from bkrules.testing.sandbox import Before
 
     daemons = shared.daemons
     first = _state(hooks, shared, backend)
@@ -46,7 +47,7 @@ def run_tests(backend: Backend, shared: RunningCell, channel: socket.socket, hoo
         _write_sources(message.sources)
         (daemons.logs / "test.log").unlink(missing_ok=True)
         begins = {path.name: path.stat().st_size for path in daemons.logs.glob("*.log")}
-        before = Before(begins, len(mirror_record()[0]))
+        before = Before(begins, len(mirror.record()[0]))
         began = time.time()
         cell = with_test(shared, message.test, before)
         result = hooks.run_program(cell, backend)

@@ -22,7 +22,7 @@ _PATIENCE = 60.0
 @hookimpl(tryfirst=True)
 def bk_state(cell: RunningCell, backend: Backend) -> dict[str, list[str]]:
     """Return processes, mounts, sockets, files and buildkitd's cache."""
-    from bkrules.testing.sandbox import mirror_record
+    from bkrules.testing import mirror
 
     with time_limit(_PATIENCE + 1):
         cache = [buildctl(backend, "du")]
@@ -32,7 +32,7 @@ def bk_state(cell: RunningCell, backend: Backend) -> dict[str, list[str]]:
         "listening sockets": _listening(),
         "loop devices": list(loops_on(os.stat("/").st_dev)),
         "build cache": cache,
-        "requests to the mirror that were not counted": list(mirror_record()[1]),
+        "requests to the mirror that were not counted": list(mirror.record()[1]),
         **{f"names in {folder}": _names(folder) for folder in _WATCHED},
         **{f"files in {folder}": _contents(folder) for folder in _EXACT},
     }

@@ -16,6 +16,7 @@ from bkrules import __version__, errors
 from bkrules.build import early_actions
 from bkrules.build.analysis import ONCE, Analysis, analyze_patterns, members, selected
 from bkrules.build.execute import execute
+from bkrules.build.lacks import NOTHING, Lacks, lacks_of
 from bkrules.build.request import Options
 from bkrules.build.worker_overrides import NONE
 from bkrules.commands.build_arguments import add_execution, options_of, runs_of
@@ -86,7 +87,10 @@ def _build(arguments: argparse.Namespace) -> int:
         )
         if not analysis.targets.wanted and analysis.up_to_date is None:
             raise nothing(f"no target is left of {' '.join(patterns_of(arguments))}", MANUAL_HINT)
-        return _finish(selected(analysis, selection), options, arguments, events)
+        lacks = lacks_of(analysis, patterns_of(arguments))
+        if lacks.named and not options.keep_going:
+            raise lacks.named[0]
+        return _finish(selected(analysis, selection), options, arguments, events, lacks)
 
 
 def _test(arguments: argparse.Namespace) -> int:
@@ -143,7 +147,9 @@ def _recorded(arguments: argparse.Namespace) -> Iterator[Events]:
         raise
 
 
-def _finish(analysis: Analysis, options: Options, arguments: argparse.Namespace, events: Events) -> int:
+def _finish(
+    analysis: Analysis, options: Options, arguments: argparse.Namespace, events: Events, lacks: Lacks = NOTHING
+) -> int:
     for remark in analysis.selected.remarks if analysis.selected else ():
         print(remark, file=sys.stderr, flush=True)
     wanted = set(analysis.targets.wanted)
@@ -155,7 +161,8 @@ def _finish(analysis: Analysis, options: Options, arguments: argparse.Namespace,
     result = execute(analysis, options)
     hooks.remove(events)
     ci = current_ci()
-    text = ci.shown("\n\n".join(_texts(hooks, result, analysis, options)))
+    skipped = [f"SKIPPED: {lack}" for lack in lacks.matched]
+    text = ci.shown("\n\n".join([*skipped, *_texts(hooks, result, analysis, options)]))
     print(colours.painted(text) if colours.wanted(sys.stdout, options.color) else text, flush=True)
     print(
         *(f"{line}\n" for line in ci.annotations(failures(result.results), analysis.workspace.root)),
@@ -163,9 +170,11 @@ def _finish(analysis: Analysis, options: Options, arguments: argparse.Namespace,
         end="",
         flush=True,
     )
-    for fault in (*analysis.faults, *hooks.faults):
+    for fault in (*analysis.faults, *lacks.named, *hooks.faults):
         print(ci.shown(errors.error_text(fault)), file=sys.stderr)
     exit_code = result.exit_code or (errors.BUILD_FAILED if hooks.faults else errors.SUCCESS)
+    if lacks.named and not exit_code:
+        exit_code = errors.MACHINE_LACKS
     if analysis.faults and exit_code != errors.INTERRUPTED:
         exit_code = errors.BUILD_FAILED
     events.finished(exit_code)
@@ -173,7 +182,7 @@ def _finish(analysis: Analysis, options: Options, arguments: argparse.Namespace,
         return exit_code  # a listener hears of every build, so no answer is kept
     has_all = result.exit_code == errors.SUCCESS and all(map(_is_known, result.results))
     if result.exit_code == errors.SUCCESS and _is_plain(options, arguments):
-        _keep(text if has_all else None, analysis, options, result, arguments.argv)
+        _keep(text if has_all else None, analysis, options, result, arguments.argv, lacks)
     return result.exit_code
 
 
@@ -217,7 +226,9 @@ def _is_known(result: Result) -> bool:
     return result.cached or (result.action.cell is not None and bool(result.action.cell.skip))
 
 
-def _keep(text: str | None, analysis: Analysis, options: Options, result: BuildResult, argv: list[str]) -> None:
+def _keep(
+    text: str | None, analysis: Analysis, options: Options, result: BuildResult, argv: list[str], lacks: Lacks
+) -> None:
     """Keep the state for the next build, and the whole answer, its `text`, when everything was cached."""
     dependencies = current()
     if dependencies.doubts or stamps.clock_was_set():
@@ -233,15 +244,16 @@ def _keep(text: str | None, analysis: Analysis, options: Options, result: BuildR
             analysis.workspace.root,
             options.disk_cache,
             text,
-            _states(analysis, result),
+            _states(analysis, result, lacks),
             analysis.up_to_date,
             dependencies,
         )
 
 
-def _states(analysis: Analysis, build: BuildResult) -> dict[str, up_to_date.PackageState]:
-    """Return the state of each package in this build."""
-    states = {name: up_to_date.PackageState(state) for name, state in members(analysis).items()}
+def _states(analysis: Analysis, build: BuildResult, lacks: Lacks) -> dict[str, up_to_date.PackageState]:
+    """Return the state of each package in this build. One with a lack is not clean, since each build reports the lack."""
+    packages = members(analysis).items()
+    states = {name: up_to_date.PackageState(state, is_clean=name not in lacks.packages) for name, state in packages}
     reports = list(analysis.plugins.registered(Reporter))
     for result in build.results:
         package = states[result.action.label.package]

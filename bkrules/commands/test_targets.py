@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from functools import partial
 
 from bkrules.commands.parser import nothing
-from bkrules.errors import UsageError, did_you_mean
+from bkrules.errors import UsageError, did_you_mean, is_near
+from bkrules.incremental.dependencies import current
+from bkrules.model.resources import EXCLUSIVE, MANUAL
 from bkrules.model.rule import Target
 
 Change = Callable[[Sequence[Target]], Sequence[Target]]
@@ -44,6 +47,9 @@ def _tagged(filters: Sequence[str], targets: Sequence[Target]) -> Sequence[Targe
     """Return the targets with one of the tags, and without those that begin with `-`. Raises BkError when none is left."""
     unwanted = {tag[1:] for tag in filters if tag.startswith("-")}
     wanted = {tag.removeprefix("+") for tag in filters if not tag.startswith("-")}
+    tags = {tag for target in targets for tag in target.attributes["tags"]}
+    if targets:
+        _check_names(sorted({*wanted, *unwanted} - tags), tags)
     left = [
         target
         for target in targets
@@ -51,10 +57,21 @@ def _tagged(filters: Sequence[str], targets: Sequence[Target]) -> Sequence[Targe
         and (not wanted or not wanted.isdisjoint(target.attributes["tags"]))
     ]
     if targets and not left:
-        tags = {tag for target in targets for tag in target.attributes["tags"]}
         hint = did_you_mean(next(iter(sorted(wanted - tags or unwanted))), tags, "their tags")
         raise nothing(f"--test_tag_filters={','.join(filters)} leaves none of {len(targets)} targets", hint)
     return left
+
+
+def _check_names(names: Sequence[str], tags: Set[str]) -> None:
+    """Raise UsageError for a name that is nearly a tag of the targets. Warn of any other name that is no tag of them."""
+    for name in names:
+        if any(is_near(name, tag) for tag in tags):
+            what = f"--test_tag_filters: no target here has the tag {name!r}"
+            raise UsageError("unknown-tag", what, hint=did_you_mean(name, tags, "their tags"))
+        if name not in (EXCLUSIVE, MANUAL):
+            hint = did_you_mean(name, tags, "their tags")
+            print(f"warning: --test_tag_filters: no target here has the tag {name!r}\n  {hint}", file=sys.stderr)
+            current().doubts.append("a warning is not kept with an answer")
 
 
 def _with_words(words: tuple[str, ...], targets: Sequence[Target]) -> Sequence[Target]:

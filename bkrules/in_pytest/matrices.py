@@ -20,7 +20,8 @@ from bkrules.model.action import Action
 from bkrules.model.label import Label
 from bkrules.model.parameters import TestCell, parameters_of
 from bkrules.model.providers import WorkerInfo
-from bkrules.model.rule import MANUAL, Target
+from bkrules.model.resources import MANUAL
+from bkrules.model.rule import Target
 from bkrules.model.selected import Selected
 
 ALL = "all"

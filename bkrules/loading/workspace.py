@@ -20,7 +20,8 @@ from bkrules.loading.root import MARKER
 from bkrules.loading.sources import Record, Sources, build_file
 from bkrules.model.digest import Digest
 from bkrules.model.label import Label, Pattern, module_of, root_of, shown_package
-from bkrules.model.rule import MANUAL, Rule, Target
+from bkrules.model.resources import MANUAL
+from bkrules.model.rule import Rule, Target
 
 if TYPE_CHECKING:
     from bkrules.loading.loader import Loader
@@ -279,7 +280,7 @@ class Workspace:
                     chosen.pop(target.label, None)
                 elif manual or pattern.name is not None or MANUAL not in target.attributes["tags"]:
                     chosen[target.label] = target
-            if not targets and not pattern.negative and skip.isdisjoint(names) and len(faults or ()) == before:
+            if not targets and skip.isdisjoint(names) and len(faults or ()) == before:
                 raise self._nothing(pattern)
         return [chosen[label] for label in sorted(chosen)]
 

@@ -11,8 +11,11 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+from bkrules.errors import is_near
+
 CPU, MEMORY = "cpu", "memory"
-EXCLUSIVE = "exclusive"
+RESOURCES = "resources"
+EXCLUSIVE, MANUAL = "exclusive", "manual"
 _TAG = re.compile(r"(?:(cpu)|resources:([\w.-]+)):(\d+(?:\.\d+)?)").fullmatch
 _SIZE = re.compile(r"(?:(HOST_CPUS|HOST_RAM)(?:([*-])(\d*\.?\d+))?|(\d*\.?\d+))").fullmatch
 _OF_MEMORY = "HOST_RAM*.67"  # Bazel's default: the rest is for the user's own work, and for the kernel's caches
@@ -69,6 +72,18 @@ SIZES: Mapping[str, Size] = {
 }
 
 
+def meant_tag(tag: str) -> str:
+    """Return the tag of bk from which a tag differs in one letter, or in its case; an empty text for every other tag."""
+    name, colon, rest = tag.partition(":")
+    known = (CPU, RESOURCES) if colon else (EXCLUSIVE, MANUAL)
+    if name in known:
+        return ""
+    # A tag such as `gpu:1` is not meant as `cpu:1`: a typing mistake seldom changes the first letter.
+    near = (one for one in known if name.lower() == one or (name[:1] == one[0] and is_near(name, one)))
+    meant = next(near, "")
+    return f"{meant}{colon}{rest}" if meant else ""
+
+
 def request_of(tags: Iterable[str], memory: float) -> Request:
     """Return the request of an action whose target has these tags: `cpu:N`, `resources:NAME:N` and `exclusive`. Other
     tags are ignored.
@@ -80,7 +95,7 @@ def request_of(tags: Iterable[str], memory: float) -> Request:
     for tag in tags:
         if tag == EXCLUSIVE:
             exclusive = True
-        elif tag.partition(":")[0] in (CPU, "resources"):
+        elif tag.partition(":")[0] in (CPU, RESOURCES):
             found = _TAG(tag)
             if found is None or float(found[3]) <= 0:
                 raise ValueError(f"the tag {tag!r} must be cpu:N or resources:NAME:N, with a positive number N")

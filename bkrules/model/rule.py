@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bkrules.errors import LoadError, did_you_mean
 from bkrules.model.label import Label, LabelError, parse_label
+from bkrules.model.resources import meant_tag
 
 if TYPE_CHECKING:
     from bkrules.analysis.context import Context
@@ -105,7 +106,6 @@ COMMON = {
         default=(),
     ),
 }
-MANUAL = "manual"
 
 
 def check_attributes(
@@ -140,7 +140,17 @@ def check_attributes(
         except (TypeError, LabelError) as error:
             hint = "\n".join(getattr(error, "__notes__", ()))
             raise LoadError("bad-attribute", f"{label}: {name!r} {error}", where=where.of(name), hint=hint) from error
+    _check_tags(label, values["tags"], where)
     return values, extra
+
+
+def _check_tags(label: Label, tags: Iterable[str], where: Location) -> None:
+    """Raise LoadError for a tag that is nearly one that bk acts on: the target would be built as if it had no tag."""
+    for tag in tags:
+        if meant := meant_tag(tag):
+            message = f"{label} has the unknown tag {tag!r}"
+            hint = f"did you mean {meant!r}? A tag of your own needs a name that differs in more than one letter"
+            raise LoadError("unknown-tag", message, where=where.of("tags"), hint=hint)
 
 
 def default_value(attribute: Attr, package: str) -> Any:

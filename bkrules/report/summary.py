@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bkrules.execution.phases import ANALYSIS, LOADING
 from bkrules.execution.result import Result
+from bkrules.model.label import Label
 from bkrules.model.status import ABSENT, BAD, GOOD, Status
 from bkrules.report.build_result import BuildResult, by_matrix, by_status
 from bkrules.report.ci import current_ci
@@ -43,6 +44,7 @@ def summarize(build: BuildResult, out: Path, *, tails: bool = True, width: int =
     parts += [f"error: {build.fault}"] if build.fault else []
     parts += _remarks(build.results)
     parts += _reasons(build.results)
+    parts += _vacuous(build)
     parts += _selection(build)
     parts += _kernel(build)
     parts += _jails(build)
@@ -109,6 +111,34 @@ def _selection(build: BuildResult) -> list[str]:
         else ""
     )
     return [f"{len(points)} of {declared} selected by {' '.join(build.selected.by)}{same}"]
+
+
+def _vacuous(build: BuildResult) -> list[str]:
+    """Return warnings about matrices of which no cell ran: the filters match none of them, or all are skipped."""
+    if build.exit_code:
+        return []
+    warnings = []
+    selected = build.selected
+    if (
+        selected is not None
+        and selected.shard is None
+        and any(word.startswith("--test_filter=") for word in selected.by)
+    ):
+        matched = {result.action.cell.matrix for result in build.cells if result.action.cell}
+        if empty := [label for label in selected.declared if label not in matched]:
+            warnings.append(f"warning: --test_filter matches no cell of {_named(empty)}")
+    is_wanted = selected is not None and selected.skip
+    matrices = by_matrix(build.results)
+    skipped = [label for label, cells in matrices.items() if {cell.status for cell in cells} == {Status.SKIPPED}]
+    if skipped and not is_wanted:
+        warnings.append(f"warning: no test ran of {_named(skipped)}: all cells are skipped")
+    return warnings
+
+
+def _named(labels: Sequence[Label]) -> str:
+    """Return the first of these labels, and the number of the others."""
+    more = [f"{len(labels) - _NAMED} more"] if len(labels) > _NAMED else []
+    return ", ".join([*map(str, labels[:_NAMED]), *more])
 
 
 def _kernel(build: BuildResult) -> list[str]:

@@ -8,6 +8,7 @@ import faulthandler
 import json
 import os
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,14 +24,32 @@ _FINE = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
 class _Items:
-    """A pytest plugin that keeps the items that are left after all hooks."""
+    """A pytest plugin that keeps the items that are left after all hooks.
 
-    def __init__(self) -> None:
+    `refused` are pytest's warnings about classes of the module itself that it does not collect, whose tests would be lost.
+    """
+
+    def __init__(self, module: str) -> None:
         self.found: list[pytest.Item] = []
+        self.refused: list[str] = []
+        self._module = module
+
+    def pytest_warning_recorded(self, warning_message: warnings.WarningMessage) -> None:
+        """Keep a warning about a class with tests. One without, and that of another module, is a helper such as `TestClient`."""
+        path, text = os.path.relpath(warning_message.filename, ROOT), str(warning_message.message)
+        if path == self._module and issubclass(warning_message.category, pytest.PytestCollectionWarning):
+            classes = (node for node in ast.walk(ast.parse(Path(path).read_bytes())) if isinstance(node, ast.ClassDef))
+            if any(f"'{node.name}'" in text and _has_tests(node) for node in classes):
+                self.refused.append(f"{path}:{warning_message.lineno}: \n{text}")
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Keep the items."""
         self.found = list(session.items)
+
+
+def _has_tests(node: ast.ClassDef) -> bool:
+    functions = (one for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef))
+    return any(one.name.startswith("test") for one in functions)
 
 
 def main(settings: CollectTests, output: str) -> int:
@@ -40,14 +59,14 @@ def main(settings: CollectTests, output: str) -> int:
     sys.dont_write_bytecode = True
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     os.chdir(ROOT)
-    items, faults = _Items(), Faults()
+    items, faults = _Items(settings.module), Faults()
     words = arguments(settings, "--collect-only", "-q", settings.module)
     code = pytest.main(words, plugins=[pytest_plugin, faults, items])
     answer = Collected(
         tests=tuple(_test(item, settings.module) for item in items.found),
         skipped=faults.skipped,
         missing=tuple(faults.missing),
-        errors=tuple(CollectionFault(place_in(text), last_line(text)) for text in faults.reports),
+        errors=tuple(CollectionFault(place_in(text), last_line(text)) for text in [*faults.reports, *items.refused]),
         code=int(code),
     )
     Path(output).write_text(json.dumps(answer.to()))

@@ -108,14 +108,17 @@ class Control:
 
     def stop(self, name: str, number: signal.Signals) -> None:
         """Send a daemon a signal, and return when it has ended. Raises ControlFailed."""
+        __tracebackhide__ = True
         self._ask(StopDaemon(name, int(number)))
 
     def start(self, name: str) -> None:
         """Start a stopped daemon, and wait until it is ready. Raises ControlFailed."""
+        __tracebackhide__ = True
         self._ask(StartDaemon(name))
 
     def start_worker(self, worker: str, name: str) -> StartedWorker:
         """Start an extra worker, and wait until it is ready. Raises ControlFailed."""
+        __tracebackhide__ = True
         started = self._ask(StartWorker(worker, name)).started
         assert started is not None, "the answer has no worker"
         return started
@@ -125,6 +128,7 @@ class Control:
         self._ask(HoldFailure(reason))
 
     def _ask(self, question: Wire) -> Answer:
+        __tracebackhide__ = True
         with self._lock:
             send(self.channel, question)
             answer, _ = receive(self.channel)

@@ -24,6 +24,7 @@ def get(address: str, path: str, timeout: float) -> bytes:
 
     Raises OSError, also when the status is not 200.
     """
+    __tracebackhide__ = True
     connection = _UnixConnection(address.removeprefix("unix://"), timeout)
     try:
         connection.request("GET", path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+import re
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +24,19 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marks, so that pytest does not warn about them."""
     for name in MARKS:
         config.addinivalue_line("markers", f"{name}: see docs/tests.md of bk")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add the nearest fixture to the error about a missing one."""
+    report = yield
+    error = getattr(report.longrepr, "errorstring", "")
+    found = re.match(r"fixture '(.+)' not found\n *available fixtures: (.*)", error)
+    near = found and difflib.get_close_matches(found[1], found[2].split(", "), n=1)
+    if near:
+        first, rest = error.split("\n", 1)
+        report.longrepr.errorstring = f"{first}; did you mean {near[0]!r}?\n{rest}"  # type: ignore[union-attr]
+    return report
 
 
 @pytest.fixture

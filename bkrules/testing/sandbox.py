@@ -17,19 +17,19 @@ from pathlib import Path
 from signal import Signals
 from typing import Any
 
-import requests
-
-from bkrules.mirror.record import BEGIN_FAULTS, COUNTS, END_FAULTS, MirrorRequest
+from bkrules.errors import did_you_mean
+from bkrules.mirror.record import MirrorRequest
 from bkrules.model.parameters import AxisValue
 from bkrules.plugin.cell_log import NAME as CELL_LOG
 from bkrules.plugin.daemon import Daemons
 from bkrules.plugin.worker import MIRROR_ADDRESS, Backend, Tls
-from bkrules.testing import debug
+from bkrules.testing import debug, mirror
 from bkrules.testing.command import Command, CommandFailed
 from bkrules.testing.control import Control, ControlFailed
+from bkrules.testing.mirror import MirrorFailed
 from bkrules.testing.started import wait_until_ready
 
-__all__ = ["CommandFailed", "ControlFailed", "OutOfTime", "Sandbox", "Uncounted", "mirror_record"]
+__all__ = ["CommandFailed", "ControlFailed", "MirrorFailed", "OutOfTime", "Sandbox", "Uncounted"]
 
 _WAIT = 10.0
 
@@ -43,14 +43,6 @@ class OutOfTime(BaseException):
 
 class Uncounted(Exception):
     """bk could not count all requests between this cell and its mirror, so no number of requests or bytes is right."""
-
-
-def mirror_record() -> tuple[list[MirrorRequest], list[str]]:
-    """Return the requests of this cell's daemons to the mirror so far, and why that list is incomplete."""
-    answer = requests.get(f"http://{MIRROR_ADDRESS}{COUNTS}", timeout=_WAIT)
-    answer.raise_for_status()
-    document = answer.json()
-    return [MirrorRequest(**item) for item in document["requests"]], document["uncounted"]
 
 
 @dataclass(frozen=True)
@@ -150,15 +142,18 @@ class Sandbox:
 
     def value(self, axis: str) -> Any:
         """Return the value of this cell on an axis. Raises KeyError that names the axes there are."""
+        __tracebackhide__ = True
         return self._point(axis).value
 
     def choice(self, axis: str) -> str:
         """Return the name of this cell's value on an axis."""
+        __tracebackhide__ = True
         return str(self._point(axis).choice)
 
     def _point(self, axis: str) -> AxisValue:
+        __tracebackhide__ = True
         if axis not in self.axes:
-            raise KeyError(f"no axis {axis!r}; this matrix has: {', '.join(sorted(self.axes)) or 'none'}")
+            raise KeyError(f"no axis {axis!r}; {did_you_mean(axis, self.axes, 'this matrix has')}")
         return self.axes[axis]
 
     def cmd(self, arguments: str | list[str], *, client: Sandbox | None = None) -> Command:
@@ -196,6 +191,7 @@ class Sandbox:
         started several times, each time under another name. It lives as long as the cell. Raises ControlFailed when it is
         unknown, or not ready after 20 seconds.
         """
+        __tracebackhide__ = True
         started = self.control.start_worker(worker, name)
         backend = dict(started.backend)
         backend["unsupported"] = frozenset(backend["unsupported"])  # type: ignore[call-overload]
@@ -226,6 +222,7 @@ class Sandbox:
 
         Raises ControlFailed when there is no such daemon, and when it has not ended after 20 seconds.
         """
+        __tracebackhide__ = True
         self.control.stop(self.prefix + daemon, signal)
 
     def start(self, daemon: str) -> None:
@@ -233,10 +230,12 @@ class Sandbox:
 
         Raises ControlFailed when the daemon was not stopped, and when it ends or is not ready after 20 seconds.
         """
+        __tracebackhide__ = True
         self.control.start(self.prefix + daemon)
 
     def restart(self, daemon: str, *, signal: Signals = Signals.SIGTERM) -> None:
         """Call `stop` and `start`: clients of the daemon lose their connections. Raises ControlFailed."""
+        __tracebackhide__ = True
         self.stop(daemon, signal=signal)
         self.start(daemon)
 
@@ -272,6 +271,7 @@ class Sandbox:
 
         Raises OSError, and ValueError for an answer that is no text, such as a profile.
         """
+        __tracebackhide__ = True
         data = self.debug_bytes(path)
         try:
             return data.decode()
@@ -280,6 +280,7 @@ class Sandbox:
 
     def debug_bytes(self, path: str) -> bytes:
         """Return the bytes of buildkitd's answer on its debug address: `/debug/pprof/heap` for `go tool pprof`. Raises OSError."""
+        __tracebackhide__ = True
         return debug.get(self.debug_address, path, _WAIT)
 
     def check_released(self) -> None:
@@ -293,7 +294,7 @@ class Sandbox:
 
         Raises Uncounted, with the reasons, when a request or its answer could not be counted.
         """
-        record, uncounted = mirror_record()
+        record, uncounted = mirror.record()
         if uncounted:
             raise Uncounted(f"the mirror's count is incomplete: {'; '.join(uncounted)}")
         return record[self.before.requests :]
@@ -301,28 +302,23 @@ class Sandbox:
     def begin_faults(self) -> None:
         """Begin the mirror faults of this cell's axis values; `times` counts from now on.
 
-        Raises HTTPError when the axis values define none.
+        Raises MirrorFailed when the axis values define none.
         """
-        self._faults(BEGIN_FAULTS)
+        __tracebackhide__ = True
+        mirror.begin_faults()
 
     def end_faults(self) -> None:
-        """End the mirror faults; requests that met them stay failed. Raises HTTPError as `begin_faults`."""
-        self._faults(END_FAULTS)
-
-    def _faults(self, path: str) -> None:
-        requests.get(f"http://{MIRROR_ADDRESS}{path}", timeout=_WAIT).raise_for_status()
+        """End the mirror faults; requests that met them stay failed. Raises MirrorFailed as `begin_faults`."""
+        __tracebackhide__ = True
+        mirror.end_faults()
 
     def manifest(self, reference: str) -> dict[str, Any]:
-        """Return the mirror's manifest of a reference such as `docker.io/library/busybox:latest`."""
-        _, _, path = reference.partition("/")
-        repository, _, tag = path.rpartition(":")
-        accept = "application/vnd.oci.image.manifest.v1+json"
-        answer = requests.get(
-            f"http://{MIRROR_ADDRESS}/v2/{repository}/manifests/{tag}", headers={"Accept": accept}, timeout=_WAIT
-        )
-        answer.raise_for_status()
-        manifest: dict[str, Any] = answer.json()
-        return manifest
+        """Return the mirror's manifest of a reference such as `docker.io/library/busybox:latest`.
+
+        Raises MirrorFailed, which names the mirror's images, when it has none, and ValueError for a reference that is not full.
+        """
+        __tracebackhide__ = True
+        return mirror.manifest(reference)
 
     def new_registry(self, *, htpasswd: str = "") -> str:
         """Start another registry, empty and writable, that lives as long as this cell. Return its `host:port`.

@@ -269,7 +269,32 @@ def test_a_mark_that_is_misspelled(mark: str, meant: str) -> None:
 
 @pytest.mark.parametrize("mark", ["slow", "rootless", "parallel", "timeout", "sk", "skip_slow", *cell_rules._KNOWN])
 def test_marks_of_the_user_are_no_mistakes(mark: str) -> None:
-    cell_rules.check_marks(test_marks.Test("test_a", 1, (test_marks.Mark(mark, 1, ("cdi",)),)))
+    arguments = () if mark in cell_rules._BARE else ("cdi",)
+    cell_rules.check_marks(test_marks.Test("test_a", 1, (test_marks.Mark(mark, 1, arguments),)))
+
+
+@pytest.mark.parametrize(
+    ("mark", "message", "hint"),
+    [
+        ("no_rootless(reason='x')", "'no_rootless' of test_a takes no arguments", "write @pytest.mark.no_rootless"),
+        ("no_parallel(NAME)", "'no_parallel' of test_a takes no arguments", "write @pytest.mark.no_parallel"),
+        ("extra_timeout(600)", "'extra_timeout' of test_a takes no arguments", "'size' and 'timeout' of the matrix"),
+        ("skip(reson='x')", "'skip' of test_a has no argument 'reson'", "skip(reason = 'why')"),
+        ("skip(True, reason='x')", "'skip' of test_a takes a reason and nothing else", "skipif(condition, reason"),
+        ("skip('a', 'b')", "'skip' of test_a takes a reason and nothing else", "skipif(condition, reason"),
+    ],
+)
+def test_a_mark_with_wrong_arguments(mark: str, message: str, hint: str) -> None:
+    test = one(f"\n@pytest.mark.{mark}\ndef test_a(): pass\n")
+    with pytest.raises(LoadError, match=message) as caught:
+        cell_rules.check_marks(test)
+    assert (caught.value.reason, caught.value.where) == ("bad-mark", "3")
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("mark", ["no_rootless", "no_rootless()", "skip", "skip()", "skip('x')", "skip(reason=NAME)"])
+def test_a_mark_with_right_arguments(mark: str) -> None:
+    cell_rules.check_marks(one(f"\n@pytest.mark.{mark}\ndef test_a(): pass\n"))
 
 
 def test_the_features_are_those_of_buildkits_harness() -> None:

@@ -39,6 +39,7 @@ def test_other_values_change_nothing(value: object) -> None:
         ({"config": ""}, ("config", "'buildkitd.toml'")),
         ({"runc": ":runc"}, ("runc", "{'tools': {'runc': LABEL}}")),
         ({"lazyy": 1}, ("lazyy", "'lazy'")),
+        ({"flagz": 1}, ("flagz", "'flags'")),
         ({"buildkitd.yaml": ""}, ("buildkitd.yaml", "'buildkitd.toml'")),
         ({"tools": {}, "env": 1}, None),  # the value changes the worker, so `read` refuses its other keys
         *(

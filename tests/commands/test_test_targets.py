@@ -51,7 +51,13 @@ def planned(space: Space, *options: str) -> str:
         ("slow,-net", "4 error: --test_tag_filters=slow,-net leaves none of 2 targets\n"),
         (
             "slwo",
-            "4 error: --test_tag_filters=slwo leaves none of 2 targets\n  did you mean 'slow'?",
+            "2 error: --test_tag_filters: no target here has the tag 'slwo'\n  did you mean 'slow'? their tags: net, slow\n",
+        ),
+        ("slow,nte", "2 error: --test_tag_filters: no target here has the tag 'nte'\n  did you mean 'net'?"),
+        ("-slwo", "2 error: --test_tag_filters: no target here has the tag 'slwo'\n"),
+        (
+            "other",
+            "4 warning: --test_tag_filters: no target here has the tag 'other'\n  their tags: net, slow\nerror: ",
         ),
     ],
 )
@@ -59,6 +65,15 @@ def test_tags_choose_targets(suite: Space, monkeypatch: pytest.MonkeyPatch, filt
     monkeypatch.setenv("SKIP_INTEGRATION_TESTS", "1")
     seen = planned(suite, "//p/...", f"--test_tag_filters={filters}")
     assert seen.startswith(expected), seen
+
+
+def test_a_tag_that_no_target_has_is_a_warning_of_each_build(suite: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SKIP_INTEGRATION_TESTS", "1")
+    for _ in range(2):
+        seen = planned(suite, "//p/...", "--test_tag_filters=-other,-manual")
+        assert seen.startswith("0 "), seen
+        assert seen.count("warning: ") == 1
+        assert "warning: --test_tag_filters: no target here has the tag 'other'\n  their tags: net, slow\n" in seen
 
 
 def test_words_are_for_programs(suite: Space, monkeypatch: pytest.MonkeyPatch) -> None:

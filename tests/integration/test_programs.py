@@ -302,6 +302,11 @@ WRONG = [
     ('tests = ["//t:tap"], tools = [":bash"], cases = {"tip": ["a"]}', "'cases' names 'tip', which is no program"),
     ('tests = ["//t:tap"], tools = [":bash"], cases = {"tap": "a"}', "'cases' must map 'tap' to a list of names"),
     ('tests = ["//t:tap"], tools = [":bash"], shard_count = 51', "'shard_count' is 51, but the most is 50"),
+    ('tests = ["//t:test_measure.py"], args = ["-v"]', "'args' changes nothing: no program in 'tests' can have it"),
+    (
+        'tests = ["//t:test_measure.py"], shard_count = 2',
+        "'shard_count' changes nothing: no program in 'tests' can have it",
+    ),
     (
         'tests = ["//t:tap"], tools = [":bash"], isolation = "worker"',
         "t/tap is a program, but 'isolation' is 'worker'",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from bkrules.testing.sandbox import CommandFailed, ControlFailed, Sandbox
+from bkrules.testing.sandbox import CommandFailed, ControlFailed, MirrorFailed, Sandbox
 
 DOCKERFILE = "FROM docker.io/library/busybox:latest\nRUN echo hello > /hello.txt\n"
 
@@ -35,6 +35,23 @@ def test_describes_its_backend(sandbox: Sandbox) -> None:
 def test_an_unknown_axis_is_an_error(sandbox: Sandbox) -> None:
     with pytest.raises(KeyError, match="no axis 'flavour'; this matrix has: "):
         sandbox.value("flavour")
+
+
+def test_an_image_that_the_mirror_does_not_have_is_named(sandbox: Sandbox) -> None:
+    """By its tag, its repository or its digest, with the images that the mirror has; a short reference is none."""
+    digest = f"docker.io/library/busybox@sha256:{'0' * 64}"
+    for reference in ("docker.io/library/busybox:latst", "docker.io/library/busibox:latest", digest):
+        with pytest.raises(MirrorFailed, match=f"has no {reference}; did you mean 'library/busybox:latest'"):
+            sandbox.manifest(reference)
+    with pytest.raises(ValueError, match="'busybox:latest' is not a full reference"):
+        sandbox.manifest("busybox:latest")
+    assert sandbox.manifest("docker.io/library/busybox:latest")["layers"]
+
+
+def test_a_mirror_without_faults_has_none_to_begin(sandbox: Sandbox) -> None:
+    for switch in (sandbox.begin_faults, sandbox.end_faults):
+        with pytest.raises(MirrorFailed, match="no axis value of this cell has a 'mirror'"):
+            switch()
 
 
 def test_a_failed_command_raises_with_its_output(sandbox: Sandbox, tmp_path: Path) -> None:

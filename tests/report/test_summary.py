@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from bkrules.execution.result import Attempt, CellReport, Result
+from bkrules.model.label import Label
+from bkrules.model.selected import Selected
 from bkrules.model.status import Status
 from bkrules.report.build_result import BuildResult
 from bkrules.report.summary import grid, summarize
@@ -167,3 +169,24 @@ def test_the_runs_of_a_cell_are_one_entry_of_the_grid(
 def test_runs_that_were_all_cached_say_so(cell: Callable[..., Result]) -> None:
     results = [cell("passed", cached=True, run=number, runs=2) for number in (1, 2)]
     assert grid(results).splitlines()[-1].endswith("passed in 2 runs (cached)")
+
+
+def test_a_matrix_of_which_no_cell_ran_is_named(cell: Callable[..., Result], tmp_path: Path) -> None:
+    """All of its cells are skipped, or the filters match none of them."""
+    ran, skipped, matrix = cell("passed", "a"), cell("skipped", "b", failure="skip"), Label("t", "m")
+    others = [Label("t", name) for name in "pqrs"]
+    chosen = Selected(frozenset(), {matrix: 2, **dict.fromkeys(others, 1)}, ("--test_filter=x",))
+
+    def warnings(*results: Result, selected: Selected | None = None) -> list[str]:
+        blocks = summarize(BuildResult(results, 1.0, selected=selected), tmp_path).split("\n\n")
+        return [block for block in blocks if block.startswith("warning: ")]
+
+    of_skips = ["warning: no test ran of //t:m: all cells are skipped"]
+    assert warnings(skipped) == of_skips
+    assert warnings(skipped, ran) == []
+    assert warnings(skipped, cell("skipped", failure="machine")) == [], "the exit code says it already"
+    assert warnings(skipped, selected=Selected(frozenset(), {matrix: 2}, skip="SKIP_INTEGRATION_TESTS=1")) == []
+    assert warnings(ran, selected=chosen) == ["warning: --test_filter matches no cell of //t:p, //t:q, //t:r, 1 more"]
+    assert warnings(ran, selected=dataclasses.replace(chosen, shard=(1, 2))) == [], "they are in another shard"
+    assert warnings(ran, selected=dataclasses.replace(chosen, by=("--failed",))) == []
+    assert warnings(ran, cell("failed", "c", failure="test"), selected=chosen) == []
