@@ -60,11 +60,11 @@ def test_another_repository_uses_a_module_by_a_folder_and_by_a_wheel(
     tmp_path: Path, repository: Path, environment: str, cache_copy: Callable[[str], Path]
 ) -> None:
     cache = cache_copy("shared")
+    shutil.copytree(repository / "targets/tools/bk_tools", tmp_path / "first")
     for path, text in FIRST.items():
         file = tmp_path / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    shutil.copytree(repository / "targets/tools/bk_tools", tmp_path / "first", dirs_exist_ok=True)
     pins = tmp_path / "first/WORKSPACE.py"
     pins.write_text(pins.read_text().replace('workspace(name = "bk_tools")', 'workspace(name = "first")'))
     command = [sys.executable, "-I", "-m", "flit_core.wheel", str(tmp_path), "--outdir", str(tmp_path / "wheels")]

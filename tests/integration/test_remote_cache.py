@@ -212,7 +212,7 @@ def test_a_second_machine_runs_nothing(machine: Machine, start: Start, report: R
     why = second.bk(
         "why", f"{SMALL}[test_two/worker=oci]", f"--remote_cache={server.url}", "--disk_cache", str(second.cache)
     )
-    assert why.stdout == "test_two/worker=oci: skipped (cached in the remote cache): not for oci\n"
+    assert why.stdout == "test_two/worker=oci: skipped (cached in the remote cache): not for oci\n", why.stderr
     again = build(second, server.url, target=SMALL)
 
     assert warnings(again) == []

@@ -111,7 +111,8 @@ def test_a_tool_from_path_is_digested(
         "import subprocess\ndef test_it(sandbox): assert subprocess.check_output(['runc', '--version'])\n"
     )
     workspace = tools.root / "WORKSPACE.py"
-    workspace.write_text(workspace.read_text() + 'host_binary(name = "own_runc", binary = "a-runc-of-mine")\n')
+    text = workspace.read_text().replace("import bk_dep,", "import bk_dep, host_binary,")
+    workspace.write_text(text + 'host_binary(name = "own_runc", binary = "a-runc-of-mine")\n')
     build = tools.root / "targets/BUILD.py"
     build.write_text(
         build.read_text().replace(", worker", ", test_matrix, worker", 1)
