@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -179,7 +179,7 @@ def _replayed(arguments: argparse.Namespace, out: Path, runs: Runs, options: Opt
             here = Here(machine, plugins, digests, cas, trusted=arguments.trust)
             cell = here.cell(recorded, file, dict(runs.environment))
             if not arguments.json or arguments.show:
-                _tell(recorded, found, cell, arguments)
+                _tell(recorded, found, cell, arguments, machine.host.unlimited())
             if arguments.show:
                 return errors.SUCCESS
             cell = replay.stage(found, file, cell, cas, options)
@@ -215,8 +215,10 @@ def _check_variables(recorded: Reproduction, runs: Runs) -> None:
         )
 
 
-def _tell(recorded: Reproduction, found: Sources, cell: CellHere, arguments: argparse.Namespace) -> None:
-    """Print what the file has, and what the replay is about to do."""
+def _tell(
+    recorded: Reproduction, found: Sources, cell: CellHere, arguments: argparse.Namespace, unlimited: Sequence[str]
+) -> None:
+    """Print what the file has, and what the replay is about to do. `unlimited` are the limits that this machine lacks."""
     from bkrules.repro import outcome
 
     manifest = recorded.manifest
@@ -234,6 +236,7 @@ def _tell(recorded: Reproduction, found: Sources, cell: CellHere, arguments: arg
         f"of memory, for up to {recorded.timeout} s",
         f"from the file: {len(found.held)} inputs, {_size(size)}",
     ]
+    lines += [f"without a limit on this machine: {_several(unlimited)}"] if unlimited else []
     lines += [f"builds: {_several(found.targets)}"] if found.targets else []
     lines += [f"differs here: {_several([each.name for each in cell.differences])}"] if cell.differences else []
     for line in lines:

@@ -203,9 +203,9 @@ class _Recording:
     def _check(self, manifest: bytes, files: Mapping[str, FileNode], known: Secrets) -> None:
         """Raise ActionFailed when the file would contain a secret."""
         places = {self.shown.get(name, file.digest): f"the input {name}" for name, file in files.items()}
-        parts = {"its manifest": archive.of_bytes(manifest)}
-        parts |= {places.get(name, "a part of it"): content for name, content in self.contents.items()}
-        for place, content in parts.items():
+        parts = [("its manifest", archive.of_bytes(manifest))]
+        parts += [(places.get(name, "its action"), content) for name, content in self.contents.items()]
+        for place, content in parts:
             if name := secrets.found_in(content.chunks(), known):
                 raise ActionFailed(
                     "secret",

@@ -22,7 +22,7 @@ SHORTEST = 6
 MASK = b"***"
 _SHORTEST_VARIABLE = 4
 _TELLING = re.compile(
-    r"token|secret|passw|passphrase|credential|api_?key|private_?key|access_?key|auth|cookie|header", re.I
+    r"token|secret|passw|passphrase|credential|auth(?!or)|cookie|header|api_?key|(?:^|_)(?:key|pwd)(?:$|_)", re.I
 )
 _IN_URL = re.compile(r"://([^/\s:@]*):([^/\s@]+)@")
 _MOST = 4 << 20
@@ -52,14 +52,17 @@ def known(environment: Mapping[str, str], remote: RemoteOptions | None = None) -
 
 def of_variables(variables: Mapping[str, str]) -> Secrets:
     """Return the values of `--test_env` as secrets, whatever their names, but for those that are too short to be one."""
-    return {os.fsencode(value): name for name, value in variables.items() if len(value) >= _SHORTEST_VARIABLE}
+    long = {name: value for name, value in variables.items() if len(value) >= _SHORTEST_VARIABLE}
+    return {
+        form: name for name, value in long.items() for form in (os.fsencode(value), json.dumps(value)[1:-1].encode())
+    }
 
 
 def _forms(value: str) -> Iterator[bytes]:
-    """Yield a value, and the secret alone of one such as `Bearer SECRET` or `Authorization: Basic SECRET`."""
-    yield os.fsencode(value)
-    if value.count(" ") in (1, 2):
-        yield os.fsencode(value.rpartition(" ")[2])
+    """Yield a value, also as JSON has it, and the secret alone of `Bearer SECRET` or `Authorization: Basic SECRET`."""
+    for text in (value, *([value.rpartition(" ")[2]] if value.count(" ") in (1, 2) else [])):
+        yield os.fsencode(text)
+        yield json.dumps(text)[1:-1].encode()
 
 
 def _in_url(text: str) -> Iterator[str]:

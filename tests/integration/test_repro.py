@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -125,14 +124,17 @@ def test_a_self_contained_file_needs_no_workspace_and_no_cache(failing: Space, t
 
 @pytest.mark.soak
 def test_each_worker_fails_again_in_a_fresh_clone_with_an_empty_cache(
-    failing: Space, clone: Space, tmp_path: Path
+    failing: Space, repository: Path, tmp_path: Path
 ) -> None:
     """The tools are compiled from their pins."""
-    fresh = replace(clone, cache=tmp_path / "fresh")
+    subprocess.run(["git", "clone", "--quiet", repository, tmp_path / "clone"], check=True)
+    fresh = Space(tmp_path / "clone", tmp_path / "empty")
     for worker in WORKERS:
         for words in ((), ("--self_contained",)):
-            done = run(fresh, "replay", str(recorded(failing, worker, *words)))
+            file = recorded(failing, worker, *words)
+            done = run(fresh, "replay", str(file))
             assert (done.returncode, done.stdout) == (0, f"reproduced: {FAILED}\n"), done.stderr
+            print(worker, *words, file.stat().st_size)
 
 
 def test_no_secret_gets_into_a_file(tools: Space, tmp_path: Path) -> None:
@@ -174,8 +176,16 @@ def test_no_secret_gets_into_a_file(tools: Space, tmp_path: Path) -> None:
     refused = run(tools, "repro", "test_mode", "-o", str(tmp_path / "no.tgz"), *variables, more=secrets)
     assert refused.returncode == 1
     assert "the input src/t/test_small.py contains the value of GITHUB_TOKEN, so bk wrote no file" in refused.stderr
+    leaking.write_text(ENVIRONMENT)
+    build = tools.root / "targets/BUILD.py"
+    axes = "axes = {'kind': {'a': 'secret-of-docker'}},"
+    build.write_text(
+        build.read_text().replace('tests = ["//t:test_small.py"],', f'tests = ["//t:test_small.py"], {axes}')
+    )
+    refused = run(tools, "repro", "test_mode", "-o", str(tmp_path / "no.tgz"), *variables, more=secrets)
+    assert refused.returncode == 1
+    assert "its action contains the value of Docker's configuration, so bk wrote no file" in refused.stderr
     assert not (tmp_path / "no.tgz").exists()
-    assert leaking.exists()
 
 
 def test_a_hostile_file_gets_nothing_out_of_its_jail(failing: Space, tmp_path: Path) -> None:

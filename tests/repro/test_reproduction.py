@@ -135,7 +135,11 @@ def test_outcomes_are_the_same_but_for_what_varies() -> None:
         {"status": "failed", "class": "test", "place": "t.py:9", "reason": "got 17 of 4f3a9c0d in /tmp/x1\nmore"}
     )
     assert outcome.is_same(one, replace(one, reason="got 18 of 00ff in /tmp/x2"))
+    hinted = replace(one, reason="got 17 of 4f3a9c0d in /tmp/x1; t/x.py is in the workspace: name it in 'data'")
+    assert outcome.is_same(one, hinted)
+    assert outcome.is_same(hinted, one)
     for other in (
+        replace(one, reason="got 17"),
         replace(one, place="t.py:8"),
         replace(one, reason="wanted 17 of 4f3a9c0d in /tmp/x1"),
         Recorded.parse({"status": "failed", "class": "leak", "place": "t.py:9", "reason": one.reason}),

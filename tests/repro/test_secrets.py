@@ -28,16 +28,18 @@ def test_the_secrets_of_an_environment(tmp_path: Path) -> None:
         "BK_REMOTE_HEADER": "Authorization: Bearer remote-bearer",
         "PATH": "/usr/bin",
         "PASSWORD": "short",
+        "GIT_AUTHOR_NAME": "Jane Author",
+        "SIGNING_KEY": 'quoted"key',
         "DOCKER_CONFIG": str(tmp_path),
     }
     remote = RemoteOptions("https://me:cache-pass@cache.example", (("x-key", "header-value"),))
     found = secrets.known(environment, remote)
     for value in (
         *("ghp_0123456789", "aws-secret-value", "proxy/pass", "proxy%2Fpass", "remote-bearer"),
-        *("cache-pass", "header-value", "docker-pass", "ident-token"),
+        *("cache-pass", "header-value", "docker-pass", "ident-token", 'quoted"key', 'quoted\\"key'),
     ):
         assert value.encode() in found, value
-    for value in ("/usr/bin", "short", str(tmp_path)):
+    for value in ("/usr/bin", "short", "Jane Author", str(tmp_path)):
         assert value.encode() not in found, value
 
 
