@@ -35,6 +35,13 @@ def add(commands: Commands) -> None:
         help="//pkg:matrix and the like, or the report.json of `bk ci merge` (default: all matrices that have run)",
     )
     report.add_argument("--out", default="", metavar="FILE", help="where the page of all is written")
+    report.add_argument(
+        "--earlier",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="the report.json of an earlier build, the oldest first",
+    )
     report.add_argument("--profile", default="", metavar="FILE", help="the --profile of the build, for its trace")
     report.add_argument(
         "--junit", default="", metavar="DIR", help="the page of the JUnit XML files of other tools there"
@@ -59,18 +66,22 @@ def _report(arguments: argparse.Namespace) -> int:
 def _of_builds(arguments: argparse.Namespace) -> Path:
     """Write a page for each matrix, and one for all of them. Return the path of the last. Raises BkError."""
     from bkrules.build.analysis import history
-    from bkrules.report.kept_reports import details_of, page_of
+    from bkrules.report.kept_reports import add_earlier, details_of, page_of, read
     from bkrules.report.page import PAGE
     from bkrules.report.trace import read_spans
 
     spans = read_spans(arguments.profile) if arguments.profile else []
     kept, out = _kept(patterns_of(arguments))
     seconds = history(out).seconds
+    earlier = [read(Path(file), out) for file in arguments.earlier]
     if len(kept) > 1:
         for one in kept:
-            _write([one.path.with_name(PAGE)], page_of([one], str(one.label), seconds), details_of([one]))
+            page = page_of([one], str(one.label), seconds)
+            add_earlier(page, earlier)
+            _write([one.path.with_name(PAGE)], page, details_of([one]))
     page = page_of(kept, str(kept[0].label) if len(kept) == 1 else f"{len(kept)} matrices", seconds)
     page.spans = spans
+    add_earlier(page, earlier)
     paths = [Path(arguments.out) if arguments.out else out / PAGE]
     if len(kept) == 1 and not arguments.out:
         paths.insert(0, kept[0].path.with_name(PAGE))
@@ -83,7 +94,7 @@ def _of_junit(arguments: argparse.Namespace) -> Path:
     from bkrules.report.other_junit import page_of_junit
     from bkrules.report.page import PAGE
 
-    if arguments.patterns or arguments.profile:
+    if arguments.patterns or arguments.profile or arguments.earlier:
         raise UsageError("usage", "bk report: --junit stands alone, with --out", hint="see `bk report --help`")
     page, details = page_of_junit(arguments.junit)
     given = Path(arguments.junit)

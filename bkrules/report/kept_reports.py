@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,8 @@ from bkrules.system.files import read_regular
 
 MOST_LOGS = 64 << 20
 """The characters of all logs in a page, before they are compressed. Failed cells come first."""
+_MOST_EARLIER = 30
+"""The most earlier runs of a cell in a page; the newest are kept."""
 _SHARD = re.compile(r"shard_\d+_of_\d+")
 _HINT = "run `bk test` again with this bk, or name a report.json that it wrote"
 
@@ -101,6 +103,18 @@ def page_of(kept: Sequence[Kept], title: str, seconds: Callable[[str], float | N
     hidden = without(secret for one in kept for secret in one.secrets)
     page.cells = [_hidden(cell, hidden) for cell in page.cells]
     return page
+
+
+def add_earlier(page: Page, builds: Iterable[Kept]) -> None:
+    """Note in the cells of a page how they ended in reports of earlier builds, the oldest first. Cached results are no runs."""
+    runs: dict[tuple[str, str], list[tuple[str, float | None]]] = {}
+    for kept in builds:
+        for report, cell, _ in kept.cells:
+            if not report.get("cached"):
+                run = str(report.get("status")), report.get("seconds")
+                runs.setdefault((str(kept.label), cell.name), []).append(run)
+    for shown in page.cells:
+        shown["earlier"] = runs.get((page.matrices[shown["matrix"]]["label"], shown["name"]), [])[-_MOST_EARLIER:]
 
 
 def _matrix(document: Document) -> Document:

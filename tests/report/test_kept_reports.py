@@ -6,6 +6,7 @@ import json
 import subprocess
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from many_cells import write_many
 from spaces import Space
 
 from bkrules.errors import UsageError
-from bkrules.report.kept_reports import all_kept, details_of, page_of
+from bkrules.model.label import Label
+from bkrules.report.kept_reports import add_earlier, all_kept, details_of, page_of
 from bkrules.report.trace import read_spans
 
 
@@ -131,3 +133,18 @@ def test_a_page_is_served_to_this_machine_alone(kept: Space) -> None:
                 urllib.request.urlopen(request)
         served.terminate()
         assert served.wait(30) == 8
+
+
+def test_earlier_reports_are_a_history(kept: Space) -> None:
+    (one,) = all_kept(kept.root / "bk-out")
+    page = page_of([one], "//many:matrix", lambda _: None)
+    run = {**one.document["cells"][0], "status": "failed", "seconds": 2.0, "cached": False}
+    builds = [
+        replace(one, document={**one.document, "cells": [run, {**run, "cached": True}]}, label=label)
+        for label in (one.label, Label("other", "matrix"))
+    ]
+    add_earlier(page, builds)
+    assert page.cells[0]["earlier"] == [("failed", 2.0)] and page.cells[1]["earlier"] == []
+    done = kept.bk("report", "--earlier", "bk-out/many/matrix/report.json")
+    assert done.returncode == 0, done.stderr
+    assert kept.bk("report", "--earlier", "WORKSPACE.py").returncode == 2

@@ -58,10 +58,17 @@ def cell(test: str, worker: str, status: str = "passed", **more: object) -> Docu
 def small() -> tuple[Page, list[Details]]:
     cells = [
         cell("test_a", "oci"),
-        cell("test_a", "rootless", "failed", **{"class": "test", "reason": "t/test_a.py:3: assert 1 == 2"}),
+        cell(
+            "test_a",
+            "rootless",
+            "failed",
+            **{"class": "test", "reason": "t/test_a.py:3: assert 1 == 2"},
+            earlier=[["passed", 1.0]],
+        ),
         cell("test_b", "oci", cached=True, pulled={"library/bulk": [4, 6_300_000]}),
         cell("test_b", "rootless", "skipped", reason="no FUSE here", egress=[{"who": "curl", "what": "192.0.2.1:80"}]),
     ]
+    cells[1]["earlier"] = [["passed", 1.0]]
     cells[1]["leaf"] = {"name": "input/tools/runc", "old": "sha256:aa", "new": "sha256:bb", "more": 2}
     page = Page("//t:m", matrices=[{"label": "//t:m", "exit_code": 3, "remarks": []}], cells=cells)
     details = [Details() for _ in cells]
@@ -153,6 +160,7 @@ def test_a_cell_has_its_details(tab: Tab, tmp_path: Path) -> None:
     ):
         assert part in text
     assert tab.run("document.querySelectorAll('.tree .new').length") == 1
+    assert ("image", "passed 1.00 s, failed 1.25 s") in tab.accessible()
     assert tab.problems == []
 
 

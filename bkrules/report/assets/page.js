@@ -418,13 +418,25 @@
       name in sorts ? h("button", { type: "button", class: "link", onclick: () => change({ sort: state.sort === name ? "" : name }) }, title) : title);
     const rows = h("tbody", {});
     body.append(h("div", { class: "scroll" }, h("table", { class: "list" },
-      h("thead", {}, h("tr", {}, head("name", "cell"), head("status", "status"), head("seconds", "time"), head("last", "last pass"),
-        head("attempts", "attempts"), head("why", "why it ran, or did not"))), rows)));
+      h("thead", {}, h("tr", {}, head("name", "cell"), head("status", "status"), head("seconds", "time"), head("last", "recorded"),
+        head("attempts", "attempts"), cells.some((cell) => cell.earlier?.length) ? head("earlier", "earlier runs") : null, head("why", "why it ran, or did not"))), rows)));
     inPieces(ordered.map((cell) => () => rows.append(h("tr", {},
       h("th", { scope: "row" }, h("button", { type: "button", class: "link", onclick: () => openCell(cell.number) }, broken(cell.name))),
-      h("td", { class: slug(cell.status) }, `${MARKS[cell.status]} ${cell.status}${cell.cached ? " (cached)" : ""}`),
+      h("td", { class: `status ${slug(cell.status)}` }, `${MARKS[cell.status]} ${cell.status}${cell.cached ? " (cached)" : ""}`),
       h("td", { class: "number" }, span(cell.seconds)), h("td", { class: "number" }, cell.last ? span(cell.last) : ""),
-      h("td", { class: "number" }, cell.attempts.length || ""), h("td", {}, explained(cell))))), () => {});
+      h("td", { class: "number" }, cell.attempts.length || ""),
+      cells.some((one) => one.earlier?.length) ? h("td", {}, earlier(cell)) : null, h("td", {}, explained(cell))))), () => {});
+  }
+  // Earlier runs, the oldest first: a mark and a bar for each, as high as its time.
+  function earlier(cell) {
+    const runs = [...(cell.earlier || []), ...(cell.cached || !cell.seconds ? [] : [[cell.status, cell.seconds]])];
+    if (!(cell.earlier || []).length) return "";
+    const most = Math.max(...runs.map((run) => run[1] || 0), 1e-9);
+    const spoke = runs.map(([status, seconds]) => `${status} ${span(seconds)}`).join(", ");
+    return s("svg", { class: "runs", viewBox: `0 0 ${runs.length * 9} 20`, width: runs.length * 9, height: 20, role: "img", "aria-label": spoke },
+      s("title", {}, spoke), ...runs.map(([status, seconds], at) => s("rect", {
+        x: at * 9, width: 7, height: Math.max(((seconds || 0) / most) * 19, 2), y: 20 - Math.max(((seconds || 0) / most) * 19, 2), class: `run-${slug(status)}`,
+      })));
   }
   function explained(cell) {
     const leaf = cell.leaf;
@@ -471,7 +483,7 @@
   }
   function compared(cell) {
     if (!cell.last || cell.cached || !cell.seconds || BAD.has(cell.status) || Math.abs(cell.last - cell.seconds) < 0.005) return "";
-    return `last pass ${span(cell.last)}`;
+    return `recorded ${span(cell.last)}`;
   }
   function drawPulled(found) {
     const repositories = distinct(found.flatMap((cell) => Object.keys(cell.pulled || {}))).sort();
@@ -595,7 +607,7 @@
     if (at && document.activeElement !== search) focusOn(at);  // the reader may be there already: this event comes late
   }
   function fact(name, ...value) {
-    return value.some((one) => one !== "" && one !== null && one !== undefined && one !== false) ? [h("dt", {}, name), h("dd", {}, ...value)] : [];
+    return value.some((one) => one !== "" && one !== " " && one !== null && one !== undefined && one !== false) ? [h("dt", {}, name), h("dd", {}, ...value)] : [];
   }
   async function openCell(number) {
     const cell = cells[number];
@@ -616,10 +628,11 @@
         fact("why", cell.leaf ? changed(cell) : cell.why || ""),
         fact("time", cell.seconds ? span(cell.seconds) : "", cell.cached ? " when it ran" : "",
           Object.keys(cell.phases).length ? ` (${cell.attempts.length > 1 ? "last attempt: " : ""}${Object.entries(cell.phases).map(([phase, seconds]) => `${phase} ${span(seconds)}`).join(", ")})` : ""),
-        fact("last pass", cell.last ? span(cell.last) : ""),
+        fact("recorded time", cell.last ? span(cell.last) : ""),
+        fact("earlier runs", earlier(cell), " ", (cell.earlier || []).map(([status, seconds]) => `${status} ${span(seconds)}`).join(", ")),
         fact("class", cell.class || ""),
         fact("attempts", cell.attempts.length > 1 ? h("ol", {}, cell.attempts.map((one) =>
-          h("li", {}, `${one.status} after ${span(one.seconds)}${one.reason ? `: ${one.reason}` : ""}`))) : ""),
+          h("li", {}, `${one.status}${one.seconds ? ` after ${span(one.seconds)}` : ""}${one.reason && one.reason !== cell.reason ? `: ${one.reason}` : ""}`))) : ""),
         fact("egress", (cell.egress || []).length ? h("ul", {}, cell.egress.map((one) => h("li", {}, `${one.who} tried to reach ${one.what}`))) : ""),
         fact("isolation", cell.isolation || ""),
         fact("changed in its worker", (cell.tainted || []).join(", ")),
