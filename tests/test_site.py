@@ -86,6 +86,27 @@ def test_every_page_is_in_one_of_the_four_parts(site: Path) -> None:
     assert [name for name in pages if f'href="{name}"' not in sidebar] == []
 
 
+def test_a_newcomer_needs_three_clicks_and_five_commands(site: Path) -> None:
+    """From the first page to a passing cell, apart from mkdir, cd and cat. `tests/integration/test_first_hour.py` types them."""
+    clicks, seen, near = 0, set[Path](), {site / "index.html"}
+    while site / "docs/first-hour.html" not in near:
+        clicks, seen = clicks + 1, seen | near
+        links = [
+            (page, urlsplit(link).path) for page in near for link in Page(page.read_text()).links if ":" not in link
+        ]
+        near = {Path(os.path.normpath(page.parent / path)) for page, path in links if path.endswith(".html")} - seen
+        assert clicks <= 3
+    sessions = re.findall(
+        r"^```console\n(.*?)^```$", (ROOT / "docs/first-hour.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    before = "".join(sessions).partition("PASSED")[0]
+    commands = [
+        line for line in re.findall(r"^\$ (.*)$", before, re.MULTILINE) if line.split()[0] not in ("mkdir", "cd", "cat")
+    ]
+    assert commands[-1] == "bk test //..."
+    assert len(commands) <= 5
+
+
 def test_the_reference_has_all_that_it_is_made_from(site: Path) -> None:
     def headings(page: str) -> set[str]:
         return set(re.findall(r'<h[23]><code[^>]*><span class="pre">(.*?)</span></code>', _joined(site / page)))
