@@ -39,7 +39,7 @@ def manifest(reference: str) -> dict[str, Any]:
     answer = _get(f"/v2/{parsed.repository}/manifests/{digest if at else parsed.tag}", _MANIFEST)
     if answer.status_code in (400, 404):
         images = sorted(_images())
-        wanted = f"{parsed.repository}{at}{digest}" if at else f"{parsed.repository}:{parsed.tag}"
+        wanted = "" if at else f"{parsed.repository}:{parsed.tag}"
         hint = did_you_mean(wanted, images, "its images, without their registries")
         raise MirrorFailed(f"the mirror of this cell has no {reference}; {hint}")
     document = _document(answer)
