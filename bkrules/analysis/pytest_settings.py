@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bkrules.errors import LoadError
+from bkrules.errors import LoadError, is_near
 from bkrules.model.parameters import PytestSettings
 
 FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
@@ -79,6 +79,7 @@ def settings_of(test: str, read: Callable[[str], bytes | None]) -> Settings:
             data = read(path)
             table = None if data is None else _table(path, name, data)
             if table is not None:
+                _check_names(table, path)
                 return _settings(table, folder)
         if not folder:
             return DEFAULTS
@@ -117,6 +118,16 @@ def _ini(path: str, text: str, name: str, *, own: bool) -> Mapping[str, Any] | N
     if section in sections:
         return dict(sections[section].items())
     return {} if own else None
+
+
+def _check_names(table: Mapping[str, Any], path: str) -> None:
+    """Raise LoadError for a setting that is nearly one that decides which tests exist: no cell shows pytest's warning of it."""
+    known = {*COLLECTION, _PATH, "addopts", "ini_options"}
+    for name in table:
+        if near := sorted(one for one in known if name not in known and is_near(name, one)):
+            raise LoadError(
+                "unknown-setting", f"pytest has no setting {name!r}", where=path, hint=f"did you mean {near[0]!r}?"
+            )
 
 
 def _settings(table: Mapping[str, Any], folder: str) -> Settings:

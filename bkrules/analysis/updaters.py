@@ -24,6 +24,7 @@ from typing import Any
 
 import tomli_w
 
+from bkrules.analysis.daemon_keys import FILE, misspelled
 from bkrules.analysis.points import Error
 from bkrules.errors import LoadError, did_you_mean, is_near
 from bkrules.mirror.faults import MirrorFaults
@@ -38,7 +39,7 @@ _OTHER_WORDS = {
     **dict.fromkeys(("env", "environ", "environments", "variables"), ENVIRONMENT),
     **dict.fromkeys(("args", "arguments"), FLAGS),
     **dict.fromkeys(("binary", "binaries"), TOOLS),
-    **dict.fromkeys(("config", "configuration"), "buildkitd.toml"),
+    **dict.fromkeys(("config", "configuration"), FILE),
 }
 """Words for what a key of bk does."""
 _NEAR = 0.85
@@ -160,7 +161,7 @@ class Updaters:
                 elif key == MIRROR:
                     mirror = self._faults(place, part)
                 elif key != VALUE:
-                    hint = did_you_mean(key, [*_KEYS, *self.more, VALUE, "buildkitd.toml"], "keys")
+                    hint = did_you_mean(key, [*_KEYS, *self.more, VALUE, FILE], "keys")
                     raise self._bad(place, f"has no key {key!r}", hint)
         return Update(tuple(documents), flags, environment, tuple(functions), mirror, tuple(tools))
 
@@ -203,6 +204,14 @@ class Updaters:
         return table
 
     def _document(self, place: str, name: str, value: object) -> Mapping[str, Any]:
+        document = self._parsed(place, name, value)
+        for key, near in misspelled(document) if name == FILE else ():
+            raise self._bad(
+                place, f"has the key {key!r} in {name!r}, which buildkitd ignores", f"did you mean {near!r}?"
+            )
+        return document
+
+    def _parsed(self, place: str, name: str, value: object) -> Mapping[str, Any]:
         if isinstance(value, str):
             try:
                 return tomllib.loads(value)

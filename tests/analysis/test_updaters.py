@@ -96,6 +96,13 @@ def test_flags_variables_and_functions_of_all_axes_are_taken_together() -> None:
         ({"buildkitd.toml": {"a": None}}, "that TOML cannot express", ""),
         ({"buildkitd.toml": {}, "flag": {}}, "has no key 'flag'", "did you mean 'flags'?"),
         ({"flags": {"buildkitd": "--a"}}, "needs lists of strings in 'flags'", ""),
+        (
+            {"buildkitd.toml": {"registri": {}}},
+            "has the key 'registri' in 'buildkitd.toml'",
+            "did you mean 'registry'?",
+        ),
+        ({"buildkitd.toml": "[worker.ocii]\ngc = true"}, "the key 'worker.ocii'", "did you mean 'worker.oci'?"),
+        ({"buildkitd.toml": {"worker": {"oci": {"gcc": True}}}}, "'worker.oci.gcc'", "did you mean 'worker.oci.gc'?"),
         ({"flags": ["--a"]}, "needs a dictionary as 'flags'", ""),
         ({"environment": {"buildkitd": {"A": 1}}}, "needs lists of strings in 'environment'", ""),
         ({"mirror": 429}, "needs a dictionary as 'mirror'", ""),
@@ -117,6 +124,15 @@ def test_what_cannot_be_meant_is_an_error(value: object, message: str, hint: str
     assert (caught.value.reason, caught.value.where) == ("bad-axis", "axes")
     assert message in caught.value.message
     assert hint in caught.value.hint
+
+
+def test_keys_of_other_releases_of_buildkitd_are_no_mistakes() -> None:
+    document = {
+        "later": 1,
+        "registry": {"ocii": {"gcc": 1}},
+        "worker": {"runc": {}, "oci": {"gc": True, "other": {"gcc": 1}}},
+    }
+    assert read({"buildkitd.toml": document}).documents == (("axis=0", {"buildkitd.toml": document}),)
 
 
 def test_a_file_that_the_worker_does_not_have() -> None:

@@ -329,3 +329,22 @@ def test_a_program_must_be_able_to_tell_extra_workers_apart(analyzed: Analyzed) 
     with pytest.raises(LoadError, match=r"both 'a\+b' and 'a\.b' by BK_EXTRA_WORKER_A_B_HOST") as caught:
         analyzed("", more, tests='":server"')
     assert "attribute 'extra_workers'" in caught.value.where
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "meant"),
+    [
+        ("pyproject.toml", "[tool.pytest.ini_options]\npython_function = 'check_*'\n", "python_functions"),
+        ("pyproject.toml", "[tool.pytest.ini_option]\npython_functions = 'check_*'\n", "ini_options"),
+        ("p/pytest.ini", "[pytest]\nadopts = -k small\n", "addopts"),
+    ],
+)
+def test_a_setting_of_pytest_that_is_misspelled(
+    analyzed: Analyzed, tmp_path: Path, file: str, text: str, meant: str
+) -> None:
+    analyzed("def test_a(): pass\n")
+    (tmp_path / file).write_text(text)
+    with pytest.raises(LoadError, match="pytest has no setting") as caught:
+        analyzed("def test_a(): pass\n")
+    assert (caught.value.reason, caught.value.hint) == ("unknown-setting", f"did you mean {meant!r}?")
+    assert file in f"{caught.value.message} {caught.value.where}"
