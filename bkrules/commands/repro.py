@@ -269,6 +269,8 @@ def _conclude(recorded: Reproduction, ended: Replayed, cell: CellHere, *, is_sam
         print(f"  differs here: {_plain(each.name)}: {_plain(each.recorded)}, here {_plain(each.here)}")
     if len(cell.differences) > _SHOWN:
         print(f"  and {len(cell.differences) - _SHOWN} more differences")
+    if any(each.name == "isolation" for each in cell.differences):
+        print("  if you trust the file, --trust runs the cell as it was recorded, and not in a jail")
     print(f"  see {ended.logs}")
 
 

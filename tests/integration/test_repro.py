@@ -170,7 +170,7 @@ def test_no_secret_gets_into_a_file(tools: Space, tmp_path: Path) -> None:
     assert (other.returncode, other.stdout.splitlines()[0]) == (5, "not reproduced: passed"), (
         other.stdout + other.stderr
     )
-    assert "differs here: isolation: cell, here jail" in other.stdout
+    assert "differs here: isolation: cell, here jail\n  if you trust the file, --trust runs" in other.stdout
 
     leaking = tools.write("t/test_small.py", ENVIRONMENT + "# ghp-secret-of-the-token\n")
     refused = run(tools, "repro", "test_mode", "-o", str(tmp_path / "no.tgz"), *variables, more=secrets)
