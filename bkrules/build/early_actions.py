@@ -38,6 +38,8 @@ disk_cache = ""
 """The disk cache of the command line; empty means the default one."""
 remote_cache: RemoteOptions | None = None
 """The remote cache of the command line, if any."""
+results: dict[str, Result] = {}
+"""The results of the early actions of this process, by their ids."""
 runs_cells = False
 """Whether the command runs the cells, as opposed to listing them."""
 
@@ -120,6 +122,7 @@ class EarlyActions:
                     raise MachineLacks("remote-cache", fault)
             digests.save()
             history.save()
+        results.update(executor.results)
         return [_outputs(executor.results[action.id]) for action in actions]
 
     def _check(self) -> None:

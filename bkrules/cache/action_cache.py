@@ -92,6 +92,21 @@ class ActionCache:
         if self.remote is not None:
             self.remote.upload(key, data, [*trees, *(file.digest for file in result.files())])
 
+    def push(self, key: Digest) -> bool:
+        """Send a result of the disk to the remote cache, which may have it already. Return whether the disk has it whole."""
+        assert self.remote is not None
+        try:
+            data = read_entry(self.path(key))
+            entry = Entry(data)
+            result = entry.result(self.cas.read, self.cas.path)
+        except (OSError, ValueError):
+            return False
+        blobs = [*entry.trees, *(file.digest for file in result.files())]
+        if not all(map(self.cas.has, blobs)):
+            return False
+        self.remote.push(key, data, blobs)
+        return True
+
     def _write(self, key: Digest, result: ActionResult) -> tuple[bytes, list[Digest]]:
         """Write an entry. Return its bytes, and the digests of the Trees that it names."""
         data, trees = write_result(result, self.cas.put)

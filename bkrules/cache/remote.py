@@ -58,6 +58,8 @@ class Remote:
         self._uploads = _Pool(UPLOADS, "upload")
         self._fetching: dict[Digest, Future[set[Digest]]] = {}
         self._jobs: list[Future[None]] = []
+        self.sent = 0
+        """The number of results that the server took."""
         self._there: set[Digest] = {EMPTY}
         self._suspect: set[Digest] = set()
 
@@ -103,9 +105,16 @@ class Remote:
         if self._store.writable:
             self._jobs.append(self._uploads.submit(partial(self._put, key, result, sorted(set(blobs)))))
 
+    def push(self, key: Digest, result: bytes, blobs: Iterable[Digest]) -> None:
+        """Send a result in the background, unless the server has one for its action."""
+        wanted = sorted(set(blobs))
+        self._jobs.append(self._uploads.submit(lambda: None if self.result(key) else self._put(key, result, wanted)))
+
     def _put(self, key: Digest, result: bytes, blobs: list[Digest]) -> None:
         if all(self._put_blobs(group) for group in self._store.groups(self._lacking(blobs))):
-            self._store.put_result(key, result)
+            good = self._store.put_result(key, result)
+            with self._lock:
+                self.sent += good
 
     def _lacking(self, names: list[Digest]) -> list[Digest]:
         """Return the blobs to send. A server that lost a blob or damaged it may still claim to have it, so bk skips the

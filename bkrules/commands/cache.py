@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bkrules import errors
 from bkrules.commands.parser import add_cache, command
+from bkrules.commands.remote_arguments import add_remote
 from bkrules.errors import UsageError
 from bkrules.loading.glob import OUTPUT
 from bkrules.loading.root import find_root
@@ -22,14 +23,18 @@ if TYPE_CHECKING:
 
 def add(commands: Commands) -> None:
     """Add the commands of this module to the parser."""
-    cache = command(commands, "cache", _cache, "maintain the disk cache: stats, verify, gc")
+    cache = command(commands, "cache", _cache, "maintain the disk cache: stats, verify, gc, push")
     cache.add_argument(
-        "what", choices=("stats", "verify", "gc"), help="print its size; check every byte; remove old results"
+        "what",
+        choices=("stats", "verify", "gc", "push"),
+        help="print its size; check every byte; remove old results; send results to a remote cache",
     )
+    cache.add_argument("patterns", nargs="*", metavar="PATTERN", help="for push: the targets whose results are sent")
     cache.add_argument("--max_size", type=_measure("size"), metavar="SIZE", help="for gc: 500M, 10G")
     cache.add_argument("--max_age", type=_measure("span"), metavar="SPAN", help="for gc: 12h, 30d")
     cache.add_argument("--json", action="store_true", help="print JSON")
     add_cache(cache)
+    add_remote(cache)
     clean = command(commands, "clean", _clean, "remove bk-out; the next build restores it from the disk cache")
     clean.add_argument("--expunge", action="store_true", help="remove the disk cache too")
     add_cache(clean)
@@ -60,6 +65,12 @@ def _reap(arguments: argparse.Namespace) -> int:
 
 
 def _cache(arguments: argparse.Namespace) -> int:
+    if arguments.what == "push":
+        from bkrules.commands.push import push
+
+        return push(arguments)
+    if arguments.patterns:
+        raise UsageError("usage", f"bk cache {arguments.what} takes no targets: it works on the whole disk cache")
     from bkrules.cache.cas import Cas
     from bkrules.cache.file_digests import FileDigests
     from bkrules.cache.maintenance import Maintenance, shown

@@ -71,3 +71,20 @@ def test_bad_options_are_usage_errors(space: Space, tmp_path: Path) -> None:
         done = bk(space, "import sys; from bkrules.__main__ import main; sys.exit(main())", *words)
         assert done.returncode == 2, (words, done.stderr)
         assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["push"], "needs targets and --remote_cache"),
+        (["push", "//..."], "needs targets and --remote_cache"),
+        (["push", "--remote_cache=http://127.0.0.1:1"], "needs targets and --remote_cache"),
+        (["push", "//...", "--remote_cache=http://127.0.0.1:1", "--remote_upload_local_results=no"], "forbids that"),
+        (["stats", "//..."], "bk cache stats takes no targets"),
+    ],
+)
+def test_push_needs_targets_and_a_remote_cache(space: Space, words: list[str], said: str) -> None:
+    space.write("WORKSPACE.py", 'from bkrules import workspace\nworkspace(name = "w")\n')
+    done = space.bk("cache", *words, "--disk_cache", str(space.cache))
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import dataclasses
 import hashlib
+import json
 import os
 import signal
 import socket
@@ -162,6 +163,11 @@ test_matrix(name = "lists", tests = [":suite", "//g:test_some.py"], workers = ["
 """
 
 
+COLLECTED = """
+test_matrix(name = "lists", tests = ["//g:test_some.py"], workers = [":oci"], mirror = ":mirror")
+"""
+
+
 def test_what_the_analysis_runs_is_in_the_cache_too(start: Start, machine: Machine) -> None:
     """The lists of tests, of pytest and of a Go binary: another machine runs neither, nor builds the binary."""
     server = start()
@@ -249,6 +255,53 @@ def test_a_build_of_hits_in_the_disk_cache_asks_nobody(machine: Machine) -> None
         done = build(one, server.address)
         assert len(server.requests) == before
     assert "hit local 3, hit remote 0, ran 0, " in done.stdout
+
+
+def test_a_warm_machine_seeds_a_new_cache(machine: Machine, start: Start) -> None:
+    server = start()
+    first, address = machine("first"), f"--remote_cache={server.url}"
+    cold = first.bk("cache", "push", "//images:third", address, "--disk_cache", str(first.cache))
+    assert cold.returncode == 0, cold.stderr
+    assert cold.stdout == ("0 results sent, 0 were in the remote cache already, 3 are not in the disk cache\n")
+    assert first.bk("build", "//images:third").returncode == 0
+    said = [
+        first.bk("cache", "push", "//images:third", address, "--disk_cache", str(first.cache), "--json")
+        for _ in range(2)
+    ]
+
+    assert [json.loads(done.stdout) for done in said] == [
+        {"sent": 3, "there": 0, "absent": 0},
+        {"sent": 0, "there": 3, "absent": 0},
+    ]
+    second = machine("second")
+    done = build(second, server.url)
+    assert warnings(done) == []
+    assert "hit local 0, hit remote 3, ran 0, " in done.stdout
+    assert shown(second) == shown(first)
+
+    server.kill()
+    failed = first.bk("cache", "push", "//images:third", address, "--disk_cache", str(first.cache))
+    assert failed.returncode == 36
+    assert f"error: remote cache {server.url}" in failed.stderr
+    assert "connection refused" in failed.stderr
+
+
+def test_the_list_of_tests_is_pushed_too(machine: Machine) -> None:
+    """It comes from an action that runs while targets are analysed."""
+    with cache_server() as server:
+        for name in ("one", "other"):
+            space = machine(name)
+            text = (space.root / "targets/BUILD.py").read_text()
+            space.write("targets/BUILD.py", text.replace(", worker", ", test_matrix, worker", 1) + COLLECTED)
+            space.write("g/BUILD.py", "")
+            space.write("g/test_some.py", "if 1:\n    def test_some(): pass\n")
+            address = f"--remote_cache={server.address}"
+            words = ("test", "//targets:lists", "--test_filter=nothing")
+            done = space.bk(*words, *([address] if name == "other" else []))
+            assert ("CollectTests" in done.stderr) == (name == "one"), done.stderr
+            if name == "one":
+                pushed = space.bk("cache", "push", "//targets:lists", address, "--disk_cache", str(space.cache))
+                assert pushed.stdout.startswith("1 results sent"), pushed.stdout + pushed.stderr
 
 
 def test_why_knows_of_results_in_the_remote_cache(machine: Machine, start: Start) -> None:
