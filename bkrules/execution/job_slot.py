@@ -29,9 +29,10 @@ class JobSlot:
         self._grants: queue.SimpleQueue[bool] = queue.SimpleQueue()
 
     def release(self) -> None:
-        """Let other actions have the slot. Call this and `reacquire` in the thread that runs the action."""
-        self.is_released = True
-        self._tell(Paused(self.name))
+        """Let other actions have the slot, unless they have it. Call this and `reacquire` in the thread that runs the action."""
+        if not self.is_released:
+            self.is_released = True
+            self._tell(Paused(self.name))
 
     def reacquire(self) -> None:
         """Wait for the slot. Raises Interrupted when the build has ended meanwhile."""

@@ -169,6 +169,19 @@ def test_who_waits_for_somebody_else_leaves_its_slot_and_gets_one_again(make_act
     assert build.execute(map(make_action, ["waits", "other"])) == {"waits": "passed", "other": "passed"}
 
 
+def test_a_slot_that_was_left_can_be_left_again(make_action: MakeAction) -> None:
+    """As by an action that waits for two others that the remote cache lost, each of which another process makes."""
+
+    def body(_action: Action, slot: JobSlot) -> str:
+        slot.release()
+        slot.release()
+        slot.reacquire()
+        return "passed"
+
+    build = Build(body)
+    assert build.execute([make_action("a"), make_action("b", "a")]) == {"a": "passed", "b": "passed"}
+
+
 def test_a_result_may_come_from_who_left_its_slot(make_action: MakeAction) -> None:
     def body(_action: Action, slot: JobSlot) -> str:
         slot.release()
