@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from spaces import Space
+from terminals import Terminal
 
 import bkrules
 from bkrules import cli
@@ -315,6 +316,35 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert told("help", "shell").startswith("usage: bk shell [--at_failure] CELL [-- COMMAND...]\n")
     assert cli.main(["--norc", "help", "lable"]) == 2
     assert "did you mean 'labels'?" in capsys.readouterr().err
+
+
+def test_help_on_a_narrow_terminal(space: Space) -> None:
+    """No word is cut, and nothing but text is printed."""
+    with Terminal(space.command("help"), space.root, {**os.environ, "TERM": "xterm"}, columns=60) as terminal:
+        assert terminal.end() == 0
+    assert "\x1b" not in terminal.shown
+    lines = terminal.shown.replace("\r", "").splitlines()
+    assert max(map(len, lines[:-1])) <= 60
+    shown = " ".join(" ".join(lines).split())
+    assert "mirror pin images, and fill, check or serve a mirror: sync, verify, serve" in shown
+
+
+def test_an_annotation_on_a_terminal(space: Space) -> None:
+    """A CI may give its jobs a terminal: the annotation is whole, on a line without colours, after the error for people."""
+    space.write("p/BUILD.py", "image(\n")
+    environment = {**os.environ, "TERM": "xterm", "GITHUB_ACTIONS": "true"}
+    with Terminal(space.command("build", "//p:all"), space.root, environment, columns=60) as terminal:
+        assert terminal.end() == 1
+    lines = terminal.shown.replace("\r", "").splitlines()
+    assert [line for line in lines if line.startswith("::error file=p/BUILD.py,line=1::")], terminal.shown
+    assert lines[0].startswith("\x1b[1;31merror\x1b[0m: "), terminal.shown
+
+
+def test_a_misspelt_option_is_named_also_without_a_pattern(space: Space) -> None:
+    done = space.bk("build", "--keep-goin")
+    assert done.returncode == 2
+    assert "error: bk build: unrecognized arguments: --keep-goin\n  did you mean --keep_going? see" in done.stderr
+    assert "arguments are required: PATTERN" in space.bk("build", "--keep-going", "--jobs=2").stderr
 
 
 def test_completion_imports_no_command() -> None:

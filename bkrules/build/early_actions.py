@@ -210,4 +210,5 @@ def _outputs(result: Result) -> Mapping[str, Node]:
     if result.failure == FailureClass.MACHINE:
         raise MachineLacks("machine", f"{result.action.label}: {result.reason}", hint=result.hint)
     where, _, hint = result.hint.partition("\n")
-    raise LoadError("collection-failed", f"{result.action.label}: {result.reason}", where=where, hint=hint)
+    reason = result.reason.removeprefix(f"{result.action.label}: ")
+    raise LoadError("collection-failed", f"{result.action.label}: {reason}", where=where, hint=hint)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 from functools import partial
+from itertools import chain
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from bkrules import errors
@@ -76,6 +79,8 @@ with `:ci`. The command line takes precedence. `bk --norc COMMAND` reads no such
     ),
 }
 """The topics: what each is about, and its text."""
+_LEAST_ROOM = 30
+"""The columns of a text on a terminal that is too narrow for it."""
 
 
 def add(commands: Commands) -> None:
@@ -94,12 +99,19 @@ def _help(commands: Commands, arguments: argparse.Namespace) -> int:
         hint = did_you_mean(arguments.topic, (*commands.choices, *TOPICS), "commands and topics")
         raise UsageError("unknown-topic", f"bk has no command or topic {arguments.topic!r}", hint=hint)
     else:
-        print(_overview(summaries(commands)))
+        print(_overview(summaries(commands), os.get_terminal_size(1).columns if os.isatty(1) else 0))
     return errors.SUCCESS
 
 
-def _overview(texts: dict[str, str]) -> str:
+def _overview(texts: dict[str, str], columns: int) -> str:
+    """Return a row for each command and topic, with its text wrapped at so many columns; 0 means never."""
     width = max(map(len, (*texts, *TOPICS)))
-    lines = ["commands:", *(f"  {name:{width}}  {text}" for name, text in texts.items())]
-    lines += ["", "topics:", *(f"  {name:{width}}  {text}" for name, (text, _) in TOPICS.items())]
+
+    def row(name: str, text: str) -> list[str]:
+        first = f"  {name:{width}}  "
+        room = max(columns - len(first), _LEAST_ROOM) if columns else len(text)
+        return [f"{first if not place else ' ' * len(first)}{line}" for place, line in enumerate(wrap(text, room))]
+
+    lines = ["commands:", *chain.from_iterable(row(name, text) for name, text in texts.items())]
+    lines += ["", "topics:", *chain.from_iterable(row(name, text) for name, (text, _) in TOPICS.items())]
     return "\n".join([*lines, "", "see `bk help COMMAND` for the options of a command, `bk help TOPIC` for a topic"])

@@ -16,6 +16,10 @@ PARSER = "parser"
 """The name under which parsed arguments have the parser of their command."""
 
 
+_REQUIRED = "the following arguments are required"
+"""The beginning of argparse's words for a missing argument."""
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that raises bk's errors. Options cannot be abbreviated, as in Bazel: a new option must not change the
     meaning of existing command lines.
@@ -23,6 +27,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{**settings, "allow_abbrev": False})
+        self._line: Sequence[str] = ()
 
     def format_help(self) -> str:
         """Return the help. Its first line names no option, since the options follow, each with its explanation."""
@@ -31,9 +36,24 @@ class Parser(argparse.ArgumentParser):
         return super().format_help()
 
     def error(self, message: str) -> NoReturn:
+        if message.startswith(_REQUIRED) and (unknown := self._unknown()):
+            message = f"unrecognized arguments: {unknown}"  # likelier than a forgotten word
         # a misspelt word may be a secret too; the errors of an option of bk contain none
         message = re.sub(r"(?<!^argument )(?<!-)(--?remote[^=\s]*[= ]).*", r"\1...", message)
         raise UsageError("usage", f"{self.prog}: {message}", hint=f"{self._near(message)}see `{self.prog} --help`")
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Return the parsed arguments, and the words that are none of this parser's."""
+        self._line = args or ()
+        return super().parse_known_args(args, namespace)
+
+    def _unknown(self) -> str:
+        """Return the first option of the parsed line that this parser does not have, or an empty text."""
+        names = [word.partition("=")[0] for word in self._line if word.startswith("--") and word != "--"]
+        known = {name.replace("-", "_") for name in self.options()}
+        return next((name for name in names if name.replace("-", "_") not in known), "")
 
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: None = None

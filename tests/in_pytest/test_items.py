@@ -150,6 +150,26 @@ def test_a_matrix_that_cannot_be_analysed(workspace: Cells) -> None:
         assert "no_such_module" not in done.stdout
 
 
+def test_pytest_runs_elsewhere(workspace: Cells, tmp_path: Path) -> None:
+    """In a folder below, in one that is in no workspace, and with another root folder: the cells are those of the file."""
+    (tmp_path / "root/below").mkdir(parents=True)
+    elsewhere = tmp_path / "root"
+    (elsewhere / "pytest.ini").write_text("[pytest]\n")
+    file = str(workspace.root / "p/test_axes.py")
+    points = [f"[oci-one={one}-two={two}]" for one in ("a", "a-b") for two in ("b-c", "c")]
+    for folder, words, place in (
+        (workspace.root / "p", ["test_axes.py"], "p/test_axes.py"),
+        (workspace.root / "p", [file, "--rootdir", str(workspace.root / "p")], "test_axes.py"),
+        (elsewhere, [file, "--rootdir", str(elsewhere)], ""),
+        (elsewhere / "below", [file], "p/test_axes.py"),
+    ):
+        plain = collected(folder, *[word.replace("test_axes.py", "test_plain.py") for word in words])
+        assert plain[0] == f"{place.replace('axes', 'plain')}::test_plain", "as pytest names its own tests there"
+        names = collected(folder, "--bk-worker=oci", *words)
+        assert names == [f"{place}::test_axes{point}" for point in points], (folder, words)
+        assert collected(folder, "--bk-worker=oci", f"{file}::test_axes{points[0]}", *words[1:]) == names[:1]
+
+
 def test_an_editor_finds_the_lines_and_groups(workspace: Cells) -> None:
     """A matrix that is manual counts when its file is named; its cells are next to those of the other matrix."""
     done = run(workspace.root, "-c", EDITOR)

@@ -128,6 +128,7 @@ def test_shell_has_a_terminal(tools: Space) -> None:
     with subprocess.Popen(words, cwd=tools.root, stdin=far, stdout=far, stderr=far, start_new_session=True) as process:
         os.close(far)
         said = _until(near, b"/src # ")
+        assert b"bk: test_it/worker=rootless boots\r\n" in said
         os.write(near, b"tty && cat\n")
         _until(near, b"/dev/pts/0\r\n")
         os.write(near, b"to a cat\n")
