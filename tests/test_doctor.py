@@ -35,6 +35,18 @@ def test_a_command_that_is_missing_is_named(space: Space) -> None:
     assert space.bk("doctor").stdout.count("//:no-such-command: this machine has no no-such-command\n  install it") == 1
 
 
+def test_a_command_that_a_module_needs_is_looked_for(space: Space) -> None:
+    space.write(
+        "WORKSPACE.py", "from bkrules import bk_dep, workspace\nworkspace(name = 'w')\nbk_dep(name = 'm', path = 'm')\n"
+    )
+    space.write("m/WORKSPACE.py", HEAD.replace("test", "m") + 'host_binary(name = "cc", binary = "no-such-compiler")\n')
+
+    code, found = diagnose(space)
+
+    assert code == 36
+    assert found["@m//:cc"]["problem"] == "this machine has no no-such-compiler"
+
+
 def test_a_workspace_is_not_needed(space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (space.root / "WORKSPACE.py").unlink(missing_ok=True)

@@ -95,13 +95,14 @@ def _findings(what: str, lacks: Sequence[Lack]) -> Iterator[Finding]:
 
 
 def _commands() -> Iterator[Finding]:
-    """Yield the host_binary targets of the workspace; none outside of a workspace."""
+    """Yield the host_binary targets of the workspace, and of the modules that it names; none outside of a workspace."""
     from bkrules.analysis.host_inputs import find
     from bkrules.build.analysis import open_workspace
     from bkrules.plugin.host import command_of
 
     try:
-        targets = open_workspace(".").every()
+        workspace = open_workspace(".")
+        targets = [*workspace.every(), *workspace.of_modules()]
     except UsageError:
         return
     for target in targets:

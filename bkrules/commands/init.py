@@ -79,7 +79,7 @@ def _init(arguments: argparse.Namespace) -> int:
     files.write(root, [file for file in wanted if file not in kept])
     _tell(root, [file for file in wanted if file not in kept], kept)
     if is_new:
-        _tell_next(root, outside, package)
+        _tell_next(root, outside, package, f"./{LAUNCHER}" if has_launcher or needs_launcher else "bk")
     return errors.SUCCESS
 
 
@@ -141,7 +141,7 @@ def _tell(root: Path, written: Sequence[File], kept: Sequence[File]) -> None:
         print(f"; add to it:  {'  '.join(missing)}" if missing else "")
 
 
-def _tell_next(root: Path, outside: str | None, package: str) -> None:
+def _tell_next(root: Path, outside: str | None, package: str, bk: str) -> None:
     """Print what to do next, and what is in the way of that."""
     from bkrules.analysis import own_hooks
     from bkrules.loading.modules import installed_modules
@@ -167,4 +167,4 @@ def _tell_next(root: Path, outside: str | None, package: str) -> None:
             print(f"warning: the worker {name} cannot run here: {lack}", file=sys.stderr)
     print(f"Run the test on each installed worker, {', '.join(sorted(plugins.workers)) or 'as soon as there is one'}:")
     there = os.path.relpath(root)
-    print(f"  {'' if there == '.' else f'cd {there} && '}bk test //{package}:hello_matrix")
+    print(f"  {'' if there == '.' else f'cd {there} && '}{bk} test //{package}:hello_matrix")

@@ -142,6 +142,6 @@ def _new(arguments: argparse.Namespace) -> int:
     from bkrules.commands.skeleton import write
 
     folder = write(arguments.names[0], Path(arguments.folder))
-    print(f"{folder} has a plugin with one worker, {folder.name}; the next ./bk installs it. Check it with:")
-    print(f"  ./bk plugin check //{folder}:{folder.name}")
+    print(f"{folder} has a plugin with one worker, {folder.name}; install it and check it:")
+    print(f"  pip install --editable {folder}\n  bk plugin check //{folder}:{folder.name}")
     return errors.SUCCESS

@@ -308,6 +308,12 @@ class Workspace:
         targets = {target.label: target for package in packages if package for target in package.targets.values()}
         return [targets[label] for label in sorted(targets)]
 
+    def of_modules(self) -> list[Target]:
+        """Return the targets in the roots of the modules that the workspace names, such as its tools. Raises LoadError."""
+        top = self.package("")
+        roots = [self.package(f"@{module}") for module in (top.modules if top else ())]
+        return [target for root in roots if root for target in root.targets.values()]
+
     def _named(self, pattern: Pattern) -> list[str]:
         try:
             self._modules.check(pattern.package, "")
