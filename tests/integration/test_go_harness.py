@@ -78,6 +78,14 @@ def files(folder: Path) -> dict[str, digest.Digest]:
 
 
 @pytest.mark.soak
+def test_every_matrix_of_the_suite_is_analysed(original: Space) -> None:
+    """Those that run by name only, too: nothing else looks at some of them."""
+    done = original.bk("aquery", f"{PACKAGE}:all")
+    assert done.returncode == 0, done.stderr
+    assert "client_signed_matrix" in done.stdout
+
+
+@pytest.mark.soak
 def test_buildkits_own_tests_pass_on_a_mirror_of_bk(harness: Harness, original: Space, mirror: Path) -> None:
     before = files(mirror / "data")
 

@@ -184,14 +184,14 @@ ALL_CAPABILITIES = {
 }
 
 
-def matrix(name, package, workers, tools = (), packages = (), **settings):
+def matrix(name, package, workers, tools = (), **settings):
     test_matrix(
         name = name,
         tests = [":" + package],
         workers = [":" + worker for worker in workers],
         mirror = ":mirror",
         tools = [*TOOLS, *tools],
-        packages = ["//targets/tools/debian:" + package for package in DEBIAN] + [*packages],
+        packages = ["//targets/tools/debian:" + package for package in DEBIAN],
         size = "large",
         tags = ["manual"],
         **settings,
@@ -225,7 +225,6 @@ matrix(
     "client_signed",
     WORKERS,
     tools = ["//targets/tools/sign-fixtures:git-gpg-sign", "//targets/tools/sign-fixtures:git-ssh-sign"],
-    packages = ["//targets/tools/sign-fixtures:libpthread"],
     exclude = [{"test": "*"}],
     include = [{"test": test} for test in SIGNED],
 )
