@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bkrules.cell.protocol import CellResult, TestResult
 from bkrules.execution.layout import RESULT
-from bkrules.model.status import Status
+from bkrules.model.status import FailureClass, Status
 from bkrules.model.wire import one_of
 from bkrules.repro.manifest import Recorded
 from bkrules.system.files import read_regular, text_or_nothing
@@ -17,6 +17,8 @@ from bkrules.testing.pytest_text import place_in
 LOG = "test.log"
 MOST = 4 << 20
 _VARIES = re.compile(r"\b(?=\w*\d)\w+\b")  # a word with a digit: a number, a digest, an id, a temporary name
+_NO_KIND = (FailureClass.TEST, FailureClass.TIMEOUT, FailureClass.SKIP)
+"""The classes that a status tells by itself."""
 _SHOWN = 240
 
 
@@ -46,7 +48,7 @@ def is_same(one: Recorded, other: Recorded) -> bool:
 
 def shown(result: Recorded) -> str:
     """Return an outcome in one line, without anything that a terminal would obey."""
-    kind = f" ({result.failure})" if result.failure and result.failure not in ("test", "timeout", "skip") else ""
+    kind = f" ({result.failure})" if result.failure and result.failure not in _NO_KIND else ""
     place = f", {result.place}" if result.place and not result.reason.startswith(result.place) else ""
     reason = f": {result.reason.partition(chr(10))[0]}" if result.reason else ""
     return plain(f"{result.status}{kind}{place}{reason}")

@@ -156,7 +156,7 @@ def _fetch(go: Path, where: Path, environment: Mapping[str, str], action: Action
     sums = where.joinpath(*change[1:], "go.sum")
     before = _pinned(sums)
     command = [f"{go}/bin/go", "list", *change, "-buildvcs=false", "-deps", *tests, "-f", COUNT, *tagged, words[-1]]
-    _run(command, where, environment, action, context)
+    _run(command, where, environment, action, context, counted=COUNTED)
     more = sorted(_pinned(sums) - before)
     if more:
         raise ActionFailed(
@@ -212,10 +212,12 @@ def _run(
     action: Action,
     context: RunContext,
     sandbox: CommandSandbox | None = None,
+    *,
+    counted: str = "",
 ) -> tuple[str, ...]:
     """Run a command. Return the limits that this machine could not apply.
 
-    Raises ActionFailed when it fails, and MachineLacks for one without a sandbox when nobody answers it.
+    The lines that are `counted` alone are no part of the log of a failure. Raises ActionFailed when it fails, and MachineLacks for one without a sandbox when nobody answers it.
     """
     log = _new_log(action, context)
     if sandbox is None:
@@ -224,6 +226,8 @@ def _run(
     else:
         ended = context.processes.run_in_sandbox(command, str(folder), environment, str(log), sandbox)
         over = limit_text(sandbox.limits, limit_met(ended, log))
+    if ended.code and counted:
+        log.write_text("".join(line for line in read_text(log).splitlines(keepends=True) if line.strip() != counted))
     if ended.code and sandbox is None and no_network(said := outputs.tail(log)):
         what = f"{action.label}: {action.mnemonic} has no answer from the network"
         last = next((line for line in said.splitlines() if no_network(line)), "")[:_SHOWN]

@@ -185,9 +185,6 @@ class Cases(unittest.TestCase):
 class TestOff:
     __test__ = False
     def test_never(self): raise AssertionError
-class TestInit:
-    def __init__(self): pass
-    def test_never(self): raise AssertionError
 def test_again(): raise AssertionError
 def test_again(): pass
 """

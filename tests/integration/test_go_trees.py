@@ -124,6 +124,7 @@ def test_a_module_without_one_of_its_files_says_what_go_says(modules: Space) -> 
     assert done.returncode == 1
     (error,) = (line for line in done.stdout.splitlines() if "cmd/it/main.go:" in line)
     assert "example.test/m/a" in error
+    assert "| .\n" not in done.stdout, "the lines by which bk counts the packages"
 
 
 RACE = """package main

@@ -91,7 +91,7 @@ def test_the_timeline_has_daemons_and_commands_in_their_order(tools: Space, repo
     texts = ["containerd ready after", "buildkitd started as", "$ buildctl build", "it took more than 3 s"]
     places = [next(number for number, line in enumerate(lines) if text in line) for text in texts]
     assert places == sorted(places)
-    assert {line.split()[1] for line in lines} == {"buildkitd", "cell", "containerd"}
+    assert {line.split()[1] for line in lines} == {"buildkitd", "cell", "containerd", "mirror"}
     seconds = [float(line.split()[0]) for line in lines]
     assert seconds == sorted(seconds)
     assert 3 < seconds[-1] < 12
