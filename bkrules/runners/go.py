@@ -217,7 +217,9 @@ def _run(
 ) -> tuple[str, ...]:
     """Run a command. Return the limits that this machine could not apply.
 
-    The lines that are `counted` alone are no part of the log of a failure. Raises ActionFailed when it fails, and MachineLacks for one without a sandbox when nobody answers it.
+    The lines that are `counted` alone are no part of the log of a failure.
+
+    Raises ActionFailed when it fails, and MachineLacks for one without a sandbox when nobody answers it.
     """
     log = _new_log(action, context)
     if sandbox is None:
