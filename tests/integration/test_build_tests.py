@@ -211,7 +211,7 @@ build_test(
 @pytest.mark.soak
 def test_a_frontend_image_of_the_workspace_builds(tools: Space) -> None:
     workspace = tools.root / "WORKSPACE.py"
-    workspace.write_text(workspace.read_text() + FRONTEND)
+    workspace.write_text(workspace.read_text().replace("import bk_dep,", "import bk_dep, go_binary,") + FRONTEND)
     tools.write("g/BUILD.py", GATEWAY)
     tools.write("g/Dockerfile", "FROM docker.io/library/busybox:latest\nRUN echo hello > /hello.txt\nUSER 1000\n")
 

@@ -22,7 +22,7 @@ TOOLS = (
     *(f"{RELEASES}{name}" for name in ("buildkitd_v0.17.3", "containerd_v1.7.35")),
     *(f"{RELEASES}{name}" for name in ("containerd-shim-runc-v2_v1.7.35", "ctr_v1.7.35")),
 )
-REBUILT = ("//:box", "//:ctr", "//:ip", "//:mount.fuse3", "//:rootlesskit", "//:runc")
+REBUILT = tuple(f"{MODULE}{name}" for name in ("box", "ctr", "ip", "mount.fuse3", "rootlesskit", "runc"))
 """The tools that are built twice: of each kind, the small ones. All of them with BK_ROUNDS=2."""
 PT_INTERP = 3
 
