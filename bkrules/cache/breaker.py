@@ -80,3 +80,24 @@ class Breaker:
             raise MachineLacks("remote-cache", self._fault, hint="without --remote_required, bk continues without it")
         if first:
             self._warn(f"warning: {self._fault}; the build continues, and counts this as a miss")
+
+
+class Breakable:
+    """A client behind a breaker."""
+
+    def __init__(self, options: RemoteOptions, warn: Warn) -> None:
+        self._breaker = Breaker(options, warn)
+
+    @property
+    def readable(self) -> bool:
+        """Whether bk still reads from the server."""
+        return self._breaker.readable
+
+    @property
+    def writable(self) -> bool:
+        """Whether bk still writes to the server."""
+        return self._breaker.writable
+
+    def lied(self, what: str) -> None:
+        """Record a fault in the content of an answer. Raises MachineLacks when the cache is required."""
+        self._breaker.note(READ, Fault(what))

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from bkrules.cache import zstd
-from bkrules.cache.breaker import BOTH, READ, WRITE, Breaker, Fault, Warn
+from bkrules.cache.breaker import BOTH, READ, WRITE, Breakable, Fault, Warn
 from bkrules.cache.grpc_calls import IDLE, CallFailed, GrpcCalls
 from bkrules.cache.http_store import ASK_FIRST, MOST_RESULT, UPLOAD_RATE, Receive
 from bkrules.cache.remote_options import RemoteOptions
@@ -51,26 +51,16 @@ class _Abilities:
     zstd: Any
 
 
-class GrpcStore:
+class GrpcStore(Breakable):
     """The client of one server. Safe for several threads. Faults become misses, as `Breaker` describes."""
 
     def __init__(self, options: RemoteOptions, warn: Warn) -> None:
         self._instance = options.instance
-        self._breaker = Breaker(options, warn)
+        super().__init__(options, warn)
         self._calls = GrpcCalls(options)
         self._lock = threading.Lock()
         self._known: _Abilities | str | None = None
         self._suspect: set[Digest] = set()
-
-    @property
-    def readable(self) -> bool:
-        """Whether bk still reads from the server."""
-        return self._breaker.readable
-
-    @property
-    def writable(self) -> bool:
-        """Whether bk still writes to the server."""
-        return self._breaker.writable
 
     def result(self, key: Digest) -> bytes | None:
         """Return the bytes of an action result from the server."""
@@ -88,10 +78,6 @@ class GrpcStore:
             return data
 
         return self._attempt(READ, f"GetActionResult {key.hash}", get, None)
-
-    def lied(self, what: str) -> None:
-        """Record a fault in the content of an answer. Raises MachineLacks when the cache is required."""
-        self._breaker.note(READ, Fault(what))
 
     def groups(self, names: Iterable[Digest]) -> list[list[Digest]]:
         """Return the blobs in groups, each for one call of `blobs` or `put_blobs`."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
-from bkrules.cache.breaker import BOTH, READ, WRITE, Breaker, Fault, Warn
+from bkrules.cache.breaker import BOTH, READ, WRITE, Breakable, Fault, Warn
 from bkrules.cache.credentials import request_headers
 from bkrules.cache.remote_options import RemoteOptions
 from bkrules.model.digest import Digest
@@ -26,25 +26,15 @@ OK = 200
 Receive = Callable[[Digest, Iterator[bytes]], None]
 
 
-class HttpStore:
+class HttpStore(Breakable):
     """The client of one server. Safe for several threads. Faults become misses, as `Breaker` describes."""
 
     def __init__(self, options: RemoteOptions, warn: Warn) -> None:
         self._options = options
         self._address = options.address
-        self._breaker = Breaker(options, warn)
+        super().__init__(options, warn)
         self._lock = threading.Lock()
         self._client: tuple[HttpClient, dict[str, str]] | None = None
-
-    @property
-    def readable(self) -> bool:
-        """Whether bk still reads from the server."""
-        return self._breaker.readable
-
-    @property
-    def writable(self) -> bool:
-        """Whether bk still writes to the server."""
-        return self._breaker.writable
 
     def result(self, key: Digest) -> bytes | None:
         """Return the bytes of an action result from the server."""
@@ -96,10 +86,6 @@ class HttpStore:
             return True
 
         return self._breaker.attempt(WRITE, f"PUT ac/{key.hash}", put, False)
-
-    def lied(self, what: str) -> None:
-        """Record a fault in the content of an answer. Raises MachineLacks when the cache is required."""
-        self._breaker.note(READ, Fault(what))
 
     def groups(self, names: Iterable[Digest]) -> list[list[Digest]]:
         """Return the blobs in groups, each for one call of `blobs` or `put_blobs`."""
