@@ -119,7 +119,7 @@ class BareCells:
         self.remove_groups()
 
     def remove_groups(self) -> None:
-        """Remove the cgroups of all cells. Who has killed a supervisor has left its own."""
+        """Remove the cgroups of all cells. A killed supervisor leaves its cgroup behind."""
         for groups in self._groups:
             groups.remove()
 

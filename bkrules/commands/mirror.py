@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from bkrules.commands.own_files import add_modules
 from bkrules.commands.parser import command, nothing
 from bkrules.errors import BkError, UsageError
 from bkrules.images.destination import REGISTRY, address, check_places
-from bkrules.model.label import root_of
+from bkrules.model.label import Label, parse_label
 from bkrules.model.reference import ALL, Reference, parse_reference
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from bkrules.images.storage import Tree
     from bkrules.loading.workspace import Workspace
     from bkrules.model.action import DirectoryNode
-    from bkrules.model.label import Label
 
 FOLDER = "BUILDKIT_REGISTRY_MIRROR_DIR"
 _REGISTRY = "//:registry"
@@ -258,7 +257,11 @@ def _build(arguments: argparse.Namespace, *more: str) -> tuple[str, dict[Referen
     from bkrules.report.summary import summarize
 
     patterns = [*(arguments.sources or ["//..."]), *more]
-    analysis = _mirrors(analyze_patterns(".", patterns), more)
+    analysis = analyze_patterns(".", patterns)
+    wanted = {
+        analysis.workspace.actual(parse_label(text)) for text in more
+    }  # those of a module, in which the tools may be
+    analysis = _mirrors(analysis, wanted)
     result = execute(analysis, options_of(arguments))
     if result.exit_code:
         print(summarize(result, analysis.out))
@@ -277,21 +280,16 @@ def _build(arguments: argparse.Namespace, *more: str) -> tuple[str, dict[Referen
                         raise UsageError("one-place", problem, hint="select one of the two targets")
                     owners.setdefault(reference, label)
     check_places(images)
-    files = [node for built in result.results if _is_one(built.action.label, more) for node in built.outputs.values()]
+    files = [node for built in result.results if built.action.label in wanted for node in built.outputs.values()]
     return next((node.path for node in files if isinstance(node, FileNode)), ""), images
 
 
-def _is_one(label: Label, more: Sequence[str]) -> bool:
-    """Return whether a target is one of `more`, here or in the module from which the workspace has its tools."""
-    return str(label)[len(root_of(label.package)) :] in more
-
-
-def _mirrors(analysis: Analysis, more: Sequence[str]) -> Analysis:
-    """Return the same build with only the image_mirrors of the targets. Raises BkError when there are none."""
+def _mirrors(analysis: Analysis, more: Set[Label]) -> Analysis:
+    """Return the same build with only the image_mirrors of the targets, and `more`. Raises BkError when there are none."""
     from dataclasses import replace
 
     kinds = {target.label: target.rule.name for target in analysis.targets.targets}
-    wanted = tuple(label for label in analysis.targets.wanted if kinds[label] == "image_mirror" or _is_one(label, more))
+    wanted = tuple(label for label in analysis.targets.wanted if kinds[label] == "image_mirror" or label in more)
     if not any(kinds[label] == "image_mirror" for label in wanted):
         raise nothing("there is no image_mirror among the targets", "select one, as in //targets:mirror")
     return replace(analysis, targets=replace(analysis.targets, wanted=wanted))

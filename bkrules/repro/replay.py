@@ -22,7 +22,7 @@ from bkrules.loading.workspace import Workspace
 from bkrules.model import digest
 from bkrules.model.action import FileNode, Source
 from bkrules.model.digest import Digest
-from bkrules.model.label import LabelError, parse_label
+from bkrules.model.label import Label, LabelError, parse_label
 from bkrules.model.rule import Target
 from bkrules.plugin.installed import Plugins
 from bkrules.report.build_result import BuildResult
@@ -111,11 +111,11 @@ def _built(found: Sources, options: Options) -> dict[str, FileNode]:
         hint = "run it in a workspace that makes it, such as a clone of bk; or --trust a self-contained file"
         raise MachineLacks("no-workspace", f"the replay needs {plain(' '.join(found.targets))}", hint=hint)
     workspace = open_workspace(".")
-    targets = [_target(workspace, text) for text in found.targets]
-    build = execute(analyze_targets(workspace, targets), options)
+    targets = {text: _target(workspace, text) for text in found.targets}
+    build = execute(analyze_targets(workspace, list(targets.values())), options)
     if build.exit_code:
         raise NotBuilt(build)
-    return {name: _output(one, build) for name, one in found.made.items()}
+    return {name: _output(one, targets[one.label].label, build) for name, one in found.made.items()}
 
 
 def _target(workspace: Workspace, text: str) -> Target:
@@ -131,10 +131,10 @@ def _target(workspace: Workspace, text: str) -> Target:
     return target
 
 
-def _output(one: Made, build: BuildResult) -> FileNode:
-    """Return an output of a target. Raises MachineLacks when the target of this workspace has no such output."""
+def _output(one: Made, label: Label, build: BuildResult) -> FileNode:
+    """Return an output of the target of this label. Raises MachineLacks when it has no such output."""
     for result in build.results:
-        if str(result.action.label) == one.label or (one.label == REGISTRY and result.action.label.name == one.output):
+        if result.action.label == label:
             for path, node in result.outputs.items():
                 file = node if isinstance(node, FileNode) else node.files.get(one.output[len(path) + 1 :])
                 if f"{one.output}/".startswith(f"{path}/") and file is not None:
