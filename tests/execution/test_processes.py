@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fresh import in_fresh_process
 from spaces import wait_for
 
 from bkrules.errors import ActionFailed, Interrupted
@@ -103,14 +104,19 @@ def test_what_runs_survives_the_zygote_it_came_from(processes: Processes, log: P
     assert log.read_text() == "\nstill here"
 
 
-def test_a_zygote_that_cannot_be_started_leaves_no_descriptor(processes: Processes, log: Path) -> None:
-    processes.zygote_command = [str(log.parent / "nothing")]
+def a_zygote_that_cannot_be_started(folder: str) -> None:
+    processes = Processes()
+    processes.zygote_command = [f"{folder}/nothing"]
     before = os.listdir("/proc/self/fd")
 
     with pytest.raises(FileNotFoundError):
-        processes.run(["true"], "/", {}, str(log))
+        processes.run(["true"], "/", {}, f"{folder}/log")
 
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_zygote_that_cannot_be_started_leaves_no_descriptor(tmp_path: Path) -> None:
+    in_fresh_process(a_zygote_that_cannot_be_started, str(tmp_path))
 
 
 def test_a_process_whose_channel_has_a_high_descriptor_is_waited_for() -> None:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fresh import in_fresh_process
 from spaces import Space
 
 from bkrules.plugin.host import probe
@@ -194,26 +195,23 @@ def test_an_action_that_a_user_cannot_run_is_the_machine_s_fault(declared: Space
     assert "run bk as root" in done.stdout + done.stderr
 
 
-def descriptors() -> set[tuple[str, str]]:
-    """The open descriptors of this process, and what each is of."""
-    return {(path.name, os.readlink(path)) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()}
-
-
-def test_this_machine_can() -> None:
-    """The trial leaves nothing, and takes place once."""
-    trial._answers.cache_clear()
-    before = Path("/proc/self/mountinfo").read_text()
-    open_before = descriptors()
+def the_trial_leaves_nothing() -> None:
+    mounts, descriptors = Path("/proc/self/mountinfo").read_text(), os.listdir("/proc/self/fd")
 
     first = trial.tried(probe())
 
     assert first.tried == ()
     assert trial.tried(probe()) == first
     assert trial._answers.cache_info().misses == 1
-    assert Path("/proc/self/mountinfo").read_text() == before
-    assert descriptors() <= open_before, "other tests' may have been closed in the meantime"
+    assert Path("/proc/self/mountinfo").read_text() == mounts
+    assert os.listdir("/proc/self/fd") == descriptors
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+def test_this_machine_can() -> None:
+    """The trial leaves nothing, and takes place once."""
+    in_fresh_process(the_trial_leaves_nothing)
 
 
 @pytest.mark.parametrize(
