@@ -16,6 +16,7 @@ from bkrules.model.action import Action, FileNode, Node
 from bkrules.model.parameters import PytestSettings, TestCell, parameters_of
 from bkrules.model.status import FailureClass
 from bkrules.runners.open_cell import OpenCell, open_cell, test_request
+from bkrules.runners.pulled import keep, pulled
 
 
 @dataclass
@@ -98,10 +99,18 @@ def _sources(inputs: Mapping[str, Node]) -> dict[str, tuple[str, bool]]:
 
 
 def _ask(shared: _Shared, action: Action, inputs: Mapping[str, Node], folder: Path) -> CellResult:
+    """Run a test on a worker. Return its result, with the requests to the mirror from its begin to its end.
+
+    A worker runs one test at a time, so no other test of it has made them.
+    """
     context = shared.cell.context
+    shared.cell.new_requests()  # those after the last test belong to none
     with suppress(OSError):  # it has ended, and says why
         shared.cell.ask(StartTest(test_request(action, context), _sources(inputs), str(folder)))
-    return shared.cell.result(context.timeout(action))
+    result = shared.cell.result(context.timeout(action))
+    requests = shared.cell.new_requests()
+    keep(requests, str(folder))
+    return replace(result, pulled=pulled(requests))
 
 
 def _key(action: Action, inputs: Mapping[str, Node]) -> str:

@@ -17,6 +17,7 @@ from bkrules.cell.protocol import CellResult, CellSpec, ExtraSpec, Mirror, Progr
 from bkrules.errors import Interrupted
 from bkrules.execution.context import RunContext
 from bkrules.mirror.faults import MirrorFaults
+from bkrules.mirror.record import Counted
 from bkrules.mirror.registry import Registry
 from bkrules.model.action import Action, DirectoryNode, FileNode, HostFile, Node
 from bkrules.model.parameters import (
@@ -54,7 +55,7 @@ def run_in_cell(
     """Run the program of an action in a new cell. Return the cell's result. `out` gets its logs and outputs."""
     with open_cell(action, inputs, context, out, program) as cell:
         result = cell.result(context.timeout(action))
-        requests = [request for handle in cell.handles for request in context.mirror.record(handle)]
+        requests = cell.new_requests()
     if program == Program.TEST:
         keep(requests, out)
     return replace(result, pulled=pulled(requests))
@@ -69,6 +70,16 @@ class OpenCell:
     context: RunContext
     handles: list[int]
     faults: MirrorFaults | None = None
+    _returned: dict[int, int] = field(default_factory=dict)
+
+    def new_requests(self) -> list[Counted]:
+        """Return the requests to the cell's mirrors since the last call, in the order of their answers."""
+        requests: list[Counted] = []
+        for handle in self.handles:
+            record = self.context.mirror.record(handle)
+            requests += record[self._returned.get(handle, 0) :]
+            self._returned[handle] = len(record)
+        return requests
 
     def ask(self, message: Wire, *descriptors: int) -> None:
         """Send a request to the cell's first process. Raises OSError when the cell has ended."""

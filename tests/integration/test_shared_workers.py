@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from leftovers import Leftovers
 from spaces import WORKERS, Space, matrix
+
+from bkrules.report.page_cells import details
 
 Report = Callable[[Path, str], dict[str, Any]]
 
@@ -52,6 +57,36 @@ def test_a_worker_is_shared_and_put_back(tools: Space, report: Report, leftovers
         assert (tools.root / cell["log"]).with_name("buildkitd.log").read_text()
     assert {len(times) for times in began.values()} == {1}, "a worker was started for each test"
     assert leftovers(tools.cache) == before
+
+
+def test_a_cell_has_the_requests_of_its_test_alone(tools: Space, report: Report) -> None:
+    tests = """
+def seen(sandbox):
+    print("seen", [[one.method, one.path, one.status, one.body_bytes] for one in sandbox.mirror_requests()])
+def test_one(sandbox, tmp_path):
+    build(sandbox, tmp_path)
+    seen(sandbox)
+def test_quiet(sandbox): seen(sandbox)
+def test_two(sandbox, tmp_path):
+    build(sandbox, tmp_path)
+    seen(sandbox)
+"""
+    matrix(tools, BUILD + tests, "oci", more=SHARED)
+
+    done = tools.bk("build", "-j", "1", "//targets:small")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    counts = {}
+    for cell in report(tools.root, "small")["cells"]:
+        log = tools.root / cell["log"]
+        (line,) = [line for line in log.read_text().splitlines() if line.startswith("seen ")]
+        seen = [tuple(request) for request in ast.literal_eval(line.removeprefix("seen "))]
+        assert details(cell, log.parent, str).requests == [(ANY, *request) for request in seen]
+        pulled = json.loads(log.with_name("result.json").read_text()).get("pulled", {})
+        counts[cell["name"].partition("/")[0]] = pulled.get("library/busybox")
+        assert sum(size for _, size in pulled.values()) == sum(size for *_, size in seen)
+    assert counts["test_quiet"] is None
+    assert counts["test_one"] == counts["test_two"] and counts["test_one"][1] > 1 << 20
 
 
 @pytest.mark.parametrize(
