@@ -84,9 +84,9 @@ class Tab:
             self.ask("Input.dispatchKeyEvent", type="keyUp", **common)
         self.settle()
 
-    def size(self, width: int, height: int, *, dark: bool = False) -> None:
-        """Give the tab a size in pixels, and a colour scheme."""
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+    def size(self, width: int, height: int, *, dark: bool = False, scale: int = 1) -> None:
+        """Give the tab a size in pixels of CSS, a colour scheme, and so many pixels of the screen for each of CSS."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 600}
         self.ask("Emulation.setDeviceMetricsOverride", **metrics)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.ask("Emulation.setEmulatedMedia", features=[scheme])
