@@ -71,6 +71,7 @@ def test_the_key_of_an_action_stays_what_it_was(path: Path) -> None:
         environment=tuple(kept["environment"].items()),
         platform=tuple(kept["platform"].items()),
         timeout=kept["timeout"],
+        made_in=kept.get("made_in", ""),
     )
     inputs = {name: node_of(described) for name, described in kept["inputs"].items()}
     assert str(key_of(action, inputs).digest) == kept["key"]
@@ -95,6 +96,8 @@ CHANGED_ACTIONS = {
     "no timeout": replace(ACTION, timeout=0),
     "output name": replace(ACTION, outputs=("b", "logs")),
     "output gone": replace(ACTION, outputs=("b",)),
+    "a command": replace(ACTION, made_in="out"),
+    "a command in another folder": replace(ACTION, made_in="output"),
 }
 CHANGED_INPUTS: dict[str, dict[str, Node]] = {
     "bytes": {**INPUTS, "toolchain.whl": file("Go")},

@@ -144,13 +144,14 @@ class Context:
         optional: Sequence[str] = (),
         name: str = "",
         limits: Limits = LIMITS,
+        made_in: str = "",
     ) -> Action:
         """Declare an action of this target.
 
         `arguments` are the words of a command, or the parameters of a mnemonic that bk itself runs. `folders` are the
         outputs that are folders, `optional` those of them that need not exist. `memory` is the expected use in MiB
         unless a tag sets it; an `exclusive` action runs alone. `name` distinguishes several actions of one mnemonic.
-        `limits` are enforced.
+        `limits` are enforced. `made_in` is the folder of the input root in which a command makes its outputs.
         """
         if mnemonic in self.plugins.runners:
             module = self.plugins.runners[mnemonic][1].module
@@ -171,6 +172,7 @@ class Context:
             folders=tuple(folders),
             optional=tuple(optional),
             limits=limits,
+            made_in=made_in,
             where=str(self.target.location),
         )
         self.actions.append(action)

@@ -99,6 +99,10 @@ class Machine:
         libraries = _closure(tuple(paths.values()), self.store)
         return {**paths, **{f"lib/{os.path.basename(path)}": path for path in libraries}}
 
+    def libraries_of(self, command: str) -> tuple[str, ...]:
+        """Return the paths of the libraries that a command of this machine loads. Raises MachineLacks."""
+        return _closure((find(command),), self.store)
+
 
 def note_reads_of_plugins() -> None:
     """Note from now on the files of this machine that plugins read. Call this before plugins load."""

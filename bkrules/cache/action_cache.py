@@ -36,20 +36,21 @@ class ActionCache:
         """Return the path of an action's entry, whether it exists or not."""
         return f"{self.root}/{key.hash[:2]}/{key.hash}"
 
-    def get(self, key: Digest, declared: Declared | None = None) -> ActionResult | None:
+    def get(self, key: Digest, declared: Declared | None = None, above: str = "") -> ActionResult | None:
         """Return the result of an action from the disk. Return None when there is none, or when its outputs are not
         those declared.
         """
         try:
             maintenance.touch(self.path(key))  # which changes its stamp
-            result = Entry(read_entry(current().note_stored(self.path(key))), declared).result(
-                self.cas.read, self.cas.path
-            )
+            data = read_entry(current().note_stored(self.path(key)))
+            result = Entry(data, declared, above).result(self.cas.read, self.cas.path)
         except (OSError, ValueError):
             return None
         return result if all(self.cas.look(file.digest) for file in result.files()) else None
 
-    def ask(self, key: Digest, *, whole: bool, declared: Declared | None = None) -> ActionResult | None:
+    def ask(
+        self, key: Digest, *, whole: bool, declared: Declared | None = None, above: str = ""
+    ) -> ActionResult | None:
         """Return the result of an action from the remote cache, or None. With `whole`, its bytes are on the disk afterwards.
 
         A result whose outputs are not those declared is a miss, and bk keeps nothing of it.
@@ -59,7 +60,7 @@ class ActionCache:
         if data is None:
             return None
         try:
-            entry = Entry(data, declared)
+            entry = Entry(data, declared, above)
             if self.remote.fetch(entry.trees):
                 return None
             result = entry.result(self.cas.read, self.cas.path)

@@ -39,10 +39,14 @@ Declared = Mapping[str, Form]
 
 @dataclass(frozen=True, slots=True)
 class ActionResult:
-    """The outputs of an action, and the seconds it took when it ran."""
+    """The outputs of an action, and the seconds it took when it ran.
+
+    In the encoded result, the paths of the outputs begin with `above`, the folder in which a command makes them.
+    """
 
     outputs: Mapping[str, Node]
     seconds: float
+    above: str = ""
 
     def files(self) -> Iterator[FileNode]:
         """Return all files of the result."""
@@ -64,10 +68,10 @@ def read_entry(path: str) -> bytes:
 class Entry:
     """A parsed action result. Raises ValueError for malformed bytes, or when the outputs are not those declared.
 
-    `declared` is None where the action is not known.
+    `declared` is None where the action is not known. The paths of `declared` are below `above`, as in `ActionResult`.
     """
 
-    def __init__(self, data: bytes, declared: Declared | None = None) -> None:
+    def __init__(self, data: bytes, declared: Declared | None = None, above: str = "") -> None:
         if len(data) > MOST_RESULT:
             raise ValueError(f"it has more than {MOST_RESULT} bytes")
         message = reapi.decode("ActionResult", data, MOST_MESSAGES)
@@ -84,8 +88,9 @@ class Entry:
             raise ValueError("it has an output twice")
         for path in paths:
             _check_path(path)
+        self._above = above
         if declared is not None:
-            self._check(declared)
+            self._check({above + path: form for path, form in declared.items()})
         if any(name.size > MOST_TREE for name in self._folders.values()):
             raise ValueError("a folder of it is too large")
         self._seconds = _seconds(message["execution_metadata"].get("virtual_execution_duration"))
@@ -115,7 +120,8 @@ class Entry:
             if data is None:
                 raise ValueError("a folder of it is missing")
             outputs[path] = DirectoryNode(read_tree(data, place))
-        return ActionResult(outputs, self._seconds)
+        shown = {path.removeprefix(self._above): node for path, node in outputs.items()}
+        return ActionResult(shown, self._seconds, self._above)
 
 
 def write_tree(node: DirectoryNode) -> tuple[bytes, Digest]:
@@ -128,7 +134,8 @@ def write_tree(node: DirectoryNode) -> tuple[bytes, Digest]:
 def write_result(result: ActionResult, put: Callable[[bytes], Digest]) -> tuple[bytes, list[Digest]]:
     """Return an action result's bytes, and the digests of the Trees that `put` stores."""
     files, directories, trees = [], [], []
-    for path, node in sorted(result.outputs.items()):
+    for name, node in sorted(result.outputs.items()):
+        path = result.above + name
         if isinstance(node, FileNode):
             files.append({"path": path, "digest": to_message(node.digest), "is_executable": node.executable})
             continue

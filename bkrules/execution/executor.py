@@ -110,7 +110,8 @@ class Executor:
         if not self._may_be_cached(action):
             return None
         key = self.key(action)
-        stored = self._actions.ask(key.digest, whole=self._whole(action), declared=action.declared)
+        whole, declared = self._whole(action), action.declared
+        stored = self._actions.ask(key.digest, whole=whole, declared=declared, above=action.above)
         if stored is None:
             return None
         answer = _answer_of(action, stored)
@@ -218,7 +219,7 @@ class Executor:
         is_kept = outcome.may_be_kept and self._are_still(action)
         made = self._stored(action, outcome)
         if is_kept:
-            self._actions.put(key.digest, ActionResult(made, seconds))
+            self._actions.put(key.digest, ActionResult(made, seconds, action.above))
         return Result(
             action,
             outcome.status,
@@ -281,7 +282,7 @@ class Executor:
                 if not self._intact(origin):
                     self._make_again(name, slot, "the cache's copy of what it made was damaged")
                 continue
-            result = ActionResult(origin.outputs, origin.seconds)
+            result = ActionResult(origin.outputs, origin.seconds, origin.action.above)
             assert origin.key is not None
             if lost.intersection(file.digest for file in result.files()):
                 self._make_again(name, slot, "the remote cache lost what it made")
@@ -306,7 +307,8 @@ class Executor:
 
     def _cached(self, action: Action, key: Key) -> Result | None:
         """Return the result from the disk cache when it may be used. Outputs for the user are read again."""
-        stored = self._actions.get(key.digest, action.declared) if self._may_be_cached(action) else None
+        may = self._may_be_cached(action)
+        stored = self._actions.get(key.digest, action.declared, action.above) if may else None
         try:
             hit = None if stored is None else self._hit(action, key, stored)
         except ValueError:

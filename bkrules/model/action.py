@@ -187,7 +187,9 @@ class Action:
     """One step of a build. `id` is unique in a build. The key does not cover id, label, cell, request, limits and where.
 
     `folders` are the outputs that are folders, and `optional` those of them that the action need not make. `fault` is
-    the error of an action that fails without a run. `where` is the place of its target in a build file.
+    the error of an action that fails without a run. `where` is the place of its target in a build file. `made_in` is the
+    folder of the input root in which a command makes its outputs. Such an action is REAPI's word for word, so an engine
+    can run it; others have no such folder, and bk runs them by their mnemonic.
     """
 
     id: str
@@ -205,6 +207,7 @@ class Action:
     optional: tuple[str, ...] = ()
     limits: Limits = LIMITS
     fault: BkError | None = None
+    made_in: str = ""
     where: str = field(default="", compare=False)
 
     @property
@@ -212,6 +215,16 @@ class Action:
         """The outputs, each with its form."""
         forms = {**dict.fromkeys(self.folders, Form.FOLDER), **dict.fromkeys(self.optional, Form.OPTIONAL)}
         return {path: forms.get(path, Form.FILE) for path in self.outputs}
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The arguments of REAPI's Command: those of a command, or the mnemonic and its arguments."""
+        return self.arguments if self.made_in else (self.mnemonic, *self.arguments)
+
+    @property
+    def above(self) -> str:
+        """The folder of the input root that the paths of the outputs begin with, with its slash; empty for none."""
+        return f"{self.made_in}/" if self.made_in else ""
 
     @property
     def title(self) -> str:
@@ -320,11 +333,11 @@ class Key:
 def key_of(action: Action, inputs: Mapping[str, Node]) -> Key:
     """Return the key of an action whose inputs are resolved."""
     message = messages_of(action, merkle(inputs)[0])[1]
-    leaves = {"mnemonic": action.mnemonic, "salt": SALT.decode()}
+    leaves = {"salt": SALT.decode()} | ({} if action.made_in else {"mnemonic": action.mnemonic})
     leaves |= {f"argument/{number}": text for number, text in enumerate(action.arguments)}
     leaves |= {f"env/{name}": value for name, value in action.environment}
     leaves |= {f"platform/{name}": value for name, value in action.platform}
-    leaves |= {f"output/{path}": "" for path in action.outputs}
+    leaves |= {f"output/{action.above}{path}": "" for path in action.outputs}
     leaves |= {"timeout": str(action.timeout)} if action.timeout else {}
     # Cells share most inputs, and each keeps its leaves until the end of the build.
     leaves |= {sys.intern(f"input/{path}"): sys.intern(_leaf(node)) for path, node in inputs.items()}
@@ -340,9 +353,9 @@ def messages_of(action: Action, root: Digest) -> tuple[bytes, bytes]:
     command = reapi.encode(
         "Command",
         {
-            "arguments": [action.mnemonic, *action.arguments],
+            "arguments": action.command,
             "environment_variables": _properties(action.environment),
-            "output_paths": sorted(action.outputs),
+            "output_paths": sorted(action.above + path for path in action.outputs),
         },
     )
     message = {

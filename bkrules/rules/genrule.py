@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from bkrules.analysis.context import Context
 from bkrules.errors import did_you_mean
@@ -14,7 +15,7 @@ from bkrules.model.providers import BinaryInfo, FilesInfo
 from bkrules.model.resources import Limits
 from bkrules.model.rule import Attr, Rule
 
-TOOLS, OUT = "tools", "out"
+TOOLS, OUT, HOST = "tools", "out", "host"
 LIMITS = ("memory", "pids", "disk", "timeout")
 _DEFAULT = Limits()
 _VARIABLE = re.compile(r"\$(?:\((\w+)(?: ([^)]+))?\)|([@<$]))")
@@ -44,7 +45,7 @@ def _analyze_genrule(context: Context) -> tuple[object, ...]:
     if not arguments:
         raise context.error("bad-attribute", "'cmd' has no words", "cmd", 'cmd = ["$(location //:box)", ...]')
     limits = Limits(**{name: context.attribute(name) for name in LIMITS})
-    action = context.declare("Genrule", arguments, inputs, outs, environment=_ENVIRONMENT, limits=limits)
+    action = context.declare("Genrule", arguments, inputs, outs, environment=_ENVIRONMENT, limits=limits, made_in=OUT)
     made = {f"{context.label.package}/{out}".lstrip("/"): context.output(action, out) for out in outs}
     providers: list[object] = [FilesInfo(made)]
     if len(outs) == 1:
@@ -75,18 +76,21 @@ def _place(context: Context, label: Label, places: Mapping[str, Artifact]) -> st
 
 
 def _add_tool(context: Context, label: Label, inputs: dict[str, Artifact]) -> str:
-    """Add a binary to the inputs, with the files of this machine that it needs. Return its path in the sandbox."""
+    """Add a binary to the inputs, with the files of this machine that it needs. Return its path in the sandbox.
+
+    Those files are at `host` and their absolute path, where the command finds them on any machine.
+    """
     binary = context.binary("tools", label)
     path = f"{TOOLS}/{label.name.rpartition('/')[2]}"
     if path in inputs:
         raise context.error("duplicate-name", f"two tools are called {path.rpartition('/')[2]!r}", "tools")
     inputs[path] = binary.file
     if isinstance(binary.file, HostFile):
-        for name, file in context.machine.helpers([binary.file.path]).items():
-            inputs[f"host/{name}"] = HostFile(file)
+        inputs[path] = replace(binary.file, executable=True)
+        inputs |= {f"{HOST}{file}": HostFile(file, True) for file in context.machine.libraries_of(binary.file.path)}
     for also in binary.also:
         assert isinstance(also, HostFile)
-        inputs[f"host{also.path}"] = also
+        inputs[f"{HOST}{also.path}"] = also
     return path
 
 

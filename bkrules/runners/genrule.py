@@ -11,9 +11,9 @@ from pathlib import Path
 from bkrules.errors import ActionFailed
 from bkrules.execution.context import RunContext, limit_met, limit_text
 from bkrules.execution.result import RESOURCES, Outcome
-from bkrules.model.action import Action, FileNode, HostFile, Node, Source
+from bkrules.model.action import Action, FileNode, Node, Source
 from bkrules.model.status import Status
-from bkrules.rules.genrule import OUT
+from bkrules.rules.genrule import HOST, OUT
 from bkrules.sandbox import outputs
 from bkrules.sandbox.outputs import BadOutput
 from bkrules.sandbox.spawner import CommandSandbox, Ended
@@ -46,13 +46,10 @@ def _run(action: Action, inputs: Mapping[str, Node], context: RunContext, folder
     declared = dict(action.inputs)
     binds = []
     for path, node in inputs.items():
-        source = declared[path]
         assert isinstance(node, FileNode)
-        if path.startswith("host/") and isinstance(source, HostFile):
-            binds.append((node.path, source.path, False))
-        else:
-            shown = _readable(node.path, folder) if isinstance(source, Source) else node.path
-            binds.append((shown, f"{_WORK}/{path}", False))
+        shown = _readable(node.path, folder) if isinstance(declared[path], Source) else node.path
+        target = path.removeprefix(HOST) if path.startswith(f"{HOST}/") else f"{_WORK}/{path}"
+        binds.append((shown, target, False))
     out = f"{_WORK}/{OUT}"
     folders = dict.fromkeys([out, *(os.path.dirname(f"{out}/{name}") for name in action.outputs)])
     sandbox = CommandSandbox(
@@ -97,6 +94,6 @@ def _failed(action: Action, context: RunContext, log: Path, problem: str, reason
 
 
 def _seen_by(inputs: Mapping[str, Node]) -> str:
-    seen = [path for path in inputs if not path.startswith("host/")]
+    seen = [path for path in inputs if not path.startswith(f"{HOST}/")]
     names = ", ".join(seen[:_SEEN]) + (f" and {len(seen) - _SEEN} more" if len(seen) > _SEEN else "")
     return f"it sees nothing but: {names or 'an empty folder'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -73,6 +74,18 @@ def test_what_was_not_declared_is_not_there(space: Space, script: str, said: str
     assert said in done.stdout
     assert "it sees nothing but: src/p/one.txt, tools/cat, tools/sh" in done.stdout
     assert (space.root / "p/one.txt").read_text() == "one\n"
+
+
+def test_an_engine_finds_all_that_the_command_needs(space: Space) -> None:
+    """In the input root: the command, and the files of the machine at their absolute paths."""
+    space.write("WORKSPACE.py", HEAD + rule("made", "cat - > $@ < /dev/null"))
+    done = space.bk("aquery", "//:made", "--json")
+    [action] = json.loads(done.stdout)
+    assert action["arguments"][0] in action["inputs"]
+    of_machine = {path: file for path, file in action["host"].items() if not path.startswith("tools/")}
+    assert of_machine == {path: os.path.realpath(path.removeprefix("host")) for path in of_machine}
+    assert any("/ld-linux" in path for path in of_machine)
+    assert all(leaf.startswith("executable ") for leaf in action["inputs"].values())
 
 
 def test_no_network_and_a_fixed_environment(space: Space) -> None:
