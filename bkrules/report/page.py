@@ -13,10 +13,11 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
+from string import Template
 from typing import Any
 
-from bkrules.errors import MachineLacks
 from bkrules.report.page_cells import Details, Document
 from bkrules.report.trace import Span
 
@@ -40,34 +41,43 @@ class Page:
 
 
 def render(page: Page, details: Iterable[Details]) -> str:
-    """Return the page as HTML. `details` are those of the cells, in their order. Raises MachineLacks without jinja2."""
-    try:
-        import jinja2
-    except ImportError as error:
-        hint = "install it with bk:  pip install 'bkrules[report]'"
-        raise MachineLacks("no-jinja2", "`bk report` needs the package jinja2", hint=hint) from error
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(ASSETS),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    """Return the page as HTML. `details` are those of the cells, in their order."""
     script, style = _asset("page.js"), _asset("page.css")
     blocks = list(_blocks(page, details))  # before the cells are encoded: each learns its block
-    return environment.get_template("page.html").render(
-        page=page,
-        data=vars(page),
-        blocks=blocks,
+    counts = Counter(cell["status"] for cell in page.cells)
+    words = ", ".join(f"{count} {status}" for status, count in counts.items())
+    remarks = [f"{one['label']}: {'; '.join(one['remarks'])}" for one in page.matrices if one["remarks"]]
+    return Template(_asset("page.html")).substitute(
+        title=escape(page.title),
+        outcome=outcome(page.cells),
+        remarks="\n".join(f'<p class="remark">{escape(one)}</p>' for one in [*remarks, *page.remarks]),
+        counts=escape(f"{len(page.cells)} {'cell' if len(page.cells) == 1 else 'cells'}: {words}"),
+        failures=_failures([cell for cell in page.cells if cell["status"] in ("failed", "timed out")]),
+        facts=_script_text(json.dumps(vars(page), separators=(",", ":"))),
+        blocks="\n".join(f'<script type="text/plain" class="block">{block}</script>' for block in blocks),
         script=script,
         style=style,
         script_hash=_hash(script),
         style_hash=_hash(style),
-        counts=Counter(cell["status"] for cell in page.cells),
-        bad=[cell for cell in page.cells if cell["status"] in ("failed", "timed out")][:_SHOWN_FAILURES],
-        outcome=outcome(page.cells),
     )
+
+
+def _failures(cells: Sequence[Mapping[str, Any]]) -> str:
+    """Return a table of failed cells, or a sentence without any."""
+    if not cells:
+        return "<p>None.</p>"
+    rows = [
+        f'<tr><th scope="row">{escape(str(cell["name"]))}</th><td>{escape(str(cell["status"]))}</td>'
+        f"<td>{escape(str(cell['reason']))}</td></tr>"
+        for cell in cells[:_SHOWN_FAILURES]
+    ]
+    head = '<tr><th scope="col">cell</th><th scope="col">status</th><th scope="col">reason</th></tr>'
+    return "\n".join([f"<table>\n<thead>{head}</thead>\n<tbody>", *rows, "</tbody>\n</table>"])
+
+
+def _script_text(text: str) -> str:
+    """Return JSON without the characters that mean something to a parser of HTML."""
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e").replace("'", "\\u0027")
 
 
 def outcome(cells: Sequence[Mapping[str, Any]]) -> str:

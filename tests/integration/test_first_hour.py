@@ -101,6 +101,7 @@ def test_what_the_page_says(which: str, repository: Path, cache_copy: Callable[[
         "bk init",
         "bk test //...",
         "bk test //...",
+        "bk report",
     ]
     place = [command for command, _ in steps].index(ACTIVATE) + 1
     outputs = shell.type([command for command, _ in steps[:place]])
