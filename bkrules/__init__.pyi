@@ -91,7 +91,7 @@ def build_agreement(
         tags: Words to query by. 'manual': patterns such as //... and :all do not match the target in `bk build` and
             `bk test`; its name does. 'exclusive': the target's actions run alone. 'cpu:N' and 'resources:NAME:N':
             the resources of each of its actions, such as 'resources:memory:2000' (MiB) or 'resources:gpu:1'; see
-            --local_resources.
+            --local_resources. A tag with which only Bazel does something, such as 'no-cache', is an error.
         dockerfile: The Dockerfile: a file, or a genrule with one.
         context: The files of the build context: files, as of glob(), filegroups and genrules. Empty folders and
             links are not in it.
@@ -156,7 +156,7 @@ def build_test(
         tags: Words to query by. 'manual': patterns such as //... and :all do not match the target in `bk build` and
             `bk test`; its name does. 'exclusive': the target's actions run alone. 'cpu:N' and 'resources:NAME:N':
             the resources of each of its actions, such as 'resources:memory:2000' (MiB) or 'resources:gpu:1'; see
-            --local_resources.
+            --local_resources. A tag with which only Bazel does something, such as 'no-cache', is an error.
         dockerfile: The Dockerfile: a file, or a genrule with one.
         context: The files of the build context: files, as of glob(), filegroups and genrules. Empty folders and
             links are not in it.
@@ -204,7 +204,7 @@ def c_toolchain(
         tags: Words to query by. 'manual': patterns such as //... and :all do not match the target in `bk build` and
             `bk test`; its name does. 'exclusive': the target's actions run alone. 'cpu:N' and 'resources:NAME:N':
             the resources of each of its actions, such as 'resources:memory:2000' (MiB) or 'resources:gpu:1'; see
-            --local_resources.
+            --local_resources. A tag with which only Bazel does something, such as 'no-cache', is an error.
         package: The package in the index.
     """
 
@@ -227,7 +227,7 @@ def debian_package(
         tags: Words to query by. 'manual': patterns such as //... and :all do not match the target in `bk build` and
             `bk test`; its name does. 'exclusive': the target's actions run alone. 'cpu:N' and 'resources:NAME:N':
             the resources of each of its actions, such as 'resources:memory:2000' (MiB) or 'resources:gpu:1'; see
-            --local_resources.
+            --local_resources. A tag with which only Bazel does something, such as 'no-cache', is an error.
         package: The name of the package; by default the name of the target.
     """
 
@@ -246,7 +246,7 @@ def estargz_image(
         tags: Words to query by. 'manual': patterns such as //... and :all do not match the target in `bk build` and
             `bk test`; its name does. 'exclusive': the target's actions run alone. 'cpu:N' and 'resources:NAME:N':
             the resources of each of its actions, such as 'resources:memory:2000' (MiB) or 'resources:gpu:1'; see
-            --local_resources.
+            --local_resources. A tag with which only Bazel does something, such as 'no-cache', is an error.
         worker: The worker whose buildkitd converts it.
     """
 
@@ -264,7 +264,7 @@ def filegroup(
         tags: Words to query by. 'manual': patterns such as //... and :all do not match the target in `bk build` and
             `bk test`; its name does. 'exclusive': the target's actions run alone. 'cpu:N' and 'resources:NAME:N':
             the resources of each of its actions, such as 'resources:memory:2000' (MiB) or 'resources:gpu:1'; see
-            --local_resources.
+            --local_resources. A tag with which only Bazel does something, such as 'no-cache', is an error.
     """
 
 def genrule(
@@ -290,7 +290,7 @@ def genrule(
         tags: Words to query by. 'manual': patterns such as //... and :all do not match the target in `bk build` and
             `bk test`; its name does. 'exclusive': the target's actions run alone. 'cpu:N' and 'resources:NAME:N':
             the resources of each of its actions, such as 'resources:memory:2000' (MiB) or 'resources:gpu:1'; see
-            --local_resources.
+            --local_resources. A tag with which only Bazel does something, such as 'no-cache', is an error.
         srcs: Files, filegroups and genrules to read; read-only, at src/PATH.
         tools: Binaries that the command runs: of go_binary, host_binary or genrule.
         memory: MiB of memory that the command may use, its disk included.
@@ -329,7 +329,7 @@ def go_binary(
         tags: Words to query by. 'manual': patterns such as //... and :all do not match the target in `bk build` and
             `bk test`; its name does. 'exclusive': the target's actions run alone. 'cpu:N' and 'resources:NAME:N':
             the resources of each of its actions, such as 'resources:memory:2000' (MiB) or 'resources:gpu:1'; see
-            --local_resources.
+            --local_resources. A tag with which only Bazel does something, such as 'no-cache', is an error.
         module: The module to build from, as in 'github.com/moby/buildkit'.
         version: Its version; go.mod must say the same.
         package: The folder of the command in the module, as in 'cmd/buildkitd'; by default the folder of go.mod.
@@ -380,7 +380,7 @@ def go_releases(
         tags: Words to query by. 'manual': patterns such as //... and :all do not match the target in `bk build` and
             `bk test`; its name does. 'exclusive': the target's actions run alone. 'cpu:N' and 'resources:NAME:N':
             the resources of each of its actions, such as 'resources:memory:2000' (MiB) or 'resources:gpu:1'; see
-            --local_resources.
+            --local_resources. A tag with which only Bazel does something, such as 'no-cache', is an error.
         pins: The folder with a folder for each version, in which go.mod and go.sum are. The default is the last
             part of the module's path, such as `buildkit`: `buildkit/v0.34.2/go.mod`.
         package: The folder of the command in the module, as in 'cmd/buildkitd'; by default the folder of go.mod.
@@ -418,7 +418,7 @@ def go_test(
         tags: Words to query by. 'manual': patterns such as //... and :all do not match the target in `bk build` and
             `bk test`; its name does. 'exclusive': the target's actions run alone. 'cpu:N' and 'resources:NAME:N':
             the resources of each of its actions, such as 'resources:memory:2000' (MiB) or 'resources:gpu:1'; see
-            --local_resources.
+            --local_resources. A tag with which only Bazel does something, such as 'no-cache', is an error.
         subtests: Test functions whose subtests are cells instead, as 'TestIntegration'. A run of the binary without
             any daemon lists them, so they must not depend on one.
         tools: Static binaries on PATH while the test binary lists its tests, for one that needs them.
@@ -446,7 +446,7 @@ def go_toolchain(
         tags: Words to query by. 'manual': patterns such as //... and :all do not match the target in `bk build` and
             `bk test`; its name does. 'exclusive': the target's actions run alone. 'cpu:N' and 'resources:NAME:N':
             the resources of each of its actions, such as 'resources:memory:2000' (MiB) or 'resources:gpu:1'; see
-            --local_resources.
+            --local_resources. A tag with which only Bazel does something, such as 'no-cache', is an error.
         package: The package in the index.
     """
 
@@ -464,7 +464,7 @@ def host_binary(
         tags: Words to query by. 'manual': patterns such as //... and :all do not match the target in `bk build` and
             `bk test`; its name does. 'exclusive': the target's actions run alone. 'cpu:N' and 'resources:NAME:N':
             the resources of each of its actions, such as 'resources:memory:2000' (MiB) or 'resources:gpu:1'; see
-            --local_resources.
+            --local_resources. A tag with which only Bazel does something, such as 'no-cache', is an error.
         binary: The command's name, or the path of a file, which is relative to WORKSPACE.py; the target's own name
             by default.
         files: Further files of this machine, absolute, that decide what the binary does. {machine} stands for the
@@ -489,7 +489,7 @@ def http_file(
         tags: Words to query by. 'manual': patterns such as //... and :all do not match the target in `bk build` and
             `bk test`; its name does. 'exclusive': the target's actions run alone. 'cpu:N' and 'resources:NAME:N':
             the resources of each of its actions, such as 'resources:memory:2000' (MiB) or 'resources:gpu:1'; see
-            --local_resources.
+            --local_resources. A tag with which only Bazel does something, such as 'no-cache', is an error.
         executable: Whether it is a binary, which `tools` may name.
         downloaded_file_path: Its name; by default the last part of the first URL.
     """
@@ -527,7 +527,7 @@ def image(
         tags: Words to query by. 'manual': patterns such as //... and :all do not match the target in `bk build` and
             `bk test`; its name does. 'exclusive': the target's actions run alone. 'cpu:N' and 'resources:NAME:N':
             the resources of each of its actions, such as 'resources:memory:2000' (MiB) or 'resources:gpu:1'; see
-            --local_resources.
+            --local_resources. A tag with which only Bazel does something, such as 'no-cache', is an error.
         base: An image to add a layer to.
         files: Files by their paths in the image, without the leading '/'.
         symlinks: Symbolic links: path to target.
@@ -564,7 +564,7 @@ def image_archive(
         tags: Words to query by. 'manual': patterns such as //... and :all do not match the target in `bk build` and
             `bk test`; its name does. 'exclusive': the target's actions run alone. 'cpu:N' and 'resources:NAME:N':
             the resources of each of its actions, such as 'resources:memory:2000' (MiB) or 'resources:gpu:1'; see
-            --local_resources.
+            --local_resources. A tag with which only Bazel does something, such as 'no-cache', is an error.
     """
 
 def image_mirror(
@@ -581,7 +581,7 @@ def image_mirror(
         tags: Words to query by. 'manual': patterns such as //... and :all do not match the target in `bk build` and
             `bk test`; its name does. 'exclusive': the target's actions run alone. 'cpu:N' and 'resources:NAME:N':
             the resources of each of its actions, such as 'resources:memory:2000' (MiB) or 'resources:gpu:1'; see
-            --local_resources.
+            --local_resources. A tag with which only Bazel does something, such as 'no-cache', is an error.
     """
 
 def test_matrix(
@@ -622,7 +622,7 @@ def test_matrix(
         tags: Words to query by. 'manual': patterns such as //... and :all do not match the target in `bk build` and
             `bk test`; its name does. 'exclusive': the target's actions run alone. 'cpu:N' and 'resources:NAME:N':
             the resources of each of its actions, such as 'resources:memory:2000' (MiB) or 'resources:gpu:1'; see
-            --local_resources.
+            --local_resources. A tag with which only Bazel does something, such as 'no-cache', is an error.
         extra_workers: Workers next to the one of the cell: tests of pytest start them by `sandbox.start_worker`,
             and before a program bk starts all of them. Each runs as it is declared; values of axes do not change
             it.
@@ -670,7 +670,7 @@ def test_suite(
         tags: Words to query by. 'manual': patterns such as //... and :all do not match the target in `bk build` and
             `bk test`; its name does. 'exclusive': the target's actions run alone. 'cpu:N' and 'resources:NAME:N':
             the resources of each of its actions, such as 'resources:memory:2000' (MiB) or 'resources:gpu:1'; see
-            --local_resources.
+            --local_resources. A tag with which only Bazel does something, such as 'no-cache', is an error.
     """
 
 def worker(
@@ -690,7 +690,7 @@ def worker(
         tags: Words to query by. 'manual': patterns such as //... and :all do not match the target in `bk build` and
             `bk test`; its name does. 'exclusive': the target's actions run alone. 'cpu:N' and 'resources:NAME:N':
             the resources of each of its actions, such as 'resources:memory:2000' (MiB) or 'resources:gpu:1'; see
-            --local_resources.
+            --local_resources. A tag with which only Bazel does something, such as 'no-cache', is an error.
         id: Its name in cells; the plugin's choice by default.
         tools: Other binaries than those of WORKSPACE.py, by name: {'runc': '//:runc_old'}.
     """

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import json
 import os
 import re
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
+from _pytest._io.saferepr import saferepr
 from _pytest.config import default_plugins
 
 from bkrules.cell.protocol import Outcome
@@ -65,6 +67,20 @@ class _Recorder(Faults):
             print(f"\ncollected here: {collected}\ndeclared:       {self.declared}")
             what = difference(collected, self.declared)
             self.failures.append(f"pytest collects other tests of {self.module} in the cell than were declared: {what}")
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Fail a test that returns a value. pytest only warns of it, so it would pass, whatever it has compared."""
+        values: list[object] = []
+        if isinstance(item, pytest.Function) and not _is_async(item.obj):
+            item.obj = _keeping(item.obj, values)
+        passed = yield
+        if values and values[0] is not None:
+            value = saferepr(values[0], 60)
+            pytest.fail(
+                f"{item.name} returned {value}, which pytest ignores; use assert instead of return", pytrace=False
+            )
+        return passed
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.documents.append(self._write(config=self._config, report=report))
@@ -128,6 +144,21 @@ class _Holder:
             self._control.hold(f"{report.nodeid}: {_last_line(report)}")
 
 
+def _is_async(function: object) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _keeping(function: Callable[..., object], values: list[object]) -> Callable[..., None]:
+    """Return a function that calls `function`, appends what it returns to `values`, and returns nothing."""
+
+    @functools.wraps(function)
+    def keeping(*positional: object, **named: object) -> None:
+        __tracebackhide__ = True
+        values.append(function(*positional, **named))
+
+    return keeping
+
+
 def _failed(reason: str) -> Outcome:
     return Outcome(Status.FAILED, FailureClass.TEST, reason)
 
@@ -143,15 +174,18 @@ def _last_line(report: pytest.TestReport) -> str:
     """Return the first line of the message with which a test failed."""
     crash = getattr(report.longrepr, "reprcrash", None)
     text = crash.message if crash else getattr(report.longrepr, "errorstring", report.longrepr)
-    return re.sub(r"^AssertionError: (?=assert )", "", str(text).strip().splitlines()[0])
+    return re.sub(r"^(AssertionError: (?=assert )|Failed: )", "", str(text).strip().splitlines()[0])
 
 
 def _place(report: pytest.TestReport) -> str:
-    """Return `file:line` of the innermost place in the workspace's files at which a test failed; its name without one."""
+    """Return `file:line` of the innermost place in the workspace's files at which a test failed; without one, the test's own."""
     entries = getattr(getattr(report.longrepr, "reprtraceback", None), "reprentries", ())
     places = [place for entry in entries if (place := getattr(entry, "reprfileloc", None)) is not None]
     own = [place for place in places if not place.path.startswith(("/", "..", "<"))]
-    return f"{own[-1].path}:{own[-1].lineno}" if own else report.nodeid
+    if own:
+        return f"{own[-1].path}:{own[-1].lineno}"
+    path, line, _ = report.location
+    return report.nodeid if line is None else f"{path}:{line + 1}"
 
 
 def preload() -> None:

@@ -16,6 +16,21 @@ from bkrules.errors import is_near
 CPU, MEMORY = "cpu", "memory"
 RESOURCES = "resources"
 EXCLUSIVE, MANUAL = "exclusive", "manual"
+_RERUN = "bk keeps a result until something that it depends on changes; --cache_test_results=no runs cells again"
+_UNSENT = "--remote_upload_local_results=no sends no result to a remote cache"
+_SANDBOXED = "every action runs in a sandbox; declare what it needs of the machine, with host_binary or 'data'"
+ONLY_IN_BAZEL: Mapping[str, str] = {
+    "exclusive-if-local": "did you mean 'exclusive'?",
+    "external": _RERUN,
+    "local": _SANDBOXED,
+    "no-cache": _RERUN,
+    "no-remote": _UNSENT,
+    "no-remote-cache": _UNSENT,
+    "no-remote-cache-upload": _UNSENT,
+    "no-sandbox": _SANDBOXED,
+    "requires-network": "no action has a network; http_file fetches files, and a 'mirror' has the images of a test",
+}
+"""Tags that change what Bazel does, and that bk does not act on: what bk has instead."""
 _TAG = re.compile(r"(?:(cpu)|resources:([\w.-]+)):(\d+(?:\.\d+)?)").fullmatch
 _SIZE = re.compile(r"(?:(HOST_CPUS|HOST_RAM)(?:([*-])(\d*\.?\d+))?|(\d*\.?\d+))").fullmatch
 _OF_MEMORY = "HOST_RAM*.67"  # Bazel's default: the rest is for the user's own work, and for the kernel's caches
@@ -70,6 +85,9 @@ SIZES: Mapping[str, Size] = {
     "large": Size(900, 300.0),
     "enormous": Size(3600, 800.0),
 }
+
+TIMEOUTS: Mapping[str, str] = {"short": "small", "moderate": "medium", "long": "large", "eternal": "enormous"}
+"""Bazel's names of timeouts, and the sizes that have these."""
 
 
 def meant_tag(tag: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bkrules.errors import LoadError, did_you_mean
 from bkrules.model.label import Label, LabelError, parse_label
-from bkrules.model.resources import meant_tag
+from bkrules.model.resources import ONLY_IN_BAZEL, SIZES, TIMEOUTS, meant_tag
 
 if TYPE_CHECKING:
     from bkrules.analysis.context import Context
@@ -102,7 +102,7 @@ COMMON = {
         "Words to query by. 'manual': patterns such as //... and :all do not match the target in `bk build` and "
         "`bk test`; its name does. 'exclusive': the target's actions run alone. 'cpu:N' and 'resources:NAME:N': the "
         "resources of each of its actions, such as 'resources:memory:2000' (MiB) or 'resources:gpu:1'; see "
-        "--local_resources.",
+        "--local_resources. A tag with which only Bazel does something, such as 'no-cache', is an error.",
         default=(),
     ),
 }
@@ -145,8 +145,14 @@ def check_attributes(
 
 
 def _check_tags(label: Label, tags: Iterable[str], where: Location) -> None:
-    """Raise LoadError for a tag that is nearly one that bk acts on: the target would be built as if it had no tag."""
+    """Raise LoadError for a tag that bk would ignore although its author expects something of it: one of Bazel's, or nearly
+    one of bk's.
+    """
     for tag in tags:
+        if instead := ONLY_IN_BAZEL.get(tag.lower().replace("_", "-")):
+            message = f"{label} has the tag {tag!r}, which bk does not act on as Bazel does"
+            hint = f"{instead}\na tag of your own needs another name"
+            raise LoadError("unknown-tag", message, where=where.of("tags"), hint=hint)
         if meant := meant_tag(tag):
             message = f"{label} has the unknown tag {tag!r}"
             hint = f"did you mean {meant!r}? A tag of your own needs a name that differs in more than one letter"
@@ -221,7 +227,12 @@ def _dicts(value: Any, _package: str) -> tuple[dict[str, str], ...]:
 
 
 def _count(value: Any, package: str) -> int:
-    number: int = _expect(int, "a whole number")(value, package)
+    try:
+        number: int = _expect(int, "a whole number")(value, package)
+    except TypeError as error:
+        if size := isinstance(value, str) and TIMEOUTS.get(value):
+            error.add_note(f"a size has that timeout of Bazel:  size = {size!r}  is {SIZES[size].timeout} seconds")
+        raise
     if number <= 0:
         raise TypeError(f"must be a positive number, but was {number}")
     return number

@@ -204,6 +204,39 @@ def test_hooks_and_fixtures_of_a_conftest_decide(tools: Space, report: Report) -
     )
 
 
+RETURNS = """
+import asyncio
+import unittest
+
+def test_none(): return None
+def test_value(): return 1 == 2
+class TestGroup:
+    def test_method(self): return "a" in "b"
+class Cases(unittest.TestCase):
+    def test_case(self): return self.id() == ""
+    def test_none(self): self.assertTrue(True)
+async def test_async(): assert False
+def test_fails(): assert "a" == "b"
+"""
+
+
+def test_a_test_that_returns_a_value_fails(tools: Space, report: Report) -> None:
+    matrix(tools, RETURNS, "oci")
+    tools.write("pytest.ini", "[pytest]\nfilterwarnings = ignore\n")
+    done = tools.bk("build", "-k", "//targets:small")
+    assert done.returncode == 3, done.stdout + done.stderr
+    cells = {cell["name"].split("/")[0]: cell for cell in report(tools.root, "small")["cells"]}
+    assert {name for name, cell in cells.items() if cell["status"] == "passed"} == {"test_none", "Cases::test_none"}
+    reasons = {name: cell["reason"] or "" for name, cell in cells.items()}
+    returned = "returned False, which pytest ignores; use assert instead of return"
+    assert {name: reason for name, reason in reasons.items() if "returned" in reason} == {
+        "test_value": f"t/test_small.py:6: test_value {returned}",
+        "TestGroup::test_method": f"t/test_small.py:8: test_method {returned}",
+        "Cases::test_case": f"t/test_small.py:10: test_case {returned}",
+    }
+    assert reasons["test_fails"] == "t/test_small.py:13: assert 'a' == 'b'"
+
+
 NAMED = "python_functions = check_* test\npython_classes = Suite\n"
 SETTINGS = {
     "pytest.ini": f"[pytest]\n{NAMED}addopts = -m 'not slow' -ra --unknown\n",

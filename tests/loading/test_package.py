@@ -11,6 +11,7 @@ from bkrules.errors import LoadError
 from bkrules.loading.loader import load
 from bkrules.loading.package import Package
 from bkrules.model.label import Label
+from bkrules.model.resources import ONLY_IN_BAZEL
 from bkrules.model.rule import Rule
 
 Load = Callable[[str], Package]
@@ -225,6 +226,16 @@ def test_a_target_knows_the_line_of_each_attribute(read: Load) -> None:
     assert str(location) == "pkg/BUILD.py:3"
     assert location.of("size").startswith("pkg/BUILD.py:6")
     assert location.of("title").startswith("pkg/BUILD.py:3")
+
+
+@pytest.mark.parametrize("tag", [*ONLY_IN_BAZEL, "no_cache", "No-Sandbox"])
+def test_a_tag_that_only_bazel_has_is_refused(tag: str, fail: Fail) -> None:
+    error = fail(f"from bkrules import thing\nthing(name = 'a', tags = ['{tag}'])\n")
+    assert (error.reason, error.where) == ("unknown-tag", "pkg/BUILD.py:2, attribute 'tags'")
+    assert error.hint.splitlines() == [
+        ONLY_IN_BAZEL[tag.lower().replace("_", "-")],
+        "a tag of your own needs another name",
+    ]
 
 
 @pytest.mark.parametrize(
