@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import examples
 import pytest
 
 import bkrules
@@ -189,8 +190,7 @@ def test_the_readme_is_short(repository: Path) -> None:
 
 def blocks(language: str) -> list[tuple[str, str]]:
     """Return the code blocks of a language in all pages, each with its page."""
-    pattern = re.compile(rf"^```{language}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-    return [(name, block) for name in PAGES for block in pattern.findall((ROOT / name).read_text())]
+    return [(one.page, one.text) for one in examples.blocks() if one.language == language]
 
 
 @pytest.mark.parametrize(("name", "block"), blocks("python"))
@@ -206,6 +206,15 @@ def test_toml_in_the_documents_is_toml(name: str, block: str) -> None:
 @pytest.mark.parametrize(("name", "block"), blocks("sh"))
 def test_shell_in_the_documents_is_shell(name: str, block: str) -> None:
     subprocess.run(["sh", "-n"], input=block, text=True, check=True)
+    paths = re.findall(r"(?<![\w/.-])(?:tests|\.ci|docs)/[\w/.]+", block)
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_commands_are_in_fences(name: str) -> None:
+    """`examples.py` finds no others."""
+    text = re.sub(r"^ *```.*?^ *```$", "", (ROOT / name).read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert re.findall(r"^ {4}(?:\$ |\./|bk |pip ).*$", text, re.MULTILINE) == []
 
 
 def calls() -> list[tuple[str, str, ast.Call]]:
@@ -233,23 +242,55 @@ def test_there_are_rules_in_the_documents() -> None:
 
 
 def bk_commands() -> list[tuple[str, str]]:
-    """Return each `./bk ...` of the pages, with its page: of shell blocks, sessions, and of sentences, those with a target."""
-    found = []
-    for name in PAGES:
-        text = (ROOT / name).read_text().replace("\\\n", " ")
-        lines = [line for block in re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S) for line in block.splitlines()]
-        found += [(name, one) for line in lines for one in re.findall(r"(?:^|\s)\./bk (.*)$", line)]
-        sessions = re.findall(r"^```console\n(.*?)^```$", text, re.M | re.S) if name != "docs/mistakes.md" else []
-        found += [(name, one) for block in sessions for one in re.findall(r"^\$ (?:\./)?bk (.*)$", block, re.M)]
-        found += [(name, one) for one in re.findall(r"(?<!`)`\./bk ([^`]+)`", text) if "//" in one]
-    return found
+    """Return each `bk ...` of the shell blocks and sessions, with its page. Those of the gallery are mistakes."""
+    found = [(name, line) for name, block in blocks("sh") for line in block.replace("\\\n", " ").splitlines()]
+    found += [
+        (name, line[2:])
+        for name, block in blocks("console")
+        for line in block.splitlines()
+        if line.startswith("$ ") and name != "docs/mistakes.md"
+    ]
+    return [(name, one) for name, line in found for one in re.findall(r"(?:^|\s)(?:\./)?bk ([^|>]*)", line)]
 
 
 @pytest.mark.parametrize(("name", "line"), bk_commands())
 def test_every_bk_command_in_the_documents_parses(name: str, line: str) -> None:
+    words = [spelled_out(word) for word in shlex.split(line, comments=True)]
+    if words[0] in cli.HANDS_ON:
+        words = words[:1]  # the others are for another program
     parser = cli._parser(cli.MODULES)[0]
-    line = line.replace("=../buildkit", "=.")  # a checkout that the reader has
-    parser.parse_args([spelled_out(word) for word in shlex.split(line, comments=True)])
+    parser.parse_args([re.sub(r"=\.\./\S+", "=bk" if "override_tool" in word else "=.", word) for word in words])
+
+
+def commands_in_sentences() -> list[tuple[str, str]]:
+    """Return each `bk ...` in the sentences of the pages, with its page."""
+    pages = [name for name in PAGES if name not in ("docs/mistakes.md", "CHANGELOG.md")]
+    return [
+        (name, line)
+        for name in pages
+        for line in re.findall(r"(?<!`)`(?:\./)?bk ([a-z][^`]*)`", (ROOT / name).read_text())
+    ]
+
+
+@pytest.mark.parametrize(("name", "line"), sorted(set(commands_in_sentences())))
+def test_the_commands_in_sentences_have_these_options(name: str, line: str) -> None:
+    """They may lack arguments, so they need not parse."""
+    commands = cli._parser(cli.MODULES)[1]
+    command, *words = line.split()
+    if command not in commands:  # a command of a plugin, or one that a design only plans
+        assert command == "hooks" or name.startswith("docs/design/")
+        return
+    known = {
+        option for parser in (commands[command], *inner(commands[command])) for option in parser._option_string_actions
+    }
+    options = re.findall(r"(?<![\w-])--?[a-z]\w*", " ".join(words).partition(" -- ")[0])
+    assert [one for one in map(spelled_out, options) if one not in known] == []
+
+
+def inner(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """Return the parsers of the words that may follow a command, as in `bk plugin new`."""
+    groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return [one for action in groups for one in action.choices.values()]
 
 
 def test_there_are_commands_in_the_documents() -> None:

@@ -54,6 +54,7 @@ def test_a_failure_keeps_daemons_and_files_and_leaves_nothing(tools: Space, left
         done = shell(tools, f"test_fails/worker={worker}", "--", "bash", "-c", look)
         assert done.returncode == 4, done.stderr
         assert f"bk: test_fails/worker={worker} failed: t/test_small.py::test_fails: assert (1 + 1) == 3" in done.stderr
+        assert "bk: this is its sandbox: its daemons and fixtures still run; its logs are in /out" in done.stderr
         words = ("by the test", "by the server", "PLATFORMS", "E       assert (1 + 1) == 3", "/usr/bin/env")
         for found in words:
             assert found in done.stdout, done.stdout + done.stderr
