@@ -20,6 +20,7 @@ from bkrules.starter.files import CI, KEPT, LAUNCHER, PACKAGE, File
 
 if TYPE_CHECKING:
     from bkrules.commands.parser import Commands
+    from bkrules.starter.own_plugins import OwnPlugin
 
 TOOLS = "bk_tools"
 PYTEST = ("conftest.py", "pyproject.toml", "pytest.ini", "pytest.toml", "setup.cfg", "test", "tests", "tox.ini")
@@ -71,13 +72,18 @@ def _init(arguments: argparse.Namespace) -> int:
     links = _links(arguments.find_links, root) if needs_launcher else []
     _check(root, package, [*wanted, *(files.launcher("") if needs_launcher else [])])
     outside = root_of(str(root.parent))
+    own: list[OwnPlugin] = []
     if needs_launcher:
+        from bkrules.starter.own_plugins import own_plugins
         from bkrules.starter.pins import requirements
 
-        wanted += files.launcher(requirements(links, str(root) if root.is_dir() else "."))
+        own = own_plugins(root)
+        wanted += files.launcher(requirements(links, str(root) if root.is_dir() else ".", own))
     kept = [file for file in wanted if os.path.lexists(root / file.path)]
     files.write(root, [file for file in wanted if file not in kept])
     _tell(root, [file for file in wanted if file not in kept], kept)
+    if own:
+        print(f"./{LAUNCHER} installs these plugins from their folders: {', '.join(plugin.folder for plugin in own)}")
     if is_new:
         _tell_next(root, outside, package, f"./{LAUNCHER}" if has_launcher or needs_launcher else "bk")
     return errors.SUCCESS

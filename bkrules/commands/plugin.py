@@ -142,6 +142,10 @@ def _new(arguments: argparse.Namespace) -> int:
     from bkrules.commands.skeleton import write
 
     folder = write(arguments.names[0], Path(arguments.folder))
+    if folder.parent.resolve() == Path(sys.prefix, "root", "plugins").resolve():  # of the launcher of `bk init`
+        print(f"{folder} has a plugin with one worker, {folder.name}; ./bk installs it when it runs next. Check it:")
+        print(f"  ./bk plugin check //{folder}:{folder.name}")
+        return errors.SUCCESS
     print(f"{folder} has a plugin with one worker, {folder.name}; install it and check it:")
     print(f"  pip install --editable {folder}\n  bk plugin check //{folder}:{folder.name}")
     return errors.SUCCESS

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Runs bk in this repository. The first run installs what bk-requirements.txt pins into .bk, and says what it does.
+# Runs bk in this repository. The first run installs what bk-requirements.txt pins and the plugins of plugins/ into .bk, and says what
+# it does.
 set -eu
 
 case $0 in
@@ -9,10 +10,14 @@ esac
 env=$root/.bk/venv
 pins=$root/bk-requirements.txt
 
-# The environment has the time of the pins that it was made from; an older file is another one too.
+# The environment has the time of the pins that it was made from; an older file is another one too. Plugins are older than it.
 fresh() {
     [ -x "$env/bin/python" ] && [ "$env/root" -ef "$root" ] && [ -e "$env/made" ] || return 1
-    [ ! "$env/made" -nt "$pins" ] && [ ! "$env/made" -ot "$pins" ]
+    [ ! "$env/made" -nt "$pins" ] && [ ! "$env/made" -ot "$pins" ] || return 1
+    [ -e "$root/plugins" ] || [ ! -e "$env/plugins" ] || return 1
+    for file in "$root/plugins" "$root"/plugins/*/pyproject.toml; do
+        [ ! -e "$file" ] || [ "$env/plugins" -nt "$file" ] || return 1
+    done
 }
 
 fail() {
@@ -60,12 +65,18 @@ install_packages() {
 
 make_environment() {
     echo "bk: installing what bk-requirements.txt pins into .bk" >&2
+    failed="the packages in bk-requirements.txt could not be installed"
+    next="the next run tries again"
     if ! {
-        clean "$python" -I -m venv --clear "$env" && install_pins
+        clean "$python" -I -m venv --clear "$env" &&
+            { [ ! -e "$root/plugins" ] || : >"$env/plugins"; } &&
+            install_pins &&
+            failed="the plugins in plugins/ could not be installed" &&
+            next="bk-requirements.txt must pin what they need, and what builds them" &&
+            install_plugins
     } >"$root/.bk/log" 2>&1; then
         cat "$root/.bk/log" >&2
-        fail "the environment could not be made: the packages in bk-requirements.txt could not be installed" \
-            "pip's own words are above; the next run tries again"
+        fail "the environment could not be made: $failed" "pip's own words are above; $next"
     fi
     ln -sfn "$(CDPATH= cd -- "$root" && pwd -P)" "$env/root"
     touch -r "$pins" "$env/made"
@@ -76,6 +87,24 @@ make_environment() {
 install_pins() (
     CDPATH= cd -- "$root" && clean .bk/venv/bin/python -I -m pip install --quiet --disable-pip-version-check --no-input \
         --require-hashes --only-binary=:all: --requirement bk-requirements.txt
+)
+
+# Installs the distributions in plugins/ that have an entry point of bk, without a registry: an edit there needs no installation.
+install_plugins() (
+    CDPATH= cd -- "$root" && clean .bk/venv/bin/python -I -c '
+import pathlib, subprocess, sys, tomllib
+folders = []
+for file in sorted(pathlib.Path("plugins").glob("*/pyproject.toml")):
+    try:
+        document = tomllib.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        sys.exit(f"{file}: {error}")
+    if "bk" in document.get("project", {}).get("entry-points", {}):
+        folders += ["--editable", f"./{file.parent}"]
+pip = [sys.executable, "-I", "-m", "pip", "--disable-pip-version-check", "--no-input"]
+install = [*pip, "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation", *folders]
+if folders:
+    sys.exit(subprocess.run(install).returncode or subprocess.run([*pip, "check"]).returncode)'
 )
 
 # Runs a command without the caller's wishes for Python and pip, such as PYTHONHOME, PIP_TARGET or PIP_USER. What says how to reach

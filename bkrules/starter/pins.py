@@ -12,10 +12,13 @@ from importlib.metadata import Distribution, distributions
 from typing import Any
 
 from bkrules.errors import BkError, MachineLacks
+from bkrules.starter.own_plugins import GROUP, OwnPlugin, name_of, normal
 
-GROUPS = ("bk", "bkrules.modules")
+GROUPS = (GROUP, "bkrules.modules")
 """The groups of entry points of plugins and modules."""
 CORE = "bkrules"
+BACKEND = "flit-core>=3.12"
+"""The build backend of a plugin that `bk plugin new` writes: the launcher builds it without a registry."""
 OLDEST = "3.11"
 _UNIVERSAL = (
     "--only-binary=:all:",
@@ -25,7 +28,8 @@ _UNIVERSAL = (
     f"--python-version={OLDEST}",
 )
 _HEADER = """\
-# What ./bk installs, by version and hash. `bk init --launcher` wrote it; all are wheels for every machine.
+# What ./bk installs, by version and hash. `bk init --launcher` wrote it; all are wheels for every machine. Plugins in plugins/ are
+# not in it: ./bk installs them from there, and here is what they need.
 # Add a line for each other package that your tests import, and for a newer bk write the file again.
 """
 
@@ -40,18 +44,22 @@ def installed() -> dict[str, Distribution]:
     """Return all installed distributions by their normalized names. The first of a name on the import path counts."""
     found: dict[str, Distribution] = {}
     for one in distributions():
-        found.setdefault(_normal(str(one.metadata["Name"])), one)
+        found.setdefault(normal(str(one.metadata["Name"])), one)
     return found
 
 
-def requirements(find_links: Sequence[str], folder: str) -> str:
+def requirements(find_links: Sequence[str], folder: str, own: Sequence[OwnPlugin] = ()) -> str:
     """Return the text of a requirements file with the versions that are installed here, each with its hash.
 
-    `find_links` are folders and URLs with wheels, as pip takes them; a relative folder is one below `folder`. Raises BkError
-    when pip cannot find a wheel of each, and MachineLacks without pip.
+    `find_links` are folders and URLs with wheels, as pip takes them; a relative folder is one below `folder`. The file has what
+    the plugins `own` need and what builds them, and not themselves. Raises BkError when pip cannot find a wheel of each, and
+    MachineLacks without pip.
     """
-    known = installed()
+    folders = {plugin.name for plugin in own}
+    known = {name: one for name, one in installed().items() if name not in folders}
     wanted = [f"{name}=={known[name].version}" for name in named(known)]
+    needed = {need for plugin in own for need in plugin.requirements if name_of(need) not in folders}
+    wanted += sorted({BACKEND, *needed})
     links = [f"--find-links={place}" for place in find_links]
     with tempfile.TemporaryDirectory() as scratch:
         constraints, report = f"{scratch}/constraints", f"{scratch}/report"
@@ -91,12 +99,8 @@ def _pip(options: Sequence[str], wanted: Sequence[str], folder: str) -> None:
 
 def _line(one: dict[str, Any]) -> str:
     """Return the line of a requirements file for an entry of pip's report. Raises BkError for one without a hash."""
-    name, version = _normal(one["metadata"]["name"]), one["metadata"]["version"]
+    name, version = normal(one["metadata"]["name"]), one["metadata"]["version"]
     digest = one["download_info"].get("archive_info", {}).get("hashes", {}).get("sha256", "")
     if not re.fullmatch("[0-9a-f]{64}", digest):
         raise BkError("no-pins", f"bk init: pip tells no SHA-256 of {name} {version}", hint="use a newer pip")
     return f"{name}=={version} --hash=sha256:{digest}"
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()

@@ -13,6 +13,8 @@ from launchers import unkind
 
 import bkrules
 from bkrules import cli
+from bkrules.errors import BkError
+from bkrules.starter.own_plugins import own_plugins
 
 BUILD = 'SOURCE_DATE_EPOCH=1700000000 PYTHON="$0" exec .ci/wheels "$1"'
 
@@ -85,6 +87,73 @@ def test_the_life_of_a_launcher(folder: Path, tmp_path: Path, capsys: pytest.Cap
     assert lost.returncode == 36
     assert "bk-requirements.txt is not next to" in lost.stderr
     assert run(folder, "__complete").returncode == 0
+
+
+def test_plugins_of_the_repository(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are installed from their folders: pins have what they need, and new, changed and removed ones count at once."""
+    assert cli.main(["plugin", "new", "narrow"]) == 0
+    narrow = folder / "plugins/narrow/pyproject.toml"
+    narrow.write_text(narrow.read_text().replace('["bkrules"]', '["bkrules", "sortedcontainers", "bk_worker.wide"]'))
+    (folder / "plugins/lint").mkdir()
+    (folder / "plugins/lint/pyproject.toml").write_text('[project]\nname = "lint"\nversion = "1"\n')
+    assert cli.main(["plugin", "new", "wide"]) == 0
+    capsys.readouterr()
+    assert cli.main(["init", "--launcher", "--find_links=wheels"]) == 0
+    assert "./bk installs these plugins from their folders: plugins/narrow, plugins/wide\n" in capsys.readouterr().out
+    names = {line.partition("==")[0] for line in (folder / "bk-requirements.txt").read_text().splitlines()}
+    assert {"sortedcontainers", "flit-core", "bk-worker-oci"} <= names
+    assert names.isdisjoint({"bk-worker-narrow", "bk-worker-wide", "lint"})
+
+    installing = "bk: installing what bk-requirements.txt pins into .bk\n"
+    first = run(folder, "plugin", "list")
+    assert (first.returncode, first.stderr) == (0, installing)
+    assert "bk-worker-narrow 0.1.0: narrow\n" in first.stdout
+    assert "bk-worker-wide 0.1.0: wide\n" in first.stdout
+    assert run(folder, "--version").stderr == ""
+    module = folder / "plugins/wide/bk_worker_wide.py"
+    module.write_text(module.read_text().replace('name = "wide"', 'name = "wider"'))
+    edited = run(folder, "plugin", "list")
+    assert (edited.stderr, "bk-worker-wide 0.1.0: wider\n" in edited.stdout) == ("", True)
+
+    new = run(folder, "plugin", "new", "third", "--folder=../plugins")
+    assert "./bk installs it when it runs next" in new.stdout
+    (folder / "plugins/wide").rename(folder / "wide")
+    without = run(folder, "plugin", "list")
+    assert without.returncode == 36
+    assert "bk-worker-narrow 0.1.0 requires bk-worker-wide, which is not installed." in without.stderr
+    assert "error: the environment could not be made: the plugins in plugins/ could not be installed" in without.stderr
+    narrow.write_text(narrow.read_text().replace(', "bk_worker.wide"', ""))
+    mended = run(folder, "plugin", "list")
+    assert (mended.returncode, mended.stderr) == (0, installing)
+    assert "bk-worker-third 0.1.0: third\n" in mended.stdout
+    assert "wide" not in mended.stdout
+
+    narrow.write_text("[project\n")
+    broken = run(folder, "--version")
+    assert broken.returncode == 36
+    assert "plugins/narrow/pyproject.toml: Expected ']'" in broken.stderr
+    (folder / "plugins").rename(folder / "others")
+    assert "third" not in run(folder, "plugin", "list").stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[project\n", "Expected ']' at the end of a table declaration (at line 1, column 9)"),
+        ("[project.entry-points]\nbk = {}\n", "'project' has no 'name'"),
+        ("project = 1\n", "'project' must be a table"),
+        (
+            "[project]\nname = 'a'\ndependencies = 'b'\nentry-points.bk.a = 'a'\n",
+            "'dependencies' must be a list of requirements",
+        ),
+    ],
+)
+def test_a_plugin_of_the_repository_that_cannot_be_read(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "plugins/narrow").mkdir(parents=True)
+    (tmp_path / "plugins/narrow/pyproject.toml").write_text(text)
+    with pytest.raises(BkError, match=re.escape(message)) as caught:
+        own_plugins(tmp_path)
+    assert (caught.value.reason, caught.value.where) == ("bad-plugin", "plugins/narrow/pyproject.toml")
 
 
 def test_a_recipe_brings_the_launcher_that_it_runs(folder: Path) -> None:
