@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import inspect
+import json
 import re
 import shlex
 import subprocess
@@ -89,6 +90,15 @@ def test_every_exit_code_is_in_the_documents(readme: str) -> None:
     assert [code for code in codes if not re.search(rf"\| {code} \| \w", readme)] == []
 
 
+def test_every_field_of_a_report_is_in_the_documents(repository: Path) -> None:
+    page = (repository / "docs/caching.md").read_text()
+    schema = json.loads((repository / "bkrules/report/report.schema.json").read_text())
+    cell = schema["$defs"]["cell"]["properties"]
+    words = [*schema["properties"], *cell, *filter(None, cell["class"]["enum"]), *cell["status"]["enum"]]
+    assert len(words) > 30
+    assert [word for word in words if not re.search(rf"`{word}(\[\])?`", page)] == []
+
+
 def test_the_sandbox_is_in_the_documents(readme: str) -> None:
     public = [name for name in vars(Sandbox) if not name.startswith("_")]
     fields = ["name", "worker", "backend", "axes"]
@@ -121,7 +131,7 @@ def test_the_reference_of_the_rules_is_true(repository: Path) -> None:
 
 def reference() -> str:
     """The reference of all rules and their attributes."""
-    parts = ["# Rules\n\nWhat a WORKSPACE.py or BUILD.py may declare: `from bkrules import ...`. Every rule has\n"]
+    parts = ["# Rules\n\nWhat a WORKSPACE.py or BUILD.py may declare: `from bkrules import ...`. Every rule has these attributes:\n"]
     parts += [_table(COMMON)]
     parts += [f"## {rule.name}\n\n{rule.doc}\n\n{_table(rule.attributes)}" for _, rule in sorted(RULES.items())]
     parts += ["# Functions\n", *(_function(getattr(bkrules, name)) for name in bkrules.FUNCTION_NAMES)]

@@ -19,7 +19,7 @@ from bkrules.testing.sandbox import Sandbox
 
 def options() -> str:
     """Return the page of all commands with their arguments."""
-    parser, commands = cli._parser(cli.MODULES)
+    parser, commands = cli._parser(cli.MODULES, plugins=True)
     parts = [
         "# Options\n\nEach command of `bk`, with its arguments. Options have the names and the meaning that Bazel gives them.\n"
     ]
@@ -106,8 +106,7 @@ def report() -> str:
     """Return the page of `report.json`."""
     return _schema(
         "report.schema.json",
-        "bk writes this document for each matrix, as `bk-out/<package>/<matrix>/report.json`. [Caching](../docs/caching.md) tells"
-        " more of the files of a build.",
+        "Its place is `bk-out/<package>/<matrix>/`. [Caching](../docs/caching.md) tells more of the files of a build.",
     )
 
 
@@ -115,14 +114,14 @@ def events() -> str:
     """Return the page of the event stream."""
     return _schema(
         "events.schema.json",
-        "`--build_event_json_file=FILE` writes Bazel's Build Event Protocol as JSON lines. Each line is a document of this form.",
+        "`--build_event_json_file=FILE` writes the stream.",
     )
 
 
 def _schema(name: str, about: str) -> str:
     document = json.loads((resources.files("bkrules.report") / name).read_text())
     parts = [
-        f"# {document['title']}\n\n{about}\n\n{document['description']}\n",
+        f"# {document['title']}\n\n{document['description']} {about}\n",
         f"The schema is the file `bkrules/report/{name}` of the package.\n",
         _table(document),
         *(f"## `{part}`\n\n{one['description']}\n\n{_table(one)}" for part, one in document["$defs"].items()),
