@@ -131,7 +131,9 @@ def test_the_reference_of_the_rules_is_true(repository: Path) -> None:
 
 def reference() -> str:
     """The reference of all rules and their attributes."""
-    parts = ["# Rules\n\nWhat a WORKSPACE.py or BUILD.py may declare: `from bkrules import ...`. Every rule has these:\n"]
+    parts = [
+        "# Rules\n\nWhat a WORKSPACE.py or BUILD.py may declare: `from bkrules import ...`. Every rule has these:\n"
+    ]
     parts += [_table(COMMON)]
     parts += [f"## {rule.name}\n\n{rule.doc}\n\n{_table(rule.attributes)}" for _, rule in sorted(RULES.items())]
     parts += ["# Functions\n", *(_function(getattr(bkrules, name)) for name in bkrules.FUNCTION_NAMES)]
