@@ -8,16 +8,18 @@ import os
 import tokenize
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 from bkrules.analysis import collection, provable
 from bkrules.analysis.cell_rules import check_marks
 from bkrules.analysis.context import Context
 from bkrules.analysis.harmless import Unproven
 from bkrules.analysis.literal_imports import path_entries
-from bkrules.analysis.matrix import imported_files, imported_modules, looks_around, looks_at_its_own, meaning, only_test
+from bkrules.analysis.matrix import imported_files, imported_modules
 from bkrules.analysis.module_syntax import parsed
 from bkrules.analysis.provable import Imports
 from bkrules.analysis.pytest_settings import DEFAULTS, Settings, settings_of
+from bkrules.analysis.slices import Names, Slices, looks_around, looks_at_its_own, meaning
 from bkrules.analysis.test_marks import Test, read_tests
 from bkrules.analysis.test_programs import is_program
 from bkrules.analysis.updaters import Updaters
@@ -53,25 +55,52 @@ class Module:
         When the tests of a module follow from its syntax, a cell sees only its own test, unless some code may inspect
         the module's text.
         """
-        inputs: dict[str, Artifact] = {f"src/{file}": Source(file) for file in self.files}
-        shown = self._shown(test)
-        whole = shown is None
-        seen = [
-            other.in_pytest
-            for other in self.tests
-            if whole or other.callable != test.callable or other.sets == test.sets
-        ]
-        inputs[f"src/{DECLARED}"] = Text(parameters(sorted(filter(None, seen))).encode())
-        own = Source(self.path) if shown is None else Text(meaning(shown).encode(), shown.encode())
-        inputs[f"src/{self.path}"] = own
-        return inputs
+        known = (test.callable, test.sets)
+        if known not in self._staged:
+            self._staged[known] = self._texts(test)
+        return self._files | self._staged[known]
 
-    def _shown(self, test: Test) -> str | None:
-        """Return the source of the module that a test's cell sees; None for the file itself, of which each byte counts."""
+    @cached_property
+    def _staged(self) -> dict[tuple[str, tuple[int, ...]], dict[str, Artifact]]:
+        return {}
+
+    @cached_property
+    def _files(self) -> dict[str, Artifact]:
+        return {f"src/{file}": Source(file) for file in self.files}
+
+    def _texts(self, test: Test) -> dict[str, Artifact]:
+        names, module = f"src/{DECLARED}", f"src/{self.path}"
+        if self._is_whole(test):
+            return {names: self._all_names, module: Source(self.path)}
+        if self.unproven:
+            return {names: self._all_names, module: self._all_text}
+        place = (test.callable, test.sets)
+        return {
+            names: Text(self._names.meaning(*place), partial(self._names.text, *place)),
+            module: Text(self._slices.meaning(*place), lambda: self._slices.text(*place).encode()),
+        }
+
+    def _is_whole(self, test: Test) -> bool:
+        """Return whether a test's cell sees the file itself, of which each byte counts."""
         if self.is_looked_at or not self.is_utf8:
-            return None
-        shown = self.text if self.unproven else only_test(self.text, test.callable, test.sets)
-        return None if shown == self.text and looks_at_its_own(shown) else shown
+            return True
+        return looks_at_its_own(self.text) if self.unproven else self._slices.is_whole(test.callable, test.sets)
+
+    @cached_property
+    def _slices(self) -> Slices:
+        return Slices(self.text)
+
+    @cached_property
+    def _names(self) -> Names:
+        return Names((test.callable, test.sets, test.in_pytest) for test in self.tests)
+
+    @cached_property
+    def _all_names(self) -> Text:
+        return Text(parameters(sorted(filter(None, (test.in_pytest for test in self.tests)))).encode())
+
+    @cached_property
+    def _all_text(self) -> Text:
+        return Text(meaning(self.text).encode(), self.text.encode())
 
 
 class _Files:

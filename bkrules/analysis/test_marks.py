@@ -8,8 +8,8 @@ pytest (`collection.py`).
 from __future__ import annotations
 
 import ast
+import functools
 import itertools
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -89,8 +89,8 @@ def read_tests(source: str, imports: Imports = NOWHERE) -> list[Test]:
     for name, node, around in nodes(module):
         marks = [*_marks(node, around), *common]
         own = Test(name, node.lineno, tuple(_mark(mark) for mark in marks), callable=name)
-        sets = _parametrized(own, _parametrizes(marks))
-        tests += [replace(test, sets=test.sets[: len(_parametrizes(_decorators(node)))]) for test in sets]
+        own_sets = len(_parametrizes(_decorators(node)))
+        tests += [replace(test, sets=test.sets[:own_sets]) for test in _parametrized(own, _parametrizes(marks))]
     return tests
 
 
@@ -104,44 +104,50 @@ def functions_of(source: str) -> dict[str, Test]:
     }
 
 
-def only_sets(source: str, name: str, sets: Sequence[int]) -> str:
-    """Return the module with only the test's own set in each `parametrize` of the test `name`, and with its lines kept in place.
+class Parametrize:
+    """A `parametrize` of a test function, whose sets are literals. Raises ValueError, TypeError or IndexError for another one."""
 
-    The set keeps the id that it has among the others.
-    """
-    [calls] = [_parametrizes(_decorators(node)) for test, node, _ in nodes(parsed(source)) if test == name]
-    data = source.encode()
-    starts = [0, *(line.end() for line in re.finditer(rb"[^\r\n]*(?:\r\n|\r|\n)", data))]
-    edits: list[tuple[int, int, int, int, str, str]] = []
-    for call, number in zip(calls, sets, strict=True):
-        assert isinstance(call, ast.Call)
-        arguments = _arguments(call)
-        pin = _sets(call)[number].pin
-        for key in ("argvalues", "ids"):
-            node = arguments.get(key)
-            if isinstance(node, ast.List | ast.Tuple) and node.elts:
-                places = [_span(part, starts) for part in (node, node.elts[number])]
-                edits.append((*places[0], *places[1], *(pin if key == "argvalues" else ("", ""))))
-    for start, end, first, last, opening, closing in sorted(edits, reverse=True):
-        before, after = (b"\n" * len(re.findall(rb"\r\n|\r|\n", data[a:b])) for a, b in ((start, first), (last, end)))
-        kept = b"".join([opening.encode(), data[first:last], closing.encode()])
-        data = b"".join([data[:start], b"[", before, kept, after, b"]", data[end:]])
-    return data.decode()
+    def __init__(self, node: ast.Call) -> None:
+        self.node = node
+        self._sets = _sets(node)
+        arguments = _arguments(node)
+        written = [(name, arguments.get(name)) for name in ("argvalues", "ids")]
+        self._lists = {name: one for name, one in written if isinstance(one, ast.List | ast.Tuple) and one.elts}
+
+    @property
+    def lists(self) -> list[ast.List | ast.Tuple]:
+        """The lists with an element for each set."""
+        return list(self._lists.values())
+
+    def parts(self, number: int) -> list[tuple[ast.expr, tuple[str, str]]]:
+        """Return the elements of one set, each with the texts around it that keep the id which the set has among the others."""
+        pin = self._sets[number].pin
+        return [(one.elts[number], pin if name == "argvalues" else ("", "")) for name, one in self._lists.items()]
+
+    def without_sets(self) -> ast.Call:
+        """Return the call with empty lists."""
+        lists = set(map(id, self.lists))
+
+        def emptied(value: ast.expr) -> ast.expr:
+            return ast.List([], ast.Load()) if id(value) in lists else value
+
+        keywords = [ast.keyword(one.arg, emptied(one.value)) for one in self.node.keywords]
+        return ast.Call(self.node.func, list(map(emptied, self.node.args)), keywords)
 
 
-def _span(node: ast.expr, starts: Sequence[int]) -> tuple[int, int]:
-    assert node.end_lineno is not None
-    assert node.end_col_offset is not None
-    return starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset
+def parametrizes_of(node: Function) -> list[Parametrize]:
+    """Return the `parametrize` marks of a function, in the order of `Test.sets`."""
+    return [Parametrize(call) for call in _parametrizes(_decorators(node)) if isinstance(call, ast.Call)]
 
 
 def _marks(node: Function, around: Iterable[ast.ClassDef]) -> list[ast.expr]:
     """Return the marks of a function and of its enclosing classes, from the nearest, in the order in which pytest takes them."""
-    own: list[ast.expr] = []
-    for definition in around:
-        own += [mark for statement in definition.body for mark in pytestmark(statement)]
-        own += _decorators(definition)
-    return [*_decorators(node), *own]
+    return [*_decorators(node), *(mark for definition in around for mark in _class_marks(definition))]
+
+
+@functools.lru_cache(maxsize=256)
+def _class_marks(node: ast.ClassDef) -> list[ast.expr]:
+    return [*(mark for statement in node.body for mark in pytestmark(statement)), *_decorators(node)]
 
 
 def _decorators(node: Function | ast.ClassDef) -> list[ast.expr]:

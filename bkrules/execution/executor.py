@@ -170,16 +170,15 @@ class Executor:
     def stage(self, action: Action) -> dict[str, Node]:
         """Return the inputs of an action whose dependencies have results, with their bytes on the disk. Raises BkError."""
         self._gather(action, Unscheduled(action.id))
-        self._make_readable(action)
-        return self._resolve(action)
+        return self._make_readable(action, self._resolve(action))
 
     def _run(self, action: Action, key: Key, inputs: Mapping[str, Node]) -> Result:
         began = time.monotonic()
         try:
-            self._make_readable(action)
+            readable = self._make_readable(action, inputs)
             with self._profile.span("run", "run"):
                 context = self._context()
-                outcome = context.runners[action.mnemonic](action, inputs, context)
+                outcome = context.runners[action.mnemonic](action, readable, context)
                 self._profile.phases(outcome.outputs)
             with self._profile.span("store outputs", "cache"), _closed(outcome.handle):
                 return self._settle(action, key, outcome, time.monotonic() - began)
@@ -252,7 +251,7 @@ class Executor:
         if isinstance(item, ReachedOutput) and not self.results[item.producer].is_kept:
             return False
         if isinstance(item, Text):
-            names = [digest.of_bytes(item.data if item.shown is None else item.shown)]
+            names = [digest.of_bytes(item.read())]
         else:
             names = [file.digest for file in files_of(self.results[item.producer].outputs[item.path])]
         return all(map(self._actions.cas.is_still, names))
@@ -332,8 +331,7 @@ class Executor:
             outputs = self.results[item.producer].outputs
             return _reached(item, outputs) if isinstance(item, ReachedOutput) else outputs[item.path]
         if isinstance(item, Text):
-            shown = item.data if item.shown is None else item.shown
-            return FileNode(digest.of_bytes(item.data), self._actions.cas.path(digest.of_bytes(shown)))
+            return FileNode(item.digest, "")  # `_make_readable` knows its path
         try:
             if isinstance(item, HostFolder):
                 return self._folder(item)
@@ -355,13 +353,17 @@ class Executor:
             self._folders[folder] = DirectoryNode({**files, **links}, edited=True)
         return self._folders[folder]
 
-    def _make_readable(self, action: Action) -> None:
-        """Write texts to the files that the action will read. An existing file may be damaged."""
-        for _, item in action.inputs:
+    def _make_readable(self, action: Action, inputs: Mapping[str, Node]) -> dict[str, Node]:
+        """Return the inputs with the texts in files that the action will read. An existing file may be damaged."""
+        readable = dict(inputs)
+        for path, item in action.inputs:
             if isinstance(item, Text):
-                for data in {item.data, item.data if item.shown is None else item.shown}:
+                shown = item.read()
+                for data in {item.data, shown}:
                     self._actions.cas.intact(digest.of_bytes(data))
                     self._actions.cas.put(data)
+                readable[path] = FileNode(item.digest, self._actions.cas.path(digest.of_bytes(shown)))
+        return readable
 
     def _stored(self, action: Action, outcome: Outcome) -> dict[str, Node]:
         """Return the outputs of a run, in the disk cache. Raises ActionFailed for an output that is missing or not as

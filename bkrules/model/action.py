@@ -11,7 +11,7 @@ import functools
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -34,16 +34,27 @@ class Source:
     path: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Text:
     """Bytes that analysis already knows.
 
-    The key covers `data`. When `shown` is given, the action reads `shown` instead: it may differ only in details that
-    cannot change a result, such as line numbers.
+    The key covers `data`. When `shown` is given, the action reads `shown` instead: `data` has all of it that can change a
+    result, so not such details as line numbers. A function makes it when an action is about to run. One object stands for
+    a text in all actions of a build, since its digest is computed once.
     """
 
     data: bytes
-    shown: bytes | None = None
+    shown: bytes | Callable[[], bytes] | None = None
+
+    @cached_property
+    def digest(self) -> Digest:
+        """The digest of the bytes that the key covers."""
+        return digest.of_bytes(self.data)
+
+    def read(self) -> bytes:
+        """Return the bytes that an action reads."""
+        shown = self.shown() if callable(self.shown) else self.shown
+        return self.data if shown is None else shown
 
 
 @dataclass(frozen=True, slots=True)

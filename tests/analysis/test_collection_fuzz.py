@@ -17,7 +17,7 @@ import random_modules
 from rounds import rounds
 
 from bkrules.analysis.context import Context
-from bkrules.analysis.matrix import only_test
+from bkrules.analysis.slices import Slices
 from bkrules.analysis.test_files import Module, _Files, _module
 
 COLLECT = """
@@ -119,7 +119,7 @@ def test_what_syntax_proves_is_what_pytest_collects(tmp_path: Path) -> None:
             test = source.choice(list(module.tests))
             cell = tmp_path / f"c{number}"
             shutil.copytree(folder, cell)
-            shown = only_test(text, test.callable, test.sets)
+            shown = Slices(text).text(test.callable, test.sets)
             (cell / f"test_cell_{number}.py").write_text(shown)
             whole = shown == text  # as where something may look at the module
             seen = [one.name for one in module.tests if whole or one.callable != test.callable or one.sets == test.sets]

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bkrules.analysis import cell_rules, matrix, test_marks
+from bkrules.analysis import cell_rules, test_marks
 from bkrules.analysis.harmless import Unproven
+from bkrules.analysis.slices import Slices, meaning
 from bkrules.analysis.test_marks import read_tests
 from bkrules.errors import LoadError
 from bkrules.plugin import FEATURES, Backend, Daemons, Mirror, Worker
@@ -125,7 +126,7 @@ def test_a_set_is_known_by_its_numbers() -> None:
 
 def test_only_its_set_is_left_in_place(tmp_path: Path) -> None:
     chosen = [test for test in read_tests(SOURCE) if test.sets]
-    texts = [matrix.only_test(SOURCE, test.callable, test.sets) for test in chosen]
+    texts = [Slices(SOURCE).text(test.callable, test.sets) for test in chosen]
     assert {text.count("\n") for text in texts} == {SOURCE.count("\n")}
     for test, by_pytest in zip(chosen, collected(tmp_path, *texts), strict=True):
         assert [one for one in by_pytest if one.partition("[")[0] == test.callable] == [test.name]
@@ -135,8 +136,8 @@ def test_another_set_is_no_part_of_a_cell() -> None:
     edited = SOURCE.replace('(2, "y")', '(2, "z"),\n    (9, "new")')
     [test] = [one for one in read_tests(SOURCE) if one.name == "test_stacked[q-1-x]"]
     [same] = [one for one in read_tests(edited) if one.name == "test_stacked[q-1-x]"]
-    before, after = (matrix.only_test(text, one.callable, one.sets) for text, one in ((SOURCE, test), (edited, same)))
-    assert matrix.meaning(before) == matrix.meaning(after)
+    before, after = (Slices(text).text(one.callable, one.sets) for text, one in ((SOURCE, test), (edited, same)))
+    assert meaning(before) == meaning(after)
 
 
 def test_sets_over_several_lines_keep_their_lines() -> None:
@@ -144,7 +145,7 @@ def test_sets_over_several_lines_keep_their_lines() -> None:
         "import pytest\n@pytest.mark.parametrize(\n    'é',\n    [\n        'ä',\n        (\n            'b'\n        ),\n    ],\n"
         "    ids=['one',\n         'two'])\ndef test_a(é): assert é == 'é'\n"
     )
-    assert matrix.only_test(source, "test_a", [1]) == (
+    assert Slices(source).text("test_a", [1]) == (
         "import pytest\n"
         "@pytest.mark.parametrize(\n    'é',\n    [\n\n\n'b'\n\n],\n    ids=[\n'two'])\ndef test_a(é): assert é == 'é'\n"
     )
