@@ -41,6 +41,7 @@ MODULES = {
     "pin": ("pin",),
     "bisect": ("bisect",),
     "repro": ("repro", "replay"),
+    "record": ("record",),
     "completion": ("completion",),
     "help": ("help",),
     "fmt": ("fmt",),
@@ -49,7 +50,7 @@ MODULES = {
 
 OF_ALL = ("completion", "help")
 """Commands that tell of all commands."""
-RUN_ANOTHER = ("run", "shell")
+RUN_ANOTHER = ("run", "shell", "record")
 """Commands that take the words of another command after `--`."""
 HANDS_ON = ("go",)
 """Commands that take the words of another command after bk's own options, each of which is one word: `--name=value`."""

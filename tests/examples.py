@@ -52,6 +52,7 @@ SHOWN: Table[tuple[str, str]] = {
         "dlv attach",
     ),
     ("docs/editor.md", "console $ bk test --pdb"): ("tests/integration/test_in_pytest.py", "(Pdb)"),
+    ("docs/repro.md", "console $ bk record"): ("tests/integration/test_record.py", "the mirror served"),
     ("docs/repro.md", "console $ bk repro"): ("tests/integration/test_repro.py", "a replay builds"),
     ("docs/running.md", "text ____"): ("tests/report/test_failures.py", "and 5 more"),
     ("docs/tools.md", "console $ bk bisect"): ("tests/integration/test_bisect.py", "the first bad one is"),

@@ -79,6 +79,7 @@ MAY_IMPORT = {
         "build",
         "cache",
         "cell",
+        "declarative",
         "errors",
         "execution",
         "images",

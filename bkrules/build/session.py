@@ -86,7 +86,7 @@ def session(
     built = built_inputs(analysis, action, options)
     execution = Execution(analysis, options, lambda line: print(line, file=sys.stderr), show=False)
     execution.executor.results.update({result.action.id: result for result in built.results})
-    with in_use(options.disk_cache), _closing(execution):
+    with in_use(options.disk_cache), closing(execution):
         known = execution.look_up(action).result if debugged else None
         if known is not None and known.cached:
             raise NothingFailed(CellResult(known.status, reason=known.reason or CACHED))
@@ -155,7 +155,7 @@ def _keeping(logs: Path, folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _closing(execution: Execution) -> Iterator[None]:
+def closing(execution: Execution) -> Iterator[None]:
     try:
         yield
     finally:

@@ -72,7 +72,10 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, f"must be one of {choices}, but was {value!r}")
 
     def _near(self, message: str) -> str:
-        """Return the question whether the nearest option was meant; empty for another error, or when none is near."""
+        """Return the question whether the nearest option was meant, or where another command's words belong; mostly empty."""
+        words = message.partition("unrecognized arguments: ")[2].split()
+        if " -- " in (self.usage or "") and not all(word.startswith("-") for word in words):
+            return "the words of the command come after `--`; "
         match = re.search(r"unrecognized arguments: (--[\w-]+)", message)
         options = [name for name in self.options() if name.startswith("--")]
         near = match and difflib.get_close_matches(match[1].replace("-", "_").replace("__", "--", 1), options, n=1)

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from bkrules.repro.archive import Archive
     from bkrules.repro.here import CellHere
     from bkrules.repro.manifest import Recorded
+    from bkrules.repro.record import Written
     from bkrules.repro.replay import Replayed, Sources
     from bkrules.repro.reproduction import Reproduction
 
@@ -66,8 +68,13 @@ def add(commands: Commands) -> None:
     )
     add_cells(repro)
     add_overrides(repro)
-    replay = command(commands, "replay", _replay, "run the cell in a file of `bk repro`, and compare the outcome")
-    replay.add_argument("file", metavar="FILE", help="a file of `bk repro`")
+    replay = command(
+        commands,
+        "replay",
+        _replay,
+        "run the cell in a file of `bk repro`, or the build in one of `bk record`, and compare the outcome",
+    )
+    replay.add_argument("file", metavar="FILE", help="a file of `bk repro` or `bk record`")
     replay.add_argument("--show", action="store_true", help="print what the replay would do, and run nothing")
     replay.add_argument(
         "--trust",
@@ -105,26 +112,31 @@ def _repro(arguments: argparse.Namespace) -> int:
     if action.mnemonic != "TestCell":
         what = f"{action.title} compares what other cells built"
         raise nothing(what, "choose one of these cells")
-    path = _path(arguments.output or re.sub(r"[^\w.+=-]+", "-", action.title)[:100] + SUFFIX)
+    path = output_path(arguments.output or re.sub(r"[^\w.+=-]+", "-", action.title)[:100] + SUFFIX)
     try:
         written = record(analysis, action, _options(arguments), path, self_contained=arguments.self_contained)
     except NotBuilt as error:
         print(summarize(error.result, analysis.out), file=sys.stderr)
         return error.exit_code
-    print(f"{path}: {_size(written.size)}, {action.title}: {outcome.shown(written.manifest.result)}")
+    print(f"{path}: {size_text(written.size)}, {action.title}: {outcome.shown(written.manifest.result)}")
+    tell_of(written, path)
+    return errors.SUCCESS
+
+
+def tell_of(written: Written, path: Path) -> None:
+    """Print what a written file lacks, and how to replay it."""
     if written.targets:
         print(
-            f"  a replay builds {_several(written.targets)} from the pins of its workspace; --self_contained includes them"
+            f"  a replay builds {several(written.targets)} from the pins of its workspace; --self_contained includes them"
         )
         if written.manifest.changed:
             print("  this workspace has uncommitted changes, which other clones lack")
     if written.manifest.variables:
-        print(f"  it has no values of --test_env: a replay needs {_several(written.manifest.variables)}")
+        print(f"  it has no values of --test_env: a replay needs {several(written.manifest.variables)}")
     print(f"  on another machine:  bk replay {path.name}")
-    return errors.SUCCESS
 
 
-def _path(text: str) -> Path:
+def output_path(text: str) -> Path:
     """Return the path of a file to write. Raises UsageError when that cannot be one."""
     path = Path(text)
     if path.is_dir():
@@ -200,7 +212,7 @@ def _opened(name: str, scratch: Path) -> AbstractContextManager[Archive]:
     from bkrules.repro import archive
 
     if not Path(name).exists():
-        raise UsageError("no-file", f"there is no file {name}", hint="name a file of `bk repro`")
+        raise UsageError("no-file", f"there is no file {name}", hint="name a file of `bk repro` or `bk record`")
     return archive.opened(Path(name), scratch)
 
 
@@ -209,9 +221,9 @@ def _check_variables(recorded: Reproduction, runs: Runs) -> None:
     given = dict(runs.environment)
     missing = [name for name in recorded.manifest.variables if name not in given]
     if missing:
-        what = f"the cell was run with {_several(missing)}, whose values are never in a file"
+        what = f"the cell was run with {several(missing)}, whose values are never in a file"
         raise UsageError(
-            "no-variable", what, hint=" ".join(f"--test_env={_plain(name)}=VALUE" for name in missing[:_SHOWN])
+            "no-variable", what, hint=" ".join(f"--test_env={plain_text(name)}=VALUE" for name in missing[:_SHOWN])
         )
 
 
@@ -228,19 +240,25 @@ def _tell(
     size = sum(content.size for content in set(found.held.values()))
     limits = recorded.parameters.limits
     confined = "as it was recorded, NOT in a jail: it can take over this machine" if arguments.trust else "in a jail"
-    lines = [
-        f"{recorded.title} of {manifest.matrix}",
+    runs = "the test code and the tools of the file"
+    lines = [f"{recorded.title} of {manifest.matrix}"]
+    if recorded.build is not None:
+        runs = "the build and the tools of the file"
+        lines.append(f"command: buildctl {shlex.join(recorded.build.words)}")
+        lines.append(f"images: {several(recorded.parameters.mirror) or 'none'}")
+        lines += [f"left out: {one}" for one in manifest.left_out[:_SHOWN]]
+    lines += [
         f"recorded: {outcome.shown(manifest.result)}",
         f"recorded with: {where}{commit}",
-        f"runs: the test code and the tools of the file, {confined}, without a network, with up to {limits.memory // _MIB} MiB "
+        f"runs: {runs}, {confined}, without a network, with up to {limits.memory // _MIB} MiB "
         f"of memory, for up to {recorded.timeout} s",
-        f"from the file: {len(found.held)} inputs, {_size(size)}",
+        f"from the file: {len(found.held)} inputs, {size_text(size)}",
     ]
-    lines += [f"without a limit on this machine: {_several(unlimited)}"] if unlimited else []
-    lines += [f"builds: {_several(found.targets)}"] if found.targets else []
-    lines += [f"differs here: {_several([each.name for each in cell.differences])}"] if cell.differences else []
+    lines += [f"without a limit on this machine: {several(unlimited)}"] if unlimited else []
+    lines += [f"builds: {several(found.targets)}"] if found.targets else []
+    lines += [f"differs here: {several([each.name for each in cell.differences])}"] if cell.differences else []
     for line in lines:
-        print(_plain(line), file=sys.stderr)
+        print(plain_text(line), file=sys.stderr)
 
 
 def _conclude(recorded: Reproduction, ended: Replayed, cell: CellHere, *, is_same: bool, as_json: bool) -> None:
@@ -266,7 +284,7 @@ def _conclude(recorded: Reproduction, ended: Replayed, cell: CellHere, *, is_sam
     print(f"not reproduced: {outcome.shown(ended.result)}")
     print(f"  recorded: {outcome.shown(recorded.manifest.result)}")
     for each in cell.differences[:_SHOWN]:
-        print(f"  differs here: {_plain(each.name)}: {_plain(each.recorded)}, here {_plain(each.here)}")
+        print(f"  differs here: {plain_text(each.name)}: {plain_text(each.recorded)}, here {plain_text(each.here)}")
     if len(cell.differences) > _SHOWN:
         print(f"  and {len(cell.differences) - _SHOWN} more differences")
     if any(each.name == "isolation" for each in cell.differences):
@@ -283,18 +301,20 @@ def _document(result: Recorded) -> dict[str, object]:
     }
 
 
-def _size(size: int) -> str:
+def size_text(size: int) -> str:
+    """Return a number of bytes in MiB or KiB."""
     return f"{size / _MIB:.1f} MiB" if size >= _MIB else f"{-(-size // _KIB)} KiB"
 
 
-def _several(names: Iterable[str]) -> str:
+def several(names: Iterable[str]) -> str:
     """Return names of a stranger, the first few of many."""
     names = list(names)
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(_plain(name) for name in names[:_SHOWN]) + more
+    return ", ".join(plain_text(name) for name in names[:_SHOWN]) + more
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
+    """Return a text of a stranger as one line that no terminal obeys."""
     from bkrules.repro.outcome import plain
 
     return plain(text, 400)

@@ -11,6 +11,8 @@ from bkrules.loading.workspace import Workspace
 from bkrules.model.label import parse_pattern, shown_package
 from bkrules.model.rule import Target
 
+_SHOWN = 10
+
 
 def target_of(workspace: Workspace, text: str, rule: str) -> Target:
     """Return the target of a rule with that label, or the only one whose name is, or begins with, or matches that text.
@@ -31,6 +33,17 @@ def target_of(workspace: Workspace, text: str, rule: str) -> Target:
         many = f"{len(named)} {rule} targets match" if named else f"no {rule} targets are called"
         raise UsageError("unknown-target", f"{many} {text!r}", hint=hint)
     return named[0]
+
+
+def only_target(workspace: Workspace, rule: str) -> Target:
+    """Return the only target of a rule in the workspace. Raises UsageError when there is another number of them."""
+    known = _all(workspace, "//...", rule)
+    if len(known) != 1:
+        names = ", ".join(str(target.label) for target in known[:_SHOWN])
+        more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+        hint = f"say which one: {names}{more}" if known else f"declare one:  {rule}(name = ...)"
+        raise UsageError(f"which-{rule}", f"there are {len(known)} {rule} targets", hint=hint)
+    return known[0]
 
 
 def _ways(text: str) -> tuple[Callable[[str], bool], ...]:

@@ -42,6 +42,7 @@ from bkrules.plugin.worker import SettingsError, Worker
 from bkrules.repro.archive import Archive
 from bkrules.repro.inputs import PACKAGES, TOOL, is_of_here
 from bkrules.repro.manifest import bad
+from bkrules.repro.own_test import own_test
 from bkrules.repro.reproduction import Reproduction
 from bkrules.rules.cells import SHARED
 from bkrules.system.files import text_or_nothing
@@ -83,6 +84,8 @@ class Here:
         """
         workers = {name: self._worker(*each) for name, each in _workers(recorded.parameters)}
         own = {**self._own(workers), **self._commands(recorded)}
+        if recorded.build is not None:
+            own |= own_test()
         given = {
             name: FileNode(file.digest, self._cas.path(recorded.content(name)), file.executable)
             for name, file in recorded.files.items()
@@ -144,7 +147,8 @@ class Here:
         nodes: dict[str, Node] = {}
         for name, item in own.items():
             if isinstance(item, Text):
-                nodes[name] = FileNode(digest.of_bytes(item.data), self._cas.path(self._cas.put(item.data)))
+                place = self._cas.path(self._cas.put(item.data if item.shown is None else item.shown))
+                nodes[name] = FileNode(digest.of_bytes(item.data), place)
             elif isinstance(item, HostFile):
                 path = find(item.path)
                 nodes[name] = FileNode(self._digests.of(path), path, item.executable)

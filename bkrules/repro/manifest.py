@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Annotated, ClassVar
 
 from bkrules.errors import ActionFailed
@@ -16,8 +17,16 @@ from bkrules.model.digest import Digest
 from bkrules.model.status import FailureClass, Status
 from bkrules.model.wire import Wire
 
-SCHEMA = 1
-"""The version of the format. It rises when an older bk would misread a file."""
+
+class Kind(StrEnum):
+    """The content of a file: a cell of a matrix, or a user's own build."""
+
+    CELL = "cell"
+    BUILD = "build"
+
+
+SCHEMAS = {Kind.CELL: 1, Kind.BUILD: 2}
+"""The version of the format of each kind. It rises when an older bk would misread a file."""
 MOST = 4 << 20
 """The limit in bytes of a manifest."""
 _HASH = re.compile("[0-9a-f]{64}").fullmatch
@@ -66,7 +75,8 @@ class Recorded(Wire):
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest(Wire):
-    """A reproduction of a cell.
+    """A reproduction of a cell, or of a user's own build, which ran as a cell. The build has no options `left_out`, each with
+    the reason.
 
     `bk` is the version that wrote it; `commit` that of the workspace, with uncommitted changes if it `changed`. `matrix`,
     `test`, `worker` and `axes` name the cell, `plugin` the distribution of its worker. `action` and `tree` are blobs of
@@ -94,11 +104,13 @@ class Manifest(Wire):
     variables: tuple[str, ...] = ()
     commit: str = ""
     changed: bool = False
+    kind: Kind = Kind.CELL
+    left_out: tuple[str, ...] = ()
 
 
 def bad(problem: str) -> ActionFailed:
     """Return the error of a file that is no reproduction, or a damaged or a forged one."""
-    return ActionFailed("bad-reproduction", problem, hint="a file of `bk repro` is needed")
+    return ActionFailed("bad-reproduction", problem, hint="a file of `bk repro` or `bk record` is needed")
 
 
 def read(data: bytes) -> Manifest:
@@ -106,11 +118,14 @@ def read(data: bytes) -> Manifest:
     try:
         document = json.loads(data)
         schema = document.get("schema") if isinstance(document, dict) else None
-        if isinstance(schema, int) and schema != SCHEMA:
-            raise bad(f"its format is {schema}, and this bk reads {SCHEMA}: use the bk that wrote it")
-        return Manifest.parse(document)
+        if isinstance(schema, int) and schema not in SCHEMAS.values():
+            raise bad(f"its format is {schema}, and this bk reads {max(SCHEMAS.values())}: use the bk that wrote it")
+        manifest = Manifest.parse(document)
     except (ValueError, RecursionError) as error:
         raise bad(f"its manifest is malformed: {error}") from error
+    if manifest.schema != SCHEMAS[manifest.kind]:
+        raise bad(f"its format is {manifest.schema}, which no {manifest.kind} has")
+    return manifest
 
 
 def write(manifest: Manifest) -> bytes:

@@ -12,11 +12,12 @@ from bkrules.model.status import FailureClass, Status
 from bkrules.model.wire import one_of
 from bkrules.repro.manifest import Recorded
 from bkrules.system.files import read_regular, text_or_nothing
-from bkrules.testing.pytest_text import place_in
+from bkrules.testing.pytest_text import OWN_TEST, place_in
 
 LOG = "test.log"
 MOST = 4 << 20
-_VARIES = re.compile(r"\b(?=\w*\d)\w+\b")  # a word with a digit: a number, a digest, an id, a temporary name
+_VARIES = re.compile(r"(?<!exit code: )(?<!exit status )\b(?=\w*\d)\w+\b")
+"""A word with a digit: a number, a digest, an id, a temporary name; the code with which a command ends stays the same."""
 _NO_KIND = (FailureClass.TEST, FailureClass.TIMEOUT, FailureClass.SKIP)
 """The classes that a status tells by itself."""
 _SHOWN = 240
@@ -25,6 +26,7 @@ _SHOWN = 240
 def outcome(result: CellResult, folder: Path) -> Recorded:
     """Return how a cell ended, whose logs are in a folder."""
     place = place_in(text_or_nothing(folder / LOG)) if result.status not in (Status.PASSED, Status.SKIPPED) else ""
+    place = "" if place.startswith(f"{OWN_TEST}:") else place  # a line of bk, and none of the user
     seconds = round(sum(result.seconds.values()), 3)
     return Recorded(status=result.status, failure=result.failure, reason=result.reason, place=place, seconds=seconds)
 

@@ -43,7 +43,7 @@ from bkrules.repro import archive, outcome, secrets
 from bkrules.repro.archive import Content
 from bkrules.repro.facts import facts
 from bkrules.repro.inputs import is_of_here
-from bkrules.repro.manifest import SCHEMA, Made, Manifest, Recorded, blob
+from bkrules.repro.manifest import SCHEMAS, Kind, Made, Manifest, Recorded, blob
 from bkrules.repro.manifest import write as write_manifest
 from bkrules.repro.secrets import Secrets
 from bkrules.system.files import open_regular, read_regular
@@ -81,7 +81,7 @@ def record(analysis: Analysis, action: Action, options: Options, path: Path, *, 
     with in_use(options.disk_cache):
         inputs = execution.executor.stage(action)
         result = _kept(execution, action, folder) or _run(analysis, action, options, folder)
-        return _Recording(execution, action, inputs, folder, self_contained).write(result, path)
+        return Recording(execution, action, inputs, folder, self_contained).write(result, path)
 
 
 def _kept(execution: Execution, action: Action, folder: Path) -> Recorded | None:
@@ -110,14 +110,16 @@ def _run(analysis: Analysis, action: Action, options: Options, folder: Path) -> 
 
 
 @dataclass
-class _Recording:
-    """The parts of one file. `folder` has the logs of the cell."""
+class Recording:
+    """The parts of one file. `folder` has the logs of the cell; `kind` and `left_out` are those of the manifest."""
 
     execution: Execution
     action: Action
     inputs: Mapping[str, Node]
     folder: Path
     self_contained: bool
+    kind: Kind = Kind.CELL
+    left_out: tuple[str, ...] = ()
     declared: dict[str, Artifact] = field(init=False)
     contents: dict[Digest, Content] = field(default_factory=dict)
     made: dict[str, Made] = field(default_factory=dict)
@@ -144,7 +146,9 @@ class _Recording:
         analysis = self.execution.analysis
         commit, changed = _revision(analysis.workspace.root)
         manifest = Manifest(
-            schema=SCHEMA,
+            schema=SCHEMAS[self.kind],
+            kind=self.kind,
+            left_out=self.left_out,
             bk=__version__,
             matrix=str(action.cell.matrix),
             test=action.cell.test,

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bkrules.analysis.cell_inputs import COVERAGE, ENVIRONMENT
 from bkrules.cache.results import MOST_MESSAGES, MOST_TREE, read_tree
 from bkrules.cell.coverage import COVERAGE as COVERAGE_VARIABLE
+from bkrules.declarative.own_build import REQUEST, TEST, OwnBuild, archive_of, read_build
 from bkrules.mirror.faults import MirrorFaults
 from bkrules.model import reapi
 from bkrules.model.action import FileNode, from_message, merkle
@@ -22,7 +23,7 @@ from bkrules.model.parameters import TestCell
 from bkrules.model.reference import parse_reference
 from bkrules.repro.archive import Archive
 from bkrules.repro.inputs import is_of_here, may_be_given
-from bkrules.repro.manifest import Manifest, bad, read
+from bkrules.repro.manifest import Kind, Manifest, bad, read
 
 _MOST_MESSAGE = 4 << 20
 _MNEMONIC = "TestCell"
@@ -35,7 +36,10 @@ _MOST_PIDS = 1 << 20
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A cell that was recorded: `files` are its inputs, whose bytes may not be on the disk, `timeout` is in seconds."""
+    """A cell that was recorded: `files` are its inputs, whose bytes may not be on the disk, `timeout` is in seconds.
+
+    `build` is that of a user, which the cell runs.
+    """
 
     manifest: Manifest
     parameters: TestCell
@@ -44,6 +48,7 @@ class Reproduction:
     outputs: tuple[str, ...]
     timeout: int
     files: Mapping[str, FileNode]
+    build: OwnBuild | None = None
 
     @property
     def title(self) -> str:
@@ -81,7 +86,7 @@ def _read(archive: Archive, manifest: Manifest, place: Callable[[Digest], str]) 
     for name in files:
         if not is_of_here(name) and not may_be_given(name):
             raise bad(f"it has the input {name!r}, which bk does not give to cells")
-    return Reproduction(
+    found = Reproduction(
         manifest,
         parameters,
         _environment(command["environment_variables"]),
@@ -90,6 +95,19 @@ def _read(archive: Archive, manifest: Manifest, place: Callable[[Digest], str]) 
         min((action["timeout"] or {}).get("seconds", 0) or _LONGEST_TIME, _LONGEST_TIME),
         files,
     )
+    return replace(found, build=_build(found, archive)) if manifest.kind == Kind.BUILD else found
+
+
+def _build(recorded: Reproduction, archive: Archive) -> OwnBuild:
+    """Return the build of a user that a cell runs with bk's own test. Raises ActionFailed, and ValueError for a malformed one."""
+    request = f"src/{REQUEST}"
+    if recorded.parameters.module != TEST or recorded.parameters.program is not None or request not in recorded.files:
+        raise bad("its cell does not run a build")
+    build = read_build(archive.read(recorded.content(request), _MOST_MESSAGE))
+    for name in build.folders:
+        if f"src/{archive_of(name)}" not in recorded.files:
+            raise bad(f"it lacks the local folder {name!r} of its build")
+    return build
 
 
 def _environment(variables: list[reapi.Message]) -> dict[str, str]:

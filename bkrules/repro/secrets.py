@@ -37,10 +37,10 @@ def known(environment: Mapping[str, str], remote: RemoteOptions | None = None) -
     for name, value in environment.items():
         if _TELLING.search(name) and not os.path.exists(value):  # as SSH_AUTH_SOCK, which is a path
             found.setdefault(value, name)
-        for part in _in_url(value):
+        for part in in_url(value):
             found.setdefault(part, name)
     if remote is not None:
-        for part in _in_url(remote.url):
+        for part in in_url(remote.url):
             found.setdefault(part, "--remote_cache")
         for name, value in remote.headers:
             found.setdefault(value, f"--remote_header={name}")
@@ -65,7 +65,18 @@ def _forms(value: str) -> Iterator[bytes]:
         yield json.dumps(text)[1:-1].encode()
 
 
-def _in_url(text: str) -> Iterator[str]:
+def is_telling(name: str) -> bool:
+    """Return whether a variable of this name has a secret, by the words of its name."""
+    return bool(_TELLING.search(name))
+
+
+def without_credentials(text: str) -> str:
+    """Return a text with a mask in the place of the credentials of URLs."""
+    return _IN_URL.sub("://***@", text)
+
+
+def in_url(text: str) -> Iterator[str]:
+    """Yield the passwords of the URLs in a text."""
     for _, password in _IN_URL.findall(text):
         yield password
         yield unquote(password)
