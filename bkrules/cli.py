@@ -21,7 +21,8 @@ from bkrules.system import colours
 
 EPILOG = """exit codes:
   0 success   1 build failed   2 wrong usage   3 tests failed   4 nothing ran
-  5 another outcome (replay)   8 interrupted   36 this machine lacks something   37 a bug of bk"""
+  5 another outcome (replay)   8 interrupted   34 a remote cache or engine failed   36 this machine lacks something
+  37 a bug of bk"""
 
 MODULES = {
     "init": ("init",),
@@ -34,6 +35,7 @@ MODULES = {
     "logs": ("logs",),
     "report": ("report",),
     "cache": ("cache", "clean", "reap"),
+    "run_action": ("run-action",),
     "doctor": ("doctor",),
     "mirror": ("mirror",),
     "ci": ("ci",),

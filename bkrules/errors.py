@@ -4,6 +4,7 @@
     |- UsageError       2   the command line is wrong
     |- LoadError        1   a WORKSPACE.py or BUILD.py is wrong
     |- ActionFailed     1   an action ran and failed
+    |- RemoteFailed    34   a remote cache or an engine failed, without which there is no answer
     |- MachineLacks    36   this machine cannot run what was asked
     `- Interrupted      8   Ctrl-C, SIGTERM or SIGHUP
 
@@ -24,6 +25,7 @@ TESTS_FAILED = 3
 NOTHING_RAN = 4
 ANOTHER_OUTCOME = 5
 INTERRUPTED = 8
+REMOTE_FAILED = 34
 MACHINE_LACKS = 36
 BUG = 37
 
@@ -66,6 +68,12 @@ class ActionFailed(BkError):
     def __init__(self, reason: str, message: str, *, where: str = "", hint: str = "", log: str = "") -> None:
         super().__init__(reason, message, where=where, hint=hint)
         self.log = log
+
+
+class RemoteFailed(BkError):
+    """A remote cache or an engine failed, and there is no answer without it."""
+
+    exit_code = REMOTE_FAILED
 
 
 class MachineLacks(BkError):

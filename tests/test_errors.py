@@ -16,6 +16,7 @@ CODES = {
     "TESTS_FAILED": 3,
     "NOTHING_RAN": 4,
     "INTERRUPTED": 8,
+    "REMOTE_FAILED": 34,
     "MACHINE_LACKS": 36,
     "BUG": 37,
 }

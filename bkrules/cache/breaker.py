@@ -50,6 +50,11 @@ class Breaker:
         """Whether bk still writes to the server."""
         return self._options.upload and WRITE not in self._away
 
+    @property
+    def fault(self) -> str:
+        """The first fault of the build, with the address of the server; empty for none."""
+        return self._fault
+
     def attempt(self, side: str, what: str, call: Callable[[], _T], otherwise: _T, *, ends_streak: bool = True) -> _T:
         """Return the answer of `call`, or `otherwise` after a fault, or when bk has stopped using the server.
 
@@ -97,6 +102,11 @@ class Breakable:
     def writable(self) -> bool:
         """Whether bk still writes to the server."""
         return self._breaker.writable
+
+    @property
+    def fault(self) -> str:
+        """The first fault of the build, with the address of the server; empty for none."""
+        return self._breaker.fault
 
     def lied(self, what: str) -> None:
         """Record a fault in the content of an answer. Raises MachineLacks when the cache is required."""

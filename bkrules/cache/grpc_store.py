@@ -37,7 +37,7 @@ _OK, _NOT_FOUND = 0, 5
 _SERVICE = "/build.bazel.remote.execution.v2."
 _STREAM = "/google.bytestream.ByteStream/"
 _STORAGE = "ContentAddressableStorage"
-_LACKS = "it lacks a blob that its action result names"
+_LACKS = "it lacks this blob"
 
 _T = TypeVar("_T")
 

@@ -53,7 +53,7 @@ class HttpStore(Breakable):
         def get() -> bool:
             with self._send("GET", f"/cas/{name.hash}") as response:
                 if response.status == MISSING:
-                    raise Fault("it lacks a blob that its action result names")
+                    raise Fault("it lacks this blob")
                 receive(name, self._body(response, name.size))
             return True
 

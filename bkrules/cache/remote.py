@@ -28,6 +28,8 @@ class Store(Protocol):
     def readable(self) -> bool: ...
     @property
     def writable(self) -> bool: ...
+    @property
+    def fault(self) -> str: ...
     def result(self, key: Digest) -> bytes | None: ...
     def lied(self, what: str) -> None: ...
     def groups(self, names: Iterable[Digest]) -> list[list[Digest]]: ...
@@ -68,6 +70,11 @@ class Remote:
         """Whether bk still reads from the server."""
         return self._store.readable
 
+    @property
+    def fault(self) -> str:
+        """The first fault of the server, with its address; empty for none."""
+        return self._store.fault
+
     def result(self, key: Digest) -> bytes | None:
         """Return the unchecked bytes of an action result."""
         return self._store.result(key)
@@ -105,13 +112,20 @@ class Remote:
         if self._store.writable:
             self._jobs.append(self._uploads.submit(partial(self._put, key, result, sorted(set(blobs)))))
 
+    def send(self, paths: Mapping[Digest, str]) -> bool:
+        """Send the bytes of files that the server lacks. Return whether it has all of them now."""
+        groups = self._store.groups(self._lacking(sorted(paths)))
+        jobs = [self._uploads.submit(partial(self._put_blobs, group, paths.__getitem__)) for group in groups]
+        wait(jobs)
+        return all(job.result() for job in jobs)
+
     def push(self, key: Digest, result: bytes, blobs: Iterable[Digest]) -> None:
         """Send a result in the background, unless the server has one for its action."""
         wanted = sorted(set(blobs))
         self._jobs.append(self._uploads.submit(lambda: None if self.result(key) else self._put(key, result, wanted)))
 
     def _put(self, key: Digest, result: bytes, blobs: list[Digest]) -> None:
-        if all(self._put_blobs(group) for group in self._store.groups(self._lacking(blobs))):
+        if all(self._put_blobs(group, self._cas.path) for group in self._store.groups(self._lacking(blobs))):
             good = self._store.put_result(key, result)
             with self._lock:
                 self.sent += good
@@ -126,8 +140,8 @@ class Remote:
         lacking = suspect.union(self._store.missing(unknown) if unknown else ())
         return [name for name in names if name in lacking]
 
-    def _put_blobs(self, names: list[Digest]) -> bool:
-        good = self._store.put_blobs({name: self._cas.path(name) for name in names})
+    def _put_blobs(self, names: list[Digest], place: Callable[[Digest], str]) -> bool:
+        good = self._store.put_blobs({name: place(name) for name in names})
         with self._lock:
             self._there |= good
             self._suspect -= good

@@ -30,6 +30,11 @@ def add(commands: Commands) -> None:
         help="print its size; check every byte; remove old results; send results to a remote cache",
     )
     cache.add_argument("patterns", nargs="*", metavar="PATTERN", help="for push: the targets whose results are sent")
+    cache.add_argument(
+        "--actions",
+        action="store_true",
+        help="for push: send the actions without a result instead, with their inputs, and print their digests for bk run-action",
+    )
     cache.add_argument("--max_size", type=_measure("size"), metavar="SIZE", help="for gc: 500M, 10G")
     cache.add_argument("--max_age", type=_measure("span"), metavar="SPAN", help="for gc: 12h, 30d")
     cache.add_argument("--json", action="store_true", help="print JSON")
@@ -66,11 +71,13 @@ def _reap(arguments: argparse.Namespace) -> int:
 
 def _cache(arguments: argparse.Namespace) -> int:
     if arguments.what == "push":
-        from bkrules.commands.push import push
+        from bkrules.commands.push import push, push_actions
 
-        return push(arguments)
+        return push_actions(arguments) if arguments.actions else push(arguments)
     if arguments.patterns:
         raise UsageError("usage", f"bk cache {arguments.what} takes no targets: it works on the whole disk cache")
+    if arguments.actions:
+        raise UsageError("usage", f"bk cache {arguments.what} sends no actions; bk cache push --actions does")
     from bkrules.cache.cas import Cas
     from bkrules.cache.file_digests import FileDigests
     from bkrules.cache.maintenance import Maintenance, shown

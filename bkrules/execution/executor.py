@@ -92,6 +92,10 @@ class Executor:
         """Return the key of an action whose dependencies have results. Raises ActionFailed or MachineLacks for a missing input."""
         return key_of(action, self._resolve(action))
 
+    def inputs(self, action: Action) -> dict[str, Node]:
+        """Return the inputs of an action whose dependencies have results. Their bytes may not be on the disk. Raises BkError."""
+        return self._resolve(action)
+
     def look_up(self, action: Action) -> Result | None:
         """Return the result from the disk cache, a failure or a skip that needs no run, or None."""
         if action.cell is not None and action.cell.skip:

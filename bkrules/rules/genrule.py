@@ -45,7 +45,16 @@ def _analyze_genrule(context: Context) -> tuple[object, ...]:
     if not arguments:
         raise context.error("bad-attribute", "'cmd' has no words", "cmd", 'cmd = ["$(location //:box)", ...]')
     limits = Limits(**{name: context.attribute(name) for name in LIMITS})
-    action = context.declare("Genrule", arguments, inputs, outs, environment=_ENVIRONMENT, limits=limits, made_in=OUT)
+    action = context.declare(
+        "Genrule",
+        arguments,
+        inputs,
+        outs,
+        environment=_ENVIRONMENT,
+        platform=context.attribute("exec_properties"),
+        limits=limits,
+        made_in=OUT,
+    )
     made = {f"{context.label.package}/{out}".lstrip("/"): context.output(action, out) for out in outs}
     providers: list[object] = [FilesInfo(made)]
     if len(outs) == 1:
@@ -161,6 +170,11 @@ GENRULE = Rule(
             required=True,
         ),
         "tools": Attr("labels", "Binaries that the command runs: of go_binary, host_binary or genrule.", default=()),
+        "exec_properties": Attr(
+            "dict",
+            "Properties that a machine must have to run the command, by their names, for `bk run-action`. They are in the key.",
+            default={},
+        ),
         "memory": Attr("count", "MiB of memory that the command may use, its disk included.", default=_DEFAULT.memory),
         "pids": Attr("count", "Processes and threads that the command may have.", default=_DEFAULT.pids),
         "disk": Attr("count", "MiB that its outputs and /tmp may have together.", default=_DEFAULT.disk),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from bkrules.errors import ActionFailed
@@ -22,24 +24,48 @@ _WORK = "/work"
 _SEEN = 10
 
 
+@dataclass(frozen=True)
+class CommandRun:
+    """A command that has ended, the file with its output, and how it failed; `problem` is empty when it did not.
+
+    `limit` is the limit that it met. `reason` is that of the error.
+    """
+
+    ended: Ended
+    log: Path
+    problem: str = ""
+    reason: str = ""
+    limit: str = ""
+
+
 def run_genrule(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Outcome:
     """Run the command. Raises ActionFailed when it fails, meets a limit, or lacks an output."""
+    with command_run(action, inputs, context) as run:
+        if run.limit:
+            remedy = "let it print less" if run.limit == "output" else f"give it more with the attribute {run.limit!r}"
+            raise _failed(action, context, run, remedy)
+        if run.problem:
+            raise _failed(action, context, run, _seen_by(inputs))
+        assert run.ended.out is not None
+        out = os.dup(run.ended.out)
+    made = {name: f"/proc/self/fd/{out}/{name}" for name in action.outputs}
+    return Outcome(Status.PASSED, made, most=action.limits.disk << 20, handle=out, unlimited=run.ended.unlimited)
+
+
+@contextmanager
+def command_run(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Iterator[CommandRun]:
+    """Run a command in a sandbox with its inputs. Its folder of outputs is open for as long as the context lasts."""
     folder = context.scratch(action)
     log = folder / "log"
     ended = _run(action, inputs, context, folder, log)
     try:
         if limit := limit_met(ended, log):
-            remedy = "let it print less" if limit == "output" else f"give it more with the attribute {limit!r}"
-            raise _failed(action, context, log, limit_text(action.limits, limit), RESOURCES, remedy)
-        problem, reason = _problem(action, ended)
-        if problem:
-            raise _failed(action, context, log, problem, reason, _seen_by(inputs))
-    except BaseException:
+            yield CommandRun(ended, log, limit_text(action.limits, limit), RESOURCES, limit)
+        else:
+            yield CommandRun(ended, log, *_problem(action, ended))
+    finally:
         if ended.out is not None:
             os.close(ended.out)
-        raise
-    made = {name: f"/proc/self/fd/{ended.out}/{name}" for name in action.outputs}
-    return Outcome(Status.PASSED, made, most=action.limits.disk << 20, handle=ended.out, unlimited=ended.unlimited)
 
 
 def _run(action: Action, inputs: Mapping[str, Node], context: RunContext, folder: Path, log: Path) -> Ended:
@@ -84,13 +110,13 @@ def _problem(action: Action, ended: Ended) -> tuple[str, str]:
     return "", ""
 
 
-def _failed(action: Action, context: RunContext, log: Path, problem: str, reason: str, remedy: str) -> ActionFailed:
+def _failed(action: Action, context: RunContext, run: CommandRun, remedy: str) -> ActionFailed:
     """Keep the command's output. Return the error, whose hint begins with `remedy`."""
     copy = context.log(action)
-    text = outputs.tail(log)
+    text = outputs.tail(run.log)
     outputs.replace(copy.parent, copy.name, text.encode())
     hint = f"{remedy}\nits output is in {copy}"
-    return ActionFailed(reason, f"{action.label}: the command {problem}", hint=hint, log=text)
+    return ActionFailed(run.reason, f"{action.label}: the command {run.problem}", hint=hint, log=text)
 
 
 def _seen_by(inputs: Mapping[str, Node]) -> str:

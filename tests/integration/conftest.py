@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 import registries
+from bazel_remotes import Machine, Start, clean_clone, starter
 from leftovers import Leftovers, watched
 from registries import FILES, NAME, Proxy
 from schemas import REPORT, validate
+from spaces import Space
 
 from bkrules.images import registry_client
 
@@ -81,3 +83,24 @@ def proxy(host: str) -> Iterator[Proxy]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits between tries are a hundredth."""
     monkeypatch.setattr(registry_client, "_FIRST_WAIT", 0.001)
+
+
+@pytest.fixture(scope="session")
+def bazel_remote(repository: Path, built: Path) -> Path:
+    """The binary of bazel-remote."""
+    made = Space(repository, built).bk("build", "//targets/tools/bazel-remote:bazel-remote")
+    assert made.returncode == 0, made.stdout + made.stderr
+    return repository / "bk-out/targets/tools/bazel-remote/bazel-remote/bazel-remote"
+
+
+@pytest.fixture(params=["http", "grpc"])
+def start(bazel_remote: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Start]:
+    """Starts servers, which bk asks by that protocol; each ends with the test."""
+    with starter(bazel_remote, tmp_path, request.param) as begin:
+        yield begin
+
+
+@pytest.fixture
+def machine(tmp_path: Path, repository: Path, built: Path) -> Machine:
+    """Makes machines without a result."""
+    return lambda name: clean_clone(repository, built, tmp_path / name)

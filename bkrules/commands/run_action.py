@@ -1,0 +1,77 @@
+"""`bk run-action`: runs one action of a remote cache on this machine, for a launcher of jobs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from bkrules import errors
+from bkrules.commands.parser import add_cache, command, positive
+from bkrules.commands.remote_arguments import add_remote, remote_of
+from bkrules.errors import UsageError
+from bkrules.model.digest import Digest
+from bkrules.model.resources import LIMITS, Limits
+
+if TYPE_CHECKING:
+    from bkrules.commands.parser import Commands
+
+_UNITS = {"memory": "MiB of memory", "pids": "processes and threads", "disk": "MiB of outputs", "timeout": "seconds"}
+
+
+def add(commands: Commands) -> None:
+    """Add the command of this module to the parser."""
+    parser = command(
+        commands, "run-action", _run_action, "run one action of a remote cache, and store its result there"
+    )
+    parser.add_argument("digest", metavar="HASH/SIZE", help="as `bk cache push --actions` prints it")
+    parser.add_argument(
+        "--property",
+        action="append",
+        default=[],
+        type=_property,
+        metavar="NAME=VALUE",
+        help="a property of this machine; an action that needs another one is refused. OSFamily and ISA are known",
+    )
+    for field in fields(Limits):
+        default = getattr(LIMITS, field.name)
+        text = f"the limit of {_UNITS[field.name]} (default: {default})"
+        parser.add_argument(f"--{field.name}", type=positive, default=default, metavar="N", help=text)
+    add_cache(parser)
+    add_remote(parser)
+
+
+def _run_action(arguments: argparse.Namespace) -> int:
+    """Run the action. Raises UsageError, RemoteFailed, MachineLacks and ActionFailed."""
+    from bkrules.build.run_action import Worker, run_action
+
+    options = remote_of(arguments)
+    if options is None:
+        hint = "for example bk run-action HASH/SIZE --remote_cache=grpc://cache.example.com:9092"
+        raise UsageError("usage", "bk run-action needs --remote_cache, which has the action and its inputs", hint=hint)
+    if not options.upload:
+        raise UsageError("usage", "bk run-action sends the result, but --remote_upload_local_results=no forbids that")
+    limits = Limits(**{field.name: getattr(arguments, field.name) for field in fields(Limits)})
+    worker = Worker(os.path.abspath(arguments.disk_cache), limits, tuple(arguments.property))
+    key = _digest(arguments.digest)
+    done = run_action(key, options, worker)
+    what = "cached" if done.cached else f"ran in {done.seconds:.2f}s"
+    print(f"{key.hash} {what}")
+    return errors.SUCCESS
+
+
+def _digest(text: str) -> Digest:
+    match = re.fullmatch(r"([0-9a-f]{64})/(0|[1-9]\d{0,17})", text)
+    if match is None:
+        what = f"bk run-action: the digest must be HASH/SIZE, a SHA-256 and a number of bytes, but was {text!r}"
+        raise UsageError("usage", what, hint="`bk cache push --actions` prints digests")
+    return Digest(match[1], int(match[2]))
+
+
+def _property(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"must be NAME=VALUE, but was {text!r}")
+    return name, value
