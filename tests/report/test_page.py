@@ -143,9 +143,7 @@ def test_everything_works_by_the_keyboard(tab: Tab, tmp_path: Path) -> None:
 @needs_chromium
 def test_a_cell_has_its_details(tab: Tab, tmp_path: Path) -> None:
     opened(tab, tmp_path, *small(), address="#cell=1")
-    tab.run(
-        "new Promise((done) => { const look = () => document.querySelector('.lines') ? done() : setTimeout(look, 5); look(); })"
-    )
+    tab.wait("document.querySelector('.lines')")
     text = tab.run("document.querySelector('dialog.cell').textContent")
     for part in (
         "First differing leaf: input/tools/runc",
@@ -192,9 +190,7 @@ def test_hostile_content_is_only_text(view: str, tab: Tab, tmp_path: Path) -> No
     opened(tab, tmp_path, page, details, address=f"#view={view}")
     assert "alert(1)" in tab.run("document.querySelector('h1').textContent")
     tab.press("n")
-    tab.run(
-        "new Promise((done) => { const look = () => document.querySelector('.tree') ? done() : setTimeout(look, 5); look(); })"
-    )
+    tab.wait("document.querySelector('.tree')")
     assert tab.run("document.querySelectorAll('img').length") == 0
     assert tab.run("document.querySelectorAll('script:not(.block):not([type])').length") == 1
     assert tab.problems == []
@@ -237,12 +233,62 @@ def test_five_thousand_cells_are_all_there(tab: Tab, tmp_path: Path) -> None:
     opened(tab, tmp_path, page, list(details_of([kept])))
     assert tab.run("document.querySelectorAll('.square').length") == 5000, "a map at first"
     tab.press("1")
-    tab.run(
-        "new Promise((done) => { const look = () => document.querySelectorAll('td[data-cell]').length === 5000"
-        " ? done() : setTimeout(look, 5); look(); })"
-    )
+    tab.wait("document.querySelectorAll('td[data-cell]').length === 5000")
     assert tab.run("document.querySelectorAll('th[scope=col]').length") == 11
+    tab.run("document.querySelector('.scroll').scrollTop = 3000")
+    assert tab.run("document.querySelector('thead th').getBoundingClientRect().top >= 0"), (
+        "the heads of the columns stay in view"
+    )
+    tab.press("4")
+    tab.wait("document.querySelectorAll('.part-of-rows > div').length === 5000")
+    assert tab.run("document.querySelector('.cells').getAttribute('aria-rowcount')") == "5001"
+    assert tab.run("[...document.querySelectorAll('.part-of-rows')].at(-1).lastChild.ariaRowIndex") == "5001"
+    tab.run("document.querySelector('.part-of-rows button').focus()")
+    tab.press("End")
+    assert ("rowheader", page.cells[-1]["name"]) in tab.accessible(), "a row out of view comes into view with the focus"
+    tab.press("/", *"-passed")
+    others = sum(cell["status"] != "passed" for cell in page.cells)
+    tab.wait(f"document.querySelectorAll('.part-of-rows > div').length === {others}")
     assert tab.problems == []
+
+
+@needs_chromium
+def test_the_list_works_by_the_keyboard(tab: Tab, tmp_path: Path) -> None:
+    page, details = small()
+    for seconds, each in zip((2, 4, 1, 3), page.cells, strict=True):
+        each["seconds"] = seconds
+    opened(tab, tmp_path, page, details, address="#view=list")
+    tab.run("document.querySelectorAll('.heads button')[2].click()")
+    tab.settle()
+    names = "[...document.querySelectorAll('[role=rowheader]')].map((one) => one.textContent.replace('/compression=gzip', ''))"
+    order = ["test_a/worker=rootless", "test_b/worker=rootless", "test_a/worker=oci", "test_b/worker=oci"]
+    assert tab.run(names) == order
+    assert tab.run("document.querySelector('[aria-sort=descending]').textContent") == "time"
+    tab.run("document.querySelector('.part-of-rows button').focus()")
+    tab.press("ArrowDown", "Enter")
+    heading = "document.querySelector('#cell-name').textContent"
+    assert order[1] in tab.run(heading)
+    tab.press("j")
+    assert order[2] in tab.run(heading), "the next cell is the next row"
+    tab.press("Escape")
+    assert tab.run("document.activeElement.textContent").startswith(order[2])
+    tab.press("End")
+    assert tab.run("document.activeElement.textContent").startswith(order[3])
+    tab.press("ArrowDown", "Home", "ArrowUp")
+    assert tab.run("document.activeElement.textContent").startswith(order[0])
+    assert tab.problems == []
+
+
+@needs_chromium
+def test_all_rows_of_a_list_are_printed(tab: Tab, tmp_path: Path) -> None:
+    page = Page("//t:m", matrices=[{"label": "//t:m", "exit_code": 0, "remarks": []}])
+    page.cells = [cell(f"test_{number}", "oci") for number in range(2000)]
+    opened(tab, tmp_path, page, [Details() for _ in page.cells], address="#view=list")
+    whole = len(re.findall(rb"/Type /Page\b", tab.printed()))
+    tab.press("/", *"test_1999")
+    assert len(re.findall(rb"/Type /Page\b", tab.printed())) == 1
+    assert whole > 20
+    assert tab.run("document.querySelectorAll('.part-of-rows > div').length") == 1
 
 
 def test_the_page_needs_nothing_from_elsewhere() -> None:

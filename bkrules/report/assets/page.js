@@ -7,6 +7,7 @@
   const WORST = ["failed", "timed out", "not run", "flaky", "skipped", "passed"];
   const BAD = new Set(["failed", "timed out"]);
   const SMALL_ABOVE = 300, MAP_ABOVE = 2000, ROWS_AT_ONCE = 300, LINES_AT_ONCE = 1000, MOST_SPANS = 4000;
+  const ROWS_TOGETHER = 50, ROW_HEIGHT = 29;
 
   // Everything in the page is text of others: it becomes text nodes and properties, and never markup.
   function h(tag, properties, ...children) {
@@ -43,6 +44,7 @@
   };
   // A long name may break at its slashes.
   const broken = (name) => name.split(/(?<=\/)/).flatMap((part) => [part, document.createElement("wbr")]);
+  const opener = (cell) => h("button", { type: "button", class: "link", "data-cell": cell.number, "aria-label": cell.name }, broken(cell.name));
   const distinct = (values) => [...new Set(values)];
 
   // Dimensions: what tells cells apart, and what filters and grids can use.
@@ -124,7 +126,7 @@
   // Controls
   const results = byId("results");
   const live = h("p", { class: "live", role: "status", "aria-live": "polite" });
-  const body = h("div", { class: "view" });
+  const body = h("div", { class: "view", onclick: (event) => openAt(event) });
   const search = h("input", {
     type: "search", id: "q", placeholder: "name, reason, class; -word leaves out", autocomplete: "off", spellcheck: false,
     oninput: () => change({ q: search.value }),
@@ -199,10 +201,11 @@
     live.textContent = found.length ? `${shown}: ${WORST.filter((one) => counts[one]).map((one) => `${counts[one]} ${one}`).join(", ")}`
       : "No cell matches these filters.";
     body.replaceChildren();
-    generation += 1;
-    if (found.length) VIEWS[state.view].draw(found);
+    finish = () => {};
+    order = state.view === "list" ? sorted(found) : found;
+    if (found.length) VIEWS[state.view].draw(order);
   }
-  let generation = 0;
+  let order = [];  // the cells that are shown, in the order of the view
   function count(some) {
     const counts = {};
     for (const cell of some) counts[cell.status] = (counts[cell.status] || 0) + 1;
@@ -240,7 +243,7 @@
       columns.map((name) => h("th", { scope: "col", title: name }, name || "cells")));
     const table = h("table", {
       class: `grid${small ? " small" : ""}`, role: "grid", "aria-label": "cells", "aria-readonly": "true",
-      onclick: openAt, onkeydown: gridKeys,
+      onkeydown: gridKeys,
     }, h("thead", {}, head));
     body.append(h("div", { class: "scroll" }, table));
     const jobs = [];
@@ -266,7 +269,7 @@
         });
       }
     }
-    inPieces(jobs, () => {
+    inPieces(jobs, ROWS_AT_ONCE, () => {
       const first = table.querySelector("td[data-cell]");
       if (first && !table.querySelector('td[tabindex="0"]')) first.tabIndex = 0;
     });
@@ -287,14 +290,19 @@
     if (cell.cached) return `${mark}${cell.status} (cached)`;
     return mark + cell.status + (cell.attempts.length > 1 ? ` ×${cell.attempts.length}` : "");
   }
-  function inPieces(jobs, done) {
-    const mine = generation;
+  // What is in view first; `finish` does the rest at once, for paper.
+  let finish = () => {};
+  function inPieces(jobs, atOnce, done) {
     let next = 0;
-    const step = () => {
-      if (mine !== generation) return;
-      const end = Math.min(jobs.length, next + ROWS_AT_ONCE);
+    const work = (most) => {
+      const end = Math.min(jobs.length, next + most);
       while (next < end) jobs[next++]();
       done();
+    };
+    const mine = finish = () => work(jobs.length);
+    const step = () => {
+      if (mine !== finish) return;
+      work(atOnce);
       if (next < jobs.length) setTimeout(step);
     };
     step();
@@ -305,8 +313,10 @@
   };
   function focusOn(node) {
     const grid = node.closest("[role=grid]");
-    grid.querySelectorAll('[tabindex="0"]').forEach((one) => { one.tabIndex = -1; });
-    node.tabIndex = 0;
+    if (grid) {
+      grid.querySelectorAll('[tabindex="0"]').forEach((one) => { one.tabIndex = -1; });
+      node.tabIndex = 0;
+    }
     node.focus();
   }
   function gridKeys(event) {
@@ -339,7 +349,7 @@
   function drawMap(found) {
     const of = state.group ? ofGroup() : columnsDefault ? dimensions.get(columnsDefault).of : () => "";
     for (const [group, members] of grouped(found, of)) {
-      const box = h("div", { class: "squares", role: "grid", "aria-label": group || "cells", onclick: openAt, onkeydown: mapKeys });
+      const box = h("div", { class: "squares", role: "grid", "aria-label": group || "cells", onkeydown: mapKeys });
       const row = h("div", { role: "row" });
       box.append(row);
       for (const cell of members) {
@@ -390,7 +400,7 @@
         h("pre", { class: "reason" }, first.reason || "no reason is recorded"),
         only ? h("p", {}, "Only with ", h("strong", {}, only), "; all other cells of these tests passed.") : null,
         h("ul", { class: "names" }, members.slice(0, 30).map((cell) =>
-          h("li", {}, h("button", { type: "button", class: "link", onclick: () => openCell(cell.number) }, broken(cell.name)))),
+          h("li", {}, opener(cell))),
         members.length > 30 ? h("li", {}, `and ${members.length - 30} more`) : null)));
     }
   }
@@ -406,26 +416,49 @@
     return "";
   }
 
-  // The list
+  // The list: all rows are there, for the keyboard, the browser's search and paper; the browser lays out those in view alone.
+  const SORTS = {
+    name: { of: (cell) => cell.name, order: "ascending" },
+    status: { of: (cell) => WORST.indexOf(cell.status), order: "ascending" },
+    seconds: { of: (cell) => -(cell.seconds || 0), order: "descending" },
+    attempts: { of: (cell) => -cell.attempts.length, order: "descending" },
+  };
+  function sorted(found) {
+    const of = SORTS[state.sort]?.of;
+    return of ? [...found].sort((left, right) => (of(left) < of(right) ? -1 : of(left) > of(right) ? 1 : 0)) : found;
+  }
+  const hasEarlier = cells.some((cell) => cell.earlier?.length);
+  const COLUMNS = [["name", "cell"], ["status", "status"], ["seconds", "time"], ["last", "recorded"], ["attempts", "attempts"],
+    ...(hasEarlier ? [["earlier", "earlier runs"]] : []), ["why", "why it ran, or did not"]];
   function drawList(found) {
-    const sorts = {
-      name: (cell) => cell.name, status: (cell) => WORST.indexOf(cell.status), seconds: (cell) => -(cell.seconds || 0),
-      attempts: (cell) => -cell.attempts.length,
-    };
-    const by = sorts[state.sort];
-    const ordered = by ? [...found].sort((left, right) => (by(left) < by(right) ? -1 : by(left) > by(right) ? 1 : 0)) : found;
-    const head = (name, title) => h("th", { scope: "col", "aria-sort": state.sort === name ? "ascending" : "none" },
-      name in sorts ? h("button", { type: "button", class: "link", onclick: () => change({ sort: state.sort === name ? "" : name }) }, title) : title);
-    const rows = h("tbody", {});
-    body.append(h("div", { class: "scroll" }, h("table", { class: "list" },
-      h("thead", {}, h("tr", {}, head("name", "cell"), head("status", "status"), head("seconds", "time"), head("last", "recorded"),
-        head("attempts", "attempts"), cells.some((cell) => cell.earlier?.length) ? head("earlier", "earlier runs") : null, head("why", "why it ran, or did not"))), rows)));
-    inPieces(ordered.map((cell) => () => rows.append(h("tr", {},
-      h("th", { scope: "row" }, h("button", { type: "button", class: "link", onclick: () => openCell(cell.number) }, broken(cell.name))),
-      h("td", { class: `status ${slug(cell.status)}` }, `${MARKS[cell.status]} ${cell.status}${cell.cached ? " (cached)" : ""}`),
-      h("td", { class: "number" }, span(cell.seconds)), h("td", { class: "number" }, cell.last ? span(cell.last) : ""),
-      h("td", { class: "number" }, cell.attempts.length || ""),
-      cells.some((one) => one.earlier?.length) ? h("td", {}, earlier(cell)) : null, h("td", {}, explained(cell))))), () => {});
+    const heads = COLUMNS.map(([name, title]) => h("div", { role: "columnheader", "aria-sort": SORTS[name] ? (state.sort === name ? SORTS[name].order : "none") : null },
+      SORTS[name] ? h("button", { type: "button", class: "link", onclick: () => change({ sort: state.sort === name ? "" : name }) }, title) : title));
+    const table = h("div", { class: `cells${hasEarlier ? " with-earlier" : ""}`, role: "table", "aria-label": "cells", "aria-rowcount": found.length + 1, onkeydown: listKeys },
+      h("div", { class: "heads", role: "rowgroup" }, h("div", { role: "row", "aria-rowindex": 1 }, heads)));
+    body.append(table);
+    const parts = [];
+    for (let at = 0; at < found.length; at += ROWS_TOGETHER) {
+      const rows = found.slice(at, at + ROWS_TOGETHER);
+      parts.push(() => {
+        const part = h("div", { class: "part-of-rows", role: "rowgroup" }, rows.map((cell, place) => listRow(cell, at + place + 2)));
+        part.style.containIntrinsicSize = `auto ${rows.length * ROW_HEIGHT}px`;
+        table.append(part);
+      });
+    }
+    inPieces(parts, ROWS_AT_ONCE / ROWS_TOGETHER, () => {});
+  }
+  function listRow(cell, index) {
+    const field = (title, ...children) => h("div", { role: "cell", "data-title": title }, ...children);
+    return h("div", { role: "row", "aria-rowindex": index }, h("div", { role: "rowheader" }, opener(cell)),
+      field(null, badge(cell.status), cell.cached ? " cached" : null), field(null, span(cell.seconds)), field("recorded", cell.last ? span(cell.last) : null),
+      field("attempts", cell.attempts.length || null), hasEarlier ? field(null, earlier(cell) || null) : null, field(null, explained(cell)));
+  }
+  const badge = (status) => h("span", { class: `mark ${slug(status)}` }, `${MARKS[status] || ""} ${status}`);
+  function listKeys(event) {
+    if (!["ArrowDown", "ArrowUp", "Home", "End"].includes(event.key) || !event.target.closest("[data-cell]")) return;
+    const all = [...event.currentTarget.querySelectorAll("[data-cell]")], at = all.indexOf(event.target.closest("[data-cell]"));
+    event.preventDefault();
+    all[{ ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: all.length - 1 }[event.key]]?.focus();
   }
   // Earlier runs, the oldest first: a mark and a bar for each, as high as its time.
   function earlier(cell) {
@@ -447,8 +480,7 @@
   function bars(rows, shown) {
     const most = Math.max(...rows.map((row) => row.value), 1e-9);
     return h("table", { class: "bars" }, h("tbody", {}, rows.map((row) => h("tr", {},
-      h("th", { scope: "row" }, row.open === undefined ? broken(row.name)
-        : h("button", { type: "button", class: "link", onclick: () => openCell(row.open) }, broken(row.name))),
+      h("th", { scope: "row" }, row.cell ? opener(row.cell) : broken(row.name)),
       h("td", { class: "track" }, bar(row, most)), h("td", { class: "number" }, shown(row.value), row.note ? h("span", { class: "note" }, ` ${row.note}`) : null)))));
   }
   function bar(row, most) {
@@ -476,7 +508,7 @@
     body.append(h("section", {}, h("h2", {}, "Slowest cells"),
       h("p", { class: "legend" }, ["setup", "boot", "run", "teardown"].map((phase) => h("span", { class: `key part-${phase}` }, phase))),
       bars(slow.map((cell) => ({
-        name: cell.name, value: cell.seconds, open: cell.number,
+        cell, value: cell.seconds,
         parts: Object.keys(cell.phases).length ? Object.entries(cell.phases) : undefined,
         note: [cell.cached ? "cached, when it ran" : "", compared(cell)].filter(Boolean).join("; "),
       })), span)));
@@ -504,7 +536,7 @@
     body.append(h("p", { class: "hint" }, "Attempts of processes in cells to reach anything but their mirror. None can succeed."),
       h("table", { class: "list" }, h("thead", {}, h("tr", {}, ["cell", "process", "tried to reach"].map((text) => h("th", { scope: "col" }, text)))),
         h("tbody", {}, rows.map(([cell, one]) => h("tr", {},
-          h("th", { scope: "row" }, h("button", { type: "button", class: "link", onclick: () => openCell(cell.number) }, broken(cell.name))),
+          h("th", { scope: "row" }, opener(cell)),
           h("td", {}, one.who), h("td", {}, one.what))))));
   }
 
@@ -591,8 +623,7 @@
   document.body.append(dialog);
   let from = null;
   function neighbour(step) {
-    const found = selected(), at = found.findIndex((cell) => String(cell.number) === state.cell);
-    const next = found[at + step];
+    const next = order[order.findIndex((cell) => String(cell.number) === state.cell) + step];
     if (next) openCell(next.number);
   }
   function dialogKeys(event) {
@@ -687,7 +718,7 @@
   function casesTable(cases) {
     return h("table", { class: "list" }, h("thead", {}, h("tr", {}, ["case", "status", "time"].map((text) => h("th", { scope: "col" }, text)))),
       h("tbody", {}, cases.slice(0, 2000).map((one) => h("tr", {}, h("th", { scope: "row" }, one.name),
-        h("td", { class: slug(one.status) }, `${MARKS[one.status] || ""} ${one.status}`, one.reason ? h("pre", {}, one.reason) : null),
+        h("td", {}, badge(one.status), one.reason ? h("pre", { class: "reason" }, one.reason) : null),
         h("td", { class: "number" }, one.seconds ? span(one.seconds) : "")))));
   }
   function requestsTable(requests) {
@@ -748,7 +779,7 @@
 
   // Keys of the page
   const help = h("dialog", { class: "help", "aria-labelledby": "help-title" }, h("h2", { id: "help-title" }, "Keys"),
-    h("dl", {}, [["/", "find"], ["arrows", "move in the grid, the map and the tabs"], ["Enter", "open a cell"], ["j, k", "next and previous cell, in a cell"],
+    h("dl", {}, [["/", "find"], ["arrows", "move in the grid, the map, the list and the tabs"], ["Enter", "open a cell"], ["j, k", "next and previous cell, in a cell"],
       ["Esc", "close a cell"], ["n", "open the next failed cell"], ["1 to 8", "change the view"], ["x", "clear the filters"], ["?", "this help"]]
       .map(([key, text]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, text)])),
     h("form", { method: "dialog" }, h("button", {}, "Close")));
@@ -770,7 +801,10 @@
   });
   addEventListener("hashchange", () => { readAddress(); show(); });
   // On paper there is no room for panels: all that failed, then the grid.
-  addEventListener("beforeprint", () => { document.querySelectorAll("tbody.folded").forEach((one) => one.classList.remove("folded")); });
+  addEventListener("beforeprint", () => {
+    finish();
+    document.querySelectorAll("tbody.folded").forEach((one) => one.classList.remove("folded"));
+  });
 
   readAddress();
   controls();
