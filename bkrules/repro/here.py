@@ -19,7 +19,6 @@ from bkrules.cache.file_digests import FileDigests
 from bkrules.cell.jail import ISOLATION as JAIL
 from bkrules.errors import MachineLacks, did_you_mean
 from bkrules.images.storage import CONFIGURATION
-from bkrules.model import digest
 from bkrules.model.action import (
     Action,
     Artifact,
@@ -147,8 +146,7 @@ class Here:
         nodes: dict[str, Node] = {}
         for name, item in own.items():
             if isinstance(item, Text):
-                place = self._cas.path(self._cas.put(item.data if item.shown is None else item.shown))
-                nodes[name] = FileNode(digest.of_bytes(item.data), place)
+                nodes[name] = FileNode(item.digest, self._cas.path(self._cas.put(item.read())))
             elif isinstance(item, HostFile):
                 path = find(item.path)
                 nodes[name] = FileNode(self._digests.of(path), path, item.executable)
