@@ -1,7 +1,7 @@
 """Slices of a test module: the part of it that a cell of one test sees, and the meaning of this part for a key.
 
 An edit of one test leaves the cells of the others cached: a slice has no bodies of other tests, and of each `parametrize` of
-its own test only one set. What the cells of a module share is computed once, so a cell costs the same in a module of ten
+its own test only one set. The common parts of the slices are computed once, so a cell costs the same in a module of ten
 tests and in one of ten thousand.
 """
 
