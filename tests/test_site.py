@@ -86,6 +86,16 @@ def test_every_page_is_in_one_of_the_four_parts(site: Path) -> None:
     assert [name for name in pages if f'href="{name}"' not in sidebar] == []
 
 
+def test_no_markup_is_left_in_the_text(site: Path) -> None:
+    """Code that a bar of a table has cut in two, and links that are none."""
+    found = []
+    for path in site.rglob("*.html"):
+        text = re.sub(r"<(code|pre|script|style|head)\b.*?</\1>", "", path.read_text(), flags=re.DOTALL)
+        text = re.sub(r"<[^>]*>", "", text)
+        found += [f"{path.relative_to(site)}: {one}" for one in re.findall(r".{0,40}(?:`|\]\().{0,40}", text)]
+    assert found == []
+
+
 def test_a_newcomer_needs_three_clicks_and_five_commands(site: Path) -> None:
     """From the first page to a passing cell, apart from mkdir, cd and cat. `tests/integration/test_first_hour.py` types them."""
     clicks, seen, near = 0, set[Path](), {site / "index.html"}

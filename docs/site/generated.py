@@ -45,10 +45,10 @@ def _arguments(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 def _spelled(action: argparse.Action) -> str:
-    value = "" if action.nargs == 0 else action.metavar or (action.choices and "\\|".join(map(str, action.choices)))
+    shown = action.metavar or (action.choices and "|".join(map(str, action.choices))) or action.dest.upper()
+    value = "" if action.nargs == 0 else str(shown).replace("|", "\\|")  # a bar ends the cell of a table
     if not action.option_strings:
-        return f"`{action.metavar or action.dest}`"
-    value = value if value is not None else action.dest.upper()
+        return f"`{value}`"
     names = {name.replace("-", "_").replace("__", "--", 1): name for name in reversed(action.option_strings)}.values()
     return ", ".join(f"`{name}{f'={value}' if value else ''}`" for name in reversed(names))
 
