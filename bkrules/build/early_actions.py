@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bkrules.errors import Interrupted, LoadError, MachineLacks
+from bkrules.errors import Interrupted, LoadError, MachineLacks, RemoteFailed
 from bkrules.execution.phases import ANALYSIS, Phases
 from bkrules.model.status import FailureClass, Status
 
@@ -65,7 +65,7 @@ class EarlyActions:
     def run(self, actions: Sequence[Action], known: Mapping[str, Action]) -> list[Mapping[str, Node]]:
         """Return the outputs of each action; `known` are the other actions by their ids.
 
-        Raises LoadError for the first that fails, MachineLacks and Interrupted.
+        Raises LoadError for the first that fails, MachineLacks, RemoteFailed and Interrupted.
         """
         from bkrules.build.request import default_cache
         from bkrules.cache.action_cache import ActionCache
@@ -119,7 +119,7 @@ class EarlyActions:
                             self._check()
                         _outputs(executor.results[action.id])
                 if remote is not None and (fault := remote.flush()):
-                    raise MachineLacks("remote-cache", fault)
+                    raise RemoteFailed("remote-cache", fault)
             digests.save()
             history.save()
         results.update(executor.results)

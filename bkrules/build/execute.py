@@ -313,6 +313,7 @@ def _executed(
         interrupted,
         leaks,
         fault,
+        execution.remote is not None and execution.remote.failed,
         analysis.selected,
         analysis.left_out,
         analysis.runs.kernel_key,

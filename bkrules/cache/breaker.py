@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from typing import TypeVar
 
 from bkrules.cache.remote_options import RemoteOptions
-from bkrules.errors import MachineLacks
+from bkrules.errors import RemoteFailed
 
 FAULTS = 5  # consecutive faults after which bk stops using the server
 READ, WRITE = "read", "write"
@@ -59,7 +59,7 @@ class Breaker:
         """Return the answer of `call`, or `otherwise` after a fault, or when bk has stopped using the server.
 
         An answer ends the streak of consecutive faults, unless only its parts can tell whether the server works. Raises
-        MachineLacks when the cache is required.
+        RemoteFailed when the cache is required.
         """
         if side in self._away:
             return otherwise
@@ -75,14 +75,14 @@ class Breaker:
         return answer
 
     def note(self, side: str, fault: Fault) -> None:
-        """Record a fault. Raises MachineLacks when the cache is required."""
+        """Record a fault. Raises RemoteFailed when the cache is required."""
         with self._lock:
             self._streaks[side] += 1
             self._away.update(fault.final or ([side] if self._streaks[side] >= FAULTS else []))
             first = not self._fault
             self._fault = self._fault or f"remote cache {self._options.address}: {fault}"
         if self._options.required:
-            raise MachineLacks("remote-cache", self._fault, hint="without --remote_required, bk continues without it")
+            raise RemoteFailed("remote-cache", self._fault, hint="without --remote_required, bk continues without it")
         if first:
             self._warn(f"warning: {self._fault}; the build continues, and counts this as a miss")
 
@@ -109,5 +109,5 @@ class Breakable:
         return self._breaker.fault
 
     def lied(self, what: str) -> None:
-        """Record a fault in the content of an answer. Raises MachineLacks when the cache is required."""
+        """Record a fault in the content of an answer. Raises RemoteFailed when the cache is required."""
         self._breaker.note(READ, Fault(what))

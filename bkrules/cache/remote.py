@@ -13,7 +13,7 @@ from bkrules.cache.breaker import Warn
 from bkrules.cache.cas import Cas
 from bkrules.cache.http_store import HttpStore, Receive
 from bkrules.cache.remote_options import RemoteOptions
-from bkrules.errors import MachineLacks
+from bkrules.errors import RemoteFailed
 from bkrules.model.digest import EMPTY, Digest
 
 _T = TypeVar("_T")
@@ -22,7 +22,7 @@ UPLOADS = 4
 
 
 class Store(Protocol):
-    """The client of one server, by any protocol. Only MachineLacks is raised: every other fault is a miss."""
+    """The client of one server, by any protocol. Only RemoteFailed is raised: every other fault is a miss."""
 
     @property
     def readable(self) -> bool: ...
@@ -48,12 +48,13 @@ def _store(options: RemoteOptions, warn: Warn) -> Store:
 
 
 class Remote:
-    """A remote cache next to the disk cache. Raises MachineLacks for a fault when the cache is required, and nothing
+    """A remote cache next to the disk cache. Raises RemoteFailed for a fault when the cache is required, and nothing
     otherwise.
     """
 
     def __init__(self, options: RemoteOptions, cas: Cas, warn: Warn) -> None:
         self._store = _store(options, warn)
+        self._is_required = options.required
         self._cas = cas
         self._lock = threading.Lock()
         self._downloads = _Pool(DOWNLOADS, "download")
@@ -74,6 +75,11 @@ class Remote:
     def fault(self) -> str:
         """The first fault of the server, with its address; empty for none."""
         return self._store.fault
+
+    @property
+    def failed(self) -> bool:
+        """Whether there was a fault of a server that is required."""
+        return self._is_required and bool(self.fault)
 
     def result(self, key: Digest) -> bytes | None:
         """Return the unchecked bytes of an action result."""
@@ -151,7 +157,7 @@ class Remote:
         """Wait for all uploads. Return why an upload failed, when the cache is required."""
         wait(self._jobs)
         errors = [job.exception() for job in self._jobs]
-        return next((error.message for error in errors if isinstance(error, MachineLacks)), "")
+        return next((error.message for error in errors if isinstance(error, RemoteFailed)), "")
 
 
 class _Pool:

@@ -27,7 +27,8 @@ TOPICS = {
   4   nothing ran, as for `bk test` without a matrix
   5   `bk replay`: the outcome is another one than the recorded one
   8   interrupted
-  36  this machine lacks something, or the remote cache with --remote_required
+  34  the remote cache failed, with --remote_required or in bk cache push
+  36  this machine lacks something
   37  a bug of bk; only this one shows a traceback""",
     ),
     "labels": (

@@ -19,7 +19,7 @@ from bkrules.cache.remote import Remote
 from bkrules.cache.remote_options import RemoteOptions
 from bkrules.commands.parser import patterns_of
 from bkrules.commands.remote_arguments import remote_of
-from bkrules.errors import MachineLacks, UsageError
+from bkrules.errors import RemoteFailed, UsageError
 from bkrules.model.action import Action
 from bkrules.model.digest import Digest
 
@@ -27,7 +27,7 @@ from bkrules.model.digest import Digest
 def push(arguments: argparse.Namespace) -> int:
     """Send the results of targets, and print how many. Runs none of the actions that make their outputs.
 
-    Raises UsageError, and MachineLacks for the first fault of the remote cache.
+    Raises UsageError, and RemoteFailed for the first fault of the remote cache.
     """
     options = _options(arguments)
     folder = os.path.abspath(arguments.disk_cache)
@@ -46,7 +46,7 @@ def push(arguments: argparse.Namespace) -> int:
         fault = remote.flush()
         execution.digests.save()
     if fault:
-        raise MachineLacks("remote-cache", fault)
+        raise RemoteFailed("remote-cache", fault)
     absent = len(wanted.keys() | early_actions.results.keys()) - held
     counts = {"sent": remote.sent, "there": held - remote.sent, "absent": absent}
     text = "{sent} results sent, {there} were in the remote cache already, {absent} are not in the disk cache"

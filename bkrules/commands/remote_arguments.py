@@ -44,7 +44,7 @@ def add_remote(parser: argparse.ArgumentParser) -> None:
         metavar="yes|no",
         help="upload the results of this machine",
     )
-    add("remote_required", action="store_true", help="fail, with exit code 36, when the remote cache does")
+    add("remote_required", action="store_true", help="fail, with exit code 34, when the remote cache does")
     add("remote_timeout", type=_seconds, default=60.0, metavar="SECONDS", help="of one request (default: 60)")
     add("tls_certificate", default="", metavar="FILE", help="the certificate of the trusted authority, in PEM")
     add("tls_client_certificate", default="", metavar="FILE", help="the certificate of this client, in PEM")

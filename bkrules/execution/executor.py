@@ -110,7 +110,7 @@ class Executor:
             return self._cached(action, key)
 
     def ask(self, action: Action) -> Result | None:
-        """Return the result from the remote cache, or None. Raises MachineLacks when that cache is required and fails."""
+        """Return the result from the remote cache, or None. Raises RemoteFailed when that cache is required and fails."""
         if not self._may_be_cached(action):
             return None
         key = self.key(action)
@@ -273,7 +273,7 @@ class Executor:
         """Fetch the bytes of inputs that only the remote cache has, and verify those of the disk cache.
 
         Lost or damaged inputs are made again. Their bytes may then differ, so the key of `action` is computed
-        afterwards. Raises ActionFailed or MachineLacks.
+        afterwards. Raises ActionFailed or RemoteFailed.
         """
         made = {name: self.results[name] for name in action.dependencies}
         away = {name: origin for name, origin in made.items() if origin.remote}

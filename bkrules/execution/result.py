@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bkrules.errors import ActionFailed, BkError, MachineLacks
+from bkrules.errors import ActionFailed, BkError, MachineLacks, RemoteFailed
 from bkrules.model.action import Action, Key, Node
 from bkrules.model.status import ABSENT, FailureClass, Status
 
@@ -116,10 +116,11 @@ def failed(action: Action, error: BkError) -> Result:
     """Return the result of an action that raised, or could not run."""
     if error.reason == "interrupted":
         return Result(action, Status.NOT_RUN, reason="the build was interrupted", failure=FailureClass.INTERRUPTED)
-    if isinstance(error, MachineLacks) and action.cell is not None:
+    is_about_machine = isinstance(error, (MachineLacks, RemoteFailed))
+    if is_about_machine and action.cell is not None:
         return Result(action, Status.SKIPPED, reason=error.message, failure=FailureClass.MACHINE, hint=error.hint)
     failure = FailureClass.PLUGIN if error.reason == BROKEN else FailureClass.BUILD
-    failure = FailureClass.MACHINE if isinstance(error, MachineLacks) else failure
+    failure = FailureClass.MACHINE if is_about_machine else failure
     log = ""
     if isinstance(error, ActionFailed):
         log, failure = error.log, FailureClass.RESOURCES if error.reason == RESOURCES else failure

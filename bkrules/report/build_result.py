@@ -17,7 +17,8 @@ from bkrules.system.kernel import SERIES
 class BuildResult:
     """The results of a build, in the order of its plan.
 
-    `fault` is why a required remote cache, or a disk, did not accept the results; `selected` names the selected cells, when not all
+    `fault` is why a required remote cache, or a disk, did not accept the results; `remote_failed` tells whether a required
+    remote cache failed at all; `selected` names the selected cells, when not all
     were. `kernel_key` is how much of the kernel is in the keys of cells. `up_to_date` is the number of actions that
     were skipped as up to date, and the seconds that they took when they ran. `phases` are the seconds of each phase of the
     build by its name, in their order.
@@ -28,6 +29,7 @@ class BuildResult:
     interrupted: bool = False
     leaks: tuple[str, ...] = ()
     fault: str = ""
+    remote_failed: bool = False
     selected: Selected | None = None
     up_to_date: tuple[int, float] = (0, 0.0)
     kernel_key: str = SERIES
@@ -40,7 +42,10 @@ class BuildResult:
 
     @property
     def exit_code(self) -> int:
-        """Bazel's exit code for the build; of several, the first of: interrupted, build, tests, machine, nothing ran."""
+        """Bazel's exit code for the build; of several, the first of: interrupted, build, tests, remote, machine, nothing ran.
+
+        Results that the remote cache ended are of the class MACHINE.
+        """
         if self.interrupted:
             return errors.INTERRUPTED
         failures = [result for result in self.results if result.status == Status.FAILED]
@@ -51,6 +56,8 @@ class BuildResult:
             return errors.BUILD_FAILED
         if any(result.status in BAD and result.failure != FailureClass.MACHINE for result in self.cells):
             return errors.TESTS_FAILED
+        if self.remote_failed:
+            return errors.REMOTE_FAILED
         if broken or self.fault or any(result.failure == FailureClass.MACHINE for result in self.cells):
             return errors.MACHINE_LACKS
         if any(result.status == Status.NOT_RUN for result in self.results):

@@ -13,6 +13,7 @@ _WORST_FIRST = (
     errors.INTERRUPTED,
     errors.BUILD_FAILED,
     errors.TESTS_FAILED,
+    errors.REMOTE_FAILED,
     errors.MACHINE_LACKS,
     errors.NOTHING_RAN,
 )

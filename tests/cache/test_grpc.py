@@ -20,7 +20,7 @@ from servers import free_port, silent_server
 from bkrules.cache import breaker, grpc_calls, grpc_store, zstd
 from bkrules.cache.grpc_store import GrpcStore
 from bkrules.cache.remote_options import RemoteOptions
-from bkrules.errors import MachineLacks
+from bkrules.errors import RemoteFailed
 from bkrules.model import digest, reapi
 from bkrules.model.digest import Digest
 
@@ -307,7 +307,7 @@ def test_a_wrong_instance_is_named(machine: Make, server: GrpcServer) -> None:
     )
     one = machine(instance="x", required=True)
 
-    with pytest.raises(MachineLacks) as caught:
+    with pytest.raises(RemoteFailed) as caught:
         one.ask()
 
     assert "GetCapabilities of the instance 'x': status INVALID_ARGUMENT: no instance of that name" in str(caught.value)
@@ -670,7 +670,7 @@ def test_a_required_cache_that_fails_is_an_error(machine: Make, server: GrpcServ
     server.answer = lambda method, _message, context: refused("INTERNAL")(context) if method in failing else None
     one = machine(required=True)
 
-    with pytest.raises(MachineLacks) as caught:
+    with pytest.raises(RemoteFailed) as caught:
         one.ask()
     one.actions.put(KEY, one.result())
 

@@ -17,7 +17,7 @@ from servers import CacheServer, Handler, cache_server
 from bkrules.cache import breaker, http_store
 from bkrules.cache.cas import Cas
 from bkrules.cache.remote_options import RemoteOptions
-from bkrules.errors import MachineLacks, UsageError
+from bkrules.errors import RemoteFailed, UsageError
 from bkrules.model import digest
 from bkrules.model.digest import Digest
 
@@ -379,7 +379,7 @@ def test_a_fault_of_a_required_cache_is_an_error(machine: Make, server: CacheSer
     server.answer = lambda handler: handler.reply(503)
     one = machine(required=True)
 
-    with pytest.raises(MachineLacks) as caught:
+    with pytest.raises(RemoteFailed) as caught:
         one.ask()
     one.actions.put(KEY, one.result())
 

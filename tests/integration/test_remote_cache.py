@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bazel_remotes import IMAGES, NOISE, Machine, Start, build, shown, warnings
 from grpc_servers import grpc_server
-from servers import cache_server, free_port, silent_server
-from spaces import Space, matrix, wait_for
+from servers import cache_server, silent_server
+from spaces import Space, matrix
 
 from bkrules.model import reapi
 
@@ -34,126 +31,7 @@ def test_two(sandbox):
     pytest.skip("not for " + sandbox.worker)
 """
 SMALL = "//targets:small"
-NOISE = 1 << 20
-# A chain of images, which need no tool: each one is an action that reads what the one before it made.
-IMAGES = """
-image(name = "first", noise = {{"a": {size}}})
-image(name = "second", base = ":first", noise = {{"b": {size}}})
-image(name = "third", base = ":second", noise = {{"c": {size}}})
-"""
 Report = Callable[[Path, str], dict[str, Any]]
-
-
-@dataclass
-class Server:
-    """A bazel-remote that runs."""
-
-    process: subprocess.Popen[bytes]
-    folder: Path
-    ports: dict[str, int]
-    protocol: str
-    tls: bool = False
-
-    @property
-    def url(self) -> str:
-        """Where it answers."""
-        return self.address(self.protocol)
-
-    def address(self, protocol: str) -> str:
-        """Where it answers in a protocol."""
-        return f"{protocol}{'s' if self.tls else ''}://127.0.0.1:{self.ports[protocol]}"
-
-    def kill(self) -> None:
-        """End it at once."""
-        self.process.kill()
-        self.process.wait()
-
-    def blobs(self) -> list[Path]:
-        """The files of the blobs that it holds."""
-        return sorted(path for path in (self.folder / "data/cas.v2").rglob("*") if path.is_file())
-
-    def blob(self, data: bytes) -> Path:
-        """The file of a blob."""
-        [found] = [path for path in self.blobs() if hashlib.sha256(data).hexdigest() in path.name]
-        return found
-
-
-Start = Callable[..., Server]
-
-
-@pytest.fixture(scope="session")
-def bazel_remote(repository: Path, built: Path) -> Path:
-    """The binary of bazel-remote."""
-    made = Space(repository, built).bk("build", "//targets/tools/bazel-remote:bazel-remote")
-    assert made.returncode == 0, made.stdout + made.stderr
-    return repository / "bk-out/targets/tools/bazel-remote/bazel-remote/bazel-remote"
-
-
-@pytest.fixture(params=["http", "grpc"])
-def start(bazel_remote: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Start]:
-    """Starts servers, which bk asks by that protocol; each ends with the test."""
-    with contextlib.ExitStack() as stack:
-
-        def begin(*flags: str, folder: str = "server", tls: bool = False) -> Server:
-            place, ports = tmp_path / folder, {"http": free_port(), "grpc": free_port()}
-            place.mkdir(exist_ok=True)
-            log = stack.enter_context(open(tmp_path / f"{folder}.log", "ab"))
-            addresses = [f"--{protocol}_address=127.0.0.1:{port}" for protocol, port in ports.items()]
-            words = [f"--dir={place}/data", "--max_size=1", *addresses]
-            process = subprocess.Popen([str(bazel_remote), *words, *flags], stdout=log, stderr=log)
-            server = Server(process, place, ports, request.param, tls)
-            stack.callback(server.kill)
-
-            def listens() -> bool:
-                assert process.poll() is None, (tmp_path / f"{folder}.log").read_text()
-                with contextlib.suppress(OSError):
-                    for port in ports.values():
-                        socket.create_connection(("127.0.0.1", port), 1).close()
-                    return True
-                return False
-
-            wait_for(listens)
-            return server
-
-        yield begin
-
-
-@pytest.fixture
-def machine(tmp_path: Path, repository: Path, built: Path) -> Callable[[str], Space]:
-    """Makes clean clones: other folder, other home, an empty disk cache next to Go's own caches."""
-
-    def make(name: str) -> Space:
-        root = tmp_path / name / "workspace"
-        for folder in ("targets", "cache", "home"):
-            (tmp_path / name / folder).mkdir(parents=True)
-        cache = tmp_path / name / "cache"
-        for part in ("go", "toolchains"):
-            (cache / part).symlink_to(built / part)
-        (root / "targets").mkdir(parents=True)
-        (root / "targets/tools").symlink_to(repository / "targets/tools")
-        (root / "plugins").symlink_to(repository / "plugins")
-        space = Space(root, cache, environment={"HOME": str(tmp_path / name / "home")})
-        space.write("WORKSPACE.py", (repository / "WORKSPACE.py").read_text())
-        text = (repository / "targets/BUILD.py").read_text()
-        space.write("targets/BUILD.py", text[: text.index("test_matrix(\n")])
-        space.write("images/BUILD.py", "from bkrules import image\n" + IMAGES.format(size=NOISE))
-        return space
-
-    return make
-
-
-Machine = Callable[[str], Space]
-
-
-def build(space: Space, server: str, *words: str, target: str = "//images:third") -> subprocess.CompletedProcess[str]:
-    """Build with a remote cache."""
-    done = space.bk("build", target, f"--remote_cache={server}", *words)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done
-
-
-def warnings(done: subprocess.CompletedProcess[str]) -> list[str]:
-    return [line for line in (done.stdout + done.stderr).splitlines() if "warning" in line]
 
 
 LISTED = """
@@ -187,12 +65,6 @@ def test_what_the_analysis_runs_is_in_the_cache_too(start: Start, machine: Machi
         said.append([word for word in ("CollectTests", "ListGoTests", "GoBuild", "FetchWheel") if word in done.stderr])
 
     assert said == [["CollectTests", "ListGoTests", "GoBuild", "FetchWheel"], []]
-
-
-def shown(space: Space, target: str = "images/third") -> dict[str, bytes]:
-    """The outputs of a target, as a user finds them."""
-    folder = space.root / "bk-out" / target
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def everything(folders: Sequence[Path]) -> bytes:
@@ -281,7 +153,7 @@ def test_a_warm_machine_seeds_a_new_cache(machine: Machine, start: Start) -> Non
 
     server.kill()
     failed = first.bk("cache", "push", "//images:third", address, "--disk_cache", str(first.cache))
-    assert failed.returncode == 36
+    assert failed.returncode == 34
     assert f"error: remote cache {server.url}" in failed.stderr
     assert "connection refused" in failed.stderr
 
@@ -563,7 +435,7 @@ def test_a_required_cache_that_fails_fails_the_build(machine: Machine, start: St
     server = start()
     server.kill()
     done = one.bk("build", "//images:third", f"--remote_cache={server.url}", "--remote_required")
-    assert done.returncode == 36
+    assert done.returncode == 34
     assert f"remote cache {server.url}" in done.stderr
     assert "connection refused" in done.stderr
     assert one.bk("build", "//images:third").returncode == 0
@@ -573,7 +445,7 @@ def test_a_required_cache_that_cannot_be_written_fails_the_build(machine: Machin
     with cache_server() as server:
         server.answer = lambda handler: handler.command == "PUT" and handler.reply(507)
         done = machine("one").bk("build", "//images:third", f"--remote_cache={server.address}", "--remote_required")
-    assert done.returncode == 36
+    assert done.returncode == 34
     assert "status 507" in done.stdout
     assert "3 actions: 3 ran" in done.stdout
 

@@ -44,3 +44,14 @@ def test_a_full_disk_is_the_machines_for_a_cell_and_for_a_step(
     assert BuildResult((cell("passed"), full), 0.0).exit_code == 36
     assert BuildResult((step("failed", "machine"), cell("not run")), 0.0).exit_code == 36
     assert BuildResult((full, cell("failed", failure="test")), 0.0).exit_code == 3
+
+
+def test_a_required_cache_that_failed_is_told_from_the_machine(
+    cell: Callable[..., Result], step: Callable[..., Result]
+) -> None:
+    lost = cell("skipped", failure="machine", reason="remote cache http://host: connection refused")
+
+    assert BuildResult((cell("passed"), lost), 0.0, remote_failed=True).exit_code == 34
+    assert BuildResult((cell("passed"),), 0.0, fault="status 507", remote_failed=True).exit_code == 34
+    assert BuildResult((lost, cell("failed", failure="test")), 0.0, remote_failed=True).exit_code == 3
+    assert BuildResult((step("failed", "build"), lost), 0.0, remote_failed=True).exit_code == 1
