@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from bazel_remotes import Server, Start
 from leftovers import Leftovers
 from servers import free_port
-from spaces import Space
+from spaces import Space, wait_for
 
 from bkrules.model import digest
 
@@ -153,6 +154,26 @@ def test_the_limits_are_those_of_the_machine(client: Space, worker: Space, start
     done = run(worker, server, one, "--timeout=1")
     assert done.returncode == 1, done.stderr
     assert "took more than 1 s" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_launcher_ends_an_action(
+    client: Space, worker: Space, start: Start, tool: Path, leftovers: Leftovers, number: signal.Signals
+) -> None:
+    """As `scancel` and a deleted pod do: the command ends too, and nothing is stored."""
+    server = start()
+    before = leftovers(worker.cache)
+    write(client, tool, script="while :; do :; done")
+    [one] = push(client, server, "//:one")
+    words = worker.command("run-action", one, f"--remote_cache={server.url}", f"--disk_cache={worker.cache}")
+    with subprocess.Popen(words, cwd=worker.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: any(worker.cache.glob("run/*/action-*/log")))
+        process.send_signal(number)
+        said = process.communicate()
+    assert process.returncode == 8, said
+    assert "Traceback" not in said[1]
+    assert leftovers(worker.cache) == before
+    assert push(client, server, "//:one") == [one]
 
 
 def test_a_property_that_this_machine_lacks(client: Space, worker: Space, start: Start, tool: Path) -> None:
