@@ -39,7 +39,11 @@ def write_many(root: Path, count: int, *, with_files: bool = False) -> Path:
         "exit_code": 3,
         "kernel_key": "series",
         "selection": {"declared": count, "selected": count, "by": [], "partition": None},
-        "summary": {status: statuses.count(status) for status in set(statuses)},
+        "summary": {
+            **{status: statuses.count(status) for status in sorted(set(statuses))},
+            "cached": sum(entry["cached"] for entry in entries),
+            "total": count,
+        },
         "cells": entries,
     }
     (matrix / "report.json").write_text(json.dumps(document))

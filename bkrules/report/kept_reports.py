@@ -18,6 +18,7 @@ from bkrules.report.artifacts import REPORT, SCHEMA
 from bkrules.report.page import Page
 from bkrules.report.page_cells import Details, Document, cell_of, details, fact, is_bad, size_of_logs, variables
 from bkrules.report.redaction import secrets, without
+from bkrules.report.schema import check_report
 from bkrules.system.files import read_regular
 
 MOST_LOGS = 64 << 20
@@ -65,6 +66,10 @@ def read(path: Path, out: Path) -> Kept:
     if document.get("schema") != SCHEMA:
         message = f"{path} has the schema {document.get('schema')!r}, and this bk reads {SCHEMA}"
         raise UsageError("no-report", message, hint=_HINT)
+    try:
+        check_report(document)
+    except (ValueError, RecursionError) as error:
+        raise UsageError("no-report", f"{path} is malformed: {error}", hint=_HINT) from error
     return Kept(path, document, label, out)
 
 

@@ -25,6 +25,7 @@ MOST_CASES = 100_000
 _MOST_DEPTH = 100
 _AXIS = re.compile(r"([A-Za-z][\w-]*)=(.+)", re.DOTALL)
 _SPLIT = re.compile(r"/(?=[A-Za-z][\w-]*=)")
+_NO_NAME = "(no name)"
 _AGAIN = ("flakyFailure", "flakyError", "rerunFailure", "rerunError")
 
 
@@ -129,9 +130,9 @@ def _case(element: Element) -> tuple[Document, Details]:
         status = Status.FLAKY
     why = bad if bad is not None else children.get("skipped", again[0] if again else None)
     hidden = without(())
-    test, worker, axes = divided(element.get("name", ""))
+    name = element.get("name") or _NO_NAME
+    test, worker, axes = divided(name)
     seconds = _seconds(element.get("time"))
-    name = element.get("name", "")
     where = element.get("classname", "")
     reason = hidden(_reason(why)) if why is not None else None
     kind = "" if bad is None else "infrastructure" if bad is children.get("error") else "test"

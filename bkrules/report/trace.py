@@ -27,7 +27,7 @@ def read_spans(path: str) -> list[Span]:
         events = json.loads(data)["traceEvents"]
         threads = {event["tid"]: str(event["args"]["name"]) for event in events if event.get("name") == "thread_name"}
         spans = [_span(event, threads) for event in events if event.get("ph") == "X"]
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         hint = "name a file that `bk test --profile=FILE` wrote"
         raise UsageError("no-profile", f"--profile: {os.fspath(path)} cannot be read: {error}", hint=hint) from error
     longest = sorted(spans, key=lambda span: -span[4])[:MOST_SPANS]
@@ -38,4 +38,4 @@ def _span(event: dict[str, Any], threads: dict[Any, str]) -> Span:
     """Return the span of an event."""
     thread = event["tid"]
     name = threads.get(thread, str(thread))
-    return name, str(event["name"]), str(event.get("cat", "")), int(event["ts"]), int(event["dur"])
+    return name, str(event["name"]), str(event.get("cat", "")), int(event["ts"]), max(0, int(event["dur"]))

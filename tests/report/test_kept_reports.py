@@ -56,7 +56,7 @@ def test_a_file_is_a_report_too(kept: Space) -> None:
     kept.write("merged/report.json", json.dumps({**document, "cells": document["cells"][:2]}))
     done = kept.bk("report", "merged/report.json", "--out", "merged/page.html")
     assert (done.returncode, "2 cells" in done.stdout) == (0, True), done.stderr
-    for text in ("{", "[]", json.dumps({**document, "schema": 9}), json.dumps({**document, "cells": [{}]})):
+    for text in ("{", "[]", json.dumps({**document, "schema": 9}), json.dumps({**document, "cells": [{}]}), "[" * 9999):
         kept.write("merged/report.json", text)
         done = kept.bk("report", "merged/report.json")
         assert done.returncode == 2 and "merged/report.json" in done.stderr, done.stderr
@@ -114,7 +114,8 @@ def test_a_profile_becomes_a_trace(tmp_path: Path) -> None:
     path = tmp_path / "trace.json"
     path.write_text(json.dumps({"traceEvents": [thread, span, wait]}))
     assert read_spans(str(path)) == [("job-0", "GoBuild //:x", "action processing", 5, 9)]
-    for text in ("", "[]", '{"traceEvents": [{"ph": "X"}]}', '{"traceEvents": 1}'):
+    endless = json.dumps({"traceEvents": [{**span, "ts": float("inf")}]})
+    for text in ("", "[]", '{"traceEvents": [{"ph": "X"}]}', '{"traceEvents": 1}', endless):
         path.write_text(text)
         with pytest.raises(UsageError, match="--profile"):
             read_spans(str(path))

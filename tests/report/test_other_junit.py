@@ -81,6 +81,7 @@ def test_any_name_can_be_divided(name: str, parts: object) -> None:
         ("no xml", "syntax error"),
         ("", "no element found"),
         ("<?xml version='1.0' encoding='none'?><testsuite/>", "unknown encoding"),
+        ("<testsuite name='a\0b'/>", "not well-formed"),
     ],
 )
 def test_a_hostile_or_broken_file_is_named(text: str, fault: str, tmp_path: Path) -> None:
@@ -88,6 +89,12 @@ def test_a_hostile_or_broken_file_is_named(text: str, fault: str, tmp_path: Path
     with pytest.raises(UsageError, match=fault) as raised:
         page_of_junit(str(tmp_path))
     assert "bad.xml" in raised.value.message
+
+
+def test_a_case_without_a_name_can_be_opened(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text("<testsuite><testcase/></testsuite>")
+    page, _ = page_of_junit(str(tmp_path))
+    assert page.cells[0]["name"] == page.cells[0]["test"] == "(no name)"
 
 
 def test_a_folder_without_files_is_named(tmp_path: Path) -> None:
