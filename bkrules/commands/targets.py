@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from bkrules.build.analysis import package_of
 from bkrules.errors import UsageError, did_you_mean
@@ -15,8 +15,8 @@ _SHOWN = 10
 
 
 def target_of(workspace: Workspace, text: str, rule: str) -> Target:
-    """Return the target of a rule with that label, or the only one whose name is, or begins with, or matches that text.
-    Raises UsageError.
+    """Return the target of a rule with that label, or the only one whose name is, or begins with, or matches that text: of the
+    workspace, or else of the modules that it names. Raises UsageError.
     """
     if text.startswith(("//", ":", "@")) or ":" in text:
         target, *_ = workspace.match([parse_pattern(text, package_of(workspace, "."))])
@@ -25,7 +25,10 @@ def target_of(workspace: Workspace, text: str, rule: str) -> Target:
             raise UsageError("wrong-kind", f"{target.label} is a {target.rule.name}", hint=hint)
         return target
     known = _all(workspace, "//...", rule)
-    named = next(filter(None, ([target for target in known if fits(target.label.name)] for fits in _ways(text))), [])
+    named = _named(known, text)
+    if not named:
+        known += _of_modules(workspace, rule)
+        named = _named(known, text)
     if len(named) != 1:
         hint = did_you_mean(text, [target.label.name for target in known], f"{rule} targets")
         if named:
@@ -46,6 +49,16 @@ def only_target(workspace: Workspace, rule: str) -> Target:
     return known[0]
 
 
+def _named(known: Sequence[Target], text: str) -> list[Target]:
+    return next(filter(None, ([target for target in known if fits(target.label.name)] for fits in _ways(text))), [])
+
+
+def _of_modules(workspace: Workspace, rule: str) -> list[Target]:
+    """Return the targets of a rule in the modules that the workspace names."""
+    top = workspace.package("")
+    return [target for module in (top.modules if top else ()) for target in _all(workspace, f"@{module}//...", rule)]
+
+
 def _ways(text: str) -> tuple[Callable[[str], bool], ...]:
     """Return how a text may name a target: whole, by the beginning, or as a pattern with `*` and `?`."""
     return text.__eq__, lambda name: name.startswith(text), lambda name: fnmatch.fnmatchcase(name, text)
@@ -56,11 +69,13 @@ def _all(workspace: Workspace, pattern: str, rule: str) -> list[Target]:
 
 
 def mirror_of(workspace: Workspace, worker: Target, text: str = "") -> Target:
-    """Return the named image_mirror, the one in the worker's package, or the only one of the workspace. Raises UsageError."""
+    """Return the named image_mirror, the one in the worker's package, or the only one of the workspace, or of its modules when
+    it has none. Raises UsageError.
+    """
     if text:
         return target_of(workspace, text, "image_mirror")
     beside = _all(workspace, f"{shown_package(worker.label.package)}:all", "image_mirror")
-    mirrors = beside or _all(workspace, "//...", "image_mirror")
+    mirrors = beside or _all(workspace, "//...", "image_mirror") or _of_modules(workspace, "image_mirror")
     if len(mirrors) != 1:
         names = ", ".join(str(target.label) for target in mirrors)
         hint = f"say --mirror LABEL: {names}" if mirrors else "declare one:  image_mirror(name = ..., images = {...})"

@@ -19,8 +19,10 @@ _LONGEST = 1_000
 _ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 
 
-def explain(error: Exception, file: str, where: str, names: Collection[str]) -> LoadError:
-    """Return the error of loading for an exception at `where`. `names` are those that the file may import."""
+def explain(error: Exception, file: str, where: str, names: Collection[str], loaded: Collection[str] = ()) -> LoadError:
+    """Return the error of loading for an exception at `where`. `names` are those that the file may import, `loaded` those
+    that it has loaded.
+    """
     if isinstance(error, Refused):
         return LoadError(error.reason, f"{file}: {error}", where=where, hint=error.hint)
     if isinstance(error, NameError) and error.name:
@@ -28,7 +30,7 @@ def explain(error: Exception, file: str, where: str, names: Collection[str]) -> 
         hint = EXPLAINED.get(name) or (
             f"write `from bkrules import {name}` first"
             if name in names
-            else did_you_mean(name, [*names, *BUILTINS[3:]], "available")
+            else did_you_mean(name, [*names, *loaded, *BUILTINS[3:]], "available")
         )
         if hasattr(builtins, name) and name not in EXPLAINED:
             hint = "build files cannot use the host: only pure builtins are available\n" + hint

@@ -112,7 +112,7 @@ class Loader:
             raise
         except Exception as error:
             where = text_of(self._places.of_error(error) or [(file, 1)])
-            raise explain(error, file, where, names) from error
+            raise explain(error, file, where, names, {name for name in imported if name not in names}) from error
         finally:
             self._package = None
         return {*imported, "__builtins__", "__name__"}, scope

@@ -109,7 +109,10 @@ class Modules:
         if module not in named and (user or module != self._own()):
             file = f"@{user}/{MARKER}" if user else MARKER
             what = f"{file} names no module {module!r}"
-            hint = f"{did_you_mean(module, named, 'modules that it names')}\nadd to it:  {FUNCTION}(name = {module!r})"
+            is_here = module in installed_modules().keys() | _overrides.keys()
+            near = "" if is_here else did_you_mean(module, named, "modules that it names")
+            add = f"add to it:  {FUNCTION}(name = {module!r})"
+            hint = add if is_here else near if near.startswith("did you mean") else f"{near}\n{add}"
             raise LoadError("unknown-module", what, hint=hint)
 
     def check_overrides(self) -> None:

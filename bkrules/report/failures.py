@@ -13,6 +13,7 @@ from bkrules.execution.result import Result
 from bkrules.model.status import BAD, GOOD, FailureClass
 from bkrules.report.output import LOG, folder_of
 from bkrules.system.files import read_text
+from bkrules.testing.pytest_text import ROOT
 
 TEST_LINES = 20
 DAEMON_LINES = 8
@@ -24,6 +25,9 @@ _CONTEXT = 2
 _SECTION = re.compile(r"={3,} (?:FAILURES|ERRORS) ={3,}")
 _CAPTURED = re.compile(r"-{3,} Captured .* call -{3,}")
 _SECTION_END = re.compile(r"-{3,} Captured .*|={3,} .*={3,}|_{3,} .* _{3,}")
+_ENTRY_END = re.compile(r"(?:_ ){3,}_?")
+_PLACE = re.compile(r"(\S[^:]*):\d+:")
+_SHORT_ENTRY = re.compile(rf"{_PLACE.pattern} in ")
 _DAEMON_ERROR = re.compile(r"\blevel=(?:error|fatal|panic)\b|^panic: |^fatal error: |^WARNING: DATA RACE")
 _OF_TESTS = (FailureClass.NONE, FailureClass.TEST)
 
@@ -87,7 +91,7 @@ def traceback_in(log: str) -> list[str]:
     begin = next((number for number, line in enumerate(lines) if _SECTION.fullmatch(line)), None)
     if begin is None:
         return []
-    section = _until_the_end(lines[begin + 2 :])
+    section = _of_the_test([line.removeprefix(f"{ROOT}/") for line in _until_the_end(lines[begin + 2 :])])
     marks = [number for number, line in enumerate(section) if line.startswith(">")]
     section = [line for line in section[max(0, marks[-1] - _CONTEXT) if marks else 0 :] if line]
     if len(section) > TEST_LINES:
@@ -97,6 +101,27 @@ def traceback_in(log: str) -> list[str]:
         if number > begin and _CAPTURED.fullmatch(line):
             section += [line, *_until_the_end(lines[number + 1 :])[-CAPTURED_LINES:]]
     return section
+
+
+def _of_the_test(section: Sequence[str]) -> list[str]:
+    """Return a traceback up to its last entry in a file of the workspace. The error follows when a library raised it."""
+    entries: list[list[str]] = [[]]
+    for line in section:
+        if _ENTRY_END.fullmatch(line) or _SHORT_ENTRY.match(line):
+            entries.append([])
+        if not _ENTRY_END.fullmatch(line):
+            entries[-1].append(line)
+    last = next((at for at, entry in reversed(list(enumerate(entries))) if _is_own(entry)), len(entries) - 1)
+    if last == len(entries) - 1:
+        return list(section)
+    error = itertools.dropwhile(lambda line: not line.startswith("E "), entries[-1])
+    return [*entries[last], *error]
+
+
+def _is_own(entry: Sequence[str]) -> bool:
+    """Return whether an entry of a traceback is about a file of the workspace, whose path is relative."""
+    places = [found[1] for line in entry if (found := _PLACE.match(line))]
+    return bool(places) and not places[-1].startswith(("/", "..", "<"))
 
 
 def _until_the_end(lines: Iterable[str]) -> list[str]:

@@ -1,8 +1,10 @@
-"""Hints about files of the workspace that a test did not find, since its cell lacks them."""
+"""Hints about files of the workspace and images that a test did not find, since its cell lacks them."""
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +12,14 @@ SOURCES = "src/"
 """The prefix of the names of inputs that are files of the workspace."""
 
 _ROOT = "/src"
+_IMAGES = "mirror/"
+"""The prefix of the names of inputs that are images of the mirror."""
+
+_MOST = 3
+"""The most images that a hint names."""
+
+_UNRESOLVED = re.compile(r"failed to resolve source metadata for ([^\s@]+): ")
+"""BuildKit's words about an image that it did not find, unless its digest is pinned."""
 
 
 def hint_of(missing: Iterable[str], module: str, root: Path, inputs: Iterable[str]) -> str:
@@ -28,6 +38,24 @@ def hint_of(missing: Iterable[str], module: str, root: Path, inputs: Iterable[st
             name = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
             return f"{path} is in the cell, but its folder is not on Python's path: import {name}, or set 'pythonpath' for pytest"
     return ""
+
+
+def image_hint_of(reason: str, inputs: Iterable[str]) -> str:
+    """Return a hint about the image that a build did not find, by the reason of the failure; empty when the mirror has it.
+
+    `inputs` are the inputs of the action that ran the test, by name.
+    """
+    found = _UNRESOLVED.search(reason)
+    places = [path.removeprefix(_IMAGES).rpartition("/") for path in inputs if path.startswith(_IMAGES)]
+    images = {f"{repository}:{tag}": repository for repository, _, tag in places}
+    if found is None or found[1] in images:
+        return ""
+    repository = found[1].rpartition(":")[0]
+    names = {one: os.path.basename(one) for one in images.values()}
+    near = difflib.get_close_matches(os.path.basename(repository), set(names.values()), n=1)
+    like = [image for image, one in images.items() if near and names[one] == near[0]]
+    what = f"did you mean {' or '.join(sorted(like)[:_MOST])}?" if like else "name it in 'images' of that image_mirror"
+    return f"the mirror of the matrix has no {found[1]}: {what}"
 
 
 def _paths(name: str, module: str) -> Iterable[str]:

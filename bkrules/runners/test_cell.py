@@ -22,7 +22,7 @@ from bkrules.model.status import FailureClass, Status
 from bkrules.plugin.cell import CLASSES, ProgramResult
 from bkrules.plugin.spec import hookimpl
 from bkrules.rules.cells import SHARED
-from bkrules.runners.missing_files import hint_of
+from bkrules.runners.missing_files import hint_of, image_hint_of
 from bkrules.runners.open_cell import run_in_cell
 from bkrules.runners.preflight import check_machine
 from bkrules.sandbox import outputs
@@ -130,11 +130,13 @@ def _run(action: Action, inputs: Mapping[str, Node], context: RunContext, folder
 
 
 def _with_hint(result: CellResult, action: Action, context: RunContext) -> CellResult:
-    """Return the result with a hint about files of the workspace that the test did not find in its cell."""
+    """Return the result with a hint about files of the workspace, or an image, that the test did not find in its cell."""
     names, result = result.missing, replace(result, missing=())
-    if result.status != Status.FAILED or not names:
+    if result.status != Status.FAILED:
         return result
-    hint = hint_of(names, parameters_of(action, TestCell).module, context.out.parent, dict(action.inputs))
+    inputs = dict(action.inputs)
+    hint = hint_of(names, parameters_of(action, TestCell).module, context.out.parent, inputs) if names else ""
+    hint = hint or image_hint_of(result.reason, inputs)
     return replace(result, reason=f"{result.reason}; {hint}") if hint else result
 
 

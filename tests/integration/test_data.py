@@ -40,3 +40,18 @@ def test_executable_files_stay_executable(tools: Space, report: Report, isolatio
     assert done.returncode == 3, "a changed mode is another key"
     [cell] = report(tools.root, "small")["cells"]
     assert "755" in cell["reason"]
+
+
+ABSENT = """
+def test_pull(sandbox, tmp_path):
+    (tmp_path / "Dockerfile").write_text("FROM busybox:no-such-tag")
+    sandbox.run(f"build --frontend=dockerfile.v0 --local context={tmp_path} --local dockerfile={tmp_path}")
+"""
+
+
+def test_an_image_that_the_mirror_does_not_have(tools: Space, report: Report) -> None:
+    matrix(tools, ABSENT, "oci", "containerd")
+    done = tools.bk("build", "//targets:small")
+    assert done.returncode == 3, done.stdout + done.stderr
+    said = "; the mirror of the matrix has no docker.io/library/busybox:no-such-tag: did you mean docker.io/library/busybox:"
+    assert [said in cell["reason"] for cell in report(tools.root, "small")["cells"]] == [True, True]

@@ -66,6 +66,18 @@ def test_the_exit_code_is_that_of_the_command(tools: Space, script: str, code: i
     assert run(tools, "run", "oci", "--", "sh", "-c", script, typed="in\n").returncode == code
 
 
+def test_run_a_worker_of_a_module(tools: Space) -> None:
+    """As after `bk init`: the workspace has neither workers nor a mirror, but the module that it names."""
+    (tools.root / "targets/BUILD.py").unlink()
+    tools.write("hello/BUILD.py", "from bkrules import filegroup\nfilegroup(name = 'hello', srcs = [])\n")
+    done = run(tools, "run", "oci", "--", "buildctl", "debug", "workers")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "linux/" in done.stdout
+    several = run(tools, "run", "con*", "--", "true")
+    assert several.returncode == 2
+    assert "say which one: @bk_tools//workers:containerd, @bk_tools//workers:containerd_stargz" in several.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

@@ -193,7 +193,9 @@ def test_a_folder_with_a_workspace_of_its_own_is_not_in_this_one(place: Place) -
     ("text", "reason", "said"),
     [
         ('thing(name = "it", dep = "@lip//pkg:one")', "unknown-module", "did you mean 'lib'?"),
-        ('load("@lip//:macros.py", "SIZE")', "unknown-module", "bk_dep(name = 'lip')"),
+        ('load("@lip//:macros.py", "SIZE")', "unknown-module", "did you mean 'lib'?"),
+        ('load("@other//:macros.py", "SIZE")', "unknown-module", "add to it:  bk_dep(name = 'other')"),
+        ('load("@lib//:macros.py", "SIZE"); SIEZ', "unknown-name", "did you mean 'SIZE'?"),
         ('thing(name = "it", dep = "@lib//pkg:ome")', "unknown-label", "did you mean 'one'?"),
         ('thing(name = "it", dep = "@lib//pgk:two")', "unknown-label", "did you mean '@lib//pkg'?"),
         ('load("@lib//:macro.py", "SIZE")', "unknown-file", "did you mean 'macros.py'?"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +84,33 @@ def logs(tmp_path: Path) -> Callable[..., Path]:
 
 def test_the_traceback_of_pytest_is_found() -> None:
     assert traceback_in(LOG) == SECTION
+
+
+def pytests_own(folder: Path) -> str:
+    """The output of a pytest that runs test_it.py in a folder."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir=.", "test_it.py"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout
+
+
+def test_an_error_in_a_library_shows_the_line_of_the_test(tmp_path: Path) -> None:
+    """The section that pytest really prints of it ends with the line of pathlib."""
+    (tmp_path / "helper.py").write_text("def read(path):\n    return path.read_text()\n")
+    text = "from helper import read\n\ndef test_it(tmp_path):\n    assert read(tmp_path / 'none') == ''\n"
+    (tmp_path / "test_it.py").write_text(text)
+    section = traceback_in(pytests_own(tmp_path))
+
+    assert section[:3] == ["helper.py:2: in read", "    return path.read_text()", " " * 11 + "^" * 16]
+    assert section[3].startswith("E       FileNotFoundError: [Errno 2] No such file or directory")
+    assert section[4].endswith(": FileNotFoundError")
+    assert len(section) == 5
+
+
+def test_an_error_in_a_library_that_the_test_calls_itself(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text("import json\n\ndef test_it():\n    a = 1\n    json.loads('[')\n")
+    section = traceback_in(pytests_own(tmp_path))
+
+    assert section[:4] == ["    def test_it():", "        a = 1", ">       json.loads('[')", "test_it.py:5:"]
+    assert section[4].split(maxsplit=1)[1].startswith("json.decoder.JSONDecodeError: Expecting value")
 
 
 def test_a_long_traceback_keeps_its_place() -> None:
