@@ -9,6 +9,7 @@ from bkrules.analysis.runs import Runs
 from bkrules.build.analysis import Analysis, analyze_patterns
 from bkrules.build.selection import fitting
 from bkrules.build.worker_overrides import WorkerOverrides
+from bkrules.commands.parser import nothing
 from bkrules.errors import UsageError
 from bkrules.model.action import Action, Cell
 
@@ -42,6 +43,8 @@ def one_cell(text: str, runs: Runs, overrides: WorkerOverrides) -> tuple[Analysi
     pattern, name = divided(text) or ((text, "") if _is_pattern(text) else ("//...", text))
     analysis = analyze_patterns(".", [pattern], only_tests=True, runs=runs, overrides=overrides)
     wanted = analysis.wanted()
+    if not name and not any(action.cell for action in wanted.values()):
+        raise nothing(f"{text} has no cells", "name a cell, such as test_x/worker=oci, or a matrix with one cell")
     named = named_cells(wanted, name)
     if len(named) > 1:
         raise ambiguous(text, [cell_of(wanted[each]).label for each in named])

@@ -39,8 +39,10 @@ from bkrules.plugin import ask
 from bkrules.plugin.installed import Plugins
 from bkrules.plugin.worker import SettingsError, Worker
 from bkrules.repro.archive import Archive
+from bkrules.repro.facts import facts
 from bkrules.repro.inputs import PACKAGES, TOOL, is_of_here
 from bkrules.repro.manifest import bad
+from bkrules.repro.outcome import plain
 from bkrules.repro.own_test import own_test
 from bkrules.repro.reproduction import Reproduction
 from bkrules.rules.cells import SHARED
@@ -81,6 +83,7 @@ class Here:
 
         Raises MachineLacks, ActionFailed, and WorkerFault.
         """
+        _check_architecture(recorded)
         workers = {name: self._worker(*each) for name, each in _workers(recorded.parameters)}
         own = {**self._own(workers), **self._commands(recorded)}
         if recorded.build is not None:
@@ -208,6 +211,14 @@ class Here:
         for name in ("isolation", "plugins", "ext4"):
             if getattr(then, name) != getattr(now, name):
                 yield Difference(name, str(getattr(then, name)), str(getattr(now, name)))
+
+
+def _check_architecture(recorded: Reproduction) -> None:
+    """Raise MachineLacks for a file of a machine whose binaries do not run here."""
+    theirs, ours = recorded.manifest.facts.get("architecture", ""), facts()["architecture"]
+    if theirs not in ("", ours):
+        what = f"it was recorded on a machine of the architecture {plain(theirs)}, and this one is {ours}"
+        raise MachineLacks("other-architecture", what, hint=f"replay it on a machine that is {plain(theirs)}")
 
 
 def packages(before: str, after: str) -> Iterator[Difference]:

@@ -119,7 +119,8 @@ def read(data: bytes) -> Manifest:
         document = json.loads(data)
         schema = document.get("schema") if isinstance(document, dict) else None
         if isinstance(schema, int) and schema not in SCHEMAS.values():
-            raise bad(f"its format is {schema}, and this bk reads {max(SCHEMAS.values())}: use the bk that wrote it")
+            what = f"its format is {schema}, and this bk reads formats up to {max(SCHEMAS.values())}"
+            raise ActionFailed("bad-reproduction", what, hint="use the bk that wrote it, or a newer one")
         manifest = Manifest.parse(document)
     except (ValueError, RecursionError) as error:
         raise bad(f"its manifest is malformed: {error}") from error

@@ -20,7 +20,7 @@ from bkrules.cache.maintenance import in_use
 from bkrules.cache.results import write_tree
 from bkrules.errors import ActionFailed, MachineLacks
 from bkrules.execution import timeline
-from bkrules.execution.layout import KEY, TIMELINE
+from bkrules.execution.layout import ATTEMPT, KEY, RESULT, TIMELINE
 from bkrules.execution.result import Result
 from bkrules.model.action import (
     Action,
@@ -71,6 +71,8 @@ class Written:
 def record(analysis: Analysis, action: Action, options: Options, path: Path, *, self_contained: bool) -> Written:
     """Write the reproduction of a cell to `path`. The cell runs, unless it ran with these inputs already.
 
+    The outcome of a flaky cell is that of its last attempt that failed.
+
     Raises NotBuilt when its inputs cannot be built, MachineLacks when it cannot run here, and ActionFailed when the file would
     contain a secret.
     """
@@ -81,6 +83,8 @@ def record(analysis: Analysis, action: Action, options: Options, path: Path, *, 
     with in_use(options.disk_cache):
         inputs = execution.executor.stage(action)
         result = _kept(execution, action, folder) or _run(analysis, action, options, folder)
+        if result.status == Status.PASSED and (failed := _failed_attempt(folder)) is not None:
+            folder, result = failed, outcome.outcome(outcome.kept(failed), failed)
         return Recording(execution, action, inputs, folder, self_contained).write(result, path)
 
 
@@ -92,6 +96,12 @@ def _kept(execution: Execution, action: Action, folder: Path) -> Recorded | None
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return outcome.outcome(result, folder) if known == execution.executor.key(action).digest.hash else None
+
+
+def _failed_attempt(folder: Path) -> Path | None:
+    """Return the folder of the last attempt before the one that passed; None when the first passed."""
+    found = [place for place in folder.glob(f"{ATTEMPT}*") if (place / RESULT).is_file()]
+    return max(found, key=lambda place: int(place.name.removeprefix(ATTEMPT)), default=None)
 
 
 def _run(analysis: Analysis, action: Action, options: Options, folder: Path) -> Recorded:

@@ -13,7 +13,7 @@ from bkrules.cell.protocol import CellResult, Program
 from bkrules.errors import ActionFailed
 from bkrules.execution import timeline
 from bkrules.execution.context import RunContext
-from bkrules.execution.layout import KEY, PREVIOUS, RESULT, TIMELINE
+from bkrules.execution.layout import ATTEMPT, KEY, PREVIOUS, RESULT, TIMELINE
 from bkrules.execution.result import Attempt, CellReport, Outcome
 from bkrules.mirror.registry import REGISTRY
 from bkrules.model.action import Action, Node
@@ -36,7 +36,6 @@ FLAKY = 3
 
 OWN_FILES = ("test.log", REPORTS, RESULT, TIMELINE, KEY, PREVIOUS)
 """The files and folders that bk writes into a cell's folder, or reads there, by their names."""
-_ATTEMPT = "attempt_"
 _SHOWN = 5
 
 
@@ -61,8 +60,8 @@ def run_test_cell(action: Action, inputs: Mapping[str, Node], context: RunContex
         attempts.append(Attempt(status, seconds, "test.log", failure, reason))
         if not may_try_again(attempts, most):
             break
-        before = [f"{_ATTEMPT}{number}" for number in range(1, len(attempts))]
-        aside = f"{_ATTEMPT}{len(attempts)}"
+        before = [f"{ATTEMPT}{number}" for number in range(1, len(attempts))]
+        aside = f"{ATTEMPT}{len(attempts)}"
         _put_aside(folder, aside, [*before, PREVIOUS])
         attempts[-1] = replace(attempts[-1], log=f"{aside}/test.log")
     if status == Status.PASSED and len(attempts) > 1:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from leftovers import Leftovers
-from reproductions import forge, put, unpack
-from spaces import WORKERS, Space, matrix
+from reproductions import forge, pack, put, unpack
+from spaces import ATTEMPT, WORKERS, Space, matrix
 
 from bkrules.model.action import FileNode
 from bkrules.model.digest import Digest
@@ -235,3 +235,32 @@ def test_a_file_with_another_tool_or_an_unknown_worker_does_not_run_here(failing
     forged = forge(file, tmp_path / "forged.tgz", older)
     lost = run(failing, "replay", str(forged))
     assert (lost.returncode, "it lacks the bytes of the input 'tools/buildkitd'" in lost.stderr) == (1, True)
+
+
+def test_a_flaky_cell_is_sent_with_its_failure(tools: Space, tmp_path: Path) -> None:
+    matrix(tools, f"{ATTEMPT}\ndef test_flaky(sandbox):\n    assert attempt() > 1\n", "oci", more="flaky = True,")
+    file = tmp_path / "file.tgz"
+    done = run(tools, "repro", "test_flaky", "-o", str(file))
+    assert "FLAKY test_flaky/worker=oci" in done.stderr, done.stderr
+    assert (done.returncode, "test_flaky/worker=oci: failed: t/test_small.py:7: assert 1 > 1\n" in done.stdout) == (
+        0,
+        True,
+    )
+    again = run(tools, "replay", str(file), "--trust")  # a jail hides the number of the attempt
+    assert (again.returncode, again.stdout) == (0, "reproduced: failed: t/test_small.py:7: assert 1 > 1\n"), (
+        again.stderr
+    )
+
+
+def test_a_file_of_another_architecture_does_not_run_here(failing: Space, tmp_path: Path) -> None:
+    members = unpack(recorded(failing, "oci"))
+    manifest = json.loads(members["bk-repro.json"])
+    manifest["facts"]["architecture"] = "s390x"
+    other = pack(tmp_path / "other.tgz", {**members, "bk-repro.json": json.dumps(manifest).encode()})
+    done = run(failing, "replay", str(other))
+    assert (done.returncode, "on a machine of the architecture s390x, and this one is" in done.stderr) == (36, True)
+
+
+def test_a_target_without_cells_is_named(tools: Space) -> None:
+    done = run(tools, "repro", "//targets:oci")
+    assert (done.returncode, "error: //targets:oci has no cells\n" in done.stderr) == (4, True), done.stderr

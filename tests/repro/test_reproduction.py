@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from reproductions import PARAMETERS, Made, extra_worker, made, pack
 
+from bkrules.declarative.own_build import REQUEST, OwnBuild, archive_of
+from bkrules.declarative.own_build import TEST as OWN_TEST
 from bkrules.errors import ActionFailed
 from bkrules.model.parameters import CellLimits, TestProgram, WorkerUpdate
 from bkrules.repro import archive, outcome
@@ -29,6 +31,19 @@ def refused(one: Made, folder: Path) -> str:
         opened(one, folder)
     assert caught.value.reason == "bad-reproduction"
     return caught.value.message
+
+
+def build(request: bytes) -> Made:
+    """Return a reproduction of a user's build with this request."""
+    one = Made(replace(PARAMETERS, module=OWN_TEST), manifest={"kind": "build", "schema": 2})
+    one.files |= {f"src/{OWN_TEST}": b"", f"src/{REQUEST}": request}
+    return one
+
+
+def test_a_build_is_read_as_it_was_written(tmp_path: Path) -> None:
+    one = build(b'{"words": ["build", "--x=y"], "folders": ["context"]}')
+    one.files[f"src/{archive_of('context')}"] = b""
+    assert opened(one, tmp_path).build == OwnBuild(("build", "--x=y"), ("context",))
 
 
 def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -75,7 +90,20 @@ def test_paths_out_of_the_input_root_are_refused(name: str, tmp_path: Path) -> N
         (Made(environment={"LD_PRELOAD": "/src/x.so"}), "the variable 'LD_PRELOAD'"),
         (Made(environment={"HOME": "/elsewhere"}), "the variable 'HOME'"),
         (Made(environment={"TEST_RUN_NUMBER": "x"}), "the variable 'TEST_RUN_NUMBER'"),
-        (Made(manifest={"schema": 2}), "its format is 2"),
+        (Made(manifest={"schema": 3}), "its format is 3, and this bk reads formats up to 2"),
+        (Made(manifest={"schema": 2}), "its format is 2, which no cell has"),
+        (Made(manifest={"kind": "build"}), "its format is 1, which no build has"),
+        (Made(manifest={"kind": "odd"}), "'kind' is malformed"),
+        (Made(manifest={"kind": "build", "schema": 2}), "its cell does not run a build"),
+        (build(b"{"), "its action is malformed"),
+        (build(b"[" * 100_000), "its action is malformed"),
+        (build(b'{"words": []}'), "'words' is malformed"),
+        (build(b'{"words": ["a\\u0000"]}'), "'words' is malformed"),
+        (build(json.dumps({"words": ["x"] * 10_001}).encode()), "'words' is malformed"),
+        (build(json.dumps({"words": ["x" * 100_001]}).encode()), "'words' is malformed"),
+        (build(b'{"words": ["x"], "folders": ["../../etc"]}'), "'folders' is malformed"),
+        (build(b'{"words": ["x"], "folders": ["context"]}'), "it lacks the local folder 'context'"),
+        (build(bytes(5 << 20)), "may have 4194304"),
         (Made(manifest={"axes": "x"}), "'axes' is malformed"),
         (Made(manifest={"action": {"hash": "../../x", "size": 1}}), "'action' is malformed"),
         (Made(manifest={"more": 1}), "'more' is unknown"),
@@ -138,6 +166,10 @@ def test_outcomes_are_the_same_but_for_what_varies() -> None:
     hinted = replace(one, reason="got 17 of 4f3a9c0d in /tmp/x1; t/x.py is in the workspace: name it in 'data'")
     assert outcome.is_same(one, hinted)
     assert outcome.is_same(hinted, one)
+    ended = replace(one, reason="ended with exit code: 3 after 12 s, exit status 1")
+    assert outcome.is_same(ended, replace(ended, reason="ended with exit code: 3 after 13 s, exit status 1"))
+    assert not outcome.is_same(ended, replace(ended, reason="ended with exit code: 4 after 12 s, exit status 1"))
+    assert not outcome.is_same(ended, replace(ended, reason="ended with exit code: 3 after 12 s, exit status 2"))
     for other in (
         replace(one, reason="got 17"),
         replace(one, place="t.py:8"),
