@@ -290,7 +290,7 @@ def test_a_command_imports_its_own_module_alone() -> None:
     code = "import sys, bkrules.cli as c; c.main(['cache', 'stats', '--disk_cache=/nowhere']); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
 
-    own = {"cache", "parser", "rc", "remote_arguments", "variables"}
+    own = {"build_arguments", "cache", "harness", "own_files", "parser", "rc", "remote_arguments", "variables"}
     loaded = {name.removeprefix("bkrules.commands.") for name in done.stdout.split() if "bkrules.commands." in name}
     assert loaded == own
     assert "bkrules.build.analysis" not in done.stdout.split()

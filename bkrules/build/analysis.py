@@ -12,6 +12,7 @@ from pathlib import Path
 from bkrules.analysis import host_inputs as machine
 from bkrules.analysis.analyze import ActionGraph, analyze
 from bkrules.analysis.runs import Runs
+from bkrules.build.ci_plan import check_sources, sources_of
 from bkrules.build.early_actions import EarlyActions
 from bkrules.build.selection import Selection, select
 from bkrules.build.worker_overrides import NONE, WorkerOverrides, apply_overrides
@@ -289,6 +290,8 @@ def selected(analysis: Analysis, selection: Selection) -> Analysis:
         current().note(f"{analysis.out}/{STATE}/{HISTORY}") if selection.shard or selection.failed else ""
     )
     failed = history.failed() if selection.failed else frozenset()
+    if selection.job is not None:
+        check_sources(selection.job, sources_of(analysis.workspace, analysis.actions.actions.values()))
     return replace(analysis, selected=select(analysis.cells(), selection, history.seconds, failed))
 
 

@@ -153,8 +153,8 @@ class Execution:
             test_attempts=self.options.test_attempts,
         )
 
-    def look_up(self, action: Action) -> Known:
-        """Return the key and the cached result of an action. Starts nothing."""
+    def look_up(self, action: Action, *, ask: bool = True) -> Known:
+        """Return the key and the cached result of an action; without `ask` only from the disk. Starts nothing."""
         executor = self.executor
         if not all(name in executor.results for name in action.dependencies):
             return Known()
@@ -163,7 +163,7 @@ class Execution:
         except BkError as error:
             return Known(leaves={"error": error.message})
         result = executor.look_up(action)
-        if result is None and self.remote is not None:
+        if result is None and self.remote is not None and ask:
             result = executor.ask(action)
         if result is not None and result.status == Status.PASSED:
             executor.results[action.id] = result

@@ -13,7 +13,8 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bkrules.errors import NOTHING_RAN, BkError
+from bkrules.build.ci_plan import PlanJob
+from bkrules.errors import NOTHING_RAN, BkError, UsageError
 from bkrules.model.action import Cell
 from bkrules.model.label import Label
 from bkrules.model.selected import Selected
@@ -29,7 +30,7 @@ class Selection:
     `random_worker` is a seed.
 
     A cell must match one of the filters; a filter that begins with `-` excludes its matches. `skip` is why no cell
-    runs; `failed`: only cells that failed when they last ran.
+    runs; `failed`: only cells that failed when they last ran; `job`: the cells of one job of a plan.
     """
 
     filters: tuple[str, ...] = ()
@@ -37,6 +38,7 @@ class Selection:
     random_worker: int | None = None
     skip: str = ""
     failed: bool = False
+    job: PlanJob | None = None
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -45,6 +47,7 @@ class Selection:
         options += ["--failed"] if self.failed else []
         options += [f"--random_worker={self.random_worker}"] if self.random_worker is not None else []
         options += [f"--shard={self.shard[0]}/{self.shard[1]}"] if self.shard else []
+        options += list(self.job.words) if self.job else []
         return tuple(options)
 
 
@@ -82,7 +85,21 @@ def select(
             raise _nothing(f"shard {number} of {count} is empty: {runnable} cells can run", hint)
         if number == 1:
             ids = [*ids, *skipped]
-    return Selected(frozenset(ids), declared, selection.words, selection.shard, partition, remarks, selection.skip)
+    job = None
+    if selection.job is not None:
+        ids, partition, job = _planned(ids, cells, selection.job), selection.job.plan.id, selection.job.numbers
+    return Selected(frozenset(ids), declared, selection.words, selection.shard, partition, remarks, selection.skip, job)
+
+
+def _planned(ids: Sequence[str], cells: Mapping[str, Cell], job: PlanJob) -> list[str]:
+    """Return the cells of a job. Raises UsageError when one of them is not among the cells."""
+    wanted = set(job.cells)
+    chosen = [name for name in ids if cells[name].label in wanted]
+    if len(chosen) < len(wanted):
+        lost = min(wanted.difference(cells[name].label for name in chosen))
+        hint = "use the targets and the options that `bk ci plan` printed as arguments of the job"
+        raise UsageError("not-the-plan", f"{lost} is in {job.title}, and not among these {len(ids)} cells", hint=hint)
+    return chosen
 
 
 def divide_cells(cells: Mapping[str, Cell], seconds: Callable[[str], float | None], count: int) -> list[list[str]]:

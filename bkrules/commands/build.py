@@ -18,6 +18,7 @@ from bkrules.build.analysis import ONCE, Analysis, analyze_patterns, members, se
 from bkrules.build.execute import execute
 from bkrules.build.lacks import NOTHING, Lacks, lacks_of
 from bkrules.build.request import Options
+from bkrules.build.selection import Selection
 from bkrules.build.worker_overrides import NONE
 from bkrules.commands.build_arguments import add_execution, options_of, runs_of
 from bkrules.commands.expectations import recording, write_expectations
@@ -75,6 +76,8 @@ def add(commands: Commands) -> None:
 def _build(arguments: argparse.Namespace) -> int:
     options = options_of(arguments)
     selection = selection_of(arguments)
+    if _is_idle(selection):
+        return errors.SUCCESS
     current().note_code()
     early_actions.runs_cells = True
     with _recorded(arguments) as events:
@@ -98,6 +101,8 @@ def _test(arguments: argparse.Namespace) -> int:
         return watch(arguments.argv)
     options = options_of(arguments)
     selection = selection_of(arguments)
+    if _is_idle(selection):
+        return errors.SUCCESS
     changes = [*changes_of(arguments), *([recording] if arguments.update_expectations else [])]
     current().note_code()
     if arguments.pdb:
@@ -145,6 +150,15 @@ def _recorded(arguments: argparse.Namespace) -> Iterator[Events]:
     except BaseException as error:
         events.finished(errors.exit_code_of(error), str(error))
         raise
+
+
+def _is_idle(selection: Selection) -> bool:
+    """Print that a plan has no cell for this job of the CI, and return True, when that is so."""
+    if selection.job is None or selection.job.cells:
+        return False
+    count = len(selection.job.plan.jobs)
+    print(f"nothing to run: {selection.job.file} needs {count} jobs, and this is number {selection.job.number}")
+    return True
 
 
 def _finish(

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bkrules import errors
+from bkrules.commands.build_arguments import add_cells
+from bkrules.commands.harness import add_overrides, add_selection
 from bkrules.commands.parser import add_cache, command
 from bkrules.commands.remote_arguments import add_remote
 from bkrules.errors import UsageError
@@ -20,24 +22,33 @@ from bkrules.loading.root import find_root
 if TYPE_CHECKING:
     from bkrules.commands.parser import Commands
 
+_MOVES = ("push", "pack", "unpack")
+"""The work that moves results between the disk cache and other places."""
+
 
 def add(commands: Commands) -> None:
     """Add the commands of this module to the parser."""
-    cache = command(commands, "cache", _cache, "maintain the disk cache: stats, verify, gc, push")
+    cache = command(commands, "cache", _cache, "maintain the disk cache: stats, verify, gc, push, pack, unpack")
     cache.add_argument(
         "what",
-        choices=("stats", "verify", "gc", "push"),
-        help="print its size; check every byte; remove old results; send results to a remote cache",
+        choices=("stats", "verify", "gc", *_MOVES),
+        help="print its size; check every byte; remove old results; send results to a remote cache; write results into a file; "
+        "read such files",
     )
-    cache.add_argument("patterns", nargs="*", metavar="PATTERN", help="for push: the targets whose results are sent")
+    help_text = "for push and pack: the targets whose results are sent or written; for unpack: the files"
+    cache.add_argument("patterns", nargs="*", metavar="PATTERN-or-FILE", help=help_text)
     cache.add_argument(
         "--actions",
         action="store_true",
         help="for push: send the actions without a result instead, with their inputs, and print their digests for bk run-action",
     )
+    cache.add_argument("--out", metavar="FILE", help="for pack: the file that is written")
     cache.add_argument("--max_size", type=_measure("size"), metavar="SIZE", help="for gc: 500M, 10G")
     cache.add_argument("--max_age", type=_measure("span"), metavar="SPAN", help="for gc: 12h, 30d")
     cache.add_argument("--json", action="store_true", help="print JSON")
+    add_selection(cache)
+    add_overrides(cache)
+    add_cells(cache)
     add_cache(cache)
     add_remote(cache)
     clean = command(commands, "clean", _clean, "remove bk-out; the next build restores it from the disk cache")
@@ -70,14 +81,19 @@ def _reap(arguments: argparse.Namespace) -> int:
 
 
 def _cache(arguments: argparse.Namespace) -> int:
-    if arguments.what == "push":
-        from bkrules.commands.push import push, push_actions
+    if arguments.actions and arguments.what != "push":
+        raise UsageError("usage", f"bk cache {arguments.what} sends no actions; bk cache push --actions does")
+    if arguments.out and arguments.what != "pack":
+        raise UsageError("usage", f"bk cache {arguments.what} writes no file; bk cache pack --out does")
+    if arguments.what in _MOVES:
+        from bkrules.commands import push as moves
 
-        return push_actions(arguments) if arguments.actions else push(arguments)
+        run: Callable[[argparse.Namespace], int] = getattr(
+            moves, "push_actions" if arguments.actions else arguments.what
+        )
+        return run(arguments)
     if arguments.patterns:
         raise UsageError("usage", f"bk cache {arguments.what} takes no targets: it works on the whole disk cache")
-    if arguments.actions:
-        raise UsageError("usage", f"bk cache {arguments.what} sends no actions; bk cache push --actions does")
     from bkrules.cache.cas import Cas
     from bkrules.cache.file_digests import FileDigests
     from bkrules.cache.maintenance import Maintenance, shown

@@ -1,4 +1,4 @@
-"""`bk ci plan` and `bk ci merge`: divide the cells that must run among the jobs of a CI, and merge their reports."""
+"""`bk ci plan`, `tools` and `merge`: divide the cells that must run among the jobs of a CI, and merge the reports."""
 
 from __future__ import annotations
 
@@ -7,37 +7,58 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bkrules import errors
-from bkrules.build.analysis import analyze_patterns, history, selected
-from bkrules.build.execute import Execution
+from bkrules.build import ci_plan
+from bkrules.build.analysis import Analysis, analyze_patterns, history, selected
+from bkrules.build.ci_plan import NAME as PLAN
+from bkrules.build.ci_plan import SCHEMA, Plan, estimates, shared_tools, sources_of
+from bkrules.build.execute import Execution, execute
 from bkrules.build.request import Options
 from bkrules.build.selection import divide_cells
 from bkrules.cache import atomic
+from bkrules.cache.remote import DOWNLOADS
 from bkrules.commands.build_arguments import add_cells, runs_of
 from bkrules.commands.harness import add_overrides, add_selection, overrides_of, selection_of
-from bkrules.commands.parser import add_cache, command, nothing, patterns_of, positive
+from bkrules.commands.parser import PARSER, add_cache, command, nothing, patterns_of, positive
 from bkrules.commands.remote_arguments import add_remote, remote_of
 from bkrules.errors import UsageError
+from bkrules.execution.result import Result
 from bkrules.loading.glob import OUTPUT
 from bkrules.loading.root import root_of
-from bkrules.model.action import Cell
+from bkrules.model.action import Action, Cell
+from bkrules.model.label import parse_label
+from bkrules.model.selected import is_of_plan
 from bkrules.model.status import Status
-from bkrules.report.artifacts import JUNIT, REPORT
-from bkrules.report.merge import merged, merged_junit
+from bkrules.report.artifacts import JUNIT, REPORT, document_of, entry
+from bkrules.report.build_result import BuildResult, by_matrix
+from bkrules.report.merge import junit_of, merged, merged_junit, merged_plan
+from bkrules.report.summary import summarize
+from bkrules.system.files import read_regular
 
 if TYPE_CHECKING:
     from bkrules.commands.parser import Commands
 
+_REPEATED = ("cells", "workers")
+"""The groups of options that jobs repeat: they change keys."""
+_HINT = f"name the {REPORT} of each job or shard"
+
 
 def add(commands: Commands) -> None:
     """Add the commands of this module to the parser."""
-    ci = command(commands, "ci", _ci, "divide the cells that must run among the jobs of a CI; merge reports of shards")
-    ci.add_argument("what", choices=("plan", "merge"), help="print jobs as JSON; merge reports")
-    help_text = f"for plan: //pkg:name and the like; for merge: the {REPORT} of each shard, with its {JUNIT} next to it"
-    ci.add_argument("patterns", nargs="+", metavar="PATTERN-or-REPORT", help=help_text)
+    ci = command(commands, "ci", _ci, "divide the cells that must run among the jobs of a CI; merge their reports")
+    help_text = "write a plan and print its jobs as JSON; build the tools that several jobs need; merge reports"
+    ci.add_argument("what", choices=("plan", "tools", "merge"), help=help_text)
+    help_text = (
+        f"for plan: //pkg:name and the like; for merge: the {REPORT} of each job or shard, with its {JUNIT} next to it, "
+        "or with --plan a folder with those of all jobs"
+    )
+    ci.add_argument("patterns", nargs="*", metavar="PATTERN-or-REPORT", help=help_text)
     ci.add_argument("--max_jobs", type=positive, default=4, metavar="N", help="for plan: the limit of jobs")
     ci.add_argument("--out", metavar="DIR", help=f"for merge: where {REPORT} and {JUNIT} are written")
     add_selection(ci)
@@ -48,11 +69,18 @@ def add(commands: Commands) -> None:
 
 
 def _ci(arguments: argparse.Namespace) -> int:
-    return _plan(arguments) if arguments.what == "plan" else _merge(arguments)
+    if arguments.plan_job is not None:
+        hint = f"bk test --plan={arguments.plan or PLAN} --plan_job={arguments.plan_job} runs the cells of a job"
+        raise UsageError("usage", f"bk ci {arguments.what} takes no --plan_job", hint=hint)
+    return {"plan": _plan, "tools": _tools, "merge": _merge}[arguments.what](arguments)
 
 
 def _plan(arguments: argparse.Namespace) -> int:
     patterns = patterns_of(arguments)
+    if not patterns:
+        raise UsageError("usage", "bk ci plan needs targets", hint="for example  bk ci plan //...")
+    file = ci_plan.file_of(arguments.plan)
+    arguments.plan = None
     analysis = analyze_patterns(
         ".", patterns, only_tests=True, runs=runs_of(arguments), overrides=overrides_of(arguments)
     )
@@ -60,49 +88,193 @@ def _plan(arguments: argparse.Namespace) -> int:
         raise nothing(f"no test_matrix among {' '.join(patterns)}", "see `bk query //...`")
     analysis = selected(analysis, selection_of(arguments))
     options = Options(1, os.path.abspath(arguments.disk_cache), remote=remote_of(arguments))
-    execution = Execution(analysis, options, lambda line: print(line, file=sys.stderr), show=False)
-    seconds = history(analysis.out).seconds
-    dirty: dict[str, float | None] = {}
-    named: dict[str, Cell] = {}
-    cells = cached = 0
-    for action in analysis.wanted().values():
-        cache = execution.look_up(action).cache
-        if action.cell is not None:
-            cells += 1
-            cached += cache is not None
-            if cache is None and not action.cell.skip:  # all runs of a cell are in one job
-                name = f"{action.cell.matrix}[{action.cell.point}]"
-                named[name], dirty[name] = action.cell, seconds(action.id)
+    execution = Execution(analysis, options, _say, show=False)
+    known = _known(execution)
     execution.digests.save()
-    shards = divide_cells(named, dirty.get, min(arguments.max_jobs, len(dirty))) if dirty else []
-    shards = list(filter(None, shards))
-    jobs = [
+    plan, shown = _divided(analysis, known, arguments.max_jobs)
+    _write(file, plan.to())
+    words = [f"--plan={file}", *_repeated(arguments), *patterns]
+    jobs = [{**job, "arguments": shlex.join([*words[:1], f"--plan_job={job['number']}", *words[1:]])} for job in shown]
+    print(json.dumps({"include": jobs}))
+    cells = [result for result in known.values() if result.action.cell]
+    cached = sum(result.cached for result in cells)
+    planned = sum(map(len, plan.jobs))
+    _say(f"{len(cells)} cells: {cached} cached, {planned} to run in {len(jobs)} jobs; the plan is {file}")
+    return errors.SUCCESS
+
+
+def _known(execution: Execution) -> dict[str, Result]:
+    """Return the results of all wanted actions that need no run; the others are not run. Many cells at once are looked up in
+    the remote cache.
+    """
+    wanted, executor = execution.analysis.wanted(), execution.executor
+    known: dict[str, Result | None] = {}
+    for name, action in wanted.items():
+        skipped = executor.look_up(action) if action.cell is not None and action.cell.skip else None
+        known[name] = skipped or execution.look_up(action, ask=action.cell is None).result
+    if execution.remote is not None:
+        missed = [action for name, action in wanted.items() if action.cell is not None and known[name] is None]
+        alone = [action for action in missed if all(name in executor.results for name in action.dependencies)]
+        with ThreadPoolExecutor(DOWNLOADS) as pool:
+            found = dict(zip([action.id for action in alone], pool.map(executor.ask, alone), strict=True))
+        known |= found
+        executor.results |= {name: result for name, result in found.items() if result is not None}
+        known |= {action.id: execution.look_up(action).result for action in missed if action.id not in found}
+    return {name: result or Result(wanted[name], Status.NOT_RUN) for name, result in known.items()}
+
+
+def _divided(analysis: Analysis, known: Mapping[str, Result], most: int) -> tuple[Plan, list[dict[str, Any]]]:
+    """Return the plan of these results, and its jobs for the CI."""
+    recorded = history(analysis.out).seconds
+    results = [result for result in known.values() if result.action.cell]
+    estimate = estimates((one.action.cell, one.seconds) for one in results if one.cached and one.action.cell)
+    runs: dict[str, list[Action]] = {}
+    points: dict[str, Cell] = {}
+    for one in results:
+        cell = one.action.cell
+        if cell is not None and not one.cached and not cell.skip:  # all runs of a cell are in one job
+            points[_point(cell)] = cell
+            runs.setdefault(_point(cell), []).append(one.action)
+
+    def seconds(point: str) -> float | None:
+        took = recorded(runs[point][0].id)
+        return estimate(points[point]) if took is None else took
+
+    shards = list(filter(None, divide_cells(points, seconds, min(most, len(points))))) if points else []
+    dirty = {name: one.action for name, one in known.items() if one.action.cell is None and one.status != Status.PASSED}
+    tools = shared_tools([[action for point in shard for action in runs[point]] for shard in shards], dirty)
+    shown = [
         {
             "job": f"{number} of {len(shards)}",
+            "number": number,
             "cells": len(shard),
-            "seconds": round(sum(dirty[name] or 0 for name in shard), 1),
-            "arguments": shlex.join([*patterns, *(f"--test_filter={name}" for name in shard)]),
+            "seconds": round(sum(seconds(point) or 0 for point in shard), 1),
         }
         for number, shard in enumerate(shards, 1)
     ]
-    print(json.dumps({"include": jobs}))
-    print(f"{cells} cells: {cached} cached, {len(dirty)} to run in {len(jobs)} jobs", file=sys.stderr)
-    return errors.SUCCESS
+    sources = sources_of(analysis.workspace, analysis.actions.actions.values())
+    reports = tuple(_reports(analysis, results, points))
+    return Plan(SCHEMA, sources, most, tuple(map(tuple, shards)), tools, reports).named(), shown
+
+
+def _reports(analysis: Analysis, results: Sequence[Result], points: Mapping[str, Cell]) -> Iterator[dict[str, Any]]:
+    """Yield the reports of all matrices: cells with a result, and one entry for all runs of a cell of a job."""
+    wanted: dict[str, Result] = {}
+    for one in results:
+        cell = one.action.cell
+        assert cell is not None
+        if _point(cell) in points:
+            point = replace(cell, run=0, runs=0)
+            wanted[_point(cell)] = Result(replace(one.action, cell=point), Status.NOT_RUN)
+        else:
+            wanted[cell.label] = one
+    build = BuildResult(tuple(wanted.values()), 0.0, selected=analysis.selected, kernel_key=analysis.runs.kernel_key)
+    for label, cells in by_matrix(build.results).items():
+        yield document_of(label, cells, build, [entry(result) for result in cells])
+
+
+def _point(cell: Cell) -> str:
+    return f"{cell.matrix}[{cell.point}]"
+
+
+def _repeated(arguments: argparse.Namespace) -> list[str]:
+    """Return the words of the command line that change keys, for the jobs."""
+    parser = getattr(arguments, PARSER)
+    options = {
+        name: action
+        for group in parser._action_groups  # argparse has no public list of them
+        if group.title in _REPEATED
+        for action in group._group_actions
+        for name in action.option_strings
+    }
+    words, found = iter(arguments.argv), []
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if name in options:
+            found.append(word)
+            if not equals and options[name].nargs != 0:
+                found.append(next(words))
+    return found
+
+
+def _tools(arguments: argparse.Namespace) -> int:
+    if arguments.patterns:
+        raise UsageError("usage", "bk ci tools takes no targets: the plan names them", hint=f"--plan={PLAN}")
+    plan = ci_plan.read(ci_plan.file_of(arguments.plan))
+    if not plan.tools:
+        print("no tool is to be built for several jobs")
+        return errors.SUCCESS
+    analysis = analyze_patterns(".", plan.tools, overrides=overrides_of(arguments))
+    folder = os.path.abspath(arguments.disk_cache)
+    options = Options(os.cpu_count() or 1, folder, keep_going=True, remote=remote_of(arguments))
+    build = execute(analysis, options)
+    print(summarize(build, analysis.out))
+    return build.exit_code
 
 
 def _merge(arguments: argparse.Namespace) -> int:
     if not arguments.out:
         raise UsageError("usage", "bk ci merge: there is no --out", hint="see `bk ci --help`")
+    if arguments.plan is not None:
+        return _merge_plan(arguments)
+    if not arguments.patterns:
+        hint = f"{_HINT}, or the plan of a build that needed no job with --plan"
+        raise UsageError("usage", "bk ci merge needs reports", hint=hint)
     paths = [Path(text) for text in patterns_of(arguments)]
     report = merged([_read(path) for path in paths])
-    texts = [path.with_name(JUNIT).read_text() for path in paths if path.with_name(JUNIT).is_file()]
-    atomic.write(str(Path(arguments.out, REPORT)), json.dumps(report, indent=1).encode())
-    atomic.write(str(Path(arguments.out, JUNIT)), merged_junit(texts).encode())
+    _write(Path(arguments.out, REPORT), report)
+    _write_junit(arguments.out, _texts(paths))
     _remember(report)
-    words = ", ".join(f"{count} {word}" for word, count in report["summary"].items() if word not in ("total", "cached"))
-    print(f"{report['label']}: {report['summary']['total']} cells: {words}")
+    print(_summary(report))
     code: int = report["exit_code"]
     return code
+
+
+def _merge_plan(arguments: argparse.Namespace) -> int:
+    plan = ci_plan.read(arguments.plan)
+    paths = [path for text in patterns_of(arguments) for path in _of_plan(Path(text), plan)]
+    planned = plan.documents
+    whole = merged_plan(planned, plan.jobs, plan.id, {str(path): _read(path) for path in paths})
+    for label, report in whole.reports.items():
+        matrix = parse_label(label)
+        _write(Path(arguments.out, matrix.package, matrix.name, REPORT), report)
+        _remember(report)
+        print(_summary(report))
+    in_jobs = {label for job in plan.jobs for label in job}
+    known = [cell for report in planned.values() for cell in report["cells"] if cell["label"] not in in_jobs]
+    _write_junit(arguments.out, [*_texts(paths), junit_of([*known, *whole.missing])])
+    hint = "see why the job ended early, run it again, and merge again"
+    for line in whole.lacks:
+        _say(errors.error_text(errors.BkError("nothing-ran", line, hint=hint)))
+    return whole.exit_code
+
+
+def _of_plan(path: Path, plan: Plan) -> list[Path]:
+    """Return a report, or the reports of the jobs of a plan below a folder."""
+    if not path.is_dir():
+        return [path]
+    return sorted(one for one in path.rglob(REPORT) if is_of_plan(one.parent.name, plan.id))
+
+
+def _texts(paths: Sequence[Path]) -> list[str]:
+    return [path.with_name(JUNIT).read_text() for path in paths if path.with_name(JUNIT).is_file()]
+
+
+def _write(path: str | Path, document: Mapping[str, object]) -> None:
+    """Write a document. Raises UsageError when the folder cannot be written."""
+    try:
+        atomic.write(str(path), json.dumps(document, indent=1).encode())
+    except OSError as error:
+        raise UsageError("usage", f"{path} cannot be written: {error.strerror}", hint="name another place") from error
+
+
+def _write_junit(folder: str, texts: Sequence[str]) -> None:
+    atomic.write(str(Path(folder, JUNIT)), merged_junit(texts).encode())
+
+
+def _summary(report: Mapping[str, Any]) -> str:
+    words = ", ".join(f"{count} {word}" for word, count in report["summary"].items() if word not in ("total", "cached"))
+    return f"{report['label']}: {report['summary']['total']} cells: {words}"
 
 
 def _remember(report: dict[str, Any]) -> None:
@@ -119,11 +291,29 @@ def _remember(report: dict[str, Any]) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            "no-report", f"{path} cannot be read: {error}", hint=f"name the {REPORT} of each shard"
-        ) from error
-    if not isinstance(document, dict) or "selection" not in document:
-        raise UsageError("no-report", f"{path} is not the report of a matrix", hint=f"name the {REPORT} of each shard")
+        document: dict[str, Any] = json.loads(read_regular(path))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError("no-report", f"{path} cannot be read: {error}", hint=_HINT) from error
+    if not _is_report(document):
+        raise UsageError("no-report", f"{path} is not the report of a matrix", hint=_HINT)
     return document
+
+
+def _is_report(document: object) -> bool:
+    """Return whether a JSON value has the fields that merging uses."""
+    try:
+        return (
+            isinstance(document, dict)
+            and isinstance(document["exit_code"], int)
+            and {"partition", "declared", "selected"} <= document["selection"].keys()
+            and all(isinstance(one["label"] + one["name"] + one["status"], str) for one in document["cells"])
+            and all({"cached", "seconds"} <= one.keys() for one in document["cells"])
+            and isinstance(document["label"], str)
+            and isinstance(document["summary"], dict)
+        )
+    except (KeyError, TypeError, AttributeError):
+        return False
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

@@ -14,9 +14,12 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from bkrules.build.ci_plan import NAME as PLAN
+from bkrules.build.ci_plan import PlanJob, file_of, job_of
 from bkrules.build.selection import Selection
 from bkrules.build.worker_overrides import WorkerOverrides
 from bkrules.commands.own_files import add_own_files, own_modules, own_tools
+from bkrules.commands.parser import positive
 from bkrules.errors import UsageError
 from bkrules.incremental.dependencies import current
 from bkrules.plugin.features import UnknownFeature, known
@@ -62,6 +65,13 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         metavar="SEED",
         help=f"the cells of one worker of each matrix, chosen by this number; with '{_ANY}' at random, as with {RANDOM}=1",
     )
+    group.add_argument(
+        "--plan_job",
+        type=positive,
+        metavar="N",
+        help="the cells of job N of a plan of `bk ci plan`; success without a run when the plan needs fewer jobs",
+    )
+    group.add_argument("--plan", metavar="FILE", help=f"the file of that plan (default: {PLAN})")
 
 
 def selection_of(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Selection:
@@ -74,7 +84,19 @@ def selection_of(arguments: argparse.Namespace, environment: Mapping[str, str] =
         seed = str(secrets.randbelow(_SEEDS))
     skip = f"skipping integration tests, since {SKIP}=1" if environment.get(SKIP) == "1" else ""
     random = None if seed is None else int(seed)
-    return Selection(tuple(arguments.test_filter), arguments.shard, random, skip, arguments.failed)
+    return Selection(tuple(arguments.test_filter), arguments.shard, random, skip, arguments.failed, _job(arguments))
+
+
+def _job(arguments: argparse.Namespace) -> PlanJob | None:
+    """Return the job of a plan that the command line names. Raises UsageError, also for another selection with it."""
+    if arguments.plan_job is None:
+        if arguments.plan is not None:
+            raise UsageError("usage", "--plan has no effect without --plan_job", hint="add the number of the job")
+        return None
+    if arguments.test_filter or arguments.failed or arguments.shard or arguments.random_worker is not None:
+        hint = "give the options that select cells to `bk ci plan`"
+        raise UsageError("usage", "--plan_job selects cells, so no other option may", hint=hint)
+    return job_of(file_of(arguments.plan), arguments.plan_job)
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,7 @@
-"""`bk cache push`: sends results of the disk cache to a remote cache. A build sends only the results of what it runs."""
+"""`bk cache push`, `pack` and `unpack`: results of the disk cache go to a remote cache or into a file, or come from files.
+
+A build sends only the results of what it runs.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,29 @@ import argparse
 import json
 import os
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from bkrules import errors
 from bkrules.build import early_actions
-from bkrules.build.analysis import analyze_patterns
+from bkrules.build.analysis import Analysis, analyze_patterns, selected
 from bkrules.build.execute import Execution
 from bkrules.build.request import Options
+from bkrules.cache import pack as packs
 from bkrules.cache.action_cache import ActionCache
-from bkrules.cache.maintenance import in_use
+from bkrules.cache.cas import Cas
+from bkrules.cache.file_digests import FileDigests
+from bkrules.cache.maintenance import in_use, shown
 from bkrules.cache.remote import Remote
 from bkrules.cache.remote_options import RemoteOptions
+from bkrules.commands.build_arguments import runs_of
+from bkrules.commands.harness import overrides_of, selection_of
 from bkrules.commands.parser import patterns_of
 from bkrules.commands.remote_arguments import remote_of
-from bkrules.errors import RemoteFailed, UsageError
+from bkrules.errors import MachineLacks, RemoteFailed, UsageError
 from bkrules.model.action import Action
 from bkrules.model.digest import Digest
+
+_VERIFY = "`bk cache verify` removes what is damaged"
 
 
 def push(arguments: argparse.Namespace) -> int:
@@ -31,24 +41,15 @@ def push(arguments: argparse.Namespace) -> int:
     """
     options = _options(arguments)
     folder = os.path.abspath(arguments.disk_cache)
-    analysis = analyze_patterns(".", patterns_of(arguments))
     with in_use(folder):
-        execution = Execution(analysis, Options(1, folder), _say, show=False)
-        remote = Remote(replace(options, required=True), execution.cas, _say)
-        cache = ActionCache(f"{folder}/ac", execution.cas, remote)
-        wanted = analysis.wanted()
-        known = {name: execution.look_up(action).result for name, action in wanted.items()}
-        results = {**early_actions.results, **known}.values()
-        keys = [
-            result.key.digest for result in results if result is not None and result.cached and result.key is not None
-        ]
-        held = sum(map(cache.push, keys))
+        found = _found(arguments, folder)
+        remote = Remote(replace(options, required=True), found.cas, _say)
+        cache = ActionCache(f"{folder}/ac", found.cas, remote)
+        held = sum(map(cache.push, found.keys))
         fault = remote.flush()
-        execution.digests.save()
     if fault:
         raise RemoteFailed("remote-cache", fault)
-    absent = len(wanted.keys() | early_actions.results.keys()) - held
-    counts = {"sent": remote.sent, "there": held - remote.sent, "absent": absent}
+    counts = {"sent": remote.sent, "there": held - remote.sent, "absent": found.wanted - held}
     text = "{sent} results sent, {there} were in the remote cache already, {absent} are not in the disk cache"
     print(json.dumps(counts) if arguments.json else text.format(**counts))
     return errors.SUCCESS
@@ -63,7 +64,7 @@ def push_actions(arguments: argparse.Namespace) -> int:
 
     options = _options(arguments)
     folder = os.path.abspath(arguments.disk_cache)
-    analysis = analyze_patterns(".", patterns_of(arguments))
+    analysis = _analysis(arguments)
     sent: list[tuple[Action, Digest]] = []
     waiting: list[Action] = []
     with in_use(folder):
@@ -102,6 +103,77 @@ def _options(arguments: argparse.Namespace) -> RemoteOptions:
     if not options.upload:
         raise UsageError("usage", "bk cache push sends results, but --remote_upload_local_results=no forbids that")
     return options
+
+
+def pack(arguments: argparse.Namespace) -> int:
+    """Write the results of targets into a file, and print how many. Runs none of the actions that make their outputs.
+
+    Raises UsageError, also when the file cannot be written.
+    """
+    if not arguments.patterns or not arguments.out:
+        hint = "for example bk cache pack //... --out=results.pack"
+        raise UsageError("usage", "bk cache pack needs targets and --out", hint=hint)
+    folder = os.path.abspath(arguments.disk_cache)
+    with in_use(folder):
+        found = _found(arguments, folder)
+        try:
+            counts = packs.write(arguments.out, found.hashes, ActionCache(f"{folder}/ac", found.cas))
+        except OSError as error:
+            message = f"--out: {arguments.out} cannot be written: {error.strerror}"
+            raise UsageError("usage", message, hint="name a file in a folder where you may write") from error
+        except ValueError as error:
+            raise MachineLacks("damaged-cache", f"the disk cache is damaged: {error}", hint=_VERIFY) from error
+    _print(arguments, counts, {"absent": found.wanted - counts.results}, "packed; {absent} are not in the disk cache")
+    return errors.SUCCESS
+
+
+def unpack(arguments: argparse.Namespace) -> int:
+    """Put the results of packs into the disk cache, and print how many are new there. Raises UsageError, and OSError."""
+    if not arguments.patterns:
+        raise UsageError("usage", "bk cache unpack needs packs", hint="for example bk cache unpack results.pack")
+    folder = os.path.abspath(arguments.disk_cache)
+    with in_use(folder):
+        cas = Cas(f"{folder}/cas", FileDigests(""))
+        counts = packs.unpack(arguments.patterns, ActionCache(f"{folder}/ac", cas))
+    _print(arguments, counts, {}, "new in the disk cache")
+    return errors.SUCCESS
+
+
+def _print(arguments: argparse.Namespace, counts: packs.Counts, more: dict[str, int], text: str) -> None:
+    number = f"{counts.results} results and {counts.blobs} blobs, {shown(counts.size)}, "
+    print(json.dumps({**vars(counts), **more}) if arguments.json else number + text.format(**more))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The keys of the results that the disk cache has, of `wanted` actions."""
+
+    cas: Cas
+    keys: list[Digest]
+    wanted: int
+
+    @property
+    def hashes(self) -> list[str]:
+        """The keys, without the sizes of the actions."""
+        return [key.hash for key in self.keys]
+
+
+def _analysis(arguments: argparse.Namespace) -> Analysis:
+    """Return the selected targets of the command line. Raises BkError."""
+    analysis = analyze_patterns(".", patterns_of(arguments), runs=runs_of(arguments), overrides=overrides_of(arguments))
+    return selected(analysis, selection_of(arguments))
+
+
+def _found(arguments: argparse.Namespace, folder: str) -> _Found:
+    """Look up the selected actions of the command line. Raises BkError."""
+    analysis = _analysis(arguments)
+    execution = Execution(analysis, Options(1, folder, cache_test_results="yes"), _say, show=False)
+    wanted = analysis.wanted()
+    known = {name: execution.look_up(action).result for name, action in wanted.items()}
+    execution.digests.save()
+    results = {**early_actions.results, **known}.values()
+    keys = [result.key.digest for result in results if result is not None and result.cached and result.key is not None]
+    return _Found(execution.cas, keys, len(wanted.keys() | early_actions.results.keys()))
 
 
 def _say(line: str) -> None:

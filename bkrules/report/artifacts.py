@@ -20,6 +20,7 @@ from bkrules.execution.result import Attempt, Result
 from bkrules.incremental.dependencies import current
 from bkrules.model.action import Action, DirectoryNode, FileNode
 from bkrules.model.label import Label
+from bkrules.model.selected import plan_of
 from bkrules.model.status import Status
 from bkrules.plugin.calls import PluginFault
 from bkrules.plugin.installed import Plugins
@@ -111,8 +112,23 @@ def write_matrix(
     """Write report.json, test.xml and the reports of plugins of a matrix, and key.json of every cell."""
     folder = out / label.package / label.name
     cells = [_cell(result, folder, out.parent, digests) for result in results]
+    document = document_of(label, results, build, cells)
+    place = reports(label, build, out)
+    if build.selected and build.selected.job:
+        _remove_other_plans(place)
+    OwnReporters(label, results, folder).bk_register_reporters(
+        lambda file, report: _update(place / file, report(document).encode())
+    )
+    if plugins is not None:
+        _write_reports(plugins, document, place)
+
+
+def document_of(
+    label: Label, results: Sequence[Result], build: BuildResult, cells: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """Return the report of a matrix with these entries of its cells."""
     points = len({result.action.cell.point for result in results if result.action.cell})
-    document = {
+    return {
         "schema": SCHEMA,
         "label": str(label),
         "exit_code": build.exit_code,
@@ -126,12 +142,14 @@ def write_matrix(
         "summary": {**by_status(results), "cached": sum(result.cached for result in results), "total": len(results)},
         "cells": cells,
     }
-    place = reports(label, build, out)
-    OwnReporters(label, results, folder).bk_register_reporters(
-        lambda file, report: _update(place / file, report(document).encode())
-    )
-    if plugins is not None:
-        _write_reports(plugins, document, place)
+
+
+def _remove_other_plans(place: Path) -> None:
+    """Remove the reports of jobs of earlier plans, which a CI that keeps `bk-out` would send again."""
+    own = plan_of(place.name)
+    for folder in place.parent.glob("plan_*_job_*"):
+        if plan_of(folder.name) not in ("", own):
+            shutil.rmtree(folder)
 
 
 def _write_reports(plugins: Plugins, document: dict[str, Any], place: Path) -> None:
@@ -203,6 +221,18 @@ def _cell(result: Result, folder: Path, root: Path, digests: FileDigests) -> dic
         _keep_key(result, place, digests)
     log = place / "test.log"
     return {
+        **entry(result),
+        "attempts": [_attempt(attempt, place, root) for attempt in result.ran.attempts] if result.ran else [],
+        "log": str(log.relative_to(root)) if log.exists() else None,
+        **({"cases": [case.to() for case in cases]} if (cases := reported(result, folder)) else {}),
+    }
+
+
+def entry(result: Result) -> dict[str, Any]:
+    """Return a cell as a report has it, without what only the files of its run tell."""
+    cell = result.action.cell
+    assert cell is not None
+    return {
         "name": cell.name,
         "label": cell.label,
         "status": result.status,
@@ -210,18 +240,17 @@ def _cell(result: Result, folder: Path, root: Path, digests: FileDigests) -> dic
         "cache": result.cache,
         "seconds": round(result.seconds, 3),
         "run": {"number": cell.run, "of": cell.runs} if cell.runs else None,
-        "attempts": [_attempt(attempt, place, root) for attempt in result.ran.attempts] if result.ran else [],
+        "attempts": [],
         "key": result.key.digest.hash if result.key else None,
         "worker": cell.worker,
         "axes": dict(cell.axes),
-        "log": str(log.relative_to(root)) if log.exists() else None,
+        "log": None,
         "class": result.failure or None,
         "reason": result.reason or None,
         "egress": [{"who": who, "what": what} for who, what in result.ran.egress] if result.ran else [],
         "isolation": _isolation(result),
         "tainted": list(result.ran.tainted) if result.ran else [],
         "unmet_faults": bool(result.ran and result.ran.unmet),
-        **({"cases": [case.to() for case in cases]} if (cases := reported(result, folder)) else {}),
     }
 
 

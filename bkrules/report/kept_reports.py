@@ -14,6 +14,7 @@ from typing import Any
 from bkrules.errors import UsageError
 from bkrules.model.action import Cell
 from bkrules.model.label import Label, LabelError, parse_label
+from bkrules.model.selected import plan_of
 from bkrules.report.artifacts import REPORT, SCHEMA
 from bkrules.report.page import Page
 from bkrules.report.page_cells import Details, Document, cell_of, details, fact, is_bad, size_of_logs, variables
@@ -82,13 +83,15 @@ def _label(document: object) -> Label | None:
 
 
 def all_kept(out: Path) -> Iterator[Kept]:
-    """Yield the reports of all matrices in a `bk-out`, sorted. Shards count where the whole matrix has no report.
+    """Yield the reports of all matrices in a `bk-out`, sorted. Shards, and jobs of a plan, count where the whole matrix
+    has no report.
 
     A test can write a report.json too. Only those in the place of their matrix count.
     """
     for folder, folders, names in os.walk(out):
         folders.sort()
-        shards = [name for name in folders if _SHARD.fullmatch(name) and Path(folder, name, REPORT).is_file()]
+        parts = [name for name in folders if _SHARD.fullmatch(name) or plan_of(name)]
+        shards = [name for name in parts if Path(folder, name, REPORT).is_file()]
         if REPORT not in names and not shards:
             continue
         folders.clear()  # the cells of the matrix
