@@ -89,7 +89,7 @@ def test_a_download_that_breaks_continues(port: int, tmp_path: Path) -> None:
 
         assert client.read[name] == LARGE
         assert client.warnings == []
-        assert near.connections == 2
+        assert near.connections > 1
         assert near.passed["answers"] < len(LARGE) * 3 // 2, "it did not continue behind its last byte"
 
 
@@ -101,7 +101,7 @@ def test_an_upload_that_breaks_is_whole_in_the_end(port: int, tmp_path: Path) ->
         assert client.store.put_blobs({name: path}) == {name}
 
         assert client.warnings == []
-        assert near.connections == 2
+        assert near.connections > 1
     other = Client(port)
     assert other.blobs(name) == {name}
     assert other.read[name] == LARGE
