@@ -11,6 +11,9 @@ image_mirror(name = "mirror", images = {})
 worker(name = "oci", plugin = "oci")
 test_matrix(name = "m", tests = ["test_it.py"], workers = [":oci"], mirror = ":mirror")
 """
+TARGETS = """from bkrules import genrule
+[genrule(name = f"t{{number}}", outs = [f"o{{number}}"], cmd = ["true"]) for number in range({})]
+"""
 _BODY = "    assert sandbox.name != {number}\n"
 
 
@@ -34,7 +37,7 @@ def module(form: str, cells: int) -> str:
 
 
 def write(root: Path, form: str, cells: int, modules: int = 1) -> None:
-    """Write a workspace with matrices of so many cells each."""
+    """Write a workspace with matrices of so many cells each, or with packages of so many `targets`."""
     root.mkdir(parents=True, exist_ok=True)
     binaries = "".join(f"host_binary(name = {name!r}, binary = {str(root / name)!r})\n" for name in TOOLS)
     (root / "WORKSPACE.py").write_text(f"from bkrules import host_binary, workspace\nworkspace(name = 'w')\n{binaries}")
@@ -43,5 +46,6 @@ def write(root: Path, form: str, cells: int, modules: int = 1) -> None:
     for number in range(modules):
         package = root / f"p{number}"
         package.mkdir(exist_ok=True)
-        (package / "BUILD.py").write_text(BUILD)
-        (package / "test_it.py").write_text(module(form, cells))
+        (package / "BUILD.py").write_text(TARGETS.format(cells) if form == "targets" else BUILD)
+        if form != "targets":
+            (package / "test_it.py").write_text(module(form, cells))

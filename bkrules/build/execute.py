@@ -162,13 +162,13 @@ class Execution:
             whole = executor.key(action)
         except BkError as error:
             return Known(leaves={"error": error.message})
-        result = executor.look_up(action)
+        result = executor.look_up(action, whole)
         if result is None and self.remote is not None and ask:
             result = executor.ask(action)
         if result is not None and result.status == Status.PASSED:
             executor.results[action.id] = result
         known = result if result is not None and result.cached else executor.results.get(action.id)
-        return Known(whole.digest.hash, dict(whole.leaves), known)
+        return Known(whole.digest.hash, whole.leaves, known)
 
     def interrupt(self) -> None:
         """End all that runs, and the wait for another run of bk."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from bkrules.commands.parser import add_cache, command
 from bkrules.commands.remote_arguments import add_remote, remote_of
 from bkrules.errors import MachineLacks
 from bkrules.model.action import Action, HostFile, HostFolder
+from bkrules.report.indented import indented
 
 if TYPE_CHECKING:
     from bkrules.commands.parser import Commands
@@ -94,13 +94,19 @@ def _aquery(arguments: argparse.Namespace) -> int:
         workspace, graph.targets(evaluate(expression, graph)), runs_of(arguments), overrides_of(arguments)
     )
     execution = Execution(analysis, options, lambda line: print(line, file=sys.stderr), show=False)
-    documents = [_describe(action, execution) for action in analysis.wanted().values()]
-    execution.digests.save()
-    documents = [document for document in documents if chosen(document, filters)]
+    documents = (_describe(action, execution) for action in analysis.wanted().values())
+    wanted = (document for document in documents if chosen(document, filters))
+    # One document at a time: those of all cells of a large workspace do not fit into memory.
     if arguments.json:
-        print(json.dumps(documents, indent=1))
-    elif documents:
-        print("\n".join(_text(document) for document in documents))
+        any_before = False
+        for document in wanted:
+            print("," if any_before else "[", f" {indented(document, 1)}", sep="\n", end="")
+            any_before = True
+        print("\n]" if any_before else "[]")
+    else:
+        for document in wanted:
+            print(_text(document))
+    execution.digests.save()
     return errors.SUCCESS
 
 

@@ -96,18 +96,17 @@ class Executor:
         """Return the inputs of an action whose dependencies have results. Their bytes may not be on the disk. Raises BkError."""
         return self._resolve(action)
 
-    def look_up(self, action: Action) -> Result | None:
-        """Return the result from the disk cache, a failure or a skip that needs no run, or None."""
+    def look_up(self, action: Action, key: Key | None = None) -> Result | None:
+        """Return the result from the disk cache, a failure or a skip that needs no run, or None. `key` is known already."""
         if action.cell is not None and action.cell.skip:
             return Result(action, Status.SKIPPED, reason=action.cell.skip, failure=FailureClass.SKIP)
         if action.fault is not None:
             return failed(action, action.fault)
         with current().of_package(action.label.package):
             try:
-                key = self.key(action)
+                return self._cached(action, key or self.key(action))
             except BkError as error:
                 return failed(action, error)
-            return self._cached(action, key)
 
     def ask(self, action: Action) -> Result | None:
         """Return the result from the remote cache, or None. Raises RemoteFailed when that cache is required and fails."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import shutil
 import stat
@@ -27,6 +26,7 @@ from bkrules.plugin.installed import Plugins
 from bkrules.plugin.registered import Reporter
 from bkrules.plugin.spec import hookimpl
 from bkrules.report.build_result import BuildResult, by_matrix, by_status
+from bkrules.report.indented import indented
 from bkrules.report.junit import junit, reported
 from bkrules.system.files import read_regular
 from bkrules.system.locks import locked
@@ -175,7 +175,7 @@ class OwnReporters:
     @hookimpl
     def bk_register_reporters(self, register: Callable[[str, Callable[[dict[str, Any]], str]], None]) -> None:
         """Register report.json and test.xml."""
-        register(REPORT, partial(json.dumps, indent=1))
+        register(REPORT, indented)
         register(JUNIT, lambda _document: self._junit())
 
 
@@ -278,7 +278,7 @@ def _keep_key(result: Result, place: Path, digests: FileDigests) -> None:
     """Write the key of a result; for a cached one also its logs, unless they are unchanged."""
     assert result.key is not None
     document = {"key": result.key.digest.hash, "mnemonic": result.action.mnemonic, "leaves": dict(result.key.leaves)}
-    text = json.dumps(document, indent=1).encode()
+    text = indented(document).encode()
     path = place / KEY
     try:
         current = read_regular(path)
