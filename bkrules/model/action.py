@@ -39,12 +39,12 @@ class Text:
     """Bytes that analysis already knows.
 
     The key covers `data`. When `shown` is given, the action reads `shown` instead: `data` has all of it that can change a
-    result, so not such details as line numbers. A function makes it when an action is about to run. One object stands for
-    a text in all actions of a build, since its digest is computed once.
+    result, so not such details as line numbers. A function makes it when an action is about to run. Texts with the same
+    `data` are equal. One object stands for a text in all actions of a build, since its digest is computed once.
     """
 
     data: bytes
-    shown: bytes | Callable[[], bytes] | None = None
+    shown: bytes | Callable[[], bytes] | None = field(default=None, compare=False)
 
     @cached_property
     def digest(self) -> Digest:

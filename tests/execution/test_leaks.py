@@ -85,8 +85,12 @@ def first_process() -> Iterator[int]:
             process.kill()
 
 
-def attached(device: str) -> bool:
-    return Path(f"/sys/block/{os.path.basename(device)}/loop").exists()
+def attached(device: str, image: Path) -> bool:
+    """Return whether a loop device has that file; one that was freed may have another test's at once."""
+    try:
+        return Path(f"/sys/block/{os.path.basename(device)}/loop/backing_file").read_text() == f"{image}\n"
+    except OSError:
+        return False
 
 
 def test_a_cell_that_left_nothing(cell: LeakCheck) -> None:
@@ -138,23 +142,24 @@ def test_a_mount_that_the_host_sees(cell: LeakCheck, tmp_path: Path, place: str)
 
 def test_a_loop_device_on_the_cells_disk_is_named_and_detached(cell: LeakCheck, tmp_path: Path) -> None:
     with mounted("tmpfs", tmp_path / "disk") as disk, mounted("tmpfs", tmp_path / "other") as other:
-        devices = []
+        images, devices = (disk / "image", other / "image"), []
         try:
-            for folder in (disk, other):
-                (folder / "image").touch()
-                os.truncate(folder / "image", 1 << 20)
-                command = ["losetup", "--find", "--show", f"{folder}/image"]
+            for image in images:
+                image.touch()
+                os.truncate(image, 1 << 20)
+                command = ["losetup", "--find", "--show", str(image)]
                 devices.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
             assert cell.leaks() == []
             cell.device = os.stat(disk).st_dev
 
             assert cell.leaks() == [f"loop device {devices[0]}"]
 
-            assert [attached(device) for device in devices] == [False, True]
+            assert list(map(attached, devices, images)) == [False, True]
             assert cell.leaks() == []
         finally:
-            for device in filter(attached, devices):
-                subprocess.run(["losetup", "--detach", device], check=True)
+            for device, image in zip(devices, images, strict=False):
+                if attached(device, image):
+                    subprocess.run(["losetup", "--detach", device], check=True)
 
 
 def test_a_fuse_connection_that_outlives_its_mount(
