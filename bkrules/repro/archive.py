@@ -23,6 +23,8 @@ from bkrules.system.files import open_regular
 
 MANIFEST = "bk-repro.json"
 BLOBS = "blobs/sha256/"
+_FAULTS = ("bad-archive", "bad-reproduction")
+"""The reasons of errors that are a file's fault."""
 LEVEL = 6
 """The level of compression. A higher one takes twice as long, and saves two percent of a tool."""
 
@@ -111,9 +113,14 @@ class Archive:
 
 @contextmanager
 def opened(path: Path, scratch: Path) -> Iterator[Archive]:
-    """Open a reproduction; the decompressed bytes are a temporary file in `scratch`. Raises ActionFailed, and OSError."""
+    """Open a reproduction; the decompressed bytes are a temporary file in `scratch`. An error that is the file's fault names it.
+
+    Raises ActionFailed, and OSError.
+    """
     try:
         with tar_reader.opened(path, scratch) as tar:
             yield Archive(tar)
     except ActionFailed as error:
-        raise type(error)(error.reason, f"{path.name}: {error.message}", hint=error.hint) from error
+        if error.reason not in _FAULTS:
+            raise
+        raise ActionFailed(error.reason, f"{path.name}: {error.message}", hint=error.hint) from error

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from reproductions import pack
 
+from bkrules.build.session import NotBuilt
 from bkrules.errors import ActionFailed
 from bkrules.images import tar_reader
 from bkrules.model import digest
 from bkrules.model.digest import Digest
+from bkrules.report.build_result import BuildResult
 from bkrules.repro import archive
 from bkrules.repro.archive import BLOBS, MANIFEST, Content
 
@@ -58,6 +60,14 @@ def test_a_blob_must_have_its_digest_and_its_size(tmp_path: Path) -> None:
     file = pack(tmp_path / "file", {MANIFEST: b"{}", BLOBS + NAME.hash: DATA})
     assert "may have 1048576" in refused(file, Digest(NAME.hash, 1 << 30))
     assert "it lacks the blob" in refused(file, digest.EMPTY)
+
+
+def test_an_error_of_what_reads_a_file_stays_as_it_is(tmp_path: Path) -> None:
+    file = pack(tmp_path / "file", {MANIFEST: b"{}"})
+    raised = NotBuilt(BuildResult((), 0.0))
+    with pytest.raises(NotBuilt) as caught, archive.opened(file, tmp_path):
+        raise raised
+    assert caught.value is raised
 
 
 def test_nothing_is_unpacked_and_no_link_leads_out(tmp_path: Path) -> None:
