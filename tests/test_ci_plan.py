@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,14 @@ def test_a_plan_that_was_changed_is_refused(change: dict[str, Any], message: str
         ci_plan.read(written(tmp_path / "plan.json", {**PLAN.to(), **change}))
     assert message in caught.value.message
     assert str(tmp_path / "plan.json") in caught.value.message
+
+
+@pytest.mark.parametrize("report", [None, 1, [], {}, {"label": "//t:m"}])
+def test_a_plan_with_a_report_that_is_none(report: object) -> None:
+    """Its id is right: anyone can compute it."""
+    plan = replace(PLAN, reports=(report,)).named()
+    with pytest.raises(UsageError, match="the report 0 of the plan is damaged"):
+        assert plan.documents
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000])

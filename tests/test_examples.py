@@ -62,7 +62,7 @@ def checked_here(language: str) -> list[Block]:
 
 
 def test_every_block_is_run_or_checked() -> None:
-    """`python tests/examples.py` prints how. A new one needs a test of its own kind, or a reason in `tests/examples.py`."""
+    """`python tests/examples.py` lists the test of each block. For a new block, add a test or a reason to `tests/examples.py`."""
     assert len(ALL) > 200
     assert [str(one) for one in ALL if not check(one)] == []
 

@@ -21,6 +21,7 @@ from bkrules.loading.workspace import Workspace
 from bkrules.model import digest
 from bkrules.model.action import Action, Cell, Source
 from bkrules.model.wire import Wire
+from bkrules.report.schema import check_report
 from bkrules.system.files import read_regular
 
 NAME = f"{OUTPUT}/plan.json"
@@ -55,10 +56,16 @@ class Plan(Wire):
 
     @cached_property
     def documents(self) -> dict[str, dict[str, Any]]:
-        """The reports by the labels of their matrices."""
+        """The reports by the labels of their matrices. Raises UsageError for one that is not as its schema says."""
         found: dict[str, dict[str, Any]] = {}
-        for report in self.reports:
-            assert isinstance(report, dict)  # the id covers it
+        for number, report in enumerate(self.reports):
+            try:
+                check_report(report)
+            except ValueError as error:
+                raise UsageError(
+                    "no-plan", f"the report {number} of the plan is damaged: {error}", hint=_HINT
+                ) from error
+            assert isinstance(report, dict)  # so its schema says
             found[report["label"]] = report
         return found
 

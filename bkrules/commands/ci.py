@@ -38,6 +38,7 @@ from bkrules.model.status import Status
 from bkrules.report.artifacts import JUNIT, REPORT, document_of, entry
 from bkrules.report.build_result import BuildResult, by_matrix
 from bkrules.report.merge import junit_of, merged, merged_junit, merged_plan
+from bkrules.report.schema import check_report
 from bkrules.report.summary import summarize
 from bkrules.system.files import read_regular
 
@@ -294,25 +295,11 @@ def _read(path: Path) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(read_regular(path))
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError("no-report", f"{path} cannot be read: {error}", hint=_HINT) from error
-    if not _is_report(document):
-        raise UsageError("no-report", f"{path} is not the report of a matrix", hint=_HINT)
-    return document
-
-
-def _is_report(document: object) -> bool:
-    """Return whether a JSON value has the fields that merging uses."""
     try:
-        return (
-            isinstance(document, dict)
-            and isinstance(document["exit_code"], int)
-            and {"partition", "declared", "selected"} <= document["selection"].keys()
-            and all(isinstance(one["label"] + one["name"] + one["status"], str) for one in document["cells"])
-            and all({"cached", "seconds"} <= one.keys() for one in document["cells"])
-            and isinstance(document["label"], str)
-            and isinstance(document["summary"], dict)
-        )
-    except (KeyError, TypeError, AttributeError):
-        return False
+        check_report(document)
+    except ValueError as error:
+        raise UsageError("no-report", f"{path} is not the report of a matrix: {error}", hint=_HINT) from error
+    return document
 
 
 def _say(line: str) -> None:
