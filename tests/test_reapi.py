@@ -70,6 +70,17 @@ GOLDEN: list[tuple[str, reapi.Message, str]] = [
         "0a0172 1001 1801 520178",
     ),
     ("ReadResponse", {"data": b"xy"}, "52027879"),
+    (
+        "Operation",
+        {"name": "n", "metadata": {"type_url": "t", "value": b"\x08\x02"}, "done": True, "error": {"code": 5}},
+        "0a016e 1207 0a0174 12020802 1801 22020805",
+    ),
+    (
+        "ExecuteResponse",
+        {"result": {"stdout_raw": b"o", "stderr_digest": {"size_bytes": 1}}, "cached_result": True, "message": "m"},
+        "0a07 2a016f 42021001 1001 2a016d",
+    ),
+    ("ExecuteRequest", {"instance_name": "i", "skip_cache_lookup": True, "action_digest": {}}, "0a0169 1801 3200"),
     ("BatchRead", {"data": b"x", "status": {"code": 5}}, "120178 1a020805"),
 ]
 

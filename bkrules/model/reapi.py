@@ -3,7 +3,7 @@
 An action's digest is the digest of its encoded bytes, so the encoding is canonical: fields in the order of their
 tags, defaults left out, repeated fields in the order given. Messages are dicts; a field's kind is `s` (string), `y` (bytes),
 `i` (varint), `b` (bool) or a message's name, with `*` in front when it repeats; repeated numbers are packed. Source: the
-protocol buffer definitions of build.bazel.remote.execution.v2, google.bytestream and google.rpc.
+protocol buffer definitions of build.bazel.remote.execution.v2, google.bytestream, google.longrunning and google.rpc.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from bkrules.model.reapi_execution import EXECUTION
+
 Message = dict[str, Any]
 MOST_MESSAGES = 1 << 20
 
 SCHEMA: dict[str, dict[int, tuple[str, str]]] = {
+    **EXECUTION,
     "Digest": {1: ("hash", "s"), 2: ("size_bytes", "i")},
     "Duration": {1: ("seconds", "i"), 2: ("nanos", "i")},
     "Property": {1: ("name", "s"), 2: ("value", "s")},
@@ -46,6 +49,10 @@ SCHEMA: dict[str, dict[int, tuple[str, str]]] = {
         2: ("output_files", "*OutputFile"),
         3: ("output_directories", "*OutputDirectory"),
         4: ("exit_code", "i"),
+        5: ("stdout_raw", "y"),
+        6: ("stdout_digest", "Digest"),
+        7: ("stderr_raw", "y"),
+        8: ("stderr_digest", "Digest"),
         9: ("execution_metadata", "ExecutedActionMetadata"),
         10: ("output_file_symlinks", "*OutputSymlink"),
         11: ("output_directory_symlinks", "*OutputSymlink"),
@@ -62,6 +69,7 @@ SCHEMA: dict[str, dict[int, tuple[str, str]]] = {
     },
     "ServerCapabilities": {
         1: ("cache_capabilities", "CacheCapabilities"),
+        2: ("execution_capabilities", "ExecutionCapabilities"),
         4: ("low_api_version", "SemVer"),
         5: ("high_api_version", "SemVer"),
     },
@@ -73,7 +81,6 @@ SCHEMA: dict[str, dict[int, tuple[str, str]]] = {
     },
     "FindMissingBlobsRequest": {1: ("instance_name", "s"), 2: ("blob_digests", "*Digest")},
     "FindMissingBlobsResponse": {2: ("missing_blob_digests", "*Digest")},
-    "Status": {1: ("code", "i"), 2: ("message", "s")},
     "BatchUpdate": {1: ("digest", "Digest"), 2: ("data", "y")},
     "BatchUpdateBlobsRequest": {1: ("instance_name", "s"), 2: ("requests", "*BatchUpdate")},
     "BatchUpdated": {1: ("digest", "Digest"), 2: ("status", "Status")},

@@ -22,7 +22,10 @@ NAMES = {
     "Duration": "google.protobuf.Duration",
     "Property": f"{PACKAGE}Platform.Property",
     "SemVer": "build.bazel.semver.SemVer",
+    "Any": "google.protobuf.Any",
     "Status": "google.rpc.Status",
+    "Operation": "google.longrunning.Operation",
+    "CancelOperationRequest": "google.longrunning.CancelOperationRequest",
     "BatchUpdate": f"{PACKAGE}BatchUpdateBlobsRequest.Request",
     "BatchUpdated": f"{PACKAGE}BatchUpdateBlobsResponse.Response",
     "BatchRead": f"{PACKAGE}BatchReadBlobsResponse.Response",
@@ -32,7 +35,8 @@ BYTE_STREAM = {
     f"{method}{kind}" for method in ("Read", "Write", "QueryWriteStatus") for kind in ("Request", "Response")
 }
 """Messages of another package, which a real server checks: `tests/integration/test_remote_cache.py`."""
-SHORT = ("exit_code", "code", "major", "minor", "compressor", "digest_functions", "supported_compressors")
+ENUMS = ("compressor", "digest_function", "digest_functions", "stage", "supported_compressors")
+SHORT = ("exit_code", "code", "major", "minor", *ENUMS)
 """Numbers of 32 bits."""
 LONGEST = 315_576_000_000  # seconds of a Duration that JSON can say: 10,000 years
 
@@ -64,6 +68,8 @@ def as_json(name: str, message: reapi.Message) -> Any:
     """A message in JSON's mapping of protocol buffers, which has its own ways for bytes and durations."""
     if name == "Duration":
         return f"{message.get('seconds', 0)}.{message.get('nanos', 0):09}s"
+    if name == "Any":
+        return {"@type": message["type_url"], "value": as_json("Duration", reapi.decode("Duration", message["value"]))}
     kinds = dict(reapi.SCHEMA[name].values())
     return {field: _value(kinds[field], value) for field, value in message.items()}
 
@@ -77,7 +83,15 @@ def _value(kind: str, value: Any) -> Any:
 
 
 def messages(name: str) -> st.SearchStrategy[reapi.Message]:
+    """Messages with any fields. JSON has the message inside of an Any, here always a Duration."""
+    if name == "Any":
+        values = messages("Duration").map(lambda value: reapi.encode("Duration", value))
+        return st.fixed_dictionaries({"type_url": st.just("type.googleapis.com/google.protobuf.Duration"), "value": values})
     fields = {field: _of_kind(kind, field) for field, kind in reapi.SCHEMA[name].values()}
+    if name == "Operation":  # it ends with an error or with a response
+        return st.sampled_from(["error", "response"]).flatmap(
+            lambda other: st.fixed_dictionaries({}, optional={key: fields[key] for key in fields if key != other})
+        )
     return st.fixed_dictionaries({}, optional=fields)
 
 
