@@ -86,7 +86,9 @@ def messages(name: str) -> st.SearchStrategy[reapi.Message]:
     """Messages with any fields. JSON has the message inside of an Any, here always a Duration."""
     if name == "Any":
         values = messages("Duration").map(lambda value: reapi.encode("Duration", value))
-        return st.fixed_dictionaries({"type_url": st.just("type.googleapis.com/google.protobuf.Duration"), "value": values})
+        return st.fixed_dictionaries(
+            {"type_url": st.just("type.googleapis.com/google.protobuf.Duration"), "value": values}
+        )
     fields = {field: _of_kind(kind, field) for field, kind in reapi.SCHEMA[name].values()}
     if name == "Operation":  # it ends with an error or with a response
         return st.sampled_from(["error", "response"]).flatmap(
