@@ -86,6 +86,8 @@ class Executor:
         self._read = read or whole
         self.results: dict[str, Result] = {}
         self._folders: dict[HostFolder, DirectoryNode] = {}
+        self._lock = threading.Lock()
+        self._lost: dict[str, Result] = {}
         self.stopped = threading.Event()
 
     def key(self, action: Action) -> Key:
@@ -282,24 +284,31 @@ class Executor:
         for name, origin in made.items():
             if name not in away:
                 if not self._intact(origin):
-                    self._make_again(name, slot, "the cache's copy of what it made was damaged")
+                    self._make_again(name, origin, slot, "the cache's copy of what it made was damaged")
                 continue
             result = ActionResult(origin.outputs, origin.seconds, origin.action.above)
             assert origin.key is not None
             if lost.intersection(file.digest for file in result.files()):
-                self._make_again(name, slot, "the remote cache lost what it made")
+                self._make_again(name, origin, slot, "the remote cache lost what it made")
             else:
                 self._actions.bring(origin.key.digest, result)
 
-    def _make_again(self, name: str, slot: JobSlot, why: str) -> None:
-        before = self.results[name]
-        action = before.action
-        self._say(f"  {action.mnemonic} {action.title} once more: {why}")
+    def _make_again(self, name: str, lost: Result, slot: JobSlot, why: str) -> None:
+        """Replace a result whose outputs are lost. bk says so once, however many actions wait for them."""
+        with self._lock:
+            if self.results[name] is not lost:
+                return  # another thread has done this meanwhile
+            is_first = self._lost.get(name) is not lost
+            self._lost[name] = lost
+        action = lost.action
+        if is_first:
+            self._say(f"  {action.mnemonic} {action.title} once more: {why}")
         again = self.run(action, slot)
         if again.status not in GOOD:
             raise ActionFailed("remade", f"{action.title}: {again.reason}", hint=again.hint, log=again.log)
-        if self.results[name] is before:  # another thread may have done this meanwhile
-            self.results[name] = again
+        with self._lock:
+            if self.results[name] is lost:
+                self.results[name] = again
 
     def _intact(self, result: Result) -> bool:
         """Return whether the disk cache has the outputs of an action with the right bytes. Damaged blobs are removed."""
