@@ -25,6 +25,7 @@ from bkrules.loading.package import Package
 from bkrules.loading.places import Place, Places, text_of
 from bkrules.loading.runtime import Runtime
 from bkrules.loading.sources import Record, Sources
+from bkrules.loading.values import Function
 from bkrules.model.label import Label, shown_package, valid_name
 from bkrules.model.rule import Location, Rule, Target, check_attributes
 
@@ -171,8 +172,9 @@ class Loader:
             try:
                 values[attribute] = self._runtime.plain(value)
             except TypeError as error:
+                hint = "\n".join(f"call the function:  {name}()" for name in _functions_in(value))
                 raise LoadError(
-                    "bad-attribute", f"{label}: {attribute!r} {error}", where=where.of(attribute)
+                    "bad-attribute", f"{label}: {attribute!r} {error}", where=where.of(attribute), hint=hint
                 ) from error
         self._runtime.meter.charge(_LABEL_STEPS * _labels_in(rule, values))
         attributes, extra = check_attributes(rule, label, values, where)
@@ -264,6 +266,11 @@ def _add(package: Package, target: Target, where: Location) -> None:
         message = f"{target.label}: declared twice"
         raise LoadError("duplicate-name", message, where=str(where), hint=f"the first one is at {first.location}")
     package.targets[target.label.name] = target
+
+
+def _functions_in(value: Any) -> list[str]:
+    """Return the names of the functions of build files that an attribute is, or is a list of."""
+    return [one.name for one in (value if isinstance(value, list) else [value]) if isinstance(one, Function)]
 
 
 def _labels_in(rule: Rule, values: Mapping[str, Any]) -> int:

@@ -51,6 +51,11 @@ class Function:
         finally:
             running.discard(key)
 
+    @property
+    def name(self) -> str:
+        """Return the name of the function in its build file."""
+        return self._body.__name__
+
     def below(self) -> Iterator[object]:
         """Return the values that the function holds: defaults, and the variables of enclosing functions."""
         yield from self._body.__defaults__ or ()

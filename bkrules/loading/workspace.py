@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -208,6 +209,9 @@ class Workspace:
 
     def unknown(self, label: Label) -> str:
         """Return a hint for a label that names nothing."""
+        elsewhere = [] if module_of(label.package) else self._like_in_modules(label.name)
+        if elsewhere:
+            return f"did you mean {' or '.join(map(repr, elsewhere))}?"
         package = self.package(label.package)
         if package is None:
             has = f"{shown_package(label.package)} has no {BUILD_FILE} and no such file"
@@ -216,6 +220,19 @@ class Workspace:
         if files and not difflib.get_close_matches(label.name, package.targets, n=1):
             return f"did you mean the file {files[0]!r}? {did_you_mean('', package.targets, what)}"
         return did_you_mean(label.name, package.targets, what)
+
+    def _like_in_modules(self, name: str) -> list[str]:
+        """Return the labels of that name in the modules of the workspace, where a worker such as `oci+stargz` is `oci_stargz`."""
+        top, known = self.package(""), {name, re.sub(r"\W", "_", name)}
+        roots = [f"@{module}" for module in (top.modules if top else ())]
+        packages = [self.package(package) for root in roots for package in self.packages(root)]
+        return [
+            str(one.label)
+            for package in packages
+            if package
+            for one in package.targets.values()
+            if one.label.name in known
+        ]
 
     def _near(self, package: str) -> str:
         known = [shown_package(name) for name in self.packages(root_of(package))]
