@@ -10,6 +10,8 @@ from bkrules.completion.kept import OUTPUT, Kept, KeptTarget
 
 _WORKER = "worker"
 _KEY = "key.json"
+_SHARED = "key.leaves"
+"""The folder of a matrix that is no test: with the leaves that keys share."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,12 @@ class Names:
         folder = f"{top}/{below}" if below else top
         tests = {name.replace("::", "."): name for name in self._tests_of(matrix)} if not done else {}
         for name in self._folders(folder[len(self._kept.root) + 1 :]):
-            if "#" in name or name.startswith("run_") or (f"/{_WORKER}=" in f"/{done}" and "=" not in name):
+            if (
+                "#" in name
+                or name == _SHARED
+                or name.startswith("run_")
+                or (f"/{_WORKER}=" in f"/{done}" and "=" not in name)
+            ):
                 continue
             is_cell = os.path.isfile(f"{folder}/{name}/{_KEY}")
             yield tests.get(name, name) + ("" if is_cell else "/")

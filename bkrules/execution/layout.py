@@ -4,6 +4,8 @@ from __future__ import annotations
 
 KEY, PREVIOUS = "key.json", "previous_key.json"
 """The key with which a cell ran, and the key of its previous run."""
+SHARED = "key.leaves"
+"""The folder of a matrix with the leaves that keys of its cells share."""
 RESULT = "result.json"
 """The result of the last run of a cell. It is an output, so a cached cell has it too."""
 ATTEMPT = "attempt_"

@@ -28,6 +28,7 @@ from bkrules.plugin.spec import hookimpl
 from bkrules.report.build_result import BuildResult, by_matrix, by_status
 from bkrules.report.indented import indented
 from bkrules.report.junit import junit, reported
+from bkrules.report.kept_keys import KeptKeys, whole_document
 from bkrules.system.files import read_regular
 from bkrules.system.locks import locked
 
@@ -111,7 +112,9 @@ def write_matrix(
 ) -> None:
     """Write report.json, test.xml and the reports of plugins of a matrix, and key.json of every cell."""
     folder = out / label.package / label.name
-    cells = [_cell(result, folder, out.parent, digests) for result in results]
+    keys = KeptKeys(folder)
+    cells = [_cell(result, folder, out.parent, digests, keys) for result in results]
+    keys.sweep()
     document = document_of(label, results, build, cells)
     place = reports(label, build, out)
     if build.selected and build.selected.job:
@@ -212,13 +215,13 @@ def outputs(
     return list(paths)
 
 
-def _cell(result: Result, folder: Path, root: Path, digests: FileDigests) -> dict[str, Any]:
+def _cell(result: Result, folder: Path, root: Path, digests: FileDigests, keys: KeptKeys) -> dict[str, Any]:
     cell = result.action.cell
     assert cell is not None
     place = folder / cell.folder
     if result.key is not None:
         current().note(str(place / KEY))
-        _keep_key(result, place, digests)
+        _keep_key(result, keys.document(result.key, result.action.mnemonic, cell.folder), place, digests)
     log = place / "test.log"
     return {
         **entry(result),
@@ -274,11 +277,8 @@ def _isolation(result: Result) -> str | None:
     return ", ".join([*(["jail"] if jailed else []), *without]) or "full"
 
 
-def _keep_key(result: Result, place: Path, digests: FileDigests) -> None:
+def _keep_key(result: Result, text: bytes, place: Path, digests: FileDigests) -> None:
     """Write the key of a result; for a cached one also its logs, unless they are unchanged."""
-    assert result.key is not None
-    document = {"key": result.key.digest.hash, "mnemonic": result.action.mnemonic, "leaves": dict(result.key.leaves)}
-    text = indented(document).encode()
     path = place / KEY
     try:
         current = read_regular(path)
@@ -311,7 +311,7 @@ def keep_key_of_action(result: Result, out: Path, digests: FileDigests) -> None:
     place = action_folder(result.action, out)
     if (place / KEY).exists():
         (place / KEY).replace(place / PREVIOUS)
-    _keep_key(result, place, digests)
+    _keep_key(result, whole_document(result.key, result.action.mnemonic), place, digests)
 
 
 def action_folder(action: Action, out: Path) -> Path:

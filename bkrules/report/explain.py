@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
 from bkrules.errors import MachineLacks, UsageError
-from bkrules.execution.layout import KEY, PREVIOUS
+from bkrules.execution.layout import KEY, PREVIOUS, SHARED
+from bkrules.report.kept_keys import MOST_KEY, leaves_of
 from bkrules.system.files import read_regular
 
 _PATIENCE = 30.0
-_MOST_KEY = 16 << 20  # the limit in bytes of a key from a server
 Read = Callable[[str], Mapping[str, Any] | None]
 _SHOWN = 72
 _UNNAMED = "all that the key names is the same, so that another version of bk has made it"
@@ -139,10 +140,16 @@ def opened(place: str, *, must_exist: bool) -> Iterator[Read]:
         else:
             fetch = _from_folder(place)
 
+        @functools.cache
+        def shared(path: str) -> bytes | None:
+            with suppress(FileNotFoundError):
+                return fetch(path)
+            return None
+
         def read(path: str) -> Mapping[str, Any] | None:
             try:
                 data = fetch(path)
-                return None if data is None else _document(data)
+                return None if data is None else _document(data, path, shared)
             except FileNotFoundError:
                 return None
             except (OSError, ValueError) as error:
@@ -151,11 +158,14 @@ def opened(place: str, *, must_exist: bool) -> Iterator[Read]:
         yield read
 
 
-def _document(data: bytes) -> dict[str, Any]:
+def _document(data: bytes, path: str, fetch: Callable[[str], bytes | None]) -> dict[str, Any]:
     document = json.loads(data)
     if not isinstance(document, dict) or not {"key", "leaves"} <= document.keys():
         raise ValueError("it holds no key")
-    return document
+    leaves = leaves_of(document, path, fetch)
+    if leaves is None:
+        raise ValueError(f"a file of {SHARED} that it names is missing or damaged")
+    return {**document, "leaves": leaves}
 
 
 def _from_folder(place: str) -> Callable[[str], bytes | None]:
@@ -179,7 +189,7 @@ def _from_server(place: str) -> Callable[[str], bytes | None]:
                 return None
             if answer.status != 200:
                 raise BadAnswer(f"{answer.status} {answer.reason}")
-            return answer.read(_MOST_KEY)
+            return answer.read(MOST_KEY)
 
     return fetch
 

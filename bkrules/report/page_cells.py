@@ -15,6 +15,7 @@ from bkrules.model.action import Cell
 from bkrules.model.label import Label
 from bkrules.model.status import ABSENT, BAD
 from bkrules.report.explain import difference
+from bkrules.report.kept_keys import read_leaves
 from bkrules.report.redaction import shown_leaf
 from bkrules.system.files import read_regular
 
@@ -116,7 +117,7 @@ def why(report: Mapping[str, Any], folder: Path) -> Document:
         return {"why": f"did not run: its key is in {where}"}
     if report.get("status") in ABSENT and not report.get("attempts"):
         return {"why": f"did not run: {report.get('reason') or report.get('status')}"}
-    now, before = _leaves(folder / KEY), _leaves(folder / PREVIOUS)
+    now, before = read_leaves(folder / KEY), read_leaves(folder / PREVIOUS)
     if now is None:
         return {"why": "ran; its key is not kept here"}
     if before is None:
@@ -130,7 +131,7 @@ def why(report: Mapping[str, Any], folder: Path) -> Document:
 
 def variables(folder: Path) -> dict[str, str]:
     """Return the leaves of a cell's keys, of this run and of the one before, for `redaction.secrets`."""
-    return {**(_leaves(folder / PREVIOUS) or {}), **(_leaves(folder / KEY) or {})}
+    return {**(read_leaves(folder / PREVIOUS) or {}), **(read_leaves(folder / KEY) or {})}
 
 
 def details(report: Mapping[str, Any], folder: Path, hidden: Callable[[str], str]) -> Details:
@@ -142,7 +143,7 @@ def details(report: Mapping[str, Any], folder: Path, hidden: Callable[[str], str
     made.requests = list(_requests(made.lines))
     for path in (path for pattern in _WHOLE_LOGS for path in timeline.kept(folder, pattern)):
         made.logs[str(path.relative_to(folder))] = hidden(_end_of(path))
-    now, before = _leaves(folder / KEY) or {}, _leaves(folder / PREVIOUS) or {}
+    now, before = read_leaves(folder / KEY) or {}, read_leaves(folder / PREVIOUS) or {}
     made.key = {name: _leaf(name, value, hidden) for name, value in now.items()}
     if not report.get("cached"):
         made.was = {name: _leaf(name, before[name], hidden) for name in before if before[name] != now.get(name)}
@@ -232,13 +233,6 @@ def _document(path: Path) -> Document:
     except (OSError, ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
-
-
-def _leaves(path: Path) -> dict[str, str] | None:
-    leaves = _document(path).get("leaves")
-    if not isinstance(leaves, dict):
-        return None
-    return {str(name): value for name, value in leaves.items() if isinstance(value, str)}
 
 
 def is_bad(report: Mapping[str, Any]) -> bool:

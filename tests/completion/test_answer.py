@@ -136,11 +136,13 @@ def test_what_has_run_has_its_exact_names(
     ):
         (kept / "bk-out/p/matrix" / cell / "test.outputs").mkdir(parents=True)
         (kept / "bk-out/p/matrix" / cell / "key.json").write_text("")
+    (kept / "bk-out/p/matrix/key.leaves").mkdir()
 
     assert ask(options, monkeypatch, capsys, "shell", "TestGroup::test_two/") == [
         "TestGroup::test_two/worker=oci-proxy/"
     ]
     assert ask(options, monkeypatch, capsys, "shell", "test_x") == ["test_x[a]/"]
+    assert ask(options, monkeypatch, capsys, "shell", "//p:matrix[k") == []
     assert ask(options, monkeypatch, capsys, "shell", "test_x[a]/worker=oci/") == ["test_x[a]/worker=oci/kind=gzip"]
     assert ask(options, monkeypatch, capsys, "shell", "test_x[a]/worker=oci/kind=gzip/") == []
 
