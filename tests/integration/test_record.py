@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+import registries
 from leftovers import Leftovers
 from reproductions import forge, put, unpack
 from spaces import WORKERS, Space, wait_for
@@ -222,6 +223,41 @@ def test_a_forged_file_runs_the_build_that_it_shows(tools: Space, project: Path,
 
     done = run(tools, "replay", str(forge(file, tmp_path / "forged.tgz", shapeless)))
     assert (done.returncode, "its action is malformed" in done.stderr) == (1, True), done.stderr
+
+
+def test_an_image_of_a_registry_is_in_the_file(tools: Space, project: Path, binary: Path, tmp_path: Path) -> None:
+    """It is pushed to a registry, pulled from there, built from under its name there, also by Docker's daemon, and needs no
+    registry any more when the file runs.
+    """
+    images = "image_mirror(name = 'busybox_alone', images = {'docker.io/library/app:1': ':busybox'})\n"
+    build = tools.root / "targets/BUILD.py"
+    build.write_text(build.read_text() + images)
+    (tmp_path / "storage").mkdir()
+    with registries.registry(binary, tmp_path / "storage", readonly=False) as address:
+        pushed = run(tools, "mirror", "sync", "//targets:busybox_alone", f"--to=docker://{address}/team")
+        assert pushed.returncode == 0, pushed.stdout + pushed.stderr
+        image = f"{address}/team/library/app:1"
+        more = (
+            f"image(name = 'app', reference = '{image}')\nimage_mirror(name = 'ours', images = {{'{image}': ':app'}})\n"
+        )
+        build.write_text(build.read_text() + more)
+        synced = run(tools, "mirror", "sync")
+        assert f"pinned {image} sha256:" in synced.stdout, synced.stdout + synced.stderr
+        (project / "Dockerfile").write_text(DOCKERFILE.replace("docker.io/library/busybox:latest", image))
+        done = {
+            worker: run(
+                tools,
+                *("record", f"//targets:{worker}", "--mirror=//targets:ours", "-o", str(tmp_path / f"{worker}.tgz")),
+                after=of(project),
+            )
+            for worker in ("oci", "dockerd")
+        }
+    other = elsewhere(tools)
+    for worker, one in done.items():
+        assert one.returncode == 0, one.stdout + one.stderr
+        assert f"//targets:{worker}: failed: error: {FAILED}" in one.stdout
+        assert f"the mirror served {image}@sha256:" in one.stdout
+        check_replay(run(other, "replay", str(tmp_path / f"{worker}.tgz")))
 
 
 @pytest.mark.parametrize(

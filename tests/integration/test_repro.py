@@ -122,6 +122,67 @@ def test_a_self_contained_file_needs_no_workspace_and_no_cache(failing: Space, t
         assert (lost.returncode, "the replay needs //:registry" in lost.stderr) == (36, True)
 
 
+GO = """
+go_binary(name = "g_test", srcs = ["//g:a_test.go"], mod = "//g:go.mod", test = True)
+go_test(name = "suite", binary = ":g_test", subtests = ["TestTree"])
+host_binary(name = "bash", binary = "/bin/bash")
+test_matrix(
+    name = "other",
+    tests = [":suite", "//t:build.sh"],
+    workers = [":oci", ":rootless"],
+    mirror = ":plain",
+    tools = [":bash"],
+    data = ["//t:Dockerfile"],
+)
+"""
+GO_TEST = """package g
+
+import "testing"
+
+func TestTree(t *testing.T) {
+	for _, name := range []string{"good", "b a/d"} {
+		t.Run(name, func(t *testing.T) {
+			if name != "good" {
+				t.Errorf("the leaf %s fails", name)
+			}
+		})
+	}
+}
+"""
+PROGRAM = """#!/bin/bash
+echo "1..2"
+buildctl build --frontend=dockerfile.v0 --local context=t --local dockerfile=t --progress=plain && echo "ok 1 - builds"
+echo "not ok 2 - is $BK_WORKER on $BK_SNAPSHOTTER"
+exit 1
+"""
+GO_LEAF = "TestTree/b_a/d"
+OTHERS = {
+    GO_LEAF: "failed: exit status 1; 1 of 1 cases failed: TestTree/b_a/d (the leaf b a/d fails)",
+    "build.sh": "failed: exit status 1; 1 of 2 cases failed: is ",
+}
+"""Tests that are none of pytest's, and the beginning of how each fails."""
+
+
+@pytest.mark.parametrize(
+    ("test", "worker", "words"), [(GO_LEAF, "oci", ()), ("build.sh", "rootless", ("--self_contained",))]
+)
+def test_a_go_test_and_a_program_fail_again(test: str, worker: str, words: tuple[str, ...], failing: Space) -> None:
+    build = failing.root / "targets/BUILD.py"
+    rules = ", go_binary, go_test, host_binary, test_matrix"
+    build.write_text(build.read_text().replace(", test_matrix", rules, 1) + GO)
+    for name, text in {"g/BUILD.py": "", "g/a_test.go": GO_TEST, "g/go.mod": "module g\n\ngo 1.24\n"}.items():
+        failing.write(name, text)
+    failing.write("t/Dockerfile", "FROM docker.io/library/busybox:latest\nRUN echo hello\n")
+    failing.write("t/build.sh", PROGRAM).chmod(0o755)
+    file = failing.root.parent / "file.tgz"
+    done = run(failing, "repro", f"//targets:other[{test}/worker={worker}]", "-o", str(file), *words)
+    assert (done.returncode, OTHERS[test] in done.stdout) == (0, True), done.stdout + done.stderr
+    again = run(elsewhere(failing), "replay", str(file))
+    assert (again.returncode, again.stdout.startswith(f"reproduced: {OTHERS[test]}")) == (0, True), (
+        again.stdout + again.stderr
+    )
+
+
 @pytest.mark.soak
 def test_each_worker_fails_again_in_a_fresh_clone_with_an_empty_cache(
     failing: Space, repository: Path, tmp_path: Path
