@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 
 from bkrules.cell.leaks import loops_on
@@ -28,12 +28,12 @@ def bk_state(cell: RunningCell, backend: Backend) -> dict[str, list[str]]:
         cache = [buildctl(backend, "du")]
     return {
         "processes": _processes(),
-        "mounts": sorted(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()),
+        "mounts": sorted(mount[4] for mount in _mounts()),
         "listening sockets": _listening(),
         "loop devices": list(loops_on(os.stat("/").st_dev)),
         "build cache": cache,
         "requests to the mirror that were not counted": list(mirror.record()[1]),
-        **{f"names in {folder}": _names(folder) for folder in _WATCHED},
+        **{f"names in {folder}": names(folder) for folder in _WATCHED},
         **{f"files in {folder}": _contents(folder) for folder in _EXACT},
     }
 
@@ -45,6 +45,11 @@ def buildctl(backend: Backend, *words: str) -> str:
         [*backend.buildctl, *words], env=environment, capture_output=True, text=True, check=True, timeout=_PATIENCE
     )
     return done.stdout
+
+
+def _mounts() -> list[list[str]]:
+    """Return the fields of each mount."""
+    return [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
 
 
 def _processes() -> list[str]:
@@ -70,16 +75,23 @@ def _listening() -> list[str]:
     return sorted(found)
 
 
-def _files(folder: str) -> Iterable[Path]:
-    for parent, _, names in os.walk(folder):
-        yield from (Path(parent, name) for name in sorted(names))
+def _files(folder: str) -> Iterator[Path]:
+    """Yield the files below a folder, without those that no process can change.
+
+    The interpreter and its packages may have tens of thousands of files there, in overlays without an upper folder. The
+    last mount on a point counts.
+    """
+    constant = {mount[4]: mount[-3] == "overlay" and "upperdir=" not in mount[-1] for mount in _mounts()}
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not constant.get(f"{parent}/{name}")]
+        yield from (Path(parent, name) for name in files)
 
 
-def _names(folder: str) -> list[str]:
-    return sorted(str(path) for path in _files(folder))
+def names(folder: str) -> list[str]:
+    """Return the paths of the files below a folder that a process could change, sorted."""
+    return sorted(map(str, _files(folder)))
 
 
 def _contents(folder: str) -> list[str]:
-    return sorted(
-        f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in _files(folder) if path.is_file()
-    )
+    files = filter(Path.is_file, _files(folder))
+    return sorted(f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files)

@@ -13,7 +13,8 @@ from typing import Any
 from bench.kinds import CELLS, COPIES, KINDS, Cell, Failed, Run
 from spaces import Space, copy_of_cache
 
-_MATRIX = "//bench:hello_matrix"
+FRESH, SHARED = "hello_matrix", "shared_matrix"
+"""The matrices: each cell has its own worker, or shares one by `isolation = "worker"`."""
 PHASES = ("setup", "boot", "run", "teardown")
 """The parts of a cell's time, in their order."""
 
@@ -35,14 +36,14 @@ class BkSide:
         self._space.write("bench/test_hello.py", (repository / "tests/bench/matrix/test_hello.py").read_text())
         self._space.write("bench/BUILD.py", _build_file())
 
-    def run(self, jobs: int) -> Run:
-        """Run all cells, so many at a time. Raises Failed unless every one of them ran and passed."""
+    def run(self, jobs: int, matrix: str = FRESH) -> Run:
+        """Run all cells of a matrix, so many at a time. Raises Failed unless every one of them ran and passed."""
         with self._fresh_cache() as cache:
             space = Space(self._space.root, cache)
             began = time.monotonic()
-            done = space.bk("test", _MATRIX, "--jobs", str(jobs))
+            done = space.bk("test", f"//bench:{matrix}", "--jobs", str(jobs))
             seconds = time.monotonic() - began
-        report = self._space.root / "bk-out/bench/hello_matrix/report.json"
+        report = self._space.root / f"bk-out/bench/{matrix}/report.json"
         reported = json.loads(report.read_text())["cells"] if done.returncode == 0 else []
         if len(reported) != CELLS or any(cell["cached"] or cell["status"] != "passed" for cell in reported):
             raise Failed(f"bk ended with status {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -50,11 +51,11 @@ class BkSide:
 
     def _cell(self, reported: Mapping[str, Any]) -> Cell:
         log = self._space.root / reported["log"]
-        return Cell(reported["seconds"], json.loads(log.with_name("result.json").read_text())["seconds"])
+        return Cell(reported["seconds"], json.loads(log.with_name("result.json").read_text()).get("seconds", {}))
 
     def cells(self) -> list[dict[str, Any]]:
         """One cell of each worker, as bk declares it: its parameters, and its environment under that name."""
-        done = self._space.bk("aquery", "--json", _MATRIX)
+        done = self._space.bk("aquery", "--json", f"//bench:{FRESH}")
         if done.returncode:
             raise Failed(f"bk aquery ended with status {done.returncode}:\n{done.stdout}{done.stderr}")
         found = {}
@@ -80,6 +81,8 @@ def _build_file() -> str:
     return (
         "from bkrules import image_mirror, test_matrix\n"
         "image_mirror(name = 'mirror', images = {'docker.io/library/busybox:latest': '//targets:busybox'})\n"
-        f"test_matrix(name = 'hello_matrix', tests = ['test_hello.py'], workers = {workers!r}, mirror = ':mirror',"
+        f"common = dict(tests = ['test_hello.py'], workers = {workers!r}, mirror = ':mirror',"
         f" axes = {{'copy': {copies!r}}})\n"
+        f"test_matrix(name = {FRESH!r}, **common)\n"
+        f"test_matrix(name = {SHARED!r}, isolation = 'worker', **common)\n"
     )

@@ -14,7 +14,7 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench import floor, go_side
-from bench.bk_side import PHASES, BkSide
+from bench.bk_side import FRESH, PHASES, SHARED, BkSide
 from bench.floor import Floor
 from bench.kinds import CELLS, COPIES, KINDS, Failed, Run
 from bench.shared import disk_cache, machine, numbers, positive, ran, say, table
@@ -28,7 +28,8 @@ from bkrules.plugin import host, manager
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _BUSYBOX = Reference("docker.io", "library/busybox", "latest")
-_SIDES = ("go", "go tuned", "bk")
+_MATRICES = {"bk": FRESH, "bk, shared": SHARED}
+_SIDES = ("go", "go tuned", *_MATRICES)
 _HELPERS = {"sudo": "the Go harness starts its rootless worker by it", "newuidmap": "rootlesskit maps ids by it"}
 _PACKAGES = {"sudo": "sudo", "newuidmap": "uidmap"}
 
@@ -94,7 +95,9 @@ def _bench(folder: Path, rounds: int, parallel: Sequence[int]) -> None:
 
 
 def _run(side: str, bk: BkSide, assets: Path, parallel: int) -> Run:
-    return bk.run(parallel) if side == "bk" else go_side.run(assets, parallel, tuned=side == "go tuned")
+    if side in _MATRICES:
+        return bk.run(parallel, _MATRICES[side])
+    return go_side.run(assets, parallel, tuned=side == "go tuned")
 
 
 def _build_tools() -> None:
@@ -119,12 +122,12 @@ def _lay_out(assets: Path) -> None:
 
 
 def _wall(runs: Mapping[tuple[int, str], Sequence[Run]]) -> list[list[str]]:
-    rows = [["at a time", "side", "median", "min", "max", "cells/s", "bk / side"]]
+    rows = [["at a time", "side", "median", "min", "max", "cells/s", *(f"{side} / side" for side in _MATRICES)]]
     for (number, side), found in runs.items():
         seconds = [run.seconds for run in found]
         middle = median(seconds)
-        ratio = median(run.seconds for run in runs[number, "bk"]) / middle
-        columns = [f"{value:.2f}" for value in (middle, min(seconds), max(seconds), CELLS / middle, ratio)]
+        ratios = [median(run.seconds for run in runs[number, own]) / middle for own in _MATRICES]
+        columns = [f"{value:.2f}" for value in (middle, min(seconds), max(seconds), CELLS / middle, *ratios)]
         rows.append([str(number), side, *columns])
     return rows
 
