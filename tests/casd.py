@@ -10,6 +10,7 @@ import sys
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from servers import free_port
@@ -47,13 +48,51 @@ def binary(folder: Path) -> Path:
     return found
 
 
+RUNNER = """#!{python} -I
+import sys
+from bkrules.commands.buildbox_run import main
+sys.exit(main())
+"""
+"""The script `bk-buildbox-run`, as pip makes it."""
+
+
+@dataclass(frozen=True)
+class Casd:
+    """A server that runs."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        """The address for a client."""
+        return f"grpc://127.0.0.1:{self.port}"
+
+
+@contextmanager
+def engine(program: Path, folder: Path, words: Sequence[str] = (), runner: Sequence[str] = ()) -> Iterator[Casd]:
+    """A server that runs actions by bk's runner, which gets the words `runner`; its disk cache is the folder `runner`."""
+    script = folder / "bk-buildbox-run"
+    script.write_text(RUNNER.format(python=sys.executable))
+    script.chmod(0o755)
+    more = [f"--runner-arg={word}" for word in (f"--disk_cache={folder}/runner", *runner)]
+    with _started(program, folder, [f"--buildbox-run={script}", "--cache-failures=false", *more, *words]) as server:
+        yield server
+
+
 @contextmanager
 def casd(program: Path, folder: Path, instances: Sequence[str] = ()) -> Iterator[int]:
     """A server with instances of these names, by default one without a name. Return its port."""
+    with _started(program, folder, [f"--local-server-instance={name}" for name in instances]) as server:
+        yield server.port
+
+
+@contextmanager
+def _started(program: Path, folder: Path, words: Sequence[str]) -> Iterator[Casd]:
     port, log = free_port(), folder / "casd.log"
-    words = [f"--bind=127.0.0.1:{port}", *(f"--local-server-instance={name}" for name in instances)]
     with log.open("ab") as output:
-        process = subprocess.Popen([str(program), *words, str(folder / "casd")], stdout=output, stderr=output)
+        command = [str(program), f"--bind=127.0.0.1:{port}", *words, str(folder / "casd")]
+        process = subprocess.Popen(command, stdout=output, stderr=output)
 
     def listens() -> bool:
         assert process.poll() is None, log.read_text()
@@ -64,7 +103,7 @@ def casd(program: Path, folder: Path, instances: Sequence[str] = ()) -> Iterator
 
     try:
         wait_for(listens)
-        yield port
+        yield Casd(port, process)
     finally:
         process.kill()
         process.wait()

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,9 +18,11 @@ from bkrules.cache.file_digests import FileDigests
 from bkrules.cache.maintenance import in_use
 from bkrules.cache.remote import Remote
 from bkrules.cache.remote_options import RemoteOptions
+from bkrules.cache.results import write_result
 from bkrules.errors import ActionFailed, MachineLacks, RemoteFailed
 from bkrules.execution.context import RunContext
 from bkrules.execution.portable import OUT, Portable, Reader
+from bkrules.model import reapi
 from bkrules.model.action import Action, FileNode, Form, Output
 from bkrules.model.digest import Digest
 from bkrules.model.label import Label
@@ -63,6 +65,32 @@ class Done:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Ran:
+    """The run of a command: how it failed, if it did, with the reason of the error and the end of its output; else its
+    result, whose outputs are in the CAS. `code` is the exit code of the command.
+    """
+
+    code: int = 0
+    problem: str = ""
+    reason: str = ""
+    log: str = ""
+    result: ActionResult = field(default_factory=lambda: ActionResult({}, 0.0, OUT))
+
+    def message(self, cas: Cas) -> tuple[bytes, list[Digest]]:
+        """Return the ActionResult for an engine, and the digests of the blobs that it names.
+
+        An engine stores no result whose exit code is not 0, so a command that lacks an output has the exit code 1. The
+        output of a failed command is in `stdout_raw`, bk's word about it in `stderr_raw`.
+        """
+        if not self.problem:
+            data, trees = write_result(self.result, cas.put)
+            return data, [*trees, *(file.digest for file in self.result.files())]
+        failure: reapi.Message = {"exit_code": self.code or 1, "stdout_raw": self.log.encode()}
+        failure["stderr_raw"] = f"bk: the command {self.problem}\n".encode()
+        return reapi.encode("ActionResult", failure), []
+
+
 def run_action(key: Digest, options: RemoteOptions, worker: Worker) -> Done:
     """Run an action of the CAS, and store its result in the action cache.
 
@@ -70,8 +98,7 @@ def run_action(key: Digest, options: RemoteOptions, worker: Worker) -> Done:
     action, and ActionFailed when the action fails.
     """
     with in_use(worker.disk_cache):
-        cas = Cas(f"{worker.disk_cache}/cas", FileDigests(""))
-        remote = Remote(replace(options, upload=True), cas, lambda _fault: None)  # an error has the fault
+        cas, remote = _caches(options, worker)
         cache = ActionCache(f"{worker.disk_cache}/ac", cas, remote)
         reader = Reader(cas, remote)
         action = reader.read(key)
@@ -80,13 +107,40 @@ def run_action(key: Digest, options: RemoteOptions, worker: Worker) -> Done:
         if stored is not None and action.cached:
             return Done(True, stored.seconds)
         reader.fetch(action)
-        result = _ran(action, cas, worker)
+        ran = _ran(action, cas, worker)
+        if ran.problem:
+            sys.stderr.write(ran.log)
+            raise ActionFailed(ran.reason, f"the action {key.hash}: the command {ran.problem}", log=ran.log)
         if action.cached:
-            cache.put(key, result)
+            cache.put(key, ran.result)
             remote.flush()
         if action.cached and not remote.sent:
             raise RemoteFailed("remote-cache", f"the action ran, but its result is not stored: {remote.fault}")
-        return Done(False, result.seconds)
+        return Done(False, ran.result.seconds)
+
+
+def answer(key: Digest, options: RemoteOptions, worker: Worker) -> bytes:
+    """Run an action of the CAS for an engine, which asks the action cache before, and stores the result itself.
+
+    Return the ActionResult, also of a command that fails; its outputs are in the CAS. Raises RemoteFailed when the CAS
+    lacks something or fails, and MachineLacks when this machine cannot run the action.
+    """
+    with in_use(worker.disk_cache):
+        cas, remote = _caches(options, worker)
+        reader = Reader(cas, remote)
+        action = reader.read(key)
+        check_properties(action, worker.offered)
+        reader.fetch(action)
+        data, blobs = _ran(action, cas, worker).message(cas)
+        if not remote.send({name: cas.path(name) for name in blobs}):
+            raise RemoteFailed("remote-cache", f"the action ran, but its outputs are not stored: {remote.fault}")
+        return data
+
+
+def _caches(options: RemoteOptions, worker: Worker) -> tuple[Cas, Remote]:
+    """Return the disk cache's CAS, and the remote cache, whose fault an error tells."""
+    cas = Cas(f"{worker.disk_cache}/cas", FileDigests(""))
+    return cas, Remote(replace(options, upload=True), cas, lambda _fault: None)
 
 
 def check_properties(action: Portable, offered: Mapping[str, set[str]]) -> None:
@@ -98,8 +152,8 @@ def check_properties(action: Portable, offered: Mapping[str, set[str]]) -> None:
             raise MachineLacks("property", what, hint=f"on a machine that has it, give --property={name}={value}")
 
 
-def _ran(action: Portable, cas: Cas, worker: Worker) -> ActionResult:
-    """Run an action whose inputs are on the disk. Return its result, with its outputs in the CAS. Raises ActionFailed."""
+def _ran(action: Portable, cas: Cas, worker: Worker) -> Ran:
+    """Run an action whose inputs are on the disk."""
     timeout = min(action.timeout, worker.limits.timeout) if action.timeout else worker.limits.timeout
     limits = replace(worker.limits, timeout=timeout)
     whole = Action(
@@ -118,10 +172,13 @@ def _ran(action: Portable, cas: Cas, worker: Worker) -> ActionResult:
         began = time.monotonic()
         with command_run(whole, inputs, context) as run:
             if run.problem:
-                text = outputs.tail(run.log)
-                sys.stderr.write(text)
-                raise ActionFailed(run.reason, f"the action {action.key.hash}: the command {run.problem}", log=text)
-            return ActionResult(_stored(whole, run, cas), time.monotonic() - began, OUT)
+                return Ran(run.ended.code, run.problem, run.reason, outputs.tail(run.log))
+            try:
+                return Ran(result=ActionResult(_stored(whole, run, cas), time.monotonic() - began, OUT))
+            except TooLarge as error:
+                return Ran(0, f"made outputs larger than {limits.disk} MiB: {error}", "resources")
+            except BadOutput as error:
+                return Ran(0, f"made a bad output: {error}", "bad-output")
 
 
 @contextmanager
@@ -162,16 +219,11 @@ def _staged(inputs: Mapping[str, FileNode], context: RunContext) -> dict[str, Fi
 
 
 def _stored(action: Action, run: CommandRun, cas: Cas) -> dict[str, FileNode]:
-    """Return the outputs of a command, in the CAS. Raises ActionFailed."""
+    """Return the outputs of a command, in the CAS. Raises BadOutput."""
     assert run.ended.out is not None
     room = Room(action.limits.disk << 20)
     nodes = {}
     for name in action.outputs:
-        try:
-            stored, executable = outputs.store(run.ended.out, name, cas, room)
-        except TooLarge as error:
-            raise ActionFailed("resources", f"its outputs are larger than {action.limits.disk} MiB: {error}") from None
-        except BadOutput as error:
-            raise ActionFailed("bad-output", f"the output {error}") from None
+        stored, executable = outputs.store(run.ended.out, name, cas, room)
         nodes[name] = FileNode(stored, cas.path(stored), executable)
     return nodes

@@ -111,14 +111,17 @@ class GrpcCalls:
             except CallFailed as error:
                 attempts.pause(error)
 
-    def read(self, method: str, request: bytes, left: float) -> Iterator[bytes]:
-        """Yield the messages of an answer, for at most `left` seconds."""
+    def read(self, method: str, request: bytes, left: float, idle: float = IDLE) -> Iterator[bytes]:
+        """Yield the messages of an answer, for at most `left` seconds, and without one for at most `idle` seconds."""
         channel, headers = self._open()
-        with self._watch.watching() as watched, self._errors(f"not there after {self._options.timeout:g} s", watched):
+        with (
+            self._watch.watching() as watched,
+            self._errors(f"not there after {self._options.timeout:g} s", watched, idle),
+        ):
             call = watched.call = channel.unary_stream(method)(request, timeout=left, metadata=headers)
             try:
                 while True:
-                    watched.expect(IDLE)
+                    watched.expect(idle)
                     message = next(call, None)
                     watched.rest()
                     if message is None:
@@ -164,7 +167,7 @@ class GrpcCalls:
             return self._opened
 
     @contextmanager
-    def _errors(self, late: str, watched: _Watched | None = None) -> Iterator[None]:
+    def _errors(self, late: str, watched: _Watched | None = None, idle: float = IDLE) -> Iterator[None]:
         """Turn errors of grpcio into CallFailed. `late` tells what a deadline that is over means."""
         import grpc
 
@@ -172,7 +175,7 @@ class GrpcCalls:
             yield
         except (grpc.RpcError, grpc.FutureCancelledError) as error:
             if watched is not None and watched.is_idle:
-                raise CallFailed("DEADLINE_EXCEEDED", f"no byte in {IDLE:g} s") from None
+                raise CallFailed("DEADLINE_EXCEEDED", f"no byte in {idle:g} s") from None
             if isinstance(error, grpc.FutureCancelledError):
                 raise CallFailed("CANCELLED", "status CANCELLED") from None
             raise self._failure(error.code().name, error.details() or "", late) from None

@@ -16,6 +16,7 @@ from bkrules.model.digest import Digest
 from bkrules.model.resources import LIMITS, Limits
 
 if TYPE_CHECKING:
+    from bkrules.build.run_action import Worker
     from bkrules.commands.parser import Commands
 
 _UNITS = {"memory": "MiB of memory", "pids": "processes and threads", "disk": "MiB of outputs", "timeout": "seconds"}
@@ -27,6 +28,13 @@ def add(commands: Commands) -> None:
         commands, "run-action", _run_action, "run one action of a remote cache, and store its result there"
     )
     parser.add_argument("digest", metavar="HASH/SIZE", help="as `bk cache push --actions` prints it")
+    add_machine(parser)
+    add_cache(parser)
+    add_remote(parser)
+
+
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    """Add the options that describe a machine which runs actions."""
     parser.add_argument(
         "--property",
         action="append",
@@ -39,13 +47,19 @@ def add(commands: Commands) -> None:
         default = getattr(LIMITS, field.name)
         text = f"the limit of {_UNITS[field.name]} (default: {default})"
         parser.add_argument(f"--{field.name}", type=positive, default=default, metavar="N", help=text)
-    add_cache(parser)
-    add_remote(parser)
+
+
+def machine_of(arguments: argparse.Namespace) -> Worker:
+    """Return the machine that the options describe."""
+    from bkrules.build.run_action import Worker
+
+    limits = Limits(**{field.name: getattr(arguments, field.name) for field in fields(Limits)})
+    return Worker(os.path.abspath(arguments.disk_cache), limits, tuple(arguments.property))
 
 
 def _run_action(arguments: argparse.Namespace) -> int:
     """Run the action. Raises UsageError, RemoteFailed, MachineLacks and ActionFailed."""
-    from bkrules.build.run_action import Worker, run_action
+    from bkrules.build.run_action import run_action
 
     options = remote_of(arguments)
     if options is None:
@@ -53,10 +67,8 @@ def _run_action(arguments: argparse.Namespace) -> int:
         raise UsageError("usage", "bk run-action needs --remote_cache, which has the action and its inputs", hint=hint)
     if not options.upload:
         raise UsageError("usage", "bk run-action sends the result, but --remote_upload_local_results=no forbids that")
-    limits = Limits(**{field.name: getattr(arguments, field.name) for field in fields(Limits)})
-    worker = Worker(os.path.abspath(arguments.disk_cache), limits, tuple(arguments.property))
     key = _digest(arguments.digest)
-    done = run_action(key, options, worker)
+    done = run_action(key, options, machine_of(arguments))
     what = "cached" if done.cached else f"ran in {done.seconds:.2f}s"
     print(f"{key.hash} {what}")
     return errors.SUCCESS

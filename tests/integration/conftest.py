@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import casd
 import pytest
 import registries
 from bazel_remotes import Machine, Start, clean_clone, starter
@@ -91,6 +92,14 @@ def bazel_remote(repository: Path, built: Path) -> Path:
     made = Space(repository, built).bk("build", "//targets/tools/bazel-remote:bazel-remote")
     assert made.returncode == 0, made.stdout + made.stderr
     return repository / "bk-out/targets/tools/bazel-remote/bazel-remote/bazel-remote"
+
+
+@pytest.fixture(scope="session")
+def casd_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The binary of buildbox-casd."""
+    if reason := casd.why_not():
+        pytest.skip(reason)
+    return casd.binary(tmp_path_factory.mktemp("casd"))
 
 
 @pytest.fixture(params=["http", "grpc"])

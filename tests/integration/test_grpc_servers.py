@@ -22,20 +22,12 @@ LARGE = os.urandom(24 << 20)
 KEY = digest.of_bytes(b"an action")
 
 
-@pytest.fixture(scope="session")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The binary of buildbox-casd."""
-    if reason := casd.why_not():
-        pytest.skip(reason)
-    return casd.binary(tmp_path_factory.mktemp("casd"))
-
-
 @pytest.fixture(params=["bazel-remote", "casd"])
 def port(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int]:
     """The port of a server."""
     with contextlib.ExitStack() as stack:
         if request.param == "casd":
-            yield stack.enter_context(casd.casd(request.getfixturevalue("program"), tmp_path))
+            yield stack.enter_context(casd.casd(request.getfixturevalue("casd_program"), tmp_path))
         else:
             begin = stack.enter_context(starter(request.getfixturevalue("bazel_remote"), tmp_path, "grpc"))
             yield begin().ports["grpc"]
@@ -125,9 +117,9 @@ def test_streams_are_as_small_as_the_server_can_read_them(
 
 
 @pytest.mark.parametrize("instance", ["", "team/a"])
-def test_machines_share_casd(machine: Machine, program: Path, tmp_path: Path, instance: str) -> None:
+def test_machines_share_casd(machine: Machine, casd_program: Path, tmp_path: Path, instance: str) -> None:
     words = [f"--remote_instance_name={instance}"] if instance else []
-    with casd.casd(program, tmp_path, [instance] if instance else []) as port:
+    with casd.casd(casd_program, tmp_path, [instance] if instance else []) as port:
         url = f"grpc://127.0.0.1:{port}"
         first, second = machine("first"), machine("second")
         assert warnings(build(first, url, *words)) == []
@@ -146,8 +138,8 @@ def test_machines_share_casd(machine: Machine, program: Path, tmp_path: Path, in
     assert "hit local 0, hit remote 3, ran 0, " in healed.stdout
 
 
-def test_an_instance_that_nobody_has_is_named(machine: Machine, program: Path, tmp_path: Path) -> None:
-    with casd.casd(program, tmp_path, ["team/a"]) as port:
+def test_an_instance_that_nobody_has_is_named(machine: Machine, casd_program: Path, tmp_path: Path) -> None:
+    with casd.casd(casd_program, tmp_path, ["team/a"]) as port:
         url = f"grpc://127.0.0.1:{port}"
         done = build(machine("one"), url, "--remote_instance_name=team/b")
         nameless = build(machine("two"), url)
