@@ -29,8 +29,18 @@ class Relay:
 
 
 @contextmanager
-def relay(port: int, then: Callable[[Relay], None], *, answers: int = 0, requests: int = 0) -> Iterator[Relay]:
-    """A relay in front of a port. After that many bytes of answers or of requests it calls `then`, once."""
+def relay(
+    port: int,
+    then: Callable[[Relay], None],
+    *,
+    answers: int = 0,
+    requests: int = 0,
+    first: Callable[[], object] = lambda: None,
+) -> Iterator[Relay]:
+    """A relay in front of a port. After that many bytes of answers or of requests it calls `then`, once.
+
+    Each connection calls `first` in its own thread before a byte of a request passes.
+    """
     made, lock = Relay(), threading.Lock()
     limits = {name: limit for name, limit in ((_ANSWERS, answers), (_REQUESTS, requests)) if limit}
 
@@ -44,6 +54,8 @@ def relay(port: int, then: Callable[[Relay], None], *, answers: int = 0, request
             then(made)
 
     def pump(kind: str, source: socket.socket, target: socket.socket) -> None:
+        if kind == _REQUESTS:
+            first()
         with suppress(OSError):
             while data := source.recv(_PIECE):
                 target.sendall(data)

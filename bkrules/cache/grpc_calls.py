@@ -38,6 +38,7 @@ _REFUSALS = {
     "UNIMPLEMENTED": "it does not support this request",
 }
 _NO_CONNECTION = ("failed to connect", "errors resolving", "Name resolution")
+_CLOSED = "Socket closed"
 _WORDS = {
     "Connection refused": "connection refused",
     "CERTIFICATE_VERIFY_FAILED": "its certificate is not trusted",
@@ -185,6 +186,8 @@ class GrpcCalls:
         known = next((words for part, words in _WORDS.items() if part in details), "")
         if code == "DEADLINE_EXCEEDED":
             return CallFailed(code, late)
+        if not connected and _CLOSED in details and self._options.url.startswith("grpc:"):
+            known = "it closes the connection: a server with TLS needs grpcs://"
         if code == "UNAVAILABLE" and known:
             return CallFailed(code, known, connected=connected)
         for secret in self._secrets:

@@ -21,6 +21,8 @@ IDLE = 5.0  # seconds without a byte
 ASK_FIRST = 64 << 10  # bytes; bk sends a smaller blob without asking the server whether it has it
 MOST_RESULT = 4 << 20  # bytes of an action result
 MISSING = 404
+_BAD_REQUEST = 400
+_SHORT = 1000  # bytes of a message for people
 OK = 200
 
 Receive = Callable[[Digest, Iterator[bytes]], None]
@@ -60,11 +62,14 @@ class HttpStore(Breakable):
         return self._breaker.attempt(READ, f"GET cas/{name.hash}", get, False)
 
     def has(self, name: Digest) -> bool:
-        """Return whether the server claims to have a blob. The claim may be wrong."""
+        """Return whether the server claims to have a blob of that size. The claim may be wrong.
+
+        bazel-remote that was killed during an upload may have the first part of the blob.
+        """
 
         def head() -> bool:
             with self._send("HEAD", f"/cas/{name.hash}") as response:
-                return response.status == OK
+                return response.status == OK and response.header("Content-Length") in ("", str(name.size))
 
         return self._breaker.attempt(READ, f"GET cas/{name.hash}", head, False)
 
@@ -130,6 +135,9 @@ class HttpStore(Breakable):
         """
         code = response.status
         hint = {401: ": it requires other credentials", 403: ": not allowed", 407: ": of the proxy"}.get(code, "")
+        if code == _BAD_REQUEST and b"HTTPS" in _start_of(response):
+            hint = ": a server with TLS needs https://"
+            sides = BOTH
         return Fault(f"status {code}{hint}", final=sides if hint else ())
 
     def _send(self, method: str, path: str, body: bytes | Body | None = None, size: int = 0) -> Response:
@@ -154,6 +162,16 @@ class HttpStore(Breakable):
             if self._client is None:
                 self._client = _client(self._options)
             return self._client
+
+
+def _start_of(response: Response) -> bytes:
+    """Return the body of a short answer, or nothing."""
+    from bkrules.web.errors import HttpError
+
+    try:
+        return response.read(_SHORT)
+    except HttpError:
+        return b""
 
 
 def _client(options: RemoteOptions) -> tuple[HttpClient, dict[str, str]]:

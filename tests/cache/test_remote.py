@@ -93,6 +93,15 @@ def test_only_a_large_blob_is_asked_for_first(machine: Make, filled: CacheServer
     assert filled.count("PUT", f"/cas/{digest.of_bytes(b'aa').hash}") == 1
 
 
+@pytest.mark.parametrize("length", [str(len(TOOL) - 1), str(len(TOOL)), ""])
+def test_a_blob_that_is_there_with_another_size_is_sent(machine: Make, filled: CacheServer, length: str) -> None:
+    """A server that was killed may have a part of it."""
+    filled.answer = lambda handler: handler.command == "HEAD" and handler.reply(200, Content_Length=length)
+    machine().put()
+
+    assert filled.count("PUT", cas_path(TOOL)) == (length == str(len(TOOL) - 1))
+
+
 def test_a_reader_writes_nothing(machine: Make, server: CacheServer) -> None:
     machine(upload=False).put()
 
