@@ -54,6 +54,10 @@ SHOWN: Table[tuple[str, str]] = {
     ("docs/editor.md", "console $ bk test --pdb"): ("tests/integration/test_in_pytest.py", "(Pdb)"),
     ("docs/repro.md", "console $ bk record"): ("tests/integration/test_record.py", "the mirror served"),
     ("docs/repro.md", "console $ bk repro"): ("tests/integration/test_repro.py", "a replay builds"),
+    ("docs/remote-execution.md", "text error: the cell test_pull"): (
+        "tests/integration/test_run_cell.py",
+        "kernel-release (2.6 here, ",
+    ),
     ("docs/running.md", "text ____"): ("tests/report/test_failures.py", "and 5 more"),
     ("docs/tools.md", "console $ bk bisect"): ("tests/integration/test_bisect.py", "the first bad one is"),
     ("plugins/README.md", "text error: //try:narrow: the worker 'narrow' has"): ("docs/mistakes.md", "has no setting"),

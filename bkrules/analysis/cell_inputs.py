@@ -23,6 +23,7 @@ from bkrules.model.parameters import UNCHANGED, CellLimits, CellParameters, Work
 from bkrules.model.providers import PackageInfo, WorkerInfo
 from bkrules.model.reference import Reference
 from bkrules.plugin import ask
+from bkrules.plugin.installed import Plugins
 from bkrules.plugin.worker import MIRROR_ADDRESS, Mirror, Worker
 
 ENVIRONMENT = {
@@ -82,14 +83,8 @@ def _sandbox_inputs(
     inputs |= _checked(context, info.worker, _configuration(context, info, images))
     for reference, layout in images.items():
         inputs[f"mirror/{reference.host}/{reference.repository}/{reference.tag}"] = layout
-    inputs |= {
-        f"plugin/{name}": HostFile(path) for name, path in plugin_files(info.worker, context.plugins.in_cells).items()
-    }
-    inputs[REGISTRY] = Text(CONFIGURATION.encode())
-    inputs["plugin/cache_key"] = Text(parameters(own_hooks.cache_key(context.plugins, info.worker)).encode())
     machine = context.machine
-    inputs |= {name: HostFile(path) for name, path in machine.runtime}
-    inputs |= python_inputs(machine)
+    inputs |= inputs_of_machine(machine, context.plugins, {"": info.worker})
     inputs |= helper_inputs(machine, ask.host_tools(info.worker)) | _libraries(machine, *info.tools.values())
     spec = CellParameters(
         plugin=info.worker.name,
@@ -125,6 +120,20 @@ def python_inputs(machine: Machine) -> dict[str, Artifact]:
     inputs["host/python"] = HostFile(machine.interpreter)
     inputs["python/packages"] = Text(machine.packages.encode())
     return inputs
+
+
+def inputs_of_machine(machine: Machine, plugins: Plugins, workers: Mapping[str, Worker]) -> dict[str, Artifact]:
+    """Return the inputs that are this machine's in every cell with these workers, besides the commands of the machine.
+
+    `workers` are by the folder of their inputs: an empty text, or the place of an extra worker. Raises WorkerFault.
+    """
+    found: dict[str, Artifact] = {name: HostFile(path) for name, path in machine.runtime}
+    found |= python_inputs(machine)
+    found[REGISTRY] = Text(CONFIGURATION.encode())
+    for place, worker in workers.items():
+        found |= {f"plugin/{name}": HostFile(path) for name, path in plugin_files(worker, plugins.in_cells).items()}
+        found[f"{place}plugin/cache_key"] = Text(parameters(own_hooks.cache_key(plugins, worker)).encode())
+    return found
 
 
 def with_tools(context: Context, sandbox: SandboxInputs, worker: WorkerInfo) -> SandboxInputs:

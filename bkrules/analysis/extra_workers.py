@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from bkrules.analysis.cell_inputs import Limits, SandboxInputs, sandbox_inputs
 from bkrules.analysis.context import Context
 from bkrules.model.action import Artifact, Output
-from bkrules.model.parameters import ExtraWorker
+from bkrules.model.parameters import CellParameters, ExtraWorker
 from bkrules.model.providers import WorkerInfo
 from bkrules.model.reference import Reference
 from bkrules.plugin import ask
@@ -70,3 +70,10 @@ def with_extra_workers(
         )
     parameters = replace(sandbox.parameters, extra_workers=tuple(extra), ext4=ext4)
     return sandbox._replace(inputs=inputs, parameters=parameters)
+
+
+def workers_of(parameters: CellParameters) -> Iterator[tuple[str, tuple[str, Mapping[str, object]]]]:
+    """Yield each worker of a cell by the folder of its inputs, as its plugin's worker and its settings."""
+    yield "", (parameters.plugin, parameters.settings)
+    for one in parameters.extra_workers:
+        yield f"{FOLDER}/{one.id}/", (one.plugin, one.settings)

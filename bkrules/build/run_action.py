@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
 
+from bkrules.build import run_cell
+from bkrules.build.run_cell import RemoteCell
 from bkrules.cache.action_cache import ActionCache, ActionResult
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
@@ -19,9 +21,10 @@ from bkrules.cache.maintenance import in_use
 from bkrules.cache.remote import Remote
 from bkrules.cache.remote_options import RemoteOptions
 from bkrules.cache.results import write_result
-from bkrules.errors import ActionFailed, MachineLacks, RemoteFailed
+from bkrules.errors import TESTS_FAILED, ActionFailed, MachineLacks, RemoteFailed
 from bkrules.execution.context import RunContext
-from bkrules.execution.portable import OUT, Portable, Reader
+from bkrules.execution.portable import Portable, Reader
+from bkrules.execution.portable_cell import ISA, OUT, PRIVILEGED
 from bkrules.model import reapi
 from bkrules.model.action import Action, FileNode, Form, Output
 from bkrules.model.digest import Digest
@@ -33,7 +36,6 @@ from bkrules.sandbox.outputs import BadOutput, Room, TooLarge
 
 FILES = "src/"
 """The folder of inputs that are no programs: only there does a command see whether a file is executable."""
-_ISA = {"x86_64": "x86-64", "aarch64": "arm-a64", "riscv64": "risc-v-64", "s390x": "s390x", "ppc64le": "ppc64le"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Worker:
         machine = os.uname()
         offered = {
             "OSFamily": {machine.sysname, machine.sysname.lower()},
-            "ISA": {_ISA.get(machine.machine, machine.machine)},
+            "ISA": {ISA.get(machine.machine, machine.machine)},
+            PRIVILEGED: {"true" if os.geteuid() == 0 else "false"},
         }
         for name, value in self.properties:
             offered.setdefault(name, set()).add(value)
@@ -67,28 +70,31 @@ class Done:
 
 @dataclass(frozen=True)
 class Ran:
-    """The run of a command: how it failed, if it did, with the reason of the error and the end of its output; else its
-    result, whose outputs are in the CAS. `code` is the exit code of the command.
+    """The run of a command or a cell: how it failed, if it did, with the reason of the error and the end of its output.
+
+    `code` is the exit code of the command. The outputs of `result` are in the CAS; a command that failed has none.
     """
 
     code: int = 0
     problem: str = ""
     reason: str = ""
     log: str = ""
+    what: str = "the command"
     result: ActionResult = field(default_factory=lambda: ActionResult({}, 0.0, OUT))
 
     def message(self, cas: Cas) -> tuple[bytes, list[Digest]]:
         """Return the ActionResult for an engine, and the digests of the blobs that it names.
 
-        An engine stores no result whose exit code is not 0, so a command that lacks an output has the exit code 1. The
-        output of a failed command is in `stdout_raw`, bk's word about it in `stderr_raw`.
+        An engine stores no result whose exit code is not 0, so a command that lacks an output has the exit code 1, and a
+        cell whose result no cache may have that of failed tests. The output of what failed is in `stdout_raw`, bk's word
+        about it in `stderr_raw`.
         """
-        if not self.problem:
-            data, trees = write_result(self.result, cas.put)
-            return data, [*trees, *(file.digest for file in self.result.files())]
-        failure: reapi.Message = {"exit_code": self.code or 1, "stdout_raw": self.log.encode()}
-        failure["stderr_raw"] = f"bk: the command {self.problem}\n".encode()
-        return reapi.encode("ActionResult", failure), []
+        data, trees = write_result(self.result, cas.put)
+        if self.problem:
+            message = reapi.decode("ActionResult", data)
+            message |= {"exit_code": self.code or 1, "stdout_raw": self.log.encode()}
+            data = reapi.encode("ActionResult", message | {"stderr_raw": f"bk: {self.what} {self.problem}\n".encode()})
+        return data, [*trees, *(file.digest for file in self.result.files())]
 
 
 def run_action(key: Digest, options: RemoteOptions, worker: Worker) -> Done:
@@ -103,16 +109,19 @@ def run_action(key: Digest, options: RemoteOptions, worker: Worker) -> Done:
         reader = Reader(cas, remote)
         action = reader.read(key)
         check_properties(action, worker.offered)
-        stored = cache.ask(key, whole=False, declared=dict.fromkeys(action.outputs, Form.FILE), above=OUT)
+        cell = _cell(reader, action)
+        name, above = (cell.key.digest, "") if cell else (key, OUT)
+        declared = cell.action.declared if cell else dict.fromkeys(action.outputs, Form.FILE)
+        stored = cache.ask(name, whole=False, declared=declared, above=above)
         if stored is not None and action.cached:
             return Done(True, stored.seconds)
-        reader.fetch(action)
-        ran = _ran(action, cas, worker)
+        ran = _performed(action, cell, reader, cas, worker)
         if ran.problem:
             sys.stderr.write(ran.log)
-            raise ActionFailed(ran.reason, f"the action {key.hash}: the command {ran.problem}", log=ran.log)
+            what = ran.what if cell else f"the action {key.hash}: {ran.what}"
+            raise ActionFailed(ran.reason, f"{what} {ran.problem}", log=ran.log)
         if action.cached:
-            cache.put(key, ran.result)
+            cache.put(name, replace(ran.result, above=above))
             remote.flush()
         if action.cached and not remote.sent:
             raise RemoteFailed("remote-cache", f"the action ran, but its result is not stored: {remote.fault}")
@@ -122,19 +131,42 @@ def run_action(key: Digest, options: RemoteOptions, worker: Worker) -> Done:
 def answer(key: Digest, options: RemoteOptions, worker: Worker) -> bytes:
     """Run an action of the CAS for an engine, which asks the action cache before, and stores the result itself.
 
-    Return the ActionResult, also of a command that fails; its outputs are in the CAS. Raises RemoteFailed when the CAS
-    lacks something or fails, and MachineLacks when this machine cannot run the action.
+    That of a cell is stored here too, under the key of the cell. Return the ActionResult, also of a command that fails;
+    its outputs are in the CAS. Raises RemoteFailed when the CAS lacks something or fails, and MachineLacks when this
+    machine cannot run the action.
     """
     with in_use(worker.disk_cache):
         cas, remote = _caches(options, worker)
         reader = Reader(cas, remote)
         action = reader.read(key)
         check_properties(action, worker.offered)
-        reader.fetch(action)
-        data, blobs = _ran(action, cas, worker).message(cas)
+        cell = _cell(reader, action)
+        ran = _performed(action, cell, reader, cas, worker)
+        if cell and not ran.problem:  # the engine knows only the digest of the action
+            ActionCache(f"{worker.disk_cache}/ac", cas, remote).put(cell.key.digest, replace(ran.result, above=""))
+            remote.flush()
+        data, blobs = ran.message(cas)
         if not remote.send({name: cas.path(name) for name in blobs}):
             raise RemoteFailed("remote-cache", f"the action ran, but its outputs are not stored: {remote.fault}")
         return data
+
+
+def _cell(reader: Reader, action: Portable) -> RemoteCell | None:
+    """Return the cell that an action runs; None for a command. Raises RemoteFailed."""
+    form = reader.form(action)
+    return run_cell.read(action, form) if form else None
+
+
+def _performed(action: Portable, cell: RemoteCell | None, reader: Reader, cas: Cas, worker: Worker) -> Ran:
+    """Fetch the inputs of an action, and run it. Raises RemoteFailed, and MachineLacks when this machine cannot run it."""
+    if cell is None:
+        reader.fetch(action)
+        return _ran(action, cas, worker)
+    run = run_cell.run(cell, reader, cas, worker.disk_cache)
+    result = replace(run.result, above=OUT)
+    if run.may_be_kept:
+        return Ran(result=result)
+    return Ran(TESTS_FAILED, f"{run.status}: {run.reason}", "cell", run.log, f"the cell {cell.action.title}:", result)
 
 
 def _caches(options: RemoteOptions, worker: Worker) -> tuple[Cas, Remote]:

@@ -74,24 +74,28 @@ def push_actions(arguments: argparse.Namespace) -> int:
             known = execution.look_up(action)
             if known.result is not None:
                 continue
-            if known.key is None or not action.made_in:
+            form = None if known.key is None else execution.executor.portable(action)
+            if form is None:
                 waiting.append(action)
-                continue
-            inputs = execution.executor.inputs(action)
-            sent.append((action, send(action, inputs, execution.cas, execution.remote)))
+            else:
+                sent.append((action, send(*form, execution.cas, execution.remote)))
         execution.digests.save()
     if arguments.json:
         document = [
-            {"digest": f"{key.hash}/{key.size}", "label": str(action.label), "mnemonic": action.mnemonic}
+            {"digest": f"{key.hash}/{key.size}", "label": _label(action), "mnemonic": action.mnemonic}
             for action, key in sent
         ]
         print(json.dumps({"actions": document, "waiting": [action.id for action in waiting]}, indent=1))
         return errors.SUCCESS
     for action, key in sent:
-        print(f"{key.hash}/{key.size} {action.label}")
+        print(f"{key.hash}/{key.size} {_label(action)}")
     left = f"; {len(waiting)} need a result of another one, or cannot run elsewhere" if waiting else ""
     print(f"{len(sent)} actions sent{left}", file=sys.stderr)
     return errors.SUCCESS
+
+
+def _label(action: Action) -> str:
+    return action.cell.label if action.cell else str(action.label)
 
 
 def _options(arguments: argparse.Namespace) -> RemoteOptions:

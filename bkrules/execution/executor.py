@@ -21,8 +21,10 @@ from bkrules.execution import cell_answers
 from bkrules.execution.context import RunContext
 from bkrules.execution.job_slot import JobSlot, Unscheduled
 from bkrules.execution.layout import RESULT, WHOLE
+from bkrules.execution.made_outputs import store
+from bkrules.execution.portable_cell import is_portable, portable
 from bkrules.execution.profile import NoProfile
-from bkrules.execution.result import RESOURCES, Outcome, Result, failed
+from bkrules.execution.result import Outcome, Result, failed
 from bkrules.incremental.dependencies import current
 from bkrules.model import digest
 from bkrules.model.action import (
@@ -40,10 +42,7 @@ from bkrules.model.action import (
     Text,
     key_of,
 )
-from bkrules.model.digest import Digest
 from bkrules.model.status import GOOD, FailureClass, Status
-from bkrules.sandbox import outputs
-from bkrules.sandbox.outputs import BadOutput, Room, TooLarge
 from bkrules.system.trees import TooManyFiles, list_files
 
 if TYPE_CHECKING:
@@ -177,6 +176,23 @@ class Executor:
         self._gather(action, Unscheduled(action.id))
         return self._make_readable(action, self._resolve(action))
 
+    def portable(self, action: Action) -> tuple[Action, dict[str, Node]] | None:
+        """Return the form of an action that an engine can run, and its inputs; None for an action that runs in bk alone.
+
+        Its dependencies have results. Bytes that the remote cache has may not be on the disk. Raises BkError.
+        """
+        if not is_portable(action):
+            return None
+        covered = self._resolve(action)
+        read = self._make_readable(action, covered)
+        for path, item in action.inputs:
+            if isinstance(item, Text):
+                shown = digest.of_bytes(item.read())
+                read[path] = FileNode(shown, self._actions.cas.path(shown))
+            elif isinstance(item, ReachedOutput):
+                read[path] = self.results[item.producer].outputs[item.path]
+        return portable(action, covered, read, self._actions.cas)
+
     def _run(self, action: Action, key: Key, inputs: Mapping[str, Node]) -> Result:
         began = time.monotonic()
         try:
@@ -221,7 +237,7 @@ class Executor:
             )
         # Checked first: storing an output with the bytes of a damaged input would repair that input.
         is_kept = outcome.may_be_kept and self._are_still(action)
-        made = self._stored(action, outcome)
+        made = store(action, outcome, self._actions.cas)
         if is_kept:
             self._actions.put(key.digest, ActionResult(made, seconds, action.above))
         return Result(
@@ -376,40 +392,6 @@ class Executor:
                     self._actions.cas.put(data)
                 readable[path] = FileNode(item.digest, self._actions.cas.path(digest.of_bytes(shown)))
         return readable
-
-    def _stored(self, action: Action, outcome: Outcome) -> dict[str, Node]:
-        """Return the outputs of a run, in the disk cache. Raises ActionFailed for an output that is missing or not as
-        declared.
-        """
-        room = Room(outcome.most)
-        nodes: dict[str, Node] = {}
-        for name, path in outcome.outputs.items():
-            try:
-                nodes[name] = self._store(name, path, room, folder=name in action.folders)
-            except FileNotFoundError:
-                what = f"{action.label}: {action.mnemonic} did not make {os.path.basename(path)}"
-                raise ActionFailed("missing-output", what) from None
-            except TooLarge as error:
-                what = f"{action.label}: its outputs are larger than its disk of {outcome.most >> 20} MiB: {error}"
-                raise ActionFailed(RESOURCES, what, hint="give it more with the attribute 'disk'") from None
-            except BadOutput as error:
-                hint = "an output must be what was declared, a file or a folder; bk follows no link that an action made"
-                raise ActionFailed("bad-output", f"{action.label}: the output {error}", hint=hint) from None
-        return nodes
-
-    def _store(self, name: str, path: str, room: Room, *, folder: bool) -> Node:
-        above, inner = (path[: -len(name) - 1], name) if path.endswith(f"/{name}") else os.path.split(path)
-        with outputs.opened(above) as top:
-            if not folder:
-                return self._node_of(outputs.store(top, inner, self._actions.cas, room))
-            files = {}
-            for file in outputs.files(top, inner):
-                stored = outputs.store(top, f"{inner}/{file}", self._actions.cas, room)
-                files[file] = self._node_of(stored)
-            return DirectoryNode(files)
-
-    def _node_of(self, stored: tuple[Digest, bool]) -> FileNode:
-        return FileNode(stored[0], self._actions.cas.path(stored[0]), stored[1])
 
 
 @contextmanager

@@ -15,14 +15,15 @@ from bkrules.cache.cas import Cas
 from bkrules.cache.remote import Remote
 from bkrules.cache.results import MOST_NODES, files_of, read_tree
 from bkrules.errors import RemoteFailed
+from bkrules.execution.portable_cell import CELL, OUT, CellForm, read_form
 from bkrules.model import digest, reapi
 from bkrules.model.action import SALT, Action, FileNode, Node, from_message, merkle, messages_of
 from bkrules.model.digest import Digest
 
+MOST_FORM = 64 << 20
+"""The limit in bytes of the description of a cell, which may have the values of a whole axis."""
 MOST_MESSAGE = 4 << 20
 """The limit in bytes of a message of an action: that of a message of gRPC."""
-OUT = "out/"
-"""The folder of the input root in which a portable action makes its outputs."""
 
 _SEND = "send it:  bk cache push --actions PATTERN... --remote_cache=URL"
 _RUNS = "bk runs the actions that `bk cache push --actions` sends"
@@ -75,6 +76,23 @@ class Reader:
             return self._portable(key, action)
         except ValueError as error:
             raise RemoteFailed("not-portable", f"the action {key.hash} cannot run: {error}", hint=_RUNS) from error
+
+    def form(self, action: Portable) -> CellForm | None:
+        """Return the cell that an action runs; None for a command. Raises RemoteFailed."""
+        if action.arguments[0] != CELL:
+            return None
+        name = action.inputs[CELL].digest
+        if name.size > MOST_FORM:
+            raise RemoteFailed("not-portable", f"its cell has {name.size} bytes, but may have {MOST_FORM}")
+        self._need([name], "its cell")
+        try:
+            form = read_form(self._cas.read(name) or b"")
+            if sorted(form.outputs) != sorted(action.outputs):
+                raise ValueError("its outputs are not those of its command")
+            return form
+        except ValueError as error:
+            what = f"the action {action.key.hash} runs a cell that this bk cannot read: {error}"
+            raise RemoteFailed("not-portable", what, hint="send it with the bk of the machine that runs it") from error
 
     def fetch(self, action: Portable) -> None:
         """Fetch the input files of an action to the disk cache. Raises RemoteFailed."""

@@ -9,31 +9,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from bkrules.analysis import own_hooks
-from bkrules.analysis.cell_inputs import helper_inputs, python_inputs
-from bkrules.analysis.extra_workers import FOLDER
-from bkrules.analysis.host_inputs import HELPERS, REGISTRY, Machine, find
-from bkrules.analysis.plugin_files import plugin_files
+from bkrules.analysis.cell_inputs import helper_inputs, inputs_of_machine
+from bkrules.analysis.extra_workers import workers_of
+from bkrules.analysis.host_inputs import HELPERS, Machine, find
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
 from bkrules.cell.jail import ISOLATION as JAIL
 from bkrules.errors import MachineLacks, did_you_mean
-from bkrules.images.storage import CONFIGURATION
+from bkrules.execution.portable_cell import with_images
 from bkrules.model.action import (
     Action,
     Artifact,
     Cell,
-    DirectoryNode,
     FileNode,
     HostFile,
     Node,
     Source,
     Text,
-    parameters,
 )
 from bkrules.model.label import LabelError, parse_label
 from bkrules.model.parameters import TestCell
-from bkrules.model.reference import parse_reference
 from bkrules.model.wire import text_of
 from bkrules.plugin import ask
 from bkrules.plugin.installed import Plugins
@@ -84,7 +79,7 @@ class Here:
         Raises MachineLacks, ActionFailed, and WorkerFault.
         """
         _check_architecture(recorded)
-        workers = {name: self._worker(*each) for name, each in _workers(recorded.parameters)}
+        workers = {name: self._worker(*each) for name, each in workers_of(recorded.parameters)}
         own = {**self._own(workers), **self._commands(recorded)}
         if recorded.build is not None:
             own |= own_test()
@@ -122,15 +117,9 @@ class Here:
 
     def _own(self, workers: Mapping[str, Worker]) -> dict[str, Artifact]:
         """Return the inputs that are this machine's in every cell with these workers."""
-        in_cells = self._plugins.in_cells
-        found: dict[str, Artifact] = {name: HostFile(path) for name, path in self._machine.runtime}
-        found |= python_inputs(self._machine)
-        found[REGISTRY] = Text(CONFIGURATION.encode())
-        for place, worker in workers.items():
-            found |= {f"plugin/{name}": HostFile(path) for name, path in plugin_files(worker, in_cells).items()}
+        found = inputs_of_machine(self._machine, self._plugins, workers)
+        for worker in workers.values():
             found |= helper_inputs(self._machine, ask.host_tools(worker))
-            key = parameters(own_hooks.cache_key(self._plugins, worker))
-            found[f"{place}plugin/cache_key"] = Text(key.encode())
         return found
 
     def _commands(self, recorded: Reproduction) -> dict[str, Artifact]:
@@ -233,28 +222,12 @@ def packages(before: str, after: str) -> Iterator[Difference]:
             yield Difference(f"{PACKAGES}/{name}", then[name], now[name])
 
 
-def _workers(recorded: TestCell) -> Iterator[tuple[str, tuple[str, Mapping[str, object]]]]:
-    """Yield each worker of a cell by the folder of its inputs, as its plugin's name and its settings."""
-    yield "", (recorded.plugin, recorded.settings)
-    for one in recorded.extra_workers:
-        yield f"{FOLDER}/{one.id}/", (one.plugin, one.settings)
-
-
 def _folders(files: Mapping[str, FileNode], recorded: TestCell) -> dict[str, Node]:
     """Return inputs with each image of the mirror as one folder. Raises ActionFailed for a file that belongs to none."""
-    references = map(parse_reference, recorded.mirror)
-    places = [f"mirror/{each.host}/{each.repository}/{each.tag}/" for each in references]
-    found: dict[str, Node] = {}
-    images: dict[str, dict[str, FileNode]] = {place: {} for place in places}
-    for name, file in files.items():
-        place = next((place for place in places if name.startswith(place)), None)
-        if place is not None:
-            images[place][name[len(place) :]] = file
-        elif name.startswith("mirror/"):
-            raise bad(f"{name!r} belongs to no image of its mirror")
-        elif name != TOOL:
-            found[name] = file
-    return {**found, **{place[:-1]: DirectoryNode(image) for place, image in images.items()}}
+    try:
+        return with_images({name: file for name, file in files.items() if name != TOOL}, recorded.mirror)
+    except ValueError as error:
+        raise bad(str(error)) from error
 
 
 def _memory() -> int:
