@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,6 +60,8 @@ class RunContext:
     test_attempts: int | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _tool_folders: dict[tuple[tuple[str, str], ...], str] = field(default_factory=dict)
+    _logs: list[Path] = field(default_factory=list)
+    _serial: Iterator[int] = field(default_factory=itertools.count)
 
     def timeout(self, action: Action) -> int:
         """Return the timeout of an action in seconds; 0 means none."""
@@ -66,6 +70,22 @@ class RunContext:
     def scratch(self, action: Action) -> Path:
         """Return a new folder for this action, removed after the run."""
         return self.folder.new(f"action-{abs(hash(action.id))}")
+
+    @contextmanager
+    def command_log(self) -> Iterator[Path]:
+        """Yield the path for the output of a command; another command gets that file, emptied, unless this one failed.
+
+        To make and remove a file costs more than the sandbox of a command, on ext4 up to a millisecond.
+        """
+        with self._lock:
+            log = self._logs.pop() if self._logs else None
+        if log is None:
+            log = self.folder.new(f"action-log-{next(self._serial)}") / "log"
+        yield log
+        if log.stat().st_size:
+            os.truncate(log, 0)
+        with self._lock:
+            self._logs.append(log)
 
     def tool_folder(self, tools: Mapping[str, FileNode]) -> str:
         """Return a folder with these tools by their names.

@@ -7,10 +7,8 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bkrules.analysis.host_inputs import find
 from bkrules.cache.action_cache import ActionCache, ActionResult
@@ -43,12 +41,14 @@ from bkrules.model.action import (
     key_of,
 )
 from bkrules.model.status import GOOD, FailureClass, Status
+from bkrules.system.locks import tried_name
 from bkrules.system.trees import TooManyFiles, list_files
 
-if TYPE_CHECKING:
-    from filelock import FileLock
-
 NO_PROFILE = NoProfile()
+KEYS = "keys"
+"""The file of the locks of all keys, in the disk cache's folder of locks."""
+_BETWEEN_TRIES = 0.05
+"""The seconds between two tries to hold the lock of a key."""
 CONTRADICTIONS = (FailureClass.TEST, FailureClass.TIMEOUT)
 """Classes of failures that depend only on inputs that the key covers: an earlier result that passed is then no proof
 any more.
@@ -137,16 +137,12 @@ class Executor:
             return self._run_in_slot(action, slot)
 
     def _run_in_slot(self, action: Action, slot: JobSlot) -> Result:
-        from filelock import FileLock
-
         try:
             with self._profile.span("gather inputs", "cache"):
                 self._gather(action, slot)
             inputs = self._resolve(action)
             key = key_of(action, inputs)
-            locks = Path(self._actions.root).parent / "locks"
-            locks.mkdir(parents=True, exist_ok=True)
-            with self._acquired(FileLock(locks / key.digest.hash), slot):
+            with self._locked(key.digest.hash, slot):
                 result = self._cached(action, key)
                 if result is not None:
                     return result
@@ -157,19 +153,27 @@ class Executor:
         except BkError as error:
             return failed(action, error)
 
-    def _acquired(self, lock: FileLock, slot: JobSlot) -> AbstractContextManager[object]:
-        """Return the held lock. Raises Interrupted when the build ends before another process releases the lock."""
-        from filelock import Timeout
-
-        try:
-            return lock.acquire(timeout=0)
-        except Timeout:
+    @contextmanager
+    def _locked(self, key: str, slot: JobSlot) -> Iterator[None]:
+        """Hold the lock of a key. Raises Interrupted when the build ends before another process releases the lock."""
+        path = f"{os.path.dirname(self._actions.root)}/locks/{KEYS}"
+        held = tried_name(path, key)
+        if held is None:
             slot.release()
-        try:
             with self._profile.span("wait for another bk", "wait"):
-                return lock.acquire(cancel_check=lambda: self.stopped.is_set() or slot.over.is_set())
-        except Timeout:
-            raise Interrupted("interrupted", "another run of bk has not finished it") from None
+                held = self._awaited(path, key, slot)
+        try:
+            yield
+        finally:
+            os.close(held)
+
+    def _awaited(self, path: str, key: str, slot: JobSlot) -> int:
+        while True:
+            if self.stopped.wait(_BETWEEN_TRIES) or slot.over.is_set():
+                raise Interrupted("interrupted", "another run of bk has not finished it")
+            held = tried_name(path, key)
+            if held is not None:
+                return held
 
     def stage(self, action: Action) -> dict[str, Node]:
         """Return the inputs of an action whose dependencies have results, with their bytes on the disk. Raises BkError."""

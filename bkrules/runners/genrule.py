@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from bkrules.errors import ActionFailed
@@ -55,25 +56,25 @@ def run_genrule(action: Action, inputs: Mapping[str, Node], context: RunContext)
 @contextmanager
 def command_run(action: Action, inputs: Mapping[str, Node], context: RunContext) -> Iterator[CommandRun]:
     """Run a command in a sandbox with its inputs. Its folder of outputs is open for as long as the context lasts."""
-    folder = context.scratch(action)
-    log = folder / "log"
-    ended = _run(action, inputs, context, folder, log)
-    try:
-        if limit := limit_met(ended, log):
-            yield CommandRun(ended, log, limit_text(action.limits, limit), RESOURCES, limit)
-        else:
-            yield CommandRun(ended, log, *_problem(action, ended))
-    finally:
-        if ended.out is not None:
-            os.close(ended.out)
+    with context.command_log() as log:
+        ended = _run(action, inputs, context, log)
+        try:
+            if limit := limit_met(ended, log):
+                yield CommandRun(ended, log, limit_text(action.limits, limit), RESOURCES, limit)
+            else:
+                yield CommandRun(ended, log, *_problem(action, ended))
+        finally:
+            if ended.out is not None:
+                os.close(ended.out)
 
 
-def _run(action: Action, inputs: Mapping[str, Node], context: RunContext, folder: Path, log: Path) -> Ended:
+def _run(action: Action, inputs: Mapping[str, Node], context: RunContext, log: Path) -> Ended:
     declared = dict(action.inputs)
+    scratch = cache(lambda: context.scratch(action))
     binds = []
     for path, node in inputs.items():
         assert isinstance(node, FileNode)
-        shown = _readable(node.path, folder) if isinstance(declared[path], Source) else node.path
+        shown = _readable(node.path, scratch) if isinstance(declared[path], Source) else node.path
         target = path.removeprefix(HOST) if path.startswith(f"{HOST}/") else f"{_WORK}/{path}"
         binds.append((shown, target, False))
     out = f"{_WORK}/{OUT}"
@@ -84,12 +85,12 @@ def _run(action: Action, inputs: Mapping[str, Node], context: RunContext, folder
     return context.processes.run_in_sandbox(action.arguments, _WORK, dict(action.environment), str(log), sandbox)
 
 
-def _readable(path: str, folder: Path) -> str:
+def _readable(path: str, scratch: Callable[[], Path]) -> str:
     """Return the file, or a copy of one that only its owner may read: the command is user 0, but without root's rights."""
     status = os.stat(path)
     if status.st_mode & stat.S_IROTH or (status.st_uid == os.geteuid() and status.st_mode & stat.S_IRUSR):
         return path
-    copy = folder / f"source-{len(os.listdir(folder))}"
+    copy = scratch() / f"source-{len(os.listdir(scratch()))}"
     shutil.copyfile(path, copy)
     copy.chmod(0o755 if status.st_mode & stat.S_IXUSR else 0o644)
     return str(copy)

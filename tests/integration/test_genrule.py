@@ -254,6 +254,19 @@ def test_a_runaway_command_is_a_matter_of_resources(
     assert (space.root / "bk-out/after/out").read_text() == "well\n"
 
 
+def test_a_log_has_the_output_of_its_own_command(space: Space) -> None:
+    """One file after the other, and each command after that of another, which has printed too."""
+    texts = [rule(f"a{number}", f"echo words of a{number}; echo > $@") for number in range(3)]
+    texts += [rule(f"b{number}", f"echo words of b{number}; exit 3") for number in range(3)]
+    space.write("WORKSPACE.py", HEAD + "".join(texts))
+
+    done = space.bk("build", "-k", "--jobs=1", "//:all")
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    logs = {path.parent.name: path.read_text() for path in space.root.glob("bk-out/*/Genrule.log")}
+    assert logs == {f"b{number}": f"words of b{number}\n" for number in range(3)}
+
+
 def test_limits_are_in_no_key(space: Space) -> None:
     """They end a command, and change nothing of what it makes."""
     text = rule("out", "echo x > $@")
