@@ -36,6 +36,7 @@ MODULES = {
     "report": ("report",),
     "cache": ("cache", "clean", "reap"),
     "run_action": ("run-action",),
+    "worker": ("worker",),
     "doctor": ("doctor",),
     "mirror": ("mirror",),
     "ci": ("ci",),

@@ -82,6 +82,34 @@ GOLDEN: list[tuple[str, reapi.Message, str]] = [
     ),
     ("ExecuteRequest", {"instance_name": "i", "skip_cache_lookup": True, "action_digest": {}}, "0a0169 1801 3200"),
     ("BatchRead", {"data": b"x", "status": {"code": 5}}, "120178 1a020805"),
+    ("CreateBotSessionRequest", {"parent": "p", "bot_session": {"bot_id": "b"}}, "0a0170 1203 120162"),
+    (
+        "UpdateBotSessionRequest",
+        {
+            "name": "n",
+            "bot_session": {
+                "name": "n",
+                "bot_id": "b",
+                "status": 4,
+                "worker": {
+                    "devices": [{"handle": "h", "properties": [{"key": "k", "value": "v"}]}],
+                    "configs": [{"key": "c", "value": "1"}],
+                },
+                "leases": [
+                    {
+                        "id": "i",
+                        "state": 4,
+                        "status": {"code": 14},
+                        "result": {"type_url": "r"},
+                        "payload": {"type_url": "p"},
+                    }
+                ],
+                "version": "7",
+            },
+        },
+        "0a016e 1237 0a016e 120162 1804 2215 0a0b 0a0168 1206 0a016b 120176 1a06 0a0163 120131"
+        "2a13 1004 1a02 080e 3a0169 4203 0a0170 4a03 0a0172 3a0137",
+    ),
 ]
 
 

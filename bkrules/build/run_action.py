@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from bkrules.build import run_cell
+from bkrules.build.cancel import Cancel
 from bkrules.build.run_cell import RemoteCell
 from bkrules.cache.action_cache import ActionCache, ActionResult
 from bkrules.cache.cas import Cas
@@ -128,12 +129,12 @@ def run_action(key: Digest, options: RemoteOptions, worker: Worker) -> Done:
         return Done(False, ran.result.seconds)
 
 
-def answer(key: Digest, options: RemoteOptions, worker: Worker) -> bytes:
+def answer(key: Digest, options: RemoteOptions, worker: Worker, cancel: Cancel | None = None) -> bytes:
     """Run an action of the CAS for an engine, which asks the action cache before, and stores the result itself.
 
     That of a cell is stored here too, under the key of the cell. Return the ActionResult, also of a command that fails;
-    its outputs are in the CAS. Raises RemoteFailed when the CAS lacks something or fails, and MachineLacks when this
-    machine cannot run the action.
+    its outputs are in the CAS. Raises RemoteFailed when the CAS lacks something or fails, MachineLacks when this machine
+    cannot run the action, and Interrupted when `cancel` ends its command.
     """
     with in_use(worker.disk_cache):
         cas, remote = _caches(options, worker)
@@ -141,7 +142,7 @@ def answer(key: Digest, options: RemoteOptions, worker: Worker) -> bytes:
         action = reader.read(key)
         check_properties(action, worker.offered)
         cell = _cell(reader, action)
-        ran = _performed(action, cell, reader, cas, worker)
+        ran = _performed(action, cell, reader, cas, worker, cancel)
         if cell and not ran.problem:  # the engine knows only the digest of the action
             ActionCache(f"{worker.disk_cache}/ac", cas, remote).put(cell.key.digest, replace(ran.result, above=""))
             remote.flush()
@@ -157,12 +158,19 @@ def _cell(reader: Reader, action: Portable) -> RemoteCell | None:
     return run_cell.read(action, form) if form else None
 
 
-def _performed(action: Portable, cell: RemoteCell | None, reader: Reader, cas: Cas, worker: Worker) -> Ran:
+def _performed(
+    action: Portable,
+    cell: RemoteCell | None,
+    reader: Reader,
+    cas: Cas,
+    worker: Worker,
+    cancel: Cancel | None = None,
+) -> Ran:
     """Fetch the inputs of an action, and run it. Raises RemoteFailed, and MachineLacks when this machine cannot run it."""
     if cell is None:
         reader.fetch(action)
-        return _ran(action, cas, worker)
-    run = run_cell.run(cell, reader, cas, worker.disk_cache)
+        return _ran(action, cas, worker, cancel)
+    run = run_cell.run(cell, reader, cas, worker.disk_cache, cancel)
     result = replace(run.result, above=OUT)
     if run.may_be_kept:
         return Ran(result=result)
@@ -184,8 +192,8 @@ def check_properties(action: Portable, offered: Mapping[str, set[str]]) -> None:
             raise MachineLacks("property", what, hint=f"on a machine that has it, give --property={name}={value}")
 
 
-def _ran(action: Portable, cas: Cas, worker: Worker) -> Ran:
-    """Run an action whose inputs are on the disk."""
+def _ran(action: Portable, cas: Cas, worker: Worker, cancel: Cancel | None = None) -> Ran:
+    """Run an action whose inputs are on the disk. Raises Interrupted."""
     timeout = min(action.timeout, worker.limits.timeout) if action.timeout else worker.limits.timeout
     limits = replace(worker.limits, timeout=timeout)
     whole = Action(
@@ -200,6 +208,8 @@ def _ran(action: Portable, cas: Cas, worker: Worker) -> Ran:
         made_in=OUT.rstrip("/"),
     )
     with _context(worker, cas) as context:
+        if cancel is not None:
+            cancel.by(context.processes.interrupt)
         inputs = _staged(action.inputs, context)
         began = time.monotonic()
         with command_run(whole, inputs, context) as run:

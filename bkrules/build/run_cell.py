@@ -21,6 +21,7 @@ from bkrules.analysis import host_inputs
 from bkrules.analysis.cell_inputs import inputs_of_machine
 from bkrules.analysis.extra_workers import workers_of
 from bkrules.analysis.host_inputs import Machine
+from bkrules.build.cancel import Cancel
 from bkrules.build.open_context import close_context, open_context
 from bkrules.cache.action_cache import ActionResult
 from bkrules.cache.cas import Cas
@@ -84,7 +85,7 @@ def read(action: Portable, form: CellForm) -> RemoteCell:
         raise RemoteFailed("not-portable", what, hint="send it with the bk of the machine that runs it") from error
 
 
-def run(cell: RemoteCell, reader: Reader, cas: Cas, cache: str) -> CellRun:
+def run(cell: RemoteCell, reader: Reader, cas: Cas, cache: str, cancel: Cancel | None = None) -> CellRun:
     """Run a cell; `cache` is the disk cache. Its inputs are fetched once this machine is known to be able to run it.
 
     Raises MachineLacks, RemoteFailed, ActionFailed, and BkError for a broken plugin.
@@ -96,6 +97,8 @@ def run(cell: RemoteCell, reader: Reader, cas: Cas, cache: str) -> CellRun:
     own = _own(cell, machine, plugins, digests)
     digests.save()
     with _context(cache, cas, machine, plugins) as context:
+        if cancel is not None:
+            cancel.by(context.processes.interrupt)
         action = cell.form.action(own)
         check_machine(action, context)
         for file in cell.files.values():

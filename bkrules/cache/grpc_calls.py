@@ -13,7 +13,9 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -85,6 +87,24 @@ class Attempts:
         time.sleep(wait)
 
 
+@dataclass(frozen=True)
+class Pending:
+    """A call that waits for its answer."""
+
+    _call: Any
+    _errors: Callable[[], AbstractContextManager[None]]
+
+    def cancel(self) -> None:
+        """End the call."""
+        self._call.cancel()
+
+    def answer(self) -> bytes:
+        """Return the answer, as soon as it is there. Raises CallFailed."""
+        with self._errors():
+            answer: bytes = self._call.result()
+            return answer
+
+
 class GrpcCalls:
     """The calls of one server. Safe for several threads. Raises CallFailed."""
 
@@ -111,6 +131,15 @@ class GrpcCalls:
                     return answer
             except CallFailed as error:
                 attempts.pause(error)
+
+    def begin(self, method: str, request: bytes, seconds: float, ended: Callable[[], None]) -> Pending:
+        """Send one message once, and return at once. `ended` is called, in another thread, when there is an answer or an
+        error, after `seconds` at the latest.
+        """
+        channel, headers = self._open()
+        call = channel.unary_unary(method).future(request, timeout=seconds, metadata=headers)
+        call.add_done_callback(lambda _call: ended())
+        return Pending(call, partial(self._errors, f"no answer in {seconds:.3g} s"))
 
     def read(self, method: str, request: bytes, left: float, idle: float = IDLE) -> Iterator[bytes]:
         """Yield the messages of an answer, for at most `left` seconds, and without one for at most `idle` seconds."""

@@ -75,15 +75,15 @@ def remote_of(arguments: argparse.Namespace) -> RemoteOptions | None:
     )
     assert options.address  # or it raises
     if options.is_grpc:
-        _check_grpc(options)
+        check_grpc(options)
     elif options.instance:
         hint = "over HTTP, the path of --remote_cache names the instance"
         raise UsageError("usage", "--remote_instance_name is for a remote cache of gRPC", hint=hint)
     return options
 
 
-def _check_grpc(options: RemoteOptions) -> None:
-    """Raise unless this bk can send the requests of a remote cache of gRPC."""
+def check_grpc(options: RemoteOptions, name: str = "--remote_cache") -> None:
+    """Raise unless this bk can send the requests of a server of gRPC. `name` is that of its option."""
     for name, value in options.headers:
         if "\t" in value:
             raise UsageError("usage", f"the value of the header {name} has a tab, which gRPC cannot send")
@@ -98,7 +98,7 @@ def _check_grpc(options: RemoteOptions) -> None:
             "usage", f"--remote_instance_name must be printable ASCII of at most {_LONGEST_INSTANCE} bytes"
         )
     if find_spec("grpc") is None:
-        what = f"--remote_cache={options.address} needs grpcio, which is not installed"
+        what = f"{name}={options.address} needs grpcio, which is not installed"
         hint = "install it next to bk:  pip install 'bkrules[remote]'\nor name the server's HTTP address, if it has one"
         raise MachineLacks("no-grpc", what, hint=hint)
 

@@ -163,7 +163,8 @@ class Reader:
             self._absent(what)
 
     def _absent(self, what: str) -> NoReturn:
-        raise RemoteFailed("absent-blob", f"cannot get {what}: {self._remote.fault}", hint=_SEND)
+        reason = "absent-blob" if self._remote.readable else "remote-cache"
+        raise RemoteFailed(reason, f"cannot get {what}: {self._remote.fault}", hint=_SEND)
 
 
 def read_names(names: Iterable[str]) -> None:

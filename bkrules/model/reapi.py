@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from bkrules.model.reapi_execution import EXECUTION
+from bkrules.model.rwapi import BOTS
 
 Message = dict[str, Any]
 MOST_MESSAGES = 1 << 20
 
 SCHEMA: dict[str, dict[int, tuple[str, str]]] = {
     **EXECUTION,
+    **BOTS,
     "Digest": {1: ("hash", "s"), 2: ("size_bytes", "i")},
     "Duration": {1: ("seconds", "i"), 2: ("nanos", "i")},
     "Property": {1: ("name", "s"), 2: ("value", "s")},

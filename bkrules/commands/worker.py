@@ -1,0 +1,66 @@
+"""`bk worker`: runs the actions of a scheduler on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import socket
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from bkrules import errors
+from bkrules.commands.parser import add_cache, command, positive
+from bkrules.commands.remote_arguments import add_remote, check_grpc, remote_of
+from bkrules.commands.run_action import add_machine, machine_of
+from bkrules.errors import UsageError
+
+if TYPE_CHECKING:
+    from bkrules.commands.parser import Commands
+
+
+def add(commands: Commands) -> None:
+    """Add the command of this module to the parser."""
+    parser = command(
+        commands, "worker", _worker, "run the actions of a scheduler on this machine, as BuildGrid's worker"
+    )
+    parser.add_argument(
+        "--scheduler",
+        required=True,
+        type=_scheduler,
+        metavar="URL",
+        help="grpc(s)://HOST:PORT, a server of the Remote Workers API; it gets the headers and certificates of --remote_cache",
+    )
+    parser.add_argument("--jobs", "-j", type=positive, default=1, metavar="N", help="actions at once (default: 1)")
+    parser.add_argument(
+        "--name",
+        default="",
+        metavar="NAME",
+        help="the name of this worker, which no other one of the scheduler has (default: the host and the process)",
+    )
+    add_machine(parser)
+    add_cache(parser)
+    add_remote(parser)
+
+
+def _worker(arguments: argparse.Namespace) -> int:
+    """Run actions until SIGTERM. Raises UsageError, MachineLacks and RemoteFailed."""
+    from bkrules.build.worker import serve
+
+    cache = remote_of(arguments)
+    if cache is None:
+        hint = "for example bk worker --scheduler=grpc://build.example.com:50051 --remote_cache=grpc://cache.example.com:9092"
+        raise UsageError("usage", "bk worker needs --remote_cache, which has the inputs of actions", hint=hint)
+    if not cache.upload:
+        raise UsageError("usage", "bk worker sends results, but --remote_upload_local_results=no forbids that")
+    scheduler = replace(cache, url=arguments.scheduler, instance=arguments.remote_instance_name)
+    check_grpc(scheduler, "--scheduler")
+    name = arguments.name or f"{socket.gethostname()}-{os.getpid()}"
+    drained = serve(scheduler, cache, machine_of(arguments), name, arguments.jobs)
+    return errors.SUCCESS if drained else errors.INTERRUPTED
+
+
+def _scheduler(text: str) -> str:
+    if not re.fullmatch(r"grpcs?://[^/?#\s]*[^/?#\s@:]/?", text):
+        raise argparse.ArgumentTypeError("must be a URL of grpc or grpcs without a path")
+    return text
