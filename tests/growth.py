@@ -18,7 +18,14 @@ _BODY = "    assert sandbox.name != {number}\n"
 
 
 def module(form: str, cells: int) -> str:
-    """A module with so many tests: sets of one function, of ten functions, functions, or methods of one class."""
+    """A module with so many tests: sets of one function, of ten functions, functions, or methods of one class.
+
+    No cell of a module is in one of another size, so that no cache of this process helps.
+    """
+    return f"CELLS = {cells}\n\n\n{_tests(form, cells)}"
+
+
+def _tests(form: str, cells: int) -> str:
     if form in ("sets", "file"):
         functions = 1 if form == "sets" else 10
         sets = "".join(f"        {number},\n" for number in range(cells // functions))

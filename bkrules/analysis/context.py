@@ -10,7 +10,7 @@ from bkrules.analysis.host_inputs import Machine
 from bkrules.analysis.plugin_files import code_files
 from bkrules.errors import BkError, LoadError
 from bkrules.loading.workspace import Workspace
-from bkrules.model.action import Action, Artifact, Cell, HostFile, Node, Output, Source
+from bkrules.model.action import Action, Artifact, Cell, HostFile, Inputs, Node, Output, Source
 from bkrules.model.label import Label
 from bkrules.model.providers import BinaryInfo
 from bkrules.model.resources import EXCLUSIVE, LIMITS, MEMORY, UNASKED, Limits, Request, request_of
@@ -131,7 +131,7 @@ class Context:
         self,
         mnemonic: str,
         arguments: Sequence[str] | Wire,
-        inputs: Mapping[str, Artifact],
+        inputs: Mapping[str, Artifact] | Inputs,
         outputs: Sequence[str],
         *,
         environment: Mapping[str, str] | None = None,
@@ -155,14 +155,14 @@ class Context:
         """
         if mnemonic in self.plugins.runners:
             module = self.plugins.runners[mnemonic][1].module
-            inputs = {**inputs, **{f"plugin/{name}": HostFile(path) for name, path in self._code(module).items()}}
+            inputs = {**dict(inputs), **{f"plugin/{name}": HostFile(path) for name, path in self._code(module).items()}}
         suffix = cell.name if cell else f"{mnemonic} {name}".rstrip()
         action = Action(
             id=f"{self.label} {suffix}",
             label=self.label,
             mnemonic=mnemonic,
             arguments=(text_of(arguments),) if isinstance(arguments, Wire) else tuple(arguments),
-            inputs=tuple(sorted(inputs.items())),
+            inputs=inputs if isinstance(inputs, Inputs) else tuple(sorted(inputs.items())),
             outputs=tuple(outputs),
             environment=tuple(sorted((environment or {}).items())),
             platform=tuple(sorted((platform or {}).items())),

@@ -23,7 +23,7 @@ from bkrules.execution.made_outputs import store
 from bkrules.execution.portable_cell import is_portable, portable
 from bkrules.execution.profile import NoProfile
 from bkrules.execution.result import Outcome, Result, failed
-from bkrules.incremental.dependencies import current
+from bkrules.incremental.dependencies import Dependencies, current
 from bkrules.model import digest
 from bkrules.model.action import (
     Action,
@@ -32,14 +32,17 @@ from bkrules.model.action import (
     FileNode,
     HostFile,
     HostFolder,
+    Inputs,
     Key,
     Node,
     Output,
     ReachedOutput,
+    SharedInputs,
     Source,
     Text,
     key_of,
 )
+from bkrules.model.shared_nodes import SharedNodes
 from bkrules.model.status import GOOD, FailureClass, Status
 from bkrules.system.locks import tried_name
 from bkrules.system.trees import TooManyFiles, list_files
@@ -85,13 +88,30 @@ class Executor:
         self._read = read or whole
         self.results: dict[str, Result] = {}
         self._folders: dict[HostFolder, DirectoryNode] = {}
+        self._shared_nodes: dict[
+            tuple[SharedInputs, Dependencies, str | None], tuple[tuple[Result, ...], SharedNodes]
+        ] = {}
         self._lock = threading.Lock()
         self._lost: dict[str, Result] = {}
         self.stopped = threading.Event()
 
     def key(self, action: Action) -> Key:
         """Return the key of an action whose dependencies have results. Raises ActionFailed or MachineLacks for a missing input."""
-        return key_of(action, self._resolve(action))
+        inputs = action.inputs
+        if not isinstance(inputs, Inputs):
+            return key_of(action, self._resolve(action))
+        shared = self._shared(action, inputs.shared)
+        return shared.key(action, {path: self._node(action, item) for path, item in inputs.own})
+
+    def _shared(self, action: Action, shared: SharedInputs) -> SharedNodes:
+        """Return resolved inputs that many actions share. Each package depends on their files, and has to note them."""
+        made = tuple(self.results[name] for name in shared.dependencies)
+        place = shared, current(), current().package
+        known = self._shared_nodes.get(place)
+        if known is None or any(now is not before for now, before in zip(made, known[0], strict=True)):
+            nodes = {path: self._node(action, item) for path, item in shared.pairs}
+            known = self._shared_nodes[place] = made, SharedNodes(nodes)
+        return known[1]
 
     def inputs(self, action: Action) -> dict[str, Node]:
         """Return the inputs of an action whose dependencies have results. Their bytes may not be on the disk. Raises BkError."""

@@ -112,6 +112,11 @@ class Dependencies:
         """Return a context in which this thread notes dependencies of one package."""
         return _OfPackage(self._scope, name, self.packages.setdefault(name, {}))
 
+    @property
+    def package(self) -> str | None:
+        """The package whose dependencies this thread notes; None for those of the whole answer."""
+        return self._scope.package
+
     def use(self, name: str) -> None:
         """Note that the package of this thread depends on another one."""
         package = self._scope.package

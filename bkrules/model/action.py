@@ -11,7 +11,8 @@ import functools
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -107,6 +108,56 @@ class ReachedOutput(Output):
 
 
 Artifact = Source | Text | HostFile | HostFolder | Output
+Pair = tuple[str, Artifact]
+
+
+class SharedInputs:
+    """Inputs that many actions have. One object stands for them, so that bk computes once what follows from them."""
+
+    def __init__(self, inputs: Mapping[str, Artifact]) -> None:
+        self.pairs: tuple[Pair, ...] = tuple(sorted(inputs.items(), key=_path))
+        self.by_path: Mapping[str, Artifact] = dict(self.pairs)
+
+    @cached_property
+    def dependencies(self) -> tuple[str, ...]:
+        """The ids of the actions whose outputs are among them, sorted."""
+        return _producers(self.pairs)
+
+    def outputs_in(self, paths: Iterable[str]) -> bool:
+        """Return whether one of these paths is that of an output of another action."""
+        return any(isinstance(self.by_path.get(path), Output) for path in paths)
+
+
+class Inputs(tuple[Pair, ...]):
+    """The sorted inputs of an action: `shared` ones, and its `own`, each of which may replace a shared one.
+
+    None replaces an output: the action would still depend on it.
+    """
+
+    shared: SharedInputs
+    own: tuple[Pair, ...]
+
+    @classmethod
+    def of(cls, shared: SharedInputs, own: Mapping[str, Artifact]) -> Inputs:
+        """Return these inputs. Those of `own` that are equal to shared ones count as shared."""
+        if shared.outputs_in(own):
+            shared = SharedInputs({**shared.by_path, **own})
+        more = tuple((path, item) for path, item in own.items() if shared.by_path.get(path) != item)
+        pairs = list(shared.pairs)
+        for pair in more:
+            place = bisect_left(pairs, pair[0], key=_path)
+            pairs[place : place + (pair[0] in shared.by_path)] = [pair]
+        inputs = cls(pairs)
+        inputs.shared, inputs.own = shared, more
+        return inputs
+
+
+def _path(pair: Pair) -> str:
+    return pair[0]
+
+
+def _producers(pairs: Iterable[Pair]) -> tuple[str, ...]:
+    return tuple(sorted({item.producer for _, item in pairs if isinstance(item, Output)}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +258,7 @@ class Action:
     label: Label
     mnemonic: str
     arguments: tuple[str, ...]
-    inputs: tuple[tuple[str, Artifact], ...]
+    inputs: tuple[Pair, ...]
     outputs: tuple[str, ...]
     environment: tuple[tuple[str, str], ...] = ()
     platform: tuple[tuple[str, str], ...] = ()
@@ -245,7 +296,10 @@ class Action:
     @property
     def dependencies(self) -> tuple[str, ...]:
         """The ids of the actions whose outputs this action reads, sorted."""
-        return tuple(sorted({item.producer for _, item in self.inputs if isinstance(item, Output)}))
+        if not isinstance(self.inputs, Inputs):
+            return _producers(self.inputs)
+        own, shared = _producers(self.inputs.own), self.inputs.shared.dependencies
+        return tuple(sorted({*own, *shared})) if own else shared
 
     @property
     def parameters(self) -> object:
@@ -291,6 +345,11 @@ Node = FileNode | DirectoryNode
 def merkle(nodes: Mapping[str, Node]) -> tuple[Digest, dict[Digest, bytes]]:
     """Return the digest of the input root, and every Directory message of the tree by its digest."""
     blobs: dict[Digest, bytes] = {}
+    return directory(nested(nodes), blobs), blobs
+
+
+def nested(nodes: Mapping[str, Node]) -> dict[str, Any]:
+    """Return these nodes as a tree of dictionaries, each a folder."""
     root: dict[str, Any] = {}
     for path, node in nodes.items():
         *parents, name = path.split("/")
@@ -298,10 +357,11 @@ def merkle(nodes: Mapping[str, Node]) -> tuple[Digest, dict[Digest, bytes]]:
         for parent in parents:
             folder = folder.setdefault(parent, {})
         folder[name] = node
-    return _directory(root, blobs), blobs
+    return root
 
 
-def _directory(folder: Mapping[str, Any], blobs: dict[Digest, bytes]) -> Digest:
+def directory(folder: Mapping[str, Any], blobs: dict[Digest, bytes]) -> Digest:
+    """Return the digest of a folder of `nested`, and add the messages of its tree to `blobs`. A digest stands for a folder."""
     files: list[bytes] = []
     directories: list[bytes] = []
     for name in sorted(folder):
@@ -313,8 +373,8 @@ def _directory(folder: Mapping[str, Any], blobs: dict[Digest, bytes]) -> Digest:
             found, inner = node.tree
             blobs.update(inner)
         else:
-            found = _directory(node, blobs)
-        directories.append(reapi.encode("DirectoryNode", {"name": name, "digest": to_message(found)}))
+            found = node if isinstance(node, Digest) else directory(node, blobs)
+        directories.append(_folder_message(name, found.hash, found.size))
     own, data = _directory_message(tuple(files), tuple(directories))
     blobs[own] = data
     return own
@@ -325,6 +385,11 @@ def _directory(folder: Mapping[str, Any], blobs: dict[Digest, bytes]) -> Digest:
 def _file_message(name: str, content: str, size: int, executable: bool) -> bytes:
     message = {"name": name, "digest": {"hash": content, "size_bytes": size}, "is_executable": executable}
     return reapi.encode("FileNode", message)
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _folder_message(name: str, content: str, size: int) -> bytes:
+    return reapi.encode("DirectoryNode", {"name": name, "digest": {"hash": content, "size_bytes": size}})
 
 
 @functools.lru_cache(maxsize=1 << 12)
@@ -344,18 +409,31 @@ class Key:
 def key_of(action: Action, inputs: Mapping[str, Node]) -> Key:
     """Return the key of an action whose inputs are resolved."""
     message = messages_of(action, merkle(inputs)[0])[1]
+    leaves = leaves_of_arguments(action) | leaves_of_fields(action) | leaves_of_inputs(inputs)
+    return Key(digest.of_bytes(message), dict(sorted(leaves.items())))
+
+
+def leaves_of_arguments(action: Action) -> dict[str, str]:
+    """Return the leaves of an action's arguments."""
+    return {f"argument/{number}": text for number, text in enumerate(action.arguments)}
+
+
+def leaves_of_fields(action: Action) -> dict[str, str]:
+    """Return the leaves of an action that are neither inputs nor arguments."""
     leaves = {"salt": SALT.decode()} | ({} if action.made_in else {"mnemonic": action.mnemonic})
-    leaves |= {f"argument/{number}": text for number, text in enumerate(action.arguments)}
     leaves |= {f"env/{name}": value for name, value in action.environment}
     leaves |= {f"platform/{name}": value for name, value in action.platform}
     leaves |= {f"output/{action.above}{path}": "" for path in action.outputs}
-    leaves |= {"timeout": str(action.timeout)} if action.timeout else {}
-    # Cells share most inputs, and each keeps its leaves until the end of the build.
-    leaves |= {sys.intern(f"input/{path}"): sys.intern(_leaf(node)) for path, node in inputs.items()}
+    return leaves | ({"timeout": str(action.timeout)} if action.timeout else {})
+
+
+def leaves_of_inputs(inputs: Mapping[str, Node]) -> dict[str, str]:
+    """Return the leaves of resolved inputs. Many actions have the same ones, and bk keeps leaves until the end of a build."""
+    leaves = {sys.intern(f"input/{path}"): sys.intern(_leaf(node)) for path, node in inputs.items()}
     for path, node in inputs.items():
         if isinstance(node, DirectoryNode) and node.edited:
             leaves |= {f"input/{path}/{name}": _leaf(file) for name, file in node.files.items()}
-    return Key(digest.of_bytes(message), dict(sorted(leaves.items())))
+    return leaves
 
 
 def messages_of(action: Action, root: Digest) -> tuple[bytes, bytes]:

@@ -40,7 +40,7 @@ _Leaves = tuple[tuple[str, str], ...]
 
 def whole_document(key: Key, mnemonic: str) -> bytes:
     """Return the bytes of the `key.json` of an action that is no cell: it has all leaves."""
-    return _document(key, mnemonic, leaves=dict(key.leaves))
+    return _document(key, mnemonic, leaves=dict(sorted(key.leaves.items())))
 
 
 def _document(key: Key, mnemonic: str, **parts: object) -> bytes:
@@ -57,7 +57,7 @@ class KeptKeys:
 
     def document(self, key: Key, mnemonic: str, cell: str) -> bytes:
         """Return the bytes of the `key.json` in the folder `cell` below that of the matrix, after writing the shared leaves."""
-        leaves = key.leaves.items()
+        leaves = sorted(key.leaves.items())
         groups = (tuple(leaf for leaf in leaves if leaf[0].startswith(group)) for group in _SHARED)
         above = "../" * (cell.count("/") + 1)
         shared = [f"{above}{self._file(group)}" for group in groups if group]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from bkrules.analysis import own_hooks
@@ -28,9 +28,17 @@ from bkrules.analysis.test_marks import Test
 from bkrules.analysis.test_programs import ProgramTest
 from bkrules.analysis.updaters import Updaters, told
 from bkrules.errors import did_you_mean
-from bkrules.model.action import Action, Artifact, Cell
+from bkrules.model.action import Action, Artifact, Cell, Inputs, SharedInputs
 from bkrules.model.cases import CASES, TEST_OUTPUTS
-from bkrules.model.parameters import DEFAULTS, AxisValue, PytestSettings, TestCell, TestProgram, variable_of
+from bkrules.model.parameters import (
+    DEFAULTS,
+    AxisValue,
+    PytestSettings,
+    TestCell,
+    TestProgram,
+    WorkerUpdate,
+    variable_of,
+)
 from bkrules.model.providers import MatrixInfo, MirrorInfo, WorkerInfo
 from bkrules.model.resources import SIZES
 from bkrules.plugin import ask
@@ -69,6 +77,23 @@ class StagedTest(NamedTuple):
         return self.program.axes if self.program else ()
 
 
+class _Sandbox(NamedTuple):
+    """A worker of the matrix, and the inputs of all cells on it."""
+
+    worker: WorkerInfo
+    parts: SandboxInputs
+    shared: SharedInputs
+
+
+class _AtPoint(NamedTuple):
+    """The parts of cells on a worker at a point of the axes: the `shared` inputs, and those that are `changed` there."""
+
+    axes: Mapping[str, AxisValue]
+    shared: SharedInputs
+    changed: Mapping[str, Artifact]
+    update: WorkerUpdate
+
+
 @dataclass(frozen=True)
 class _Matrix:
     """The parts that all cells of a matrix share; `code` are the files with functions of its updaters."""
@@ -80,32 +105,46 @@ class _Matrix:
     size: str
     updaters: Updaters
     code: Sequence[str]
+    points: dict[tuple[str, Point], _AtPoint] = field(default_factory=dict)
 
-    def declare(self, staged: StagedTest, worker: WorkerInfo, sandbox: SandboxInputs, point: Point) -> Action:
+    def declare(self, staged: StagedTest, on: _Sandbox, point: Point) -> Action:
         """Declare the cell of a test on a worker. Raises LoadError."""
-        values = [(axis, choice, self.axes[axis][choice]) for axis, choice in point]
-        update = self.updaters.read(values)
-        if update.mirror and self.isolation == SHARED:
-            what = f"a mirror with faults cannot be shared, but 'isolation' is {self.isolation!r}"
-            raise self.context.error("bad-attribute", what, "isolation", "give these tests a separate matrix")
-        if not sandbox.is_broken:
-            sandbox = updated(self.context, sandbox, worker, self.mirror.images, update, self.code)
+        worker, parts = on.worker, on.parts
+        at = self._at(on, point)
         program, own = staged.on(self.context, worker)
-        axes = {axis: AxisValue(choice, told(value, self.updaters.more)) for axis, choice, value in values}
         parameters = TestCell(
-            **vars(sandbox.parameters),
+            **vars(parts.parameters),
             worker=worker.id,
-            axes={**axes, **{axis: AxisValue(choice, choice) for axis, choice in staged.axes}},
+            axes={**at.axes, **{axis: AxisValue(choice, choice) for axis, choice in staged.axes}},
             isolation=self.isolation,
             module=staged.path,
             test=staged.test.in_pytest,
             pytest=staged.settings,
             program=program,
-            update=sandbox.update,
+            update=at.update,
         )
-        inputs = _with_own(self.context, worker, sandbox.inputs, own)
-        parts = sandbox._replace(inputs=inputs, parameters=parameters)
-        return _declare(self.context, staged, worker, (*point, *staged.axes), self.size, parts)
+        inputs = Inputs.of(at.shared, _with_own(self.context, worker, at, own))
+        parts = parts._replace(parameters=parameters)
+        return _declare(self.context, staged, worker, (*point, *staged.axes), self.size, parts, inputs)
+
+    def _at(self, on: _Sandbox, point: Point) -> _AtPoint:
+        """Return the parts of the cells on a worker at a point of the axes, for every test. Raises LoadError."""
+        worker, parts, shared = on
+        if (worker.id, point) in self.points:
+            return self.points[worker.id, point]
+        values = [(axis, choice, self.axes[axis][choice]) for axis, choice in point]
+        update = self.updaters.read(values)
+        if update.mirror and self.isolation == SHARED:
+            what = f"a mirror with faults cannot be shared, but 'isolation' is {self.isolation!r}"
+            raise self.context.error("bad-attribute", what, "isolation", "give these tests a separate matrix")
+        if not parts.is_broken:
+            parts = updated(self.context, parts, worker, self.mirror.images, update, self.code)
+        changed = {path: file for path, file in parts.inputs.items() if shared.by_path.get(path) is not file}
+        axes = {axis: AxisValue(choice, told(value, self.updaters.more)) for axis, choice, value in values}
+        if shared.outputs_in(changed):
+            shared, changed = SharedInputs(parts.inputs), {}
+        at = self.points[worker.id, point] = _AtPoint(axes, shared, changed, parts.update)
+        return at
 
 
 def declare_cells(context: Context, staged: Sequence[StagedTest], extra: Sequence[WorkerInfo] = ()) -> MatrixInfo:
@@ -123,7 +162,8 @@ def declare_cells(context: Context, staged: Sequence[StagedTest], extra: Sequenc
     isolation, size = _one_of(context, "isolation", ISOLATION), _one_of(context, "size", SIZES)
     if extra:
         _check_extra(context, isolation, staged, extra)
-    sandboxes = [(one, _sandbox(context, one, extra, mirror, limits, jail=isolation == JAIL)) for one in workers]
+    parts = [_sandbox(context, one, extra, mirror, limits, jail=isolation == JAIL) for one in workers]
+    sandboxes = [_Sandbox(one, own, SharedInputs(own.inputs)) for one, own in zip(workers, parts, strict=True)]
     points = Points(
         context.attribute("exclude"),
         context.attribute("include"),
@@ -141,12 +181,12 @@ def declare_cells(context: Context, staged: Sequence[StagedTest], extra: Sequenc
     _check_covered(context, isolation, workers)
     matrix = _Matrix(context, axes, mirror, isolation, size, updaters, code)
     cells = [
-        matrix.declare(one, worker, sandbox, point)
+        matrix.declare(one, sandbox, point)
         for one in staged
-        for worker, sandbox in sandboxes
-        if one.is_on(worker)
+        for sandbox in sandboxes
+        if one.is_on(sandbox.worker)
         for point in choices(axes)
-        if points.has(one.test, worker.id, (*point, *one.axes))
+        if points.has(one.test, sandbox.worker.id, (*point, *one.axes))
     ]
     if not cells:
         raise context.error(
@@ -170,15 +210,16 @@ def _check_covered(context: Context, isolation: str, workers: Iterable[WorkerInf
         raise context.error("bad-attribute", what, "isolation", "give these workers a separate matrix")
 
 
-def _with_own(
-    context: Context, worker: WorkerInfo, inputs: Mapping[str, Artifact], own: Mapping[str, Artifact]
-) -> dict[str, Artifact]:
-    """Return the inputs of a cell with those of its test. Raises LoadError for a program with the name of a tool."""
+def _with_own(context: Context, worker: WorkerInfo, at: _AtPoint, own: Mapping[str, Artifact]) -> dict[str, Artifact]:
+    """Return the inputs of a cell that others on its worker lack: those that its axis values have `changed`, and its test's.
+
+    Raises LoadError for a program with the name of a tool.
+    """
     for path, file in own.items():
-        if inputs.get(path, file) != file:
+        if at.changed.get(path, at.shared.by_path.get(path, file)) != file:
             what = f"the program {path.rpartition('/')[2]!r} has the name of a tool of {worker.label}, or of 'tools'"
             raise context.error("duplicate-name", what, "tests", "rename its target")
-    return {**inputs, **own}
+    return {**at.changed, **own}
 
 
 def _check_extra(context: Context, isolation: str, staged: Sequence[StagedTest], extra: Iterable[WorkerInfo]) -> None:
@@ -229,6 +270,7 @@ def _declare(
     point: Point,
     size: str,
     parts: SandboxInputs,
+    inputs: Inputs,
 ) -> Action:
     """Return the action of one cell. A skipped cell has no inputs, so that nothing is built for it."""
     test = staged.test
@@ -248,7 +290,7 @@ def _declare(
     return context.declare(
         "TestCell",
         parts.parameters,
-        {} if skip else parts.inputs,
+        {} if skip else inputs,
         (*OUTPUTS, *([CASES] if parts.parameters.program else []), *folders, *staged.outputs),
         environment=parts.environment,
         platform=parts.platform,

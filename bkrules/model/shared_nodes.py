@@ -1,0 +1,64 @@
+"""Keys of actions that share inputs: what follows from the shared ones is computed once."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Mapping
+from typing import Any
+
+from bkrules.model import digest
+from bkrules.model.action import (
+    Action,
+    DirectoryNode,
+    FileNode,
+    Key,
+    Node,
+    directory,
+    key_of,
+    leaves_of_arguments,
+    leaves_of_fields,
+    leaves_of_inputs,
+    messages_of,
+    nested,
+)
+
+
+class SharedNodes:
+    """Resolved inputs that many actions share."""
+
+    def __init__(self, nodes: Mapping[str, Node]) -> None:
+        self._nodes = nodes
+        self._leaves = leaves_of_inputs(nodes)
+        self._of_fields: dict[tuple[object, ...], dict[str, str]] = {}
+        self._below: dict[str, dict[str, Node]] = {}
+        for path, node in nodes.items():
+            self._below.setdefault(_top(path), {})[path] = node
+        self._root = {
+            top: node if isinstance(node, FileNode | DirectoryNode) else directory(node, {})
+            for top, node in nested(nodes).items()
+        }
+
+    def key(self, action: Action, own: Mapping[str, Node]) -> Key:
+        """Return the key of an action with these inputs, and its `own` in addition or in place of some.
+
+        It is equal to that of `key_of` with all of them.
+        """
+        if any(isinstance(self._nodes.get(path), DirectoryNode) for path in own):
+            return key_of(action, {**self._nodes, **own})  # the leaves of the replaced folder would stay
+        root: dict[str, Any] = dict(self._root)
+        for top in {_top(path) for path in own}:
+            below = {path: node for path, node in own.items() if _top(path) == top}
+            root[top] = nested({**self._below.get(top, {}), **below})[top]
+        message = messages_of(action, directory(root, {}))[1]
+        leaves = leaves_of_arguments(action) | leaves_of_inputs(own)
+        return Key(digest.of_bytes(message), ChainMap(leaves, self._fields(action), self._leaves))
+
+    def _fields(self, action: Action) -> dict[str, str]:
+        fields = action.mnemonic, action.made_in, action.environment, action.platform, action.outputs, action.timeout
+        if fields not in self._of_fields:
+            self._of_fields[fields] = leaves_of_fields(action)
+        return self._of_fields[fields]
+
+
+def _top(path: str) -> str:
+    return path.partition("/")[0]
