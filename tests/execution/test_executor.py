@@ -13,6 +13,7 @@ from typing import cast
 
 import pytest
 
+from bkrules import errors
 from bkrules.cache.action_cache import ActionCache, ActionResult
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
@@ -312,8 +313,9 @@ def write_to_a_full_disk() -> Outcome:
 
 @pytest.mark.parametrize("cell", [False, True], ids=["step", "cell"])
 def test_a_full_disk_is_a_lack_of_the_machine(
-    executor: Executor, runs: Runs, make_action: MakeAction, cell: bool
+    executor: Executor, runs: Runs, make_action: MakeAction, cell: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(errors, "PLACES", {})  # of workspaces that other tests opened
     action = make_action("a", cell=cell)
     runs(write_to_a_full_disk)
 
