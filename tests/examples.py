@@ -17,6 +17,7 @@ from typing import TypeVar
 ROOT = Path(__file__).parents[1]
 HERE, DOCS = "tests/test_examples.py", "tests/test_docs.py"
 QUICK_STARTS = "tests/integration/test_quick_starts.py"
+SESSIONS = "tests/integration/test_doc_sessions.py"
 Entry = TypeVar("Entry")
 Table = Mapping[tuple[str, str], Entry]
 """Entries for the blocks of a page that begin so: language, a space, first line. An empty beginning means all of them."""
@@ -26,40 +27,48 @@ RUN: Table[str] = {
     ("bkrules/README.md", "text __init__.py"): DOCS,
     ("bkrules/README.md", "text errors"): "tests/test_architecture.py",
     ("docs/builds.md", "dockerfile "): "tests/integration/test_build_tests.py",
+    ("docs/builds.md", "sh "): "tests/integration/test_build_tests.py",
     ("docs/builds.md", "python # hello/BUILD.py"): "tests/integration/test_build_tests.py",
     ("docs/commands.md", "text common "): HERE,
     ("docs/coverage.md", "sh "): "tests/integration/test_coverage.py",
+    ("docs/debugging.md", "console $ bk shell --at_failure test_pull/worker=oci"): SESSIONS,
+    ("docs/editor.md", "console "): SESSIONS,
+    ("docs/editor.md", "sh "): SESSIONS,
+    ("docs/editor.md", "toml "): SESSIONS,
     ("docs/first-hour.md", ""): "tests/integration/test_first_hour.py",
+    ("docs/init.md", "sh "): "tests/integration/test_first_hour.py",
     ("docs/mistakes.md", ""): "tests/test_mistakes.py",
+    ("docs/modules.md", "sh "): SESSIONS,
     ("docs/modules.md", "text common "): HERE,
+    ("docs/modules.md", "toml "): SESSIONS,
     ("docs/own-daemons.md", ""): QUICK_STARTS,
     ("docs/own-dockerfile.md", ""): QUICK_STARTS,
     ("docs/own-worker.md", ""): QUICK_STARTS,
     ("docs/query.md", ""): DOCS,
+    ("docs/releasing.md", "sh "): "tests/integration/test_first_hour.py",
+    ("docs/remote-cache.md", "sh "): SESSIONS,
+    ("docs/report.md", "sh "): SESSIONS,
+    ("docs/repro.md", "console "): SESSIONS,
+    ("docs/running.md", "text ____"): SESSIONS,
     ("docs/tests.md", "python # WORKSPACE.py"): "tests/integration/test_examples.py",
+    ("docs/tests.md", "sh #!/bin/sh"): "tests/integration/test_jar.py",
+    ("docs/tools.md", "console $ bk bisect"): "tests/integration/test_bisect.py",
+    ("docs/tools.md", "sh bk test //targets:stargz_matrix --override_tool"): SESSIONS,
+    ("plugins/README.md", "sh "): SESSIONS,
     ("targets/tools/README.md", "python "): "tests/integration/test_examples.py",
 }
 """The test that takes such a block from its page and runs it."""
 SHOWN: Table[tuple[str, str]] = {
     ("README.md", "text [1/46]"): ("tests/integration/test_stargz_matrix.py", "30 cells: 30 passed"),
     ("docs/builds.md", "text rootless/buildkitd=0.17"): ("tests/integration/test_build_tests.py", "unlike 5 others"),
-    ("docs/debugging.md", "console $ bk shell --at_failure test_pull/worker=oci"): (
-        "tests/integration/test_at_failure.py",
-        "this is its sandbox: its daemons and fixtures still run",
-    ),
     ("docs/debugging.md", "console $ bk shell --at_failure test_pull/worker=debugged"): (
         "tests/integration/test_debuggers.py",
         "dlv attach",
     ),
-    ("docs/editor.md", "console $ bk test --pdb"): ("tests/integration/test_in_pytest.py", "(Pdb)"),
-    ("docs/repro.md", "console $ bk record"): ("tests/integration/test_record.py", "the mirror served"),
-    ("docs/repro.md", "console $ bk repro"): ("tests/integration/test_repro.py", "a replay builds"),
     ("docs/remote-execution.md", "text error: the cell test_pull"): (
         "tests/integration/test_run_cell.py",
         "kernel-release (2.6 here, ",
     ),
-    ("docs/running.md", "text ____"): ("tests/report/test_failures.py", "and 5 more"),
-    ("docs/tools.md", "console $ bk bisect"): ("tests/integration/test_bisect.py", "the first bad one is"),
     ("plugins/README.md", "text error: //try:narrow: the worker 'narrow' has"): ("docs/mistakes.md", "has no setting"),
     ("plugins/README.md", "text error: //try:narrow: the worker 'narrow' is"): (
         "tests/plugin/test_manager.py",
@@ -78,9 +87,31 @@ SHOWN: Table[tuple[str, str]] = {
 }
 """A test of such output, on an example that it makes, and words that both contain."""
 NOT_RUN: Table[str] = {
+    ("CONTRIBUTING.md", "sh "): "it runs tests of this suite",
+    (
+        "docs/buildkit-maintainers.md",
+        "console ",
+    ): "BuildKit's suite takes minutes: tests/integration/test_go_harness.py",
+    ("docs/buildkit-suite.md", "console "): "BuildKit's suite takes minutes: tests/integration/test_go_harness.py",
     ("docs/isolation.md", "text "): "a drawing",
+    (
+        "docs/remote-execution.md",
+        "sh ",
+    ): "it needs a cluster, or a second machine: tests/integration/test_run_action.py",
+    (
+        "docs/tests.md",
+        "sh buildctl",
+    ): "lines of a program, with ... for a build: tests/integration/test_extra_workers.py",
+    (
+        "docs/tools.md",
+        "sh bk pin",
+    ): "it asks the proxy of Go modules: tests/integration/test_pins.py has one on loopback",
+    ("docs/tools.md", "sh bk test //targets:stargz_matrix --override_module"): (
+        "it compiles a checkout of BuildKit: tests/integration/test_go_overrides.py has a small one"
+    ),
+    ("tests/bench/README.md", "sh "): "benchmarks take minutes",
 }
-"""The reason why nothing can run or check such a block."""
+"""The reason why nothing runs such a block; bk parses its commands all the same. A test that is named runs the like."""
 CHECKED = {
     "console": f"each bk command is parsed: {DOCS}",
     "python": f"bk loads it, or Python imports it: {HERE}",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pages
 import pytest
+from examples import blocks
 
 BUILD = 'SOURCE_DATE_EPOCH=1700000000 PYTHON="$0" exec .ci/wheels "$1"'
 ACTIVATE = ". env/bin/activate"
@@ -93,6 +94,7 @@ def test_what_the_page_says(which: str, repository: Path, cache_copy: Callable[[
     if python is None:
         pytest.skip(f"no {which} on this machine")
     shell = Shell(tmp_path / "home", python, cache_copy("cache"))
+    assert [one.text for one in blocks() if one.page == "docs/releasing.md"] == [".ci/wheels dist\n"]
     subprocess.run(
         ["sh", "-c", BUILD, sys.executable, shell.home / "dist"], cwd=repository, check=True, capture_output=True
     )
@@ -107,5 +109,8 @@ def test_what_the_page_says(which: str, repository: Path, cache_copy: Callable[[
     outputs = shell.type([command for command, _ in steps[:place]])
     shell.type([ACTIVATE, "mkdir other", "cd other", "bk init", "bk build @bk_tools//images:mirror"])
     outputs += shell.type([ACTIVATE, *(command for command, _ in steps[place:])])[1:]
+
+    *_, last = shell.type([ACTIVATE, "mkdir mine", "cd mine", *pages.commands_of("init.md")])
+    assert "6 cells: 6 passed (6 cached, 0 not)" in last
 
     assert [plain(printed) for printed in outputs] == [plain(printed) for _, printed in steps]
