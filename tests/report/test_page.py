@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -289,6 +290,57 @@ def test_all_rows_of_a_list_are_printed(tab: Tab, tmp_path: Path) -> None:
     assert len(re.findall(rb"/Type /Page\b", tab.printed())) == 1
     assert whole > 20
     assert tab.run("document.querySelectorAll('.part-of-rows > div').length") == 1
+
+
+@needs_chromium
+@pytest.mark.parametrize(("view", "heads", "count"), [("list", ".cells .heads", 6), ("grid", "thead", 2)])
+def test_the_heads_of_columns_are_on_each_printed_page(
+    view: str, heads: str, count: int, tab: Tab, tmp_path: Path
+) -> None:
+    page = Page("//t:m", matrices=[{"label": "//t:m", "exit_code": 0, "remarks": []}])
+    page.cells = [cell(f"test_{number}", "oci") for number in range(300)]
+    opened(tab, tmp_path, page, [Details() for _ in page.cells], address=f"#view={view}")
+    texts = on_each_page(tab.printed())
+    tab.run(f"document.querySelector('{heads}').remove()")
+    assert len(texts - on_each_page(tab.printed())) >= count, "a word may be in parts"
+    assert tab.problems == []
+
+
+def on_each_page(pdf: bytes) -> set[bytes]:
+    """Return the texts that are on all pages of a PDF, as the numbers of their glyphs."""
+    streams = [zlib.decompress(one) for one in re.findall(rb"FlateDecode.*?stream\r?\n(.*?)endstream", pdf, re.DOTALL)]
+    pages = [set(re.findall(rb"<([0-9A-Fa-f]+)> Tj", one)) for one in streams if b" Tj" in one]
+    assert len(pages) > 3
+    return set.intersection(*pages)
+
+
+@needs_chromium
+def test_words_are_found_in_logs_too(tab: Tab, tmp_path: Path) -> None:
+    """When the reader wants that. The blocks are read one after the other, and a link has the choice."""
+    page, details = small()
+    details[0].lines = [(1, "buildkitd", "Needle in a line")]
+    details[2].logs = {"test.log": "a needle, and more"}
+    opened(tab, tmp_path, page, details)
+    counts = "document.querySelector('[role=status]').textContent"
+    tab.press("/", *"needle")
+    assert tab.run(counts) == "No cell matches these filters."
+    tab.run("document.getElementById('logs').click()")
+    tab.wait(f"{counts} === '2 of 4 cells: 2 passed'")
+    assert tab.run("[...document.querySelectorAll('td[data-cell]')].map((one) => one.ariaLabel)") == [
+        "test_a/worker=oci/compression=gzip, passed, 1.25 s",
+        "test_b/worker=oci/compression=gzip, passed, cached",
+    ]
+    tab.run("document.querySelector('td[data-cell]').click()")
+    tab.wait("document.querySelector('dialog input')?.value === 'needle'")
+    tab.press("Escape")  # which leads back to where the reader typed
+    tab.press(*" -more")
+    tab.wait(f"{counts} === '1 of 4 cells: 1 passed'")
+    address = tab.run("location.hash")
+    tab.open("about:blank")
+    tab.open((tmp_path / "report.html").as_uri() + address)
+    tab.wait(f"{counts} === '1 of 4 cells: 1 passed'")
+    assert ("checkbox", "in logs too") in tab.accessible()
+    assert tab.problems == []
 
 
 def test_the_page_needs_nothing_from_elsewhere() -> None:

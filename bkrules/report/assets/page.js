@@ -3,6 +3,7 @@
   const byId = (id) => document.getElementById(id);
   const page = JSON.parse(byId("facts").textContent);
   const cells = page.cells;
+  const blocks = [...document.querySelectorAll("script.block")];
   const MARKS = { passed: "✓", flaky: "≈", failed: "✗", "timed out": "⏱", skipped: "–", "not run": "∅" };
   const WORST = ["failed", "timed out", "not run", "flaky", "skipped", "passed"];
   const BAD = new Set(["failed", "timed out"]);
@@ -85,6 +86,7 @@
   const tests = dimensions.get("test");
   const defaults = {
     q: "",
+    logs: "",  // not empty: words are looked for in logs too
     view: cells.length > MAP_ABOVE ? "map" : "grid",
     columns: columnsDefault,
     group: cells.length > 40 && tests && tests.values.length > 1 && tests.values.length < cells.length / 3 ? "test"
@@ -115,12 +117,39 @@
     try { history.replaceState(null, "", text ? `#${text}` : location.pathname + location.search); } catch { return; }
   }
 
+  const words = () => state.q.toLowerCase().split(/\s+/).filter(Boolean).map((word) =>
+    (word.startsWith("-") && word.length > 1 ? { text: word.slice(1), out: true } : { text: word, out: false }));
+  const has = (cell, word) => cell.text.includes(word) || Boolean(state.logs && inLogs.get(word)?.has(cell));
   function selected() {
-    const words = state.q.toLowerCase().split(/\s+/).filter(Boolean);
+    const sought = words();
     const wanted = [...dimensions].filter(([name]) => state[name]);
     return cells.filter((cell) =>
       wanted.every(([name, { of }]) => of(cell) === state[name]) &&
-      words.every((word) => (word.startsWith("-") && word.length > 1 ? !cell.text.includes(word.slice(1)) : cell.text.includes(word))));
+      sought.every(({ text, out }) => has(cell, text) !== out));
+  }
+
+  // Logs are read when a reader looks for a word in them: block after block, and each word once.
+  const inLogs = new Map();  // the cells whose logs have a word
+  let reading = 0;
+  async function lookInLogs() {
+    const mine = reading += 1, sought = distinct(words().map(({ text }) => text)).filter((text) => !inLogs.has(text));
+    if (!state.logs || !sought.length) return;
+    await new Promise((done) => setTimeout(done, 200));  // the reader may be typing
+    const found = new Map(sought.map((text) => [text, new Set()]));
+    const byBlock = grouped(cells.filter((cell) => cell.block), (cell) => cell.block[0]);
+    for (const [number, members] of byBlock) {
+      if (mine !== reading) return;
+      live.textContent = `Reading the logs: ${number + 1} of ${plural(byBlock.size, "part")}`;
+      const details = await blockOf(number);
+      for (const cell of members) {
+        const { lines, logs } = details[cell.block[1]];
+        const text = [...lines.map((line) => line[2]), ...Object.values(logs)].join("\n").toLowerCase();
+        for (const [word, having] of found) if (text.includes(word)) having.add(cell);
+      }
+    }
+    if (mine !== reading) return;
+    for (const [word, having] of found) inLogs.set(word, having);
+    show();
   }
 
   // Controls
@@ -131,6 +160,7 @@
     type: "search", id: "q", placeholder: "name, reason, class; -word leaves out", autocomplete: "off", spellcheck: false,
     oninput: () => change({ q: search.value }),
   });
+  const inLogsToo = h("input", { type: "checkbox", id: "logs", onchange: () => change({ logs: inLogsToo.checked ? "too" : "" }) });
   const selects = new Map();
   function select(name, title, options, onchange) {
     const node = h("select", { id: `by-${name}`, onchange: () => onchange(node.value) },
@@ -145,6 +175,7 @@
     writeAddress();
     cancelAnimationFrame(redraw);
     redraw = requestAnimationFrame(show);
+    if ("q" in changes || "logs" in changes) lookInLogs();
   }
 
   function controls() {
@@ -169,7 +200,8 @@
     body.setAttribute("role", "tabpanel");
     results.append(
       h("form", { class: "controls", role: "search", "aria-label": "filters", onsubmit: (event) => event.preventDefault() },
-        h("label", { class: "field wide" }, h("span", {}, "find"), search), filters,
+        h("label", { class: "field wide" }, h("span", {}, "find"), search),
+        blocks.length ? h("label", { class: "field" }, h("span", {}, "in logs too"), inLogsToo) : null, filters,
         h("button", { type: "reset", class: "plain", onclick: clear }, "clear")),
       h("div", { class: "bar" }, bar, h("div", { class: "layout" }, layout)), live, body);
   }
@@ -189,6 +221,7 @@
   function show() {
     const found = selected();
     if (search.value !== state.q) search.value = state.q;
+    inLogsToo.checked = state.logs !== "";
     for (const [name, node] of selects) node.value = state[name] ?? "";
     for (const [name, tab] of tabs) {
       tab.setAttribute("aria-selected", String(name === state.view));
@@ -281,10 +314,10 @@
     td.dataset.cell = worst.number;
     td.setAttribute("aria-label", spoken(worst));
     td.title = worst.reason ? `${worst.name}\n${worst.reason.slice(0, 300)}` : worst.name;
-    td.textContent = small ? MARKS[worst.status] : words(worst);
+    td.textContent = small ? MARKS[worst.status] : written(worst);
     return td;
   }
-  function words(cell) {
+  function written(cell) {
     const mark = `${MARKS[cell.status]} `;
     if (cell.status === "passed") return mark + (cell.cached ? "cached" : span(cell.seconds));
     if (cell.cached) return `${mark}${cell.status} (cached)`;
@@ -606,18 +639,18 @@
   };
 
   // Details of one cell
-  const blocks = [...document.querySelectorAll("script.block")];
   const opened = new Map();
   async function detailsOf(cell) {
-    if (!cell.block) return null;
-    const [number, place] = cell.block;
+    return cell.block ? (await blockOf(cell.block[0]))[cell.block[1]] : null;
+  }
+  function blockOf(number) {
     if (!opened.has(number)) {
       const packed = Uint8Array.from(atob(blocks[number].textContent), (one) => one.charCodeAt(0));
       const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
       opened.set(number, new Response(stream).json());
       if (opened.size > 4) opened.delete(opened.keys().next().value);
     }
-    return (await opened.get(number))[place];
+    return opened.get(number);
   }
   const dialog = h("dialog", { class: "cell", "aria-labelledby": "cell-name", onclose: closed, onkeydown: dialogKeys });
   document.body.append(dialog);
@@ -731,7 +764,8 @@
     const sources = distinct(details.lines.map((one) => one[1]));
     const hidden = new Set();
     const lines = h("ol", { class: "lines", tabIndex: 0, "aria-label": "merged logs" });
-    const find = h("input", { type: "search", placeholder: "find in the logs", "aria-label": "find in the logs", oninput: () => fill(LINES_AT_ONCE) });
+    const sought = state.logs && words().find(({ text, out }) => !out && details.lines.some((line) => line[2].toLowerCase().includes(text)));
+    const find = h("input", { type: "search", value: sought ? sought.text : "", placeholder: "find in the logs", "aria-label": "find in the logs", oninput: () => fill(LINES_AT_ONCE) });
     const fill = (most) => {
       const word = find.value.toLowerCase();
       const wanted = details.lines.filter((one) => !hidden.has(one[1]) && (!word || one[2].toLowerCase().includes(word)));
@@ -799,7 +833,7 @@
       if (name) { change({ view: name }); tabs.get(name).focus(); }
     }
   });
-  addEventListener("hashchange", () => { readAddress(); show(); });
+  addEventListener("hashchange", () => { readAddress(); show(); lookInLogs(); });
   // On paper there is no room for panels: all that failed, then the grid.
   addEventListener("beforeprint", () => {
     finish();
@@ -809,5 +843,6 @@
   readAddress();
   controls();
   show();
+  lookInLogs();
   if (state.cell !== "" && cells[Number(state.cell)]) openCell(Number(state.cell));
 })();
