@@ -91,8 +91,9 @@ def run(cell: RemoteCell, reader: Reader, cas: Cas, cache: str, cancel: Cancel |
     Raises MachineLacks, RemoteFailed, ActionFailed, and BkError for a broken plugin.
     """
     _check_versions(cell)
-    digests = FileDigests(f"{cache}/machine")
-    machine = host_inputs.load(cache, _kernel_key(cell.form.platform))
+    known = f"{cache}/machine"
+    digests = FileDigests(f"{known}/digests")
+    machine = host_inputs.load(known, _kernel_key(cell.form.platform))
     plugins = manager.load()
     own = _own(cell, machine, plugins, digests)
     digests.save()

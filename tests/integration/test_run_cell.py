@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import re
+import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import casd
 import pytest
 from bazel_remotes import Server, Start
 from leftovers import Leftovers
-from spaces import WORKERS, Space, matrix
+from spaces import WORKERS, Space, matrix, wait_for
 
 from bkrules import __version__
+from bkrules.cache.grpc_calls import GrpcCalls
+from bkrules.cache.remote_options import RemoteOptions
+from bkrules.model import reapi
 
 TEST = """
 def test_one(sandbox, tmp_path):
@@ -46,6 +54,33 @@ import bkrules
 from bkrules.__main__ import main
 sys.exit(main())
 """
+FOR_EVER = """
+def test_waits(sandbox):
+    while True:
+        pass
+"""
+WITH_A_TOOL = """
+import subprocess
+
+def test_tool(sandbox):
+    assert subprocess.run(["tool", "--version"]).returncode == 0
+"""
+GO_BUILD = """
+go_binary(name = "g_test", srcs = ["//g:a_test.go"], mod = "//g:go.mod", test = True)
+go_test(name = "suite", binary = ":g_test")
+test_matrix(name = "small", tests = [":suite"], workers = [":oci"], mirror = ":mirror")
+"""
+GO_TESTS = """package g
+
+import "testing"
+
+func TestOne(t *testing.T) { t.Log("one") }
+
+func TestTwo(t *testing.T) { t.Log("two") }
+"""
+GRPC = pytest.mark.parametrize("start", ["grpc"], indirect=True)
+"""For tests that need not ask the cache by both protocols."""
+EXECUTE = "/build.bazel.remote.execution.v2.Execution/Execute"
 MIB = 1 << 20
 SMALL = "//targets:small"
 Report = Callable[..., dict[str, Any]]
@@ -60,7 +95,7 @@ def worker(tmp_path: Path) -> Space:
     return Space(tmp_path / "worker", tmp_path / "worker-cache", environment=environment)
 
 
-def push(space: Space, server: Server) -> dict[str, str]:
+def push(space: Space, server: Server | casd.Casd) -> dict[str, str]:
     """Send the cells without a result; their digests by their names."""
     words = ["--json", f"--remote_cache={server.url}", f"--disk_cache={space.cache}"]
     done = space.bk("cache", "push", SMALL, "--actions", *words)
@@ -69,8 +104,9 @@ def push(space: Space, server: Server) -> dict[str, str]:
     return {action["label"].removeprefix(f"{SMALL}[").removesuffix("]"): action["digest"] for action in sent}
 
 
-def run(worker: Space, server: Server, name: str, *words: str) -> subprocess.CompletedProcess[str]:
-    return worker.bk("run-action", name, f"--remote_cache={server.url}", f"--disk_cache={worker.cache}", *words)
+def run(worker: Space, server: Server, name: str, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    words = (f"--remote_cache={server.url}", f"--disk_cache={worker.cache}")
+    return worker.bk("run-action", name, *words, prefix=prefix)
 
 
 def run_all(workers: tuple[str, ...], client: Space, worker: Space, server: Server, report: Report) -> None:
@@ -98,6 +134,46 @@ def test_another_machine_runs_a_cell(
     assert leftovers(worker.cache) == before
 
 
+@GRPC
+def test_commands_of_the_first_machine(tools: Space, worker: Space, start: Start) -> None:
+    """A machine without newuidmap, which must act as root, and without a library of it, runs a rootless daemon."""
+    server = start()
+    matrix(tools, TEST, "rootless")
+    [name] = push(tools, server).values()
+    found = subprocess.run(["ldd", "/usr/bin/newuidmap"], capture_output=True, text=True, check=True).stdout
+    library = next(iter(re.findall(r"=> (/\S+/lib(?:cap-ng|subid)\S+)", found)), "/usr/bin/newgidmap")
+    hide = 'for file; do shift; [ "$file" = -- ] && break; mount --bind /dev/null "$file"; done; exec "$@"'
+    hidden = ("unshare", "-m", "sh", "-ec", hide, "sh", "/usr/bin/newuidmap", "/usr/bin/newgidmap", library, "--")
+    assert subprocess.run([*hidden, "/usr/bin/newuidmap"], capture_output=True, check=False).returncode == 126
+    done = run(worker, server, name, hidden)
+    assert done.returncode == 0, done.stderr
+    assert push(tools, server) == {}
+
+
+@GRPC
+def test_another_machine_runs_a_test_of_go(tools: Space, worker: Space, start: Start) -> None:
+    """The key has what one test reaches, and the run has the binary, so an edit of one test leaves the result of the other."""
+    server = start()
+    build = tools.root / "targets/BUILD.py"
+    rules = build.read_text().replace(
+        "from bkrules import ", "from bkrules import go_binary, go_test, test_matrix, ", 1
+    )
+    build.write_text(rules + GO_BUILD)
+    tools.write("g/BUILD.py", "")
+    tools.write("g/go.mod", "module g\n\ngo 1.24\n")
+    tools.write("g/a_test.go", GO_TESTS)
+    done = tools.bk("build", "//targets:suite")
+    assert done.returncode == 0, done.stderr
+    sent = push(tools, server)
+    assert len(sent) == 2
+    assert [run(worker, server, name).returncode for name in sent.values()] == [0, 0]
+    assert push(tools, server) == {}
+    tools.write("g/a_test.go", GO_TESTS.replace('Log("two")', 'Log("2")'))
+    assert tools.bk("build", "//targets:suite").returncode == 0
+    assert [name.partition("/")[0] for name in push(tools, server)] == ["TestTwo"]
+
+
+@GRPC
 @pytest.mark.soak
 def test_another_machine_runs_a_cell_of_each_worker(
     tools: Space, worker: Space, start: Start, report: Report, leftovers: Leftovers
@@ -108,6 +184,7 @@ def test_another_machine_runs_a_cell_of_each_worker(
     assert leftovers(worker.cache) == before
 
 
+@GRPC
 def test_failures_and_skips(tools: Space, worker: Space, start: Start) -> None:
     """A failed test tells its log and leaves nothing in a cache; a test that skips itself has a result."""
     server = start()
@@ -125,6 +202,7 @@ def test_failures_and_skips(tools: Space, worker: Space, start: Start) -> None:
     assert push(tools, server) == {"test_fails/worker=oci": failing}
 
 
+@GRPC
 def test_inputs_are_fetched_once(tools: Space, worker: Space, start: Start) -> None:
     server = start()
     matrix(tools, TWO, "oci")
@@ -137,6 +215,7 @@ def test_inputs_are_fetched_once(tools: Space, worker: Space, start: Start) -> N
     assert 0 < sum(path.stat().st_size for path in more) < MIB
 
 
+@GRPC
 def test_another_machine_refuses_a_cell(tools: Space, worker: Space, start: Start) -> None:
     """Its key has facts of the machine that made it. Nothing is fetched for a cell that is refused."""
     server = start()
@@ -164,3 +243,67 @@ def test_another_machine_refuses_a_cell(tools: Space, worker: Space, start: Star
     refused(["unshare", "--user", "--map-root-user"], "", "this machine cannot run cells: root of a user namespace")
     held = sum(path.stat().st_size for path in (worker.cache / "cas").rglob("*") if path.is_file())
     assert held < MIB
+
+
+@GRPC
+def test_a_tool_of_the_first_machine(tools: Space, worker: Space, start: Start, tmp_path: Path) -> None:
+    """It and the libraries that it loads come from the cache."""
+    server = start()
+    tool = Path(shutil.copy("/bin/cat", tmp_path / "tool"))
+    workspace = tools.root / "WORKSPACE.py"
+    more = f"\nfrom bkrules import host_binary\nhost_binary(name = 'tool', binary = {str(tool)!r})\n"
+    workspace.write_text(workspace.read_text() + more)
+    matrix(tools, WITH_A_TOOL, "oci", more='tools = ["//:tool"],')
+    [name] = push(tools, server).values()
+    tool.unlink()
+    done = run(worker, server, name)
+    assert done.returncode == 0, done.stderr
+
+
+@GRPC
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_launcher_ends_a_cell(
+    tools: Space, worker: Space, start: Start, leftovers: Leftovers, number: signal.Signals
+) -> None:
+    server = start()
+    before = leftovers(worker.cache)
+    matrix(tools, FOR_EVER, "oci")
+    [name] = push(tools, server).values()
+    words = worker.command("run-action", name, f"--remote_cache={server.url}", f"--disk_cache={worker.cache}")
+    environment = {**os.environ, **worker.environment}
+    with subprocess.Popen(
+        words, cwd=worker.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        wait_for(lambda: any(worker.cache.glob("run/*/cells*/**/buildkitd.log")) or process.poll() is not None)
+        process.send_signal(number)
+        said = process.communicate()
+    assert process.returncode == 8, said
+    assert "Traceback" not in said[1]
+    assert leftovers(worker.cache) == before
+    assert push(tools, server) == {"test_waits/worker=oci": name}
+
+
+def test_an_engine_runs_a_cell(tools: Space, casd_program: Path, tmp_path: Path) -> None:
+    """It has the logs of a cell that fails, and the client has the result of the other without a run."""
+    matrix(tools, TWO + SHORT, "oci")
+    with casd.engine(casd_program, tmp_path) as server:
+        sent = push(tools, server)
+        calls = GrpcCalls(RemoteOptions(server.url))
+
+        def result_of(test: str) -> reapi.Message:
+            name, _, size = sent[f"{test}/worker=oci"].partition("/")
+            request = reapi.encode("ExecuteRequest", {"action_digest": {"hash": name, "size_bytes": int(size)}})
+            answers = [reapi.decode("Operation", data) for data in calls.read(EXECUTE, request, 300, 300)]
+            answer = reapi.decode("ExecuteResponse", answers[-1]["response"]["value"])
+            assert not answer["cached_result"], answer
+            found: reapi.Message = answer["result"]
+            assert {"out/test.log", "out/result.json"} == {item["path"] for item in found["output_files"]}
+            return found
+
+        assert result_of("test_one")["exit_code"] == 0
+        for _ in range(2):
+            failed = result_of("test_fails")
+            assert failed["exit_code"] == 3
+            assert b"these are my last words\n" in failed["stdout_raw"]
+            assert b"bk: the cell test_fails/worker=oci: failed: t/" in failed["stderr_raw"]
+        assert push(tools, server).keys() == {f"test_{name}/worker=oci" for name in ("two", "fails", "skips")}
