@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from bkrules.cell import control_api
 from bkrules.cell.hooks import CellHooks
 from bkrules.cell.protocol import CellResult, StartTest, TestResult, said_by_bk
 from bkrules.cell.state import buildctl
@@ -28,6 +29,7 @@ SOURCES = Path("/src")
 PATIENCE = 2.0
 """The seconds in which a worker may end what a test began."""
 _INTERVAL = 0.05
+_RESET_PATIENCE = 60.0
 _RESET = (("prune", "--all"), ("prune-histories",))
 
 
@@ -85,8 +87,11 @@ def _write_sources(sources: Mapping[str, tuple[str, bool]]) -> None:
 
 def reset(backend: Backend) -> None:
     """Reset what every test changes: the build cache, the history, the test's own folders."""
-    for words in _RESET:
-        buildctl(backend, *words)
+    try:
+        control_api.prune(backend, _RESET_PATIENCE)
+    except control_api.Unanswered:
+        for words in _RESET:
+            buildctl(backend, *words)
     shutil.rmtree("/tmp/pytest", ignore_errors=True)
     for path in SOURCES.iterdir():
         if path.is_dir():

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from bkrules.cell import control_api
 from bkrules.cell.leaks import loops_on
 from bkrules.plugin.cell import RunningCell
 from bkrules.plugin.guard import time_limit
@@ -25,13 +26,14 @@ def bk_state(cell: RunningCell, backend: Backend) -> dict[str, list[str]]:
     from bkrules.testing import mirror
 
     with time_limit(_PATIENCE + 1):
-        cache = [buildctl(backend, "du")]
+        cache, history = _of_buildkitd(backend)
     return {
         "processes": _processes(),
         "mounts": sorted(mount[4] for mount in _mounts()),
         "listening sockets": _listening(),
         "loop devices": list(loops_on(os.stat("/").st_dev)),
         "build cache": cache,
+        "build history": history,
         "requests to the mirror that were not counted": list(mirror.record()[1]),
         **{f"names in {folder}": names(folder) for folder in _WATCHED},
         **{f"files in {folder}": _contents(folder) for folder in _EXACT},
@@ -45,6 +47,15 @@ def buildctl(backend: Backend, *words: str) -> str:
         [*backend.buildctl, *words], env=environment, capture_output=True, text=True, check=True, timeout=_PATIENCE
     )
     return done.stdout
+
+
+def _of_buildkitd(backend: Backend) -> tuple[list[str], list[str]]:
+    """Return the lines of the build cache and of the history; no history where only buildctl knows how to ask."""
+    try:
+        records = control_api.usage(backend, _PATIENCE)
+        return [record.hex() for record in records], [name.hex() for name in control_api.history(backend, _PATIENCE)]
+    except control_api.Unanswered:
+        return [buildctl(backend, "du")], []
 
 
 def _mounts() -> list[list[str]]:

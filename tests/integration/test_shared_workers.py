@@ -59,6 +59,39 @@ def test_a_worker_is_shared_and_put_back(tools: Space, report: Report, leftovers
     assert leftovers(tools.cache) == before
 
 
+def test_no_test_sees_a_build_that_another_has_pinned(tools: Space, report: Report) -> None:
+    tests = """
+from bkrules.cell import control_api
+
+def histories(sandbox):
+    return sandbox.run(["debug", "histories", "--format", "{{.Record.Ref}}"]).stdout.split()
+
+def pin(sandbox, folder):
+    assert histories(sandbox) == []
+    check(sandbox, folder)
+    (build,) = histories(sandbox)
+    assert control_api.history(sandbox.backend, 60) == [build.encode()]
+    assert len(control_api.usage(sandbox.backend, 60)) == len(sandbox.run("du").stdout.splitlines()[1:-2])
+    sandbox.run(["debug", "ctl", "--pin", build])
+    sandbox.run("prune-histories")
+    assert histories(sandbox) == [build]
+    print("began", Path("/proc/1/stat").read_text().split()[21])
+
+def test_one(sandbox, tmp_path): pin(sandbox, tmp_path)
+def test_two(sandbox, tmp_path): pin(sandbox, tmp_path)
+"""
+    matrix(tools, BUILD + tests, "oci", "containerd", "rootless", more=SHARED)
+
+    done = tools.bk("build", "-j", "1", "//targets:small")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    cells = report(tools.root, "small")["cells"]
+    assert [cell["tainted"] for cell in cells] == [[]] * 6
+    logs = [(tools.root / cell["log"]).read_text().splitlines() for cell in cells]
+    began = {line for log in logs for line in log if line.startswith("began")}
+    assert len(began) == 3, "a worker was started for each test"
+
+
 def test_a_cell_has_the_requests_of_its_test_alone(tools: Space, report: Report) -> None:
     tests = """
 def seen(sandbox):
