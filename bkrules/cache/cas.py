@@ -6,9 +6,12 @@ any user.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 
 from bkrules.cache import atomic
@@ -20,6 +23,7 @@ from bkrules.model.digest import Digest
 from bkrules.system.files import open_regular
 
 MODE = 0o555
+_LARGE = 1 << 20  # bytes of a blob that bk expects no disk to lack
 
 
 class Cas:
@@ -28,6 +32,8 @@ class Cas:
     def __init__(self, root: str, digests: FileDigests) -> None:
         self.root = root
         self._digests = digests
+        self._lock = threading.Lock()
+        self._claimed = 0  # bytes of blobs that are on their way
 
     def path(self, name: Digest) -> str:
         """Return the path of a blob, whether it exists or not."""
@@ -97,9 +103,30 @@ class Cas:
         return name
 
     def receive(self, name: Digest, chunks: Iterable[bytes]) -> None:
-        """Store bytes under the digest that their sender claims. Raises ValueError when they have another one."""
-        atomic.write_chunks(self.path(name), digest.checked(name, chunks), MODE)
+        """Store bytes under the digest that their sender claims. Raises ValueError when they have another one, and OSError
+        when the disk lacks the room, before the first of them comes.
+        """
+        with self._room(name.size):
+            atomic.write_chunks(self.path(name), digest.checked(name, chunks), MODE)
         self._digests.forget(self.path(name))
+
+    @contextmanager
+    def _room(self, size: int) -> Iterator[None]:
+        """Claim room on the disk. A server may announce any size, and would fill the disk of all programs. Raises OSError."""
+        if size < _LARGE:
+            yield
+            return
+        os.makedirs(self.root, exist_ok=True)
+        disk = os.statvfs(self.root)
+        with self._lock:
+            if size + self._claimed > disk.f_bavail * disk.f_frsize:
+                raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} for {size} bytes", self.root)
+            self._claimed += size
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._claimed -= size
 
 
 def _has(stamp: stamps.Stamp | None, name: Digest) -> bool:

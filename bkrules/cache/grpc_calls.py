@@ -101,8 +101,7 @@ class Pending:
     def answer(self) -> bytes:
         """Return the answer, as soon as it is there. Raises CallFailed."""
         with self._errors():
-            answer: bytes = self._call.result()
-            return answer
+            return _message(self._call.result())
 
 
 class GrpcCalls:
@@ -127,8 +126,7 @@ class GrpcCalls:
             seconds = min(IDLE + (len(request) + expected) / SLOWEST, attempts.left)
             try:
                 with self._errors(f"no answer in {seconds:.3g} s"):
-                    answer: bytes = channel.unary_unary(method)(request, timeout=seconds, metadata=headers)
-                    return answer
+                    return _message(channel.unary_unary(method)(request, timeout=seconds, metadata=headers))
             except CallFailed as error:
                 attempts.pause(error)
 
@@ -141,17 +139,19 @@ class GrpcCalls:
         call.add_done_callback(lambda _call: ended())
         return Pending(call, partial(self._errors, f"no answer in {seconds:.3g} s"))
 
-    def read(self, method: str, request: bytes, left: float, idle: float = IDLE) -> Iterator[bytes]:
-        """Yield the messages of an answer, for at most `left` seconds, and without one for at most `idle` seconds."""
+    def read(self, method: str, request: bytes, left: float, idle: float | None = None) -> Iterator[bytes]:
+        """Yield the messages of an answer, for at most `left` seconds, and without one for at most `idle` seconds, by
+        default IDLE.
+        """
         channel, headers = self._open()
         with (
             self._watch.watching() as watched,
-            self._errors(f"not there after {self._options.timeout:g} s", watched, idle),
+            self._errors(f"not there after {self._options.timeout:g} s", watched),
         ):
             call = watched.call = channel.unary_stream(method)(request, timeout=left, metadata=headers)
             try:
                 while True:
-                    watched.expect(idle)
+                    watched.expect(IDLE if idle is None else idle)
                     message = next(call, None)
                     watched.rest()
                     if message is None:
@@ -178,8 +178,7 @@ class GrpcCalls:
             try:
                 with self._errors(f"not there after {self._options.timeout:g} s", watched):
                     watched.call = channel.stream_unary(method).future(paced(), timeout=left, metadata=headers)
-                    answer: bytes = watched.call.result()
-                    return answer
+                    return _message(watched.call.result())
             except CallFailed:
                 if broken:
                     raise broken[0] from None
@@ -197,7 +196,7 @@ class GrpcCalls:
             return self._opened
 
     @contextmanager
-    def _errors(self, late: str, watched: _Watched | None = None, idle: float = IDLE) -> Iterator[None]:
+    def _errors(self, late: str, watched: _Watched | None = None) -> Iterator[None]:
         """Turn errors of grpcio into CallFailed. `late` tells what a deadline that is over means."""
         import grpc
 
@@ -205,7 +204,7 @@ class GrpcCalls:
             yield
         except (grpc.RpcError, grpc.FutureCancelledError) as error:
             if watched is not None and watched.is_idle:
-                raise CallFailed("DEADLINE_EXCEEDED", f"no byte in {idle:g} s") from None
+                raise CallFailed("DEADLINE_EXCEEDED", f"no byte in {watched.seconds:g} s") from None
             if isinstance(error, grpc.FutureCancelledError):
                 raise CallFailed("CANCELLED", "status CANCELLED") from None
             raise self._failure(error.code().name, error.details() or "", late) from None
@@ -225,6 +224,13 @@ class GrpcCalls:
         return CallFailed(
             code, ": ".join(filter(None, (f"status {code}", _REFUSALS.get(code), shown))), connected=connected
         )
+
+
+def _message(answer: bytes | None) -> bytes:
+    """Return the message of an answer. Raises CallFailed for none, which grpcio takes for an answer too."""
+    if answer is None:
+        raise CallFailed("INTERNAL", "its answer has no message")
+    return answer
 
 
 def _secrets(headers: dict[str, str]) -> list[str]:
@@ -311,12 +317,13 @@ class _Watched:
     def __init__(self, changed: Callable[[_Watched], None]) -> None:
         self.call: Any = None
         self.until = math.inf
+        self.seconds = math.inf
         self.is_idle = False
         self._changed = changed
 
     def expect(self, seconds: float) -> None:
         """Cancel the call when nothing passes in that time."""
-        self.until = time.monotonic() + seconds
+        self.seconds, self.until = seconds, time.monotonic() + seconds
         self._changed(self)
 
     def rest(self) -> None:

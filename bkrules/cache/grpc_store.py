@@ -32,6 +32,8 @@ _QUESTION = 5_000  # blobs of one question
 _VERSION = 2  # of the API
 _SHA256 = 1
 _ZSTD = 1
+_MESSAGES = 8  # messages and texts about one blob in an answer
+_MOST_ABILITIES = 1000  # messages and numbers
 _MOST_EMPTY = 16  # messages of a stream without a byte
 _OK, _NOT_FOUND = 0, 5
 _SERVICE = "/build.bazel.remote.execution.v2."
@@ -172,7 +174,7 @@ class GrpcStore(Breakable):
         if size > self._abilities().batch:
             return {}
         data = self._ask(f"{_STORAGE}/BatchReadBlobs", size, digests=[to_message(name) for name in names])
-        return _by_digest(reapi.decode("BatchReadBlobsResponse", data)["responses"])
+        return _by_digest(_decode("BatchReadBlobsResponse", data, len(names))["responses"])
 
     def _write_batch(self, paths: Mapping[Digest, str]) -> dict[Digest, reapi.Message]:
         if sum(name.size + _MORE for name in paths) > self._storing().batch:
@@ -182,12 +184,12 @@ class GrpcStore(Breakable):
             with open(path, "rb") as file:
                 requests.append({"digest": to_message(name), "data": file.read(name.size + 1)})
         data = self._ask(f"{_STORAGE}/BatchUpdateBlobs", requests=requests)
-        return _by_digest(reapi.decode("BatchUpdateBlobsResponse", data)["responses"])
+        return _by_digest(_decode("BatchUpdateBlobsResponse", data, len(paths))["responses"])
 
     def _find_missing(self, names: list[Digest]) -> list[Digest]:
         self._storing()
         data = self._ask(f"{_STORAGE}/FindMissingBlobs", blob_digests=[to_message(name) for name in names])
-        answers = reapi.decode("FindMissingBlobsResponse", data)["missing_blob_digests"]
+        answers = _decode("FindMissingBlobsResponse", data, len(names))["missing_blob_digests"]
         missing = {(answer["hash"], answer["size_bytes"]) for answer in answers}
         return [name for name in names if (name.hash, name.size) in missing]
 
@@ -195,16 +197,20 @@ class GrpcStore(Breakable):
         """Yield the bytes of a blob. A stream that breaks continues behind its last byte. Raises Fault."""
         library = self._abilities().zstd
         received = 0
+        most = name.size + (name.size >> 4) + CHUNK  # of a zstd stream too, which can be endless and hold no bytes
         attempts = self._calls.attempts()
 
         def messages() -> Iterator[bytes]:
             request = {"resource_name": self._resource(name, library), "read_offset": received}
-            empty = 0
+            empty = sent = 0
             for message in self._calls.read(f"{_STREAM}Read", reapi.encode("ReadRequest", request), attempts.left):
                 data = reapi.decode("ReadResponse", message)["data"]
                 empty += not data
                 if empty > _MOST_EMPTY:
                     raise Fault("it sends messages without a byte")
+                sent += len(data)
+                if sent > most:
+                    raise Fault(f"it sends more than {most} bytes for a blob of {name.size}")
                 yield data
 
         while True:
@@ -299,7 +305,7 @@ class GrpcStore(Breakable):
             return self._known
 
     def _ask_abilities(self) -> _Abilities:
-        answer = reapi.decode("ServerCapabilities", self._ask("Capabilities/GetCapabilities"))
+        answer = reapi.decode("ServerCapabilities", self._ask("Capabilities/GetCapabilities"), _MOST_ABILITIES)
         low, high = answer["low_api_version"], answer["high_api_version"]
         if (high and high["major"] < _VERSION) or (low and low["major"] > _VERSION):
             raise Fault(f"it does not speak version {_VERSION} of the Remote Execution API")
@@ -327,6 +333,13 @@ def _messages(resource: str, path: str, offset: int, library: Any) -> Iterator[b
             yield reapi.encode("WriteRequest", {**message, "data": chunk})
             message = {"write_offset": message["write_offset"] + len(chunk)}
         yield reapi.encode("WriteRequest", {**message, "finish_write": True})
+
+
+def _decode(kind: str, data: bytes, blobs: int) -> reapi.Message:
+    """Return an answer about so many blobs. Raises ValueError, also for one about more: a message of 4 MiB can hold a
+    million answers, which take hundreds of MiB.
+    """
+    return reapi.decode(kind, data, _MESSAGES * (blobs + 1))
 
 
 def _by_digest(answers: list[reapi.Message]) -> dict[Digest, reapi.Message]:

@@ -6,6 +6,7 @@ a folder as declared; a Tree names every file once, in order, by valid names. An
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -29,8 +30,12 @@ LONGEST_NAME = 255
 """The limit in bytes of a name, as on Linux."""
 LONGEST_PATH = 1024
 """The limit in bytes of a path below an output."""
+_OUTPUT_MESSAGES = 8  # messages and texts about one output, and no fewer about the rest of an entry
 _MOST_SECONDS = 366 * 86_400
 _NANOS = 10**9
+_LARGE_TREE = 256 << 10  # bytes
+_LARGE = threading.Lock()
+"""Held while a large Tree is parsed, which takes up to a few hundred MiB: one at a time, whatever a cache sends."""
 _LINKS = ("output_file_symlinks", "output_directory_symlinks", "output_symlinks")
 
 Declared = Mapping[str, Form]
@@ -74,7 +79,8 @@ class Entry:
     def __init__(self, data: bytes, declared: Declared | None = None, above: str = "") -> None:
         if len(data) > MOST_RESULT:
             raise ValueError(f"it has more than {MOST_RESULT} bytes")
-        message = reapi.decode("ActionResult", data, MOST_MESSAGES)
+        most = MOST_MESSAGES if declared is None else _OUTPUT_MESSAGES * (len(declared) + _OUTPUT_MESSAGES)
+        message = reapi.decode("ActionResult", data, most)
         if message["exit_code"] or not message["execution_metadata"]:
             raise ValueError(
                 "it is the result of a failure, or truncated"
@@ -169,6 +175,13 @@ def _file(item: reapi.Message, place: Callable[[Digest], str]) -> FileNode:
 
 def read_tree(data: bytes, place: Callable[[Digest], str]) -> dict[str, FileNode]:
     """Return the files of an untrusted Tree by their paths; `place` returns the path of a blob. Raises ValueError."""
+    if len(data) > _LARGE_TREE:
+        with _LARGE:
+            return _read_tree(data, place)
+    return _read_tree(data, place)
+
+
+def _read_tree(data: bytes, place: Callable[[Digest], str]) -> dict[str, FileNode]:
     tree = reapi.decode("Tree", data, MOST_MESSAGES)
     if tree["root"] is None:
         raise ValueError("the tree has no root")

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -193,3 +194,31 @@ def rewrite(path: Path, data: bytes) -> None:
     while path.stat().st_ctime_ns == before.st_ctime_ns:
         path.write_bytes(data)
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_blob_that_fits_on_no_disk_is_refused_before_its_first_byte(cas: Cas) -> None:
+    def chunks() -> Iterator[bytes]:
+        pytest.fail("a byte was read")
+        yield b""
+
+    with pytest.raises(OSError, match="No space left on device for") as caught:
+        cas.receive(Digest("0" * 64, 1 << 60), chunks())
+    assert caught.value.errno == errno.ENOSPC
+    data = bytes(1 << 20)
+    cas.receive(digest.of_bytes(data), iter([data]))
+    assert cas.read(digest.of_bytes(data)) == data
+
+
+def test_blobs_at_once_share_the_room_of_the_disk(cas: Cas, tmp_path: Path) -> None:
+    """Each of them would fit."""
+    disk = os.statvfs(tmp_path)
+    most = disk.f_bavail * disk.f_frsize * 3 // 4
+
+    def chunks() -> Iterator[bytes]:
+        with pytest.raises(OSError, match="No space left on device for"):
+            cas.receive(Digest("1" * 64, most), iter(()))
+        yield b"x"
+
+    for _ in range(2):  # what fails claims nothing any more
+        with pytest.raises(ValueError, match="not those of"):
+            cas.receive(Digest("0" * 64, most), chunks())
