@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import bkrules
@@ -29,6 +29,7 @@ from bkrules.cache.file_digests import FileDigests
 from bkrules.errors import MachineLacks, RemoteFailed, did_you_mean
 from bkrules.execution import made_outputs
 from bkrules.execution.context import RunContext
+from bkrules.execution.layout import RESULT
 from bkrules.execution.portable import Portable, Reader
 from bkrules.execution.portable_cell import CELL, CellForm, with_images
 from bkrules.model.action import Action, Artifact, FileNode, HostFile, Key, Source, Text
@@ -65,7 +66,7 @@ class RemoteCell:
 
 @dataclass(frozen=True)
 class CellRun:
-    """The run of a cell. Its outputs are in the CAS, also those of a failure; a cache may have it when it `may_be_kept`."""
+    """The run of a cell. A cache may have its result when it `may_be_kept`; else that has the logs. They are in the CAS."""
 
     status: Status
     reason: str
@@ -116,10 +117,17 @@ def run(cell: RemoteCell, reader: Reader, cas: Cas, cache: str, cancel: Cancel |
         others: dict[str, Artifact] = {name: Source(name) for name in nodes}
         began = time.monotonic()
         outcome = run_test_cell(cell.form.action({**others, **own, **commands}), nodes, context)
+        if not outcome.may_be_kept:
+            outcome = replace(outcome, outputs=_logs(context.cell_folder(cell.action)))
         made = made_outputs.store(cell.action, outcome, cas)
         log = outputs.tail(Path(outcome.outputs["test.log"])) if "test.log" in outcome.outputs else ""
         result = ActionResult(made, time.monotonic() - began)
         return CellRun(outcome.status, outcome.reason, result, outcome.may_be_kept, log)
+
+
+def _logs(folder: Path) -> dict[str, str]:
+    """Return the logs of a cell and its result by their names. A failure may lack other outputs."""
+    return {path.name: str(path) for path in (folder / RESULT, *sorted(folder.glob("*.log"))) if path.is_file()}
 
 
 def _check_versions(cell: RemoteCell) -> None:

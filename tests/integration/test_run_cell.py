@@ -297,13 +297,18 @@ def test_an_engine_runs_a_cell(tools: Space, casd_program: Path, tmp_path: Path)
             answer = reapi.decode("ExecuteResponse", answers[-1]["response"]["value"])
             assert not answer["cached_result"], answer
             found: reapi.Message = answer["result"]
-            assert {"out/test.log", "out/result.json"} == {item["path"] for item in found["output_files"]}
             return found
 
-        assert result_of("test_one")["exit_code"] == 0
+        def files_of(result: reapi.Message) -> set[str]:
+            return {item["path"] for item in result["output_files"]}
+
+        passed = result_of("test_one")
+        assert (passed["exit_code"], files_of(passed)) == (0, {"out/test.log", "out/result.json"})
         for _ in range(2):
             failed = result_of("test_fails")
             assert failed["exit_code"] == 3
+            logs = {f"out/{name}" for name in ("test.log", "buildkitd.log", "timeline.log", "result.json")}
+            assert files_of(failed) >= logs
             assert b"these are my last words\n" in failed["stdout_raw"]
             assert b"bk: the cell test_fails/worker=oci: failed: t/" in failed["stderr_raw"]
         assert push(tools, server).keys() == {f"test_{name}/worker=oci" for name in ("two", "fails", "skips")}
