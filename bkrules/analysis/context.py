@@ -83,6 +83,7 @@ class Context:
         self.run = run
         self.keep_going = keep_going
         self._code = code
+        self._requests: dict[tuple[float, bool], Request] = {}
 
     @property
     def machine(self) -> Machine:
@@ -179,6 +180,11 @@ class Context:
         return action
 
     def _request(self, memory: float, *, exclusive: bool) -> Request:
+        if (memory, exclusive) not in self._requests:
+            self._requests[memory, exclusive] = self._new_request(memory, exclusive=exclusive)
+        return self._requests[memory, exclusive]
+
+    def _new_request(self, memory: float, *, exclusive: bool) -> Request:
         tags = [*self.target.attributes["tags"], *([EXCLUSIVE] if exclusive else [])]
         if not tags and memory == DEFAULT_MEMORY:
             return UNASKED

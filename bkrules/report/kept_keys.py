@@ -11,6 +11,7 @@ import json
 import os
 import posixpath
 import re
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -53,16 +54,32 @@ class KeptKeys:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._names: dict[_Leaves, str] = {}
+        self._divided: dict[tuple[int, ...], tuple[object, list[str], _Leaves]] = {}
         self._is_new = False
 
     def document(self, key: Key, mnemonic: str, cell: str) -> bytes:
         """Return the bytes of the `key.json` in the folder `cell` below that of the matrix, after writing the shared leaves."""
-        leaves = sorted(key.leaves.items())
-        groups = (tuple(leaf for leaf in leaves if leaf[0].startswith(group)) for group in _SHARED)
+        files, leaves = self._parts(key.leaves)
         above = "../" * (cell.count("/") + 1)
-        shared = [f"{above}{self._file(group)}" for group in groups if group]
-        own = {name: value for name, value in leaves if not name.startswith(_OF_ALL)}
-        return _document(key, mnemonic, shared=shared, leaves=own)
+        return _document(key, mnemonic, shared=[above + file for file in files], leaves=dict(leaves))
+
+    def _parts(self, leaves: Mapping[str, str]) -> tuple[list[str], _Leaves]:
+        """Return the files with shared leaves, and the sorted leaves that are in no file."""
+        if not isinstance(leaves, ChainMap) or any(name.startswith(_OF_ALL) for name in leaves.maps[0]):
+            return self._divide(leaves)
+        own, *others = leaves.maps  # the others are those of many cells
+        place = tuple(map(id, others))
+        if place not in self._divided:
+            self._divided[place] = others, *self._divide(ChainMap(*others))
+        _, files, rest = self._divided[place]
+        return files, tuple(sorted((*own.items(), *(leaf for leaf in rest if leaf[0] not in own))))
+
+    def _divide(self, leaves: Mapping[str, str]) -> tuple[list[str], _Leaves]:
+        items = sorted(leaves.items())
+        groups = (tuple(leaf for leaf in items if leaf[0].startswith(group)) for group in _SHARED)
+        return [self._file(group) for group in groups if group], tuple(
+            leaf for leaf in items if not leaf[0].startswith(_OF_ALL)
+        )
 
     def _file(self, leaves: _Leaves) -> str:
         """Return the name of the file with these leaves, which is written where it is missing or damaged."""

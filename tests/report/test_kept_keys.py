@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from bkrules.report import kept_keys
 from bkrules.report.artifacts import write_matrix
 from bkrules.report.build_result import BuildResult
 from bkrules.report.explain import opened
-from bkrules.report.kept_keys import read_leaves
+from bkrules.report.kept_keys import KeptKeys, read_leaves
 
 MATRIX = Label("t", "m")
 OF_MACHINE = {
@@ -97,6 +98,21 @@ def test_random_keys_come_back_as_they_were(keyed: Callable[..., Result], tmp_pa
         for path, result in zip(written(tmp_path / str(round_number % 7), *results), results, strict=True):
             assert result.key is not None
             assert read_leaves(path) == result.key.leaves
+
+
+def test_leaves_in_parts_have_the_file_of_the_same_leaves_in_one(keyed: Callable[..., Result], tmp_path: Path) -> None:
+    """A cell that ran has its leaves in one dictionary, and a cached one in several: its files must stay."""
+    random = Random(18)
+    for _ in range(rounds(40)):
+        parts = [{name: str(random.randrange(3)) for name in LEAVES if random.random() < 0.5} for _ in range(3)]
+        parts[0] = {name: parts[0][name] for name in parts[0] if name in OWN or random.random() < 0.1}
+        keys = KeptKeys(tmp_path / "t/m")
+        for own in (parts[0], {**parts[0], "argument/0": "2"}):
+            key = Key(digest.of_bytes(b""), ChainMap(own, *parts[1:]))
+            whole = Key(key.digest, dict(sorted(key.leaves.items())))
+            assert keys.document(key, "TestCell", "a/b") == KeptKeys(tmp_path / "t/m").document(
+                whole, "TestCell", "a/b"
+            )
 
 
 def test_a_key_of_an_earlier_layout_is_read(tmp_path: Path) -> None:
