@@ -24,9 +24,15 @@
 - A failure is never sent, and one that another client sent is ignored: test_no_failure_is_sent,
   test_a_planted_failure_is_ignored_and_replaced
 - Two clients can run one action at once: test_two_clients_run_one_action_at_once
+- A CI shares results by either protocol: tests/integration/test_simulated_ci.py::test_three_changes
+- Frames, messages and streams that no server should send cost one warning:
+  tests/cache/test_grpc_attacks.py::test_an_attack_costs_a_warning
+- One lost output is made again once, and said once: tests/execution/test_lost_outputs.py::test_one_loss_is_said_once
 - Shards are disjoint, together everything, and stable:
   tests/test_selection.py::test_shards_are_disjoint_and_together_everything,
   tests/test_selection.py::test_the_same_seconds_give_the_same_shards
+
+`tests/bench/remote.py` prints rates, which no test asserts.
 """
 
 from __future__ import annotations

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import shutil
-import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from bazel_remotes import starter
 from schemas import REPORT, validate
-from servers import free_port
 from simulated_ci import Pipeline, SimulatedCi
-from spaces import Space, copy_of_cache, wait_for
+from spaces import Space, copy_of_cache
 
 from bkrules.starter.files import CI
 
@@ -43,27 +40,19 @@ def repository_of_user(tools: Space) -> Space:
     return tools
 
 
+Sent = Callable[[], list[str]]
+
+
 @pytest.fixture
-def server(repository: Path, built: Path, tmp_path: Path) -> Iterator[tuple[str, Callable[[], list[str]]]]:
-    """A bazel-remote: its address, and the keys of the results that it has been sent, each as often as it was sent."""
-    made = Space(repository, built).bk("build", "//targets/tools/bazel-remote:bazel-remote")
-    assert made.returncode == 0, made.stdout + made.stderr
-    binary = repository / "bk-out/targets/tools/bazel-remote/bazel-remote/bazel-remote"
-    port, log = free_port(), tmp_path / "server.log"
-    words = [f"--dir={tmp_path}/served", "--max_size=1", f"--http_address=127.0.0.1:{port}", "--grpc_address=none"]
-    with log.open("wb") as out, subprocess.Popen([str(binary), *words], stdout=out, stderr=out) as process:
+def server(bazel_remote: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[str, Sent]]:
+    """A bazel-remote: its address, and the keys of the results that it has been sent, each as often as it was sent.
 
-        def listens() -> bool:
-            assert process.poll() is None, log.read_text()
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                return True
-            return False
-
-        try:
-            wait_for(listens)
-            yield f"http://127.0.0.1:{port}", lambda: re.findall(r"PUT 200 .*/ac/([0-9a-f]{64})", log.read_text())
-        finally:
-            process.kill()
+    Its protocol is the parameter of the test, or HTTP.
+    """
+    with starter(bazel_remote, tmp_path, getattr(request, "param", "http")) as start:
+        made = start()
+        pattern = {"http": r"PUT 200 .*/ac/([0-9a-f]{64})", "grpc": r"GRPC AC PUT ([0-9a-f]{64}) OK"}[made.protocol]
+        yield made.url, lambda: re.findall(pattern, (tmp_path / "server.log").read_text())
 
 
 def is_whole(pipeline: Pipeline, cached: int) -> None:
@@ -84,10 +73,10 @@ def is_whole(pipeline: Pipeline, cached: int) -> None:
     )
 
 
-@pytest.mark.parametrize("ci", sorted(CI))
-def test_three_changes(
-    ci: str, repository_of_user: Space, server: tuple[str, Callable[[], list[str]]], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(
+    ("ci", "server"), [*((ci, "http") for ci in sorted(CI)), ("github", "grpc")], indirect=["server"]
+)
+def test_three_changes(ci: str, repository_of_user: Space, server: tuple[str, Sent], tmp_path: Path) -> None:
     address, sent = server
     simulated = SimulatedCi(repository_of_user, tmp_path / "ci", address)
 
@@ -95,7 +84,7 @@ def test_three_changes(
     is_whole(first, 0)
     assert sorted(label for cells in first.ran for label in cells) == CELLS
     assert sorted(map(len, first.ran)) == [1, 1, 2, 2]
-    assert len(sent()) == len(set(sent()))  # no cell, and no image, was made by two jobs
+    assert len(sent()) == len(set(sent())) > len(CELLS)  # no cell, and no image, was made by two jobs
     assert "1 action: 1 ran" in first.jobs[0].printed  # the image that all jobs need
 
     repository_of_user.write("hello/test_other.py", TEST.format("three", "sandbox.worker or True"))
@@ -116,7 +105,7 @@ def test_three_changes(
 
 @pytest.mark.parametrize("ci", sorted(CI))
 def test_a_job_that_fails_and_one_that_never_reports(
-    ci: str, repository_of_user: Space, server: tuple[str, Callable[[], list[str]]], tmp_path: Path
+    ci: str, repository_of_user: Space, server: tuple[str, Sent], tmp_path: Path
 ) -> None:
     simulated = SimulatedCi(repository_of_user, tmp_path / "ci", server[0])
     repository_of_user.write("hello/test_other.py", TEST.format("three", "'oci'"))
