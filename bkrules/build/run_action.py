@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
@@ -136,8 +136,8 @@ def answer(key: Digest, options: RemoteOptions, worker: Worker, cancel: Cancel |
     its outputs are in the CAS. Raises RemoteFailed when the CAS lacks something or fails, MachineLacks when this machine
     cannot run the action, and Interrupted when `cancel` ends its command.
     """
-    with in_use(worker.disk_cache):
-        cas, remote = _caches(options, worker)
+    cas, remote = _caches(options, worker)
+    with in_use(worker.disk_cache), closing(remote):
         reader = Reader(cas, remote)
         action = reader.read(key)
         check_properties(action, worker.offered)

@@ -187,6 +187,13 @@ class GrpcCalls:
                 if watched.call is not None:
                     watched.call.cancel()
 
+    def close(self) -> None:
+        """End the connection, with all calls."""
+        with self._lock:
+            if self._opened is not None:
+                self._opened[0].close()
+        self._watch.close()
+
     def _open(self) -> tuple[Any, tuple[tuple[str, str], ...]]:
         with self._lock:
             if self._opened is None:
@@ -339,6 +346,13 @@ class _IdleWatch:
         self._calls: set[_Watched] = set()
         self._thread: threading.Thread | None = None
         self._wakes = 0.0
+        self._is_closed = False
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._condition:
+            self._is_closed = True
+            self._condition.notify()
 
     @contextmanager
     def watching(self) -> Iterator[_Watched]:
@@ -362,7 +376,7 @@ class _IdleWatch:
 
     def _serve(self) -> None:
         with self._condition:
-            while True:
+            while not self._is_closed:
                 now = time.monotonic()
                 for watched in self._calls:
                     if watched.until <= now and watched.call is not None:

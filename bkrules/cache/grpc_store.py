@@ -151,6 +151,10 @@ class GrpcStore(Breakable):
 
         return self._attempt(WRITE, f"UpdateActionResult {key.hash}", put, False)
 
+    def close(self) -> None:
+        """End the connection."""
+        self._calls.close()
+
     def _batch(
         self, side: str, verb: str, names: list[Digest], call: Callable[[], dict[Digest, reapi.Message]]
     ) -> dict[Digest, reapi.Message] | None:

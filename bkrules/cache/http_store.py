@@ -140,6 +140,12 @@ class HttpStore(Breakable):
             sides = BOTH
         return Fault(f"status {code}{hint}", final=sides if hint else ())
 
+    def close(self) -> None:
+        """End the connections."""
+        with self._lock:
+            if self._client is not None:
+                self._client[0].close()
+
     def _send(self, method: str, path: str, body: bytes | Body | None = None, size: int = 0) -> Response:
         """Return the head of an answer. A redirect is a fault: requests of the cache go to its server alone. Raises Fault."""
         from bkrules.web.errors import TooSlow, Unreachable

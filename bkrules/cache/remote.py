@@ -37,6 +37,7 @@ class Store(Protocol):
     def missing(self, names: Iterable[Digest]) -> set[Digest]: ...
     def put_blobs(self, paths: Mapping[Digest, str]) -> set[Digest]: ...
     def put_result(self, key: Digest, data: bytes) -> bool: ...
+    def close(self) -> None: ...
 
 
 def _store(options: RemoteOptions, warn: Warn) -> Store:
@@ -161,13 +162,19 @@ class Remote:
         errors = [job.exception() for job in self._jobs]
         return next((error.message for error in errors if isinstance(error, RemoteFailed)), "")
 
+    def close(self) -> None:
+        """End the threads and the connections, for a process that outlives them. There must be no transfer under way."""
+        self._downloads.close()
+        self._uploads.close()
+        self._store.close()
+
 
 class _Pool:
     """Threads that do not delay the end of the process, unlike those of concurrent.futures."""
 
     def __init__(self, size: int, name: str) -> None:
         self._size, self._name = size, name
-        self._work: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
 
     def submit(self, call: Callable[[], _T]) -> Future[_T]:
@@ -180,9 +187,14 @@ class _Pool:
             thread.start()
         return future
 
+    def close(self) -> None:
+        """End the threads."""
+        for _ in self._threads:
+            self._work.put(None)
+
     def _serve(self) -> None:
-        while True:
-            future, call = self._work.get()
+        while (work := self._work.get()) is not None:
+            future, call = work
             try:
                 future.set_result(call())
             except BaseException as error:  # the caller that waits for the future raises it

@@ -7,10 +7,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from grpc_servers import GrpcServer, grpc_server
 from remote_machines import KEY, SECRET, TOOL, WRONG_RESULTS, Make, flipped, maker, same
 from servers import CacheServer, Handler, cache_server
 
@@ -464,3 +466,23 @@ def test_a_url_of_another_kind_is_refused_without_being_shown(url: str) -> None:
 @pytest.mark.parametrize("url", ["http://host", "https://host:8443/a/path", "http://[::1]:80"])
 def test_an_address_is_the_url(url: str) -> None:
     assert RemoteOptions(f"{url}/").address == url
+
+
+@pytest.mark.parametrize("serve", [cache_server, grpc_server])
+def test_no_thread_outlives_a_cache_that_is_closed(
+    tmp_path: Path, serve: Callable[[], AbstractContextManager[CacheServer | GrpcServer]]
+) -> None:
+    with serve() as server:
+        make = maker(tmp_path, server.address)
+        make().put()
+        before = set(threading.enumerate())
+        second = make()
+        assert second.ask() is not None
+        second.put()
+        names = ("download", "upload", "remote-idle")
+        begun = [thread for thread in set(threading.enumerate()) - before if thread.name.startswith(names)]
+        assert len(begun) >= 2
+        second.remote.close()
+        for thread in begun:
+            thread.join(60)
+        assert [thread for thread in begun if thread.is_alive()] == []
