@@ -37,9 +37,9 @@ _PACKAGES = {"sudo": "sudo", "newuidmap": "uidmap"}
 def main() -> int:
     """Measure and print; the exit code: 0, 1 when a side failed, 2 for wrong usage or when this machine lacks something."""
     options = _options()
-    lacks = _lacks()
-    if lacks:
-        print("\n".join(f"error: {lack}" for lack in lacks), file=sys.stderr)
+    missing = lacks()
+    if missing:
+        print("\n".join(f"error: {lack}" for lack in missing), file=sys.stderr)
         return 2
     return ran(lambda folder: _bench(folder, options.rounds, options.parallel))
 
@@ -53,7 +53,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _lacks() -> list[str]:
+def lacks() -> list[str]:
     """What this machine lacks, with the remedy."""
     here = host.probe()
     workers = manager.load().workers
@@ -67,6 +67,24 @@ def _lacks() -> list[str]:
 
 
 def _bench(folder: Path, rounds: int, parallel: Sequence[int]) -> None:
+    assets = folder / "assets"
+    loads = [os.getloadavg()[0]]
+    runs, floors = measure(folder, rounds, parallel, loads)
+    alone = min(parallel)
+    print(f"\n{CELLS} cells, {COPIES} of each worker; wall seconds of {rounds} rounds\n")
+    print(table(_wall(runs)))
+    print(f"\nOne cell, median milliseconds; {alone} at a time\n")
+    print(table(_by_kind({side: runs[alone, side] for side in _SIDES}, floors)))
+    print("\n".join(["", *machine(loads), *_versions(assets)]))
+
+
+def measure(
+    folder: Path, rounds: int, parallel: Sequence[int], loads: list[float]
+) -> tuple[dict[tuple[int, str], list[Run]], dict[str, list[Floor]]]:
+    """Return the runs by the number of cells at a time and the side, and the floors by worker. Raises Failed.
+
+    The sides take turns, in the other order each time. The load after each round is added to `loads`.
+    """
     _build_tools()
     assets = folder / "assets"
     _lay_out(assets)
@@ -78,20 +96,14 @@ def _bench(folder: Path, rounds: int, parallel: Sequence[int]) -> None:
         _run(side, bk, assets, max(parallel))
     runs: dict[tuple[int, str], list[Run]] = {(number, side): [] for number in parallel for side in _SIDES}
     floors: dict[str, list[Floor]] = {kind.bk: [] for kind in KINDS}
-    loads = [os.getloadavg()[0]]
     for turn in range(1, rounds + 1):
-        for (number, side), found in runs.items():
+        for (number, side), found in list(runs.items())[:: 1 if turn % 2 else -1]:
             found.append(_run(side, bk, assets, number))
             say(f"round {turn} of {rounds}: {side}, {number} at a time: {found[-1].seconds:.2f} s")
         for cell in cells:
             floors[cell["worker"]].append(floor.measure(assets, plugins, cell))
         loads.append(os.getloadavg()[0])
-    alone = min(parallel)
-    print(f"\n{CELLS} cells, {COPIES} of each worker; wall seconds of {rounds} rounds\n")
-    print(table(_wall(runs)))
-    print(f"\nOne cell, median milliseconds; {alone} at a time\n")
-    print(table(_by_kind({side: runs[alone, side] for side in _SIDES}, floors)))
-    print("\n".join(["", *machine(loads), *_versions(assets)]))
+    return runs, floors
 
 
 def _run(side: str, bk: BkSide, assets: Path, parallel: int) -> Run:

@@ -54,7 +54,7 @@ class Races:
 
 
 class Bench:
-    """The graphs of each tool below `folder`, timed in the cgroups below `group`."""
+    """The graphs of each tool below `folder`, timed in the cgroups below `group`. There are no clean builds when `clean` is 0."""
 
     def __init__(self, folder: Path, group: str, tools: Sequence[Tool], sizes: Sequence[int], clean: int) -> None:
         self._folder, self._group = folder, group
@@ -66,7 +66,7 @@ class Bench:
     def prepare(self) -> None:
         """Write every graph, and build it once."""
         for tool in self._tools:
-            for size in sorted({*self._sizes, self._clean}):
+            for size in sorted({*self._sizes, self._clean} - {0}):
                 say(f"preparing: {tool.name}, {size}")
                 graph = self._graphs[tool.name, size] = tool.graph(self._folder, size)
                 self._build(tool, graph, clean=True)
@@ -74,15 +74,19 @@ class Bench:
         self._settle()
 
     def round(self) -> None:
-        """Time everything once. The tools take turns, so that a change of the machine's mood meets all of them."""
+        """Time everything once. The tools take turns, in the other order each time, so that a change of the machine's mood
+        meets all of them.
+        """
         self._turn += 1
+        tools = self._tools if self._turn % 2 else self._tools[::-1]
         self._floor()
         for size in self._sizes:
-            for tool in self._tools:
+            for tool in tools:
                 self._null(tool, size)
-        for tool in self._tools:
-            self._change(tool, max(self._sizes))
-        for tool in self._tools:
+        for size in self._sizes[1:] or self._sizes:
+            for tool in tools:
+                self._change(tool, size)
+        for tool in tools if self._clean else ():
             self._from_nothing(tool)
         self._settle()
 
@@ -156,24 +160,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: sys.exit(128 + received))
-    tools, missing = _tools(options.tools, install=options.install)
+    tools, missing = find_tools(options.tools, install=options.install)
     loads = [os.getloadavg()[0]]
     try:
-        with _scratch() as folder, cgroup() as group:
-            bench = Bench(folder, group, tools, options.sizes, options.clean)
-            bench.prepare()
-            for turn in range(1, options.rounds + 1):
-                bench.round()
-                loads.append(os.getloadavg()[0])
-                say(f"round {turn} of {options.rounds} done")
-            bench.ask_servers()
+        races = measure(tools, options.sizes, options.clean, options.rounds, loads)
     except Failed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(report(bench.races, [tool.name for tool in tools], options.rounds))
+    print(report(races, [tool.name for tool in tools], options.rounds))
     lines = [*machine(loads), ", ".join(tool.version() for tool in tools), *(f"not here: {line}" for line in missing)]
     print("\n".join(["", *lines]))
     return 0
+
+
+def measure(tools: Sequence[Tool], sizes: Sequence[int], clean: int, rounds: int, loads: list[float]) -> Races:
+    """Time so many rounds. The load of the machine after each is added to `loads`. Raises Failed."""
+    with _scratch() as folder, cgroup() as group:
+        bench = Bench(folder, group, tools, sizes, clean)
+        bench.prepare()
+        for turn in range(1, rounds + 1):
+            bench.round()
+            loads.append(os.getloadavg()[0])
+            say(f"round {turn} of {rounds} done")
+        bench.ask_servers()
+    return bench.races
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -197,7 +207,7 @@ def _names(text: str) -> list[str]:
     return text.split(",")
 
 
-def _tools(names: Sequence[str], *, install: bool) -> tuple[list[Tool], list[str]]:
+def find_tools(names: Sequence[str], *, install: bool) -> tuple[list[Tool], list[str]]:
     """The tools that are here, and why others are not."""
     found, missing = [], []
     for kind in TOOLS:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ from bkrules.model.reference import Reference
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 AT_ONCE = 4
+KINDS = ("cold", "all there")
 _BIG, _LAYERS, _LAYER = 2, 3, 25 << 20
 _SMALL, _SMALL_LAYER = 20, 200 << 10
 
@@ -60,40 +61,56 @@ def main() -> int:
 
 def _bench(folder: Path, rounds: int) -> None:
     tools = _tools()
+    loads = [os.getloadavg()[0]]
+    runs = measure(folder, rounds, tools, loads)
+    sides = list(dict.fromkeys(name for name, _ in runs))
+    print(f"{_BIG + _SMALL} images, {AT_ONCE} at a time; wall seconds, median of {rounds} (least)\n")
+    rows = [["", *KINDS]]
+    for name in sides:
+        found = [runs[name, kind] for kind in KINDS]
+        rows.append([name, *(f"{median(one):.3f} ({min(one):.3f})" for one in found)])
+    best = [min(median(runs[name, kind]) for name in sides if name != "bk") for kind in KINDS]
+    ratios = [median(runs["bk", kind]) / one for kind, one in zip(KINDS, best, strict=True)]
+    rows.append(["bk / faster of the others", *(f"{ratio:.2f}" for ratio in ratios)])
+    print(table(rows))
+    print("\n".join(["", *machine(loads), *(_version(name, tools[name]) for name in sides if name != "bk")]))
+
+
+def measure(
+    folder: Path, rounds: int, tools: Mapping[str, Path], loads: list[float]
+) -> dict[tuple[str, str], list[float]]:
+    """Return the seconds of each copy, by its side and its kind. The load after each round is added to `loads`.
+
+    The sides take turns, in the other order each time. Raises CalledProcessError when one fails.
+    """
     copies = _images(folder / "source")
-    total = sum(path.stat().st_size for path in (folder / "source").rglob("data"))
     sides: dict[str, Callable[[str, Path], None]] = {"bk": lambda source, place: _bk(source, place, copies)}
     for name in ("crane", "skopeo"):
         if name in tools:
             sides[name] = _client(name, tools, copies)
         else:
             say(f"there is no {name} on PATH: its rows are left out")
-    runs: dict[tuple[str, str], list[float]] = {}
-    loads = [os.getloadavg()[0]]
+    runs: dict[tuple[str, str], list[float]] = {(name, kind): [] for name in sides for kind in KINDS}
     with registry(tools["registry"], folder / "source") as source:
         for turn in range(rounds + 1):
-            for name, side in sides.items():
+            for name in sides if turn % 2 else reversed(sides):
                 place = folder / "mirror"
-                for kind in ("cold", "all there"):
+                for kind in KINDS:
                     began = time.monotonic()
-                    side(source, place)
+                    sides[name](source, place)
                     seconds = time.monotonic() - began
                     _check(place, copies, name)
                     if turn:  # the first round warms up
-                        runs.setdefault((name, kind), []).append(seconds)
+                        runs[name, kind].append(seconds)
                 shutil.rmtree(place)
             loads.append(os.getloadavg()[0])
             say(f"round {turn} of {rounds}")
-    print(f"{len(copies)} images, {total >> 20} MiB, {AT_ONCE} at a time; wall seconds, median of {rounds} (least)\n")
-    rows = [["", "cold", "all there"]]
-    for name in sides:
-        found = [runs[name, kind] for kind in ("cold", "all there")]
-        rows.append([name, *(f"{median(one):.3f} ({min(one):.3f})" for one in found)])
-    best = [min(median(runs[name, kind]) for name in sides if name != "bk") for kind in ("cold", "all there")]
-    ratios = [median(runs["bk", kind]) / one for kind, one in zip(("cold", "all there"), best, strict=True)]
-    rows.append(["bk / faster of the others", *(f"{ratio:.2f}" for ratio in ratios)])
-    print(table(rows))
-    print("\n".join(["", *machine(loads), *(_version(name, tools[name]) for name in sides if name != "bk")]))
+    return runs
+
+
+def crane() -> dict[str, Path]:
+    """Build crane and the registry. Return their paths by name. Raises CalledProcessError."""
+    return {name: path for name, path in _tools().items() if name != "skopeo"}
 
 
 def _tools() -> dict[str, Path]:
@@ -143,7 +160,7 @@ def _bk(source: str, place: Path, copies: Sequence[Copy]) -> None:
     _run([REPOSITORY / "bk", "mirror", "sync", "--to", place, *names])
 
 
-def _client(name: str, tools: dict[str, Path], copies: Sequence[Copy]) -> Callable[[str, Path], None]:
+def _client(name: str, tools: Mapping[str, Path], copies: Sequence[Copy]) -> Callable[[str, Path], None]:
     """Push to a registry that is started for it, whose start is not timed by much: it takes hundredths of a second."""
 
     def side(source: str, place: Path) -> None:

@@ -1,8 +1,11 @@
-"""Which tools this machine has: those of the Python registry are installed for the bench alone, Bazel when that is asked for."""
+"""Which tools this machine has: those of the registries of Python and npm are installed for the bench alone, Debian's Bazel when
+that is asked for.
+"""
 
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -13,6 +16,7 @@ from bench.tools import REPOSITORY, Bazel, Bk, Doit, Ninja, Scons, Tool
 TOOLS: tuple[type[Tool], ...] = (Bk, Ninja, Doit, Scons, Bazel)
 _PINNED = ("ninja==1.13.2", "doit==0.37.0", "SCons==4.11.1")
 _BAZEL = "bazel-bootstrap"
+_NPM_BAZEL, _NPM_VERSION = "@bazel/bazel-linux_x64", "2.1.0"
 
 
 class Missing(Exception):
@@ -33,14 +37,30 @@ def _bazel(*, install: bool) -> str:
     if program is None and install and os.geteuid() == 0:
         _run(["apt-get", "install", "--yes", "--no-install-recommends", _BAZEL])
         program = shutil.which("bazel")
-    if program is None:
-        raise Missing(f"no bazel; on Debian, as root: apt-get install {_BAZEL}, or --install")
-    return program
+    return program or _npm_bazel()
+
+
+def _npm_bazel() -> str:
+    """The one that npm has, of the year 2020, kept between runs. It needs no Java of the machine."""
+    folder = _cache() / "npm"
+    program = folder / "node_modules" / _NPM_BAZEL / f"bazel-{_NPM_VERSION}-linux-x86_64"
+    if not program.is_file():
+        if platform.machine() != "x86_64" or shutil.which("npm") is None:
+            raise Missing(
+                f"no bazel, and no npm to get one; on Debian, as root: apt-get install {_BAZEL}, or --install"
+            )
+        quiet = ("--silent", "--no-audit", "--no-fund", "--ignore-scripts")
+        _run(["npm", "install", f"{_NPM_BAZEL}@{_NPM_VERSION}", f"--prefix={folder}", *quiet])
+    return str(program)
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "bk-bench")
 
 
 def _environment() -> Path:
     """A Python environment with the pinned peers, kept between runs."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "bk-bench", "peers")
+    cache = _cache() / "peers"
     made = cache / "made"
     if not made.is_file() or made.read_text() != repr(_PINNED):
         _run([sys.executable, "-m", "venv", "--clear", str(cache)])

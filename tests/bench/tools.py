@@ -193,10 +193,11 @@ class Bazel(Tool):
             _remove(graph.folder / "cache")
 
     def version(self) -> str:
-        """The version of Debian's package when the program does not know its own."""
+        """The version of Debian's package, whose program does not know its own; otherwise that in the name of npm's."""
         asked = ["dpkg-query", "--show", "--showformat", "${Version}", "bazel-bootstrap"]
         done = subprocess.run(asked, capture_output=True, text=True, check=False)
-        return f"Bazel {done.stdout}" if done.returncode == 0 else super().version()
+        named = re.search(r"bazel-(\d[\d.]*\d)-linux", self.program)
+        return f"Bazel {named[1] if named else done.stdout or 'of an unknown version'}"
 
     def server_memory(self, graph: Graph) -> int:
         """What the kernel says of the server's process."""
