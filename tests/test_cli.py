@@ -708,3 +708,21 @@ def test_patterns_and_options_in_any_order(space: Space) -> None:
     done = space.bk("build", "//p:a", "-j", "1", "//p:b", "-k")
     assert done.returncode == 0, done.stderr
     assert "2 actions: " in done.stdout
+
+
+def test_every_command_that_reads_build_files_takes_modules() -> None:
+    """A line `common --override_module=...` of a .bkrc is for all of them."""
+    without = {
+        "clean",
+        "completion",
+        "fmt",
+        "help",
+        "init",
+        "reap",
+        "report",
+        "run-action",
+        "worker",
+        "workers",
+    }
+    parsers = cli._parser(cli.MODULES)[1]
+    assert {name for name, one in parsers.items() if "--override_module" not in one.format_help()} == without

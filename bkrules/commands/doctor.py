@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bkrules import errors
+from bkrules.commands.own_files import add_modules
 from bkrules.commands.parser import add_cache, command
 from bkrules.errors import MachineLacks, UsageError
 
@@ -40,6 +41,7 @@ def add(commands: Commands) -> None:
     doctor.add_argument("--fix", action="store_true", help="run the commands that fix it; each is printed first")
     doctor.add_argument("--json", action="store_true", help="print JSON")
     add_cache(doctor)
+    add_modules(doctor)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

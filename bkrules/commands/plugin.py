@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from bkrules import errors
 from bkrules.commands.build_arguments import add_execution, options_of
+from bkrules.commands.own_files import add_modules
 from bkrules.commands.parser import command, nothing
 from bkrules.errors import UsageError
 
@@ -43,6 +44,7 @@ def add(commands: Commands) -> None:
     )
     plugin.add_argument("--image", metavar="REFERENCE", help=f"for check: one of its images, with a shell ({USUAL})")
     add_execution(plugin)
+    add_modules(plugin)
 
 
 def _plugin(arguments: argparse.Namespace) -> int:

@@ -20,6 +20,7 @@ from bkrules.build.request import Options
 from bkrules.commands.build_arguments import add_cells, runs_of
 from bkrules.commands.cells import one_cell
 from bkrules.commands.harness import add_overrides, overrides_of
+from bkrules.commands.own_files import add_modules
 from bkrules.commands.parser import add_cache, command, nothing, positive
 from bkrules.commands.remote_arguments import add_remote, remote_of
 from bkrules.errors import UsageError
@@ -90,6 +91,7 @@ def add(commands: Commands) -> None:
     )
     replay.add_argument("--json", action="store_true", help="print JSON")
     add_cells(replay)
+    add_modules(replay)
     for parser in (repro, replay):
         add_cache(parser)
         add_remote(parser)

@@ -83,16 +83,12 @@ def test_a_dockerfile_of_the_user(internet: str, tools: Space) -> None:
     assert "3 cells: 3 passed (0 cached, 3 not)" in outputs[1]
 
 
-def test_a_worker_of_the_user(internet: str, space: Space, repository: Path, environment: str, tmp_path: Path) -> None:
-    """In the workspace of the first page. The plugin is installed into a copy of this environment."""
-    place_tools(repository, tmp_path / "bin")
-    path = f"{tmp_path}/bin:{os.environ['PATH']}"
-    mine = dataclasses.replace(space, environment={"PATH": path}, python=environment)
-    empty(mine)
-    first = pages.files_of("own-daemons.md", "python")
-    first["WORKSPACE.py"] = first["WORKSPACE.py"].replace('reference="docker.io', f'reference="{internet}')
-    pages.write(mine, first)
-    assert mine.bk("mirror", "sync", f"--disk_cache={mine.cache}").returncode == 0
+def test_a_worker_of_the_user(tools: Space, repository: Path, environment: str, tmp_path: Path) -> None:
+    """In the workspace of the first hour. The plugin is installed into a copy of this environment."""
+    mine = Space(tmp_path / "shop", tools.cache, environment)
+    mine.root.mkdir()
+    typed(mine, "bk init")
+    mine.write(".bkrc", f"common --override_module=bk_tools={repository / 'targets/tools/bk_tools'}\n")
 
     new, install, *others = pages.commands_of("own-worker.md")
     typed(mine, new)
