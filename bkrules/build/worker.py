@@ -21,6 +21,7 @@ from bkrules.execution.signals import SIGNALS
 from bkrules.model import digest, reapi
 from bkrules.model.action import from_message
 from bkrules.model.digest import Digest
+from bkrules.plugin import manager
 
 _ACTION, _DIGEST, _RESULT = (f"build.bazel.remote.execution.v2.{name}" for name in ("Action", "Digest", "ActionResult"))
 _TYPES = "type.googleapis.com/"
@@ -35,6 +36,7 @@ def serve(scheduler: RemoteOptions, cache: RemoteOptions, worker: Worker, name: 
 
     The first SIGTERM, Ctrl-C or SIGHUP lets running actions end, the second ends them. Raises RemoteFailed.
     """
+    manager.load()  # here, since in other threads nothing can bound what plugins do
     lock = threading.Lock()
 
     def say(line: str) -> None:
