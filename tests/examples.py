@@ -48,6 +48,7 @@ RUN: Table[str] = {
     ("docs/releasing.md", "sh "): "tests/integration/test_first_hour.py",
     ("docs/remote-cache.md", "sh "): SESSIONS,
     ("docs/report.md", "sh "): SESSIONS,
+    ("docs/remote-execution.md", "yaml "): "tests/integration/test_buildgrid.py",
     ("docs/repro.md", "console "): SESSIONS,
     ("docs/running.md", "text ____"): SESSIONS,
     ("docs/tests.md", "python # WORKSPACE.py"): "tests/integration/test_examples.py",
