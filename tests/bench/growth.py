@@ -21,6 +21,7 @@ MODULE = 10_000
 _COMMANDS = {
     "targets: query": ("query", "deps(//...)"),
     "sets of a function: aquery": ("aquery", "//...", "--json"),
+    "sets of a function: why": ("why", "//..."),
     "functions of a module: aquery": ("aquery", "//...", "--json"),
     "methods of a class: aquery": ("aquery", "//...", "--json"),
 }
