@@ -27,7 +27,7 @@ genrule(
     cmd = ["$(location :sh)", "-c", {script!r}],
 )
 """
-WAITS = "echo begun; tools/sleep 3; echo waited > $@"
+WAITS = "echo begun; tools/sleep 8; echo waited > $@"
 ENDLESS = "tools/sleep 100000"
 Answer = Callable[[str, reapi.Message, Any], bytes | None]
 

@@ -27,10 +27,7 @@ from spaces import WORKERS, Space, matrix, out_folders, wait_for
 from bkrules.model import reapi
 from bkrules.model.digest import Digest
 
-pytestmark = [
-    pytest.mark.soak,
-    pytest.mark.skipif(buildgrid.why_not() != "", reason=buildgrid.why_not() or "it can run here"),
-]
+pytestmark = pytest.mark.soak
 QUEUED, EXECUTING = 2, 3
 CANCELLED, PRECONDITION, ABORTED = 1, 9, 10
 SECRET = "the secret of the tests, which has more than 32 bytes"
@@ -58,6 +55,8 @@ class Cluster:
 
 @pytest.fixture(scope="session")
 def command(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if reason := buildgrid.why_not():
+        pytest.skip(reason)
     base = tmp_path_factory.getbasetemp()
     return buildgrid.install(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
 
