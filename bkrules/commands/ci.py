@@ -14,23 +14,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bkrules import errors
-from bkrules.build import ci_plan
-from bkrules.build.analysis import Analysis, analyze_patterns, history, selected
+from bkrules.build import ci_plan, ci_seconds
+from bkrules.build.analysis import Analysis, analyze_patterns, history, open_workspace, selected
 from bkrules.build.ci_plan import NAME as PLAN
 from bkrules.build.ci_plan import SCHEMA, Plan, estimates, shared_tools, sources_of
 from bkrules.build.execute import Execution, execute
 from bkrules.build.request import Options
 from bkrules.build.selection import divide_cells
 from bkrules.cache import atomic
-from bkrules.cache.remote import DOWNLOADS
+from bkrules.cache.action_cache import ActionCache
+from bkrules.cache.cas import Cas
+from bkrules.cache.file_digests import FileDigests
+from bkrules.cache.maintenance import in_use
+from bkrules.cache.remote import DOWNLOADS, Remote
 from bkrules.commands.build_arguments import add_cells, runs_of
 from bkrules.commands.harness import add_overrides, add_selection, overrides_of, selection_of
 from bkrules.commands.parser import PARSER, add_cache, command, nothing, patterns_of, positive
 from bkrules.commands.remote_arguments import add_remote, remote_of
-from bkrules.errors import UsageError
+from bkrules.errors import RemoteFailed, UsageError
 from bkrules.execution.result import Result
 from bkrules.loading.glob import OUTPUT
 from bkrules.loading.root import root_of
+from bkrules.loading.workspace import STATE, Workspace
 from bkrules.model.action import Action, Cell
 from bkrules.model.label import parse_label
 from bkrules.model.selected import is_of_plan
@@ -92,7 +97,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     execution = Execution(analysis, options, _say, show=False)
     known = _known(execution)
     execution.digests.save()
-    plan, shown = _divided(analysis, known, arguments.max_jobs)
+    plan, shown = _divided(execution, known, arguments.max_jobs)
     _write(file, plan.to())
     words = [f"--plan={file}", *_repeated(arguments), *patterns]
     jobs = [{**job, "arguments": shlex.join([*words[:1], f"--plan_job={job['number']}", *words[1:]])} for job in shown]
@@ -124,8 +129,9 @@ def _known(execution: Execution) -> dict[str, Result]:
     return {name: result or Result(wanted[name], Status.NOT_RUN) for name, result in known.items()}
 
 
-def _divided(analysis: Analysis, known: Mapping[str, Result], most: int) -> tuple[Plan, list[dict[str, Any]]]:
+def _divided(execution: Execution, known: Mapping[str, Result], most: int) -> tuple[Plan, list[dict[str, Any]]]:
     """Return the plan of these results, and its jobs for the CI."""
+    analysis = execution.analysis
     recorded = history(analysis.out).seconds
     results = [result for result in known.values() if result.action.cell]
     estimate = estimates((one.action.cell, one.seconds) for one in results if one.cached and one.action.cell)
@@ -137,8 +143,12 @@ def _divided(analysis: Analysis, known: Mapping[str, Result], most: int) -> tupl
             points[_point(cell)] = cell
             runs.setdefault(_point(cell), []).append(one.action)
 
+    elsewhere = _published(execution, [cell for name, cell in points.items() if recorded(runs[name][0].id) is None])
+
     def seconds(point: str) -> float | None:
-        took = recorded(runs[point][0].id)
+        name = runs[point][0].id
+        took = recorded(name)
+        took = elsewhere.get(name) if took is None else took
         return estimate(points[point]) if took is None else took
 
     shards = list(filter(None, divide_cells(points, seconds, min(most, len(points))))) if points else []
@@ -156,6 +166,19 @@ def _divided(analysis: Analysis, known: Mapping[str, Result], most: int) -> tupl
     sources = sources_of(analysis.workspace, analysis.actions.actions.values())
     reports = tuple(_reports(analysis, results, points))
     return Plan(SCHEMA, sources, most, tuple(map(tuple, shards)), tools, reports).named(), shown
+
+
+def _published(execution: Execution, cells: Sequence[Cell]) -> dict[str, float]:
+    """Return the seconds of cells by their ids, as the last merge has sent them."""
+    if execution.remote is None:
+        return {}
+    cache = ActionCache(f"{execution.options.disk_cache}/ac", execution.cas, execution.remote)
+    return ci_seconds.published(cache, _name_of(execution.analysis.workspace), (str(cell.matrix) for cell in cells))
+
+
+def _name_of(workspace: Workspace) -> str:
+    top = workspace.package("")
+    return "" if top is None else top.workspace
 
 
 def _reports(analysis: Analysis, results: Sequence[Result], points: Mapping[str, Cell]) -> Iterator[dict[str, Any]]:
@@ -227,6 +250,7 @@ def _merge(arguments: argparse.Namespace) -> int:
     _write_junit(arguments.out, _texts(paths))
     _remember(report)
     print(_summary(report))
+    _publish(arguments, [report])
     code: int = report["exit_code"]
     return code
 
@@ -247,6 +271,7 @@ def _merge_plan(arguments: argparse.Namespace) -> int:
     hint = "see why the job ended early, run it again, and merge again"
     for line in whole.lacks:
         _say(errors.error_text(errors.BkError("nothing-ran", line, hint=hint)))
+    _publish(arguments, list(whole.reports.values()))
     return whole.exit_code
 
 
@@ -288,6 +313,23 @@ def _remember(report: dict[str, Any]) -> None:
         if cell["status"] == Status.PASSED and not cell["cached"]:
             known.note(f"{report['label']} {cell['name']}", cell["seconds"], failed=False)
     known.save()
+
+
+def _publish(arguments: argparse.Namespace, reports: Sequence[Mapping[str, Any]]) -> None:
+    """Send how long cells took, so that the next plan is balanced in a clone without a history. Raises RemoteFailed."""
+    options = remote_of(arguments)
+    if options is None or not options.upload or root_of(".") is None:
+        return
+    workspace = open_workspace(".")
+    folder = os.path.abspath(arguments.disk_cache)
+    cas = Cas(f"{folder}/cas", FileDigests(str(Path(workspace.root, OUTPUT, STATE, "digests"))))
+    remote = Remote(options, cas, _say)
+    with in_use(folder):
+        for report in reports:
+            ci_seconds.publish(ActionCache(f"{folder}/ac", cas, remote), _name_of(workspace), report)
+        fault = remote.flush()
+    if fault:
+        raise RemoteFailed("remote-cache", fault)
 
 
 def _read(path: Path) -> dict[str, Any]:

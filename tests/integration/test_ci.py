@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import marshal
 import shlex
+import shutil
 import subprocess
 from typing import Any
 
+from servers import cache_server
 from spaces import Space, matrix
 
 TEST = "def test_one(sandbox): pass\ndef test_two(sandbox): pass\n"
@@ -33,6 +35,30 @@ def test_jobs_have_what_is_not_proven_and_nothing_else(tools: Space) -> None:
     assert last["cells"] == 4 - jobs[0]["cells"] - jobs[1]["cells"]
     assert tools.bk("test", *shlex.split(last["arguments"])).returncode == 0
     assert plan(tools) == []
+
+
+def test_a_clone_without_a_history_divides_by_the_seconds_of_the_last_merge(tools: Space) -> None:
+    """Every cell is dirty, so no result of one says how long it may take."""
+    matrix(tools, TEST, "oci")
+    assert tools.bk("test", "//targets:small").returncode == 0
+    with cache_server() as server:
+        address = f"--remote_cache={server.address}"
+        merge = ("ci", "merge", "bk-out/targets/small/report.json", "--out", "merged")
+        done = tools.bk(*merge, address, "--disk_cache", str(tools.cache))
+        assert done.returncode == 0, done.stderr
+        assert "warning" not in done.stderr
+        took = {
+            cell["name"]: cell["seconds"]
+            for cell in json.loads((tools.root / "merged/report.json").read_text())["cells"]
+        }
+        shutil.rmtree(tools.root / "bk-out")
+        tools.write("t/test_small.py", TEST.replace("pass", "assert sandbox"))
+
+        jobs = plan(tools, "--max_jobs=2", address)
+        alone = plan(tools, "--max_jobs=2")
+
+    assert sorted(job["seconds"] for job in jobs) == sorted(round(seconds, 1) for seconds in took.values())
+    assert [job["seconds"] for job in alone] == [0, 0]
 
 
 def test_the_reports_of_shards_are_merged(tools: Space) -> None:
