@@ -478,3 +478,14 @@ def test_what_python_cannot_write_again_counts_as_it_is_written() -> None:
     cell = ("test_a", "test_a")
     assert leaves(source)[cell] == leaves(source.replace("pass", "pass  # why"))[cell]
     assert leaves(source)[cell] != leaves(source.replace("fff\n", "ffe\n"))[cell]
+
+
+def test_a_test_that_looks_at_its_module_makes_no_text_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text for each cell would cost as many lines as the square of the tests."""
+    found = Slices("def test_looks(): assert globals()\ndef test_one():\n    assert 1\ndef test_two():\n    assert 2\n")
+
+    def text(*_: object) -> str:
+        raise AssertionError("the text was made")
+
+    monkeypatch.setattr(Slices, "text", text)
+    assert [found.is_whole(name) for name in ("test_looks", "test_one", "test_two")] == [True, False, False]
