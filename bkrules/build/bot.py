@@ -137,10 +137,11 @@ class Bot:
         return self._take(answer["leases"]) or is_new
 
     def _told(self) -> list[reapi.Message]:
-        """Return the leases as messages."""
+        """Return the leases as messages. A lease may end meanwhile, in its thread."""
+        outcomes = {lease_id: lease.outcome for lease_id, lease in self._leases.items()}
         return [
-            {"id": lease_id, "state": COMPLETED if lease.outcome else ACTIVE, **(lease.outcome or {})}
-            for lease_id, lease in self._leases.items()
+            {"id": lease_id, "state": COMPLETED if outcome else ACTIVE, **(outcome or {})}
+            for lease_id, outcome in outcomes.items()
         ]
 
     def _call(self, method: str, fields: reapi.Message, *, may_end: bool) -> bytes | None:
