@@ -23,11 +23,27 @@
 - A silent server costs the same for any number of actions: test_a_silent_server_is_asked_by_each_thread_once
 - A failure is never sent, and one that another client sent is ignored: test_no_failure_is_sent,
   test_a_planted_failure_is_ignored_and_replaced
-- Two clients can run one action at once: test_two_clients_run_one_action_at_once
+- Two clients can run one action at once: test_two_clients_run_one_action_at_once,
+  tests/integration/test_buildgrid.py::test_two_clients_with_one_action
 - A CI shares results by either protocol: tests/integration/test_simulated_ci.py::test_three_changes
 - Frames, messages and streams that no server should send cost one warning:
   tests/cache/test_grpc_attacks.py::test_an_attack_costs_a_warning
 - One lost output is made again once, and said once: tests/execution/test_lost_outputs.py::test_one_loss_is_said_once
+- Properties choose the worker, an action that no worker can run waits until it is cancelled, and failures are not kept:
+  tests/integration/test_buildgrid.py::test_properties_results_failures
+- A killed worker's action is finished by another, and nothing of it is left:
+  tests/integration/test_buildgrid.py::test_another_worker_finishes_the_action_of_a_killed_one,
+  tests/integration/test_buildgrid.py::test_a_machine_dies_while_the_daemons_of_a_cell_run,
+  tests/integration/test_worker.py::test_sigkill_leaves_no_process
+- A scheduler or a cache that is killed loses nothing:
+  tests/integration/test_buildgrid.py::test_the_scheduler_is_killed_and_begins_again,
+  tests/integration/test_buildgrid.py::test_the_cache_is_killed_and_begins_again
+- A cancelled operation ends its command, and a killed server of one host leaves nothing:
+  tests/integration/test_buildgrid.py::test_a_cancelled_operation_ends_its_command,
+  tests/integration/test_buildbox_run.py::test_an_action_that_is_cancelled_leaves_nothing,
+  tests/integration/test_buildbox_run.py::test_an_engine_that_is_killed_leaves_nothing
+- A busy engine loses no request: tests/integration/test_buildgrid.py::test_sixty_clients_of_twenty_threads
+- Tokens that are none, or over, are refused: tests/integration/test_buildgrid.py::test_tokens
 - Shards are disjoint, together everything, and stable:
   tests/test_selection.py::test_shards_are_disjoint_and_together_everything,
   tests/test_selection.py::test_the_same_seconds_give_the_same_shards
@@ -83,7 +99,7 @@ genrule(
 
 def test_each_promise_has_a_test(repository: Path) -> None:
     promises = re.findall(r"(?:(tests/[a-z_/]+\.py)::)?(test_[a-z_]+)\b(?!\.py)", __doc__ or "")
-    assert len(promises) > 16
+    assert len(promises) > 32
     for path, name in promises:
         text = (repository / path if path else Path(__file__)).read_text()
         assert f"\ndef {name}(" in text, f"{path} has no {name}"
