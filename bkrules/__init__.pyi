@@ -294,8 +294,8 @@ def genrule(
             --local_resources. A tag with which only Bazel does something, such as 'no-cache', is an error.
         srcs: Files, filegroups and genrules to read; read-only, at src/PATH.
         tools: Binaries that the command runs: of go_binary, host_binary or genrule.
-        exec_properties: Properties that a machine must have to run the command, by their names, for `bk run-
-            action`. They are in the key.
+        exec_properties: Properties that another machine must have to run the command, by their names. They are in
+            the key.
         memory: MiB of memory that the command may use, its disk included.
         pids: Processes and threads that the command may have.
         disk: MiB that its outputs and /tmp may have together.

@@ -117,7 +117,7 @@ def prepared(argv: Sequence[str]) -> argparse.Namespace:
     if early_actions.disk_cache:
         errors.PLACES[errors.CACHE] = early_actions.disk_cache
     early_actions.remote_cache, early_actions.runs_cells = None, False
-    if getattr(arguments, "remote_cache", ""):
+    if getattr(arguments, "remote_cache", "") or getattr(arguments, "remote_executor", ""):
         from bkrules.commands.remote_arguments import remote_of
 
         early_actions.remote_cache = remote_of(arguments)

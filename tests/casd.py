@@ -56,6 +56,13 @@ sys.exit(main())
 """The script `bk-buildbox-run`, as pip makes it."""
 
 
+HANGS = """#!/bin/sh
+case "$*" in *--validate-parameters*) exit 0;; esac
+exec sleep 1000
+"""
+"""A runner that does not end by itself."""
+
+
 @dataclass(frozen=True)
 class Casd:
     """A server that runs."""
@@ -70,10 +77,12 @@ class Casd:
 
 
 @contextmanager
-def engine(program: Path, folder: Path, words: Sequence[str] = (), runner: Sequence[str] = ()) -> Iterator[Casd]:
+def engine(
+    program: Path, folder: Path, words: Sequence[str] = (), runner: Sequence[str] = (), text: str = RUNNER
+) -> Iterator[Casd]:
     """A server that runs actions by bk's runner, which gets the words `runner`; its disk cache is the folder `runner`."""
     script = folder / "bk-buildbox-run"
-    script.write_text(RUNNER.format(python=sys.executable))
+    script.write_text(text.format(python=sys.executable))
     script.chmod(0o755)
     more = [f"--runner-arg={word}" for word in (f"--disk_cache={folder}/runner", *runner)]
     with _started(program, folder, [f"--buildbox-run={script}", "--cache-failures=false", *more, *words]) as server:

@@ -72,7 +72,7 @@ def test_every_option_of_tests_is_in_the_documents(readme: str) -> None:
     add_tests(parser)
     add_cells(parser)
     options = {action.option_strings[0] for action in parser._actions if action.dest != "help"}
-    assert len(options) == 8
+    assert len(options) == 9
     assert [name for name in options if not re.search(rf"[| ]`{name}[=`]", readme)] == []
 
 

@@ -1,4 +1,4 @@
-"""The options of the command line for all cells of a build: number of runs, environment, kernel properties in their keys."""
+"""The options of the command line for the actions of a build: runs of cells, environment, properties of machines in keys."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ FIXED = frozenset({*ENVIRONMENT, "GOMAXPROCS"})
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs of each cell: their `number`, and variables in addition to bk's. `kernel_key` is one of `kernel.KEYS`."""
+    """The runs of each cell: their `number`, and variables in addition to bk's. `kernel_key` is one of `kernel.KEYS`.
+
+    `properties` are those of the machine for actions that can run elsewhere, unless their targets set others.
+    """
 
     number: int = 1
     environment: tuple[tuple[str, str], ...] = ()
     kernel_key: str = SERIES
+    properties: tuple[tuple[str, str], ...] = ()
 
     def of(self, action: Action, cells: Collection[str] = ()) -> Iterator[Action]:
         """Return the actions that run for an action: itself, or a copy for each run of a cell.
@@ -29,6 +33,8 @@ class Runs:
         its result with builds without `--runs_per_test`. `cells` are the ids of all cells: a cell that reads the outputs of others
         reads those of the same run.
         """
+        if self.properties and action.made_in and not action.platform:
+            action = replace(action, platform=self.properties)
         if action.cell is None:
             yield action
             return

@@ -44,6 +44,7 @@ from bkrules.system import colours
 
 if TYPE_CHECKING:
     from bkrules.cache.remote import Remote
+    from bkrules.execution.elsewhere import Elsewhere
 
 
 _OBJECTS = 700
@@ -86,6 +87,11 @@ class Execution:
             from bkrules.cache.remote import Remote
 
             self.remote = Remote(options.remote, self.cas, say)
+        self.elsewhere: Elsewhere | None = None
+        if options.executor is not None and self.remote is not None:
+            from bkrules.execution.elsewhere import Elsewhere
+
+            self.elsewhere = Elsewhere(options.executor, self.cas, self.remote)
         actions = ActionCache(f"{cache}/ac", self.cas, self.remote)
         self.executor = Executor(
             analysis.workspace.place,
@@ -97,6 +103,7 @@ class Execution:
             may_be_cached=self._may_be_cached,
             say=say,
             profile=self.profile,
+            elsewhere=self.elsewhere,
         )
 
     def is_wanted(self, action: Action) -> bool:
@@ -173,8 +180,15 @@ class Execution:
     def interrupt(self) -> None:
         """End all that runs, and the wait for another run of bk."""
         self.executor.stopped.set()
+        if self.elsewhere is not None:
+            self.elsewhere.engine.end()
         if self.context is not None:
             self.context.processes.interrupt()
+
+    @property
+    def remote_failed(self) -> bool:
+        """Whether a required remote cache failed, or an engine."""
+        return any(one.failed for one in (self.remote, self.elsewhere) if one is not None)
 
     def end_shared(self) -> tuple[str, ...]:
         """End the shared workers. Return their leaks."""
@@ -313,7 +327,7 @@ def _executed(
         interrupted,
         leaks,
         fault,
-        execution.remote is not None and execution.remote.failed,
+        execution.remote_failed,
         analysis.selected,
         analysis.left_out,
         analysis.runs.kernel_key,
@@ -343,12 +357,17 @@ def _scheduler(execution: Execution, actions: Mapping[str, Action]) -> Scheduler
         run,
         on_start,
         on_result,
-        pools=Pools(options.jobs, pool_sizes(options.jobs, options.resources)),
+        pools=Pools(
+            options.jobs,
+            pool_sizes(options.jobs, options.resources),
+            options.executor.jobs if options.executor else 0,
+        ),
         policy=Policy(options.keep_going, options.test_keep_going),
         ask=profile.traced(executor.ask, "remote cache") if execution.remote else None,
         history=execution.history,
         cancel=execution.interrupt,
         refuse=execution.refuse,
         wanted=execution.is_wanted,
+        elsewhere=execution.elsewhere.takes if execution.elsewhere else lambda _action: False,
         profile=profile,
     )

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bkrules.cache.remote_options import RemoteOptions
+from bkrules.cache.remote_options import ExecutorOptions, RemoteOptions
 
 TEST_OUTPUTS = ("summary", "errors", "all", "streamed")
 
@@ -27,6 +27,7 @@ class Options:
     test_timeouts: Mapping[str, int] = field(default_factory=dict)
     profile: str = ""
     remote: RemoteOptions | None = None
+    executor: ExecutorOptions | None = None
     cache_test_results: str = "auto"
     test_attempts: int | None = None
     test_output: str = "errors"

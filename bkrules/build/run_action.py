@@ -24,7 +24,7 @@ from bkrules.cache.remote_options import RemoteOptions
 from bkrules.cache.results import write_result
 from bkrules.errors import TESTS_FAILED, ActionFailed, MachineLacks, RemoteFailed
 from bkrules.execution.context import RunContext
-from bkrules.execution.portable import Portable, Reader
+from bkrules.execution.portable import WORD, Portable, Reader
 from bkrules.execution.portable_cell import ISA, OUT, PRIVILEGED
 from bkrules.model import reapi
 from bkrules.model.action import Action, FileNode, Form, Output
@@ -94,7 +94,9 @@ class Ran:
         if self.problem:
             message = reapi.decode("ActionResult", data)
             message |= {"exit_code": self.code or 1, "stdout_raw": self.log.encode()}
-            data = reapi.encode("ActionResult", message | {"stderr_raw": f"bk: {self.what} {self.problem}\n".encode()})
+            data = reapi.encode(
+                "ActionResult", message | {"stderr_raw": f"{WORD}{self.what} {self.problem}\n".encode()}
+            )
         return data, [*trees, *(file.digest for file in self.result.files())]
 
 

@@ -60,13 +60,22 @@ class ActionCache:
         if data is None:
             return None
         try:
-            entry = Entry(data, declared, above)
-            if self.remote.fetch(entry.trees):
-                return None
-            result = entry.result(self.cas.read, self.cas.path)
+            return self.take(key, data, whole=whole, declared=declared, above=above)
         except ValueError as error:
             self.lied(key, error)
             return None
+
+    def take(
+        self, key: Digest, data: bytes, *, whole: bool, declared: Declared | None = None, above: str = ""
+    ) -> ActionResult | None:
+        """Return the result in bytes from elsewhere, whose blobs the remote cache has; None when it lacks one. With `whole`,
+        the bytes are on the disk afterwards. Raises ValueError for one whose outputs are not those declared.
+        """
+        assert self.remote is not None
+        entry = Entry(data, declared, above)
+        if self.remote.fetch(entry.trees):
+            return None
+        result = entry.result(self.cas.read, self.cas.path)
         return None if whole and not self.bring(key, result) else result
 
     def lied(self, key: Digest, error: ValueError) -> None:

@@ -139,9 +139,15 @@ class GrpcCalls:
         call.add_done_callback(lambda _call: ended())
         return Pending(call, partial(self._errors, f"no answer in {seconds:.3g} s"))
 
-    def read(self, method: str, request: bytes, left: float, idle: float | None = None) -> Iterator[bytes]:
-        """Yield the messages of an answer, for at most `left` seconds, and without one for at most `idle` seconds, by
-        default IDLE.
+    def end(self) -> None:
+        """Cancel all streams, and those to come."""
+        self._watch.end()
+
+    def read(
+        self, method: str, request: bytes, left: float, *, first: float | None = None, idle: float | None = None
+    ) -> Iterator[bytes]:
+        """Yield the messages of an answer, for at most `left` seconds; the first one comes in `first` seconds, each other in
+        `idle` seconds; by default IDLE for both.
         """
         channel, headers = self._open()
         with (
@@ -150,13 +156,14 @@ class GrpcCalls:
         ):
             call = watched.call = channel.unary_stream(method)(request, timeout=left, metadata=headers)
             try:
+                watched.expect(IDLE if first is None else first)
                 while True:
-                    watched.expect(IDLE if idle is None else idle)
                     message = next(call, None)
                     watched.rest()
                     if message is None:
                         return
                     yield message
+                    watched.expect(IDLE if idle is None else idle)
             finally:
                 call.cancel()
 
@@ -346,13 +353,21 @@ class _IdleWatch:
         self._calls: set[_Watched] = set()
         self._thread: threading.Thread | None = None
         self._wakes = 0.0
-        self._is_closed = False
+        self._is_closed = self._over = False
 
     def close(self) -> None:
         """End the thread."""
         with self._condition:
             self._is_closed = True
             self._condition.notify()
+
+    def end(self) -> None:
+        """Cancel all calls, and those to come."""
+        with self._condition:
+            self._over = True
+            for watched in self._calls:
+                if watched.call is not None:
+                    watched.call.cancel()
 
     @contextmanager
     def watching(self) -> Iterator[_Watched]:
@@ -373,6 +388,8 @@ class _IdleWatch:
                 self._thread.start()
             elif watched.until < self._wakes:
                 self._condition.notify()
+            if self._over and watched.call is not None:
+                watched.call.cancel()
 
     def _serve(self) -> None:
         with self._condition:

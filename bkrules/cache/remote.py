@@ -128,6 +128,11 @@ class Remote:
         wait(jobs)
         return all(job.result() for job in jobs)
 
+    def forget(self) -> None:
+        """Forget which blobs the server has, after a sign that it has lost one."""
+        with self._lock:
+            self._there = {EMPTY}
+
     def push(self, key: Digest, result: bytes, blobs: Iterable[Digest]) -> None:
         """Send a result in the background, unless the server has one for its action."""
         wanted = sorted(set(blobs))

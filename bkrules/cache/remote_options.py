@@ -52,3 +52,17 @@ class RemoteOptions:
             raise UsageError("remote-cache", what, hint="name the instance with --remote_instance_name")
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
         return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorOptions:
+    """The options of an engine that runs actions. `server` has its address and how to reach it. At most `jobs` actions are
+    there at once; each may be `queue_seconds` in its queue. `fallback`: this machine runs what it fails to run.
+    `local` are the mnemonics of actions that stay on this machine.
+    """
+
+    server: RemoteOptions
+    jobs: int
+    queue_seconds: float
+    fallback: bool = False
+    local: frozenset[str] = frozenset()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bkrules.build.request import TEST_OUTPUTS, Options
 from bkrules.commands.parser import add_cache, positive
-from bkrules.commands.remote_arguments import add_remote, remote_of
+from bkrules.commands.remote_arguments import add_executor, add_remote, executor_of, remote_of
 from bkrules.errors import UsageError
 from bkrules.incremental.dependencies import current
 from bkrules.model.resources import pool_size, timeouts
@@ -61,6 +61,7 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     )
     add_cache(parser)
     add_remote(parser)
+    add_executor(parser)
 
 
 def add_scheduling(parser: argparse.ArgumentParser) -> None:
@@ -135,7 +136,7 @@ def _attempts(text: str) -> int | None:
 
 
 def add_cells(parser: argparse.ArgumentParser) -> None:
-    """Add the options that change the cells, and so their keys."""
+    """Add the options that change keys: of cells, and of actions that can run elsewhere."""
     group = parser.add_argument_group("cells")
     group.add_argument(
         "--runs_per_test",
@@ -159,6 +160,22 @@ def add_cells(parser: argparse.ArgumentParser) -> None:
         help="how much of the kernel is in the keys of cells: its series, such as 6.12, with its security modules, cgroups and "
         "binary formats (default); the whole release in place of the series; or nothing",
     )
+    parser.add_argument(
+        "--remote_default_exec_properties",
+        action="append",
+        default=[],
+        type=property_of,
+        metavar="NAME=VALUE",
+        help="a property of machines, for actions that can run elsewhere, unless their targets have exec_properties; in the key",
+    )
+
+
+def property_of(text: str) -> tuple[str, str]:
+    """Return name and value of a property of a machine. Raises ArgumentTypeError."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"must be NAME=VALUE, but was {text!r}")
+    return name, value
 
 
 def _variable(text: str) -> tuple[str, str | None]:
@@ -195,6 +212,7 @@ def options_of(arguments: argparse.Namespace) -> Options:
         arguments.test_timeout,
         _writable(arguments.profile),
         remote=remote_of(arguments),
+        executor=executor_of(arguments),
         cache_test_results=arguments.cache_test_results,
         test_attempts=arguments.flaky_test_attempts,
         test_output=arguments.test_output,
@@ -227,4 +245,5 @@ def runs_of(arguments: argparse.Namespace) -> Runs:
             if name not in os.environ:
                 continue  # as in Bazel: a variable that does not exist is not passed on
         environment[name] = os.environ[name] if value is None else value
-    return Runs(arguments.runs_per_test, tuple(sorted(environment.items())), arguments.kernel_key)
+    properties = tuple(sorted(dict(arguments.remote_default_exec_properties).items()))
+    return Runs(arguments.runs_per_test, tuple(sorted(environment.items())), arguments.kernel_key, properties)

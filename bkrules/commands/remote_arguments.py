@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
-from bkrules.cache.remote_options import RemoteOptions
+from bkrules.cache.remote_options import GRPC, ExecutorOptions, RemoteOptions
+from bkrules.commands.parser import positive
 from bkrules.errors import MachineLacks, UsageError
 
 HEADERS = "BK_REMOTE_HEADER"
@@ -51,16 +53,87 @@ def add_remote(parser: argparse.ArgumentParser) -> None:
     add("tls_client_key", default="", metavar="FILE", help="the key of that certificate, in PEM")
 
 
+def add_executor(parser: argparse.ArgumentParser) -> None:
+    """Add the options of an engine that runs actions to a command that has those of a remote cache."""
+    group = parser.add_argument_group(
+        "remote execution", "an engine of the Remote Execution API runs the actions that can run elsewhere"
+    )
+
+    def add(name: str, **settings: Any) -> None:
+        group.add_argument(f"--{name}", **settings)
+
+    add(
+        "remote_executor",
+        default="",
+        metavar="URL",
+        help="grpc(s)://HOST:PORT; its CAS and its action cache are those of --remote_cache (default: the same URL)",
+    )
+    add(
+        "remote_jobs",
+        type=positive,
+        default=200,
+        metavar="N",
+        help="how many actions may be there at once, next to --jobs here (default: 200)",
+    )
+    add(
+        "remote_queue_timeout",
+        type=_seconds,
+        default=600.0,
+        metavar="SECONDS",
+        help="how long an action may wait for a worker (default: 600)",
+    )
+    add(
+        "remote_local_fallback",
+        action="store_true",
+        help="run an action here when the engine fails to run it",
+    )
+    add(
+        "strategy",
+        action="append",
+        default=[],
+        type=_strategy,
+        metavar="MNEMONIC=local|remote",
+        help="where actions of a mnemonic run, such as Genrule=local",
+    )
+
+
+def executor_of(arguments: argparse.Namespace) -> ExecutorOptions | None:
+    """Return the engine of the command line. Raises UsageError, and MachineLacks without grpcio."""
+    if not arguments.remote_executor:
+        return None
+    cache = remote_of(arguments)
+    assert cache is not None
+    if not arguments.remote_executor.startswith(GRPC):
+        hint = "for example --remote_executor=grpcs://engine.example.com:443"
+        raise UsageError("usage", "--remote_executor must be grpc://HOST:PORT or grpcs://HOST:PORT", hint=hint)
+    if not cache.upload:
+        raise UsageError("usage", "--remote_executor sends inputs, but --remote_upload_local_results=no forbids that")
+    server = replace(cache, url=arguments.remote_executor, instance=arguments.remote_instance_name)
+    check_grpc(server, "--remote_executor")
+    local = frozenset(mnemonic for mnemonic, place in dict(arguments.strategy).items() if place == "local")
+    return ExecutorOptions(
+        server, arguments.remote_jobs, arguments.remote_queue_timeout, arguments.remote_local_fallback, local
+    )
+
+
+def _strategy(text: str) -> tuple[str, str]:
+    mnemonic, _, place = text.partition("=")
+    if not mnemonic or place not in ("local", "remote"):
+        raise argparse.ArgumentTypeError(f"must be MNEMONIC=local or MNEMONIC=remote, but was {text!r}")
+    return mnemonic, place
+
+
 def remote_of(arguments: argparse.Namespace) -> RemoteOptions | None:
     """Return the remote cache of the command line and the environment. Raises UsageError, and MachineLacks without grpcio."""
-    if not arguments.remote_cache:
+    executor = vars(arguments).get("remote_executor", "")
+    if not (arguments.remote_cache or executor):
         return None
     try:
         more = [_header(line) for line in os.environ.get(HEADERS, "").splitlines() if line]
     except argparse.ArgumentTypeError as error:
         raise UsageError("usage", f"{HEADERS}: {error}") from None
     options = RemoteOptions(
-        arguments.remote_cache,
+        arguments.remote_cache or executor,
         (*more, *arguments.remote_header),
         arguments.remote_upload_local_results,
         arguments.remote_required,
@@ -76,6 +149,8 @@ def remote_of(arguments: argparse.Namespace) -> RemoteOptions | None:
     assert options.address  # or it raises
     if options.is_grpc:
         check_grpc(options)
+    elif options.instance and executor:
+        return replace(options, instance="")
     elif options.instance:
         hint = "over HTTP, the path of --remote_cache names the instance"
         raise UsageError("usage", "--remote_instance_name is for a remote cache of gRPC", hint=hint)

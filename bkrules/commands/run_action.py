@@ -9,6 +9,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from bkrules import errors
+from bkrules.commands.build_arguments import property_of
 from bkrules.commands.parser import add_cache, command, positive
 from bkrules.commands.remote_arguments import add_remote, remote_of
 from bkrules.errors import UsageError
@@ -39,7 +40,7 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
         "--property",
         action="append",
         default=[],
-        type=_property,
+        type=property_of,
         metavar="NAME=VALUE",
         help="a property of this machine; an action that needs another one is refused. OSFamily and ISA are known",
     )
@@ -80,10 +81,3 @@ def _digest(text: str) -> Digest:
         what = f"bk run-action: the digest must be HASH/SIZE, a SHA-256 and a number of bytes, but was {text!r}"
         raise UsageError("usage", what, hint="`bk cache push --actions` prints digests")
     return Digest(match[1], int(match[2]))
-
-
-def _property(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise argparse.ArgumentTypeError(f"must be NAME=VALUE, but was {text!r}")
-    return name, value

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from bkrules.analysis.host_inputs import find
 from bkrules.cache.action_cache import ActionCache, ActionResult
 from bkrules.cache.file_digests import FileDigests
 from bkrules.cache.results import files_of
-from bkrules.errors import ActionFailed, BkError, Interrupted, of_machine
+from bkrules.errors import ActionFailed, BkError, Interrupted, RemoteFailed, of_machine
 from bkrules.execution import cell_answers
 from bkrules.execution.context import RunContext
 from bkrules.execution.job_slot import JobSlot, Unscheduled
@@ -42,10 +43,14 @@ from bkrules.model.action import (
     Text,
     key_of,
 )
+from bkrules.model.reapi import Message, encode
 from bkrules.model.shared_nodes import SharedNodes
 from bkrules.model.status import GOOD, FailureClass, Status
 from bkrules.system.locks import tried_name
 from bkrules.system.trees import TooManyFiles, list_files
+
+if TYPE_CHECKING:
+    from bkrules.execution.elsewhere import Elsewhere
 
 NO_PROFILE = NoProfile()
 KEYS = "keys"
@@ -64,7 +69,7 @@ class Executor:
     `whole` decides for which actions bk needs the bytes, and not only the digests; `say` receives a message for each
     hit that has to run all the same. `read` decides which results of the disk cache are read again before they are
     hits. An action that `may_be_cached` excludes always runs; its result is stored like any other. `place` returns the
-    absolute path of a source.
+    absolute path of a source. `elsewhere` runs the actions that it takes.
     """
 
     def __init__(
@@ -79,6 +84,7 @@ class Executor:
         may_be_cached: Callable[[Action], bool] = lambda _action: True,
         say: Callable[[str], None] = print,
         profile: NoProfile = NO_PROFILE,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self._place = place
         self._actions = actions
@@ -86,6 +92,7 @@ class Executor:
         self._context = context
         self._whole, self._may_be_cached, self._say, self._profile = whole, may_be_cached, say, profile
         self._read = read or whole
+        self._elsewhere = elsewhere
         self.results: dict[str, Result] = {}
         self._folders: dict[HostFolder, DirectoryNode] = {}
         self._shared_nodes: dict[
@@ -158,8 +165,10 @@ class Executor:
 
     def _run_in_slot(self, action: Action, slot: JobSlot) -> Result:
         try:
-            with self._profile.span("gather inputs", "cache"):
-                self._gather(action, slot)
+            engine = self._elsewhere if self._elsewhere and self._elsewhere.takes(action) else None
+            if engine is None:
+                with self._profile.span("gather inputs", "cache"):
+                    self._gather(action, slot)
             inputs = self._resolve(action)
             key = key_of(action, inputs)
             with self._locked(key.digest.hash, slot):
@@ -169,9 +178,61 @@ class Executor:
                 if slot.is_released:
                     with self._profile.span("wait for a job slot", "wait"):
                         slot.reacquire()
-                return self._run(action, key, inputs)
+                if engine is None:
+                    return self._run(action, key, inputs)
+                result = self._run_elsewhere(engine, action, key, inputs)
+                return result or self._run_after_all(action, slot)
         except BkError as error:
             return failed(action, error)
+
+    def _run_elsewhere(self, engine: Elsewhere, action: Action, key: Key, inputs: Mapping[str, Node]) -> Result | None:
+        """Return the result of an engine. Return None for an engine that fails, when this machine may take its place."""
+        began = time.monotonic()
+
+        def again() -> dict[str, Node]:
+            staged = self.stage(action)
+            if key_of(action, staged) != key:
+                raise RemoteFailed("engine", f"{action.label}: an input of it was made once more, and has changed")
+            return staged
+
+        try:
+            readable = self._make_readable(action, inputs)
+            with self._profile.span("run elsewhere", "run"):
+                response = engine.run(action, key, readable, again, uncached=not self._may_be_cached(action))
+                engine.check(action, response["result"], self._context().log)
+            with self._profile.span("fetch outputs", "cache"):
+                return self._taken(action, key, response, time.monotonic() - began)
+        except RemoteFailed as error:
+            if engine.fallback:
+                self._say(f"  {action.mnemonic} {action.title} runs here: {error.message}")
+                return None
+            engine.failed = True
+            return replace(failed(action, error), key=key, seconds=time.monotonic() - began)
+        except BkError as error:
+            return replace(failed(action, error), key=key, seconds=time.monotonic() - began)
+
+    def _taken(self, action: Action, key: Key, response: Message, seconds: float) -> Result:
+        """Return the result of an engine, whose blobs the remote cache has. Raises ActionFailed and RemoteFailed."""
+        result = response["result"]
+        data = encode("ActionResult", {**result, "execution_metadata": result["execution_metadata"] or {}})
+        try:
+            stored = self._actions.take(
+                key.digest, data, whole=self._whole(action), declared=action.declared, above=action.above
+            )
+        except ValueError as error:
+            raise ActionFailed("bad-output", f"{action.label}: not the result of that action: {error}") from None
+        if stored is None:
+            raise RemoteFailed("remote-cache", f"{action.label}: the remote cache lacks an output of it")
+        cached = response["cached_result"]
+        shown = stored.seconds or seconds
+        return Result(action, Status.PASSED, cached, shown, key, stored.outputs, remote=True)
+
+    def _run_after_all(self, action: Action, slot: JobSlot) -> Result:
+        """Run here what an engine has failed to run."""
+        slot.release()
+        slot.reacquire(here=True)
+        inputs = self.stage(action)
+        return self._run(action, key_of(action, inputs), inputs)
 
     @contextmanager
     def _locked(self, key: str, slot: JobSlot) -> Iterator[None]:

@@ -12,10 +12,13 @@ from bkrules.errors import Interrupted
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """A message to the scheduler: an action has released its slot or, with `back`, wants it again."""
+    """A message to the scheduler: an action has released its slot or, with `back`, wants it again; with `here`, one of this
+    machine, in place of one elsewhere.
+    """
 
     name: str
     back: bool = False
+    here: bool = False
 
 
 class JobSlot:
@@ -34,9 +37,9 @@ class JobSlot:
             self.is_released = True
             self._tell(Paused(self.name))
 
-    def reacquire(self) -> None:
-        """Wait for the slot. Raises Interrupted when the build has ended meanwhile."""
-        self._tell(Paused(self.name, back=True))
+    def reacquire(self, *, here: bool = False) -> None:
+        """Wait for the slot; with `here`, for one of this machine. Raises Interrupted when the build has ended meanwhile."""
+        self._tell(Paused(self.name, back=True, here=here))
         if not self._grants.get():
             raise Interrupted("interrupted", f"{self.name} does not continue")
         self.is_released = False

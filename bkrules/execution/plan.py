@@ -34,7 +34,7 @@ class Plan:
         self._ready = [(self._ranks[name], name) for name, needs in self._waiting.items() if not needs]
         heapq.heapify(self._ready)
         self._open = set(dependencies)
-        self._requests = requests or {}
+        self._requests = dict(requests or {})
         self._pools = pools or Pools(1)
         self._missed: dict[Request, list[tuple[Rank, str]]] = {}
         self._running: set[str] = set()
@@ -121,6 +121,10 @@ class Plan:
         """
         self._running.remove(name)
         self._pools.release(self._request(name))
+
+    def bring(self, name: str, request: Request) -> None:
+        """Record that a paused id was to run elsewhere, and runs here with that request; `miss` and `start` let it continue."""
+        self._requests[name] = request
 
     def succeed(self, name: str) -> None:
         """Record that an id has succeeded; ids that waited for it alone become ready."""

@@ -13,16 +13,17 @@ _UNIT = 1000  # amounts are whole thousandths, so that releases are exact
 
 
 class Pools:
-    """`jobs` slots, and named `sizes`: cores of `cpu`, MiB of `memory`, numbers of others. A missing size is unlimited
-    for `cpu` and `memory`, and 0 for any other name.
+    """`jobs` slots, `elsewhere` slots for actions on other machines, and named `sizes`: cores of `cpu`, MiB of `memory`,
+    numbers of others. A missing size is unlimited for `cpu` and `memory`, and 0 for any other name.
 
     A request for cores or memory is an estimate: one larger than the pool counts as the whole pool, so it runs when no
     other action uses any of it, as in Bazel. A named resource is counted, so a request for more than the pool has can
     never run: see `lack`.
     """
 
-    def __init__(self, jobs: int, sizes: Mapping[str, float] | None = None) -> None:
+    def __init__(self, jobs: int, sizes: Mapping[str, float] | None = None, elsewhere: int = 0) -> None:
         self.jobs = jobs
+        self._free_elsewhere = elsewhere
         self.running = 0
         self._sizes = {name: _amount(size) for name, size in (sizes or {}).items()}
         self._used = dict.fromkeys(self._sizes, 0)
@@ -39,6 +40,8 @@ class Pools:
 
     def fits(self, request: Request) -> bool:
         """Return whether an action with this request may start now."""
+        if request.elsewhere:
+            return self._free_elsewhere > 0
         if self.running >= self.jobs or self._alone:
             return False
         if request.exclusive:
@@ -48,6 +51,9 @@ class Pools:
     def take(self, request: Request) -> None:
         """Take the resources of an action, until `release`. The action must fit."""
         assert self.fits(request)
+        if request.elsewhere:
+            self._free_elsewhere -= 1
+            return
         self.running += 1
         self._alone = request.exclusive
         for name, amount in self._share(request).items():
@@ -55,6 +61,9 @@ class Pools:
 
     def release(self, request: Request) -> None:
         """Release the resources of an action."""
+        if request.elsewhere:
+            self._free_elsewhere += 1
+            return
         self.running -= 1
         self._alone = False
         for name, amount in self._share(request).items():

@@ -25,6 +25,9 @@ MOST_FORM = 64 << 20
 MOST_MESSAGE = 4 << 20
 """The limit in bytes of a message of an action: that of a message of gRPC."""
 
+WORD = "bk: "
+"""The beginning of the last line of a failure's stderr, in which bk's runner says how it failed."""
+
 _SEND = "send it:  bk cache push --actions PATTERN... --remote_cache=URL"
 _RUNS = "bk runs the actions that `bk cache push --actions` sends"
 

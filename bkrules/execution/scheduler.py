@@ -21,6 +21,7 @@ from bkrules.execution.pools import Pools
 from bkrules.execution.profile import NoProfile
 from bkrules.execution.result import Result, failed
 from bkrules.model.action import Action
+from bkrules.model.resources import ELSEWHERE
 from bkrules.model.status import BAD, GOOD, FailureClass, Status
 
 ASKERS = 16
@@ -50,7 +51,8 @@ class Scheduler:
     tells which actions take long or failed, so that they run first. `cancel` ends running actions; it is called when a
     cell's failure ends the build. `refuse` returns the result of a cell that this machine cannot run: it is called once for
     each cell, before the first action starts that the cell waits for, so that nothing is built for such cells alone.
-    `wanted` tells which actions somebody wants for themselves; those on which no other depends are wanted in any case.
+    `elsewhere` tells which actions run on other machines, and need no slot of this one. `wanted` tells which actions somebody
+    wants for themselves; those on which no other depends are wanted in any case.
     """
 
     def __init__(
@@ -67,11 +69,12 @@ class Scheduler:
         cancel: Callable[[], None] = lambda: None,
         refuse: Callable[[Action], Result | None] = lambda _action: None,
         wanted: Callable[[Action], bool] = lambda _action: True,
+        elsewhere: Callable[[Action], bool] = lambda _action: False,
         profile: NoProfile = NO_PROFILE,
     ) -> None:
         self._look_up, self._run, self._ask = look_up, run, ask
         self._on_start, self._on_result, self._cancel = on_start, on_result, cancel
-        self._refuse, self._wanted = refuse, wanted
+        self._refuse, self._wanted, self._elsewhere = refuse, wanted, elsewhere
         self._unjudged, self._has_refused = set[str](), False
         self._pools, self._policy, self._history, self._profile = pools, policy, history, profile
         self._plan, self._actions = Plan({}), dict[str, Action]()
@@ -93,7 +96,7 @@ class Scheduler:
         """
         self._actions = dict(actions)
         self._unjudged = {name for name, action in actions.items() if action.cell is not None}
-        requests = {name: action.request for name, action in actions.items()}
+        requests = {name: ELSEWHERE if self._elsewhere(action) else action.request for name, action in actions.items()}
         self._plan = Plan({name: action.dependencies for name, action in actions.items()}, requests, self._pools)
         try:
             while not self._plan.finished:
@@ -177,6 +180,8 @@ class Scheduler:
             self._miss(outcome.action)
         elif isinstance(outcome, Paused):
             if outcome.back:
+                if outcome.here:
+                    self._plan.bring(outcome.name, self._actions[outcome.name].request)
                 self._plan.miss(outcome.name)
             else:
                 self._plan.pause(outcome.name)
@@ -197,7 +202,7 @@ class Scheduler:
 
     def _miss(self, action: Action) -> None:
         """Queue an action for a job slot. One that needs more than the machine has never gets one."""
-        lack = self._pools.lack(action.request)
+        lack = None if self._elsewhere(action) else self._pools.lack(action.request)
         if lack is not None:
             name, wanted, there = lack
             reason = f"{action.label} takes {wanted:g} of the resource {name!r}, of which this machine has {there:g}"

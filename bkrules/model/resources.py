@@ -41,14 +41,17 @@ _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_b
 class Request:
     """The resources of an action while it runs: cores of `cpu`, MiB of `memory`, numbers of named resources.
 
-    With `exclusive`, the action runs alone. The defaults are Bazel's for an action without tags.
+    With `exclusive`, the action runs alone; `elsewhere`, on another machine. The defaults are Bazel's for an action without
+    tags.
     """
 
     resources: tuple[tuple[str, float], ...] = ((CPU, 1.0), (MEMORY, 250.0))
     exclusive: bool = False
+    elsewhere: bool = False
 
 
 UNASKED = Request()
+ELSEWHERE = Request((), elsewhere=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,10 @@ class BuildResult:
     """The results of a build, in the order of its plan.
 
     `fault` is why a required remote cache, or a disk, did not accept the results; `remote_failed` tells whether a required
-    remote cache failed at all; `selected` names the selected cells, when not all
-    were. `kernel_key` is how much of the kernel is in the keys of cells. `up_to_date` is the number of actions that
-    were skipped as up to date, and the seconds that they took when they ran. `phases` are the seconds of each phase of the
-    build by its name, in their order.
+    remote cache failed at all, or an engine; `selected` names the selected cells, when not all were. `kernel_key` is how
+    much of the kernel is in the keys of cells. `up_to_date` is the number of actions that were skipped as up to date, and
+    the seconds that they took when they ran. `phases` are the seconds of each phase of the build by its name, in their
+    order.
     """
 
     results: tuple[Result, ...]

@@ -172,7 +172,7 @@ GENRULE = Rule(
         "tools": Attr("labels", "Binaries that the command runs: of go_binary, host_binary or genrule.", default=()),
         "exec_properties": Attr(
             "dict",
-            "Properties that a machine must have to run the command, by their names, for `bk run-action`. They are in the key.",
+            "Properties that another machine must have to run the command, by their names. They are in the key.",
             default={},
         ),
         "memory": Attr("count", "MiB of memory that the command may use, its disk included.", default=_DEFAULT.memory),

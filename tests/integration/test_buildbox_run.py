@@ -46,7 +46,8 @@ def sent(space: Space, server: casd.Casd, script: str, more: str = "") -> reapi.
 def operations(server: casd.Casd, key: reapi.Message) -> Iterator[reapi.Message]:
     """The operation as the server tells it, again and again until it is done."""
     calls = GrpcCalls(RemoteOptions(server.url))
-    for message in calls.read(EXECUTE, reapi.encode("ExecuteRequest", {"action_digest": key}), 300, 300):
+    request = reapi.encode("ExecuteRequest", {"action_digest": key})
+    for message in calls.read(EXECUTE, request, 300, first=300, idle=300):
         yield reapi.decode("Operation", message)
 
 

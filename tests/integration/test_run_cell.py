@@ -293,7 +293,9 @@ def test_an_engine_runs_a_cell(tools: Space, casd_program: Path, tmp_path: Path)
         def result_of(test: str) -> reapi.Message:
             name, _, size = sent[f"{test}/worker=oci"].partition("/")
             request = reapi.encode("ExecuteRequest", {"action_digest": {"hash": name, "size_bytes": int(size)}})
-            answers = [reapi.decode("Operation", data) for data in calls.read(EXECUTE, request, 300, 300)]
+            answers = [
+                reapi.decode("Operation", data) for data in calls.read(EXECUTE, request, 300, first=300, idle=300)
+            ]
             answer = reapi.decode("ExecuteResponse", answers[-1]["response"]["value"])
             assert not answer["cached_result"], answer
             found: reapi.Message = answer["result"]
