@@ -86,6 +86,9 @@ def _of_builds(arguments: argparse.Namespace) -> Path:
     if len(kept) == 1 and not arguments.out:
         paths.insert(0, kept[0].path.with_name(PAGE))
     _write(paths, page, details_of(kept))
+    for matrix in page.matrices:
+        for remark in matrix["remarks"]:
+            print(f"{matrix['label']}: {remark}")
     return paths[-1]
 
 

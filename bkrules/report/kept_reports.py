@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from bkrules.errors import UsageError
+from bkrules.execution.layout import KEY
 from bkrules.model.action import Cell
 from bkrules.model.label import Label, LabelError, parse_label
 from bkrules.model.selected import plan_of
+from bkrules.model.status import ABSENT
 from bkrules.report.artifacts import REPORT, SCHEMA
+from bkrules.report.kept_keys import read_leaves
 from bkrules.report.page import Page
 from bkrules.report.page_cells import Details, Document, cell_of, details, fact, is_bad, size_of_logs, variables
 from bkrules.report.redaction import secrets, without
@@ -24,6 +27,8 @@ from bkrules.system.files import read_regular
 
 MOST_LOGS = 64 << 20
 """The characters of all logs in a page, before they are compressed. Failed cells come first."""
+_IMAGES = "input/mirror/"
+"""The beginning of the leaves of a mirror's images: the host, the repository and the tag follow."""
 _MOST_EARLIER = 30
 """The most earlier runs of a cell in a page; the newest are kept."""
 _SHARD = re.compile(r"shard_\d+_of_\d+")
@@ -108,9 +113,25 @@ def page_of(kept: Sequence[Kept], title: str, seconds: Callable[[str], float | N
         page.matrices.append(_matrix(one.document))
         for report, cell, folder in one.cells:
             page.cells.append({"matrix": number, **fact(report, cell, folder, seconds)})
+        if unused := unpulled(one, [cell for cell in page.cells if cell["matrix"] == number]):
+            page.matrices[-1]["remarks"].append(f"its mirror has images that no cell pulled: {', '.join(unused)}")
     hidden = without(secret for one in kept for secret in one.secrets)
     page.cells = [_hidden(cell, hidden) for cell in page.cells]
     return page
+
+
+def unpulled(kept: Kept, cells: Sequence[Document]) -> list[str]:
+    """Return the images of a matrix's mirror, without tags, that none of its cells pulled.
+
+    Empty when the files of a cell are not here, or when a filter left cells out.
+    """
+    ran = [cell for cell in cells if cell["status"] not in ABSENT]
+    if not ran or (kept.document.get("selection") or {}).get("by") or not all(cell["phases"] for cell in ran):
+        return []
+    leaves = next(filter(None, (read_leaves(folder / KEY) for _, _, folder in kept.cells)), {})
+    images = {name.removeprefix(_IMAGES).rpartition("/")[0] for name in leaves if name.startswith(_IMAGES)}
+    pulled = {repository for cell in ran for repository in cell["pulled"]}
+    return sorted(image for image in images if image.partition("/")[2] not in pulled)
 
 
 def add_earlier(page: Page, builds: Iterable[Kept]) -> None:

@@ -41,6 +41,31 @@ def test_no_workspace_needs_to_be_loadable(kept: Space) -> None:
     assert (kept.root / "page.html").is_file() and not (kept.root / "bk-out/report.html").exists()
 
 
+def test_images_that_no_cell_pulled_are_named(kept: Space) -> None:
+    """When all cells are known to have run, and none was left out."""
+    matrix = kept.root / "bk-out/many/matrix"
+    keys = sorted(matrix.rglob("key.json"))
+    for number, path in enumerate(keys):
+        document = json.loads(path.read_text())
+        for image in ("bulk/latest", "bulk/esgz", "other/1"):
+            document["leaves"][f"input/mirror/docker.io/library/{image}"] = "sha256:00"
+        path.write_text(json.dumps(document))
+        result = json.loads(path.with_name("result.json").read_text())
+        path.with_name("result.json").write_text(json.dumps({**result, "pulled": {"library/bulk": [1, number]}}))
+    line = "//many:matrix: its mirror has images that no cell pulled: docker.io/library/other\n"
+    assert kept.bk("report").stdout.endswith(line)
+    assert "no cell pulled: docker.io/library/other" in (matrix / "report.html").read_text()
+
+    report = matrix / "report.json"
+    document = json.loads(report.read_text())
+    selection = {"by": ["--test_filter=x"], "declared": 60, "selected": 30, "shard": None, "partition": None}
+    report.write_text(json.dumps({**document, "selection": {**document["selection"], **selection}}))
+    assert "no cell pulled" not in kept.bk("report").stdout
+    report.write_text(json.dumps(document))
+    keys[0].with_name("result.json").unlink()
+    assert "no cell pulled" not in kept.bk("report").stdout
+
+
 def test_what_has_no_report_is_named(kept: Space, space: Space) -> None:
     done = kept.bk("report", "//many:other")
     assert done.returncode == 4
