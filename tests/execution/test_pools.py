@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bkrules.execution.pools import Pools
-from bkrules.model.resources import Request
+from bkrules.model.resources import ELSEWHERE, Request
 
 
 def request(**resources: float) -> Request:
@@ -69,3 +69,16 @@ def test_fractions_come_out_even(amounts: list[float]) -> None:
     for amount in amounts:
         pools.release(request(cpu=amount))
     assert pools.fits(request(cpu=1000))
+
+
+def test_actions_on_other_machines_take_nothing_of_this_one() -> None:
+    pools = Pools(1, {"cpu": 1}, elsewhere=2)
+    pools.take(Request(exclusive=True))
+    for _ in range(2):
+        assert pools.fits(ELSEWHERE)
+        pools.take(ELSEWHERE)
+    assert not pools.fits(ELSEWHERE)
+    pools.release(Request(exclusive=True))
+    assert pools.fits(Request())
+    pools.release(ELSEWHERE)
+    assert pools.fits(ELSEWHERE)
