@@ -119,6 +119,8 @@ class Execution:
         """Return the result of a cell that this machine cannot run; None when it can, or when only its run can tell."""
         from bkrules.runners.preflight import lack_of
 
+        if self.elsewhere is not None and self.elsewhere.takes(action):
+            return None
         if not issubclass(KINDS[action.mnemonic], CellParameters):
             return None  # it boots no daemon
         parameters = parameters_of(action, CellParameters)
@@ -338,7 +340,8 @@ def _executed(
 def _scheduler(execution: Execution, actions: Mapping[str, Action]) -> Scheduler:
     executor, options, profile = execution.executor, execution.options, execution.profile
     hooks, phases = execution.analysis.plugins.hooks, execution.analysis.phases
-    tests = any(action.cell for action in actions.values())
+    engine = execution.elsewhere
+    tests = any(action.cell and not (engine and engine.takes(action)) for action in actions.values())
 
     def on_start(action: Action) -> None:
         execution.prepare(tests=tests)

@@ -34,7 +34,7 @@ from bkrules.execution.portable import Portable, Reader
 from bkrules.execution.portable_cell import CELL, CellForm, with_images
 from bkrules.model.action import Action, Artifact, FileNode, HostFile, Key, Source, Text
 from bkrules.model.digest import Digest
-from bkrules.model.status import Status
+from bkrules.model.status import GOOD, Status
 from bkrules.plugin import ask, manager
 from bkrules.plugin.installed import Plugins
 from bkrules.plugin.worker import SettingsError, Worker
@@ -117,7 +117,7 @@ def run(cell: RemoteCell, reader: Reader, cas: Cas, cache: str, cancel: Cancel |
         others: dict[str, Artifact] = {name: Source(name) for name in nodes}
         began = time.monotonic()
         outcome = run_test_cell(cell.form.action({**others, **own, **commands}), nodes, context)
-        if not outcome.may_be_kept:
+        if not (outcome.may_be_kept or outcome.status in GOOD):
             outcome = replace(outcome, outputs=_logs(context.cell_folder(cell.action)))
         made = made_outputs.store(cell.action, outcome, cas)
         log = outputs.tail(Path(outcome.outputs["test.log"])) if "test.log" in outcome.outputs else ""

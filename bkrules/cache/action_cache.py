@@ -71,12 +71,17 @@ class ActionCache:
         """Return the result in bytes from elsewhere, whose blobs the remote cache has; None when it lacks one. With `whole`,
         the bytes are on the disk afterwards. Raises ValueError for one whose outputs are not those declared.
         """
+        result = self.read(data, declared, above)
+        return None if result is None or (whole and not self.bring(key, result)) else result
+
+    def read(self, data: bytes, declared: Declared | None = None, above: str = "") -> ActionResult | None:
+        """Return the result in bytes from elsewhere, of which nothing is kept; None when the remote cache lacks a folder of it.
+
+        Raises ValueError for one whose outputs are not those declared.
+        """
         assert self.remote is not None
         entry = Entry(data, declared, above)
-        if self.remote.fetch(entry.trees):
-            return None
-        result = entry.result(self.cas.read, self.cas.path)
-        return None if whole and not self.bring(key, result) else result
+        return None if self.remote.fetch(entry.trees) else entry.result(self.cas.read, self.cas.path)
 
     def lied(self, key: Digest, error: ValueError) -> None:
         """Record that the remote cache has answered with no result of that action."""

@@ -48,12 +48,12 @@ def parse(data: bytes) -> Answer:
     if not isinstance(reason, str):
         raise ValueError(f"its {RESULT} has a reason that is no text")
     if status == Status.PASSED:
-        return Answer(Status.PASSED, reason=_shown(reason))
+        return Answer(Status.PASSED, reason=shown(reason))
     if status == Status.SKIPPED and failure == FailureClass.SKIP:
-        return Answer(Status.SKIPPED, FailureClass.SKIP, _shown(reason))
+        return Answer(Status.SKIPPED, FailureClass.SKIP, shown(reason))
     raise ValueError(f"its {RESULT} has the status {str(status)[:40]!r} with the class {str(failure)[:40]!r}")
 
 
-def _shown(reason: str) -> str:
+def shown(reason: str) -> str:
     """Return a reason without what a terminal would obey, and of a limited length."""
     return "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in reason[:_LONGEST_REASON])

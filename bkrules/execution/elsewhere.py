@@ -11,9 +11,10 @@ from bkrules.cache.remote_options import ExecutorOptions
 from bkrules.errors import ActionFailed, RemoteFailed
 from bkrules.execution import doing
 from bkrules.execution.portable import WORD, send
+from bkrules.execution.portable_cell import is_portable
 from bkrules.execution.result import RESOURCES
 from bkrules.model import reapi
-from bkrules.model.action import Action, Key, Node, from_message
+from bkrules.model.action import Action, Node, from_message
 from bkrules.sandbox import outputs
 
 MOST_LOG = 1 << 20
@@ -37,37 +38,37 @@ class Elsewhere:
 
     def takes(self, action: Action) -> bool:
         """Return whether the engine runs an action."""
-        return bool(action.made_in) and action.mnemonic not in self._local
+        return is_portable(action) and action.mnemonic not in self._local
 
     def run(
         self,
         action: Action,
-        key: Key,
         inputs: Mapping[str, Node],
         again: Callable[[], Mapping[str, Node]],
         *,
         uncached: bool,
     ) -> reapi.Message:
-        """Run an action whose inputs are on the disk or in the CAS. Return the ExecuteResponse; its exit code may be any.
+        """Run an action, in its portable form, whose inputs are on the disk or in the CAS. Return the ExecuteResponse; its exit
+        code may be any.
 
         `again` returns the inputs, all of them on the disk, for an engine that lacks one. `uncached`: a cached result is not
         asked for. Raises RemoteFailed, Interrupted, and ActionFailed for a command that takes too long.
         """
         try:
-            return self._run(action, key, inputs, uncached=uncached)
+            return self._run(action, inputs, uncached=uncached)
         except RemoteFailed as error:
             if error.reason not in _LOST:
                 raise
         self._remote.forget()
-        return self._run(action, key, again(), uncached=uncached)
+        return self._run(action, again(), uncached=uncached)
 
-    def _run(self, action: Action, key: Key, inputs: Mapping[str, Node], *, uncached: bool) -> reapi.Message:
+    def _run(self, action: Action, inputs: Mapping[str, Node], *, uncached: bool) -> reapi.Message:
         doing.tell(action.id, "sends its inputs")
-        send(action, inputs, self._cas, self._remote)
+        name = send(action, inputs, self._cas, self._remote)
         doing.tell(action.id, "")
         try:
             return self.engine.execute(
-                key.digest, action.limits.timeout, lambda stage: doing.tell(action.id, stage), uncached=uncached
+                name, action.limits.timeout, lambda stage: doing.tell(action.id, stage), uncached=uncached
             )
         except RemoteFailed as error:
             if error.reason != "DEADLINE_EXCEEDED":
@@ -79,7 +80,7 @@ class Elsewhere:
         """Raise ActionFailed for the ActionResult of a command that failed. Its output is copied to its log."""
         if not result["exit_code"]:
             return
-        output, word = self._text(result, "stdout"), self._text(result, "stderr")
+        output, word = self.text(result, "stdout"), self.text(result, "stderr")
         rest, _, last = word.rstrip("\n").rpartition("\n")
         problem = f"the command failed with exit status {result['exit_code']}"
         if last.startswith(WORD):  # the runner was bk's
@@ -89,7 +90,7 @@ class Elsewhere:
         hint = f"it ran on {self.engine.address}\nits output is in {copy}"
         raise ActionFailed("command-failed", f"{action.label}: {problem}", hint=hint, log=text)
 
-    def _text(self, result: reapi.Message, name: str) -> str:
+    def text(self, result: reapi.Message, name: str) -> str:
         """Return the text of a stream of a command, fetched when the result only names it."""
         data: bytes = result[f"{name}_raw"]
         named = result[f"{name}_digest"]

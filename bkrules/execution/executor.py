@@ -16,14 +16,15 @@ from bkrules.cache.action_cache import ActionCache, ActionResult
 from bkrules.cache.file_digests import FileDigests
 from bkrules.cache.results import files_of
 from bkrules.errors import ActionFailed, BkError, Interrupted, RemoteFailed, of_machine
-from bkrules.execution import cell_answers
+from bkrules.execution import cell_answers, elsewhere_cell
 from bkrules.execution.context import RunContext
+from bkrules.execution.elsewhere_cell import CellElsewhere
 from bkrules.execution.job_slot import JobSlot, Unscheduled
 from bkrules.execution.layout import RESULT, WHOLE
 from bkrules.execution.made_outputs import store
 from bkrules.execution.portable_cell import is_portable, portable
 from bkrules.execution.profile import NoProfile
-from bkrules.execution.result import Outcome, Result, failed
+from bkrules.execution.result import Attempt, CellReport, Outcome, Result, failed
 from bkrules.incremental.dependencies import Dependencies, current
 from bkrules.model import digest
 from bkrules.model.action import (
@@ -180,27 +181,31 @@ class Executor:
                         slot.reacquire()
                 if engine is None:
                     return self._run(action, key, inputs)
-                result = self._run_elsewhere(engine, action, key, inputs)
+                result = self._run_elsewhere(engine, action, key)
                 return result or self._run_after_all(action, slot)
         except BkError as error:
             return failed(action, error)
 
-    def _run_elsewhere(self, engine: Elsewhere, action: Action, key: Key, inputs: Mapping[str, Node]) -> Result | None:
+    def _run_elsewhere(self, engine: Elsewhere, action: Action, key: Key) -> Result | None:
         """Return the result of an engine. Return None for an engine that fails, when this machine may take its place."""
         began = time.monotonic()
 
         def again() -> dict[str, Node]:
-            staged = self.stage(action)
-            if key_of(action, staged) != key:
+            if key_of(action, self.stage(action)) != key:
                 raise RemoteFailed("engine", f"{action.label}: an input of it was made once more, and has changed")
-            return staged
+            return self._portable(action)[1]
 
         try:
-            readable = self._make_readable(action, inputs)
+            form, readable = self._portable(action)
             with self._profile.span("run elsewhere", "run"):
-                response = engine.run(action, key, readable, again, uncached=not self._may_be_cached(action))
-                engine.check(action, response["result"], self._context().log)
+                response = engine.run(form, readable, again, uncached=not self._may_be_cached(action))
             with self._profile.span("fetch outputs", "cache"):
+                result = response["result"]
+                if action.cell is not None:
+                    cell = elsewhere_cell.read(action, result, engine.text(result, "stderr"), self._actions)
+                    if cell is not None:
+                        return self._taken_cell(action, key, cell, time.monotonic() - began)
+                engine.check(action, result, self._context().log)
                 return self._taken(action, key, response, time.monotonic() - began)
         except RemoteFailed as error:
             if engine.fallback:
@@ -210,6 +215,31 @@ class Executor:
             return replace(failed(action, error), key=key, seconds=time.monotonic() - began)
         except BkError as error:
             return replace(failed(action, error), key=key, seconds=time.monotonic() - began)
+
+    def _taken_cell(self, action: Action, key: Key, cell: CellElsewhere, seconds: float) -> Result:
+        """Return the result of a cell that ran on an engine. The logs of a failure go to the folder of the cell."""
+        is_good = cell.may_be_kept or cell.status in GOOD
+        wanted = cell.result.outputs.values() if self._whole(action) or not is_good else []
+        if self._actions.fetch(wanted):
+            raise RemoteFailed("remote-cache", f"{action.title}: the remote cache lacks an output of it")
+        log = "" if is_good else cell.write_logs(self._context().cell_folder(action))
+        if cell.may_be_kept and wanted:
+            self._actions.bring(key.digest, cell.result)
+        attempt = Attempt(cell.status, seconds, "test.log", cell.failure, cell.reason)
+        return Result(
+            action,
+            cell.status,
+            False,
+            seconds,
+            key,
+            cell.result.outputs if is_good else {},
+            cell.reason,
+            cell.failure,
+            log=log,
+            ran=CellReport((attempt,)),
+            remote=True,
+            is_kept=cell.may_be_kept,
+        )
 
     def _taken(self, action: Action, key: Key, response: Message, seconds: float) -> Result:
         """Return the result of an engine, whose blobs the remote cache has. Raises ActionFailed and RemoteFailed."""
@@ -260,6 +290,11 @@ class Executor:
         """Return the inputs of an action whose dependencies have results, with their bytes on the disk. Raises BkError."""
         self._gather(action, Unscheduled(action.id))
         return self._make_readable(action, self._resolve(action))
+
+    def _portable(self, action: Action) -> tuple[Action, dict[str, Node]]:
+        found = self.portable(action)
+        assert found is not None, action.id
+        return found
 
     def portable(self, action: Action) -> tuple[Action, dict[str, Node]] | None:
         """Return the form of an action that an engine can run, and its inputs; None for an action that runs in bk alone.

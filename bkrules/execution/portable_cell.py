@@ -13,7 +13,7 @@ import os
 import platform
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Self
 
 from bkrules import __version__
@@ -36,6 +36,7 @@ from bkrules.model.digest import Digest
 from bkrules.model.label import parse_label
 from bkrules.model.parameters import TestCell
 from bkrules.model.reference import parse_reference
+from bkrules.model.resources import LIMITS
 from bkrules.model.wire import Wire, text_of
 
 CELL = "bk/cell"
@@ -50,6 +51,8 @@ MNEMONIC = "TestCell"
 _OF_MACHINE = ("bkrules/", "host/", "plugin/")
 """The folders of inputs that each machine must have itself, except its commands."""
 _MIRROR = "mirror/"
+_RUNS = 3
+"""The most runs of a cell, with those after a failure, for the time in which an engine has to end it."""
 _HASH = re.compile("[0-9a-f]{64}").fullmatch
 
 
@@ -202,6 +205,7 @@ def portable(
         platform=tuple(sorted(properties.items())),
         folders=action.folders,
         optional=action.optional,
+        limits=replace(LIMITS, timeout=max(LIMITS.timeout, _RUNS * action.timeout)),
         made_in=OUT.rstrip("/"),
     )
     return whole, inputs

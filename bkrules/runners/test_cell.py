@@ -13,6 +13,7 @@ from bkrules.cell.protocol import CellResult, Program
 from bkrules.errors import ActionFailed
 from bkrules.execution import timeline
 from bkrules.execution.context import RunContext
+from bkrules.execution.elsewhere_cell import empty
 from bkrules.execution.layout import ATTEMPT, KEY, PREVIOUS, RESULT, TIMELINE
 from bkrules.execution.result import Attempt, CellReport, Outcome
 from bkrules.mirror.registry import REGISTRY
@@ -49,7 +50,7 @@ def run_test_cell(action: Action, inputs: Mapping[str, Node], context: RunContex
     assert action.cell is not None
     check_machine(action, context)
     folder = context.cell_folder(action)
-    _empty(folder)
+    empty(folder)
     most = context.test_attempts or (FLAKY if action.cell.flaky else 1)
     attempts: list[Attempt] = []
     while True:
@@ -170,16 +171,6 @@ def _with_registry(run: Callable[[], CellResult]) -> CellResult:
             raise
         detail = f"{error.message}\n{error.log}"
         return CellResult(Status.FAILED, FailureClass.INFRASTRUCTURE, error.message, detail)
-
-
-def _empty(folder: Path) -> None:
-    """Remove the files of an earlier run in the cell's folder, except its key, by which `bk why` explains why this one ran."""
-    key = folder / KEY
-    key_document = key.read_bytes() if key.is_file() and not key.is_symlink() else None
-    outputs.remove_tree(folder)
-    if key_document is not None:
-        folder.mkdir(parents=True)
-        (folder / PREVIOUS).write_bytes(key_document)
 
 
 def _put_aside(folder: Path, name: str, staying: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -314,3 +315,24 @@ def test_an_engine_runs_a_cell(tools: Space, casd_program: Path, tmp_path: Path)
             assert b"these are my last words\n" in failed["stdout_raw"]
             assert b"bk: the cell test_fails/worker=oci: failed: t/" in failed["stderr_raw"]
         assert push(tools, server).keys() == {f"test_{name}/worker=oci" for name in ("two", "fails", "skips")}
+
+
+def test_a_build_has_its_cells_run_by_an_engine(
+    tools: Space, casd_program: Path, tmp_path: Path, report: Report, cache_copy: Callable[[str], Path]
+) -> None:
+    """The report, the logs and the exit code are those of a build that runs them itself; nothing of a cell starts here."""
+    matrix(tools, TWO + SHORT, "oci")
+    with casd.engine(casd_program, tmp_path, ["--jobs=2"]) as server:
+        words = ("test", SMALL, f"--remote_executor={server.url}", "--keep_going")
+        for cached, client in ((0, tools), (3, replace(tools, cache=cache_copy("second")))):
+            done = client.bk(*words)
+            assert done.returncode == 3, done.stdout + done.stderr
+            assert "4 cells: 2 passed, 1 failed, 1 skipped" in done.stdout, done.stdout
+            cells = {cell["name"].partition("/")[0]: cell for cell in report(tools.root, "small")["cells"]}
+            assert sum(cell["cached"] for cell in cells.values()) == cached
+            assert cells["test_fails"]["reason"] == "t/test_small.py:10: assert 1 == 2"
+            assert cells["test_skips"]["reason"] == "not today"
+            folder = tools.root / "bk-out/targets/small/test_fails/worker=oci"
+            assert "these are my last words\n" in (folder / "test.log").read_text()
+            assert (folder / "buildkitd.log").read_text()
+            assert not any(client.cache.glob("run/*"))
