@@ -225,6 +225,7 @@ class Executor:
         log = "" if is_good else cell.write_logs(self._context().cell_folder(action))
         if cell.may_be_kept and wanted:
             self._actions.bring(key.digest, cell.result)
+        seconds = cell.result.seconds or seconds  # those of the run, without those of the queue
         attempt = Attempt(cell.status, seconds, "test.log", cell.failure, cell.reason)
         return Result(
             action,

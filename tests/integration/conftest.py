@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,10 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import buildgrid
 import casd
+import clusters
 import pytest
 import registries
 from bazel_remotes import Machine, Start, clean_clone, starter
+from clusters import Begin, Cluster
 from leftovers import Leftovers, watched
 from registries import FILES, NAME, Proxy
 from schemas import REPORT, validate
@@ -113,3 +117,26 @@ def start(bazel_remote: Path, tmp_path: Path, request: pytest.FixtureRequest) ->
 def machine(tmp_path: Path, repository: Path, built: Path) -> Machine:
     """Makes machines without a result."""
     return lambda name: clean_clone(repository, built, tmp_path / name)
+
+
+@pytest.fixture(scope="session")
+def bgd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The command of BuildGrid."""
+    if reason := buildgrid.why_not():
+        pytest.skip(reason)
+    base = tmp_path_factory.getbasetemp()
+    return buildgrid.install(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
+
+
+@pytest.fixture
+def cluster(bgd: Path, bazel_remote: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A BuildGrid without a worker. A parameter has its options."""
+    with clusters.cluster(bgd, bazel_remote, tmp_path, getattr(request, "param", {})) as found:
+        yield found
+
+
+@pytest.fixture
+def begin(tmp_path: Path, cluster: Cluster) -> Iterator[Begin]:
+    """Starts workers of the cluster."""
+    with clusters.starting(tmp_path, cluster) as start:
+        yield start

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import buildgrid
 import grpc
 import pytest
 import schedulers
-from bazel_remotes import Server, starter
-from buildgrid import BuildGrid, Client, ended, stage
+from buildgrid import Client, ended, stage
+from clusters import SECRET, Begin, Cluster
 from leftovers import Leftovers
 from schedulers import ENDLESS, WAITS, Worker
 from spaces import WORKERS, Space, matrix, out_folders, wait_for
@@ -30,7 +26,6 @@ from bkrules.model.digest import Digest
 pytestmark = pytest.mark.soak
 QUEUED, EXECUTING = 2, 3
 CANCELLED, PRECONDITION, ABORTED = 1, 9, 10
-SECRET = "the secret of the tests, which has more than 32 bytes"
 CELL = """
 import time
 
@@ -41,50 +36,6 @@ def test_one(sandbox, tmp_path):
     open("/out/waits", "w").close()
     time.sleep({seconds})
 """
-Begin = Callable[..., Worker]
-
-
-@dataclass
-class Cluster:
-    """A scheduler, and the cache that it shares with workers and clients."""
-
-    grid: BuildGrid
-    cache: Server
-    client: Client
-
-
-@pytest.fixture(scope="session")
-def command(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if reason := buildgrid.why_not():
-        pytest.skip(reason)
-    base = tmp_path_factory.getbasetemp()
-    return buildgrid.install(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
-
-
-@pytest.fixture
-def cluster(command: Path, bazel_remote: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    options = getattr(request, "param", {})
-    with ExitStack() as stack:
-        cache = stack.enter_context(starter(bazel_remote, tmp_path, "grpc"))()
-        database = stack.enter_context(buildgrid.database())
-        port = cache.ports["grpc"]
-        grid = stack.enter_context(buildgrid.buildgrid(command, database, tmp_path, port, **options))
-        bearer = buildgrid.token(SECRET) if options.get("secret") else ""
-        yield Cluster(grid, cache, Client(grid.url, bearer))
-
-
-@pytest.fixture
-def begin(tmp_path: Path, cluster: Cluster) -> Iterator[Begin]:
-    """Starts a worker of that name, with some options, and returns when it has a session."""
-    with ExitStack() as stack:
-
-        def start(name: str, *words: str, ready: str = "session ") -> Worker:
-            urls = (cluster.grid.url, cluster.cache.url)
-            worker = stack.enter_context(schedulers.worker(tmp_path, words, *urls, name=name))
-            wait_for(lambda: worker.says(ready))
-            return worker
-
-        yield start
 
 
 def sent(space: Space, cluster: Cluster, scripts: dict[str, str], more: str = "") -> dict[str, Digest]:

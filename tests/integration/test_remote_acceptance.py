@@ -31,6 +31,8 @@
 - One lost output is made again once, and said once: tests/execution/test_lost_outputs.py::test_one_loss_is_said_once
 - Properties choose the worker, an action that no worker can run waits until it is cancelled, and failures are not kept:
   tests/integration/test_buildgrid.py::test_properties_results_failures
+- A client with neither root nor Go has the cells of a matrix run, and a second one runs nothing:
+  tests/integration/test_engine_matrix.py::test_the_matrix
 - A killed worker's action is finished by another, and nothing of it is left:
   tests/integration/test_buildgrid.py::test_another_worker_finishes_the_action_of_a_killed_one,
   tests/integration/test_buildgrid.py::test_a_machine_dies_while_the_daemons_of_a_cell_run,
