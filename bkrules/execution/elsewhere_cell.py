@@ -12,12 +12,12 @@ from pathlib import Path
 from bkrules.cache.action_cache import ActionCache, ActionResult
 from bkrules.errors import ActionFailed, RemoteFailed
 from bkrules.execution import cell_answers
-from bkrules.execution.layout import KEY, PREVIOUS
+from bkrules.execution.layout import KEY, PREVIOUS, RESULT
 from bkrules.execution.portable import WORD
 from bkrules.execution.portable_cell import OUT
 from bkrules.model import reapi
 from bkrules.model.action import Action, FileNode
-from bkrules.model.status import FailureClass, Status
+from bkrules.model.status import GOOD, FailureClass, Status
 from bkrules.sandbox import outputs
 from bkrules.system.files import read_regular
 
@@ -52,12 +52,13 @@ def read(action: Action, message: reapi.Message, said: str, actions: ActionCache
     """
     kept = not message["exit_code"]
     plain = {**message, **_STREAMS, "exit_code": 0, "execution_metadata": message["execution_metadata"] or {}}
+    if not kept and not any(item["path"] == OUT + RESULT for item in message["output_files"]):
+        return None
     try:
         data = reapi.encode("ActionResult", plain)
-        found = actions.read(data, action.declared if kept else None, OUT)
+        status, reason = (Status.PASSED, "") if kept else _told(action, said)
+        found = actions.read(data, action.declared if status in GOOD else None, OUT)
         file = None if found is None else cell_answers.file_of(found.outputs)
-        if found is not None and file is None and not kept:
-            return None
         if found is None or file is None or file.digest.size > cell_answers.MOST or actions.fetch([file]):
             raise RemoteFailed("remote-cache", f"{action.title}: the remote cache lacks the result of it")
         answer = actions.cas.read(file.digest) or b""
@@ -65,7 +66,6 @@ def read(action: Action, message: reapi.Message, said: str, actions: ActionCache
         if kept:
             known = cell_answers.parse(answer)
             return CellElsewhere(known.status, known.failure, known.reason, result, True)
-        status, reason = _told(action, said)
         return CellElsewhere(status, _class_of(answer), cell_answers.shown(reason), result, False)
     except ValueError as error:
         raise ActionFailed("bad-output", f"{action.title}: not the result of that cell: {error}") from None

@@ -181,7 +181,7 @@ class Executor:
                         slot.reacquire()
                 if engine is None:
                     return self._run(action, key, inputs)
-                result = self._run_elsewhere(engine, action, key)
+                result = self._run_elsewhere(engine, action, key) if self._is_certain(action) else None
                 return result or self._run_after_all(action, slot)
         except BkError as error:
             return failed(action, error)
@@ -218,6 +218,8 @@ class Executor:
 
     def _taken_cell(self, action: Action, key: Key, cell: CellElsewhere, seconds: float) -> Result:
         """Return the result of a cell that ran on an engine. The logs of a failure go to the folder of the cell."""
+        if cell.status != Status.PASSED and cell.failure in CONTRADICTIONS:
+            self._actions.drop(key.digest)
         is_good = cell.may_be_kept or cell.status in GOOD
         wanted = cell.result.outputs.values() if self._whole(action) or not is_good else []
         if self._actions.fetch(wanted):
@@ -390,13 +392,21 @@ class Executor:
             return self._is_same(item)
         if isinstance(item, Source):
             return self._digests.is_still(self._place(item.path))
-        if isinstance(item, ReachedOutput) and not self.results[item.producer].is_kept:
+        if not self._is_sure(item):
             return False
         if isinstance(item, Text):
             names = [digest.of_bytes(item.read())]
         else:
             names = [file.digest for file in files_of(self.results[item.producer].outputs[item.path])]
         return all(map(self._actions.cas.is_still, names))
+
+    def _is_certain(self, action: Action) -> bool:
+        """Return whether a result of the action may have its key. An engine stores each result that it has."""
+        return all(self._is_sure(item) for _, item in action.inputs)
+
+    def _is_sure(self, item: Artifact) -> bool:
+        """Return whether the key covers an input: what a test reaches, unless sources changed while its binary was built."""
+        return not isinstance(item, ReachedOutput) or self.results[item.producer].is_kept
 
     def _is_same(self, folder: HostFolder) -> bool:
         """Return whether a folder of this machine still has the same files with the same bytes."""
@@ -427,7 +437,7 @@ class Executor:
             assert origin.key is not None
             if lost.intersection(file.digest for file in result.files()):
                 self._make_again(name, origin, slot, "the remote cache lost what it made")
-            else:
+            elif origin.is_kept:  # not the answer of a flaky test
                 self._actions.bring(origin.key.digest, result)
 
     def _make_again(self, name: str, lost: Result, slot: JobSlot, why: str) -> None:

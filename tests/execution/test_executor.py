@@ -12,14 +12,18 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from servers import free_port
 
 from bkrules import errors
 from bkrules.cache.action_cache import ActionCache, ActionResult
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
+from bkrules.cache.remote import Remote
+from bkrules.cache.remote_options import ExecutorOptions, RemoteOptions
 from bkrules.cache.results import write_result
 from bkrules.errors import ActionFailed, MachineLacks
 from bkrules.execution.context import RunContext
+from bkrules.execution.elsewhere import Elsewhere
 from bkrules.execution.executor import Executor
 from bkrules.execution.result import Attempt, CellReport, Outcome, Result
 from bkrules.model import digest
@@ -44,9 +48,12 @@ def at(
     root: Path,
     may_be_cached: Callable[[Action], bool] = lambda _: True,
     whole: Callable[[Action], bool] = lambda _: True,
+    engine: str = "",
 ) -> Executor:
     digests = FileDigests(str(root / "digests"))
-    actions = ActionCache(str(cache / "ac"), Cas(str(cache / "cas"), digests))
+    cas = Cas(str(cache / "cas"), digests)
+    remote = Remote(RemoteOptions(engine), cas, lambda _: None) if engine else None
+    actions = ActionCache(str(cache / "ac"), cas, remote)
     return Executor(
         lambda path: f"{root}/{path}",
         actions,
@@ -54,6 +61,7 @@ def at(
         lambda: cast(RunContext, SimpleNamespace(runners=RUNNERS)),
         whole=whole,
         may_be_cached=may_be_cached,
+        elsewhere=Elsewhere(ExecutorOptions(RemoteOptions(engine), 1, 1.0), cas, remote) if remote else None,
     )
 
 
@@ -686,11 +694,8 @@ def test_a_binary_of_go_counts_by_what_a_test_reaches(
     assert reader.dependencies == ("a",)
 
 
-@pytest.mark.parametrize("edit", [False, True])
-def test_what_is_made_with_a_binary_whose_sources_changed_meanwhile_is_not_kept(
-    runs: Runs, make_action: MakeAction, tmp_path: Path, *, edit: bool
-) -> None:
-    """The binary may be that of the sources before, and what a test reaches that of the sources after the edit."""
+def with_binary_of_go(runs: Runs, make_action: MakeAction, tmp_path: Path, *, edit: bool, engine: str = "") -> Executor:
+    """An executor that has built a binary of Go here, as `a`, while somebody edited its sources or not."""
     tree, made = tmp_path / "tree", tmp_path / "made"
     (made / "reached/TestA").mkdir(parents=True)
     (made / "reached/TestA/1").touch()
@@ -703,7 +708,6 @@ def test_what_is_made_with_a_binary_whose_sources_changed_meanwhile_is_not_kept(
         outputs=("out", "reached"),
         folders=("reached",),
     )
-    reader = replace(make_action("b"), inputs=(("tools/x", ReachedOutput("a", "out", "reached", ("TestA",))),))
 
     def body() -> Outcome:
         if edit:
@@ -711,9 +715,35 @@ def test_what_is_made_with_a_binary_whose_sources_changed_meanwhile_is_not_kept(
         return Outcome(Status.PASSED, {name: str(made / name) for name in build.outputs})
 
     runs(body)
-    executor = at(tmp_path / "cache", tmp_path)
+    executor = at(tmp_path / "cache", tmp_path, engine=engine)
     executor.results["a"] = executor.run(build)
     runs(lambda: Outcome(Status.PASSED, {"out": str(made / "out")}))
+    return executor
+
+
+REACHES = (("tools/x", ReachedOutput("a", "out", "reached", ("TestA",))),)
+
+
+@pytest.mark.parametrize("edit", [False, True])
+def test_what_is_made_with_a_binary_whose_sources_changed_meanwhile_is_not_kept(
+    runs: Runs, make_action: MakeAction, tmp_path: Path, *, edit: bool
+) -> None:
+    """The binary may be that of the sources before, and what a test reaches that of the sources after the edit."""
+    executor = with_binary_of_go(runs, make_action, tmp_path, edit=edit)
+    reader = replace(make_action("b"), inputs=REACHES)
 
     assert executor.run(reader).status == "passed"
     assert (executor.look_up(reader) is None) == edit
+
+
+@pytest.mark.parametrize("edit", [False, True])
+def test_no_engine_runs_what_has_a_binary_whose_sources_changed_meanwhile(
+    runs: Runs, make_action: MakeAction, tmp_path: Path, *, edit: bool
+) -> None:
+    """It would store the result under the key. There is none at this address, so what is sent to it fails."""
+    engine = f"grpc://127.0.0.1:{free_port()}"
+    executor = with_binary_of_go(runs, make_action, tmp_path, edit=edit, engine=engine)
+    reader = replace(make_action("b"), inputs=REACHES, made_in="out")
+
+    assert executor.run(reader).status == ("passed" if edit else "failed")
+    assert executor.look_up(reader) is None

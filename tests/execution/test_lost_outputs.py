@@ -120,3 +120,22 @@ def test_one_loss_is_said_once(server: CacheServer, make_action: MakeAction, tmp
     [warning, loss] = second.said
     assert "it lacks this blob" in warning
     assert loss == "  Test //p:tool once more: the remote cache lost what it made"
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_an_answer_that_no_cache_may_have_is_fetched_and_not_stored(
+    server: CacheServer, make_action: MakeAction, tmp_path: Path, *, is_kept: bool
+) -> None:
+    """An engine has run a flaky cell, whose outputs another action reads here."""
+    cell, reader = make_action("cell"), make_action("reader", "cell")
+    first = Machine(tmp_path / "first", server.address)
+    assert first.executor.run(cell).status == Status.PASSED
+    assert first.remote.flush() == ""
+    second = Machine(tmp_path / "second", server.address)
+    found = second.executor.ask(cell)
+    assert found is not None
+    second.executor.results["cell"] = replace(found, is_kept=is_kept)
+
+    assert second.executor.run(reader).status == Status.PASSED
+    assert second.ran == ["reader"]
+    assert (second.executor.look_up(cell) is not None) == is_kept

@@ -82,6 +82,13 @@ func TestTwo(t *testing.T) { t.Log("two") }
 GRPC = pytest.mark.parametrize("start", ["grpc"], indirect=True)
 """For tests that need not ask the cache by both protocols."""
 EXECUTE = "/build.bazel.remote.execution.v2.Execution/Execute"
+BATCH = """
+import os
+
+def test_policy(sandbox):
+    assert os.sched_getscheduler(0) != os.SCHED_BATCH
+"""
+"""A test that passes or fails by the scheduling of its engine, which no key covers."""
 MIB = 1 << 20
 SMALL = "//targets:small"
 Report = Callable[..., dict[str, Any]]
@@ -336,3 +343,20 @@ def test_a_build_has_its_cells_run_by_an_engine(
             assert "these are my last words\n" in (folder / "test.log").read_text()
             assert (folder / "buildkitd.log").read_text()
             assert not any(client.cache.glob("run/*"))
+
+
+def test_an_engine_contradicts_an_earlier_result(tools: Space, casd_program: Path, tmp_path: Path) -> None:
+    """The disk cache has no result any more of a test that fails without a change of its key, as when it fails here."""
+    matrix(tools, BATCH, "oci")
+    batch = casd.RUNNER.replace(
+        "sys.exit(", "import os\nos.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))\nsys.exit("
+    )
+    for name, text, code in (("one", casd.RUNNER, 0), ("other", batch, 3)):
+        (tmp_path / name).mkdir()
+        with casd.engine(casd_program, tmp_path / name, text=text) as server:
+            done = tools.bk("test", SMALL, f"--remote_executor={server.url}", "--nocache_test_results")
+            assert done.returncode == code, done.stdout + done.stderr
+            if code == 0:
+                assert "(1 cached, 0 not)" in tools.bk("test", SMALL).stdout
+    done = tools.bk("test", SMALL)
+    assert "1 passed (0 cached, 1 not)" in done.stdout, done.stdout
