@@ -302,7 +302,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
         return capsys.readouterr().out
 
     overview = told("help")
-    assert "\n  test         the same for the matrices among the targets\n" in overview
+    assert "\n  test         run the tests of the matrices among the targets\n" in overview
     assert "\n  exit-codes   the meaning of the exit codes\n" in overview
     for code in (0, 1, 2, 3, 4, 8, 36, 37):
         assert f"\n  {code} " in told("help", "exit-codes")

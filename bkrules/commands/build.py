@@ -54,7 +54,7 @@ def add(commands: Commands) -> None:
     add_selection(build)
     add_overrides(build)
     add_execution(build)
-    test = command(commands, "test", _test, "the same for the matrices among the targets")
+    test = command(commands, "test", _test, "run the tests of the matrices among the targets")
     add_patterns(test)
     add_targets(test)
     add_watch(test)

@@ -26,8 +26,8 @@ TOPICS = {
   3   tests failed or timed out
   4   nothing ran, as for `bk test` without a matrix
   5   `bk replay`: the outcome is another one than the recorded one
-  8   interrupted
-  34  the remote cache failed, with --remote_required or in bk cache push
+  8   interrupted, also a `bk worker` that gave actions back
+  34  an engine failed; or the remote cache, with --remote_required, in bk cache push or in bk run-action
   36  this machine lacks something
   37  a bug of bk; only this one shows a traceback""",
     ),
