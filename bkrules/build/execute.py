@@ -197,7 +197,9 @@ class Execution:
         return self.context.shared.close() if self.context else ()
 
     def close(self) -> None:
-        """End all processes of the build, and remove its files."""
+        """End all processes of the build, and its connections to an engine. Remove its files. No action runs any more."""
+        if self.elsewhere is not None:
+            self.elsewhere.engine.close()
         if self.context is not None:
             from bkrules.build.open_context import close_context
 

@@ -63,6 +63,11 @@ class Engine:
         for calls in self._all:
             calls.end()
 
+    def close(self) -> None:
+        """End the connections. There must be no operation under way."""
+        for calls in self._all:
+            calls.close()
+
     def execute(
         self, key: Digest, seconds: float, tell: Callable[[str], None], *, uncached: bool = False
     ) -> reapi.Message:
