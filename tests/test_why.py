@@ -251,6 +251,19 @@ def test_keys_are_read_from_a_folder_and_from_a_server(run: Path) -> None:
         server.shutdown()
 
 
+def test_any_name_is_read_from_a_server(run: Path) -> None:
+    name = "test_it[#1]?x=%41 é"
+    (run / "t/cell").rename(run / "t" / name)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(run))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        with opened(f"http://127.0.0.1:{server.server_port}", must_exist=True) as read:
+            found = read(f"t/{name}/key.json")
+        server.shutdown()
+    assert found is not None
+    assert found["key"] == "k"
+
+
 @pytest.mark.parametrize("kind", ["zip", "tar", "gztar"])
 @pytest.mark.parametrize("top", ["bk-out", "."])
 def test_keys_are_read_from_an_archive(run: Path, tmp_path: Path, kind: str, top: str) -> None:

@@ -17,6 +17,8 @@ from bkrules.report.kept_keys import MOST_KEY, leaves_of
 from bkrules.system.files import read_regular
 
 _PATIENCE = 30.0
+_IN_PATHS = "/!$&'()*+,;=:@"
+"""What a URL's path may have as it is, in addition to letters and digits. A name of a cell may have `#` and `?`."""
 Read = Callable[[str], Mapping[str, Any] | None]
 _SHOWN = 72
 _UNNAMED = "all that the key names is the same, so that another version of bk has made it"
@@ -174,6 +176,8 @@ def _from_folder(place: str) -> Callable[[str], bytes | None]:
 
 def _from_server(place: str) -> Callable[[str], bytes | None]:
     def fetch(path: str) -> bytes | None:
+        from urllib.parse import quote
+
         from bkrules.web.client import HttpClient
         from bkrules.web.errors import BadAnswer
         from bkrules.web.limits import Limits
@@ -184,7 +188,9 @@ def _from_server(place: str) -> Callable[[str], bytes | None]:
         with ExitStack() as closed:
             client = HttpClient(trust(authorities))
             closed.callback(client.close)
-            answer = closed.enter_context(client.request("GET", f"{place}/{path}", limits=limits, redirects=True))
+            answer = closed.enter_context(
+                client.request("GET", f"{place}/{quote(path, safe=_IN_PATHS)}", limits=limits, redirects=True)
+            )
             if answer.status == 404:
                 return None
             if answer.status != 200:
