@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from bkrules.system.files import open_lock
 LOCK = "cache"
 PARTS = ("ac", "cas", "go", "toolchains")
 _TEMPORARY_SECONDS = 3600
+_OLD_LOCK = re.compile("[0-9a-f]{64}").fullmatch
+"""The name of a lock of one key, which earlier versions of bk made a file for."""
 _DAY_NS = 86_400 * 10**9
 
 
@@ -109,7 +112,7 @@ class Maintenance:
     def collect(self, *, max_size: int | None = None, max_age: float | None = None) -> Removed:
         """Remove results unused for `max_age` seconds, then those unused for longest until `max_size` bytes are left.
 
-        Blobs that no result needs any more are removed too, and the temporary files of killed writers.
+        Blobs that no result needs any more are removed too, the temporary files of killed writers, and locks of earlier versions.
         """
         with in_use(self._cache, alone=True):
             entries = sorted(self.entries(), key=lambda entry: entry.used)
@@ -171,6 +174,7 @@ class Maintenance:
                 with suppress(FileNotFoundError):
                     if path.endswith(".tmp") and time.time() - os.stat(path).st_mtime > _TEMPORARY_SECONDS:
                         yield path
+        yield from (path for path in _files(f"{self._cache}/locks") if _OLD_LOCK(os.path.basename(path)))
 
 
 def expunge(cache: str) -> None:

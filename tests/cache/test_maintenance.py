@@ -120,6 +120,17 @@ def test_what_a_killed_writer_left_goes_when_it_is_old(tmp_path: Path, work: Mai
     assert (old.exists(), young.exists()) == (False, True)
 
 
+def test_locks_of_earlier_versions_go(tmp_path: Path, work: Maintenance) -> None:
+    old, others = tmp_path / "locks" / ("ab" * 32), [tmp_path / "locks" / name for name in ("keys", "run", "ab" * 31)]
+    old.parent.mkdir()
+    for path in (old, *others):
+        path.write_text("")
+
+    work.collect(max_age=DAY)
+
+    assert [path.exists() for path in (old, *others)] == [False, True, True, True]
+
+
 def test_nothing_goes_while_a_build_runs(tmp_path: Path, work: Maintenance, keep: Callable[..., Digest]) -> None:
     keep("a", b"a", days=300)
     done = threading.Event()
