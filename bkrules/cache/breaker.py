@@ -7,6 +7,7 @@ a build, and stops using a server that keeps failing. With `required`, the first
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Collection
 from typing import TypeVar
 
@@ -14,6 +15,10 @@ from bkrules.cache.remote_options import RemoteOptions
 from bkrules.errors import RemoteFailed
 
 FAULTS = 5  # consecutive faults after which bk stops using the server
+SLOW = 1.0
+"""The seconds after which the answer to a question for a result is slow."""
+MOST_SLOW = 15.0
+"""The limit of the seconds in which bk waits for nothing but slow answers."""
 READ, WRITE = "read", "write"
 BOTH = (READ, WRITE)
 
@@ -39,6 +44,7 @@ class Breaker:
         self._streaks = dict.fromkeys(BOTH, 0)
         self._away: set[str] = set()
         self._fault = ""
+        self._slow_seconds = self._slow_until = 0.0
 
     @property
     def readable(self) -> bool:
@@ -73,6 +79,33 @@ class Breaker:
             with self._lock:
                 self._streaks[side] = 0
         return answer
+
+    def look_up(self, call: Callable[[], _T | None]) -> _T | None:
+        """Return the answer of `call` to a question for a result, or None when bk asks no more.
+
+        A server whose answers are right but slow would cost that time for each action. So bk asks for no more results when it has
+        waited too long without one quick answer, unless the cache is required. It still reads blobs.
+        """
+        if self._slow_seconds > MOST_SLOW and not self._options.required:
+            return None
+        began = time.monotonic()
+        answer = call()
+        self._time(began, time.monotonic())
+        return answer
+
+    def _time(self, began: float, ended: float) -> None:
+        """Add up the time of slow answers. Time in which several questions wait counts once."""
+        with self._lock:
+            before = self._slow_seconds
+            if ended - began <= SLOW:
+                self._slow_seconds = 0.0
+                return
+            self._slow_seconds += max(ended - max(began, self._slow_until), 0.0)
+            self._slow_until = max(ended, self._slow_until)
+            is_over = before <= MOST_SLOW < self._slow_seconds
+        if is_over and not self._options.required:
+            text = f"an answer takes {ended - began:.1f} s; bk asks it for no more results in this build"
+            self._warn(f"warning: remote cache {self._options.address}: {text}")
 
     def note(self, side: str, fault: Fault) -> None:
         """Record a fault. Raises RemoteFailed when the cache is required."""

@@ -79,7 +79,7 @@ class GrpcStore(Breakable):
                 raise Fault(f"it sends more than {MOST_RESULT} bytes")
             return data
 
-        return self._attempt(READ, f"GetActionResult {key.hash}", get, None)
+        return self._breaker.look_up(partial(self._attempt, READ, f"GetActionResult {key.hash}", get, None))
 
     def groups(self, names: Iterable[Digest]) -> list[list[Digest]]:
         """Return the blobs in groups, each for one call of `blobs` or `put_blobs`."""

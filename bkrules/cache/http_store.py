@@ -47,7 +47,7 @@ class HttpStore(Breakable):
                     return None
                 return b"".join(self._body(response, MOST_RESULT))
 
-        return self._breaker.attempt(READ, f"GET ac/{key.hash}", get, None)
+        return self._breaker.look_up(lambda: self._breaker.attempt(READ, f"GET ac/{key.hash}", get, None))
 
     def blob(self, name: Digest, receive: Receive) -> bool:
         """Pass the bytes of a blob to `receive`, which raises ValueError when they do not match its digest."""

@@ -61,6 +61,7 @@ class Remote:
         self._downloads = _Pool(DOWNLOADS, "download")
         self._uploads = _Pool(UPLOADS, "upload")
         self._fetching: dict[Digest, Future[set[Digest]]] = {}
+        self._sending: dict[Digest, Future[set[Digest]]] = {}
         self._jobs: list[Future[None]] = []
         self.checks_directories = options.is_grpc
         """Whether servers of the protocol may look for each folder of a result as a blob."""
@@ -122,11 +123,31 @@ class Remote:
             self._jobs.append(self._uploads.submit(partial(self._put, key, result, sorted(set(blobs)))))
 
     def send(self, paths: Mapping[Digest, str]) -> bool:
-        """Send the bytes of files that the server lacks. Return whether it has all of them now."""
-        groups = self._store.groups(self._lacking(sorted(paths)))
-        jobs = [self._uploads.submit(partial(self._put_blobs, group, paths.__getitem__)) for group in groups]
-        wait(jobs)
-        return all(job.result() for job in jobs)
+        """Send the bytes of files that the server lacks, each once for all threads. Return whether it has all of them now.
+
+        The calling thread sends the first group, so that many threads with a small group each do not wait for a few.
+        """
+        future: Future[set[Digest]] = Future()
+        good: set[Digest] = set()
+        with self._lock:
+            theirs = {name: self._sending[name] for name in paths if name in self._sending}
+            own = sorted(paths.keys() - theirs.keys())
+            self._sending.update(dict.fromkeys(own, future))
+        try:
+            lacking = self._lacking(own)
+            good.update(set(own).difference(lacking))
+            groups = self._store.groups(lacking)
+            jobs = [self._uploads.submit(partial(self._put_blobs, group, paths.__getitem__)) for group in groups[1:]]
+            for group in groups[:1]:
+                good |= self._put_blobs(group, paths.__getitem__)
+            wait(jobs)
+            good.update(*(job.result() for job in jobs))
+        finally:
+            with self._lock:
+                for name in own:
+                    del self._sending[name]
+            future.set_result(good)
+        return good.issuperset(own) and all(name in sent.result() for name, sent in theirs.items())
 
     def forget(self) -> None:
         """Forget which blobs the server has, after a sign that it has lost one."""
@@ -139,7 +160,8 @@ class Remote:
         self._jobs.append(self._uploads.submit(lambda: None if self.result(key) else self._put(key, result, wanted)))
 
     def _put(self, key: Digest, result: bytes, blobs: list[Digest]) -> None:
-        if all(self._put_blobs(group, self._cas.path) for group in self._store.groups(self._lacking(blobs))):
+        groups = self._store.groups(self._lacking(blobs))
+        if all(self._put_blobs(group, self._cas.path).issuperset(group) for group in groups):
             good = self._store.put_result(key, result)
             with self._lock:
                 self.sent += good
@@ -152,14 +174,16 @@ class Remote:
             suspect = self._suspect.intersection(names)
             unknown = [name for name in names if name not in suspect and name not in self._there]
         lacking = suspect.union(self._store.missing(unknown) if unknown else ())
+        with self._lock:
+            self._there.update(name for name in unknown if name not in lacking)
         return [name for name in names if name in lacking]
 
-    def _put_blobs(self, names: list[Digest], place: Callable[[Digest], str]) -> bool:
+    def _put_blobs(self, names: list[Digest], place: Callable[[Digest], str]) -> set[Digest]:
         good = self._store.put_blobs({name: place(name) for name in names})
         with self._lock:
             self._there |= good
             self._suspect -= good
-        return len(good) == len(names)
+        return good
 
     def flush(self) -> str:
         """Wait for all uploads. Return why an upload failed, when the cache is required."""

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -464,6 +465,86 @@ def test_a_server_that_keeps_failing_is_left_alone(machine: Make, server: GrpcSe
     assert server.count("GetActionResult") == breaker.FAULTS
     assert not one.remote.readable
     assert len(one.warnings) == 1
+
+
+@pytest.mark.parametrize(
+    ("slow", "required", "asked"), [(lambda _: True, False, 3), (lambda _: True, True, 9), (lambda n: n % 3, False, 9)]
+)
+def test_a_slow_server_is_asked_no_more_when_no_answer_is_quick(
+    machine: Make,
+    filled: GrpcServer,
+    monkeypatch: pytest.MonkeyPatch,
+    slow: Callable[[int], Any],
+    required: bool,
+    asked: int,
+) -> None:
+    """Each answer is right. The clock is that of the server, whose slow answers take six seconds."""
+    clock = [0.0]
+    monkeypatch.setattr(breaker, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def answer(method: str, _message: reapi.Message, _context: Any) -> None:
+        if method == "GetActionResult":
+            clock[0] += 6.0 if slow(filled.count(method)) else 0.5
+
+    filled.answer = answer
+    one = machine(required=required)
+
+    found = [one.ask() for _ in range(9)]
+
+    assert [same(each, one.result()) for each in found if each is not None] == [True] * asked
+    assert filled.count("GetActionResult") == asked
+    assert ["an answer takes 6.0 s" in line for line in one.warnings] == [True] * (asked == 3)
+    assert one.remote.readable
+
+
+def test_time_in_which_several_questions_wait_counts_once(machine: Make, filled: GrpcServer) -> None:
+    """A hundred questions of six seconds at once are six seconds."""
+    counted = breaker.Breaker(RemoteOptions(filled.address), pytest.fail)
+    for _ in range(100):
+        counted._time(0.0, 6.0)
+    assert counted.look_up(lambda: "answer") == "answer"
+
+
+def test_threads_send_a_blob_once(machine: Make, server: GrpcServer, tmp_path: Path) -> None:
+    """The second thread sends what is its own, and waits for what the first one sends."""
+    paths = {}
+    for text in ("shared", "own"):
+        (tmp_path / text).write_text(text)
+        paths[digest.of_bytes(text.encode())] = str(tmp_path / text)
+    shared, own = paths
+    first_came, second_came = threading.Event(), threading.Event()
+
+    def answer(method: str, message: reapi.Message, _context: Any) -> None:
+        if method == "BatchUpdateBlobs":
+            if message["requests"][0]["digest"]["hash"] == shared.hash:
+                first_came.set()
+                assert second_came.wait(60)
+            else:
+                second_came.set()
+
+    server.answer = answer
+    one = machine()
+    good: list[bool] = []
+    first = threading.Thread(target=lambda: good.append(one.remote.send({shared: paths[shared]})))
+    first.start()
+    assert first_came.wait(60)
+    good.append(one.remote.send(paths))
+    first.join()
+
+    assert good == [True, True]
+    sent = [message["requests"] for method, message in server.requests if method == "BatchUpdateBlobs"]
+    assert [[item["digest"]["hash"] for item in items] for items in sent] == [[shared.hash], [own.hash]]
+
+
+def test_all_threads_know_that_a_blob_was_refused(machine: Make, server: GrpcServer, tmp_path: Path) -> None:
+    (tmp_path / "blob").write_text("blob")
+    paths = {digest.of_bytes(b"blob"): str(tmp_path / "blob")}
+    server.answer = lambda method, _message, context: (
+        refused("INTERNAL")(context) if method == "BatchUpdateBlobs" else None
+    )
+    one = machine()
+
+    assert [one.remote.send(paths), one.remote.send(paths)] == [False, False]
 
 
 @pytest.mark.alone
