@@ -24,10 +24,11 @@ from bkrules.cache.remote_options import RemoteOptions
 from bkrules.cache.results import write_result
 from bkrules.errors import TESTS_FAILED, ActionFailed, MachineLacks, RemoteFailed
 from bkrules.execution.context import RunContext
+from bkrules.execution.elsewhere import MOST_LOG
 from bkrules.execution.portable import WORD, Portable, Reader
 from bkrules.execution.portable_cell import ISA, OUT, PRIVILEGED
 from bkrules.model import reapi
-from bkrules.model.action import Action, FileNode, Form, Output
+from bkrules.model.action import Action, FileNode, Form, Output, to_message
 from bkrules.model.digest import Digest
 from bkrules.model.label import Label
 from bkrules.model.resources import Limits
@@ -35,6 +36,8 @@ from bkrules.runners.genrule import CommandRun, command_run
 from bkrules.sandbox import outputs
 from bkrules.sandbox.outputs import BadOutput, Room, TooLarge
 
+MOST_TEXT = 16 << 10
+"""The limit in bytes of an output that is part of a result, and in characters of bk's word about it."""
 FILES = "src/"
 """The folder of inputs that are no programs: only there does a command see whether a file is executable."""
 
@@ -87,17 +90,23 @@ class Ran:
         """Return the ActionResult for an engine, and the digests of the blobs that it names.
 
         An engine stores no result whose exit code is not 0, so a command that lacks an output has the exit code 1, and a
-        cell whose result no cache may have that of failed tests. The output of what failed is in `stdout_raw`, bk's word
-        about it in `stderr_raw`.
+        cell whose result no cache may have that of failed tests. The output of what failed is its stdout, bk's word
+        about it in `stderr_raw`. A long output is a blob: a worker tells its scheduler of several results in one message, and
+        gRPC limits that.
         """
-        data, trees = write_result(self.result, cas.put)
+        data, blobs = write_result(self.result, cas.put)
+        blobs += [file.digest for file in self.result.files()]
         if self.problem:
-            message = reapi.decode("ActionResult", data)
-            message |= {"exit_code": self.code or 1, "stdout_raw": self.log.encode()}
-            data = reapi.encode(
-                "ActionResult", message | {"stderr_raw": f"{WORD}{self.what} {self.problem}\n".encode()}
-            )
-        return data, [*trees, *(file.digest for file in self.result.files())]
+            output = self.log.encode()[-MOST_LOG:]
+            message = reapi.decode("ActionResult", data) | {"exit_code": self.code or 1}
+            if len(output) <= MOST_TEXT:
+                message["stdout_raw"] = output
+            else:
+                blobs.append(cas.put(output))
+                message["stdout_digest"] = to_message(blobs[-1])
+            message["stderr_raw"] = f"{WORD}{self.what} {self.problem[:MOST_TEXT]}\n".encode()
+            data = reapi.encode("ActionResult", message)
+        return data, blobs
 
 
 def run_action(key: Digest, options: RemoteOptions, worker: Worker) -> Done:

@@ -105,6 +105,16 @@ def test_a_command_that_fails(space: Space, server: casd.Casd) -> None:
     assert "to err" in (space.root / "bk-out/one/Genrule.log").read_text()
 
 
+def test_a_long_output_of_a_command_that_fails(space: Space, server: casd.Casd) -> None:
+    """It is a blob, and not a part of the result."""
+    write(space, "echo first; i=0; while test $$i -lt 9000; do echo line $$i; i=$$((i+1)); done; exit 7")
+    done = build(space, server.url, "//:one")
+    assert done.returncode == 1, done.stdout + done.stderr
+    log = (space.root / "bk-out/one/Genrule.log").read_text()
+    assert log.startswith("first\nline 0\n")
+    assert log.endswith("line 8999\n")
+
+
 def test_an_output_that_is_missing(space: Space, server: casd.Casd) -> None:
     write(space, ":")
     done = build(space, server.url, "//:one")

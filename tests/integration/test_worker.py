@@ -23,6 +23,7 @@ from bkrules.cache.file_digests import FileDigests
 from bkrules.cache.http_store import HttpStore
 from bkrules.cache.remote import Remote
 from bkrules.cache.remote_options import RemoteOptions
+from bkrules.execution.elsewhere import MOST_LOG
 from bkrules.model import digest, reapi, rwapi
 from bkrules.model.action import from_message
 
@@ -101,6 +102,37 @@ def test_actions_of_both_kinds_of_payloads_run(
     wait_for(lambda: leftovers(worker.space.cache)["processes"] == before["processes"])
     assert worker.stop(signal.SIGTERM) == 0
     assert worker.says(f"{actions['bad'].hash}: exit code 7")
+
+
+def test_long_outputs_of_several_leases_fit_into_one_message(
+    space: Space, scheduler: Scheduler, cache: Server, begin: Begin, tmp_path: Path
+) -> None:
+    """Each byte that is no text is shown by three, and a message of gRPC has 4 MiB."""
+    names = ("/1", "/2")
+    script = r"i=0; x='\377'; while test $$i -lt 21; do x=$$x$$x; i=$$((i+1)); done; printf $$x; exit 7"
+    schedulers.write(space, {name: f"{script} # {name}" for name in "ab"})
+    actions = schedulers.send(space, cache)
+    worker = begin("--jobs=2")
+    together = threading.Event()
+
+    def hold(_method: str, message: reapi.Message, context: Any) -> bytes | None:
+        if not together.is_set() and any(
+            lease["state"] == rwapi.COMPLETED for lease in message["bot_session"]["leases"]
+        ):
+            context.abort(grpc.StatusCode.UNAVAILABLE, "not yet")
+        return None
+
+    scheduler.answer = hold
+    for name, action in zip(names, actions.values(), strict=True):
+        scheduler.lease(name, payload(action))
+    wait_for(lambda: all(worker.says(f"{action.hash}: exit code 7") for action in actions.values()))
+    together.set()
+    for name in names:
+        result = scheduler.result(name)
+        assert result["exit_code"] == 7
+        output = blob(cache, tmp_path, result["stdout_digest"])
+        assert len(output) == MOST_LOG
+        assert set(output.decode(errors="replace")) == {"\ufffd"}
 
 
 def test_jobs_run_at_once_and_a_lost_lease_ends(
