@@ -365,7 +365,7 @@ def _scheduler(execution: Execution, actions: Mapping[str, Action]) -> Scheduler
         pools=Pools(
             options.jobs,
             pool_sizes(options.jobs, options.resources),
-            options.executor.jobs if options.executor else 0,
+            options.executor.threads if options.executor else 0,
         ),
         policy=Policy(options.keep_going, options.test_keep_going),
         ask=profile.traced(executor.ask, "remote cache") if execution.remote else None,

@@ -42,7 +42,7 @@ _SERVICE = "/build.bazel.remote.execution.v2."
 
 
 class Engine:
-    """The client of one engine. Safe for as many threads as `options.jobs`."""
+    """The client of one engine. Safe for several threads; operations of `options.jobs` are there at once."""
 
     def __init__(self, options: ExecutorOptions) -> None:
         self.address = options.server.address
@@ -51,6 +51,8 @@ class Engine:
         self.patience = min(options.server.timeout, _PATIENCE)
         self._all = [GrpcCalls(options.server) for _ in range(-(-options.jobs // STREAMS))]
         self._calls = itertools.cycle(self._all)
+        self._room = threading.Semaphore(options.jobs)
+        self._threads = options.threads
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._asked = False
@@ -60,6 +62,7 @@ class Engine:
     def end(self) -> None:
         """Cancel all operations; no other begins."""
         self._over.set()
+        self._room.release(self._threads)
         for calls in self._all:
             calls.end()
 
@@ -71,14 +74,17 @@ class Engine:
     def execute(
         self, key: Digest, seconds: float, tell: Callable[[str], None], *, uncached: bool = False
     ) -> reapi.Message:
-        """Run an action whose blobs the CAS has. Return the ExecuteResponse, whose status is OK.
+        """Run an action whose blobs the CAS has, when less than `options.jobs` are there. Return the ExecuteResponse, whose status
+        is OK.
 
         `seconds` is the limit of its run, in addition to that of the queue; `tell` hears of its stages; `uncached` asks for a run
         in any case. Raises Interrupted, and RemoteFailed, whose reason is the name of a code for an engine that refuses this
         action: DEADLINE_EXCEEDED for one that took too long.
         """
-        self._check()
-        return _Operation(self, next(self._calls), key, seconds, tell, uncached=uncached).result()
+        with self._room:
+            self.wait(0)
+            self._check()
+            return _Operation(self, next(self._calls), key, seconds, tell, uncached=uncached).result()
 
     def _check(self) -> None:
         """Raise RemoteFailed for an engine that is none, or that has failed before. It is asked once."""

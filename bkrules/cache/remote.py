@@ -149,6 +149,11 @@ class Remote:
             future.set_result(good)
         return good.issuperset(own) and all(name in sent.result() for name, sent in theirs.items())
 
+    def unknown(self, names: Iterable[Digest]) -> set[Digest]:
+        """Return the blobs that the server may lack."""
+        with self._lock:
+            return {name for name in names if name not in self._there or name in self._suspect}
+
     def forget(self) -> None:
         """Forget which blobs the server has, after a sign that it has lost one."""
         with self._lock:

@@ -66,3 +66,8 @@ class ExecutorOptions:
     queue_seconds: float
     fallback: bool = False
     local: frozenset[str] = frozenset()
+
+    @property
+    def threads(self) -> int:
+        """How many actions are on their way at once: those that are there, and some whose inputs are sent meanwhile."""
+        return self.jobs + self.jobs // 8

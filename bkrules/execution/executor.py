@@ -170,8 +170,8 @@ class Executor:
             if engine is None:
                 with self._profile.span("gather inputs", "cache"):
                     self._gather(action, slot)
-            inputs = self._resolve(action)
-            key = key_of(action, inputs)
+            inputs = self._resolve(action) if engine is None else {}
+            key = self.key(action) if engine else key_of(action, inputs)
             with self._locked(key.digest.hash, slot):
                 result = self._cached(action, key)
                 if result is not None:

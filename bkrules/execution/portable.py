@@ -56,8 +56,11 @@ def send(action: Action, inputs: Mapping[str, Node], cas: Cas, remote: Remote) -
     """
     root, directories = merkle(inputs)
     messages = [*directories.values(), *messages_of(action, root)]
-    paths = {file.digest: file.path for node in inputs.values() for file in files_of(node) if os.path.exists(file.path)}
-    paths |= {name: cas.path(name) for name in map(cas.put, messages)}
+    files = {file.digest: file.path for node in inputs.values() for file in files_of(node)}
+    unknown = remote.unknown(files)
+    paths = {name: path for name, path in files.items() if name in unknown and os.path.exists(path)}
+    blobs = {digest.of_bytes(data): data for data in messages}
+    paths |= {cas.put(blobs[name]): cas.path(name) for name in remote.unknown(blobs)}
     if not remote.send(paths):
         raise RemoteFailed("remote-cache", f"{action.label}: cannot send the action: {remote.fault}")
     return digest.of_bytes(messages[-1])
