@@ -86,7 +86,7 @@ def build_agreement(
 
     Attributes:
         name: The target's name, unique in its package.
-        workers: The workers to run them on.
+        workers: The workers on which the tests run.
         mirror: The image_mirror that answers in every cell.
         tags: Words to query by. 'manual': patterns such as //... and :all do not match the target in `bk build` and
             `bk test`; its name does. 'exclusive': the target's actions run alone. 'cpu:N' and 'resources:NAME:N':
@@ -106,8 +106,8 @@ def build_agreement(
         exclude: Cells to leave out: {'worker': 'slow', 'compression': 'estargz'} names all that have these values;
             'test' may be a pattern with `*`. Axes that tests on BuildKit's harness have by themselves count too.
         include: Cells to keep although 'exclude' names them, written in the same way.
-        flaky: Whether a test that fails runs up to three times; what passes at a later attempt is flaky and not
-            kept.
+        flaky: Whether a failing test runs up to three times. A pass at a later attempt is flaky, and bk does not
+            cache it.
         size: As in Bazel: 'small', 'medium', 'large' or 'enormous'. It is a cell's timeout, 60, 300, 900 or 3600
             seconds, and the scheduler's estimate of its memory, 20, 100, 300 or 800 MiB.
         timeout: Seconds that a cell may take, instead of those of its size.
@@ -151,7 +151,7 @@ def build_test(
 
     Attributes:
         name: The target's name, unique in its package.
-        workers: The workers to run them on.
+        workers: The workers on which the tests run.
         mirror: The image_mirror that answers in every cell.
         tags: Words to query by. 'manual': patterns such as //... and :all do not match the target in `bk build` and
             `bk test`; its name does. 'exclusive': the target's actions run alone. 'cpu:N' and 'resources:NAME:N':
@@ -171,8 +171,8 @@ def build_test(
         exclude: Cells to leave out: {'worker': 'slow', 'compression': 'estargz'} names all that have these values;
             'test' may be a pattern with `*`. Axes that tests on BuildKit's harness have by themselves count too.
         include: Cells to keep although 'exclude' names them, written in the same way.
-        flaky: Whether a test that fails runs up to three times; what passes at a later attempt is flaky and not
-            kept.
+        flaky: Whether a failing test runs up to three times. A pass at a later attempt is flaky, and bk does not
+            cache it.
         size: As in Bazel: 'small', 'medium', 'large' or 'enormous'. It is a cell's timeout, 60, 300, 900 or 3600
             seconds, and the scheduler's estimate of its memory, 20, 100, 300 or 800 MiB.
         timeout: Seconds that a cell may take, instead of those of its size.
@@ -334,7 +334,7 @@ def go_binary(
             the resources of each of its actions, such as 'resources:memory:2000' (MiB) or 'resources:gpu:1'; see
             --local_resources. A tag with which only Bazel does something, such as 'no-cache', is an error.
         module: The module to build from, as in 'github.com/moby/buildkit'.
-        version: Its version; go.mod must say the same.
+        version: Its version; go.mod must pin the same.
         package: The folder of the command in the module, as in 'cmd/buildkitd'; by default the folder of go.mod.
         out: The name of the binary's file, by default the target's.
         srcs: The files of a module of the workspace, instead of 'module': Go files, what they embed, vendor/,
@@ -344,8 +344,8 @@ def go_binary(
         ldflags: More flags for the linker.
         gcflags: Flags for the compiler of all packages, as in '-N' and '-l'.
         strip: Leave symbols and debugging information out.
-        coverpkg: Packages of which it counts what runs, as in 'github.com/moby/buildkit/...': Go's -cover and
-            -coverpkg. Cells of a worker with such a tool keep what it wrote in their folder `coverage`.
+        coverpkg: Packages whose executed code the binary counts, as in 'github.com/moby/buildkit/...': Go's -cover
+            and -coverpkg. Cells of a worker with such a tool keep its coverage data in their folder `coverage`.
         cc: A c_toolchain or a host_binary: the C compiler, for a command that needs cgo.
         race: Report data races while it runs; needs 'cc'.
         goos: The system for which it is built, as in 'darwin'; by default 'linux'. Another platform has no 'cc'.
@@ -392,8 +392,8 @@ def go_releases(
         ldflags: More flags for the linker. `{version}` and `{number}` stand for v1.2.3 and 1.2.3.
         gcflags: Flags for the compiler of all packages, as in '-N' and '-l'.
         strip: Leave symbols and debugging information out.
-        coverpkg: Packages of which it counts what runs, as in 'github.com/moby/buildkit/...': Go's -cover and
-            -coverpkg. Cells of a worker with such a tool keep what it wrote in their folder `coverage`.
+        coverpkg: Packages whose executed code the binary counts, as in 'github.com/moby/buildkit/...': Go's -cover
+            and -coverpkg. Cells of a worker with such a tool keep its coverage data in their folder `coverage`.
         cc: A c_toolchain or a host_binary: the C compiler, for a command that needs cgo.
         race: Report data races while it runs; needs 'cc'.
         goos: The system for which it is built, as in 'darwin'; by default 'linux'. Another platform has no 'cc'.
@@ -487,8 +487,8 @@ def http_file(
 
     Attributes:
         name: The target's name, unique in its package.
-        urls: Places that have it; each is asked until one does.
-        sha256: Its SHA-256.
+        urls: URLs of the file; bk tries one after the other.
+        sha256: The SHA-256 of the file.
         tags: Words to query by. 'manual': patterns such as //... and :all do not match the target in `bk build` and
             `bk test`; its name does. 'exclusive': the target's actions run alone. 'cpu:N' and 'resources:NAME:N':
             the resources of each of its actions, such as 'resources:memory:2000' (MiB) or 'resources:gpu:1'; see
@@ -522,8 +522,8 @@ def image(
     platform: str = ...,
     archive: str = ...,
 ) -> object:
-    """An image of one gzip layer, or of a base and one more, with nothing in it that a clock or a machine decides; or
-    one that a registry or an archive has. An image with no paths adds no layer.
+    """An image: one gzip layer, or a base and one more layer, whose bytes depend on no clock and no machine. Or the
+    image of a registry or an archive. An image with no paths adds no layer.
 
     Attributes:
         name: The target's name, unique in its package.
@@ -544,11 +544,11 @@ def image(
         owners: Owners, as in {'home/user': '1000:1000'}; 0:0 for all others.
         xattrs: Extended attributes, as in {'data': {'user.note': 'text'}}; a value in base64 begins with '0s'.
         cmd: The command that a container runs.
-        entrypoint: The words before the command; those of a frontend are all that is run.
+        entrypoint: The words before the command. Of a frontend, BuildKit runs the entrypoint alone.
         env: Environment variables, 'NAME=value'.
         labels: Labels, in addition to those of the base: name to text.
-        reference: Where the image is, 'host/repository:tag', for one that a registry has.
-        digest: Its digest, 'sha256:...'; without one, `bk.lock` says it.
+        reference: The reference of an image in a registry, 'host/repository:tag'.
+        digest: The digest of that image, 'sha256:...'; by default the one in `bk.lock`.
         platform: Which image of an index: 'linux/arm64', or 'all' for the whole index; by default this machine's.
         archive: An OCI or docker archive of one image: a file, an http_file or a genrule.
     """
@@ -559,7 +559,7 @@ def image_archive(
     image: str,
     tags: _Strings = ...,
 ) -> object:
-    """An image as one OCI archive, NAME.tar: a file for a program that takes an image from no registry.
+    """An image as one OCI archive, NAME.tar, for programs that read images from files.
 
     Attributes:
         name: The target's name, unique in its package.
@@ -620,7 +620,7 @@ def test_matrix(
         tests: Python files with pytest functions; and programs, each a test by itself: files that begin with `#!`,
             and targets with a binary. A program runs by Bazel's contract, with BUILDKIT_HOST, BK_WORKER,
             BK_SNAPSHOTTER, BK_MIRROR and BK_AXIS_<NAME>.
-        workers: The workers to run them on.
+        workers: The workers on which the tests run.
         mirror: The image_mirror that answers in every cell.
         tags: Words to query by. 'manual': patterns such as //... and :all do not match the target in `bk build` and
             `bk test`; its name does. 'exclusive': the target's actions run alone. 'cpu:N' and 'resources:NAME:N':
@@ -645,15 +645,15 @@ def test_matrix(
             name of its part in TESTBRIDGE_TEST_ONLY.
         shard_count: How many cells share the work of each program, by TEST_SHARD_INDEX and TEST_TOTAL_SHARDS as of
             Bazel.
-        flaky: Whether a test that fails runs up to three times; what passes at a later attempt is flaky and not
-            kept.
+        flaky: Whether a failing test runs up to three times. A pass at a later attempt is flaky, and bk does not
+            cache it.
         size: As in Bazel: 'small', 'medium', 'large' or 'enormous'. It is a cell's timeout, 60, 300, 900 or 3600
             seconds, and the scheduler's estimate of its memory, 20, 100, 300 or 800 MiB.
         timeout: Seconds that a cell may take, instead of those of its size.
         isolation: 'cell': a sandbox for each cell. 'jail': the same in a user namespace, whose root has no power
-            over the machine, for tests of strangers; not every worker can be in one. 'worker': cells share a worker
-            that is put back after each, and compared with what it was; one that a test left otherwise is not used
-            again, and its result not kept.
+            over the machine, for tests of strangers; not every worker can be in one. 'worker': cells share a
+            worker. After each test, bk resets it and compares its state; it does not use a changed worker again,
+            nor cache the result of that test.
         memory: MiB of memory that a cell may use, its disk included.
         pids: Processes and threads that a cell may have.
         disk: MiB that the file systems of a cell may hold.

@@ -238,7 +238,7 @@ GO_BINARY = Rule(
             missing="`bk pin {target}` writes the pins of a module",
         ),
         "module": Attr("string", "The module to build from, as in 'github.com/moby/buildkit'."),
-        "version": Attr("string", "Its version; go.mod must say the same."),
+        "version": Attr("string", "Its version; go.mod must pin the same."),
         "package": Attr(
             "string", "The folder of the command in the module, as in 'cmd/buildkitd'; by default the folder of go.mod."
         ),
@@ -258,8 +258,8 @@ GO_BINARY = Rule(
         "strip": Attr("bool", "Leave symbols and debugging information out.", default=True),
         "coverpkg": Attr(
             "strings",
-            "Packages of which it counts what runs, as in 'github.com/moby/buildkit/...': Go's -cover and -coverpkg. Cells of a "
-            "worker with such a tool keep what it wrote in their folder `coverage`.",
+            "Packages whose executed code the binary counts, as in 'github.com/moby/buildkit/...': Go's -cover and -coverpkg. "
+            "Cells of a worker with such a tool keep its coverage data in their folder `coverage`.",
             default=(),
         ),
         "cc": Attr("label", "A c_toolchain or a host_binary: the C compiler, for a command that needs cgo."),

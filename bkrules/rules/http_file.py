@@ -37,8 +37,8 @@ HTTP_FILE = Rule(
     "http_file",
     "A file from the web. Its bytes are those of `sha256`, or the build fails.",
     {
-        "urls": Attr("strings", "Places that have it; each is asked until one does.", required=True),
-        "sha256": Attr("string", "Its SHA-256.", required=True),
+        "urls": Attr("strings", "URLs of the file; bk tries one after the other.", required=True),
+        "sha256": Attr("string", "The SHA-256 of the file.", required=True),
         "executable": Attr("bool", "Whether it is a binary, which `tools` may name.", default=False),
         "downloaded_file_path": Attr("string", "Its name; by default the last part of the first URL."),
     },

@@ -77,8 +77,8 @@ def _check_paths(context: Context) -> None:
 
 IMAGE = Rule(
     "image",
-    "An image of one gzip layer, or of a base and one more, with nothing in it that a clock or a machine decides; or one that a "
-    "registry or an archive has. An image with no paths adds no layer.",
+    "An image: one gzip layer, or a base and one more layer, whose bytes depend on no clock and no machine. Or the image of a "
+    "registry or an archive. An image with no paths adds no layer.",
     {
         "base": Attr("label", "An image to add a layer to."),
         "files": Attr("label_dict", "Files by their paths in the image, without the leading '/'.", default={}),
@@ -102,7 +102,7 @@ IMAGE = Rule(
         ),
         "cmd": Attr("strings", "The command that a container runs.", default=()),
         "entrypoint": Attr(
-            "strings", "The words before the command; those of a frontend are all that is run.", default=()
+            "strings", "The words before the command. Of a frontend, BuildKit runs the entrypoint alone.", default=()
         ),
         "env": Attr("strings", "Environment variables, 'NAME=value'.", default=()),
         "labels": Attr("dict", "Labels, in addition to those of the base: name to text.", default={}),

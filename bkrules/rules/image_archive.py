@@ -17,7 +17,7 @@ def _analyze(context: Context) -> tuple[object, ...]:
 
 IMAGE_ARCHIVE = Rule(
     "image_archive",
-    "An image as one OCI archive, NAME.tar: a file for a program that takes an image from no registry.",
+    "An image as one OCI archive, NAME.tar, for programs that read images from files.",
     {"image": Attr("label", "The image.", required=True)},
     _analyze,
 )

@@ -23,8 +23,8 @@ MADE = (
 )
 """The attributes of an image that bk makes."""
 ATTRIBUTES = {
-    "reference": Attr("string", "Where the image is, 'host/repository:tag', for one that a registry has."),
-    "digest": Attr("string", "Its digest, 'sha256:...'; without one, `bk.lock` says it."),
+    "reference": Attr("string", "The reference of an image in a registry, 'host/repository:tag'."),
+    "digest": Attr("string", "The digest of that image, 'sha256:...'; by default the one in `bk.lock`."),
     "platform": Attr(
         "string", f"Which image of an index: 'linux/arm64', or '{ALL}' for the whole index; by default this machine's."
     ),

@@ -48,7 +48,7 @@ TEST_MATRIX = Rule(
             "BK_AXIS_<NAME>.",
             required=True,
         ),
-        "workers": Attr("labels", "The workers to run them on.", required=True),
+        "workers": Attr("labels", "The workers on which the tests run.", required=True),
         "extra_workers": Attr(
             "labels",
             "Workers next to the one of the cell: tests of pytest start them by `sandbox.start_worker`, and before a program bk "
@@ -99,7 +99,7 @@ TEST_MATRIX = Rule(
         ),
         "flaky": Attr(
             "bool",
-            "Whether a test that fails runs up to three times; what passes at a later attempt is flaky and not kept.",
+            "Whether a failing test runs up to three times. A pass at a later attempt is flaky, and bk does not cache it.",
             default=False,
         ),
         "size": Attr(
@@ -112,9 +112,8 @@ TEST_MATRIX = Rule(
         "isolation": Attr(
             "string",
             "'cell': a sandbox for each cell. 'jail': the same in a user namespace, whose root has no power over "
-            "the machine, for tests of strangers; not every worker can be in one. 'worker': cells share a worker that is put "
-            "back after each, and compared with what it was; one that a test left otherwise is not used again, and its "
-            "result not kept.",
+            "the machine, for tests of strangers; not every worker can be in one. 'worker': cells share a worker. After each "
+            "test, bk resets it and compares its state; it does not use a changed worker again, nor cache the result of that test.",
             default="cell",
         ),
         "memory": Attr("count", "MiB of memory that a cell may use, its disk included.", default=Limits.memory),
