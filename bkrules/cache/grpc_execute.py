@@ -38,6 +38,8 @@ _FORGOTTEN = ("INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED")
 _LONGEST_PAUSE = 5.0
 _PATIENCE = 20.0
 _LONGEST_TEXT = 1000
+_MOST_MESSAGES = 100_000
+"""The limit of messages and texts in a message of an engine: four for an output of an action."""
 _SERVICE = "/build.bazel.remote.execution.v2."
 
 
@@ -184,15 +186,19 @@ class _Operation:
         first, silence = min(self._engine.patience, left), min(SILENCE, left)
         name = f"{_SERVICE}Execution/{method}"
         for message in self._calls.read(name, request, left + SILENCE, first=first, idle=silence):
-            try:
-                yield reapi.decode("Operation", message)
-            except ValueError as error:
-                self._engine.fail(f"it sends no valid operation: {error}")
+            yield self._decoded("Operation", message)
+
+    def _decoded(self, kind: str, data: bytes) -> reapi.Message:
+        """Return a message of the engine. Raises RemoteFailed for a malformed one, and for one that takes much memory."""
+        try:
+            return reapi.decode(kind, data, _MOST_MESSAGES)
+        except ValueError as error:
+            self._engine.fail(f"it sends no valid {kind}: {error}")
 
     def _note(self, operation: reapi.Message) -> None:
         metadata = operation["metadata"]
         if metadata and metadata["type_url"].endswith("ExecuteOperationMetadata"):
-            stage = _STAGES.get(reapi.decode("ExecuteOperationMetadata", metadata["value"])["stage"], "")
+            stage = _STAGES.get(self._decoded("ExecuteOperationMetadata", metadata["value"])["stage"], "")
             if stage and stage != self._stage:
                 self._stage = stage
                 self._tell(stage)
@@ -219,7 +225,7 @@ class _Operation:
         """Return the response of an operation that is done. Raises CallFailed for another attempt, and RemoteFailed."""
         status, response = operation["error"], None
         if operation["response"] is not None:
-            response = reapi.decode("ExecuteResponse", operation["response"]["value"])
+            response = self._decoded("ExecuteResponse", operation["response"]["value"])
             status = response["status"]
         code = _code(status) if status else "OK"
         if code == "OK" and response is not None and response["result"] is not None:

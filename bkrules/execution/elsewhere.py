@@ -91,11 +91,14 @@ class Elsewhere:
         raise ActionFailed("command-failed", f"{action.label}: {problem}", hint=hint, log=text)
 
     def text(self, result: reapi.Message, name: str) -> str:
-        """Return the text of a stream of a command, fetched when the result only names it."""
+        """Return the text of a stream of a command, fetched when the result only names it. Raises RemoteFailed."""
         data: bytes = result[f"{name}_raw"]
         named = result[f"{name}_digest"]
         if not data and named:
-            digest = from_message(named)
+            try:
+                digest = from_message(named)
+            except ValueError:
+                self.engine.fail(f"its result names no blob as {name}")
             if digest.size > MOST_LOG:
                 return f"(its {name} has {digest.size} bytes)\n"
             if not self._remote.fetch([digest]):

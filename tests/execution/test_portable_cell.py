@@ -23,8 +23,8 @@ from bkrules.model.wire import text_of
 class Sent:
     """A cell as its client knows it, and in its portable form."""
 
-    def __init__(self, root: Path) -> None:
-        analysis = analyze_patterns(str(root), ["//p:m"], runs=Runs())
+    def __init__(self, root: Path, runs: Runs = Runs()) -> None:  # noqa: B008 - it is frozen
+        analysis = analyze_patterns(str(root), ["//p:m"], runs=runs)
         execution = Execution(analysis, Options(1, str(root / "cache")), print, show=False)
         [self.action] = analysis.wanted().values()
         self.covered = execution.executor.inputs(self.action)
@@ -107,6 +107,22 @@ def test_any_other_file_or_fact_is_another_key(sent: Sent) -> None:
     for change in changes:
         document = {**sent.document, **change}
         assert CellForm.parse(document).key(sent.files).digest != sent.key.digest, change
+
+
+def test_a_client_is_believed_about_the_digests_in_the_place_of_files(sent: Sent) -> None:
+    """As SECURITY.md says: another module has the same key, so only those may send cells whose results count."""
+    form = read_form(sent.text(CELL).encode())
+    assert "src/p/test_it.py" in form.covered
+    other = {**sent.files, "src/p/test_it.py": FileNode(digest.of_bytes(b"def test_it(): pass"), "")}
+    assert form.key(other) == sent.key
+
+
+def test_the_values_of_variables_are_in_the_form_alone(tmp_path: Path) -> None:
+    """As SECURITY.md says: the cell needs them, wherever it runs."""
+    Cells(tmp_path)
+    sent = Sent(tmp_path, Runs(environment=(("TOKEN", "s3cr3t"),)))
+    assert read_form(sent.text(CELL).encode()).environment["TOKEN"] == "s3cr3t"
+    assert not any(b"s3cr3t" in Path(file.path).read_bytes() for file in sent.files.values())
 
 
 @pytest.mark.parametrize(
