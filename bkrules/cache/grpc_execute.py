@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from bkrules.cache.breaker import Fault
 from bkrules.cache.grpc_calls import CallFailed, GrpcCalls
+from bkrules.cache.grpc_turns import Turns
 from bkrules.cache.remote_options import ExecutorOptions
 from bkrules.errors import Interrupted, RemoteFailed
 from bkrules.model import reapi
@@ -28,6 +29,8 @@ SILENCE = 60.0
 """Seconds without a message after which the client asks for the operation again."""
 MOST_BREAKS = 5
 """The limit of breaks of one operation; the sixth is the end."""
+ABSENCE = 30.0
+"""Seconds for which an engine that has answered may be gone, as one that begins again. Breaks in that time do not count."""
 QUEUED, EXECUTING = "queued", "executing"
 _STAGES = {1: QUEUED, 2: QUEUED, 3: EXECUTING, 4: EXECUTING}
 _PASSING = ("ABORTED", "CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "UNKNOWN")
@@ -57,6 +60,7 @@ class Engine:
         self._threads = options.threads
         self._lock = threading.Lock()
         self._over = threading.Event()
+        self.turns = Turns()
         self._asked = False
         self._lack = ""
         self._answered = 0.0
@@ -65,6 +69,7 @@ class Engine:
         """Cancel all operations; no other begins."""
         self._over.set()
         self._room.release(self._threads)
+        self.turns.end()
         for calls in self._all:
             calls.end()
 
@@ -117,6 +122,11 @@ class Engine:
         """Note that the engine is there."""
         self._answered = time.monotonic()
 
+    @property
+    def may_return(self) -> bool:
+        """Whether the engine has answered not long ago."""
+        return time.monotonic() - self._answered < ABSENCE if self._answered else False
+
     def give_up(self, text: str, began: float) -> NoReturn:
         """Raise RemoteFailed for an operation that broke too often. No other begins if nobody has an answer since `began`."""
         with self._lock:
@@ -158,7 +168,10 @@ class _Operation:
             while True:
                 self._engine.wait(0)
                 try:
-                    return self._followed()
+                    with self._engine.turns.turn(self._left()):
+                        self._engine.wait(0)
+                        self._check_time()
+                        return self._followed()
                 except CallFailed as error:
                     self._after(error)
         except BaseException:
@@ -168,14 +181,19 @@ class _Operation:
     def _followed(self) -> reapi.Message:
         """Follow a stream to its end. Return the response. Raises CallFailed when there may be another stream, else as `result`."""
         self._heard = False
+        began = time.monotonic()
         for operation in self._messages():
             self._heard = True
             self._engine.answered()
             self._name = operation["name"] or self._name
             self._note(operation)
             if operation["done"]:
+                self._engine.turns.moved()
                 return self._ended(operation)
             self._check_time()
+            self._engine.turns.check()
+            if time.monotonic() - began > self._engine.turns.seconds:
+                raise CallFailed("DEADLINE_EXCEEDED", "another operation has the next stream")
         raise CallFailed("UNAVAILABLE", "it ended a stream before the operation")
 
     def _messages(self) -> Iterator[reapi.Message]:
@@ -183,7 +201,7 @@ class _Operation:
         if self._name:
             method, request = "WaitExecution", reapi.encode("WaitExecutionRequest", {"name": self._name})
         left = self._left()
-        first, silence = min(self._engine.patience, left), min(SILENCE, left)
+        first, silence = min(self._engine.patience, left), min(SILENCE, left, self._engine.turns.seconds)
         name = f"{_SERVICE}Execution/{method}"
         for message in self._calls.read(name, request, left + SILENCE, first=first, idle=silence):
             yield self._decoded("Operation", message)
@@ -201,6 +219,7 @@ class _Operation:
             stage = _STAGES.get(self._decoded("ExecuteOperationMetadata", metadata["value"])["stage"], "")
             if stage and stage != self._stage:
                 self._stage = stage
+                self._engine.turns.moved()
                 self._tell(stage)
 
     def _left(self) -> float:
@@ -245,17 +264,19 @@ class _Operation:
         self._engine.wait(0)
         self._check_time()
         if self._name and error.code == "DEADLINE_EXCEEDED" and self._heard:
-            return  # silence, which says nothing about the operation
+            return  # silence, which says nothing about the operation, or the turn of another one
         if self._name and error.code in _FORGOTTEN:
             self._name = ""
         elif error.code == "RESOURCE_EXHAUSTED":
+            self._engine.turns.refused()
             self._pauses += 1
             self._pause(self._pauses)
             return
         elif error.code not in _PASSING:
             self._engine.fail(str(error), error.code)
         self._breaks += 1
-        if self._breaks > MOST_BREAKS:
+        is_gone = error.code in _GONE and not self._heard and self._engine.may_return
+        if self._breaks > MOST_BREAKS and not is_gone:
             self._engine.give_up(str(error), self._began if error.code in _GONE else 0)
         if self._breaks > MOST_BREAKS // 2:
             self._name = ""  # a new operation; engines join those of one action

@@ -233,6 +233,15 @@ def test_a_property_that_nobody_has(space: Space, server: casd.Casd) -> None:
     assert "needs a machine with the property gpu=a100" in done.stdout + done.stderr
 
 
+def test_default_properties_are_in_the_key(space: Space, server: casd.Casd) -> None:
+    write(space)
+    for words_of_key in ([], ["--remote_default_exec_properties=OSFamily=linux"]):
+        for ran in (1, 0):
+            done = build(space, server.url, "//:three", *words_of_key)
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert f"1 action: {ran} ran" in done.stdout
+
+
 def test_no_engine(space: Space) -> None:
     write(space)
     url = f"grpc://127.0.0.1:{free_port()}"
