@@ -166,7 +166,7 @@ def add_cells(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=property_of,
         metavar="NAME=VALUE",
-        help="a property of machines, for actions that can run elsewhere, unless their targets have exec_properties; in the key",
+        help="a property that another machine must have for actions whose targets have no exec_properties; in the key",
     )
 
 

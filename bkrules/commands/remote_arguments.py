@@ -56,7 +56,7 @@ def add_remote(parser: argparse.ArgumentParser) -> None:
 def add_executor(parser: argparse.ArgumentParser) -> None:
     """Add the options of an engine that runs actions to a command that has those of a remote cache."""
     group = parser.add_argument_group(
-        "remote execution", "an engine of the Remote Execution API runs the actions that can run elsewhere"
+        "remote execution", "an engine of the Remote Execution API runs genrules and tests in cells"
     )
 
     def add(name: str, **settings: Any) -> None:
@@ -73,7 +73,7 @@ def add_executor(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=200,
         metavar="N",
-        help="how many actions may be there at once, next to --jobs here (default: 200)",
+        help="how many actions the engine may run at once, in addition to --jobs here (default: 200)",
     )
     add(
         "remote_queue_timeout",

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from bkrules.build.run_action import Worker
     from bkrules.commands.parser import Commands
 
-_UNITS = {"memory": "MiB of memory", "pids": "processes and threads", "disk": "MiB of outputs", "timeout": "seconds"}
+_LIMITS = {
+    "memory": "memory of a command, in MiB",
+    "pids": "processes and threads of a command",
+    "disk": "outputs of a command, in MiB",
+    "timeout": "time of a command, in seconds",
+}
 
 
 def add(commands: Commands) -> None:
@@ -42,11 +47,11 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=property_of,
         metavar="NAME=VALUE",
-        help="a property of this machine; an action that needs another one is refused. OSFamily and ISA are known",
+        help="a property of this machine, in addition to OSFamily, ISA and bk:privileged; an action may need it",
     )
     for field in fields(Limits):
         default = getattr(LIMITS, field.name)
-        text = f"the limit of {_UNITS[field.name]} (default: {default})"
+        text = f"the limit of the {_LIMITS[field.name]} (default: {default})"
         parser.add_argument(f"--{field.name}", type=positive, default=default, metavar="N", help=text)
 
 
