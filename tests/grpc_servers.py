@@ -117,6 +117,9 @@ class GrpcServer:
     def on_Execute(self, _message: reapi.Message, context: Any) -> None:  # noqa: N802
         context.abort(grpc.StatusCode.UNIMPLEMENTED, "it is no engine")
 
+    def on_WaitExecution(self, _message: reapi.Message, context: Any) -> None:  # noqa: N802
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "it is no engine")
+
     def on_QueryWriteStatus(self, message: reapi.Message, _context: Any) -> bytes:  # noqa: N802
         size = len(self.uploads.get(message["resource_name"], b""))
         return reapi.encode("QueryWriteStatusResponse", {"committed_size": size})
@@ -132,7 +135,7 @@ class GrpcServer:
         def handle(data: bytes, context: Any) -> Any:
             return self.unary(method, f"{method}Request", data, context)
 
-        if method in ("Read", "Execute"):
+        if method in ("Read", "Execute", "WaitExecution"):
             return grpc.unary_stream_rpc_method_handler(handle)
         return grpc.unary_unary_rpc_method_handler(handle)
 

@@ -118,6 +118,15 @@ class Engine:
         hint = "without --remote_executor, or with --remote_local_fallback, bk runs the actions here"
         raise RemoteFailed(reason, f"remote executor {name}: {text}", hint=hint)
 
+    def is_there(self) -> bool:
+        """Return whether the engine answers a question. casd does not answer WaitExecution before the operation ends."""
+        try:
+            self._ask_lack()
+        except (CallFailed, Fault, OSError, ValueError):
+            return False
+        self.answered()
+        return True
+
     def answered(self) -> None:
         """Note that the engine is there."""
         self._answered = time.monotonic()
@@ -263,7 +272,7 @@ class _Operation:
         """Wait for the next attempt, after a call that failed. Raises RemoteFailed when there is none."""
         self._engine.wait(0)
         self._check_time()
-        if self._name and error.code == "DEADLINE_EXCEEDED" and self._heard:
+        if self._name and error.code == "DEADLINE_EXCEEDED" and (self._heard or self._engine.is_there()):
             return  # silence, which says nothing about the operation, or the turn of another one
         if self._name and error.code in _FORGOTTEN:
             self._name = ""

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import casd
@@ -189,7 +190,11 @@ def test_this_machine_takes_the_place_of_an_engine(space: Space, casd_program: P
 
 
 def children(pid: int) -> list[str]:
-    return [word for task in Path(f"/proc/{pid}/task").iterdir() for word in (task / "children").read_text().split()]
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+            found += (task / "children").read_text().split()
+    return found
 
 
 def test_a_stream_that_breaks_is_followed_by_another(space: Space, casd_program: Path, tmp_path: Path) -> None:
