@@ -19,6 +19,7 @@ from bkrules import __version__
 
 pytestmark = pytest.mark.soak
 SMALL = "//targets:small"
+PATIENCE = 300.0  # seconds for what a machine with other work does in ten
 CELLS = """
 import time
 import pytest
@@ -86,10 +87,10 @@ def test_ctrl_c_ends_cells_of_other_machines(
     machine = begin("worker")
     before = left(leftovers, machine)
     with building(tools, SMALL, *words(cluster)) as client:
-        wait_for(lambda: bool(busy(machine)))
+        wait_for(lambda: bool(busy(machine)), PATIENCE)
         client.send_signal(number)
         ended(client, 8)
-    wait_for(lambda: not list(machine.space.cache.glob("run/*")))
+    wait_for(lambda: not list(machine.space.cache.glob("run/*")), PATIENCE)
     assert left(leftovers, machine) <= before
 
 
@@ -98,20 +99,20 @@ def test_a_worker_is_killed(tools: Space, cluster: Cluster, begin: Begin, leftov
     machines = begin("one"), begin("two")
     before = {machine.space.cache: left(leftovers, machine) for machine in machines}
     with building(tools, SMALL, *words(cluster)) as client:
-        wait_for(lambda: bool(busy(*machines)))
+        wait_for(lambda: bool(busy(*machines)), PATIENCE)
         victim = busy(*machines)[0]
         victim.process.kill()
         victim.process.wait()
         said = ended(client, 0)
     assert "4 cells: 4 passed (0 cached, 4 not)" in said
-    wait_for(lambda: left(leftovers, victim) <= before[victim.space.cache])
+    wait_for(lambda: left(leftovers, victim) <= before[victim.space.cache], PATIENCE)
 
 
 def test_the_scheduler_is_killed(tools: Space, cluster: Cluster, begin: Begin) -> None:
     matrix(tools, CELLS.format(seconds=5), "oci")
     machines = begin("one"), begin("two")
     with building(tools, SMALL, *words(cluster)) as client:
-        wait_for(lambda: bool(busy(*machines)))
+        wait_for(lambda: bool(busy(*machines)), PATIENCE)
         cluster.grid.kill()
         cluster.grid.begin()
         said = ended(client, 0)
@@ -122,7 +123,7 @@ def test_the_cache_is_killed(tools: Space, cluster: Cluster, begin: Begin) -> No
     matrix(tools, CELLS.format(seconds=5), "oci")
     machines = begin("one"), begin("two")
     with building(tools, SMALL, *words(cluster)) as client:
-        wait_for(lambda: bool(busy(*machines)))
+        wait_for(lambda: bool(busy(*machines)), PATIENCE)
         cluster.cache.kill()
         with subprocess.Popen(
             cluster.cache.process.args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
