@@ -4,7 +4,7 @@
 
 It prints its port, serves until its standard input ends, and prints what its slots did, as JSON. Slots come one by one, in a
 Poisson process, and each lives for an exponential time, after which another one takes its place. Durations are
-log-normal, and a few actions are stragglers. Each output of an action is a file with the action's digest.
+log-normal, and a few actions are stragglers. Each output of an action is a file with the action's digest; a cell passes.
 """
 
 from __future__ import annotations
@@ -26,9 +26,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import grpc
 import grpc.aio
 
+from bkrules.execution.layout import RESULT
 from bkrules.model import digest, reapi
 from bkrules.model.action import to_message
 
+FOLDER = "test.outputs"
+"""The output of a cell that is a folder."""
 _QUEUED, _EXECUTING, _COMPLETED = 2, 3, 4
 _TYPES = "type.googleapis.com/build.bazel.remote.execution.v2."
 _ABORTED = 10
@@ -229,15 +232,26 @@ class Engine(grpc.GenericRpcHandler):  # type: ignore[misc] # grpcio has no type
     async def _end(self, operation: Operation) -> None:
         action = reapi.decode("Action", self._held[operation.action["hash"]])
         command = reapi.decode("Command", self._held[action["command_digest"]["hash"]])
-        data = operation.action["hash"].encode()
-        made = digest.of_bytes(data)
-        self._held[made.hash] = data
-        files = [{"path": path, "digest": to_message(made)} for path in command["output_paths"]]
-        result = reapi.encode("ActionResult", {"output_files": files, "execution_metadata": {"worker": "simulated"}})
+        files, folders = [], []
+        for path in command["output_paths"]:
+            name = path.rpartition("/")[2]
+            if name == FOLDER:
+                tree, root = self._hold(reapi.encode("Tree", {"root": {}})), self._hold(b"")
+                folders.append({"path": path, "tree_digest": tree, "root_directory_digest": root})
+            else:
+                data = b'{"status": "passed"}' if name == RESULT else operation.action["hash"].encode()
+                files.append({"path": path, "digest": self._hold(data)})
+        outputs = {"output_files": files, "output_directories": folders, "execution_metadata": {"worker": "simulated"}}
+        result = reapi.encode("ActionResult", outputs)
         self._results[operation.action["hash"]] = result
         self.story.ended += 1
         await operation.tell(_COMPLETED, reapi.encode("ExecuteResponse", {"result": result}))
         self._open -= 1
+
+    def _hold(self, data: bytes) -> reapi.Message:
+        name = digest.of_bytes(data)
+        self._held[name.hash] = data
+        return to_message(name)
 
     async def _on_Execute(self, data: bytes, context: Any) -> AsyncIterator[bytes]:  # noqa: N802 - the API's names
         self.story.requests += 1

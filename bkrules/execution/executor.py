@@ -307,12 +307,9 @@ class Executor:
         if not is_portable(action):
             return None
         covered = self._resolve(action)
-        read = self._make_readable(action, covered)
+        read = {**covered, **self._texts(action)}
         for path, item in action.inputs:
-            if isinstance(item, Text):
-                shown = digest.of_bytes(item.read())
-                read[path] = FileNode(shown, self._actions.cas.path(shown))
-            elif isinstance(item, ReachedOutput):
+            if isinstance(item, ReachedOutput):
                 read[path] = self.results[item.producer].outputs[item.path]
         return portable(action, covered, read, self._actions.cas)
 
@@ -513,16 +510,21 @@ class Executor:
         return self._folders[folder]
 
     def _make_readable(self, action: Action, inputs: Mapping[str, Node]) -> dict[str, Node]:
-        """Return the inputs with the texts in files that the action will read. An existing file may be damaged."""
-        readable = dict(inputs)
+        """Return the inputs with the texts in files that the action will read, under the digests that the key has."""
+        texts = self._texts(action)
+        return {
+            path: replace(texts[path], digest=node.digest) if path in texts else node for path, node in inputs.items()
+        }
+
+    def _texts(self, action: Action) -> dict[str, FileNode]:
+        """Store the texts of an action, of which a file may be damaged. Return those that it reads, as files."""
+        cas, files = self._actions.cas, {}
         for path, item in action.inputs:
             if isinstance(item, Text):
-                shown = item.read()
-                for data in {item.data, shown}:
-                    self._actions.cas.intact(digest.of_bytes(data))
-                    self._actions.cas.put(data)
-                readable[path] = FileNode(item.digest, self._actions.cas.path(digest.of_bytes(shown)))
-        return readable
+                cas.put(item.data)
+                name = cas.put(item.read())
+                files[path] = FileNode(name, cas.path(name))
+        return files
 
 
 @contextmanager

@@ -16,6 +16,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import growth
+from bench.growth import MODULE
 from bench.kinds import Failed
 from bench.shared import machine, positive, ran, table
 from simulated_engine import Cluster, Story
@@ -52,8 +54,12 @@ class Client:
     started: float
 
 
-def write(root: Path, actions: int) -> None:
-    """Write a workspace of so many genrules."""
+def write(root: Path, actions: int, *, cells: bool = False) -> None:
+    """Write a workspace of so many genrules, or of so many cells, each with all inputs of a cell."""
+    if cells:
+        most = min(actions, MODULE)
+        growth.write(root, "sets", most, modules=actions // most)
+        return
     root.mkdir()
     (root / "WORKSPACE.py").write_text(_WORKSPACE)
     for number in range(-(-actions // PACKAGE)):
@@ -75,10 +81,12 @@ def engine(cluster: Cluster) -> Iterator[tuple[str, subprocess.Popen[str]]]:
             process.kill()
 
 
-def run(folder: Path, actions: int, cluster: Cluster, jobs: int, profile: str = "") -> tuple[Client, Story]:
+def run(
+    folder: Path, actions: int, cluster: Cluster, jobs: int, *, cells: bool = False, profile: str = ""
+) -> tuple[Client, Story]:
     """Build so many actions on a new simulated engine. Raises Failed."""
     root = folder / "workspace"
-    write(root, actions)
+    write(root, actions, cells=cells)
     with engine(cluster) as (url, process):
         client = _build(root, folder / "cache", url, jobs, profile)
         story = Story(**json.loads(process.communicate()[0]))
@@ -151,6 +159,7 @@ def main(words: list[str] | None = None) -> int:
     usual = Cluster()
     parser = argparse.ArgumentParser(description="Build many actions on the slots of a simulated engine.")
     parser.add_argument("--actions", type=positive, default=2_000, metavar="N")
+    parser.add_argument("--cells", action="store_true", help="cells of one test in place of genrules")
     parser.add_argument("--slots", type=positive, default=usual.slots, metavar="N")
     parser.add_argument("--jobs", type=positive, metavar="N", help="--remote_jobs of the build; as many as slots")
     parser.add_argument("--mean", type=float, default=usual.mean, metavar="SECONDS", help="of the durations")
@@ -165,7 +174,9 @@ def main(words: list[str] | None = None) -> int:
 
     def bench(folder: Path) -> None:
         before = os.getloadavg()[0]
-        client, story = run(folder, told.actions, cluster, told.jobs or told.slots, told.cprofile)
+        client, story = run(
+            folder, told.actions, cluster, told.jobs or told.slots, cells=told.cells, profile=told.cprofile
+        )
         print(table(rows(told.actions, cluster, client, story)))
         print("\n".join(["", *machine([before, os.getloadavg()[0]])]))
 
