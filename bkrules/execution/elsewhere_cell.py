@@ -12,6 +12,7 @@ from pathlib import Path
 from bkrules.cache.action_cache import ActionCache, ActionResult
 from bkrules.errors import ActionFailed, RemoteFailed
 from bkrules.execution import cell_answers
+from bkrules.execution.cell_folder import empty
 from bkrules.execution.layout import KEY, PREVIOUS, RESULT
 from bkrules.execution.portable import WORD
 from bkrules.execution.portable_cell import OUT
@@ -19,7 +20,6 @@ from bkrules.model import reapi
 from bkrules.model.action import Action, FileNode
 from bkrules.model.status import GOOD, FailureClass, Status
 from bkrules.sandbox import outputs
-from bkrules.system.files import read_regular
 
 _LOG = "test.log"
 _STREAMS = {"stdout_raw": b"", "stdout_digest": None, "stderr_raw": b"", "stderr_digest": None}
@@ -88,13 +88,3 @@ def _class_of(data: bytes) -> FailureClass:
         raise ValueError("it is too deep") from error
     name = document.get("class", "") if isinstance(document, dict) else ""
     return FailureClass(name)
-
-
-def empty(folder: Path) -> None:
-    """Remove the files of an earlier run in a cell's folder, except its key, by which `bk why` explains why this one ran."""
-    key = folder / KEY
-    known = read_regular(key) if key.is_file() and not key.is_symlink() else None
-    outputs.remove_tree(folder)
-    if known is not None:
-        folder.mkdir(parents=True)
-        (folder / PREVIOUS).write_bytes(known)

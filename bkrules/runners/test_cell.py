@@ -12,8 +12,8 @@ from bkrules.cache import atomic
 from bkrules.cell.protocol import CellResult, Program
 from bkrules.errors import ActionFailed
 from bkrules.execution import timeline
+from bkrules.execution.cell_folder import empty
 from bkrules.execution.context import RunContext
-from bkrules.execution.elsewhere_cell import empty
 from bkrules.execution.layout import ATTEMPT, KEY, PREVIOUS, RESULT, TIMELINE
 from bkrules.execution.result import Attempt, CellReport, Outcome
 from bkrules.mirror.registry import REGISTRY
