@@ -283,7 +283,7 @@ def test_a_build_does_not_import_what_only_cells_need(space: Space) -> None:
     )
 
     assert "//p:a" in done.stdout
-    assert {"pytest", "requests", "rich"}.isdisjoint(done.stdout.split())
+    assert {"pytest", "requests", "rich", "filelock"}.isdisjoint(done.stdout.split())
 
 
 def test_a_command_imports_its_own_module_alone() -> None:

@@ -7,13 +7,18 @@ import zipfile
 from pathlib import Path
 
 from bkrules.model.action import FileNode
-from bkrules.system.locks import locked
 
 
 def unpacked(wheel: FileNode, cache: Path, *programs: str) -> Path:
-    """Return the folder with the files of a wheel; those that match `programs` are executable."""
+    """Return the folder with the files of a wheel; those that match `programs` are executable.
+
+    One process unpacks it, and the others wait.
+    """
+    from filelock import FileLock
+
     folder = cache / "toolchains" / wheel.digest.hash
-    with locked(f"{folder}.lock"):
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
         if not folder.exists():
             partial = Path(f"{folder}.partial")
             shutil.rmtree(partial, ignore_errors=True)
