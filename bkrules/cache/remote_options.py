@@ -13,7 +13,8 @@ SCHEMES = ("http", "https", "grpc", "grpcs")
 @dataclass(frozen=True, slots=True)
 class RemoteOptions:
     """The options of a remote cache. `timeout` is in seconds, for one request with all of its bytes. `certificate` is
-    the file of the trusted authority, and `client` the files of the client's certificate and its key.
+    the file of the trusted authority, and `client` the files of the client's certificate and its key. `option` is the
+    option of the command line that names the server.
 
     The secrets, which are the credentials in `url` and the `headers`, are in no repr.
     """
@@ -26,6 +27,7 @@ class RemoteOptions:
     certificate: str = ""
     client: tuple[str, str] | None = None
     instance: str = ""
+    option: str = "--remote_cache"
 
     @property
     def is_grpc(self) -> bool:
@@ -34,7 +36,7 @@ class RemoteOptions:
 
     @property
     def address(self) -> str:
-        """The URL without user and password. Raises UsageError when it is none of a remote cache."""
+        """The URL without user and password. Raises UsageError when it is none of such a server."""
         from urllib.parse import urlsplit
 
         try:
@@ -44,11 +46,13 @@ class RemoteOptions:
         except ValueError:
             good, port = None, None
         if not good:
-            what = "--remote_cache must be a URL of http, https, grpc or grpcs"
-            hint = "for example --remote_cache=https://cache.example.com/bk or --remote_cache=grpcs://cache.example.com:443"
+            what = f"{self.option} must be a URL of http, https, grpc or grpcs"
+            hint = (
+                f"for example {self.option}=https://cache.example.com/bk or {self.option}=grpcs://cache.example.com:443"
+            )
             raise UsageError("remote-cache", what, hint=hint)
         if self.is_grpc and parts.path.strip("/"):
-            what = "--remote_cache: a URL of gRPC has no path"
+            what = f"{self.option}: a URL of gRPC has no path"
             raise UsageError("remote-cache", what, hint="name the instance with --remote_instance_name")
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
         return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"

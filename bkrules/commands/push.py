@@ -26,7 +26,7 @@ from bkrules.cache.remote_options import RemoteOptions
 from bkrules.commands.build_arguments import runs_of
 from bkrules.commands.harness import overrides_of, selection_of
 from bkrules.commands.parser import patterns_of
-from bkrules.commands.remote_arguments import remote_of
+from bkrules.commands.remote_arguments import check_upload, remote_of
 from bkrules.errors import MachineLacks, RemoteFailed, UsageError
 from bkrules.model.action import Action
 from bkrules.model.digest import Digest
@@ -104,8 +104,7 @@ def _options(arguments: argparse.Namespace) -> RemoteOptions:
     if options is None or not arguments.patterns:
         hint = "for example bk cache push //... --remote_cache=https://cache.example.com/bk"
         raise UsageError("usage", "bk cache push needs targets and --remote_cache", hint=hint)
-    if not options.upload:
-        raise UsageError("usage", "bk cache push sends results, but --remote_upload_local_results=no forbids that")
+    check_upload(options, "bk cache push sends results")
     return options
 
 

@@ -106,14 +106,26 @@ def executor_of(arguments: argparse.Namespace) -> ExecutorOptions | None:
     if not arguments.remote_executor.startswith(GRPC):
         hint = "for example --remote_executor=grpcs://engine.example.com:443"
         raise UsageError("usage", "--remote_executor must be grpc://HOST:PORT or grpcs://HOST:PORT", hint=hint)
-    if not cache.upload:
-        raise UsageError("usage", "--remote_executor sends inputs, but --remote_upload_local_results=no forbids that")
-    server = replace(cache, url=arguments.remote_executor, instance=arguments.remote_instance_name)
-    check_grpc(server, "--remote_executor")
+    check_upload(cache, "--remote_executor sends inputs")
+    server = grpc_server(arguments, cache, arguments.remote_executor, "--remote_executor")
     local = frozenset(mnemonic for mnemonic, place in dict(arguments.strategy).items() if place == "local")
     return ExecutorOptions(
         server, arguments.remote_jobs, arguments.remote_queue_timeout, arguments.remote_local_fallback, local
     )
+
+
+def check_upload(cache: RemoteOptions, what: str) -> None:
+    """Raise UsageError unless bk may write to a remote cache, as `what` it does."""
+    if not cache.upload:
+        raise UsageError("usage", f"{what}, but --remote_upload_local_results=no forbids that")
+
+
+def grpc_server(arguments: argparse.Namespace, cache: RemoteOptions, url: str, option: str) -> RemoteOptions:
+    """Return another server, which gets the headers and certificates of the remote cache. Raises UsageError and MachineLacks."""
+    server = replace(cache, url=url, instance=arguments.remote_instance_name, option=option)
+    assert server.address  # or it raises
+    _check_grpc(server)
+    return server
 
 
 def _strategy(text: str) -> tuple[str, str]:
@@ -145,10 +157,11 @@ def remote_of(arguments: argparse.Namespace) -> RemoteOptions | None:
         ),
         _client(arguments),
         arguments.remote_instance_name,
+        "--remote_cache" if arguments.remote_cache else "--remote_executor",
     )
     assert options.address  # or it raises
     if options.is_grpc:
-        check_grpc(options)
+        _check_grpc(options)
     elif options.instance and executor:
         return replace(options, instance="")
     elif options.instance:
@@ -157,8 +170,8 @@ def remote_of(arguments: argparse.Namespace) -> RemoteOptions | None:
     return options
 
 
-def check_grpc(options: RemoteOptions, name: str = "--remote_cache") -> None:
-    """Raise unless this bk can send the requests of a server of gRPC. `name` is that of its option."""
+def _check_grpc(options: RemoteOptions) -> None:
+    """Raise unless this bk can send the requests of a server of gRPC."""
     for name, value in options.headers:
         if "\t" in value:
             raise UsageError("usage", f"the value of the header {name} has a tab, which gRPC cannot send")
@@ -173,7 +186,7 @@ def check_grpc(options: RemoteOptions, name: str = "--remote_cache") -> None:
             "usage", f"--remote_instance_name must be printable ASCII of at most {_LONGEST_INSTANCE} bytes"
         )
     if find_spec("grpc") is None:
-        what = f"{name}={options.address} needs grpcio, which is not installed"
+        what = f"{options.option}={options.address} needs grpcio, which is not installed"
         hint = "install it next to bk:  pip install 'bkrules[remote]'\nor name the server's HTTP address, if it has one"
         raise MachineLacks("no-grpc", what, hint=hint)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bkrules import errors
 from bkrules.commands.build_arguments import property_of
 from bkrules.commands.parser import add_cache, command, positive
-from bkrules.commands.remote_arguments import add_remote, remote_of
+from bkrules.commands.remote_arguments import add_remote, check_upload, remote_of
 from bkrules.errors import UsageError
 from bkrules.model.digest import Digest
 from bkrules.model.resources import LIMITS, Limits
@@ -71,8 +71,7 @@ def _run_action(arguments: argparse.Namespace) -> int:
     if options is None:
         hint = "for example bk run-action HASH/SIZE --remote_cache=grpc://cache.example.com:9092"
         raise UsageError("usage", "bk run-action needs --remote_cache, which has the action and its inputs", hint=hint)
-    if not options.upload:
-        raise UsageError("usage", "bk run-action sends the result, but --remote_upload_local_results=no forbids that")
+    check_upload(options, "bk run-action sends the result")
     key = _digest(arguments.digest)
     done = run_action(key, options, machine_of(arguments))
     what = "cached" if done.cached else f"ran in {done.seconds:.2f}s"

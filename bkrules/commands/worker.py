@@ -6,12 +6,11 @@ import argparse
 import os
 import re
 import socket
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bkrules import errors
 from bkrules.commands.parser import add_cache, command, positive
-from bkrules.commands.remote_arguments import add_remote, check_grpc, remote_of
+from bkrules.commands.remote_arguments import add_remote, check_upload, grpc_server, remote_of
 from bkrules.commands.run_action import add_machine, machine_of
 from bkrules.errors import UsageError
 
@@ -51,10 +50,8 @@ def _worker(arguments: argparse.Namespace) -> int:
     if cache is None:
         hint = "for example bk worker --scheduler=grpc://build.example.com:50051 --remote_cache=grpc://cache.example.com:9092"
         raise UsageError("usage", "bk worker needs --remote_cache, which has the inputs of actions", hint=hint)
-    if not cache.upload:
-        raise UsageError("usage", "bk worker sends results, but --remote_upload_local_results=no forbids that")
-    scheduler = replace(cache, url=arguments.scheduler, instance=arguments.remote_instance_name)
-    check_grpc(scheduler, "--scheduler")
+    check_upload(cache, "bk worker sends results")
+    scheduler = grpc_server(arguments, cache, arguments.scheduler, "--scheduler")
     name = arguments.name or f"{socket.gethostname()}-{os.getpid()}"
     drained = serve(scheduler, cache, machine_of(arguments), name, arguments.jobs)
     return errors.SUCCESS if drained else errors.INTERRUPTED

@@ -44,6 +44,13 @@ def test_without_the_extra_the_command_to_install_it_is_named(space: Space, sche
     assert "s3cr3t" not in done.stderr
 
 
+def test_the_option_that_needs_the_extra_is_named(space: Space) -> None:
+    done = bk(space, WITHOUT, "--remote_executor=grpc://engine.example.com", "--remote_header=x-team=builds")
+
+    assert done.returncode == 36
+    assert "error: --remote_executor=grpc://engine.example.com needs grpcio" in done.stderr
+
+
 def test_a_cache_of_http_needs_no_extra_and_imports_none(space: Space) -> None:
     for script in (WITHOUT, WITH_HTTP):
         done = bk(space, script, "--remote_cache=http://127.0.0.1:1")

@@ -288,7 +288,8 @@ def test_more_at_once_than_the_engine_has_slots(space: Space, server: casd.Casd)
     ("more", "said"),
     [
         (["--remote_executor=http://x"], "--remote_executor must be grpc://"),
-        (["--remote_executor=grpc://x/y"], "a URL of gRPC has no path"),
+        (["--remote_executor=grpc://x/y"], "--remote_executor: a URL of gRPC has no path"),
+        (["--remote_executor=grpc://x:65536", "--remote_cache=grpc://x"], "--remote_executor must be a URL"),
         (["--remote_executor=grpc://x", "--remote_upload_local_results=no"], "forbids that"),
         (["--remote_executor=grpc://x", "--strategy=Genrule"], "must be MNEMONIC=local or MNEMONIC=remote"),
         (["--remote_default_exec_properties=x"], "must be NAME=VALUE"),

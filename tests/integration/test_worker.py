@@ -358,6 +358,7 @@ def test_a_worker_without_work_ends_at_once_also_when_its_scheduler_hangs(schedu
         (["--scheduler=grpc://x"], "bk worker needs --remote_cache"),
         (["--scheduler=http://x", "--remote_cache=grpc://x"], "must be a URL of grpc or grpcs without a path"),
         (["--scheduler=grpc://x/path", "--remote_cache=grpc://x"], "must be a URL of grpc or grpcs without a path"),
+        (["--scheduler=grpc://x:65536", "--remote_cache=grpc://x"], "--scheduler must be a URL"),
         (["--scheduler=grpc://x", "--remote_cache=grpc://x", "--jobs=0"], "--jobs"),
         (
             ["--scheduler=grpc://x", "--remote_cache=grpc://x", "--remote_upload_local_results=no"],
