@@ -88,7 +88,7 @@ def _call(backend: Backend, method: str, request: bytes, seconds: float) -> list
 
 def _answer(channel: socket.socket) -> bytes:
     """Return the data of the stream. Raises OSError, and ValueError for any end but success."""
-    data = b""
+    data = bytearray()
     with channel.makefile("rb") as stream:
         while len(head := stream.read(9)) == 9 and len(data) < _MOST:
             kind, flags = head[3], head[4]
@@ -96,7 +96,7 @@ def _answer(channel: socket.socket) -> bytes:
             if kind == _DATA and not flags & _PADDED:
                 data += payload
             elif kind == _HEADERS and flags & _END_STREAM and SUCCESS in payload:
-                return data
+                return bytes(data)
             elif kind in (_SETTINGS, _PING):
                 if not flags & _ACK:
                     channel.sendall(_frame(kind, _ACK, 0, payload if kind == _PING else b""))
@@ -107,12 +107,13 @@ def _answer(channel: socket.socket) -> bytes:
 
 def _messages(data: bytes) -> Iterator[bytes]:
     """Yield the messages of gRPC. Raises ValueError for a compressed one, and for half a one."""
-    while data:
-        size = int.from_bytes(data[1:5])
-        if data[0] or len(data) < 5 + size:
+    at = 0
+    while at < len(data):
+        is_compressed, end = data[at], at + 5 + int.from_bytes(data[at + 1 : at + 5])
+        if is_compressed or len(data) < end:
             raise ValueError("a message is compressed, or not whole")
-        yield data[5 : 5 + size]
-        data = data[5 + size :]
+        yield data[at + 5 : end]
+        at = end
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:

@@ -108,3 +108,14 @@ def test_records_are_returned_sorted(tmp_path: Path) -> None:
     with _answering(tmp_path / "socket", b"\0\0\0\4\0\0\0\0\0" + pieces + SUCCESS):
         records = control_api.usage(Backend(f"unix://{tmp_path}/socket", ""), 60)
     assert records == [b"\x0a\1a", b"\x0a\1b"]
+
+
+def test_a_history_of_many_builds(tmp_path: Path) -> None:
+    count = 200_000
+    events = (b"\x12\x08\x0a\x06%06d" % number for number in reversed(range(count)))
+    body = b"".join(b"\0" + len(event).to_bytes(4) + event for event in events)
+    frames = (body[at : at + 16384] for at in range(0, len(body), 16384))
+    answer = b"".join(len(frame).to_bytes(3) + b"\0\0\0\0\0\1" + frame for frame in frames)
+    with _answering(tmp_path / "socket", answer + SUCCESS):
+        found = control_api.history(Backend(f"unix://{tmp_path}/socket", ""), 60)
+    assert found == [b"%06d" % number for number in range(count)]
