@@ -16,7 +16,7 @@ from types import FrameType
 from bkrules.cache.remote_options import GRPC, RemoteOptions
 from bkrules.commands.parser import add_cache
 from bkrules.commands.run_action import add_machine, machine_of
-from bkrules.errors import BkError, MachineLacks, RemoteFailed
+from bkrules.errors import BkError, MachineLacks, RemoteFailed, of_machine
 from bkrules.model import digest, reapi
 
 _CANCELLED, _INVALID, _PRECONDITION, _INTERNAL, _UNAVAILABLE = 1, 3, 9, 13, 14
@@ -38,6 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(arguments, _CANCELLED, "the action was cancelled")
     except BkError as error:
         return _failed(arguments, _code_of(error), str(error))
+    except OSError as error:
+        lack = of_machine(error)
+        if lack is None:
+            raise
+        return _failed(arguments, _UNAVAILABLE, str(lack))
     Path(arguments.action_result).write_bytes(data)
     return 0
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +84,20 @@ def test_a_property_that_the_machine_lacks(space: Space, server: casd.Casd) -> N
     answer = response(server, sent(space, server, "echo 1 > out/a/one", 'exec_properties = {"gpu": "a100"},'))
     assert code_of(answer) == 9
     assert "needs a machine with the property gpu=a100, but here gpu is none" in answer["status"]["message"]
+
+
+def test_a_disk_cache_that_cannot_be_made_is_a_status(tmp_path: Path) -> None:
+    taken, action, result = tmp_path / "taken", tmp_path / "action", tmp_path / "result"
+    for path in (taken, action):
+        path.write_bytes(b"")
+    words = ["--remote=http://127.0.0.1:1", f"--action={action}", f"--action-result={result}"]
+    runner = [sys.executable, "-m", "bkrules.commands.buildbox_run"]
+    done = subprocess.run([*runner, *words, f"--disk_cache={taken}/cache"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    status = reapi.decode("Status", Path(f"{result}.error-status").read_bytes())
+    assert status["code"] == 14
+    assert f"{taken}/cache" in status["message"]
 
 
 def test_an_action_that_is_cancelled_leaves_nothing(
