@@ -111,9 +111,9 @@ def page_of(kept: Sequence[Kept], title: str, seconds: Callable[[str], float | N
     page = Page(title)
     for number, one in enumerate(kept):
         page.matrices.append(_matrix(one.document))
-        for report, cell, folder in one.cells:
-            page.cells.append({"matrix": number, **fact(report, cell, folder, seconds)})
-        if unused := unpulled(one, [cell for cell in page.cells if cell["matrix"] == number]):
+        cells = [{"matrix": number, **fact(report, cell, folder, seconds)} for report, cell, folder in one.cells]
+        page.cells += cells
+        if unused := unpulled(one, cells):
             page.matrices[-1]["remarks"].append(f"its mirror has images that no cell pulled: {', '.join(unused)}")
     hidden = without(secret for one in kept for secret in one.secrets)
     page.cells = [_hidden(cell, hidden) for cell in page.cells]
