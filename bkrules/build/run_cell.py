@@ -202,7 +202,7 @@ def _staged(cell: RemoteCell, context: RunContext, digests: FileDigests) -> dict
     Two of one path are one file, so that the cell has one bind there.
     """
     folder = context.folder.new("commands")
-    folder.chmod(0o755)  # whatever the umask: daemons without privileges read it too
+    folder.chmod(0o700)  # a client's file with the setuid bit is for its cell alone
     at: dict[str, str] = {}
     found = {}
     for name, place in cell.form.places.items():
