@@ -26,11 +26,11 @@ from bkrules.build.open_context import close_context, open_context
 from bkrules.cache.action_cache import ActionResult
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
-from bkrules.errors import MachineLacks, RemoteFailed, did_you_mean
+from bkrules.errors import MachineLacks, did_you_mean
 from bkrules.execution import made_outputs
 from bkrules.execution.context import RunContext
 from bkrules.execution.layout import RESULT
-from bkrules.execution.portable import Portable, Reader
+from bkrules.execution.portable import Portable, Reader, unreadable
 from bkrules.execution.portable_cell import CELL, CellForm, with_images
 from bkrules.model.action import Action, Artifact, FileNode, HostFile, Key, Source, Text
 from bkrules.model.digest import Digest
@@ -82,8 +82,7 @@ def read(action: Portable, form: CellForm) -> RemoteCell:
         with_images(files, form.parameters.mirror)
         return RemoteCell(action, form, form.key(files), form.action({}), files)
     except ValueError as error:
-        what = f"the action {action.key.hash} runs a cell that this bk cannot read: {error}"
-        raise RemoteFailed("not-portable", what, hint="send it with the bk of the machine that runs it") from error
+        raise unreadable(action, error) from error
 
 
 def run(cell: RemoteCell, reader: Reader, cas: Cas, cache: str, cancel: Cancel | None = None) -> CellRun:

@@ -16,15 +16,13 @@ from bkrules.cache.action_cache import ActionCache, ActionResult
 from bkrules.cache.file_digests import FileDigests
 from bkrules.cache.results import files_of
 from bkrules.errors import ActionFailed, BkError, Interrupted, RemoteFailed, of_machine
-from bkrules.execution import cell_answers, elsewhere_cell
+from bkrules.execution import cell_answers
 from bkrules.execution.context import RunContext
-from bkrules.execution.elsewhere_cell import CellElsewhere
 from bkrules.execution.job_slot import JobSlot, Unscheduled
 from bkrules.execution.layout import RESULT, WHOLE
 from bkrules.execution.made_outputs import store
-from bkrules.execution.portable_cell import is_portable, portable
 from bkrules.execution.profile import NoProfile
-from bkrules.execution.result import Attempt, CellReport, Outcome, Result, failed
+from bkrules.execution.result import CONTRADICTIONS, Outcome, Result, failed
 from bkrules.incremental.dependencies import Dependencies, current
 from bkrules.model import digest
 from bkrules.model.action import (
@@ -44,7 +42,6 @@ from bkrules.model.action import (
     Text,
     key_of,
 )
-from bkrules.model.reapi import Message, encode
 from bkrules.model.shared_nodes import SharedNodes
 from bkrules.model.status import GOOD, FailureClass, Status
 from bkrules.system.locks import tried_name
@@ -58,10 +55,6 @@ KEYS = "keys"
 """The file of the locks of all keys, in the disk cache's folder of locks."""
 _BETWEEN_TRIES = 0.05
 """The seconds between two tries to hold the lock of a key."""
-CONTRADICTIONS = (FailureClass.TEST, FailureClass.TIMEOUT)
-"""Classes of failures that depend only on inputs that the key covers: an earlier result that passed is then no proof
-any more.
-"""
 
 
 class Executor:
@@ -188,7 +181,10 @@ class Executor:
 
     def _run_elsewhere(self, engine: Elsewhere, action: Action, key: Key) -> Result | None:
         """Return the result of an engine. Return None for an engine that fails, when this machine may take its place."""
+        from bkrules.execution.engine_runs import EngineRuns
+
         began = time.monotonic()
+        runs = EngineRuns(engine, self._actions, self._context, self._whole, self._profile)
 
         def again() -> dict[str, Node]:
             if key_of(action, self.stage(action)) != key:
@@ -196,69 +192,14 @@ class Executor:
             return self._portable(action)[1]
 
         try:
-            form, readable = self._portable(action)
-            with self._profile.span("run elsewhere", "run"):
-                response = engine.run(form, readable, again, uncached=not self._may_be_cached(action))
-            with self._profile.span("fetch outputs", "cache"):
-                result = response["result"]
-                if action.cell is not None:
-                    cell = elsewhere_cell.read(action, result, engine.text(result, "stderr"), self._actions)
-                    if cell is not None:
-                        return self._taken_cell(action, key, cell, time.monotonic() - began)
-                engine.check(action, result, self._context().log)
-                return self._taken(action, key, response, time.monotonic() - began)
-        except RemoteFailed as error:
-            if engine.fallback:
-                self._say(f"  {action.mnemonic} {action.title} runs here: {error.message}")
-                return None
-            engine.failed = True
-            return replace(failed(action, error), key=key, seconds=time.monotonic() - began)
+            return runs.run(action, key, self._portable(action), again, uncached=not self._may_be_cached(action))
         except BkError as error:
+            if isinstance(error, RemoteFailed):
+                if engine.fallback:
+                    self._say(f"  {action.mnemonic} {action.title} runs here: {error.message}")
+                    return None
+                engine.failed = True
             return replace(failed(action, error), key=key, seconds=time.monotonic() - began)
-
-    def _taken_cell(self, action: Action, key: Key, cell: CellElsewhere, seconds: float) -> Result:
-        """Return the result of a cell that ran on an engine. The logs of a failure go to the folder of the cell."""
-        if cell.status != Status.PASSED and cell.failure in CONTRADICTIONS:
-            self._actions.drop(key.digest)
-        is_good = cell.may_be_kept or cell.status in GOOD
-        wanted = cell.result.outputs.values() if self._whole(action) or not is_good else []
-        if self._actions.fetch(wanted):
-            raise RemoteFailed("remote-cache", f"{action.title}: the remote cache lacks an output of it")
-        log = "" if is_good else cell.write_logs(self._context().cell_folder(action))
-        if cell.may_be_kept and wanted:
-            self._actions.bring(key.digest, cell.result)
-        seconds = cell.result.seconds or seconds  # those of the run, without those of the queue
-        attempt = Attempt(cell.status, seconds, "test.log", cell.failure, cell.reason)
-        return Result(
-            action,
-            cell.status,
-            False,
-            seconds,
-            key,
-            cell.result.outputs if is_good else {},
-            cell.reason,
-            cell.failure,
-            log=log,
-            ran=CellReport((attempt,)),
-            remote=True,
-            is_kept=cell.may_be_kept,
-        )
-
-    def _taken(self, action: Action, key: Key, response: Message, seconds: float) -> Result:
-        """Return the result of an engine, whose blobs the remote cache has. Raises ActionFailed and RemoteFailed."""
-        result = response["result"]
-        data = encode("ActionResult", {**result, "execution_metadata": result["execution_metadata"] or {}})
-        try:
-            stored = self._actions.take(
-                key.digest, data, whole=self._whole(action), declared=action.declared, above=action.above
-            )
-        except ValueError as error:
-            raise ActionFailed("bad-output", f"{action.label}: not the result of that action: {error}") from None
-        if stored is None:
-            raise RemoteFailed("remote-cache", f"{action.label}: the remote cache lacks an output of it")
-        cached = response["cached_result"]
-        shown = stored.seconds or seconds
-        return Result(action, Status.PASSED, cached, shown, key, stored.outputs, remote=True)
 
     def _run_after_all(self, action: Action, slot: JobSlot) -> Result:
         """Run here what an engine has failed to run."""
@@ -304,6 +245,8 @@ class Executor:
 
         Its dependencies have results. Bytes that the remote cache has may not be on the disk. Raises BkError.
         """
+        from bkrules.execution.portable_cell import is_portable, portable
+
         if not is_portable(action):
             return None
         covered = self._resolve(action)

@@ -97,8 +97,7 @@ class Reader:
                 raise ValueError("its outputs are not those of its command")
             return form
         except ValueError as error:
-            what = f"the action {action.key.hash} runs a cell that this bk cannot read: {error}"
-            raise RemoteFailed("not-portable", what, hint="send it with the bk of the machine that runs it") from error
+            raise unreadable(action, error) from error
 
     def fetch(self, action: Portable) -> None:
         """Fetch the input files of an action to the disk cache. Raises RemoteFailed."""
@@ -171,6 +170,12 @@ class Reader:
     def _absent(self, what: str) -> NoReturn:
         reason = "absent-blob" if self._remote.readable else "remote-cache"
         raise RemoteFailed(reason, f"cannot get {what}: {self._remote.fault}", hint=_SEND)
+
+
+def unreadable(action: Portable, error: ValueError) -> RemoteFailed:
+    """Return the error for a cell that another bk has sent."""
+    what = f"the action {action.key.hash} runs a cell that this bk cannot read: {error}"
+    return RemoteFailed("not-portable", what, hint="send it with the bk of the machine that runs it")
 
 
 def read_names(names: Iterable[str]) -> None:

@@ -12,6 +12,11 @@ from bkrules.model.status import ABSENT, FailureClass, Status
 RESOURCES = FailureClass.RESOURCES.value
 """The reason of errors of this class of failure: a limit was met."""
 
+CONTRADICTIONS = (FailureClass.TEST, FailureClass.TIMEOUT)
+"""Classes of failures that depend only on inputs that the key covers: an earlier result that passed is then no proof
+any more.
+"""
+
 BROKEN = "broken-plugin"
 """The reason of errors whose failure is of the class `plugin`: a plugin breaks its contract."""
 
