@@ -27,7 +27,7 @@ class SharedNodes:
     """Resolved inputs that many actions share."""
 
     def __init__(self, nodes: Mapping[str, Node]) -> None:
-        self._nodes = nodes
+        self.nodes = nodes
         self._leaves = leaves_of_inputs(nodes)
         self._of_fields: dict[tuple[object, ...], dict[str, str]] = {}
         self._below: dict[str, dict[str, Node]] = {}
@@ -43,8 +43,8 @@ class SharedNodes:
 
         It is equal to that of `key_of` with all of them.
         """
-        if any(isinstance(self._nodes.get(path), DirectoryNode) for path in own):
-            return key_of(action, {**self._nodes, **own})  # the leaves of the replaced folder would stay
+        if any(isinstance(self.nodes.get(path), DirectoryNode) for path in own):
+            return key_of(action, {**self.nodes, **own})  # the leaves of the replaced folder would stay
         root: dict[str, Any] = dict(self._root)
         for top in {_top(path) for path in own}:
             below = {path: node for path, node in own.items() if _top(path) == top}

@@ -27,8 +27,9 @@ RUN cat /data/03.bin > /read
 FROM scratch
 COPY --from=0 /read /
 """
+# stdout and stderr are two streams, whose lines BuildKit may print in one: what the step waits for has to stay a line.
 READS = """FROM {image}
-RUN cat /data/03.bin > /first; echo > /begin; echo begin; while [ -e /begin ]; do sleep 0.02; done; \
+RUN exec 2>&1; cat /data/03.bin > /first; echo > /begin; echo begin; while [ -e /begin ]; do sleep 0.02; done; \
     cat /data/03.bin > /cached; echo $? > /cached.status; cat /data/09.bin > /other; echo $? > /other.status; \
     echo > /end; echo end; while [ -e /end ]; do sleep 0.02; done; cat /data/10.bin > /healed; echo $? > /healed.status
 FROM scratch
