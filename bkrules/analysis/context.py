@@ -83,7 +83,7 @@ class Context:
         self.run = run
         self.keep_going = keep_going
         self._code = code
-        self._requests: dict[tuple[float, bool], Request] = {}
+        self._requests: dict[tuple[float, str, bool], Request] = {}
 
     @property
     def machine(self) -> Machine:
@@ -141,6 +141,7 @@ class Context:
         cell: Cell | None = None,
         exclusive: bool = False,
         memory: float = DEFAULT_MEMORY,
+        worker: str = "",
         folders: Sequence[str] = (),
         optional: Sequence[str] = (),
         name: str = "",
@@ -151,7 +152,8 @@ class Context:
 
         `arguments` are the words of a command, or the parameters of a mnemonic that bk itself runs. `folders` are the
         outputs that are folders, `optional` those of them that need not exist. `memory` is the expected use in MiB
-        unless a tag sets it; an `exclusive` action runs alone. `name` distinguishes several actions of one mnemonic.
+        unless a tag sets it; an `exclusive` action runs alone; `worker` names the one that it shares. `name` distinguishes
+        several actions of one mnemonic.
         `limits` are enforced. `made_in` is the folder of the input root in which a command makes its outputs.
         """
         if mnemonic in self.plugins.runners:
@@ -169,7 +171,7 @@ class Context:
             platform=tuple(sorted((platform or {}).items())),
             timeout=timeout,
             cell=cell,
-            request=self._request(memory, exclusive=exclusive),
+            request=self._request(memory, worker, exclusive=exclusive),
             folders=tuple(folders),
             optional=tuple(optional),
             limits=limits,
@@ -179,10 +181,11 @@ class Context:
         self.actions.append(action)
         return action
 
-    def _request(self, memory: float, *, exclusive: bool) -> Request:
-        if (memory, exclusive) not in self._requests:
-            self._requests[memory, exclusive] = self._new_request(memory, exclusive=exclusive)
-        return self._requests[memory, exclusive]
+    def _request(self, memory: float, worker: str, *, exclusive: bool) -> Request:
+        terms = memory, worker, exclusive
+        if terms not in self._requests:
+            self._requests[terms] = replace(self._new_request(memory, exclusive=exclusive), worker=worker)
+        return self._requests[terms]
 
     def _new_request(self, memory: float, *, exclusive: bool) -> Request:
         tags = [*self.target.attributes["tags"], *([EXCLUSIVE] if exclusive else [])]

@@ -16,7 +16,8 @@ class Plan:
 
     They come in the given order until `prioritize` is called. Priorities take time to compute, so the scheduler asks
     for them only when there is a choice: until then nothing starts while a lookup is left, which may be urgent too.
-    `requests` are the resources of `pools` that an id takes while it runs.
+    `requests` are the resources of `pools` that an id takes while it runs. Ids that share a worker run one after the other
+    while there is anything else to do: two of them at once need that worker twice.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Plan:
     def prioritize(self, seconds: Callable[[str], float], failed: Callable[[str], bool]) -> None:
         """Order ids by urgency: first those that lead to an id that `failed`, then those that hold up others for longest.
 
-        The measure is the expected `seconds` of the longest chain that begins with an id.
+        The measure is the expected `seconds` of the longest chain that begins with an id. Ids that share a worker are a chain.
         """
         self._is_ordered = True
         behind = {
@@ -88,9 +89,19 @@ class Plan:
                 left[need] -= 1
                 if not left[need]:
                     done.append(need)
+        self._chain_workers(seconds)
         for heap in (self._ready, *self._missed.values()):
             heap[:] = [(self._ranks[name], name) for _, name in heap]
             heapq.heapify(heap)
+
+    def _chain_workers(self, seconds: Callable[[str], float]) -> None:
+        """Let each id that shares a worker hold up the less urgent ones of that worker."""
+        later: dict[str, float] = {}
+        sharing = [name for name in self._open if self._request(name).worker]
+        for name in sorted(sharing, key=self._ranks.__getitem__, reverse=True):
+            worker, (calm, chain, number) = self._request(name).worker, self._ranks[name]
+            self._ranks[name] = (calm, chain - later.get(worker, 0.0), number)
+            later[worker] = later.get(worker, 0.0) + seconds(name)
 
     def take(self) -> str | None:
         """Return the most urgent id to look up, or None when all that are left wait for others."""
@@ -104,16 +115,20 @@ class Plan:
         """Return the most urgent id that may run now, and take its share of the pools.
 
         Return None when there is none, or when an id that is still to be looked up is more urgent. An id that must run
-        alone waits until all else has finished.
+        alone waits until all else has finished, one whose worker runs another until all others have started.
         """
         best = self._best(exclusive=False) or (None if self._ready else self._best(exclusive=True))
-        if best is None or (self._ready and (not self._is_ordered or self._ready[0] < best)):
+        if best is None:
             return None
-        request = self._request(best[1])
+        is_busy, urgency = best
+        if self._ready and (is_busy or not self._is_ordered or self._ready[0] < urgency):
+            return None
+        name = urgency[1]
+        request = self._request(name)
         heapq.heappop(self._missed[request])
         self._pools.take(request)
-        self._running.add(best[1])
-        return best[1]
+        self._running.add(name)
+        return name
 
     def pause(self, name: str) -> None:
         """Record that a running id waits for another process: others may have its share of the pools until `miss` and
@@ -161,17 +176,18 @@ class Plan:
         if name in self._running:
             self.pause(name)
 
-    def _best(self, *, exclusive: bool) -> tuple[Rank, str] | None:
-        """Return the most urgent id that fits. Ids with equal requests share a heap, so few are looked at."""
+    def _best(self, *, exclusive: bool) -> tuple[bool, tuple[Rank, str]] | None:
+        """Return the most urgent id that fits, after whether it shares a worker with a running id: one that shares none is
+        better.
+
+        Ids with equal requests share a heap, so few are looked at.
+        """
         best = None
+        busy = {self._request(name).worker for name in self._running} - {""}
         for request, heap in self._missed.items():
             while heap and heap[0][1] not in self._open:  # it ended while it waited to continue
                 heapq.heappop(heap)
-            if (
-                heap
-                and request.exclusive == exclusive
-                and (best is None or heap[0] < best)
-                and self._pools.fits(request)
-            ):
-                best = heap[0]
+            if heap and request.exclusive == exclusive and self._pools.fits(request):
+                found = request.worker in busy, heap[0]
+                best = found if best is None else min(best, found)
         return best

@@ -41,13 +41,14 @@ _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_b
 class Request:
     """The resources of an action while it runs: cores of `cpu`, MiB of `memory`, numbers of named resources.
 
-    With `exclusive`, the action runs alone; `elsewhere`, on another machine. The defaults are Bazel's for an action without
-    tags.
+    With `exclusive`, the action runs alone; `elsewhere`, on another machine. `worker` names the running worker that it shares
+    with other tests, each of which has it alone for a time; empty for none. The defaults are Bazel's for an action without tags.
     """
 
     resources: tuple[tuple[str, float], ...] = ((CPU, 1.0), (MEMORY, 250.0))
     exclusive: bool = False
     elsewhere: bool = False
+    worker: str = ""
 
 
 UNASKED = Request()

@@ -28,7 +28,7 @@ from bkrules.analysis.test_marks import Test
 from bkrules.analysis.test_programs import ProgramTest
 from bkrules.analysis.updaters import Updaters, told
 from bkrules.errors import did_you_mean
-from bkrules.model.action import Action, Artifact, Cell, Inputs, SharedInputs
+from bkrules.model.action import Action, Artifact, Cell, Inputs, SharedInputs, Text
 from bkrules.model.cases import CASES, TEST_OUTPUTS
 from bkrules.model.parameters import (
     DEFAULTS,
@@ -41,6 +41,7 @@ from bkrules.model.parameters import (
 )
 from bkrules.model.providers import MatrixInfo, MirrorInfo, WorkerInfo
 from bkrules.model.resources import SIZES
+from bkrules.model.wire import text_of
 from bkrules.plugin import ask
 from bkrules.rules.matrix_axes import check_values, read_axes
 
@@ -86,12 +87,16 @@ class _Sandbox(NamedTuple):
 
 
 class _AtPoint(NamedTuple):
-    """The parts of cells on a worker at a point of the axes: the `shared` inputs, and those that are `changed` there."""
+    """The parts of cells on a worker at a point of the axes: the `shared` inputs, and those that are `changed` there.
+
+    `running` names the worker that these cells share, which is that of other points too when they change nothing of it.
+    """
 
     axes: Mapping[str, AxisValue]
     shared: SharedInputs
     changed: Mapping[str, Artifact]
     update: WorkerUpdate
+    running: str
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,8 @@ class _Matrix:
         )
         inputs = self._inputs(worker, at, own)
         parts = parts._replace(parameters=parameters)
-        return _declare(self.context, staged, worker, (*point, *staged.axes), self.size, parts, inputs)
+        cell_point = (*point, *staged.axes)
+        return _declare(self.context, staged, worker, cell_point, self.size, parts, inputs, at.running)
 
     def _inputs(self, worker: WorkerInfo, at: _AtPoint, own: Mapping[str, Artifact]) -> Inputs:
         """Return the inputs of a cell, one object for all points of a test that change none. Raises LoadError."""
@@ -151,9 +157,11 @@ class _Matrix:
             parts = updated(self.context, parts, worker, self.mirror.images, update, self.code)
         changed = {path: file for path, file in parts.inputs.items() if shared.by_path.get(path) is not file}
         axes = {axis: AxisValue(choice, told(value, self.updaters.more)) for axis, choice, value in values}
+        texts = [f"{path} {file.digest}" for path, file in sorted(changed.items()) if isinstance(file, Text)]
+        running = " ".join((str(worker.label), text_of(parts.update), *texts)) if self.isolation == SHARED else ""
         if shared.outputs_in(changed):
             shared, changed = SharedInputs(parts.inputs), {}
-        at = self.points[worker.id, point] = _AtPoint(axes, shared, changed, parts.update)
+        at = self.points[worker.id, point] = _AtPoint(axes, shared, changed, parts.update, running)
         return at
 
 
@@ -281,8 +289,12 @@ def _declare(
     size: str,
     parts: SandboxInputs,
     inputs: Inputs,
+    running: str,
 ) -> Action:
-    """Return the action of one cell. A skipped cell has no inputs, so that nothing is built for it."""
+    """Return the action of one cell. `running` names the worker that it shares.
+
+    A skipped cell has no inputs, so that nothing is built for it.
+    """
     test = staged.test
     cell = Cell(
         *(context.label, test.name, worker.id, point),
@@ -308,6 +320,7 @@ def _declare(
         cell=replace(cell, skip=skip),
         exclusive=is_exclusive(test),
         memory=min(SIZES[size].memory, context.attribute("memory")),
+        worker=running,
         folders=folders,
         optional=[TEST_OUTPUTS],
     )

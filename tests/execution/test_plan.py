@@ -161,9 +161,44 @@ def test_what_pauses_leaves_its_slot_to_another() -> None:
     assert plan.finished
 
 
+def test_what_shares_a_worker_waits_for_it_while_there_is_anything_else_to_do() -> None:
+    shared = Request((), worker="oci")
+    plan = Plan({"a": [], "b": [], "c": [], "d": []}, {"a": shared, "b": shared}, Pools(2))
+    plan.prioritize(lambda _name: 1.0, lambda _name: False)
+    for _ in range(3):
+        plan.miss(plan.take() or "")
+    assert [plan.start(), plan.start(), plan.start()] == ["a", "c", None]
+    plan.succeed("c")
+    assert plan.start() is None, "d has still to be looked up"
+    plan.miss(plan.take() or "")
+    assert plan.start() == "d"
+    plan.succeed("d")
+    assert plan.start() == "b", "nothing else is left"
+
+
+@given(counts=st.lists(st.integers(1, 6), min_size=2, max_size=6).filter(lambda found: max(found) * 2 <= sum(found)))
+def test_tests_of_equal_length_need_no_worker_twice(counts: list[int]) -> None:
+    """With two jobs, while no worker has more than half of the tests."""
+    workers = {f"{worker} {number}": str(worker) for worker, count in enumerate(counts) for number in range(count)}
+    plan = Plan(
+        {name: [] for name in workers},
+        {name: Request((), worker=worker) for name, worker in workers.items()},
+        Pools(2),
+    )
+    plan.prioritize(lambda _name: 1.0, lambda _name: False)
+    for name in drain(plan):
+        plan.miss(name)
+    under_way: list[str] = []
+    while not plan.finished:
+        while (started := plan.start()) is not None:
+            under_way.append(started)
+        assert len({workers[name] for name in under_way}) == len(under_way)
+        plan.succeed(under_way.pop(0))
+
+
 SIZES = {"cpu": 3.0, "memory": 1000.0, "gpu": 2.0}
 REQUESTS = st.builds(
-    lambda amounts, exclusive: Request(tuple(sorted(amounts.items())), exclusive),
+    lambda amounts, exclusive, worker: Request(tuple(sorted(amounts.items())), exclusive, worker=worker),
     st.fixed_dictionaries(
         {},
         optional={
@@ -174,6 +209,7 @@ REQUESTS = st.builds(
         },
     ),
     st.integers(0, 4).map(lambda number: number == 0),
+    st.sampled_from(["", "oci", "rootless"]),
 )
 
 

@@ -236,6 +236,21 @@ def test_faults_of_the_mirror_are_told_to_their_cells_alone(analyzed: Analyzed) 
     assert told == {"plain": WorkerUpdate(), "busy": WorkerUpdate(mirror={"status": 429})}
 
 
+def test_cells_that_share_a_worker_request_it_under_one_name(analyzed: Analyzed) -> None:
+    tests = "def test_a(sandbox): pass\ndef test_b(sandbox): pass\n"
+    axes = AXES.replace('"plain": 1', '"plain": 1, "equal": 2, "flag": {"flags": {"buildkitd": ["--trace"]}}')
+    assert {cell.request.worker for cell in analyzed(tests, axes).values()} == {""}
+    shared = analyzed(tests, f'{axes}, isolation = "worker"')
+    by_name: dict[str, list[str]] = {}
+    for name, cell in shared.items():
+        by_name.setdefault(cell.request.worker, []).append(name)
+    assert sorted(by_name.values()) == sorted(
+        [f"test_{test}/worker={worker}/kind={kind}" for test in "ab" for kind in kinds]
+        for worker in ("oci", "rootless")
+        for kinds in (["debug"], ["equal", "plain"], ["flag"])
+    )
+
+
 def test_a_mirror_with_faults_cannot_be_shared(analyzed: Analyzed) -> None:
     more = 'isolation = "worker", axes = {"kind": {"busy": {"mirror": {"status": 429}}}}'
     with pytest.raises(LoadError, match="a mirror with faults cannot be shared"):
