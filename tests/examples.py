@@ -26,6 +26,7 @@ RUN: Table[str] = {
     ("README.md", "sh "): DOCS,
     ("bkrules/README.md", "text __init__.py"): DOCS,
     ("bkrules/README.md", "text errors"): "tests/test_architecture.py",
+    ("docs/bisect.md", "console $ bk bisect"): "tests/integration/test_bisect.py",
     ("docs/builds.md", "dockerfile "): "tests/integration/test_build_tests.py",
     ("docs/builds.md", "sh "): "tests/integration/test_build_tests.py",
     ("docs/builds.md", "python # hello/BUILD.py"): "tests/integration/test_build_tests.py",
@@ -41,9 +42,11 @@ RUN: Table[str] = {
     ("docs/modules.md", "sh "): SESSIONS,
     ("docs/modules.md", "text common "): HERE,
     ("docs/modules.md", "toml "): SESSIONS,
+    ("docs/override-tools.md", "sh bk test //targets:stargz_matrix --override_tool"): SESSIONS,
     ("docs/own-daemons.md", ""): QUICK_STARTS,
     ("docs/own-dockerfile.md", ""): QUICK_STARTS,
     ("docs/own-worker.md", ""): QUICK_STARTS,
+    ("docs/programs.md", "sh #!/bin/sh"): "tests/integration/test_jar.py",
     ("docs/query.md", ""): DOCS,
     ("docs/releasing.md", "sh "): "tests/integration/test_first_hour.py",
     ("docs/remote-cache.md", "sh "): SESSIONS,
@@ -52,9 +55,6 @@ RUN: Table[str] = {
     ("docs/repro.md", "console "): SESSIONS,
     ("docs/running.md", "text ____"): SESSIONS,
     ("docs/tests.md", "python # WORKSPACE.py"): "tests/integration/test_examples.py",
-    ("docs/tests.md", "sh #!/bin/sh"): "tests/integration/test_jar.py",
-    ("docs/tools.md", "console $ bk bisect"): "tests/integration/test_bisect.py",
-    ("docs/tools.md", "sh bk test //targets:stargz_matrix --override_tool"): SESSIONS,
     ("plugins/README.md", "sh "): SESSIONS,
     ("targets/tools/README.md", "python "): "tests/integration/test_examples.py",
 }
@@ -100,14 +100,14 @@ NOT_RUN: Table[str] = {
         "sh ",
     ): "it needs a cluster, or a second machine: tests/integration/test_run_action.py",
     (
-        "docs/tests.md",
+        "docs/extra-workers.md",
         "sh buildctl",
     ): "lines of a program, with ... for a build: tests/integration/test_extra_workers.py",
     (
-        "docs/tools.md",
+        "docs/tool-releases.md",
         "sh bk pin",
     ): "it asks the proxy of Go modules: tests/integration/test_pins.py has one on loopback",
-    ("docs/tools.md", "sh bk test //targets:stargz_matrix --override_module"): (
+    ("docs/override-tools.md", "sh bk test //targets:stargz_matrix --override_module"): (
         "it compiles a checkout of BuildKit: tests/integration/test_go_overrides.py has a small one"
     ),
     ("tests/bench/README.md", "sh "): "benchmarks take minutes",

@@ -39,8 +39,8 @@ NAMES = {
 """Values that an example uses and the reader knows from its page."""
 AROUND = {
     "docs/build-files.md": {"lib/BUILD.py": "", "hello/tests/test_one.py": "def test_one(): ...\n"},
-    "docs/tests.md": {"example/api.go": "package api\n"},
-    "docs/tools.md": {
+    "docs/go-tests.md": {"example/api.go": "package api\n"},
+    "docs/build-tools.md": {
         "example/third_party/buildkit/a.go": "package a\n",
         "example/third_party/buildkit/vendor/modules.txt": "",
     },

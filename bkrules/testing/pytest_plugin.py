@@ -23,7 +23,7 @@ MARKS = ("no_rootless", "no_parallel", "extra_timeout", "requires")
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marks, so that pytest does not warn about them."""
     for name in MARKS:
-        config.addinivalue_line("markers", f"{name}: see docs/tests.md of bk")
+        config.addinivalue_line("markers", f"{name}: see docs/test-cells.md of bk")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -44,7 +44,7 @@ PARTS = {
         "docs/isolation.md",
         "SECURITY.md",
         "bkrules/README.md",
-        "docs/design/*.md",
+        "docs/design/**/*.md",
         "tests/**/README.md",
     ],
 }

@@ -90,7 +90,7 @@ def test_a_regression_among_releases(words: Space) -> None:
     assert len(table) <= math.log2(RELEASES) + 2
     assert table[3].endswith("t/test_small.py:5: assert 'wrong' == 'right'")
     assert first.stderr.count("probe ") == len(table)
-    ((command, shown),) = session_of("tools.md", f"bk bisect {CELL} --tool=word --good")
+    ((command, shown),) = session_of("bisect.md", f"bk bisect {CELL} --tool=word --good")
     assert command == " ".join(("bk", *words_of))
     check_printed(shown.replace("test_word.py", "test_small.py"), first.stdout)
 
@@ -213,7 +213,7 @@ def test_commits_are_tried_in_a_worktree(words: Space, checkout: Path) -> None:
     assert stepped["first_bad"] == first_wrong(checkout)
     ends = [f"--good=HEAD~{COMMITS - 1 - 14}", f"--bad=HEAD~{COMMITS - 1 - 20}"]
     shown = words.bk("bisect", CELL, "--tool=word", f"--source={checkout}/tool", *ends).stdout.splitlines()[0]
-    ((_, like),) = session_of("tools.md", f"bk bisect {CELL} --tool=word --source=../word")
+    ((_, like),) = session_of("bisect.md", f"bk bisect {CELL} --tool=word --source=../word")
     names = ("print the word in a loop", "update the README")
     like = like.replace(names[0], f"change {WRONG_FROM}").replace(names[1], f"change {WRONG_FROM - 1}")
     check_printed(like, f"{shown}\n")

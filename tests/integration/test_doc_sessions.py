@@ -114,7 +114,7 @@ def test_a_pass(user: Typist, tmp_path: Path) -> None:
     text = targets.read_text().replace(", worker", ", test_matrix, worker", 1)
     targets.write_text(f'{text}\ntest_matrix(name = "stargz_matrix", {labels})\n')
 
-    (override,) = (line for line in commands_of("tools.md") if "--override_tool" in line)
+    (override,) = (line for line in commands_of("override-tools.md") if "--override_tool" in line)
     binary = tmp_path / "buildkit/bin/buildkitd"
     binary.parent.mkdir(parents=True)
     user.type("bk build @bk_tools//:buildkitd")

@@ -64,7 +64,7 @@ def test_a_jar_on_four_workers(tools: Space, tmp_path: Path) -> None:
     build.write_text(text + BUILD.format(packages=labels))
     tools.write("java/BUILD.py", pinned(tmp_path / "debs"))
     tools.write("t/BUILD.py", "")
-    (launcher,) = (one.text for one in blocks() if one.page == "docs/tests.md" and one.text.startswith("#!/bin/sh"))
+    (launcher,) = (one.text for one in blocks() if one.page == "docs/programs.md" and one.text.startswith("#!/bin/sh"))
     tools.write("t/suite.sh", launcher)
     shutil.copy(SUITE, tools.root / "t/suite.jar")
 
