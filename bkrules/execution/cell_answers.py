@@ -15,7 +15,8 @@ from bkrules.model.status import FailureClass, Status
 
 MOST = 4 << 20
 """The limit in bytes of the file."""
-_LONGEST_REASON = 1 << 16
+LONGEST = 1 << 16
+"""The limit in characters of a text that is shown."""
 
 
 @dataclass(frozen=True)
@@ -55,5 +56,5 @@ def parse(data: bytes) -> Answer:
 
 
 def shown(reason: str) -> str:
-    """Return a reason without what a terminal would obey, and of a limited length."""
-    return "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in reason[:_LONGEST_REASON])
+    """Return the reason of another machine without what a terminal would obey, and of a limited length."""
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in reason[:LONGEST])

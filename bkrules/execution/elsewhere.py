@@ -10,6 +10,7 @@ from bkrules.cache.remote import Remote
 from bkrules.cache.remote_options import ExecutorOptions
 from bkrules.errors import ActionFailed, RemoteFailed
 from bkrules.execution import doing
+from bkrules.execution.cell_answers import LONGEST, shown
 from bkrules.execution.portable import WORD, send
 from bkrules.execution.portable_cell import is_portable
 from bkrules.execution.result import RESOURCES
@@ -84,11 +85,11 @@ class Elsewhere:
         rest, _, last = word.rstrip("\n").rpartition("\n")
         problem = f"the command failed with exit status {result['exit_code']}"
         if last.startswith(WORD):  # the runner was bk's
-            problem, word = last.removeprefix(WORD), f"{rest}\n" if rest else ""
+            problem, word = shown(last.removeprefix(WORD)), f"{rest}\n" if rest else ""
         text, copy = output + word, log(action)
         outputs.replace(copy.parent, copy.name, text.encode())
         hint = f"it ran on {self.engine.address}\nits output is in {copy}"
-        raise ActionFailed("command-failed", f"{action.label}: {problem}", hint=hint, log=text)
+        raise ActionFailed("command-failed", f"{action.label}: {problem}", hint=hint, log=shown(text[-LONGEST:]))
 
     def text(self, result: reapi.Message, name: str) -> str:
         """Return the text of a stream of a command, fetched when the result only names it. Raises RemoteFailed."""

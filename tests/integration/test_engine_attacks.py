@@ -47,6 +47,7 @@ def build(space: Space, server: GrpcServer, *messages: bytes) -> tuple[int, str]
     said = done.stdout + done.stderr
     assert "Traceback" not in said
     assert "bug of bk" not in said
+    assert "\x1b" not in said
     return done.returncode, said
 
 
@@ -69,6 +70,11 @@ RESULTS: dict[str, tuple[reapi.Message, int, str]] = {
         "lacks an output of it",
     ),
     "a failure": ({**FAILED, "stdout_raw": b"oh\x1b[2J"}, 1, "exit status 7"),
+    "a failure that bk's runner tells": (
+        {**FAILED, "stdout_raw": b"oh\x1b[2J\n", "stderr_raw": b"bk: the command \x1b]0;title\x07failed\n"},
+        1,
+        "//:one: the command ?]0;title?failed",
+    ),
     "stderr that nobody has": ({**FAILED, "stderr_digest": NOBODY}, 1, "exit status 7"),
     "a huge stdout": ({**FAILED, "stdout_digest": {**NOBODY, "size_bytes": 1 << 50}}, 1, "(its stdout has"),
     "a stdout without a digest": ({**FAILED, "stdout_digest": {"hash": "../x", "size_bytes": 1}}, 34, "names no blob"),
