@@ -41,6 +41,11 @@ class GrpcServer:
     answer: Answer = lambda _method, _message, _context: None
     stopped: threading.Event = field(default_factory=threading.Event)
 
+    @property
+    def url(self) -> str:
+        """The address, as that of a bazel-remote."""
+        return self.address
+
     def count(self, method: str) -> int:
         """How many requests of a method there were."""
         return sum(one == method for one, _ in self.requests)

@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 from bazel_remotes import Server
+from grpc_servers import GrpcServer
 from spaces import Space, wait_for
 
 from bkrules.model import reapi, rwapi
@@ -152,7 +153,7 @@ def write(space: Space, scripts: Mapping[str, str], more: str = "") -> None:
     )
 
 
-def send(space: Space, server: Server) -> dict[str, Digest]:
+def send(space: Space, server: Server | GrpcServer) -> dict[str, Digest]:
     """Send the actions of the workspace to the cache. Return their digests by the names of their targets."""
     words = ["--json", f"--remote_cache={server.url}", f"--disk_cache={space.cache}"]
     done = space.bk("cache", "push", "//:all", "--actions", *words)
@@ -195,19 +196,21 @@ class Worker:
     def stop(self, number: int) -> int:
         """Send a signal; return the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(60)
+        return self.process.wait(300)
 
 
 @contextmanager
-def worker(folder: Path, words: Sequence[str], scheduler: str, cache: str, name: str = "worker") -> Iterator[Worker]:
-    """A `bk worker` on an empty machine. It is killed at the end of the context, if it still runs."""
+def worker(
+    folder: Path, words: Sequence[str], scheduler: str, cache: str, name: str = "worker", prefix: Sequence[str] = ()
+) -> Iterator[Worker]:
+    """A `bk worker` on an empty machine; `prefix` begins its command. It is killed at the end of the context, if it still runs."""
     root = folder / name
     root.mkdir()
     space = Space(root, root / "cache")
     addresses = [f"--scheduler={scheduler}", f"--remote_cache={cache}", f"--disk_cache={space.cache}", f"--name={name}"]
     log = folder / f"{name}.log"
     with log.open("wb") as output:
-        command = space.command("worker", *addresses, *words)
+        command = [*prefix, *space.command("worker", *addresses, *words)]
         process = subprocess.Popen(command, cwd=root, stdout=output, stderr=output)
     try:
         yield Worker(process, space, log)

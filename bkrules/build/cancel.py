@@ -7,23 +7,24 @@ from collections.abc import Callable
 
 
 class Cancel:
-    """Ends one action early. The runner of the action tells how; a demand that came before ends the action then."""
+    """Ends one action early. Each part of its run tells how; a demand that came before ends that part then."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._end: Callable[[], None] | None = None
+        self._ends: list[Callable[[], None]] = []
         self.demanded = False
 
     def by(self, end: Callable[[], None]) -> None:
-        """Call `end` when the action has to end."""
+        """Call `end` too when the action has to end."""
         with self._lock:
-            self._end = end
+            self._ends.append(end)
             if self.demanded:
                 end()
 
     def demand(self) -> None:
         """End the action."""
         with self._lock:
-            if self._end and not self.demanded:
-                self._end()
-            self.demanded = True
+            if not self.demanded:
+                self.demanded = True
+                for end in self._ends:
+                    end()

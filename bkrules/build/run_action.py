@@ -149,6 +149,8 @@ def answer(key: Digest, options: RemoteOptions, worker: Worker, cancel: Cancel |
     """
     cas, remote = _caches(options, worker)
     with in_use(worker.disk_cache), closing(remote):
+        if cancel is not None:
+            cancel.by(remote.end)
         reader = Reader(cas, remote)
         action = reader.read(key)
         check_properties(action, worker.offered)

@@ -62,7 +62,8 @@ def runner(cache: RemoteOptions, worker: Worker, say: Callable[[str], None]) -> 
             if cancel.demanded:  # what ended early may look like a failure
                 raise Interrupted("interrupted", "the action was ended")
         except Exception as error:
-            status = _status(error)
+            is_end = cancel.demanded and isinstance(error, BkError)  # such as a blob that was not fetched to its end
+            status = _status(Interrupted("interrupted", "the action was ended") if is_end else error)
             say(f"{key}: {status['message']}")
             return {"status": status}
         code = reapi.decode("ActionResult", result)["exit_code"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, wait
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -60,6 +60,7 @@ class Remote:
         self._lock = threading.Lock()
         self._downloads = _Pool(DOWNLOADS, "download")
         self._uploads = _Pool(UPLOADS, "upload")
+        self._over: Future[set[Digest]] = Future()
         self._fetching: dict[Digest, Future[set[Digest]]] = {}
         self._sending: dict[Digest, Future[set[Digest]]] = {}
         self._jobs: list[Future[None]] = []
@@ -102,20 +103,38 @@ class Remote:
                 future = self._downloads.submit(partial(self._download, group))
                 self._fetching.update(dict.fromkeys(group, future))
             wanted = {name: self._fetching[name] for name in lacking}
-        return {name for name, future in wanted.items() if name not in future.result()}
+        return {name for name, future in wanted.items() if name not in self._answer(future)}
+
+    def _answer(self, future: Future[set[Digest]]) -> set[Digest]:
+        """Return the blobs that were fetched; none when the transfers end before."""
+        if not future.done():
+            wait((future, self._over), return_when=FIRST_COMPLETED)
+        return future.result() if future.done() else set()
 
     def _download(self, names: list[Digest]) -> set[Digest]:
         good: set[Digest] = set()
         try:
             if EMPTY in names:
                 good.add(self._cas.put(b""))
-            good |= self._store.blobs([name for name in names if name != EMPTY], self._cas.receive)
+            if not self._over.done():
+                good |= self._store.blobs([name for name in names if name != EMPTY], self._receive)
             return good
         finally:
             with self._lock:
                 for name in names:
                     del self._fetching[name]
                     (self._there if name in good else self._suspect).add(name)
+
+    def _receive(self, name: Digest, pieces: Iterator[bytes]) -> None:
+        """Store a blob, unless the transfers end before. Raises ValueError."""
+
+        def until_the_end() -> Iterator[bytes]:
+            for piece in pieces:
+                if self._over.done():
+                    raise ValueError("the transfer was ended")
+                yield piece
+
+        self._cas.receive(name, until_the_end())
 
     def upload(self, key: Digest, result: bytes, blobs: Iterable[Digest]) -> None:
         """Send a result in the background: its blobs first, since a server may refuse a result without them."""
@@ -184,7 +203,7 @@ class Remote:
         return [name for name in names if name in lacking]
 
     def _put_blobs(self, names: list[Digest], place: Callable[[Digest], str]) -> set[Digest]:
-        good = self._store.put_blobs({name: place(name) for name in names})
+        good = set() if self._over.done() else self._store.put_blobs({name: place(name) for name in names})
         with self._lock:
             self._there |= good
             self._suspect -= good
@@ -196,8 +215,14 @@ class Remote:
         errors = [job.exception() for job in self._jobs]
         return next((error.message for error in errors if isinstance(error, RemoteFailed)), "")
 
+    def end(self) -> None:
+        """Let all threads that wait for a blob continue without it. Transfers end with their next byte, and no other begins."""
+        self._over.set_result(set())
+
     def close(self) -> None:
-        """End the threads and the connections, for a process that outlives them. There must be no transfer under way."""
+        """End the threads and the connections, for a process that outlives them. There must be no transfer under way, but
+        those that `end` ends.
+        """
         self._downloads.close()
         self._uploads.close()
         self._store.close()

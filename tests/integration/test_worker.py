@@ -13,6 +13,7 @@ import grpc
 import pytest
 import schedulers
 from bazel_remotes import Server, starter
+from grpc_servers import grpc_server
 from leftovers import Leftovers
 from schedulers import ENDLESS, WAITS, Scheduler, Worker, payload, served, whole
 from servers import free_port
@@ -208,7 +209,7 @@ def test_sigterm_lets_actions_end_and_takes_no_more(
         "message": "the worker worker ends",
         "details": [],
     }
-    assert worker.process.wait(60) == 0
+    assert worker.process.wait(300) == 0
     assert scheduler.requests[-1][1]["bot_session"]["status"] == rwapi.TERMINATING
     assert scheduler.requests[-1][1]["bot_session"]["leases"] == []
     after = leftovers(worker.space.cache)
@@ -229,6 +230,36 @@ def test_a_second_sigterm_ends_actions_and_gives_them_back(
     assert worker.stop(signal.SIGTERM) == 8
     assert scheduler.outcome("/1")["status"]["code"] == UNAVAILABLE
     assert not list(worker.space.cache.glob("run/*"))
+
+
+def test_a_fetch_of_inputs_ends_with_its_lease(space: Space, scheduler: Scheduler, begin: Begin) -> None:
+    """The cache sends so little at a time that the fetch would take hours."""
+    schedulers.write(space, {"good": "echo good > $@"})
+    reads = threading.Semaphore(0)
+
+    def drops() -> Iterator[bytes]:
+        reads.release()
+        while not slow.stopped.wait(0.05):
+            yield reapi.encode("ReadResponse", {"data": b"x"})
+
+    with grpc_server() as slow:
+        [action] = schedulers.send(space, slow).values()
+        slow.answer = lambda method, _message, _context: drops() if method == "Read" else None
+        worker = begin("--remote_timeout=86400", cache=slow.address)
+        scheduler.lease("/1", payload(action))
+        assert reads.acquire(timeout=300)
+        scheduler.cancel("/1")
+        wait_for(lambda: worker.says(f"{action.hash}: the worker has ended the action"))
+        scheduler.lease("/2", payload(action))
+        assert reads.acquire(timeout=300)
+        worker.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: worker.says("the worker ends; actions that run: 1"))
+        assert worker.stop(signal.SIGTERM) == 8
+        assert scheduler.outcome("/2")["status"]["code"] == UNAVAILABLE
+        slow.answer = lambda _method, _message, _context: None
+        begin(cache=slow.address, name="other")
+        scheduler.lease("/3", payload(action))
+        assert scheduler.result("/3")["exit_code"] == 0
 
 
 def test_sigkill_leaves_no_process(
@@ -303,7 +334,7 @@ def test_a_scheduler_that_refuses(scheduler: Scheduler, begin: Begin, code: Any,
 
     scheduler.answer = refuse
     worker = begin("--remote_header=authorization=Bearer s3cr3t-token")
-    assert worker.process.wait(60) == 34
+    assert worker.process.wait(300) == 34
     assert worker.says("the scheduler refuses the worker worker: ")
     assert worker.says(details)
     assert not worker.says("s3cr3t-token")
@@ -329,7 +360,7 @@ def test_tls(authority: Path, cache: Server, begin: Begin) -> None:
         wait_for(lambda: len(scheduler.sessions) == 1)
         assert worker.stop(signal.SIGTERM) == 0
         stranger = begin(scheduler=scheduler.address, name="stranger")
-        assert stranger.process.wait(60) == 34
+        assert stranger.process.wait(300) == 34
         assert stranger.says("its certificate is not trusted")
 
 
@@ -344,11 +375,11 @@ def test_a_worker_without_work_ends_at_once_also_when_its_scheduler_hangs(schedu
 
     scheduler.answer = hang
     worker = begin()
-    assert asked.wait(60)
+    assert asked.wait(300)
     worker.process.send_signal(signal.SIGTERM)
     wait_for(lambda: worker.says("the worker ends; actions that run: 0"))
     released.set()
-    assert worker.process.wait(60) == 0
+    assert worker.process.wait(300) == 0
 
 
 @pytest.mark.parametrize(
