@@ -48,7 +48,7 @@ def registry(binary: Path, folder: Path, *, readonly: bool = True, **more: Any) 
         process = subprocess.Popen([binary, "serve", config], stdout=output, stderr=output)
     try:
         deadline = time.monotonic() + 30
-        while not (found := re.search(r"listening on (127\.0\.0\.1:\d+)", log.read_text())):
+        while not (found := re.search(r"listening on (127\.0\.0\.1:\d+|/\S+)", log.read_text())):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.01)

@@ -15,17 +15,28 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import enclosure
-from bench import cells, chart, engine, mirror
+from bench import cells, chart, cold, engine, mirror, pull
 from bench.kinds import Failed
 from bench.rows import Measured, Row, from_file, text, to_file, worse
 from bench.shared import machine, positive, ran
 
 from bkrules.plugin import host
 
-_PYTHON, _CRANE, _HARNESS = "python -c pass", "crane", "go tuned"
+PYTHON, _CRANE, _HARNESS = "python -c pass", "crane", cells.TUNED
 _STARTS = {"bk --version": "bk --version", "null build, 10": "bk"}
 """The works that are compared with the start of Python, with the name of bk's side in the engine's races."""
 _PARALLEL = (1, 2, 4)
+_PULL = f"pull of 1 GiB by {pull.CLIENTS}"
+_COLD = "first build of the tools"
+_HELP = """what the rows take, on two idle cores:
+  bk --version, null builds, one change, clean build, all from cache:
+              1 to 2 minutes, and 1 minute for each round
+  mirror      10 seconds, and 5 seconds for each round
+  pull        30 seconds, and 5 seconds for each round
+  20 cells    1 minute, and 50 seconds for each round
+  first build of the tools, with --cold alone:
+              15 minutes, 10 GiB of disk, and what the registries of Python and Go take
+"""
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,11 @@ class Sizes:
     some: int = 1000
     many: int = 10_000
     clean: int = 1000
+    layer: int = pull.MIB
+    tools: str = "@bk_tools//:all"
+
+
+SMALL = Sizes(2, 3, 4, 3, 1, "@bk_tools//:box")
 
 
 @dataclass
@@ -47,11 +63,11 @@ class Found:
     loads: list[float] = field(default_factory=lambda: [os.getloadavg()[0]])
 
 
-def rows(sizes: Sizes) -> list[Row]:
-    """Return all rows, with the ratios that bk should reach."""
+def rows(sizes: Sizes, *, first_build: bool = False) -> list[Row]:
+    """Return all rows, with the ratios that bk should reach; that of a first build, which takes long, only on request."""
     return [
-        Row("bk --version", _PYTHON, 1.1),
-        Row(f"null build, {sizes.little:,}", _PYTHON, 1.4),
+        Row("bk --version", PYTHON, 1.1),
+        Row(f"null build, {sizes.little:,}", PYTHON, 1.4),
         Row(f"null build, {sizes.many:,}", "ninja", 1.3),
         Row(f"one change of {sizes.some:,}", "ninja", 5),
         Row(f"one change of {sizes.many:,}", "ninja", 3),
@@ -60,6 +76,9 @@ def rows(sizes: Sizes) -> list[Row]:
         Row(f"all from cache, {sizes.clean:,}", "Bazel", 0.15),
         *(Row(f"mirror, {kind}", _CRANE, 0.4) for kind in mirror.KINDS),
         *(Row(f"20 cells, {number} at a time", _HARNESS, 0.95) for number in _PARALLEL),
+        *(Row(f"20 cells on shared workers, {number} at a time", _HARNESS, 0.35) for number in _PARALLEL),
+        Row(_PULL, pull.SIDES[1], 1.11),
+        *([Row(_COLD, cold.SIDES[1], 1)] if first_build else []),
     ]
 
 
@@ -68,13 +87,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     sizes = Sizes()
     options = _options(argv)
     if options.small:
-        sizes, options.rounds = Sizes(2, 3, 4, 3), 1
-    chosen = [row for row in rows(sizes) if any(fnmatchcase(row.name, pattern) for pattern in options.rows)]
+        sizes, options.rounds = SMALL, 1
+    known = rows(sizes, first_build=options.cold)
+    chosen = [row for row in known if any(fnmatchcase(row.name, pattern) for pattern in options.rows)]
     lacks = host.probe().lacks()
     try:
         before = from_file(options.compare) if options.compare else {}
         if not chosen:
-            raise ValueError("no row has such a name; there are: " + "; ".join(row.name for row in rows(sizes)))
+            raise ValueError("no row has such a name; there are: " + "; ".join(row.name for row in known))
         if lacks:
             raise ValueError("\n".join(map(str, lacks)))
     except (OSError, ValueError) as error:
@@ -82,16 +102,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: sys.exit(128 + received))
-    found = Found()
-    try:
-        _engine(chosen, sizes, options, found)
-        _mirror(chosen, options, found)
-        _cells(chosen, options, found)
-    except (Failed, enclosure.Broken, subprocess.CalledProcessError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    found, failed = Found(), False
+    parts: list[Callable[[], None]] = [
+        lambda: _engine(chosen, sizes, options, found),
+        lambda: _mirror(chosen, options, found),
+        lambda: _pull(chosen, sizes, options, found),
+        lambda: _cells(chosen, options, found),
+        lambda: _cold(chosen, sizes, found),
+    ]
+    for part in parts:  # a part that fails takes no row of another with it
+        try:
+            part()
+        except (Failed, enclosure.Broken, subprocess.CalledProcessError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            failed = True
     found.rows.sort(key=lambda one: chosen.index(one.row))
-    return _told(found, options, before)
+    return _told(found, options, before) or int(failed)
 
 
 def _told(found: Found, options: argparse.Namespace, before: dict[str, Measured]) -> int:
@@ -107,7 +133,7 @@ def _told(found: Found, options: argparse.Namespace, before: dict[str, Measured]
 
 
 def _engine(chosen: Sequence[Row], sizes: Sizes, options: argparse.Namespace, found: Found) -> None:
-    mine = [row for row in chosen if row.peer in (_PYTHON, "ninja", "Bazel")]
+    mine = [row for row in chosen if row.peer in (PYTHON, "ninja", "Bazel")]
     if not mine:
         return
     names = ["bk", *(name for name in ("ninja", "Bazel") if any(row.peer == name for row in mine))]
@@ -124,9 +150,9 @@ def _engine(chosen: Sequence[Row], sizes: Sizes, options: argparse.Namespace, fo
     for row in mine:
         runs: Mapping[str, Sequence[engine.Run]] = races.runs.get(row.work, {})
         own, other = runs.get("bk"), runs.get(row.peer)
-        if row.peer == _PYTHON:
+        if row.peer == PYTHON:
             starts = races.runs["start"]
-            own, other = (starts if row.work in starts else runs).get(_STARTS.get(row.work, "bk")), starts[_PYTHON]
+            own, other = (starts if row.work in starts else runs).get(_STARTS.get(row.work, "bk")), starts[PYTHON]
         if own and other:
             found.rows.append(Measured(row, [run.seconds for run in own], [run.seconds for run in other]))
 
@@ -153,7 +179,14 @@ def _mirror(chosen: Sequence[Row], options: argparse.Namespace, found: Found) ->
 
 
 def _cells(chosen: Sequence[Row], options: argparse.Namespace, found: Found) -> None:
-    mine = {number: row for row in chosen for number in _PARALLEL if row.work == f"20 cells, {number} at a time"}
+    sides = {"20 cells": cells.OWN, "20 cells on shared workers": cells.OWN_SHARED}
+    mine = {
+        (number, side): row
+        for number in _PARALLEL
+        for work, side in sides.items()
+        for row in chosen
+        if row.work == f"{work}, {number} at a time"
+    }
     if not mine:
         return
     if lacks := cells.lacks():
@@ -161,23 +194,50 @@ def _cells(chosen: Sequence[Row], options: argparse.Namespace, found: Found) -> 
         return
 
     def bench(folder: Path) -> None:
-        runs, _ = cells.measure(folder, options.rounds, sorted(mine), found.loads)
-        for number, row in mine.items():
-            own, other = ([run.seconds for run in runs[number, side]] for side in ("bk", _HARNESS))
+        races = [*mine, *((number, cells.TUNED) for number in dict.fromkeys(number for number, _ in mine))]
+        runs, _ = cells.measure(folder, options.rounds, sorted(races), found.loads)
+        for (number, side), row in mine.items():
+            own, other = ([run.seconds for run in runs[number, one]] for one in (side, cells.TUNED))
             found.rows.append(Measured(row, own, other))
 
     _ended(bench)
 
 
+def _pull(chosen: Sequence[Row], sizes: Sizes, options: argparse.Namespace, found: Found) -> None:
+    for row in chosen:
+        if row.work == _PULL:
+
+            def bench(folder: Path, row: Row = row) -> None:
+                runs = pull.measure(folder, options.rounds, sizes.layer, found.loads)
+                own, other = ([seconds for seconds, _ in runs[side]] for side in pull.SIDES)
+                found.rows.append(Measured(row, own, other))
+
+            _ended(bench)
+
+
+def _cold(chosen: Sequence[Row], sizes: Sizes, found: Found) -> None:
+    for row in chosen:
+        if row.work == _COLD:
+
+            def bench(folder: Path, row: Row = row) -> None:
+                runs = cold.measure(folder, 1, sizes.tools, found.loads)
+                found.rows.append(Measured(row, *(runs[side] for side in cold.SIDES)))
+
+            _ended(bench)
+
+
 def _ended(bench: Callable[[Path], None]) -> None:
     """Run a part of the bench in a temporary folder. Raises Failed."""
     if ran(bench):
-        raise Failed("the rows above this line are not whole")
+        raise Failed("these rows are missing; the reason is above")
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.bench", description="Measure every row of bk's table of speed."
+        prog="python -m tests.bench",
+        description="Measure every row of bk's table of speed.",
+        epilog=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--rounds", type=positive, default=5, help="how often each row is timed")
     parser.add_argument(
@@ -188,6 +248,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         help="rows by name; * stands for any text",
     )
     parser.add_argument("--small", action="store_true", help="the smallest sizes, one round: does the bench work?")
+    parser.add_argument("--cold", action="store_true", help="also time the first build of the tools, one round of it")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")
     parser.add_argument(
         "--compare", type=Path, metavar="FILE", help="mark rows that are more than 5 %% worse than in this file"

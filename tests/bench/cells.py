@@ -13,7 +13,7 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import floor, go_side
+from bench import floor, go_side, peers
 from bench.bk_side import FRESH, PHASES, SHARED, BkSide
 from bench.floor import Floor
 from bench.kinds import CELLS, COPIES, KINDS, Failed, Run
@@ -28,10 +28,9 @@ from bkrules.plugin import host, manager
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _BUSYBOX = Reference("docker.io", "library/busybox", "latest")
-_MATRICES = {"bk": FRESH, "bk, shared": SHARED}
-_SIDES = ("go", "go tuned", *_MATRICES)
-_HELPERS = {"sudo": "the Go harness starts its rootless worker by it", "newuidmap": "rootlesskit maps ids by it"}
-_PACKAGES = {"sudo": "sudo", "newuidmap": "uidmap"}
+TUNED, OWN, OWN_SHARED = "go tuned", "bk", "bk, shared"
+_MATRICES = {OWN: FRESH, OWN_SHARED: SHARED}
+_SIDES = ("go", TUNED, *_MATRICES)
 
 
 def main() -> int:
@@ -58,18 +57,23 @@ def lacks() -> list[str]:
     here = host.probe()
     workers = manager.load().workers
     stargz, rootless = workers["oci"].from_settings({"snapshotter": "stargz"}), workers["rootless"].from_settings({})
-    found = [*here.lacks(), *stargz.preflight(here), *rootless.preflight(here)]
-    commands = [name for name in _HELPERS if shutil.which(name) is None]
-    return [
-        *map(str, found),
-        *(f"no {name}: {_HELPERS[name]}; apt-get install {_PACKAGES[name]}" for name in commands),
-    ]
+    found = [str(lack) for lack in (*here.lacks(), *stargz.preflight(here), *rootless.preflight(here))]
+    if shutil.which("newuidmap") is None:
+        found.append("no newuidmap: rootlesskit maps ids by it; apt-get install uidmap")
+    if shutil.which("sudo") is None:
+        try:
+            peers.sudo()
+        except peers.Missing as error:
+            found.append(f"the Go harness starts its rootless worker by sudo: {error}; apt-get install sudo")
+    return found
 
 
 def _bench(folder: Path, rounds: int, parallel: Sequence[int]) -> None:
     assets = folder / "assets"
     loads = [os.getloadavg()[0]]
-    runs, floors = measure(folder, rounds, parallel, loads)
+    runs, floors = measure(
+        folder, rounds, [(number, side) for number in parallel for side in _SIDES], loads, floors=True
+    )
     alone = min(parallel)
     print(f"\n{CELLS} cells, {COPIES} of each worker; wall seconds of {rounds} rounds\n")
     print(table(_wall(runs)))
@@ -79,37 +83,37 @@ def _bench(folder: Path, rounds: int, parallel: Sequence[int]) -> None:
 
 
 def measure(
-    folder: Path, rounds: int, parallel: Sequence[int], loads: list[float]
+    folder: Path, rounds: int, races: Sequence[tuple[int, str]], loads: list[float], *, floors: bool = False
 ) -> tuple[dict[tuple[int, str], list[Run]], dict[str, list[Floor]]]:
-    """Return the runs by the number of cells at a time and the side, and the floors by worker. Raises Failed.
+    """Return the runs of each race, which is a number of cells at a time and a side, and the floors by worker. Raises Failed.
 
-    The sides take turns, in the other order each time. The load after each round is added to `loads`.
+    The races take turns, in the other order each time. The load after each round is added to `loads`.
     """
     _build_tools()
     assets = folder / "assets"
     _lay_out(assets)
     plugins = manager.load()
     bk = BkSide(REPOSITORY, disk_cache(), folder)
-    cells = bk.cells()
+    cells = bk.cells() if floors else []
     say("warm-up")
-    for side in _SIDES:
-        _run(side, bk, assets, max(parallel))
-    runs: dict[tuple[int, str], list[Run]] = {(number, side): [] for number in parallel for side in _SIDES}
-    floors: dict[str, list[Floor]] = {kind.bk: [] for kind in KINDS}
+    for side in dict.fromkeys(side for _, side in races):
+        _run(side, bk, assets, max(number for number, _ in races))
+    runs: dict[tuple[int, str], list[Run]] = {race: [] for race in races}
+    lowest: dict[str, list[Floor]] = {kind.bk: [] for kind in KINDS}
     for turn in range(1, rounds + 1):
         for (number, side), found in list(runs.items())[:: 1 if turn % 2 else -1]:
             found.append(_run(side, bk, assets, number))
             say(f"round {turn} of {rounds}: {side}, {number} at a time: {found[-1].seconds:.2f} s")
         for cell in cells:
-            floors[cell["worker"]].append(floor.measure(assets, plugins, cell))
+            lowest[cell["worker"]].append(floor.measure(assets, plugins, cell))
         loads.append(os.getloadavg()[0])
-    return runs, floors
+    return runs, lowest
 
 
 def _run(side: str, bk: BkSide, assets: Path, parallel: int) -> Run:
     if side in _MATRICES:
         return bk.run(parallel, _MATRICES[side])
-    return go_side.run(assets, parallel, tuned=side == "go tuned")
+    return go_side.run(assets, parallel, tuned=side == TUNED)
 
 
 def _build_tools() -> None:
@@ -124,6 +128,8 @@ def _build_tools() -> None:
 def _lay_out(assets: Path) -> None:
     """What programs in an enclosure find: the tools in one folder, and the mirror's storage."""
     place_tools(REPOSITORY, assets / "bin", "tests/bench/go_harness/go_harness")
+    if shutil.which("sudo") is None:
+        shutil.copytree(peers.sudo(), assets / "sudo", symlinks=True)
     layout = REPOSITORY / "bk-out/targets/busybox/layout"
     files = {
         str(path.relative_to(layout)): FileNode(of_file(path), str(path))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from bk_worker_rootless import FIRST_ID, IDS, UID
 
 from bkrules.plugin import Mirror
 from bkrules.plugin.worker import MIRROR_ADDRESS
+from bkrules.sandbox import syscalls
 
 _PATH = f"{enclosure.ASSETS}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OVERRIDES = enclosure.SCRATCH / "bin"
@@ -48,6 +50,7 @@ def run(assets: Path, parallel: int, *, tuned: bool) -> Run:
 def _harness(parallel: int, tuned: bool) -> dict[str, Any]:
     """Inside: run the harness to its end. Only that is timed."""
     _add_user()
+    _add_sudo()
     mirror = enclosure.SCRATCH / "mirror"
     mirror.mkdir()
     (mirror / "data").symlink_to(enclosure.ASSETS / "mirror")
@@ -72,10 +75,21 @@ def _tell_of_mirror(mirror: Path) -> None:
     (mirror / "config.yaml").write_text(_REGISTRY)
     config = enclosure.SCRATCH / stargz.CONFIGURATION
     config.write_text(tomli_w.dumps(stargz.configuration(Mirror(MIRROR_ADDRESS, ("docker.io",)))))
-    _OVERRIDES.mkdir()
+    _OVERRIDES.mkdir(exist_ok=True)
     script = _OVERRIDES / stargz.TOOL
     script.write_text(f'#!/bin/sh\nexec {enclosure.ASSETS}/bin/{stargz.TOOL} --config {config} "$@"\n')
     script.chmod(0o755)
+
+
+def _add_sudo() -> None:
+    """Put sudo where it looks for its own files, when the machine has none."""
+    sudo = enclosure.ASSETS / "sudo"
+    if sudo.is_dir():
+        shutil.copytree(sudo / "etc", "/etc", dirs_exist_ok=True)
+        _OVERRIDES.mkdir(exist_ok=True)
+        (_OVERRIDES / "sudo").symlink_to(sudo / "usr/bin/sudo")
+        libraries = "/usr/libexec"
+        syscalls.mount("sudo", libraries, "overlay", 0, f"lowerdir={sudo}{libraries}:{libraries}")
 
 
 def _add_user() -> None:

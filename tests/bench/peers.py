@@ -1,5 +1,5 @@
-"""Which tools this machine has: those of the registries of Python and npm are installed for the bench alone, Debian's Bazel when
-that is asked for.
+"""Which tools this machine has: those of the registries of Python and npm, and Debian's sudo, are unpacked for the bench alone,
+Debian's Bazel is installed when that is asked for.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from bench.tools import REPOSITORY, Bazel, Bk, Doit, Ninja, Scons, Tool
@@ -30,6 +31,20 @@ def find(kind: type[Tool], *, install: bool) -> Tool:
     if kind is Bazel:
         return Bazel(_bazel(install=install))
     return kind(str(_environment() / "bin" / kind.name.lower()))
+
+
+def sudo() -> Path:
+    """Debian's sudo, unpacked and kept between runs: the folder of its files. Raises Missing."""
+    folder = _cache() / "sudo"
+    if not (folder / "usr/bin/sudo").is_file():
+        if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+            raise Missing("no sudo, and no apt-get to get one")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            _run(["apt-get", "download", "--quiet", "sudo"], Path(scratch))
+            for package in Path(scratch).glob("sudo_*.deb"):
+                _run(["dpkg-deb", "--extract", str(package), str(folder)])
+    return folder
 
 
 def _bazel(*, install: bool) -> str:
@@ -69,8 +84,8 @@ def _environment() -> Path:
     return cache
 
 
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def _run(command: list[str], folder: Path | None = None) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr or done.stdout).strip().splitlines()[-1:]
         raise Missing(f"{' '.join(command[:4])} ... failed: {' '.join(last)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import signal
 import sys
 import tempfile
@@ -15,6 +16,8 @@ import enclosure
 from bench.kinds import Failed
 
 from bkrules import __version__
+
+_NUMBER = re.compile(r"(?=[\d-])[^a-z]*(to [\d.]+)?$")
 
 
 def disk_cache() -> Path:
@@ -45,7 +48,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
         "  ".join(
-            text.rjust(width) if text[:1].isdigit() or text == "-" else text.ljust(width)
+            text.rjust(width) if _NUMBER.match(text) else text.ljust(width)
             for text, width in zip(row, widths, strict=True)
         )
         for row in rows
@@ -58,10 +61,11 @@ def machine(loads: Sequence[float]) -> list[str]:
         (line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ""
     )
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 30
+    during = f", {min(loads[1:]):.2f} to {max(loads[1:]):.2f} after each round" if loads[1:] else ""
     return [
         f"machine: {os.cpu_count()} x {model or platform.machine()}, {memory} GiB, {platform.system()} {platform.release()}",
         f"bk {__version__}, Python {platform.python_version()}",
-        f"load average: {loads[0]:.2f} before, {min(loads[1:]):.2f} to {max(loads[1:]):.2f} after each round",
+        f"load average: {loads[0]:.2f} before{during}",
     ]
 
 

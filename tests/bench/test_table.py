@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from fnmatch import fnmatch
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from bench import __main__ as whole
+from bench import pull
 from bench.chart import svg
 from bench.rows import Measured, Row, from_file, text, to_file, worse
 
@@ -102,13 +104,31 @@ def test_it_works_at_the_smallest_size(tmp_path: Path, capsys: pytest.CaptureFix
 
 @pytest.mark.soak
 @_CANNOT
-def test_each_row_is_measured_or_its_peer_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("names", ["bk*;null*;one*;clean*;all*;mirror*", "pull*", "20 cells*, 4 at a time*"])
+def test_each_row_is_measured_or_its_peer_is_named(
+    tmp_path: Path, names: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "now.json"
 
-    assert whole.main(["--small", "--rows=bk*;null*;one*;clean*;all*;mirror*", f"--json={file}"]) == 0
+    assert whole.main(["--small", f"--rows={names}", f"--json={file}"]) == 0
 
     found = {f"{row['work']} / {row['peer']}" for row in json.loads(file.read_text())["rows"]}
     said = capsys.readouterr().out
-    wanted = [row for row in whole.rows(whole.Sizes(2, 3, 4, 3)) if "cells" not in row.work]
+    wanted = [row for row in whole.rows(whole.SMALL) if any(fnmatch(row.name, name) for name in names.split(";"))]
+    assert wanted
     assert all(row.name in found or f"not here: {row.peer}: " in said for row in wanted)
-    assert {"bk --version / python -c pass", "null build, 2 / python -c pass"} <= found
+    assert not {row.name for row in wanted if row.peer in (whole.PYTHON, pull.SIDES[1])} - found
+
+
+def test_a_first_build_is_a_row_only_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    assert whole.main(["--rows=first*"]) == 2
+    assert "no row has such a name" in capsys.readouterr().err
+    assert "first build of the tools / go build, one by one" in {
+        row.name for row in whole.rows(whole.SMALL, first_build=True)
+    }
+
+
+def test_works_that_begin_with_a_number_are_aligned_as_text() -> None:
+    lines = text([measured(0.5, work="20 cells"), measured(10.0, work="a longer name")], {}).splitlines()
+
+    assert lines[1].startswith("20 cells ")
