@@ -35,6 +35,7 @@ FOLDER = "test.outputs"
 _QUEUED, _EXECUTING, _COMPLETED = 2, 3, 4
 _TYPES = "type.googleapis.com/build.bazel.remote.execution.v2."
 _ABORTED = 10
+_STORAGE = ("FindMissingBlobs", "BatchUpdateBlobs", "BatchReadBlobs", "GetActionResult")
 _ABILITIES: reapi.Message = {
     "cache_capabilities": {"digest_functions": [1], "action_cache_update_capabilities": {"update_enabled": True}},
     "execution_capabilities": {"digest_function": 1, "exec_enabled": True},
@@ -49,7 +50,7 @@ class Cluster:
 
     `mean` is of the durations, whose logarithms have the deviation `spread`; the share `stragglers` of the actions takes
     ten times as long. All `slots` are there after `arrival` or so, and each lives for `life` on average. `trip` is the
-    round trip of a call.
+    round trip of a call. Of so many calls of the storage, one has no answer; 0: each has one.
     """
 
     slots: int = 200
@@ -59,6 +60,7 @@ class Cluster:
     arrival: float = 10.0
     life: float = 300.0
     trip: float = 0.02
+    unanswered: int = 0
     seed: int = 1
 
     def duration(self, chance: random.Random) -> float:
@@ -78,6 +80,7 @@ class Story:
     began: int = 0
     ended: int = 0
     lost: int = 0
+    unanswered: int = 0
     requests: int = 0
     most_operations: int = 0
     first: float = 0.0
@@ -130,7 +133,7 @@ class Engine(grpc.GenericRpcHandler):  # type: ignore[misc] # grpcio has no type
         self._queue: deque[Operation] = deque()
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._seen: set[str] = set()
-        self._there = self._busy = self._open = 0
+        self._there = self._busy = self._open = self._stored = 0
         self._at = 0.0
         self._sums = [0.0, 0.0]
 
@@ -147,6 +150,10 @@ class Engine(grpc.GenericRpcHandler):  # type: ignore[misc] # grpcio has no type
 
         async def handle(data: bytes, context: Any) -> bytes:
             self.story.requests += 1
+            self._stored += name in _STORAGE
+            if self.cluster.unanswered and name in _STORAGE and not self._stored % self.cluster.unanswered:
+                self.story.unanswered += 1
+                await asyncio.Event().wait()  # until the client has cancelled the call
             await asyncio.sleep(self.cluster.trip)
             return bytes(await method(reapi.decode(f"{name}Request", data, 1_000_000), context))
 

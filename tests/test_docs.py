@@ -21,7 +21,7 @@ from bkrules import cli, errors
 from bkrules.cell import confine, jail
 from bkrules.commands.build_arguments import add_cells, add_scheduling, add_tests
 from bkrules.commands.parser import spelled_out
-from bkrules.commands.remote_arguments import HEADERS, add_remote
+from bkrules.commands.remote_arguments import HEADERS, add_downloads, add_executor, add_remote
 from bkrules.model.rule import COMMON, Attr
 from bkrules.plugin import Backend
 from bkrules.plugin.manager import load
@@ -65,6 +65,16 @@ def test_every_option_of_a_remote_cache_is_in_the_documents(readme: str) -> None
     assert len(options) == 9
     assert [name for name in options if not re.search(rf"(\| |and )`{name}", readme)] == []
     assert f"`{HEADERS}`" in readme
+
+
+def test_every_option_of_an_engine_is_in_the_documents(repository: Path) -> None:
+    parser = argparse.ArgumentParser()
+    add_executor(parser)
+    add_downloads(parser)
+    options = [action.option_strings[0] for action in parser._actions if action.dest != "help"]
+    assert len(options) == 6
+    text = (repository / "docs/remote-execution.md").read_text()
+    assert [name for name in options if not re.search(rf"^\| `{name}[=`]", text, re.MULTILINE)] == []
 
 
 def test_every_option_of_tests_is_in_the_documents(readme: str) -> None:

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bkrules.build.analysis import Analysis, history
-from bkrules.build.request import Options
+from bkrules.build.request import LOGGED, Options
 from bkrules.cache.action_cache import ActionCache
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
 from bkrules.cache.history import History
 from bkrules.cache.maintenance import in_use
+from bkrules.cache.remote_options import ALL, MINIMAL
 from bkrules.errors import BkError, of_machine
 from bkrules.execution.context import RunContext
 from bkrules.execution.executor import Executor
@@ -98,7 +99,7 @@ class Execution:
             actions,
             self.digests,
             self._open,
-            whole=lambda action: show and self.is_wanted(action),
+            whole=lambda action: show and self._is_fetched(action),
             read=self.is_wanted,  # also for `bk why`, which tells what `bk build` would do
             may_be_cached=self._may_be_cached,
             say=say,
@@ -109,6 +110,13 @@ class Execution:
     def is_wanted(self, action: Action) -> bool:
         """Return whether an action is wanted for itself: its outputs are shown in `bk-out`."""
         return action.cell is not None or action.label in self.analysis.targets.asked
+
+    def _is_fetched(self, action: Action) -> bool:
+        """Return whether the outputs of an action are fetched though nothing here reads them, as the options have it."""
+        options = self.options
+        if options.downloads == MINIMAL:  # without its log, a cell has no output to print
+            return action.cell is not None and options.test_output in LOGGED
+        return options.downloads == ALL or self.is_wanted(action)
 
     def _may_be_cached(self, action: Action) -> bool:
         """Return whether a cached result may be used. Bazel's rule for `auto`: several runs always run."""
@@ -184,6 +192,8 @@ class Execution:
         self.executor.stopped.set()
         if self.elsewhere is not None:
             self.elsewhere.engine.end()
+        if self.remote is not None:
+            self.remote.repeat_no_more()
         if self.context is not None:
             self.context.processes.interrupt()
 

@@ -6,9 +6,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bkrules.cache.remote_options import ExecutorOptions, RemoteOptions
+from bkrules.cache.remote_options import TOPLEVEL, ExecutorOptions, RemoteOptions
 
 TEST_OUTPUTS = ("summary", "errors", "all", "streamed")
+LOGGED = ("all", "streamed")
+"""The values of --test_output that print the logs of tests that pass."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class Options:
     """The options of a build.
 
     `resources` are sizes of pools, `test_timeouts` seconds by size of test, and `profile` is the file for the profile,
-    if any.
+    if any. `downloads` is one of `DOWNLOADS`.
     """
 
     jobs: int
@@ -28,6 +30,7 @@ class Options:
     profile: str = ""
     remote: RemoteOptions | None = None
     executor: ExecutorOptions | None = None
+    downloads: str = TOPLEVEL
     cache_test_results: str = "auto"
     test_attempts: int | None = None
     test_output: str = "errors"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from bkrules.cache import atomic, maintenance
 from bkrules.cache.cas import Cas
 from bkrules.cache.results import ActionResult, Declared, Entry, files_of, read_entry, write_result
+from bkrules.errors import RemoteFailed
 from bkrules.incremental.dependencies import current
 from bkrules.model.action import DirectoryNode, Node
 from bkrules.model.digest import Digest
@@ -82,6 +83,11 @@ class ActionCache:
         assert self.remote is not None
         entry = Entry(data, declared, above)
         return None if self.remote.fetch(entry.trees) else entry.result(self.cas.read, self.cas.path)
+
+    def lack(self, what: str) -> RemoteFailed:
+        """Return the error for bytes that the remote cache does not send, with the fault that tells why."""
+        assert self.remote is not None
+        return RemoteFailed("remote-cache", f"{what}: the remote cache lacks an output of it", hint=self.remote.fault)
 
     def lied(self, key: Digest, error: ValueError) -> None:
         """Record that the remote cache has answered with no result of that action."""

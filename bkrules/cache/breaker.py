@@ -2,10 +2,14 @@
 
 A fault of the server or the network is never raised: it counts as a miss. bk prints one warning for the first fault of
 a build, and stops using a server that keeps failing. With `required`, the first fault ends the build instead.
+
+The storage of an engine has no substitute, so bk repeats a request to a server that has answered before, with growing pauses,
+for `absence` seconds; then the server is given up.
 """
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -19,6 +23,8 @@ SLOW = 1.0
 """The seconds after which the answer to a question for a result is slow."""
 MOST_SLOW = 15.0
 """The limit of the seconds in which bk waits for nothing but slow answers."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
+"""The seconds before a request is repeated for the first time, and at most; each pause is twice the one before, about."""
 READ, WRITE = "read", "write"
 BOTH = (READ, WRITE)
 
@@ -27,11 +33,15 @@ Warn = Callable[[str], None]
 
 
 class Fault(Exception):
-    """A fault instead of an answer. `final` holds the sides, READ or WRITE, that are not worth repeating with this server."""
+    """A fault instead of an answer. `final` holds the sides, READ or WRITE, that are not worth repeating with this server.
 
-    def __init__(self, what: str, *, final: Collection[str] = ()) -> None:
+    `passes`: the server or the network gave no answer, so a later request may have one.
+    """
+
+    def __init__(self, what: str, *, final: Collection[str] = (), passes: bool = False) -> None:
         super().__init__(what)
         self.final = final
+        self.passes = passes
 
 
 class Breaker:
@@ -45,6 +55,8 @@ class Breaker:
         self._away: set[str] = set()
         self._fault = ""
         self._slow_seconds = self._slow_until = 0.0
+        self._has_answered = False
+        self._over = threading.Event()
 
     @property
     def readable(self) -> bool:
@@ -67,18 +79,48 @@ class Breaker:
         An answer ends the streak of consecutive faults, unless only its parts can tell whether the server works. Raises
         RemoteFailed when the cache is required.
         """
-        if side in self._away:
-            return otherwise
-        try:
-            answer = call()
-        except (Fault, OSError, ValueError) as error:
-            fault = error if isinstance(error, Fault) else Fault(str(error))
-            self.note(side, Fault(f"{what}: {fault}", final=fault.final))
-            return otherwise
+        began, pauses = time.monotonic(), 0
+        while True:
+            if side in self._away:
+                return otherwise
+            try:
+                answer = call()
+                break
+            except (Fault, OSError, ValueError) as error:
+                fault = error if isinstance(error, Fault) else Fault(str(error))
+            if not (fault.passes and self._may_repeat(began, pauses)):
+                self._give_up(side, what, fault, time.monotonic() - began if pauses else 0)
+                return otherwise
+            pauses += 1
+        self.answered()
         if ends_streak:
             with self._lock:
                 self._streaks[side] = 0
         return answer
+
+    def _may_repeat(self, began: float, pauses: int) -> bool:
+        """Wait before a request is repeated. Return whether it may be."""
+        if not (self._options.absence and self._has_answered) or self._over.is_set():
+            return False
+        wait = min(FIRST_PAUSE * 2**pauses, LONGEST_PAUSE) * random.uniform(0.5, 1.5)
+        return time.monotonic() - began + wait < self._options.absence and not self._over.wait(wait)
+
+    def _give_up(self, side: str, what: str, fault: Fault, seconds: float) -> None:
+        """Record the fault of a request that is not repeated any more; it was for so many seconds. Raises as `note`."""
+        if self._over.is_set():
+            return
+        text, final = f"{what}: {fault}", fault.final
+        if seconds:
+            text, final = f"{text}, for {seconds:.0f} s", BOTH
+        self.note(side, Fault(text, final=final))
+
+    def answered(self) -> None:
+        """Note that the server is there."""
+        self._has_answered = True
+
+    def repeat_no_more(self) -> None:
+        """Repeat no request that has no answer, since the build ends."""
+        self._over.set()
 
     def look_up(self, call: Callable[[], _T | None]) -> _T | None:
         """Return the answer of `call` to a question for a result, or None when bk asks no more.
@@ -111,7 +153,8 @@ class Breaker:
         """Record a fault. Raises RemoteFailed when the cache is required."""
         with self._lock:
             self._streaks[side] += 1
-            self._away.update(fault.final or ([side] if self._streaks[side] >= FAULTS else []))
+            is_over = self._streaks[side] >= FAULTS and not self._options.absence
+            self._away.update(fault.final or ([side] if is_over else []))
             first = not self._fault
             self._fault = self._fault or f"remote cache {self._options.address}: {fault}"
         if self._options.required:
@@ -140,6 +183,10 @@ class Breakable:
     def fault(self) -> str:
         """The first fault of the build, with the address of the server; empty for none."""
         return self._breaker.fault
+
+    def repeat_no_more(self) -> None:
+        """Repeat no request that has no answer, since the build ends."""
+        self._breaker.repeat_no_more()
 
     def lied(self, what: str) -> None:
         """Record a fault in the content of an answer. Raises RemoteFailed when the cache is required."""

@@ -32,6 +32,8 @@ MOST_RECEIVED = (4 << 20) + (64 << 10)  # bytes of a message, which is an action
 PAUSES = (0.1, 0.4)  # seconds before a call is repeated, about
 PORTS = {"grpc": 80, "grpcs": 443}
 REPEATED = ("UNAVAILABLE", "ABORTED", "RESOURCE_EXHAUSTED")
+_PASSING = (*REPEATED, "CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN")
+"""Codes of a server that may answer later."""
 _LONGEST_TEXT = 200
 _SHORTEST_SECRET = 6
 _REFUSALS = {
@@ -60,11 +62,12 @@ class CallFailed(Exception):
 
     def fault(self, side: str, *, lookup: bool = False) -> Fault:
         """Return the fault that this is. `lookup`: a silent server would cost as much time for each further request."""
+        passes = self.code in _PASSING
         if not self.connected or (lookup and self.code == "DEADLINE_EXCEEDED"):
-            return Fault(str(self), final=BOTH)
+            return Fault(str(self), final=BOTH, passes=passes)
         if self.code in _REFUSALS:
             return Fault(str(self), final=BOTH if side == READ else [WRITE])
-        return Fault(str(self))
+        return Fault(str(self), passes=passes)
 
 
 class Attempts:

@@ -17,7 +17,7 @@ from typing import NoReturn
 from bkrules.cache.breaker import Fault
 from bkrules.cache.grpc_calls import CallFailed, GrpcCalls
 from bkrules.cache.grpc_turns import Turns
-from bkrules.cache.remote_options import ExecutorOptions
+from bkrules.cache.remote_options import ABSENCE, ExecutorOptions
 from bkrules.errors import Interrupted, RemoteFailed
 from bkrules.model import reapi
 from bkrules.model.action import to_message
@@ -29,8 +29,6 @@ SILENCE = 60.0
 """Seconds without a message after which the client asks for the operation again."""
 MOST_BREAKS = 5
 """The limit of breaks of one operation; the sixth is the end."""
-ABSENCE = 30.0
-"""Seconds for which an engine that has answered may be gone, as one that begins again. Breaks in that time do not count."""
 QUEUED, EXECUTING = "queued", "executing"
 _STAGES = {1: QUEUED, 2: QUEUED, 3: EXECUTING, 4: EXECUTING}
 _PASSING = ("ABORTED", "CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "UNKNOWN")
@@ -133,7 +131,7 @@ class Engine:
 
     @property
     def may_return(self) -> bool:
-        """Whether the engine has answered not long ago."""
+        """Whether the engine has answered not long ago. Breaks in that time do not count."""
         return time.monotonic() - self._answered < ABSENCE if self._answered else False
 
     def give_up(self, text: str, began: float) -> NoReturn:

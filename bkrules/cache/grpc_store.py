@@ -301,6 +301,7 @@ class GrpcStore(Breakable):
             if self._known is None:
                 try:
                     self._known = self._ask_abilities()
+                    self._breaker.answered()
                 except (CallFailed, Fault, OSError, ValueError) as error:
                     self._known = str(error)
             if isinstance(self._known, str):

@@ -22,6 +22,8 @@ ASK_FIRST = 64 << 10  # bytes; bk sends a smaller blob without asking the server
 MOST_RESULT = 4 << 20  # bytes of an action result
 MISSING = 404
 _BAD_REQUEST = 400
+_BUSY = 429
+_OF_SERVER = 500  # and above: the server is at fault
 _SHORT = 1000  # bytes of a message for people
 OK = 200
 
@@ -138,7 +140,8 @@ class HttpStore(Breakable):
         if code == _BAD_REQUEST and b"HTTPS" in _start_of(response):
             hint = ": a server with TLS needs https://"
             sides = BOTH
-        return Fault(f"status {code}{hint}", final=sides if hint else ())
+        passes = code == _BUSY or code >= _OF_SERVER
+        return Fault(f"status {code}{hint}", final=sides if hint else (), passes=passes)
 
     def close(self) -> None:
         """End the connections."""
@@ -148,7 +151,7 @@ class HttpStore(Breakable):
 
     def _send(self, method: str, path: str, body: bytes | Body | None = None, size: int = 0) -> Response:
         """Return the head of an answer. A redirect is a fault: requests of the cache go to its server alone. Raises Fault."""
-        from bkrules.web.errors import TooSlow, Unreachable
+        from bkrules.web.errors import BadAnswer, TooSlow, Unreachable
         from bkrules.web.limits import Limits
 
         client, headers = self._open()
@@ -158,9 +161,11 @@ class HttpStore(Breakable):
             return client.request(method, self._address + path, headers, body, limits)
         except TooSlow as error:
             # A server that does not answer such a small request would cost as much time for each of the others.
-            raise Fault(str(error), final=BOTH if path.startswith("/ac/") else ()) from error
+            raise Fault(str(error), final=BOTH if path.startswith("/ac/") else (), passes=True) from error
         except Unreachable as error:
-            raise Fault(str(error), final=BOTH) from error
+            raise Fault(str(error), final=BOTH, passes=True) from error
+        except BadAnswer as error:
+            raise Fault(str(error), passes=True) from error
 
     def _open(self) -> tuple[HttpClient, dict[str, str]]:
         """Return the client and its headers, made at the first request: a build of disk hits imports no client."""

@@ -37,6 +37,7 @@ class Store(Protocol):
     def missing(self, names: Iterable[Digest]) -> set[Digest]: ...
     def put_blobs(self, paths: Mapping[Digest, str]) -> set[Digest]: ...
     def put_result(self, key: Digest, data: bytes) -> bool: ...
+    def repeat_no_more(self) -> None: ...
     def close(self) -> None: ...
 
 
@@ -218,6 +219,10 @@ class Remote:
     def end(self) -> None:
         """Let all threads that wait for a blob continue without it. Transfers end with their next byte, and no other begins."""
         self._over.set_result(set())
+
+    def repeat_no_more(self) -> None:
+        """Repeat no request that has no answer, since the build ends."""
+        self._store.repeat_no_more()
 
     def close(self) -> None:
         """End the threads and the connections, for a process that outlives them. There must be no transfer under way, but

@@ -7,14 +7,18 @@ from dataclasses import dataclass, field
 from bkrules.errors import UsageError
 
 GRPC = ("grpc://", "grpcs://")
+ABSENCE = 30.0
+"""Seconds for which an engine or its storage that has answered may be gone, as one that begins again."""
 SCHEMES = ("http", "https", "grpc", "grpcs")
+DOWNLOADS = (MINIMAL, TOPLEVEL, ALL) = ("minimal", "toplevel", "all")
+"""The outputs that bk fetches from a remote cache though nothing here needs them: none, those of requested targets, all."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteOptions:
     """The options of a remote cache. `timeout` is in seconds, for one request with all of its bytes. `certificate` is
     the file of the trusted authority, and `client` the files of the client's certificate and its key. `option` is the
-    option of the command line that names the server.
+    option of the command line that names the server. A server that has answered may be gone for `absence` seconds.
 
     The secrets, which are the credentials in `url` and the `headers`, are in no repr.
     """
@@ -28,6 +32,7 @@ class RemoteOptions:
     client: tuple[str, str] | None = None
     instance: str = ""
     option: str = "--remote_cache"
+    absence: float = 0.0
 
     @property
     def is_grpc(self) -> bool:

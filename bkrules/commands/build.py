@@ -17,7 +17,7 @@ from bkrules.build import early_actions
 from bkrules.build.analysis import ONCE, Analysis, analyze_patterns, members, selected
 from bkrules.build.execute import execute
 from bkrules.build.lacks import NOTHING, Lacks, lacks_of
-from bkrules.build.request import Options
+from bkrules.build.request import LOGGED, Options
 from bkrules.build.selection import Selection
 from bkrules.build.worker_overrides import NONE
 from bkrules.commands.build_arguments import add_execution, options_of, runs_of
@@ -231,7 +231,7 @@ def _texts(hooks: Hooks, build: BuildResult, analysis: Analysis, options: Option
 
 def _is_plain(options: Options, arguments: argparse.Namespace) -> bool:
     """Return whether the output of a build is only what `null_build` and `up_to_date` can repeat."""
-    said_more = arguments.build_event_json_file or options.profile or options.test_output in ("all", "streamed")
+    said_more = arguments.build_event_json_file or options.profile or options.test_output in LOGGED
     return options.remote is None and not said_more and not vars(arguments).get("update_expectations")
 
 

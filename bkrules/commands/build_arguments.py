@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bkrules.build.request import TEST_OUTPUTS, Options
 from bkrules.commands.parser import add_cache, positive
-from bkrules.commands.remote_arguments import add_executor, add_remote, executor_of, remote_of
+from bkrules.commands.remote_arguments import add_downloads, add_executor, add_remote, executor_of, remote_of
 from bkrules.errors import UsageError
 from bkrules.incremental.dependencies import current
 from bkrules.model.resources import pool_size, timeouts
@@ -62,6 +62,7 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     add_cache(parser)
     add_remote(parser)
     add_executor(parser)
+    add_downloads(parser)
 
 
 def add_scheduling(parser: argparse.ArgumentParser) -> None:
@@ -213,6 +214,7 @@ def options_of(arguments: argparse.Namespace) -> Options:
         _writable(arguments.profile),
         remote=remote_of(arguments),
         executor=executor_of(arguments),
+        downloads=arguments.remote_download_outputs,
         cache_test_results=arguments.cache_test_results,
         test_attempts=arguments.flaky_test_attempts,
         test_output=arguments.test_output,

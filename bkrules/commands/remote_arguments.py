@@ -9,7 +9,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
-from bkrules.cache.remote_options import GRPC, ExecutorOptions, RemoteOptions
+from bkrules.cache.remote_options import ABSENCE, DOWNLOADS, GRPC, TOPLEVEL, ExecutorOptions, RemoteOptions
 from bkrules.commands.parser import positive
 from bkrules.errors import MachineLacks, UsageError
 
@@ -97,6 +97,17 @@ def add_executor(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_downloads(parser: argparse.ArgumentParser) -> None:
+    """Add the option about outputs of a remote cache or an engine to a command."""
+    parser.add_argument(
+        "--remote_download_outputs",
+        choices=DOWNLOADS,
+        default=TOPLEVEL,
+        help="which outputs of the remote cache or the engine are fetched though nothing here needs them: none, those of the "
+        "targets of the command line (the default), or all; logs of failures are always fetched",
+    )
+
+
 def executor_of(arguments: argparse.Namespace) -> ExecutorOptions | None:
     """Return the engine of the command line. Raises UsageError, and MachineLacks without grpcio."""
     if not arguments.remote_executor:
@@ -158,6 +169,7 @@ def remote_of(arguments: argparse.Namespace) -> RemoteOptions | None:
         _client(arguments),
         arguments.remote_instance_name,
         "--remote_cache" if arguments.remote_cache else "--remote_executor",
+        ABSENCE if executor else 0.0,
     )
     assert options.address  # or it raises
     if options.is_grpc:

@@ -65,7 +65,11 @@ class Elsewhere:
 
     def _run(self, action: Action, inputs: Mapping[str, Node], *, uncached: bool) -> reapi.Message:
         doing.tell(action.id, "sends its inputs")
-        name = send(action, inputs, self._cas, self._remote)
+        try:
+            name = send(action, inputs, self._cas, self._remote)
+        except RemoteFailed:
+            self.engine.wait(0)  # or the build ends
+            raise
         doing.tell(action.id, "")
         try:
             return self.engine.execute(

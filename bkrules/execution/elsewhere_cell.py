@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bkrules.cache.action_cache import ActionCache, ActionResult
-from bkrules.errors import ActionFailed, RemoteFailed
+from bkrules.errors import ActionFailed
 from bkrules.execution import cell_answers
 from bkrules.execution.cell_folder import empty
 from bkrules.execution.layout import KEY, PREVIOUS, RESULT
 from bkrules.execution.portable import WORD
 from bkrules.execution.portable_cell import OUT
 from bkrules.model import reapi
-from bkrules.model.action import Action, FileNode
+from bkrules.model.action import Action, DirectoryNode, FileNode
 from bkrules.model.status import GOOD, FailureClass, Status
 from bkrules.sandbox import outputs
 
@@ -35,13 +35,22 @@ class CellElsewhere:
     result: ActionResult
     may_be_kept: bool
 
-    def write_logs(self, folder: Path) -> str:
-        """Replace the logs in a cell's folder by those of this run. Return the path of the test's log; empty for none."""
+    def write_outputs(self, folder: Path, *, fetched: bool) -> str:
+        """Replace the outputs in a cell's folder by those of this run, or by nothing when they are not `fetched`.
+
+        Of a failure, whose outputs are not those declared, only the logs. Return the path of the test's log; empty for none.
+        """
         empty(folder)
+        if not fetched:
+            return ""
         folder.mkdir(parents=True, exist_ok=True)
+        is_declared = self.may_be_kept or self.status in GOOD
         for name, node in self.result.outputs.items():
-            if isinstance(node, FileNode) and "/" not in name and name not in (KEY, PREVIOUS):
-                outputs.replace(folder, name, Path(node.path).read_bytes())
+            if isinstance(node, FileNode) and (is_declared or "/" not in name):
+                _write(folder, name, node)
+            elif isinstance(node, DirectoryNode) and is_declared:
+                for path, file in node.files.items():
+                    _write(folder, f"{name}/{path}", file)
         return str(folder / _LOG) if _LOG in self.result.outputs else ""
 
 
@@ -60,7 +69,7 @@ def read(action: Action, message: reapi.Message, said: str, actions: ActionCache
         found = actions.read(data, action.declared if status in GOOD else None, OUT)
         file = None if found is None else cell_answers.file_of(found.outputs)
         if found is None or file is None or file.digest.size > cell_answers.MOST or actions.fetch([file]):
-            raise RemoteFailed("remote-cache", f"{action.title}: the remote cache lacks the result of it")
+            raise actions.lack(action.title)
         answer = actions.cas.read(file.digest) or b""
         result = replace(found, above="")
         if kept:
@@ -69,6 +78,13 @@ def read(action: Action, message: reapi.Message, said: str, actions: ActionCache
         return CellElsewhere(status, _class_of(answer), cell_answers.shown(reason), result, False)
     except ValueError as error:
         raise ActionFailed("bad-output", f"{action.title}: not the result of that cell: {error}") from None
+
+
+def _write(folder: Path, name: str, file: FileNode) -> None:
+    if name not in (KEY, PREVIOUS):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        outputs.replace(path.parent, path.name, Path(file.path).read_bytes())
 
 
 def _told(action: Action, text: str) -> tuple[Status, str]:

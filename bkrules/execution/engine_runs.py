@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from bkrules.cache.action_cache import ActionCache
-from bkrules.errors import ActionFailed, RemoteFailed
+from bkrules.errors import ActionFailed
 from bkrules.execution import elsewhere_cell
 from bkrules.execution.context import RunContext
 from bkrules.execution.elsewhere import Elsewhere
@@ -55,14 +55,16 @@ class EngineRuns:
             return self._of_command(action, key, response, time.monotonic() - began)
 
     def _of_cell(self, action: Action, key: Key, cell: CellElsewhere, seconds: float) -> Result:
-        """Return the result of a cell. The logs of a failure go to the folder of the cell. Raises RemoteFailed."""
+        """Return the result of a cell. Its outputs go to the folder of the cell when they are fetched; those of one that failed
+        at any attempt always are. Raises RemoteFailed.
+        """
         if cell.status != Status.PASSED and cell.failure in CONTRADICTIONS:
             self._actions.drop(key.digest)
         is_good = cell.may_be_kept or cell.status in GOOD
-        wanted = cell.result.outputs.values() if self._whole(action) or not is_good else []
-        if self._actions.fetch(wanted):
-            raise RemoteFailed("remote-cache", f"{action.title}: the remote cache lacks an output of it")
-        log = "" if is_good else cell.write_logs(self._context().cell_folder(action))
+        wanted = self._whole(action) or not cell.may_be_kept
+        if wanted and self._actions.fetch(cell.result.outputs.values()):
+            raise self._actions.lack(action.title)
+        log = cell.write_outputs(self._context().cell_folder(action), fetched=wanted)
         if cell.may_be_kept and wanted:
             self._actions.bring(key.digest, cell.result)
         seconds = cell.result.seconds or seconds  # those of the run, without those of the queue
@@ -76,7 +78,7 @@ class EngineRuns:
             cell.result.outputs if is_good else {},
             cell.reason,
             cell.failure,
-            log=log,
+            log="" if is_good else log,
             ran=CellReport((attempt,)),
             remote=True,
             is_kept=cell.may_be_kept,
@@ -93,6 +95,6 @@ class EngineRuns:
         except ValueError as error:
             raise ActionFailed("bad-output", f"{action.label}: not the result of that action: {error}") from None
         if stored is None:
-            raise RemoteFailed("remote-cache", f"{action.label}: the remote cache lacks an output of it")
+            raise self._actions.lack(str(action.label))
         cached = response["cached_result"]
         return Result(action, Status.PASSED, cached, stored.seconds or seconds, key, stored.outputs, remote=True)

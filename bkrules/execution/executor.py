@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 NO_PROFILE = NoProfile()
 KEYS = "keys"
 """The file of the locks of all keys, in the disk cache's folder of locks."""
+_DAMAGED = "the cache's copy of what it made was damaged"
 _BETWEEN_TRIES = 0.05
 """The seconds between two tries to hold the lock of a key."""
 
@@ -160,9 +161,11 @@ class Executor:
     def _run_in_slot(self, action: Action, slot: JobSlot) -> Result:
         try:
             engine = self._elsewhere if self._elsewhere and self._elsewhere.takes(action) else None
-            if engine is None:
-                with self._profile.span("gather inputs", "cache"):
+            with self._profile.span("gather inputs", "cache"):
+                if engine is None:
                     self._gather(action, slot)
+                else:
+                    self._mend(action, slot)
             inputs = self._resolve(action) if engine is None else {}
             key = self.key(action) if engine else key_of(action, inputs)
             with self._locked(key.digest.hash, slot):
@@ -371,7 +374,7 @@ class Executor:
         for name, origin in made.items():
             if name not in away:
                 if not self._intact(origin):
-                    self._make_again(name, origin, slot, "the cache's copy of what it made was damaged")
+                    self._make_again(name, origin, slot, _DAMAGED)
                 continue
             result = ActionResult(origin.outputs, origin.seconds, origin.action.above)
             assert origin.key is not None
@@ -379,6 +382,15 @@ class Executor:
                 self._make_again(name, origin, slot, "the remote cache lost what it made")
             elif origin.is_kept:  # not the answer of a flaky test
                 self._actions.bring(origin.key.digest, result)
+
+    def _mend(self, action: Action, slot: JobSlot) -> None:
+        """Make the inputs again that are damaged on the disk, before they are sent to an engine. Raises as `_gather`."""
+        assert self._actions.remote is not None
+        for name, origin in {name: self.results[name] for name in action.dependencies}.items():
+            files = {file.digest for node in origin.outputs.values() for file in files_of(node)}
+            damaged = [blob for blob in self._actions.remote.unknown(files) if not self._actions.cas.intact(blob)]
+            if damaged and not origin.remote:
+                self._make_again(name, origin, slot, _DAMAGED)
 
     def _make_again(self, name: str, lost: Result, slot: JobSlot, why: str) -> None:
         """Replace a result whose outputs are lost. bk says so once, however many actions wait for them."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bkrules.cache.results import files_of
 from bkrules.errors import ActionFailed, BkError, MachineLacks, RemoteFailed
 from bkrules.model.action import Action, Key, Node
 from bkrules.model.status import ABSENT, FailureClass, Status
@@ -83,6 +85,12 @@ class Result:
     def has_run(self) -> bool:
         """Whether the action ran to an end in this build. An interrupted one did not."""
         return not self.cached and self.key is not None and self.status not in ABSENT
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the disk has the bytes of all outputs."""
+        files = (file for node in self.outputs.values() for file in files_of(node))
+        return not self.remote or all(os.path.exists(file.path) for file in files)
 
     @property
     def cache(self) -> str | None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,13 @@ def _write(
 
 
 def _show(result: Result, folder: str, digests: FileDigests) -> None:
-    """Put the outputs of a requested target where a user finds them, as links to the cache."""
+    """Put the outputs of a requested target where a user finds them, as links to the cache. Those of an earlier build are
+    removed when the new ones are in a remote cache alone.
+    """
+    if not result.is_here:
+        for name in result.outputs:
+            _remove(f"{folder}/{name}")
+        return
     for name, node in result.outputs.items():
         path = f"{folder}/{name}"
         if isinstance(node, FileNode):
@@ -75,6 +82,14 @@ def _show(result: Result, folder: str, digests: FileDigests) -> None:
             shutil.rmtree(path, ignore_errors=True)
             for inner, file in node.files.items():
                 atomic.place(file.path, Path(path, inner))
+
+
+def _remove(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.unlink(path)
 
 
 def _shows(path: str, node: FileNode, digests: FileDigests, mode: int | None = None) -> bool:
@@ -278,7 +293,7 @@ def _isolation(result: Result) -> str | None:
 
 
 def _keep_key(result: Result, text: bytes, place: Path, digests: FileDigests) -> None:
-    """Write the key of a result; for a cached one also its logs, unless they are unchanged."""
+    """Write the key of a result; for a cached one also its logs, unless they are unchanged, or in a remote cache alone."""
     path = place / KEY
     try:
         current = read_regular(path)
@@ -286,7 +301,8 @@ def _keep_key(result: Result, text: bytes, place: Path, digests: FileDigests) ->
         current = b""
     if result.cached and not (current == text and _are_logs_of(result, place, digests)):
         shutil.rmtree(place, ignore_errors=True)  # logs of another key would look like logs of this one
-        _restore(result.outputs, place)
+        if result.is_here:
+            _restore(result.outputs, place)
         current = b""
     if current != text:
         atomic.write(str(path), text)

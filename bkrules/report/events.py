@@ -180,6 +180,7 @@ class Events:
             last = number >= len(ran)
             logs = sorted(path.name for path in folder.glob("*.log")) if last and ran else []
             names = dict.fromkeys([attempt.log, *(logs if last else ()), *(result.outputs if last else ())])
+            names = names if result.is_here else {}
             self._post(
                 _attempt(label, cell.run or 1, number),
                 [] if last else [_attempt(label, cell.run or 1, number + 1)],
@@ -199,7 +200,7 @@ class Events:
         for result in runs:
             cell = result.action.cell
             assert cell is not None
-            if result.ran or result.cached:
+            if (result.ran or result.cached) and result.is_here:
                 log = self._out / cell.matrix.package / cell.matrix.name / cell.name / "test.log"
                 logs[result.status in GOOD].append(_file(log, "test.log"))
         attempts = [len(result.ran.attempts) if result.ran else 1 for result in runs]
@@ -238,7 +239,7 @@ class Events:
         made = [
             result for result in self._results.values() if result.action.label == label and result.action.cell is None
         ]
-        names = [name for result in made for name in result.outputs]
+        names = [name for result in made if result.is_here for name in result.outputs]
         if any(result.action.label == label and result.action.cell for result in self._results.values()):
             names = [REPORT, JUNIT]
         success = label not in self._broken

@@ -26,6 +26,16 @@ def test_every_action_ends_though_slots_are_lost(tmp_path: Path) -> None:
     assert ["actions", "200"] in rows
 
 
+def test_a_call_without_an_answer_is_repeated(tmp_path: Path) -> None:
+    """The storage of an engine has no substitute: the build continues with it."""
+    cluster = Cluster(slots=8, mean=0.01, arrival=0.1, trip=0.001, unanswered=40)
+
+    _, story = slots.run(tmp_path, 60, cluster, jobs=8)
+
+    assert story.began == story.ended == 60
+    assert story.unanswered > 1
+
+
 def test_durations_have_the_mean_that_was_asked_for() -> None:
     cluster, chance = Cluster(mean=3.0, stragglers=0.01), random.Random(7)
     durations = [cluster.duration(chance) for _ in range(100_000)]
