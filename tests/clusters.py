@@ -33,7 +33,7 @@ def cluster(command: Path, bazel_remote: Path, folder: Path, options: Mapping[st
     """A cluster without a worker. `options` are those of `buildgrid.buildgrid`."""
     with ExitStack() as stack:
         cache = stack.enter_context(starter(bazel_remote, folder, "grpc"))()
-        database = stack.enter_context(buildgrid.database())
+        database = stack.enter_context(buildgrid.database(command))
         port = cache.ports["grpc"]
         grid = stack.enter_context(buildgrid.buildgrid(command, database, folder, port, **options))
         bearer = buildgrid.token(SECRET) if options.get("secret") else ""

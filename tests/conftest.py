@@ -86,7 +86,7 @@ def space(tmp_path: Path) -> Space:
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Path:
-    """A private authority, and a certificate of it for 127.0.0.1."""
+    """A private authority, and a certificate of it for 127.0.0.1, and for 10.0.0.1 in other network namespaces."""
     folder = tmp_path / "tls"
     folder.mkdir()
 
@@ -97,7 +97,9 @@ def authority(tmp_path: Path) -> Path:
     usage = ("-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign")
     openssl("req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=tests", "-days", "2", *usage)
     openssl("req", *curve, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=server")
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:a.example\nauthorityKeyIdentifier=keyid\n")
+    (folder / "names").write_text(
+        "subjectAltName=IP:127.0.0.1,IP:10.0.0.1,DNS:a.example\nauthorityKeyIdentifier=keyid\n"
+    )
     signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names")
     openssl("x509", "-req", "-in", "server.csr", "-out", "server.pem", *signing)
     return folder

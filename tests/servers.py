@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+_FIRST_PORT, _FEW_PORTS = 10_000, 5_000
 
 
 @dataclass
@@ -98,8 +102,15 @@ def silent_server() -> Iterator[str]:
 
 
 def free_port() -> int:
-    """A port of loopback on which nobody listens now."""
-    with socket.socket() as made:
-        made.bind(("127.0.0.1", 0))
-        port: int = made.getsockname()[1]
-        return port
+    """A port of loopback on which nobody listens now.
+
+    A server may need a minute until it listens, and may be killed and begin again. Meanwhile no connection and no server of
+    another test gets the port, since the kernel gives away only those of a range, and this one is below that, where possible.
+    """
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    below = range(_FIRST_PORT, lowest)
+    while True:
+        with socket.socket() as made, suppress(OSError):
+            made.bind(("127.0.0.1", random.choice(below) if len(below) > _FEW_PORTS else 0))
+            port: int = made.getsockname()[1]
+            return port

@@ -85,7 +85,8 @@ def copy_of_cache(built: Path, cache: Path) -> Path:
     """A new disk cache at `cache` with all results of `built`, by hard links where there can be some, and Go's own caches."""
     cache.mkdir()
     for part in ("ac", "cas"):
-        shutil.copytree(built / part, cache / part, copy_function=_link)
+        # Another test may build with the same disk cache now: a file that is not whole yet goes away.
+        shutil.copytree(built / part, cache / part, copy_function=_link, ignore=shutil.ignore_patterns("*.tmp"))
     for part in ("go", "toolchains"):
         (cache / part).symlink_to(built / part)
     return cache
@@ -108,8 +109,8 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Return when the condition holds. Fails after that many seconds."""
+def wait_for(condition: Callable[[], bool], seconds: float = 300) -> None:
+    """Return when the condition holds. Fails after that many seconds, which a machine with much other work does not need."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"it did not happen in {seconds:g} s"
@@ -145,6 +146,23 @@ def pip(python: str, *arguments: str) -> None:
     """Run pip with that interpreter."""
     done = subprocess.run([python, "-m", "pip", *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+_CAUSE = re.compile(r"(\[\d+/\d+\] )?(error|FAILED|TIMED OUT|SKIPPED|NOT RUN|FLAKY)\b")
+
+
+def check(code: int, output: str, expected: int = 0) -> str:
+    """Return the output of a bk that has ended. Fails when its exit code is another one than expected.
+
+    The first line of the failure has the causes that bk names, since a CI may show little else of it.
+    """
+    lines = output.splitlines()
+    causes = [line for line in lines if _CAUSE.match(line)][:3]
+    end = "\n".join(lines[-20:])
+    assert code == expected, (
+        f"exit code {code} instead of {expected}: {' | '.join(causes) or 'bk names no error'}\n{end}"
+    )
+    return output
 
 
 def failures(output: str) -> list[str]:

@@ -76,7 +76,7 @@ def test_properties_results_failures(space: Space, cluster: Cluster, begin: Begi
     privileged = sent(space, cluster, {name: f"echo {name} > $@" for name in "abc"}, property_of("privileged", "true"))
     for action in privileged.values():
         response = client.run(action)
-        assert passed(response)
+        assert passed(response), response
         assert strong.says(action.hash)
         assert not plain.says(action.hash)
     third = Space(space.root, tmp_path / "third")
@@ -136,7 +136,7 @@ def test_another_worker_finishes_the_action_of_a_killed_one(
     victim.process.kill()
     victim.process.wait()
     response = ended(operations)
-    assert passed(response)
+    assert passed(response), response
     [other] = [worker for worker in workers if worker is not victim]
     assert other.says(action.hash)
     assert not victim.says(action.hash)
@@ -157,7 +157,7 @@ def test_the_scheduler_is_killed_and_begins_again(space: Space, cluster: Cluster
     cluster.grid.begin()
     again = Client(cluster.grid.url)
     response = ended(again.wait(name))
-    assert passed(response)
+    assert passed(response), response
     assert worker.log.read_text().count(action.hash) == 1
     assert again.run(action)["cached_result"]
 
@@ -195,7 +195,7 @@ def test_a_worker_that_ends_leaves_the_rest_to_another(space: Space, cluster: Cl
     two = begin("two")
     assert ended(second)["result"]["exit_code"] == 0
     assert ended(first)["result"]["exit_code"] == 0
-    assert one.process.wait(60) == 0
+    assert one.process.wait(300) == 0
     assert two.says(actions["next"].hash)
     assert one.says(actions["waits"].hash)
 
@@ -206,7 +206,7 @@ def test_sixty_clients_of_twenty_threads(space: Space, cluster: Cluster, begin: 
     workers = begin("one", "--jobs=2"), begin("two", "--jobs=2")
     with ThreadPoolExecutor(60) as pool:
         responses = list(pool.map(cluster.client.run, actions.values()))
-    assert [passed(response) for response in responses] == [True] * 60
+    assert [response for response in responses if not passed(response)] == []
     assert all(any(worker.says(action.hash) for worker in workers) for action in actions.values())
 
 
@@ -236,7 +236,7 @@ def test_tokens(space: Space, cluster: Cluster, begin: Begin) -> None:
     for name, bearer in wrong.items():
         words = [f"--remote_header=authorization=Bearer {bearer}"] if bearer else []
         worker = begin(name, *words, ready="the scheduler refuses the worker")
-        assert worker.process.wait(60) == 34
+        assert worker.process.wait(300) == 34
         assert worker.says("status UNAUTHENTICATED: it requires other credentials")
         assert not bearer or not worker.says(bearer)
     begin("good", f"--remote_header=authorization=Bearer {buildgrid.token(SECRET)}")
@@ -263,7 +263,7 @@ def test_cells_of_each_worker(tools: Space, cluster: Cluster, begin: Begin) -> N
     assert len(cells) == len(WORKERS)
     with ThreadPoolExecutor(len(cells)) as pool:
         responses = list(pool.map(cluster.client.run, cells.values()))
-    assert [passed(response) for response in responses] == [True] * len(cells), responses
+    assert [response for response in responses if not passed(response)] == []
     assert all(any(machine.says(name) for name in hashes(cells)) for machine in machines)
     done = tools.bk("build", "//targets:small", f"--remote_cache={cluster.cache.url}")
     assert f"{len(cells)} passed ({len(cells)} cached, 0 not)" in done.stdout, done.stdout + done.stderr

@@ -13,7 +13,7 @@ import schedulers
 from clusters import SECRET, Begin, Cluster
 from leftovers import Leftovers
 from schedulers import Worker
-from spaces import Space, matrix, out_folders, wait_for
+from spaces import Space, check, matrix, out_folders, wait_for
 
 from bkrules import __version__
 
@@ -41,7 +41,8 @@ sys.exit(main())
 
 
 def words(cluster: Cluster, *more: str) -> list[str]:
-    return [f"--remote_executor={cluster.grid.url}", f"--remote_cache={cluster.cache.url}", *more]
+    queue = f"--remote_queue_timeout={PATIENCE * 10:g}"
+    return [f"--remote_executor={cluster.grid.url}", f"--remote_cache={cluster.cache.url}", queue, *more]
 
 
 @contextmanager
@@ -58,10 +59,8 @@ def building(space: Space, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 def ended(process: subprocess.Popen[str], code: int) -> str:
     said = process.communicate()[0]
-    print(said)
-    assert process.returncode == code, said
-    assert "Traceback" not in said
-    return said
+    assert "Traceback" not in said, said
+    return check(process.returncode, said, code)
 
 
 def busy(*machines: Worker) -> list[Worker]:
@@ -104,7 +103,7 @@ def test_a_worker_is_killed(tools: Space, cluster: Cluster, begin: Begin, leftov
         victim.process.kill()
         victim.process.wait()
         said = ended(client, 0)
-    assert "4 cells: 4 passed (0 cached, 4 not)" in said
+    assert "4 cells: 4 passed (0 cached, 4 not)" in said, said
     wait_for(lambda: left(leftovers, victim) <= before[victim.space.cache], PATIENCE)
 
 
@@ -116,7 +115,7 @@ def test_the_scheduler_is_killed(tools: Space, cluster: Cluster, begin: Begin) -
         cluster.grid.kill()
         cluster.grid.begin()
         said = ended(client, 0)
-    assert "4 cells: 4 passed (0 cached, 4 not)" in said
+    assert "4 cells: 4 passed (0 cached, 4 not)" in said, said
 
 
 def test_the_cache_is_killed(tools: Space, cluster: Cluster, begin: Begin) -> None:
@@ -132,7 +131,7 @@ def test_the_cache_is_killed(tools: Space, cluster: Cluster, begin: Begin) -> No
                 said = ended(client, 0)
             finally:
                 cache.kill()
-    assert "4 cells: 4 passed (0 cached, 4 not)" in said
+    assert "4 cells: 4 passed (0 cached, 4 not)" in said, said
 
 
 @pytest.mark.parametrize("cluster", [{"threads": 20}], indirect=True)
@@ -141,18 +140,17 @@ def test_more_actions_than_threads(space: Space, cluster: Cluster, begin: Begin)
     schedulers.write(space, {f"a{number}": f"echo {number} > $@" for number in range(60)})
     begin("one", "--jobs=2"), begin("two", "--jobs=2")
     done = space.bk("build", "//:all", *words(cluster))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "60 actions: 60 ran" in done.stdout
+    check(done.returncode, done.stdout + done.stderr)
+    assert "60 actions: 60 ran" in done.stdout, done.stdout
 
 
 def refused(space: Space, cluster: Cluster, *more: str) -> str:
     """What a build says whose engine refuses it."""
     done = space.bk("build", "//:all", *words(cluster, *more))
     said = done.stdout + done.stderr
-    assert done.returncode == 34, said
-    assert f"error: remote executor {cluster.grid.url}" in said
-    assert "Traceback" not in said
-    return said
+    assert "Traceback" not in said, said
+    assert f"error: remote executor {cluster.grid.url}" in said, said
+    return check(done.returncode, said, 34)
 
 
 @pytest.mark.parametrize("cluster", [{"secret": SECRET}], indirect=True)
@@ -171,7 +169,7 @@ def test_tokens_of_clients(space: Space, cluster: Cluster, begin: Begin) -> None
     right = f"--remote_header=authorization=Bearer {buildgrid.token(SECRET)}"
     begin("worker", right)
     done = space.bk("build", "//:all", *words(cluster, right))
-    assert done.returncode == 0, done.stdout + done.stderr
+    check(done.returncode, done.stdout + done.stderr)
 
 
 def test_what_no_machine_has(space: Space, cluster: Cluster, begin: Begin) -> None:
@@ -192,6 +190,6 @@ def test_a_worker_of_another_version(tools: Space, cluster: Cluster, begin: Begi
     program = [arguments[0], "-I", "-c", OTHER, *arguments[arguments.index("--nohome_rc") :]]
     done = subprocess.run(program, cwd=tools.root, capture_output=True, text=True, check=False)
     said = done.stdout + done.stderr
-    assert done.returncode == 34, said
+    check(done.returncode, said, 34)
     assert f"has a key of bk 0.0.1, but this machine has bk {__version__}" in said
     assert "Traceback" not in said

@@ -18,7 +18,7 @@ import casd
 import pytest
 from bazel_remotes import Server, Start
 from leftovers import Leftovers
-from spaces import WORKERS, Space, matrix, wait_for
+from spaces import WORKERS, Space, check, matrix, wait_for
 
 from bkrules import __version__
 from bkrules.cache.grpc_calls import GrpcCalls
@@ -107,7 +107,7 @@ def push(space: Space, server: Server | casd.Casd) -> dict[str, str]:
     """Send the cells without a result; their digests by their names."""
     words = ["--json", f"--remote_cache={server.url}", f"--disk_cache={space.cache}"]
     done = space.bk("cache", "push", SMALL, "--actions", *words)
-    assert done.returncode == 0, done.stderr
+    check(done.returncode, done.stdout + done.stderr)
     sent = [action for action in json.loads(done.stdout)["actions"] if action["mnemonic"] == "TestCell"]
     return {action["label"].removeprefix(f"{SMALL}[").removesuffix("]"): action["digest"] for action in sent}
 
@@ -124,11 +124,11 @@ def run_all(workers: tuple[str, ...], client: Space, worker: Space, server: Serv
     assert len(sent) == len(workers)
     for name in sent.values():
         done = run(worker, server, name)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert " ran in " in done.stdout
+        check(done.returncode, done.stdout + done.stderr)
+        assert " ran in " in done.stdout, done.stdout
     done = client.bk("build", SMALL, f"--remote_cache={server.url}")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{len(workers)} passed ({len(workers)} cached, 0 not)" in done.stdout
+    check(done.returncode, done.stdout + done.stderr)
+    assert f"{len(workers)} passed ({len(workers)} cached, 0 not)" in done.stdout, done.stdout
     assert {cell["status"] for cell in report(client.root, "small")["cells"]} == {"passed"}
     assert push(client, server) == {}
 
@@ -154,7 +154,7 @@ def test_commands_of_the_first_machine(tools: Space, worker: Space, start: Start
     hidden = ("unshare", "-m", "sh", "-ec", hide, "sh", "/usr/bin/newuidmap", "/usr/bin/newgidmap", library, "--")
     assert subprocess.run([*hidden, "/usr/bin/newuidmap"], capture_output=True, check=False).returncode == 126
     done = run(worker, server, name, hidden)
-    assert done.returncode == 0, done.stderr
+    check(done.returncode, done.stdout + done.stderr)
     assert push(tools, server) == {}
 
 
@@ -171,10 +171,12 @@ def test_another_machine_runs_a_test_of_go(tools: Space, worker: Space, start: S
     tools.write("g/go.mod", "module g\n\ngo 1.24\n")
     tools.write("g/a_test.go", GO_TESTS)
     done = tools.bk("build", "//targets:suite")
-    assert done.returncode == 0, done.stderr
+    check(done.returncode, done.stdout + done.stderr)
     sent = push(tools, server)
     assert len(sent) == 2
-    assert [run(worker, server, name).returncode for name in sent.values()] == [0, 0]
+    for name in sent.values():
+        done = run(worker, server, name)
+        check(done.returncode, done.stdout + done.stderr)
     assert push(tools, server) == {}
     tools.write("g/a_test.go", GO_TESTS.replace('Log("two")', 'Log("2")'))
     assert tools.bk("build", "//targets:suite").returncode == 0
@@ -206,7 +208,7 @@ def test_failures_and_skips(tools: Space, worker: Space, start: Start) -> None:
         assert "error: the cell test_fails/worker=oci: failed: t/test_small.py:4: assert 1 == 2" in done.stderr
         assert done.stdout == ""
     done = run(worker, server, sent["test_skips/worker=oci"])
-    assert done.returncode == 0, done.stderr
+    check(done.returncode, done.stdout + done.stderr)
     assert push(tools, server) == {"test_fails/worker=oci": failing}
 
 
@@ -265,7 +267,7 @@ def test_a_tool_of_the_first_machine(tools: Space, worker: Space, start: Start, 
     [name] = push(tools, server).values()
     tool.unlink()
     done = run(worker, server, name)
-    assert done.returncode == 0, done.stderr
+    check(done.returncode, done.stdout + done.stderr)
 
 
 @GRPC
@@ -333,7 +335,7 @@ def test_a_build_has_its_cells_run_by_an_engine(
         words = ("test", SMALL, f"--remote_executor={server.url}", "--keep_going")
         for cached, client in ((0, tools), (3, replace(tools, cache=cache_copy("second")))):
             done = client.bk(*words)
-            assert done.returncode == 3, done.stdout + done.stderr
+            check(done.returncode, done.stdout + done.stderr, 3)
             assert "4 cells: 2 passed, 1 failed, 1 skipped" in done.stdout, done.stdout
             cells = {cell["name"].partition("/")[0]: cell for cell in report(tools.root, "small")["cells"]}
             assert sum(cell["cached"] for cell in cells.values()) == cached
@@ -355,7 +357,7 @@ def test_an_engine_contradicts_an_earlier_result(tools: Space, casd_program: Pat
         (tmp_path / name).mkdir()
         with casd.engine(casd_program, tmp_path / name, text=text) as server:
             done = tools.bk("test", SMALL, f"--remote_executor={server.url}", "--nocache_test_results")
-            assert done.returncode == code, done.stdout + done.stderr
+            check(done.returncode, done.stdout + done.stderr, code)
             if code == 0:
                 assert "(1 cached, 0 not)" in tools.bk("test", SMALL).stdout
     done = tools.bk("test", SMALL)
