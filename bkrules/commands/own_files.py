@@ -13,14 +13,14 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from bkrules.build.module_overrides import OPTION as MODULE
-from bkrules.build.tool_overrides import OPTION as TOOL
 from bkrules.errors import UsageError
 from bkrules.incremental.dependencies import current
 from bkrules.loading.root import root_of
 from bkrules.model.label import LabelError, is_module, parse_label
 from bkrules.system.files import open_regular
 
+# Not imported from the modules that apply them, which load all rules: a copy of images needs none.
+MODULE, TOOL = "--override_module", "--override_tool"
 _WORKSPACE = "%workspace%"
 _ELF, _SCRIPT = b"\x7fELF", b"#!"
 _HEADER = 20

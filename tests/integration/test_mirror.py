@@ -181,6 +181,7 @@ def test_to_ask_imports_no_client(host: str, tmp_path: Path, space: Space) -> No
     for cold in (True, False):
         done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
         assert ("bkrules.web.client" in done.stdout.split()) == cold
+        assert {"bkrules.rules", "bkrules.plugin", "bkrules.loading.graph"}.isdisjoint(done.stdout.split())
 
 
 @pytest.mark.parametrize(
