@@ -21,6 +21,7 @@ import pytest
 from _pytest._io.saferepr import saferepr
 from _pytest.config import default_plugins
 
+from bkrules.cell import pytest_start
 from bkrules.cell.protocol import Outcome
 from bkrules.cell.task import task_of
 from bkrules.model.status import FailureClass, Status
@@ -189,9 +190,10 @@ def _place(report: pytest.TestReport) -> str:
 
 
 def preload() -> None:
-    """Import all that pytest imports later, so that forks of this process have it already."""
+    """Import and make what pytest does later, so that forks of this process have it already."""
     for name in default_plugins:
         importlib.import_module(f"_pytest.{name}")
+    pytest_start.prepare()
 
 
 def _out_of_time(sandbox: Sandbox, _number: int, _frame: FrameType | None) -> None:
@@ -226,7 +228,7 @@ def main(backend: Backend, cell: RunningCell, control: Control, outcome: str) ->
     debugger = ("--pdb", "-q", "--no-header", "--no-summary") if task.terminal is not None else ("-rA",)
     words = arguments(test.pytest, *debugger, "--basetemp=/tmp/pytest", test.module)
     holders = [_Holder(control, cell.daemons.logs / "test.log")] if task.is_kept else []
-    code = int(pytest.main(words, plugins=[pytest_plugin, recorder, *holders]))
+    code = pytest_start.run(words, [pytest_plugin, recorder, *holders])
     sandbox.done.set()
     _keep(cell.daemons.logs / REPORTS, {"exit_code": code, "reports": recorder.documents})
     result = recorder.outcome(code)
