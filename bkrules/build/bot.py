@@ -29,6 +29,13 @@ _REFUSED = ("UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED")
 _CLOSED = ("ABORTED", "DATA_LOSS", "FAILED_PRECONDITION", "INVALID_ARGUMENT", "NOT_FOUND")
 _UNKNOWN = ("FAILED_PRECONDITION", "INVALID_ARGUMENT", "NOT_FOUND")
 _TRUST = "certificate"
+_INSTANCE = "check --remote_instance_name, and the certificates"
+_CREDENTIALS = "check the token in BK_REMOTE_HEADER or --remote_header"
+_HINTS = {
+    "UNAUTHENTICATED": _CREDENTIALS,
+    "PERMISSION_DENIED": _CREDENTIALS,
+    "UNIMPLEMENTED": "check --scheduler: it must be a server of the Remote Workers API, such as BuildGrid",
+}
 _STOP, _ANSWERED = object(), object()
 """Events: a demand to end, and the end of the call that is under way. The end of an action is its lease."""
 
@@ -202,12 +209,13 @@ class Bot:
         """Wait before a failed call is repeated. Drop the session when the scheduler has closed it. Raises RemoteFailed."""
         is_new = self._session is None
         if error.code in _REFUSED or (is_new and (error.code in _UNKNOWN or _TRUST in str(error))):
-            raise RemoteFailed("scheduler", f"the scheduler refuses the worker {self._bot_id}: {error}")
+            what = f"the scheduler refuses the worker {self._bot_id}: {error}"
+            raise RemoteFailed("scheduler", what, hint=_HINTS.get(error.code, _INSTANCE))
         if error.code in _CLOSED and not is_new:
             self._say(f"the scheduler has closed the session: {error}")
             self._drop()
         else:
-            self._say(f"the scheduler does not answer: {error}")
+            self._say(f"the scheduler does not answer: {error}; the worker asks again")
         self._rest(self._pause * random.uniform(0.5, 1.0))
         self._pause = min(self._pause * 2, PAUSES[1])
 

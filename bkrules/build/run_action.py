@@ -202,7 +202,8 @@ def check_properties(action: Portable, offered: Mapping[str, set[str]]) -> None:
         if value not in offered.get(name, ()):
             has = ", ".join(sorted(offered[name])) if name in offered else "none"
             what = f"the action {action.key.hash} needs a machine with the property {name}={value}, but here {name} is {has}"
-            raise MachineLacks("property", what, hint=f"on a machine that has it, give --property={name}={value}")
+            hint = f"where a machine has it, start `bk worker` or `bk run-action` with --property={name}={value}"
+            raise MachineLacks("property", what, hint=hint)
 
 
 def _ran(action: Portable, cas: Cas, worker: Worker, cancel: Cancel | None = None) -> Ran:

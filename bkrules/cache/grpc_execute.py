@@ -239,7 +239,11 @@ class _Operation:
         waited = time.monotonic() - self._began
         if self._stage == QUEUED and waited >= self._engine.queue_seconds:
             text = f"the action was in the queue for {waited:.0f} s: no worker took it"
-            self._fail(text, "is there a worker with its exec_properties? --remote_queue_timeout=SECONDS is the limit")
+            self._fail(
+                text,
+                "is there a worker with its exec_properties? Its output says why it gave an action back\n"
+                "--remote_queue_timeout=SECONDS is the limit",
+            )
         if waited >= self._engine.queue_seconds + self._seconds:
             text = f"the action has not ended after {waited:.0f} s"
             self._fail(text, "the limits are --remote_queue_timeout=SECONDS and, for the run, the target's 'timeout'")

@@ -57,6 +57,8 @@ class Remote:
     def __init__(self, options: RemoteOptions, cas: Cas, warn: Warn) -> None:
         self._store = _store(options, warn)
         self._is_required = options.required
+        self.option = options.option
+        """The option of the command line that names the server."""
         self._cas = cas
         self._lock = threading.Lock()
         self._downloads = _Pool(DOWNLOADS, "download")

@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bkrules import errors
@@ -89,9 +90,19 @@ def push_actions(arguments: argparse.Namespace) -> int:
         return errors.SUCCESS
     for action, key in sent:
         print(f"{key.hash}/{key.size} {_label(action)}")
-    left = f"; {len(waiting)} need a result of another one, or cannot run elsewhere" if waiting else ""
-    print(f"{len(sent)} actions sent{left}", file=sys.stderr)
+    print(f"{len(sent)} actions sent{_left(waiting)}", file=sys.stderr)
     return errors.SUCCESS
+
+
+def _left(waiting: Sequence[Action]) -> str:
+    """Return what to do for the actions that were not sent; empty for none."""
+    if not waiting:
+        return ""
+    names = ", ".join(sorted({action.mnemonic for action in waiting}))
+    return (
+        f"; not sent: {len(waiting)} ({names}), which need a result of another one, or cannot run elsewhere"
+        "\n  build the tools and images here, or run what was sent; then push again"
+    )
 
 
 def _label(action: Action) -> str:

@@ -114,9 +114,6 @@ def executor_of(arguments: argparse.Namespace) -> ExecutorOptions | None:
         return None
     cache = remote_of(arguments)
     assert cache is not None
-    if not arguments.remote_executor.startswith(GRPC):
-        hint = "for example --remote_executor=grpcs://engine.example.com:443"
-        raise UsageError("usage", "--remote_executor must be grpc://HOST:PORT or grpcs://HOST:PORT", hint=hint)
     check_upload(cache, "--remote_executor sends inputs")
     server = grpc_server(arguments, cache, arguments.remote_executor, "--remote_executor")
     local = frozenset(mnemonic for mnemonic, place in dict(arguments.strategy).items() if place == "local")
@@ -149,6 +146,9 @@ def _strategy(text: str) -> tuple[str, str]:
 def remote_of(arguments: argparse.Namespace) -> RemoteOptions | None:
     """Return the remote cache of the command line and the environment. Raises UsageError, and MachineLacks without grpcio."""
     executor = vars(arguments).get("remote_executor", "")
+    if executor and not executor.startswith(GRPC):
+        hint = "for example --remote_executor=grpcs://engine.example.com:443"
+        raise UsageError("usage", "--remote_executor must be grpc://HOST:PORT or grpcs://HOST:PORT", hint=hint)
     if not (arguments.remote_cache or executor):
         return None
     try:

@@ -17,6 +17,8 @@ from bkrules.errors import UsageError
 if TYPE_CHECKING:
     from bkrules.commands.parser import Commands
 
+_EXAMPLE = "grpc://build.example.com:50051"
+
 
 def add(commands: Commands) -> None:
     """Add the command of this module to the parser."""
@@ -33,7 +35,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--jobs", "-j", type=positive, default=1, metavar="N", help="actions at once (default: 1)")
     parser.add_argument(
         "--name",
-        default="",
+        type=_name,
         metavar="NAME",
         help="the name of this worker, which no other one of the scheduler has (default: the host and the process)",
     )
@@ -48,7 +50,7 @@ def _worker(arguments: argparse.Namespace) -> int:
 
     cache = remote_of(arguments)
     if cache is None:
-        hint = "for example bk worker --scheduler=grpc://build.example.com:50051 --remote_cache=grpc://cache.example.com:9092"
+        hint = f"for example bk worker --scheduler={_EXAMPLE} --remote_cache=grpc://cache.example.com:9092"
         raise UsageError("usage", "bk worker needs --remote_cache, which has the inputs of actions", hint=hint)
     check_upload(cache, "bk worker sends results")
     scheduler = grpc_server(arguments, cache, arguments.scheduler, "--scheduler")
@@ -59,5 +61,15 @@ def _worker(arguments: argparse.Namespace) -> int:
 
 def _scheduler(text: str) -> str:
     if not re.fullmatch(r"grpcs?://[^/?#\s]*[^/?#\s@:]/?", text):
-        raise argparse.ArgumentTypeError("must be a URL of grpc or grpcs without a path")
+        raise argparse.ArgumentTypeError(
+            f"must be a URL of grpc or grpcs without a path, as in {_EXAMPLE}, but was {text!r}"
+        )
+    return text
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[!-~]{1,255}", text):
+        raise argparse.ArgumentTypeError(
+            f"must be 1 to 255 printable characters of ASCII without a space, but was {text!r}"
+        )
     return text

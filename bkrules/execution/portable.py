@@ -62,7 +62,8 @@ def send(action: Action, inputs: Mapping[str, Node], cas: Cas, remote: Remote) -
     blobs = {digest.of_bytes(data): data for data in messages}
     paths |= {cas.put(blobs[name]): cas.path(name) for name in remote.unknown(blobs)}
     if not remote.send(paths):
-        raise RemoteFailed("remote-cache", f"{action.label}: cannot send the action: {remote.fault}")
+        hint = f"is the address of {remote.option} right, and does its server take blobs?"
+        raise RemoteFailed("remote-cache", f"{action.label}: cannot send the action: {remote.fault}", hint=hint)
     return digest.of_bytes(messages[-1])
 
 

@@ -40,6 +40,7 @@ class Attr:
     """A field of a rule. `kind` is one of the keys of `KINDS`; `doc` is shown in the reference.
 
     `missing` is a hint for a label that names nothing; `{target}` in it stands for the target with the attribute.
+    `text` is a hint for a string in place of a list, when a list with that string would be wrong too.
     """
 
     kind: str
@@ -47,6 +48,7 @@ class Attr:
     required: bool = False
     default: Any = None
     missing: str = ""
+    text: str = ""
 
 
 Expand = Callable[[Label, Mapping[str, Any], Location], "Iterable[tuple[Rule, Mapping[str, Any]]]"]
@@ -138,7 +140,8 @@ def check_attributes(
         try:
             values[name] = KINDS[attribute.kind](given[name], label.package)
         except (TypeError, LabelError) as error:
-            hint = "\n".join(getattr(error, "__notes__", ()))
+            is_text = attribute.text and isinstance(given[name], str)
+            hint = attribute.text if is_text else "\n".join(getattr(error, "__notes__", ()))
             raise LoadError("bad-attribute", f"{label}: {name!r} {error}", where=where.of(name), hint=hint) from error
     _check_tags(label, values["tags"], where)
     return values, extra

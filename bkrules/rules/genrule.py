@@ -168,6 +168,8 @@ GENRULE = Rule(
             "The command, a string for each word; no shell reads it. $(location LABEL) is a tool or a file, $(SRCS) and $(OUTS) "
             "all files, $< and $@ the only one, $$ a dollar sign.",
             required=True,
+            text="no shell reads it; for a shell, write tools = ['@bk_tools//:box'], and "
+            "cmd = ['$(location @bk_tools//:box)', 'sh', '-c', 'echo hello > $@']",
         ),
         "tools": Attr("labels", "Binaries that the command runs: of go_binary, host_binary or genrule.", default=()),
         "exec_properties": Attr(

@@ -64,6 +64,7 @@ def test_bad_options_are_usage_errors(space: Space, tmp_path: Path) -> None:
     for words, said in [
         (["--remote_cache=grpc://127.0.0.1:1/name"], "--remote_instance_name"),
         (["--remote_cache=http://127.0.0.1:1", "--remote_instance_name=a"], "the path of --remote_cache"),
+        (["--remote_executor=127.0.0.1:1"], "--remote_executor must be grpc://HOST:PORT"),
         ([url, "--remote_instance_name=a\nb"], "printable ASCII"),
         ([url, f"--remote_instance_name={'a' * 256}"], "at most 255 bytes"),
         ([url, "--remote_header=grpc-timeout=1S"], "'grpc-timeout' cannot be the name of a header of gRPC"),

@@ -107,8 +107,9 @@ def test_what_is_there_is_not_sent_again(shared: Shared, inputs: dict[str, Node]
 
 def test_a_server_that_takes_nothing_is_an_error(shared: Shared, inputs: dict[str, Node]) -> None:
     shared.server.answer = lambda handler: handler.command == "PUT" and handler.reply(507)
-    with pytest.raises(RemoteFailed, match=r"//p:one: cannot send the action: .*507"):
+    with pytest.raises(RemoteFailed, match=r"//p:one: cannot send the action: .*507") as raised:
         send(ACTION, inputs, *shared.machine("sender"))
+    assert "is the address of --remote_cache right" in raised.value.hint
 
 
 def test_every_absent_blob_is_an_error(shared: Shared, inputs: dict[str, Node]) -> None:

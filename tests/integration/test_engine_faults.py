@@ -178,7 +178,9 @@ def test_what_no_machine_has(space: Space, cluster: Cluster, begin: Begin) -> No
     assert "team/b" in refused(space, cluster, "--remote_instance_name=team/b")
     assert "colour" in refused(space, cluster, "--remote_default_exec_properties=colour=blue")
     queued = ("--remote_default_exec_properties=privileged=perhaps", "--remote_queue_timeout=2")
-    assert "no worker took it" in refused(space, cluster, *queued)
+    untaken = refused(space, cluster, *queued)
+    assert "no worker took it" in untaken
+    assert "Its output says why it gave an action back" in untaken
     passed_on = refused(space, cluster, "--remote_default_exec_properties=zone=north")
     assert "needs a machine with the property zone=north, but here zone is none" in passed_on
 

@@ -81,6 +81,11 @@ def test_one_machine_sends_the_second_runs_the_third_has_a_hit(
     server = start()
     before = leftovers(worker.cache)
     [one] = push(client, server, "//:two")
+    words = (f"--remote_cache={server.url}", f"--disk_cache={client.cache}")
+    told = client.bk("cache", "push", "//:two", "--actions", *words)
+    assert told.stdout == f"{one} //:one\n"
+    assert "1 actions sent; not sent: 1 (Genrule), which need a result of another one" in told.stderr
+    assert "build the tools and images here, or run what was sent; then push again" in told.stderr
     kept = tool.rename(tmp_path / "kept")  # so that only the cache has it
 
     first, again = (run(worker, server, one) for _ in range(2))
@@ -185,6 +190,7 @@ def test_a_property_that_this_machine_lacks(client: Space, worker: Space, start:
         done = run(worker, server, one, *words)
         assert done.returncode == 36
         assert f"needs a machine with the property gpu=a100, but here gpu is {has}" in done.stderr
+        assert "start `bk worker` or `bk run-action` with --property=gpu=a100" in done.stderr
     assert run(worker, server, one, "--property=gpu=t4", "--property=gpu=a100").returncode == 0
 
 

@@ -319,15 +319,19 @@ def test_the_status_tells_who_is_at_fault(
 
 
 @pytest.mark.parametrize(
-    ("code", "details"),
+    ("code", "details", "check"),
     [
-        (grpc.StatusCode.UNAUTHENTICATED, "the token has expired"),
-        (grpc.StatusCode.PERMISSION_DENIED, "no bots for you"),
-        (grpc.StatusCode.INVALID_ARGUMENT, "Invalid instance name: [x]"),
-        (grpc.StatusCode.UNIMPLEMENTED, "no such service"),
+        (grpc.StatusCode.UNAUTHENTICATED, "the token has expired", "BK_REMOTE_HEADER"),
+        (grpc.StatusCode.PERMISSION_DENIED, "no bots for you", "BK_REMOTE_HEADER"),
+        (grpc.StatusCode.INVALID_ARGUMENT, "Invalid instance name: [x]", "--remote_instance_name"),
+        (
+            grpc.StatusCode.UNIMPLEMENTED,
+            "no such service",
+            "--scheduler: it must be a server of the Remote Workers API",
+        ),
     ],
 )
-def test_a_scheduler_that_refuses(scheduler: Scheduler, begin: Begin, code: Any, details: str) -> None:
+def test_a_scheduler_that_refuses(scheduler: Scheduler, begin: Begin, code: Any, details: str, check: str) -> None:
     def refuse(_method: str, _message: reapi.Message, context: Any) -> bytes | None:
         context.abort(code, details)
         return None
@@ -337,6 +341,7 @@ def test_a_scheduler_that_refuses(scheduler: Scheduler, begin: Begin, code: Any,
     assert worker.process.wait(300) == 34
     assert worker.says("the scheduler refuses the worker worker: ")
     assert worker.says(details)
+    assert any(line.startswith("  check ") and check in line for line in worker.log.read_text().splitlines())
     assert not worker.says("s3cr3t-token")
     assert scheduler.metadata[0]["authorization"] == "Bearer s3cr3t-token"
 
@@ -387,10 +392,18 @@ def test_a_worker_without_work_ends_at_once_also_when_its_scheduler_hangs(schedu
     [
         (["--remote_cache=grpc://x"], "--scheduler"),
         (["--scheduler=grpc://x"], "bk worker needs --remote_cache"),
-        (["--scheduler=http://x", "--remote_cache=grpc://x"], "must be a URL of grpc or grpcs without a path"),
+        (
+            ["--scheduler=http://x", "--remote_cache=grpc://x"],
+            "must be a URL of grpc or grpcs without a path, as in grpc://build.example.com:50051, but was 'http://x'",
+        ),
         (["--scheduler=grpc://x/path", "--remote_cache=grpc://x"], "must be a URL of grpc or grpcs without a path"),
         (["--scheduler=grpc://x:65536", "--remote_cache=grpc://x"], "--scheduler must be a URL"),
         (["--scheduler=grpc://x", "--remote_cache=grpc://x", "--jobs=0"], "--jobs"),
+        (["--scheduler=grpc://x", "--remote_cache=grpc://x", "--name=a\nb"], "but was 'a\\nb'"),
+        (
+            ["--scheduler=grpc://x", "--remote_cache=grpc://x", "--name="],
+            "--name: must be 1 to 255 printable characters",
+        ),
         (
             ["--scheduler=grpc://x", "--remote_cache=grpc://x", "--remote_upload_local_results=no"],
             "--remote_upload_local_results=no forbids that",
