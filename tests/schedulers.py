@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +31,8 @@ genrule(
 """
 WAITS = "echo begun; tools/sleep 8; echo waited > $@"
 ENDLESS = "tools/sleep 100000"
+_UNUSED = {"ledger", "root", "views"}
+"""The folders that the folder of a run has from its begin."""
 Answer = Callable[[str, reapi.Message, Any], bytes | None]
 
 
@@ -192,6 +195,11 @@ class Worker:
         """Whether that many commands have begun."""
         logs = list(self.space.cache.glob("run/*/action-*/log"))
         return len(logs) == count
+
+    def is_idle(self) -> bool:
+        """Whether it runs nothing, and has a spare, as after a cell."""
+        runs = self.space.cache.glob("run/*")
+        return [set(next(os.walk(run), ("", [], []))[1]) for run in runs] == [_UNUSED]  # a run may end meanwhile
 
     def stop(self, number: int) -> int:
         """Send a signal; return the exit code."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from bkrules.analysis.host_inputs import Machine
 from bkrules.cache.cas import Cas
@@ -18,6 +19,28 @@ from bkrules.sandbox.run_folder import RunFolder, sweep
 from bkrules.sandbox.spawner import Processes
 
 
+class Prepared(NamedTuple):
+    """The folder and the processes of a run that has used neither."""
+
+    folder: RunFolder
+    processes: Processes
+
+    def close(self) -> None:
+        """End the processes, and remove the folder."""
+        self.processes.close()
+        self.folder.close()
+
+
+def prepare(cache: str) -> Prepared:
+    """Remove leftovers of killed runs from the disk cache `cache`, and make the folder of a run. Nothing is started yet.
+
+    Raises OSError.
+    """
+    sweep(cache)
+    folder = RunFolder(cache)
+    return Prepared(folder, Processes(command_groups.maker(folder)))
+
+
 def open_context(
     cache: str,
     cas: Cas,
@@ -28,11 +51,10 @@ def open_context(
     *,
     test_timeouts: Mapping[str, int],
     test_attempts: int | None,
+    prepared: Prepared | None = None,
 ) -> RunContext:
-    """Remove leftovers of killed runs from the disk cache `cache`, and make what this run needs. Nothing is started yet."""
-    sweep(cache)
-    folder = RunFolder(cache)
-    processes = Processes(command_groups.maker(folder))
+    """Make what this run needs, from what is `prepared`, if anything is. Nothing is started."""
+    folder, processes = prepared or prepare(cache)
     return RunContext(
         cache=Path(cache),
         out=out,

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from bkrules.build import run_cell
 from bkrules.build.cancel import Cancel
@@ -36,6 +36,9 @@ from bkrules.runners.genrule import CommandRun, command_run
 from bkrules.sandbox import outputs
 from bkrules.sandbox.outputs import BadOutput, Room, TooLarge
 
+if TYPE_CHECKING:
+    from bkrules.build.spare import Spares
+
 MOST_TEXT = 16 << 10
 """The limit in bytes of an output that is part of a result, and in characters of bk's word about it."""
 FILES = "src/"
@@ -44,11 +47,17 @@ FILES = "src/"
 
 @dataclass(frozen=True)
 class Worker:
-    """The abilities of a machine: its disk cache, the limits of a command, and its properties."""
+    """The abilities of a machine: its disk cache, the limits of a command, and its properties.
+
+    One that runs several actions keeps `digests` of blobs, so that it reads the inputs that they share once, and may keep
+    `spares` for cells.
+    """
 
     disk_cache: str
     limits: Limits
     properties: tuple[tuple[str, str], ...] = ()
+    spares: Spares | None = None
+    digests: FileDigests = field(default_factory=lambda: FileDigests(""))
 
     @property
     def offered(self) -> dict[str, set[str]]:
@@ -181,9 +190,11 @@ def _performed(
 ) -> Ran:
     """Fetch the inputs of an action, and run it. Raises RemoteFailed, and MachineLacks when this machine cannot run it."""
     if cell is None:
+        for file in action.inputs.values():
+            cas.intact(file.digest)  # a damaged one is removed, and fetched again
         reader.fetch(action)
         return _ran(action, cas, worker, cancel)
-    run = run_cell.run(cell, reader, cas, worker.disk_cache, cancel)
+    run = run_cell.run(cell, reader, cas, worker.disk_cache, cancel, worker.spares)
     result = replace(run.result, above=OUT)
     if run.may_be_kept:
         return Ran(result=result)
@@ -192,7 +203,7 @@ def _performed(
 
 def _caches(options: RemoteOptions, worker: Worker) -> tuple[Cas, Remote]:
     """Return the disk cache's CAS, and the remote cache, whose fault an error tells."""
-    cas = Cas(f"{worker.disk_cache}/cas", FileDigests(""))
+    cas = Cas(f"{worker.disk_cache}/cas", worker.digests)
     return cas, Remote(replace(options, upload=True), cas, lambda _fault: None)
 
 

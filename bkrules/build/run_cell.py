@@ -22,7 +22,8 @@ from bkrules.analysis.cell_inputs import inputs_of_machine
 from bkrules.analysis.extra_workers import workers_of
 from bkrules.analysis.host_inputs import Machine
 from bkrules.build.cancel import Cancel
-from bkrules.build.open_context import close_context, open_context
+from bkrules.build.open_context import Prepared, close_context, open_context
+from bkrules.build.spare import Spares
 from bkrules.cache.action_cache import ActionResult
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
@@ -85,7 +86,14 @@ def read(action: Portable, form: CellForm) -> RemoteCell:
         raise unreadable(action, error) from error
 
 
-def run(cell: RemoteCell, reader: Reader, cas: Cas, cache: str, cancel: Cancel | None = None) -> CellRun:
+def run(
+    cell: RemoteCell,
+    reader: Reader,
+    cas: Cas,
+    cache: str,
+    cancel: Cancel | None = None,
+    spares: Spares | None = None,
+) -> CellRun:
     """Run a cell; `cache` is the disk cache. Its inputs are fetched once this machine is known to be able to run it.
 
     Raises MachineLacks, RemoteFailed, ActionFailed, and BkError for a broken plugin.
@@ -97,7 +105,9 @@ def run(cell: RemoteCell, reader: Reader, cas: Cas, cache: str, cancel: Cancel |
     plugins = manager.load()
     own = _own(cell, machine, plugins, digests)
     digests.save()
-    with _context(cache, cas, machine, plugins) as context:
+    hosts = {name: host_inputs.find(item.path) for name, item in own.items() if isinstance(item, HostFile)}
+    prepared = spares.take(hosts.values()) if spares else None
+    with _context(cache, cas, machine, plugins, prepared) as context:
         if cancel is not None:
             cancel.by(context.processes.interrupt)
         action = cell.form.action(own)
@@ -107,11 +117,7 @@ def run(cell: RemoteCell, reader: Reader, cas: Cas, cache: str, cancel: Cancel |
         reader.fetch(cell.portable)
         places = _staged(cell, context, digests)
         nodes = with_images({**cell.files, **places}, cell.form.parameters.mirror)
-        nodes |= {
-            name: FileNode(cell.form.machine[name].digest, host_inputs.find(item.path))
-            for name, item in own.items()
-            if isinstance(item, HostFile)
-        }
+        nodes |= {name: FileNode(cell.form.machine[name].digest, path) for name, path in hosts.items()}
         commands = {name: HostFile(place) for name, place in cell.form.places.items()}
         others: dict[str, Artifact] = {name: Source(name) for name in nodes}
         began = time.monotonic()
@@ -218,9 +224,21 @@ def _staged(cell: RemoteCell, context: RunContext, digests: FileDigests) -> dict
 
 
 @contextmanager
-def _context(cache: str, cas: Cas, machine: Machine, plugins: Plugins) -> Iterator[RunContext]:
+def _context(
+    cache: str, cas: Cas, machine: Machine, plugins: Plugins, prepared: Prepared | None
+) -> Iterator[RunContext]:
     """Open the context of one cell; its processes end with this context, however that ends."""
-    context = open_context(cache, cas, Path(cache), lambda: machine, plugins, 1, test_timeouts={}, test_attempts=None)
+    context = open_context(
+        cache,
+        cas,
+        Path(cache),
+        lambda: machine,
+        plugins,
+        1,
+        test_timeouts={},
+        test_attempts=None,
+        prepared=prepared,
+    )
     try:
         context.out = context.folder.new("cells")
         context.processes.begin()

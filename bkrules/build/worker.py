@@ -1,6 +1,6 @@
 """A worker of a scheduler: each lease runs by the function of `bk run-action`, in a separate context of a run.
 
-So the end of one lease ends the processes of that lease alone.
+So the end of one lease ends the processes of that lease alone. The worker begins the zygote of the next cell meanwhile.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 
 from bkrules.build.bot import UNAVAILABLE, Bot, Run
 from bkrules.build.cancel import Cancel
 from bkrules.build.run_action import Worker, answer
+from bkrules.build.spare import Spares
+from bkrules.cache.file_digests import FileDigests
 from bkrules.cache.grpc_calls import GrpcCalls
 from bkrules.cache.remote_options import RemoteOptions
 from bkrules.errors import BkError, Interrupted, RemoteFailed, of_machine
@@ -28,6 +31,8 @@ _TYPES = "type.googleapis.com/"
 _OF_ACTION = ("absent-blob", "not-portable", "property", "other-version", "other-machine", "no-worker", "other-worker")
 """The reasons of errors about the action, which its client has to see; a scheduler that tries again tells only that."""
 _FAILED_PRECONDITION, _INTERNAL = 9, 13
+MOST_DIGESTS = 20_000
+"""The limit of files whose digests a worker remembers, about 10 MB."""
 
 
 def serve(scheduler: RemoteOptions, cache: RemoteOptions, worker: Worker, name: str, jobs: int) -> bool:
@@ -44,17 +49,22 @@ def serve(scheduler: RemoteOptions, cache: RemoteOptions, worker: Worker, name: 
             print(line, flush=True)
 
     properties = sorted((key, value) for key, values in worker.offered.items() for value in values)
-    bot = Bot(GrpcCalls(scheduler), scheduler.instance, name, properties, jobs, runner(cache, worker, say), say)
-    say(f"worker {name} of {scheduler.address}, jobs: {jobs}")
-    with _on_signal(bot.stop):
-        return bot.serve()
+    with closing(Spares(worker.disk_cache)) as spares:
+        run = runner(cache, replace(worker, spares=spares), say)
+        bot = Bot(GrpcCalls(scheduler), scheduler.instance, name, properties, jobs, run, say)
+        say(f"worker {name} of {scheduler.address}, jobs: {jobs}")
+        with _on_signal(bot.stop):
+            return bot.serve()
 
 
 def runner(cache: RemoteOptions, worker: Worker, say: Callable[[str], None]) -> Run:
     """Return a function that runs the action of a lease. A machine at fault is a status by which another one runs it."""
 
     def run(payload: reapi.Message, cancel: Cancel) -> reapi.Message:
+        nonlocal worker
         key, began = "an action", time.monotonic()
+        if worker.digests.count > MOST_DIGESTS:
+            worker = replace(worker, digests=FileDigests(""))
         try:
             name = _key(payload)
             key = name.hash

@@ -32,6 +32,11 @@ class FileDigests:
         if isinstance(known, dict):
             self._known = known
 
+    @property
+    def count(self) -> int:
+        """The number of files whose digests this process has looked at."""
+        return len(self._fresh)
+
     def of(self, path: str) -> Digest:
         """Return the digest of the file at `path`, the same for the whole life of this process. Raises OSError when it
         cannot be read.

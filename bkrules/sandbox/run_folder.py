@@ -69,6 +69,10 @@ class RunFolder:
         finally:
             entry.unlink()
 
+    def is_there(self) -> bool:
+        """Return whether nobody has removed the folder."""
+        return self._ledger.is_dir()
+
     def close(self) -> None:
         """Remove the folder."""
         outputs.remove_tree(self.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -103,6 +104,27 @@ def test_actions_of_both_kinds_of_payloads_run(
     wait_for(lambda: leftovers(worker.space.cache)["processes"] == before["processes"])
     assert worker.stop(signal.SIGTERM) == 0
     assert worker.says(f"{actions['bad'].hash}: exit code 7")
+
+
+def test_an_input_that_was_damaged_between_two_actions_is_fetched_again(
+    space: Space, scheduler: Scheduler, cache: Server, begin: Begin, tmp_path: Path
+) -> None:
+    """The worker remembers digests, and the file has the same size and time as before."""
+    schedulers.write(space, {name: f"read x <src/one.txt; echo {name} $$x > $@" for name in "ab"})
+    actions = schedulers.send(space, cache)
+    worker = begin()
+    scheduler.lease("/1", payload(actions["a"]))
+    [output] = scheduler.result("/1")["output_files"]
+    assert blob(cache, tmp_path, output["digest"]) == b"a one\n"
+    path = Path(Cas(f"{worker.space.cache}/cas", FileDigests("")).path(digest.of_bytes(b"one\n")))
+    status = path.stat()
+    path.chmod(0o755)
+    path.write_bytes(b"two\n")
+    path.chmod(0o555)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    scheduler.lease("/2", payload(actions["b"]))
+    [output] = scheduler.result("/2")["output_files"]
+    assert blob(cache, tmp_path, output["digest"]) == b"b one\n"
 
 
 def test_long_outputs_of_several_leases_fit_into_one_message(
