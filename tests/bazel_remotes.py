@@ -70,7 +70,7 @@ def starter(binary: Path, parent: Path, protocol: str) -> Iterator[Start]:
             place.mkdir(exist_ok=True)
             log = stack.enter_context(open(parent / f"{folder}.log", "ab"))
             addresses = [f"--{name}_address=127.0.0.1:{port}" for name, port in ports.items()]
-            words = [f"--dir={place}/data", "--max_size=1", *addresses]
+            words = [f"--dir={place}/data", "--max_size=8", *addresses]
             process = subprocess.Popen([str(binary), *words, *flags], stdout=log, stderr=log)
             server = Server(process, place, ports, protocol, tls)
             stack.callback(server.kill)
