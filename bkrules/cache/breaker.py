@@ -35,13 +35,14 @@ Warn = Callable[[str], None]
 class Fault(Exception):
     """A fault instead of an answer. `final` holds the sides, READ or WRITE, that are not worth repeating with this server.
 
-    `passes`: the server or the network gave no answer, so a later request may have one.
+    `passes`: the server or the network gave no answer, so a later request may have one. `lacks`: the answer is that the
+    server lacks a blob.
     """
 
-    def __init__(self, what: str, *, final: Collection[str] = (), passes: bool = False) -> None:
+    def __init__(self, what: str, *, final: Collection[str] = (), passes: bool = False, lacks: bool = False) -> None:
         super().__init__(what)
         self.final = final
-        self.passes = passes
+        self.passes, self.lacks = passes, lacks
 
 
 class Breaker:
@@ -112,7 +113,7 @@ class Breaker:
         text, final = f"{what}: {fault}", fault.final
         if seconds:
             text, final = f"{text}, for {seconds:.0f} s", BOTH
-        self.note(side, Fault(text, final=final))
+        self.note(side, Fault(text, final=final, lacks=fault.lacks))
 
     def answered(self) -> None:
         """Note that the server is there."""
@@ -158,7 +159,8 @@ class Breaker:
             first = not self._fault
             self._fault = self._fault or f"remote cache {self._options.address}: {fault}"
         if self._options.required:
-            raise RemoteFailed("remote-cache", self._fault, hint="without --remote_required, bk continues without it")
+            reason = "absent-blob" if fault.lacks else "remote-cache"
+            raise RemoteFailed(reason, self._fault, hint="without --remote_required, bk continues without it")
         if first:
             self._warn(f"warning: {self._fault}; the build continues, and counts this as a miss")
 

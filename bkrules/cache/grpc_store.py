@@ -227,7 +227,7 @@ class GrpcStore(Breakable):
                 return
             except CallFailed as error:
                 if error.code == "NOT_FOUND":
-                    raise Fault(_LACKS) from None
+                    raise Fault(_LACKS, lacks=True) from None
                 attempts.pause(error)
 
     def _upload(self, name: Digest, path: str) -> None:
@@ -357,7 +357,7 @@ def _content(answer: reapi.Message) -> bytes:
     """Return the bytes of an answer about a blob; none of a blob that was stored. Raises Fault."""
     status = answer["status"] or {"code": _OK}
     if status["code"] == _NOT_FOUND:
-        raise Fault(_LACKS)
+        raise Fault(_LACKS, lacks=True)
     if status["code"] != _OK:
         raise Fault(f"status {status['code']} of a blob in a batch")
     if answer.get("compressor"):

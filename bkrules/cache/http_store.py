@@ -57,7 +57,7 @@ class HttpStore(Breakable):
         def get() -> bool:
             with self._send("GET", f"/cas/{name.hash}") as response:
                 if response.status == MISSING:
-                    raise Fault("it lacks this blob")
+                    raise Fault("it lacks this blob", lacks=True)
                 receive(name, self._body(response, name.size))
             return True
 
