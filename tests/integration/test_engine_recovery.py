@@ -1,4 +1,4 @@
-"""Builds on an engine whose storage or cells fail in the middle, on buildbox-casd."""
+"""Builds on an engine whose storage, cells or workers fail in the middle, on buildbox-casd."""
 
 from __future__ import annotations
 
@@ -39,7 +39,15 @@ if "--validate-parameters" not in sys.argv:
             Path(place).unlink()
 """
 """What a runner does first: before the second action, the storage and the worker's disk cache lose a blob."""
+OTHER = """
+import bkrules
+bkrules.__version__ = "0.0.1"
+"""
 SMALL = "//targets:small"
+CELL = """
+def test_one(sandbox):
+    assert sandbox.worker
+"""
 FLAKY = f"""{ATTEMPT}
 def test_flaky(sandbox):
     print("this is attempt", attempt())
@@ -105,6 +113,21 @@ def test_a_damaged_blob_is_not_sent_but_made_again(
         assert (made == before[:-1] + b" 2\n") == (script == COPY)
         build(space, server, "//:one", "//:two")
     assert shown.read_bytes()[:-1] + b" 2\n" == made
+
+
+def test_cells_run_here_when_the_engine_cannot_run_them(
+    tools: Space, casd_program: Path, tmp_path: Path, report: Report
+) -> None:
+    """The worker of the engine has another version of bk, so it refuses the cell."""
+    matrix(tools, CELL, "oci")
+    with casd.engine(casd_program, tmp_path, text=runner(OTHER)) as server:
+        said = build(tools, server, SMALL, code=34)
+        assert "but this machine has bk 0.0.1" in said
+        said = build(tools, server, SMALL, "--remote_local_fallback")
+        assert "TestCell test_one/worker=oci runs here: " in said
+        assert "1 cell: 1 passed (0 cached, 1 not)" in said
+        (cell,) = report(tools.root, "small")["cells"]
+        assert (cell["status"], cell["isolation"]) == ("passed", "full")
 
 
 def test_a_flaky_cell(tools: Space, casd_program: Path, tmp_path: Path, report: Report) -> None:
