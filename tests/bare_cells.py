@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bkrules.analysis import host_inputs
-from bkrules.analysis.cell_inputs import ENVIRONMENT
+from bkrules.analysis.runs import ENVIRONMENT
 from bkrules.cell.protocol import CellSpec
 from bkrules.runners.open_cell import interpreter_links, outermost
 from bkrules.sandbox.cgroups import Cgroups

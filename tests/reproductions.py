@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bkrules.analysis.cell_inputs import ENVIRONMENT
+from bkrules.analysis.runs import ENVIRONMENT
 from bkrules.cache.results import read_tree, write_tree
 from bkrules.model import digest
 from bkrules.model.action import Action, DirectoryNode, FileNode, merkle, messages_of

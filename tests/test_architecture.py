@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "testing": {"errors", "mirror", "model", "plugin", "sandbox", "system"},
     "analysis": {"cache", "errors", "images", "incremental", "loading", "mirror", "model", "plugin", "system"},
     "cell": {"model", "plugin", "sandbox", "system", "testing"},
-    "execution": {"analysis", "cache", "errors", "incremental", "mirror", "model", "plugin", "sandbox", "system"},
+    "execution": {"analysis", "cache", "errors", "incremental", "model", "plugin", "sandbox", "system"},
     "report": {"cache", "errors", "execution", "incremental", "model", "plugin", "sandbox", "system", "testing", "web"},
     "rules": {"analysis", "declarative", "errors", "images", "incremental", "model", "plugin", "system"},
     "runners": {

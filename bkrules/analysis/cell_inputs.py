@@ -13,11 +13,11 @@ from bkrules.analysis import own_hooks
 from bkrules.analysis.context import Context
 from bkrules.analysis.host_inputs import HELPERS, REGISTRY, Machine
 from bkrules.analysis.plugin_files import plugin_files
+from bkrules.analysis.runs import ENVIRONMENT
 from bkrules.analysis.updaters import Update, merged
 from bkrules.errors import MachineLacks
 from bkrules.images.storage import CONFIGURATION
 from bkrules.model.action import Artifact, HostFile, Output, Source, Text, parameters
-from bkrules.model.cases import TEST_OUTPUTS
 from bkrules.model.label import LabelError, parse_label
 from bkrules.model.parameters import UNCHANGED, CellLimits, CellParameters, WorkerUpdate
 from bkrules.model.providers import PackageInfo, WorkerInfo
@@ -26,16 +26,6 @@ from bkrules.plugin import ask
 from bkrules.plugin.installed import Plugins
 from bkrules.plugin.worker import MIRROR_ADDRESS, Mirror, Worker
 
-ENVIRONMENT = {
-    "GORACE": "halt_on_error=1",
-    "HOME": "/root",
-    "LANG": "C.UTF-8",
-    "PATH": "/opt/bk/bin:/usr/sbin:/usr/bin",
-    "TEST_UNDECLARED_OUTPUTS_DIR": f"/out/{TEST_OUTPUTS}",
-    "TMPDIR": "/tmp",
-    "TZ": "UTC",
-}
-"""The environment of every cell. A program with Go's race detector ends at its first race, as under BuildKit's harness."""
 _LIBRARIES = f"{HELPERS}lib/"
 PACKAGES = "packages/"
 """The folder of the files of packages among the inputs of a cell: each is at the same path below `/` in the cell."""

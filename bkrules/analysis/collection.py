@@ -13,9 +13,10 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from bkrules.analysis.cell_inputs import ENVIRONMENT, python_inputs
+from bkrules.analysis.cell_inputs import python_inputs
 from bkrules.analysis.context import Context
 from bkrules.analysis.pytest_settings import Settings
+from bkrules.analysis.runs import ENVIRONMENT
 from bkrules.analysis.test_marks import Mark, Test
 from bkrules.errors import LoadError
 from bkrules.model.action import Action, FileNode, HostFile, Node, Source

@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
-from bkrules.analysis.cell_inputs import ENVIRONMENT
 from bkrules.model.action import Action, Artifact, Output
+from bkrules.model.cases import TEST_OUTPUTS
 from bkrules.system.kernel import SERIES
 
+ENVIRONMENT = {
+    "GORACE": "halt_on_error=1",
+    "HOME": "/root",
+    "LANG": "C.UTF-8",
+    "PATH": "/opt/bk/bin:/usr/sbin:/usr/bin",
+    "TEST_UNDECLARED_OUTPUTS_DIR": f"/out/{TEST_OUTPUTS}",
+    "TMPDIR": "/tmp",
+    "TZ": "UTC",
+}
+"""The environment of every cell. A program with Go's race detector ends at its first race, as under BuildKit's harness."""
 FIXED = frozenset({*ENVIRONMENT, "GOMAXPROCS"})
 """Variables that bk itself sets in a cell; no key covers the last of them."""
 

@@ -204,7 +204,8 @@ class Execution:
 
     def end_shared(self) -> tuple[str, ...]:
         """End the shared workers. Return their leaks."""
-        return self.context.shared.close() if self.context else ()
+        cells = self.context.of_cells if self.context else None
+        return cells.shared.close() if cells else ()
 
     def close(self) -> None:
         """End all processes of the build, and its connections to an engine. Remove its files. No action runs any more."""

@@ -8,11 +8,8 @@ from typing import NamedTuple
 
 from bkrules.analysis.host_inputs import Machine
 from bkrules.cache.cas import Cas
-from bkrules.execution.context import RunContext
-from bkrules.mirror.proxy import MirrorProxy
-from bkrules.mirror.registry import Registries
+from bkrules.execution.context import ForCells, RunContext
 from bkrules.plugin.installed import Plugins
-from bkrules.runners.cell_pool import SharedCells
 from bkrules.runners.table import runners_of
 from bkrules.sandbox import command_groups
 from bkrules.sandbox.run_folder import RunFolder, sweep
@@ -61,22 +58,31 @@ def open_context(
         cas=cas,
         folder=folder,
         processes=processes,
-        registries=Registries(processes, folder),
-        mirror=MirrorProxy(),
+        make_for_cells=lambda: _for_cells(processes, folder),
         machine=machine,
         plugins=plugins,
         jobs=jobs,
-        shared=SharedCells(),
         runners=runners_of(plugins),
         test_timeouts=test_timeouts,
         test_attempts=test_attempts,
     )
 
 
+def _for_cells(processes: Processes, folder: RunFolder) -> ForCells:
+    from bkrules.mirror.proxy import MirrorProxy
+    from bkrules.mirror.registry import Registries
+    from bkrules.runners.cell_pool import SharedCells
+
+    return ForCells(Registries(processes, folder), MirrorProxy(), SharedCells())
+
+
 def close_context(context: RunContext) -> None:
     """End all processes that runners have started, and remove the run's folder."""
-    context.shared.close()
-    context.registries.close()
+    cells = context.of_cells
+    if cells is not None:
+        cells.shared.close()
+        cells.registries.close()
     context.processes.close()
-    context.mirror.close()
+    if cells is not None:
+        cells.mirror.close()
     context.folder.close()

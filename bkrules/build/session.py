@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bkrules.analysis.cell_inputs import ENVIRONMENT
+from bkrules.analysis.runs import ENVIRONMENT
 from bkrules.build.analysis import Analysis, analyze_targets
 from bkrules.build.execute import Execution, execute
 from bkrules.build.request import Options

@@ -11,8 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bkrules.build.module_overrides import override_modules
-from bkrules.build.tool_overrides import override_tools
 from bkrules.errors import UsageError
 from bkrules.incremental.dependencies import current
 from bkrules.loading.graph import TargetGraph, close
@@ -66,6 +64,9 @@ def apply_overrides(
     """Return the graph with the overrides applied. Raises UsageError for an override that matches no worker, and LoadError."""
     if replace(overrides, enabled=frozenset(), disabled=frozenset()) == NONE:
         return graph
+    from bkrules.build.module_overrides import override_modules
+    from bkrules.build.tool_overrides import override_tools
+
     used: set[str] = set()
     added: set[Label] = set()
     for target in graph.targets:

@@ -21,7 +21,6 @@ from bkrules.build.request import LOGGED, Options
 from bkrules.build.selection import Selection
 from bkrules.build.worker_overrides import NONE
 from bkrules.commands.build_arguments import add_execution, options_of, runs_of
-from bkrules.commands.expectations import recording, write_expectations
 from bkrules.commands.harness import add_overrides, add_selection, overrides_of, selection_of
 from bkrules.commands.parser import add_patterns, command, nothing, patterns_of
 from bkrules.commands.test_targets import Change, add_targets, changes_of
@@ -99,6 +98,8 @@ def _build(arguments: argparse.Namespace) -> int:
 def _test(arguments: argparse.Namespace) -> int:
     if arguments.watch:
         return watch(arguments.argv)
+    from bkrules.commands.expectations import recording, write_expectations
+
     options = options_of(arguments)
     selection = selection_of(arguments)
     if _is_idle(selection):

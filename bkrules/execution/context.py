@@ -11,14 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bkrules.analysis.host_inputs import Machine
 from bkrules.cache.atomic import place
 from bkrules.cache.cas import Cas
 from bkrules.execution.result import Outcome
-from bkrules.mirror.proxy import MirrorProxy
-from bkrules.mirror.registry import Registries
 from bkrules.model.action import Action, FileNode, Node
 from bkrules.model.resources import Limits
 from bkrules.plugin.installed import Plugins
@@ -28,6 +26,8 @@ from bkrules.sandbox.run_folder import RunFolder
 from bkrules.sandbox.spawner import Ended, Processes
 
 if TYPE_CHECKING:
+    from bkrules.mirror.proxy import MirrorProxy
+    from bkrules.mirror.registry import Registries
     from bkrules.runners.cell_pool import SharedCells
 
 # Every fetch is checked by digest, so no key covers how bk reaches the network.
@@ -36,12 +36,21 @@ _LAST_WORDS = 4096
 NETWORK_PREFIXES = ("GOPROXY", "GONOPROXY", "GOSUMDB", "GONOSUMDB", "GOINSECURE", "GOPRIVATE", "PIP_", "UV_")
 
 
+class ForCells(NamedTuple):
+    """The parts of a context for cells alone: registries, the proxy in front of them, shared workers."""
+
+    registries: Registries
+    mirror: MirrorProxy
+    shared: SharedCells
+
+
 @dataclass
 class RunContext:
     """The context of a run, with everything that a runner may use.
 
     `cache` is the disk cache's folder; `out` is `bk-out`. `test_attempts` is the limit of runs of a failing test,
-    unless its matrix sets one. `test_timeouts` are seconds by size that replace a matrix's own.
+    unless its matrix sets one. `test_timeouts` are seconds by size that replace a matrix's own. `of_cells` is made by
+    `make_for_cells` when the first cell uses it.
     """
 
     cache: Path
@@ -49,19 +58,25 @@ class RunContext:
     cas: Cas
     folder: RunFolder
     processes: Processes
-    registries: Registries
-    mirror: MirrorProxy
+    make_for_cells: Callable[[], ForCells]
     machine: Callable[[], Machine]
     plugins: Plugins
     jobs: int
-    shared: SharedCells
     runners: Mapping[str, Runner]
     test_timeouts: Mapping[str, int] = field(default_factory=dict)
     test_attempts: int | None = None
+    of_cells: ForCells | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _tool_folders: dict[tuple[tuple[str, str], ...], str] = field(default_factory=dict)
     _logs: list[Path] = field(default_factory=list)
     _serial: Iterator[int] = field(default_factory=itertools.count)
+
+    def for_cells(self) -> ForCells:
+        """Return what only cells use. A build without cells does not import it."""
+        with self._lock:
+            if self.of_cells is None:
+                self.of_cells = self.make_for_cells()
+            return self.of_cells
 
     def timeout(self, action: Action) -> int:
         """Return the timeout of an action in seconds; 0 means none."""

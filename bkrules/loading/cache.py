@@ -30,7 +30,7 @@ from bkrules.model.label import Label, module_of
 from bkrules.model.rule import Location, Rule, Target
 from bkrules.system.files import open_regular
 
-FORMAT = 3
+FORMAT = 4
 _Entry = tuple[Any, ...]
 
 
@@ -42,7 +42,7 @@ class PackageCache:
         self._store = f"{folder}/packages"
         self._rules = rules
         self._digests = FileDigests(f"{folder}/sources")
-        self._made_by = (FORMAT, sys.version, _code(), _schema(rules))
+        self._made_by = (FORMAT, sys.version, _code())
         self._entries: dict[str, _Entry] = _read(self._store, self._made_by)
         self._changed = False
 
@@ -52,7 +52,9 @@ class PackageCache:
         if entry is None:
             return None
         try:
-            files, globs, exists, blob = entry
+            files, globs, exists, schemas, blob = entry
+            if any(_schema(self._rules[rule]) != schema for rule, schema in schemas):
+                return None
             record = self._unchanged(name, files, globs, exists)
             return None if record is None else _unpack(name, record, marshal.loads(blob), self._rules)
         except (OSError, ValueError, TypeError, EOFError, KeyError, AttributeError):
@@ -75,7 +77,9 @@ class PackageCache:
             return
         if None not in globs:
             files = [(path, digest.hash, digest.size) for path, digest in record.files.items()]
-            self._entries[package.name] = (files, globs, list(record.exists.items()), blob)
+            used = {target.rule.name: target.rule for target in package.targets.values()}
+            schemas = [(name, _schema(rule)) for name, rule in used.items()]
+            self._entries[package.name] = (files, globs, list(record.exists.items()), schemas, blob)
             self._changed = True
 
     def drop(self, name: str) -> None:
@@ -158,27 +162,20 @@ def _read(store: str, made_by: object) -> dict[str, _Entry]:
 
 
 def _code() -> tuple[tuple[str, Stamp | None], ...]:
-    """Return the code that makes targets, by its stamps."""
+    """Return the code that makes targets, by its stamps, and note it: with a kept package, much of it is not imported."""
     here = os.path.dirname(__file__)
-    files = [entry for entry in os.scandir(here) if entry.name.endswith(".py")]
-    model = f"{os.path.dirname(here)}/model"
-    names = [*(entry.path for entry in files), f"{model}/rule.py", f"{model}/label.py"]
-    return tuple((name, stamps.of(name)) for name in sorted(names))
-
-
-def _schema(rules: Mapping[str, Rule]) -> str:
-    schemas = [
-        (
-            rule.name,
-            rule.open_ended,
-            [
-                (name, attribute.kind, attribute.required, attribute.default)
-                for name, attribute in rule.attributes.items()
-            ],
-        )
-        for _, rule in sorted(rules.items())
+    own = os.path.dirname(here)
+    names = [
+        entry.path for folder in (here, f"{own}/rules") for entry in os.scandir(folder) if entry.name.endswith(".py")
     ]
-    return repr(schemas)
+    names += [f"{own}/model/rule.py", f"{own}/model/label.py"]
+    return tuple((name, stamps.of(current().note_for_all(name))) for name in sorted(names))
+
+
+def _schema(rule: Rule) -> str:
+    attributes = rule.attributes.items()
+    fields = [(name, attribute.kind, attribute.required, attribute.default) for name, attribute in attributes]
+    return repr((rule.name, rule.open_ended, fields))
 
 
 def _pack(package: Package) -> _Entry:
@@ -218,11 +215,12 @@ def _unpack(name: str, record: Record, packed: _Entry, rules: Mapping[str, Rule]
     workspace, named, targets = packed
     modules = {module: Named(*fields) for module, fields in named.items()}
     package = Package(name, build_file(name), workspace=workspace, modules=modules, record=record)
+    used = {rule_name: rules[rule_name] for _, rule_name, *_ in targets}
     kinds = {
-        rule.name: [
+        name: [
             (key, attribute.kind) for key, attribute in rule.attributes.items() if attribute.kind.startswith("label")
         ]
-        for rule in rules.values()
+        for name, rule in used.items()
     }
     for target, rule_name, values, extra, line, lines in targets:
         for key, kind in kinds[rule_name]:
@@ -234,5 +232,5 @@ def _unpack(name: str, record: Record, packed: _Entry, rules: Mapping[str, Rule]
             elif value is not None:
                 values[key] = Label(*value)
         where = Location(package.file, line, lines)
-        package.targets[target] = Target(Label(name, target), rules[rule_name], values, extra, where)
+        package.targets[target] = Target(Label(name, target), used[rule_name], values, extra, where)
     return package

@@ -28,7 +28,6 @@ from bkrules.plugin.registered import Reporter
 from bkrules.plugin.spec import hookimpl
 from bkrules.report.build_result import BuildResult, by_matrix, by_status
 from bkrules.report.indented import indented
-from bkrules.report.junit import junit, reported
 from bkrules.report.kept_keys import KeptKeys, whole_document
 from bkrules.system.files import read_regular
 from bkrules.system.locks import locked
@@ -188,6 +187,8 @@ class OwnReporters:
     """bk's own reports of one matrix."""
 
     def __init__(self, label: Label, results: Sequence[Result], folder: Path) -> None:
+        from bkrules.report.junit import junit
+
         self._junit = partial(junit, label, results, folder)
 
     @hookimpl
@@ -231,6 +232,8 @@ def outputs(
 
 
 def _cell(result: Result, folder: Path, root: Path, digests: FileDigests, keys: KeptKeys) -> dict[str, Any]:
+    from bkrules.report.junit import reported
+
     cell = result.action.cell
     assert cell is not None
     place = folder / cell.folder

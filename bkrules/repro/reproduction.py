@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from bkrules.analysis.cell_inputs import COVERAGE, ENVIRONMENT
+from bkrules.analysis.cell_inputs import COVERAGE
+from bkrules.analysis.runs import ENVIRONMENT
 from bkrules.cache.results import MOST_MESSAGES, MOST_TREE, read_tree
 from bkrules.cell.coverage import COVERAGE as COVERAGE_VARIABLE
 from bkrules.declarative.own_build import REQUEST, TEST, OwnBuild, archive_of, read_build

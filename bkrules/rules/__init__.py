@@ -2,42 +2,47 @@
 
 from __future__ import annotations
 
-from bkrules.model.rule import Rule
-from bkrules.rules.build_test import BUILD_AGREEMENT, BUILD_TEST
-from bkrules.rules.c_toolchain import C_TOOLCHAIN
-from bkrules.rules.debian_package import DEBIAN_PACKAGE
-from bkrules.rules.genrule import FILEGROUP, GENRULE
-from bkrules.rules.go import GO_BINARY, GO_TOOLCHAIN
-from bkrules.rules.go_releases import GO_RELEASES
-from bkrules.rules.go_test import GO_TEST
-from bkrules.rules.host_binary import HOST_BINARY
-from bkrules.rules.http_file import HTTP_FILE
-from bkrules.rules.image import ESTARGZ_IMAGE, IMAGE
-from bkrules.rules.image_archive import IMAGE_ARCHIVE
-from bkrules.rules.image_mirror import IMAGE_MIRROR
-from bkrules.rules.test_matrix import TEST_MATRIX
-from bkrules.rules.test_suite import TEST_SUITE
-from bkrules.rules.worker import WORKER
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 
-_ALL = (
-    C_TOOLCHAIN,
-    DEBIAN_PACKAGE,
-    FILEGROUP,
-    GENRULE,
-    GO_TOOLCHAIN,
-    GO_BINARY,
-    GO_RELEASES,
-    GO_TEST,
-    HOST_BINARY,
-    HTTP_FILE,
-    IMAGE,
-    ESTARGZ_IMAGE,
-    IMAGE_ARCHIVE,
-    IMAGE_MIRROR,
-    WORKER,
-    TEST_MATRIX,
-    TEST_SUITE,
-    BUILD_TEST,
-    BUILD_AGREEMENT,
-)
-RULES: dict[str, Rule] = {rule.name: rule for rule in _ALL}
+from bkrules.model.rule import Rule
+
+_MODULES = {
+    "c_toolchain": "c_toolchain",
+    "debian_package": "debian_package",
+    "filegroup": "genrule",
+    "genrule": "genrule",
+    "go_toolchain": "go",
+    "go_binary": "go",
+    "go_releases": "go_releases",
+    "go_test": "go_test",
+    "host_binary": "host_binary",
+    "http_file": "http_file",
+    "image": "image",
+    "estargz_image": "image",
+    "image_archive": "image_archive",
+    "image_mirror": "image_mirror",
+    "worker": "worker",
+    "test_matrix": "test_matrix",
+    "test_suite": "test_suite",
+    "build_test": "build_test",
+    "build_agreement": "build_test",
+}
+"""The module of each rule."""
+
+
+class _Rules(Mapping[str, Rule]):
+    """The rules by name. The module of a rule is imported when the rule is looked up, since most builds use few of them."""
+
+    def __getitem__(self, name: str) -> Rule:
+        rule: Rule = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name.upper())
+        return rule
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_MODULES)
+
+    def __len__(self) -> int:
+        return len(_MODULES)
+
+
+RULES: Mapping[str, Rule] = _Rules()

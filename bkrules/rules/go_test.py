@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bkrules.analysis.cell_inputs import ENVIRONMENT
 from bkrules.analysis.context import Context
+from bkrules.analysis.runs import ENVIRONMENT
 from bkrules.model.go_tests import LISTED
 from bkrules.model.parameters import ListGoTests
 from bkrules.model.providers import GoTestInfo

@@ -76,7 +76,7 @@ class OpenCell:
         """Return the requests to the cell's mirrors since the last call, in the order of their answers."""
         requests: list[Counted] = []
         for handle in self.handles:
-            record = self.context.mirror.record(handle)
+            record = self.context.for_cells().mirror.record(handle)
             requests += record[self._returned.get(handle, 0) :]
             self._returned[handle] = len(record)
         return requests
@@ -106,11 +106,11 @@ class OpenCell:
         if result.status == Status.FAILED and self.registry.has_ended(_NOTICE):
             reason = f"the mirror's registry ended; {result.reason}"
             result = replace(result, failure=FailureClass.INFRASTRUCTURE, reason=reason)
-        for crowded in filter(None, map(self.context.mirror.crowded, self.handles)):
+        for crowded in filter(None, map(self.context.for_cells().mirror.crowded, self.handles)):
             reason = f"{crowded}; {result.reason}" if result.reason else crowded
             status = Status.FAILED if result.status == Status.PASSED else result.status
             result = replace(result, status=status, failure=FailureClass.RESOURCES, reason=reason)
-        unmet = self.faults is not None and not any(map(self.context.mirror.reached, self.handles))
+        unmet = self.faults is not None and not any(map(self.context.for_cells().mirror.reached, self.handles))
         return replace(result, unlimited=self.context.machine().host.unlimited(), unmet=unmet)
 
     def _next(self, deadline: float) -> Mirror | Ready | CellResult | None:
@@ -124,7 +124,7 @@ class OpenCell:
         if isinstance(message, Mirror):
             if len(descriptors) != 1:
                 raise ValueError("it comes without the socket of the mirror")
-            self.handles.append(self.context.mirror.add(descriptors[0], self.registry.target, self.faults))
+            self.handles.append(self.context.for_cells().mirror.add(descriptors[0], self.registry.target, self.faults))
         return message
 
 
@@ -153,7 +153,7 @@ def open_cell(
     groups = Cgroups(f"{host.cgroup}/{name}", controllers)
     configuration = inputs[REGISTRY]
     assert isinstance(configuration, FileNode)
-    registry = context.registries.get(staged.images, staged.tools["registry"], configuration)
+    registry = context.for_cells().registries.get(staged.images, staged.tools["registry"], configuration)
     spec = _spec(action, context, program, staged, registry.storage, folders)
     if program == Program.DEBUGGED:
         assert spec.test is not None
@@ -171,7 +171,7 @@ def open_cell(
                 groups.remove()
     finally:
         for handle in handles:
-            context.mirror.remove(handle)
+            context.for_cells().mirror.remove(handle)
 
 
 def _spec(

@@ -56,9 +56,8 @@ def bk_register_rules(register: Callable[[Rule, dict[str, Runner]], None]) -> No
         register(rule, _OWN.get(name, {}))
 
 
-RUNNERS: dict[str, Runner] = {}
+RUNNERS = {mnemonic: runner for runners in _OWN.values() for mnemonic, runner in runners.items()}
 """bk's own runners by mnemonic."""
-bk_register_rules(lambda _rule, runners: RUNNERS.update(runners))
 
 
 def runners_of(plugins: Plugins) -> Mapping[str, Runner]:

@@ -118,7 +118,7 @@ def _run(action: Action, inputs: Mapping[str, Node], context: RunContext, folder
     """Run one attempt. Return the cell's result."""
     folder.mkdir(parents=True, exist_ok=True)
     if parameters_of(action, TestCell).isolation == SHARED:
-        result = _with_registry(lambda: context.shared.run(action, inputs, context, folder))
+        result = _with_registry(lambda: context.for_cells().shared.run(action, inputs, context, folder))
     else:
         result = _with_registry(lambda: run_in_cell(action, inputs, context, str(folder), Program.TEST))
     result = _checked(_with_hint(result, action, context), folder, _disk(action))
