@@ -165,6 +165,11 @@ def test_every_message_survives_the_wire(name: str, data: st.DataObject) -> None
     assert reapi.encode(name, dict(reversed(message.items()))) == wire
 
 
+@given(name=st.text(), size=st.integers(0, (1 << 63) - 1))
+def test_a_digest_has_the_bytes_of_its_message(name: str, size: int) -> None:
+    assert reapi.encode_digest(name, size) == reapi.encode("Digest", {"hash": name, "size_bytes": size})
+
+
 def test_a_negative_number_survives_the_wire() -> None:
     wire = reapi.encode("ActionResult", {"exit_code": -9})
     assert wire.hex() == "20f7ffffffffffffffff01"

@@ -29,7 +29,9 @@ from bkrules.model.action import (
     key_of,
 )
 from bkrules.model.label import Label
+from bkrules.model.parameters import TestCell, parameters_of
 from bkrules.model.shared_nodes import SharedNodes
+from bkrules.model.wire import text_of
 
 ACTION = Action("a", Label("p", "t"), "Genrule", ("x",), (), ("o",), (("A", "b"),), (("ISA", "x"),), 3)
 PATHS = (
@@ -71,6 +73,8 @@ def test_random_keys_are_those_of_all_inputs() -> None:
             whole = key_of(action, {**shared, **own})
             assert nodes.key(action, own) == whole
             assert dict(nodes.key(action, own).leaves) == whole.leaves
+            again = replace(action, arguments=("again",), environment=(("A", str(number)),))
+            assert nodes.key(again, own) == key_of(again, {**shared, **own})
 
 
 def test_random_inputs_are_sorted_and_whole() -> None:
@@ -121,3 +125,4 @@ def test_cells_have_the_keys_of_all_their_inputs(tmp_path: Path, build: str) -> 
         assert len(cell.inputs.own) <= 4
         assert [path for path, _ in cell.inputs] == sorted({path for path, _ in cell.inputs})
         assert execution.executor.key(cell) == key_of(cell, execution.executor.inputs(cell))
+        assert cell.arguments == (text_of(parameters_of(cell, TestCell)),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar
 
 import pytest
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rounds import rounds
 
 from bkrules.model.status import FailureClass, Status
-from bkrules.model.wire import Wire, one_of, text_of
+from bkrules.model.wire import Wire, joined, one_of, parts_of, text_of
 
 
 def _even(number: int) -> bool:
@@ -86,6 +86,14 @@ def test_what_has_its_default_is_left_out() -> None:
 def test_equal_messages_are_equal_bytes() -> None:
     assert text_of(Outer.parse(dict(reversed(DOCUMENT.items())))) == text_of(WHOLE)
     assert text_of(Inner(1)) == '{"number":1}'
+
+
+def test_the_parts_of_a_message_make_its_text() -> None:
+    parts = parts_of(WHOLE)
+    assert joined(dict(reversed(parts.items()))) == text_of(WHOLE)
+    assert joined({**parts, **parts_of(Outer("ä", Status.PASSED))}) == text_of(
+        replace(WHOLE, text="ä", status=Status.PASSED)
+    )
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ class RunEarly(Protocol):
 
 
 Code = Callable[[str], Mapping[str, str]]
+Pairs = tuple[tuple[str, str], ...]
 Unsupported = Callable[[frozenset[str]], frozenset[str]]
 
 
@@ -46,6 +47,11 @@ def missing(features: frozenset[str]) -> frozenset[str]:
 def run_nothing(_: Sequence[Action]) -> Sequence[Mapping[str, Node]]:
     """Raise an error instead of running an action: for an analysis of targets that need none."""
     raise AssertionError("this analysis needs an early action, but cannot run one")
+
+
+def pairs_of(values: Mapping[str, str] | Pairs | None) -> Pairs:
+    """Return names and values as sorted pairs. A tuple is sorted already."""
+    return values if isinstance(values, tuple) else tuple(sorted((values or {}).items()))
 
 
 def code_of(module: str) -> Mapping[str, str]:
@@ -83,6 +89,7 @@ class Context:
         self.run = run
         self.keep_going = keep_going
         self._code = code
+        self._title, self._place = str(target.label), str(target.location)
         self._requests: dict[tuple[float, str, bool], Request] = {}
 
     @property
@@ -135,8 +142,8 @@ class Context:
         inputs: Mapping[str, Artifact] | Inputs,
         outputs: Sequence[str],
         *,
-        environment: Mapping[str, str] | None = None,
-        platform: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | Pairs | None = None,
+        platform: Mapping[str, str] | Pairs | None = None,
         timeout: int = 0,
         cell: Cell | None = None,
         exclusive: bool = False,
@@ -153,22 +160,22 @@ class Context:
         `arguments` are the words of a command, or the parameters of a mnemonic that bk itself runs. `folders` are the
         outputs that are folders, `optional` those of them that need not exist. `memory` is the expected use in MiB
         unless a tag sets it; an `exclusive` action runs alone; `worker` names the one that it shares. `name` distinguishes
-        several actions of one mnemonic.
-        `limits` are enforced. `made_in` is the folder of the input root in which a command makes its outputs.
+        several actions of one mnemonic. `limits` are enforced. `made_in` is the folder of the input root in which a command
+        makes its outputs. Tuples of pairs are sorted already, and shared by actions.
         """
         if mnemonic in self.plugins.runners:
             module = self.plugins.runners[mnemonic][1].module
             inputs = {**dict(inputs), **{f"plugin/{name}": HostFile(path) for name, path in self._code(module).items()}}
         suffix = cell.name if cell else f"{mnemonic} {name}".rstrip()
         action = Action(
-            id=f"{self.label} {suffix}",
+            id=f"{self._title} {suffix}",
             label=self.label,
             mnemonic=mnemonic,
             arguments=(text_of(arguments),) if isinstance(arguments, Wire) else tuple(arguments),
             inputs=inputs if isinstance(inputs, Inputs) else tuple(sorted(inputs.items())),
             outputs=tuple(outputs),
-            environment=tuple(sorted((environment or {}).items())),
-            platform=tuple(sorted((platform or {}).items())),
+            environment=pairs_of(environment),
+            platform=pairs_of(platform),
             timeout=timeout,
             cell=cell,
             request=self._request(memory, worker, exclusive=exclusive),
@@ -176,7 +183,7 @@ class Context:
             optional=tuple(optional),
             limits=limits,
             made_in=made_in,
-            where=str(self.target.location),
+            where=self._place,
         )
         self.actions.append(action)
         return action

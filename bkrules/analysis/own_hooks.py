@@ -82,6 +82,11 @@ def lacks(plugins: Plugins, worker: Worker, host: Host) -> list[Lack]:
     return joined
 
 
+def skips_tests(plugins: Plugins) -> bool:
+    """Return whether `skipped` has the same answer for all cells of a test on a worker, since no plugin decides about cells."""
+    return _hooks(plugins).is_only(_OWN, "bk_skip_cell")
+
+
 def skipped(plugins: Plugins, cell: Cell, worker: Worker, test: Test, unsupported: Collection[str]) -> str:
     """Return why a cell is skipped; empty when it is not. Raises BkError for a wrong type."""
     hooks = _hooks(plugins)

@@ -45,7 +45,7 @@ class Runs:
         """
         if self.properties and action.made_in and not action.platform:
             action = replace(action, platform=self.properties)
-        if action.cell is None:
+        if action.cell is None or (self.number == 1 and not self.environment):
             yield action
             return
         for run in range(1, self.number + 1):

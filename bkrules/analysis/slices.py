@@ -40,7 +40,6 @@ LOOKS_AROUND = frozenset(
 """Words of code that may inspect a module as a whole: its definitions, its text, its lines."""
 _LOOKS_AT_ITS_OWN = LOOKS_AROUND | {"globals", "locals", "__file__"}
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
-_END = re.compile(rb"\r\n|\r|\n")
 
 
 class _Piece(NamedTuple):
@@ -82,6 +81,7 @@ class Slices:
         shared = words([self._tree], {id(node) for _, node, _ in self._tests})
         self._mentions = [found & self._named.keys() for found in each]
         self._looks = [not _LOOKS_AT_ITS_OWN.isdisjoint(found) for found in each]
+        self._some_look = any(self._looks)
         self._always = self._reached(shared & self._named.keys(), frozenset())
         """The tests that each slice has whole, since the part of the module outside of tests leads to them."""
         self._all_look = not _LOOKS_AT_ITS_OWN.isdisjoint(shared) or any(self._looks[test] for test in self._always)
@@ -93,7 +93,7 @@ class Slices:
         """
         if self._looks_at_its_own(name):
             return True
-        is_possible = any(self._looks) and self._whole(name) >= self._changed
+        is_possible = self._some_look and self._whole(name) >= self._changed
         return is_possible and self.text(name, sets) == self._source
 
     def text(self, name: str, sets: Sequence[int] = ()) -> str:
@@ -102,19 +102,26 @@ class Slices:
         With `sets`, the test keeps only the set of that number of each `parametrize`, with the id that it has among the
         others. The module stays unchanged when the test may inspect it.
         """
+        return self.data(name, sets).decode()
+
+    def data(self, name: str, sets: Sequence[int] = ()) -> bytes:
+        """Return `text` as UTF-8. Only its size depends on the tests of the module, and not the number of steps."""
         if self._looks_at_its_own(name):
-            return self._source
-        lines = list(self._lines)
-        whole = self._whole(name)
-        for number, body in enumerate(self._bodies):
-            if body is not None and number not in whole:
-                lines[body.start : body.end] = body.lines
+            return self._source.encode()
+        bodies = [self._bodies[number] for number in self._whole(name) - self._always]
+        parts = [(body.start, body.end, self._between(body.start, body.end)) for body in bodies if body is not None]
         if sets:
             [own] = self._numbers[name]
             node = self._tests[own][1]
             start, end = min(one.lineno for one in node.decorator_list) - 1, node.lineno
-            lines[start:end] = [_with_sets(lines[start:end], start, self._calls(own), sets)]
-        return b"".join(lines).decode()
+            parts.append((start, end, self._with_sets(start, end, self._calls(own), sets)))
+        data, starts = self._emptied
+        pieces: list[bytes] = []
+        at = 0
+        for start, end, part in sorted(parts):
+            pieces += (data[at : starts[start]], part)
+            at = starts[end]
+        return b"".join([*pieces, data[at:]])
 
     def meaning(self, name: str, sets: Sequence[int] = ()) -> bytes:
         """Return what the slice means, for a key: two slices have the same meaning when they differ only in comments,
@@ -160,6 +167,52 @@ class Slices:
     def _bodies(self) -> list[_Body | None]:
         """The body of each test; None where it begins on a line of the signature, and stays."""
         return [self._body(node) for _, node, _ in self._tests]
+
+    @cached_property
+    def _emptied(self) -> tuple[bytes, list[int]]:
+        """The module with the body of each test removed that not every slice has, and where its lines start."""
+        lines = list(self._lines)
+        for number, body in enumerate(self._bodies):
+            if body is not None and number not in self._always:
+                lines[body.start : body.end] = body.lines
+        return b"".join(lines), list(accumulate(map(len, lines), initial=0))
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        """Where the lines of the module start."""
+        return list(accumulate(map(len, self._lines), initial=0))
+
+    @cached_property
+    def _encoded(self) -> bytes:
+        return b"".join(self._lines)
+
+    def _between(self, start: int, end: int) -> bytes:
+        return self._encoded[self._starts[start] : self._starts[end]]
+
+    def _with_sets(self, first: int, last: int, calls: Sequence[Parametrize], sets: Sequence[int]) -> bytes:
+        """Return the lines of decorators with only one set of each `parametrize`, and as many line ends as before."""
+        edits = [
+            (whole, part, *pin)
+            for call, chosen in zip(calls, sets, strict=True)
+            for whole, (part, pin) in zip(call.lists, call.parts(chosen), strict=True)
+        ]
+        pieces: list[bytes] = []
+        at = self._starts[first]
+        for whole, part, opening, closing in sorted(edits, key=lambda edit: (edit[0].lineno, edit[0].col_offset)):
+            (start, end), (opens, closes) = self._span(whole), self._span(part)
+            before, after = part.lineno - whole.lineno, (whole.end_lineno or 0) - (part.end_lineno or 0)
+            kept = b"".join([opening.encode(), self._encoded[opens:closes], closing.encode()])
+            pieces += (self._encoded[at:start], b"[", b"\n" * before, kept, b"\n" * after, b"]")
+            at = end
+        return b"".join([*pieces, self._encoded[at : self._starts[last]]])
+
+    def _span(self, node: ast.expr) -> tuple[int, int]:
+        assert node.end_lineno is not None
+        assert node.end_col_offset is not None
+        return (
+            self._starts[node.lineno - 1] + node.col_offset,
+            self._starts[node.end_lineno - 1] + node.end_col_offset,
+        )
 
     @cached_property
     def _changed(self) -> frozenset[int]:
@@ -262,31 +315,6 @@ def _chain(pieces: Sequence[_Piece]) -> list[str]:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
-
-
-def _with_sets(lines: Sequence[bytes], first: int, calls: Sequence[Parametrize], sets: Sequence[int]) -> bytes:
-    """Return the lines of decorators, from the line number `first`, with only one set of each `parametrize`."""
-    starts = list(accumulate(map(len, lines), initial=0))
-    data = b"".join(lines)
-
-    def span(node: ast.expr) -> tuple[int, int]:
-        assert node.end_lineno is not None
-        assert node.end_col_offset is not None
-        return (
-            starts[node.lineno - 1 - first] + node.col_offset,
-            starts[node.end_lineno - 1 - first] + node.end_col_offset,
-        )
-
-    edits = [
-        (*span(whole), *span(part), *pin)
-        for call, chosen in zip(calls, sets, strict=True)
-        for whole, (part, pin) in zip(call.lists, call.parts(chosen), strict=True)
-    ]
-    for start, end, opens, closes, opening, closing in sorted(edits, reverse=True):
-        before, after = (b"\n" * len(_END.findall(data, *place)) for place in ((start, opens), (closes, end)))
-        kept = b"".join([opening.encode(), data[opens:closes], closing.encode()])
-        data = b"".join([data[:start], b"[", before, kept, after, b"]", data[end:]])
-    return data
 
 
 def looks_at_its_own(source: str) -> bool:

@@ -77,7 +77,7 @@ class Module:
         place = (test.callable, test.sets)
         return {
             names: Text(self._names.meaning(*place), partial(self._names.text, *place)),
-            module: Text(self._slices.meaning(*place), lambda: self._slices.text(*place).encode()),
+            module: Text(self._slices.meaning(*place), partial(self._slices.data, *place)),
         }
 
     def _is_whole(self, test: Test) -> bool:

@@ -41,9 +41,12 @@ class ActionCache:
         """Return the result of an action from the disk. Return None when there is none, or when its outputs are not
         those declared.
         """
+        path = self.path(key)
+        maintenance.touch(path)  # which changes its stamp
+        if current().look_stored(path) is None:
+            return None
         try:
-            maintenance.touch(self.path(key))  # which changes its stamp
-            data = read_entry(current().note_stored(self.path(key)))
+            data = read_entry(path)
             result = Entry(data, declared, above).result(self.cas.read, self.cas.path)
         except (OSError, ValueError):
             return None

@@ -93,6 +93,7 @@ class Executor:
         self._shared_nodes: dict[
             tuple[SharedInputs, Dependencies, str | None], tuple[tuple[Result, ...], SharedNodes]
         ] = {}
+        self._last_own: dict[str, Node] = {}
         self._lock = threading.Lock()
         self._lost: dict[str, Result] = {}
         self.stopped = threading.Event()
@@ -102,8 +103,18 @@ class Executor:
         inputs = action.inputs
         if not isinstance(inputs, Inputs):
             return key_of(action, self._resolve(action))
-        shared = self._shared(action, inputs.shared)
-        return shared.key(action, {path: self._node(action, item) for path, item in inputs.own})
+        return self._shared(action, inputs.shared).key(action, self._own(action, inputs))
+
+    def _own(self, action: Action, inputs: Inputs) -> dict[str, Node]:
+        """Return the resolved inputs of an action that others lack: one object as long as they are equal, as at the points of
+        a test.
+        """
+        nodes = {path: self._node(action, item) for path, item in inputs.own}
+        known = self._last_own
+        if nodes == known:
+            return known
+        self._last_own = nodes
+        return nodes
 
     def _shared(self, action: Action, shared: SharedInputs) -> SharedNodes:
         """Return resolved inputs that many actions share. Each package depends on their files, and has to note them."""

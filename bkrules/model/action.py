@@ -383,13 +383,13 @@ def directory(folder: Mapping[str, Any], blobs: dict[Digest, bytes]) -> Digest:
 # Many actions have the same tools and libraries as inputs, so bk keeps their encoding for a while.
 @functools.lru_cache(maxsize=1 << 14)
 def _file_message(name: str, content: str, size: int, executable: bool) -> bytes:
-    message = {"name": name, "digest": {"hash": content, "size_bytes": size}, "is_executable": executable}
+    message = {"name": name, "digest": reapi.encode_digest(content, size), "is_executable": executable}
     return reapi.encode("FileNode", message)
 
 
 @functools.lru_cache(maxsize=1 << 12)
 def _folder_message(name: str, content: str, size: int) -> bytes:
-    return reapi.encode("DirectoryNode", {"name": name, "digest": {"hash": content, "size_bytes": size}})
+    return reapi.encode("DirectoryNode", {"name": name, "digest": reapi.encode_digest(content, size)})
 
 
 @functools.lru_cache(maxsize=1 << 12)
@@ -438,23 +438,31 @@ def leaves_of_inputs(inputs: Mapping[str, Node]) -> dict[str, str]:
 
 def messages_of(action: Action, root: Digest) -> tuple[bytes, bytes]:
     """Return the Command and the Action messages of an action; `root` is the digest of its input root."""
-    platform = {"properties": _properties(action.platform)}
-    command = reapi.encode(
-        "Command",
-        {
-            "arguments": action.command,
-            "environment_variables": _properties(action.environment),
-            "output_paths": sorted(action.above + path for path in action.outputs),
-        },
-    )
+    command = reapi.encode("Command", {"arguments": action.command})
+    command += _end_of_command(action.environment, action.above, action.outputs)
+    own = digest.of_bytes(command)
     message = {
-        "command_digest": to_message(digest.of_bytes(command)),
-        "input_root_digest": to_message(root),
-        "timeout": {"seconds": action.timeout} if action.timeout else None,
-        "salt": SALT,
-        "platform": platform if action.platform else None,
+        "command_digest": reapi.encode_digest(own.hash, own.size),
+        "input_root_digest": reapi.encode_digest(root.hash, root.size),
     }
-    return command, reapi.encode("Action", message)
+    return command, reapi.encode("Action", message) + _end_of_action(action.timeout, action.platform)
+
+
+# The fields of a message are in the order of their tags, so the last ones, which many actions share, are the end of its bytes.
+@functools.lru_cache(maxsize=1 << 8)
+def _end_of_command(environment: tuple[tuple[str, str], ...], above: str, outputs: tuple[str, ...]) -> bytes:
+    paths = sorted(above + path for path in outputs)
+    return reapi.encode("Command", {"environment_variables": _properties(environment), "output_paths": paths})
+
+
+@functools.lru_cache(maxsize=1 << 8)
+def _end_of_action(timeout: int, platform: tuple[tuple[str, str], ...]) -> bytes:
+    message = {
+        "timeout": {"seconds": timeout} if timeout else None,
+        "salt": SALT,
+        "platform": {"properties": _properties(platform)} if platform else None,
+    }
+    return reapi.encode("Action", message)
 
 
 def _leaf(node: Node) -> str:

@@ -115,15 +115,24 @@ def encode(name: str, message: Message) -> bytes:
     parts: list[bytes] = []
     for field, kind, repeats, start in fields:
         value = message.get(field)
+        if value is None:
+            continue
         if repeats and kind in "ib":
             if value:
                 _add(parts, "y", start, b"".join(_varint(int(item)) for item in value))
         elif repeats:
-            for item in value or ():
+            for item in value:
                 _add(parts, kind, start, item)
-        elif value if kind in SCALARS else value is not None:
+        elif value or kind not in SCALARS:
             _add(parts, kind, start, value)
     return b"".join(parts)
+
+
+def encode_digest(name: str, size: int) -> bytes:
+    """Return the canonical bytes of a Digest, of which a key has many: the same as those of `encode`."""
+    text = name.encode()
+    start = b"\x0a" + _varint(len(text)) + text if text else b""
+    return start + b"\x10" + _varint(size) if size else start
 
 
 def decode(name: str, data: bytes, most: int = MOST_MESSAGES) -> Message:

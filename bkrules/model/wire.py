@@ -210,4 +210,18 @@ def one_of(document: object, *kinds: type[Message]) -> Message:
 
 def text_of(message: Wire) -> str:
     """Return a message as canonical JSON: sorted and without spaces, so that equal messages are equal bytes."""
-    return json.dumps(message.to(), sort_keys=True, separators=(",", ":"))
+    return _text(message.to())
+
+
+def parts_of(message: Wire) -> dict[str, str]:
+    """Return the parts of a message's canonical JSON by the names of its fields, for messages that have most of them in common."""
+    return {name: f"{_text(name)}:{_text(value)}" for name, value in message.to().items()}
+
+
+def joined(parts: Mapping[str, str]) -> str:
+    """Return the canonical JSON of a message with these parts: the same as that of `text_of`."""
+    return f"{{{','.join([parts[name] for name in sorted(parts)])}}}"
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

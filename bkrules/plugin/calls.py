@@ -68,6 +68,10 @@ class Hooks:
         """Return the distributions, bk's own implementations left out, that implement one of these hooks."""
         return sorted({title for name in names for title in self._caller(name).titles})
 
+    def is_only(self, plugin: object, name: str) -> bool:
+        """Return whether nobody but `plugin` implements a hook."""
+        return all(one.plugin is plugin for one in getattr(self._manager.hook, name).get_hookimpls())
+
     def _caller(self, name: str) -> _Caller:
         caller = self._callers.get(name)
         if caller is None:

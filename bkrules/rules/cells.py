@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bkrules.analysis import own_hooks
 from bkrules.analysis.cell_inputs import (
@@ -19,7 +19,7 @@ from bkrules.analysis.cell_inputs import (
     with_tools,
 )
 from bkrules.analysis.cell_rules import is_exclusive, skip_reason, time_factor
-from bkrules.analysis.context import Context
+from bkrules.analysis.context import Context, pairs_of
 from bkrules.analysis.extra_workers import with_extra_workers
 from bkrules.analysis.matrix import choices
 from bkrules.analysis.points import Points
@@ -33,15 +33,15 @@ from bkrules.model.cases import CASES, TEST_OUTPUTS
 from bkrules.model.parameters import (
     DEFAULTS,
     AxisValue,
+    OneTest,
     PytestSettings,
     TestCell,
     TestProgram,
-    WorkerUpdate,
     variable_of,
 )
 from bkrules.model.providers import MatrixInfo, MirrorInfo, WorkerInfo
 from bkrules.model.resources import SIZES
-from bkrules.model.wire import text_of
+from bkrules.model.wire import Wire, joined, parts_of, text_of
 from bkrules.plugin import ask
 from bkrules.rules.matrix_axes import check_values, read_axes
 
@@ -78,6 +78,13 @@ class StagedTest(NamedTuple):
         return self.program.axes if self.program else ()
 
 
+@dataclass(frozen=True)
+class _Axes(Wire):
+    """The axes among the parameters of a cell."""
+
+    axes: Mapping[str, AxisValue]
+
+
 class _Sandbox(NamedTuple):
     """A worker of the matrix, and the inputs of all cells on it."""
 
@@ -89,13 +96,14 @@ class _Sandbox(NamedTuple):
 class _AtPoint(NamedTuple):
     """The parts of cells on a worker at a point of the axes: the `shared` inputs, and those that are `changed` there.
 
-    `running` names the worker that these cells share, which is that of other points too when they change nothing of it.
+    `parameters` are the parts of the JSON of the cells' parameters that do not depend on the test. `running` names the
+    worker that these cells share, which is that of other points too when they change nothing of it.
     """
 
     axes: Mapping[str, AxisValue]
     shared: SharedInputs
     changed: Mapping[str, Artifact]
-    update: WorkerUpdate
+    parameters: Mapping[str, str]
     running: str
 
 
@@ -113,26 +121,21 @@ class _Matrix:
     points: dict[tuple[str, Point], _AtPoint] = field(default_factory=dict)
     last: dict[int, tuple[Mapping[str, Artifact], Inputs]] = field(default_factory=dict)
 
-    def declare(self, staged: StagedTest, on: _Sandbox, point: Point) -> Action:
-        """Declare the cell of a test on a worker. Raises LoadError."""
-        worker, parts = on.worker, on.parts
-        at = self._at(on, point)
-        program, own = staged.on(self.context, worker)
-        parameters = TestCell(
-            **vars(parts.parameters),
-            worker=worker.id,
-            axes={**at.axes, **{axis: AxisValue(choice, choice) for axis, choice in staged.axes}},
-            isolation=self.isolation,
-            module=staged.path,
-            test=staged.test.in_pytest,
-            pytest=staged.settings,
-            program=program,
-            update=at.update,
-        )
-        inputs = self._inputs(worker, at, own)
-        parts = parts._replace(parameters=parameters)
-        cell_point = (*point, *staged.axes)
-        return _declare(self.context, staged, worker, cell_point, self.size, parts, inputs, at.running)
+    def declare(self, staged: StagedTest, on: _Sandbox, points: Iterable[Point]) -> Iterator[Action]:
+        """Declare the cells of a test on a worker at these points of the axes. Raises LoadError."""
+        program, own = staged.on(self.context, on.worker)
+        settings = staged.settings
+        one = OneTest(module=staged.path, test=staged.test.in_pytest, pytest=settings, program=program)
+        of_test = parts_of(one)
+        cells = _Cells(self.context, staged, on, self.size)
+        for point in points:
+            at = self._at(on, point)
+            parameters = {**at.parameters, **of_test}
+            if staged.axes:
+                axes = {**at.axes, **{axis: AxisValue(choice, choice) for axis, choice in staged.axes}}
+                parameters["axes"] = parts_of(_Axes(axes))["axes"]
+            inputs = self._inputs(on.worker, at, own)
+            yield cells.declare((*point, *staged.axes), joined(parameters), inputs, at.running)
 
     def _inputs(self, worker: WorkerInfo, at: _AtPoint, own: Mapping[str, Artifact]) -> Inputs:
         """Return the inputs of a cell, one object for all points of a test that change none. Raises LoadError."""
@@ -161,7 +164,16 @@ class _Matrix:
         running = " ".join((str(worker.label), text_of(parts.update), *texts)) if self.isolation == SHARED else ""
         if shared.outputs_in(changed):
             shared, changed = SharedInputs(parts.inputs), {}
-        at = self.points[worker.id, point] = _AtPoint(axes, shared, changed, parts.update, running)
+        of_matrix = TestCell(
+            **vars(on.parts.parameters),
+            worker=worker.id,
+            axes=axes,
+            isolation=self.isolation,
+            update=parts.update,
+            module="",
+            test="",
+        )
+        at = self.points[worker.id, point] = _AtPoint(axes, shared, changed, parts_of(of_matrix), running)
         return at
 
 
@@ -198,14 +210,13 @@ def declare_cells(context: Context, staged: Sequence[StagedTest], extra: Sequenc
     check_values(context, axes, workers, updaters.more)
     _check_covered(context, isolation, workers)
     matrix = _Matrix(context, axes, mirror, isolation, size, updaters, code)
-    cells = [
-        matrix.declare(one, sandbox, point)
-        for one in staged
-        for sandbox in sandboxes
-        if one.is_on(sandbox.worker)
-        for point in choices(axes)
-        if points.has(one.test, sandbox.worker.id, (*point, *one.axes))
-    ]
+    all_points = choices(axes)
+    cells: list[Action] = []
+    for one in staged:
+        for sandbox in sandboxes:
+            if one.is_on(sandbox.worker):
+                own = [point for point in all_points if points.has(one.test, sandbox.worker.id, (*point, *one.axes))]
+                cells += matrix.declare(one, sandbox, own)
     if not cells:
         raise context.error(
             "empty-matrix", "the matrix has no cell: 'exclude' leaves none, or no worker has a test", "exclude"
@@ -281,49 +292,54 @@ def _sandbox(
     return with_packages(context, sandbox) if "packages" in attributes else sandbox
 
 
-def _declare(
-    context: Context,
-    staged: StagedTest,
-    worker: WorkerInfo,
-    point: Point,
-    size: str,
-    parts: SandboxInputs,
-    inputs: Inputs,
-    running: str,
-) -> Action:
-    """Return the action of one cell. `running` names the worker that it shares.
+class _Cells:
+    """The cells of one test on one worker, with what is the same at all points of the axes."""
 
-    A skipped cell has no inputs, so that nothing is built for it.
-    """
-    test = staged.test
-    cell = Cell(
-        *(context.label, test.name, worker.id, point),
-        flaky=context.attribute("flaky"),
-        size=size,
-        jail=context.attribute("isolation") == JAIL,
-    )
-    unsupported = parts.parameters.unsupported
-    if parts.is_broken:
-        skip = skip_reason(test, rootless=False, unsupported=unsupported)
-    else:
-        skip = own_hooks.skipped(context.plugins, cell, worker.worker, test, unsupported)
-    assert isinstance(parts.parameters, TestCell)
-    folders = (*([COVERAGE] if worker.covered else []), TEST_OUTPUTS)
-    return context.declare(
-        "TestCell",
-        parts.parameters,
-        {} if skip else inputs,
-        (*OUTPUTS, *([CASES] if parts.parameters.program else []), *folders, *staged.outputs),
-        environment=parts.environment,
-        platform=parts.platform,
-        timeout=(context.attribute("timeout") or SIZES[size].timeout) * time_factor(test),
-        cell=replace(cell, skip=skip),
-        exclusive=is_exclusive(test),
-        memory=min(SIZES[size].memory, context.attribute("memory")),
-        worker=running,
-        folders=folders,
-        optional=[TEST_OUTPUTS],
-    )
+    def __init__(self, context: Context, staged: StagedTest, on: _Sandbox, size: str) -> None:
+        self._context, self._staged, self._on = context, staged, on
+        worker, test = on.worker, staged.test
+        folders = (*([COVERAGE] if worker.covered else []), TEST_OUTPUTS)
+        self._outputs = (*OUTPUTS, *([CASES] if staged.program else []), *folders, *staged.outputs)
+        self._cell: dict[str, Any] = {
+            "flaky": context.attribute("flaky"),
+            "size": size,
+            "jail": context.attribute("isolation") == JAIL,
+        }
+        self._action: dict[str, Any] = {
+            "environment": pairs_of(on.parts.environment),
+            "platform": pairs_of(on.parts.platform),
+            "timeout": (context.attribute("timeout") or SIZES[size].timeout) * time_factor(test),
+            "exclusive": is_exclusive(test),
+            "memory": min(SIZES[size].memory, context.attribute("memory")),
+            "folders": folders,
+            "optional": (TEST_OUTPUTS,),
+        }
+        self._skip: str | None = None
+        if on.parts.is_broken:
+            self._skip = skip_reason(test, rootless=False, unsupported=on.parts.parameters.unsupported)
+
+    def declare(self, point: Point, parameters: str, inputs: Inputs, running: str) -> Action:
+        """Return the action of one cell; `running` names the worker that it shares.
+
+        A skipped cell has no inputs, so that nothing is built for it.
+        """
+        context, test, worker = self._context, self._staged.test, self._on.worker
+        cell = Cell(context.label, test.name, worker.id, point, skip=self._skip or "", **self._cell)
+        if self._skip is None:
+            unsupported = self._on.parts.parameters.unsupported
+            skip = own_hooks.skipped(context.plugins, cell, worker.worker, test, unsupported)
+            if own_hooks.skips_tests(context.plugins):
+                self._skip = skip
+            cell = replace(cell, skip=skip)
+        return context.declare(
+            "TestCell",
+            [parameters],
+            {} if cell.skip else inputs,
+            self._outputs,
+            cell=cell,
+            worker=running,
+            **self._action,
+        )
 
 
 def _one_of(context: Context, attribute: str, allowed: Collection[str]) -> str:

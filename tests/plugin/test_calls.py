@@ -118,6 +118,11 @@ def test_what_plugins_say_is_joined(a_worker: Any) -> None:
     assert reason == "not on Sundays"
 
 
+def test_a_plugin_that_skips_cells_is_asked_about_each() -> None:
+    assert own_hooks.skips_tests(plugins("bk_cache_key", dict))
+    assert not own_hooks.skips_tests(plugins("bk_skip_cell", lambda: None))
+
+
 def test_a_name_of_two_plugins_in_a_key_is_an_error(a_worker: Any) -> None:
     there = plugins("bk_cache_key", lambda: {"level": "1"})
     there.hooks.add(Odd("bk_cache_key", lambda: {"level": "2"}))
