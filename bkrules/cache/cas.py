@@ -52,12 +52,15 @@ class Cas:
         if not self.has(name):
             return False
         path = self.path(name)
-        if self._digests.now(path) != name:
-            os.unlink(path)
-            self._digests.forget(path)
+        try:
+            if self._digests.now(path) != name:
+                os.unlink(path)
+                self._digests.forget(path)
+                return False
+            if stat.S_IMODE(os.stat(path).st_mode) != MODE:  # it was changed, through a hard link in bk-out
+                os.chmod(path, MODE)
+        except FileNotFoundError:  # another process or thread has removed it meanwhile
             return False
-        if stat.S_IMODE(os.stat(path).st_mode) != MODE:  # it was changed, through a hard link in bk-out
-            os.chmod(path, MODE)
         return True
 
     def is_still(self, name: Digest) -> bool:

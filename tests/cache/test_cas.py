@@ -104,6 +104,21 @@ def test_a_damaged_blob_is_never_read_and_is_removed_when_found(cas: Cas) -> Non
     assert names(cas) == []
 
 
+@pytest.mark.parametrize("data", [b"hello", b"jello"], ids=["right", "damaged"])
+def test_a_blob_that_another_process_removes_while_it_is_read(tmp_path: Path, data: bytes) -> None:
+    class Digests(FileDigests):
+        def now(self, path: str) -> Digest:
+            found = super().now(path)
+            os.unlink(path)
+            return found
+
+    cas = Cas(str(tmp_path / "cas"), Digests(str(tmp_path / "digests")))
+    cas.put(b"hello")
+    damage(cas, HELLO, data)
+    assert not cas.intact(HELLO)
+    assert not cas.has(HELLO)
+
+
 def test_a_blob_that_was_damaged_can_be_stored_again(cas: Cas) -> None:
     cas.put(b"hello")
     damage(cas, HELLO, b"jello")
