@@ -58,7 +58,7 @@ class Kept:
 
     def _loaded(self, package: str) -> list[KeptTarget]:
         try:
-            files, _, _, blob = self._entries[package]
+            files, *_, blob = self._entries[package]
             if all(self._digest(path) == digest for path, digest, _ in files):
                 return [KeptTarget(*target[:4]) for target in marshal.loads(blob)[-1]]
         except (OSError, KeyError, ValueError, TypeError, EOFError):
