@@ -30,16 +30,31 @@ MACHINE_LACKS = 36
 BUG = 37
 
 
+_LONGEST, _BEGIN, _END = 4_000, 3_000, 800  # characters of a line, and of its parts that stay
+
+
+def _cut(text: str) -> str:
+    """Return a text whose long lines lack their middle."""
+    if len(text) <= _LONGEST:
+        return text
+    return "\n".join(
+        f"{line[:_BEGIN]} ... {len(line) - _BEGIN - _END:,} characters ... {line[-_END:]}" if len(line) > _LONGEST else line
+        for line in text.splitlines()
+    )
+
+
 class BkError(Exception):
     """An error that a user can act on.
 
     `reason` is a stable slug that tests compare. `where` is `file:line`, optionally followed by the attribute; `hint`
-    says what to do next. `str()` is the whole message, without the leading `error: `.
+    says what to do next. A line of more than 4,000 characters, such as a value of a build file, loses its middle. `str()` is
+    the whole message, without the leading `error: `.
     """
 
     exit_code = BUILD_FAILED
 
     def __init__(self, reason: str, message: str, *, where: str = "", hint: str = "") -> None:
+        message, hint = _cut(message), _cut(hint)
         super().__init__(message)
         self.reason = reason
         self.message = message

@@ -36,6 +36,14 @@ def test_exit_codes_are_bazels() -> None:
     assert "exit code 37" in (errors.__doc__ or "")
 
 
+def test_a_long_line_of_an_error_loses_its_middle() -> None:
+    error = BkError("slug", f"'words' was {'a' * 9_000}!", hint=f"first\n{'b' * 4_000}\n{'c' * 4_001}")
+    message, *hints = str(error).splitlines()
+    assert message == f"'words' was {'a' * 2_988} ... 5,213 characters ... {'a' * 799}!"
+    assert hints == ["  first", f"  {'b' * 4_000}", f"  {'c' * 3_000} ... 201 characters ... {'c' * 800}"]
+    assert (error.message, error.args) == (message, (message,))
+
+
 def test_an_error_prints_what_then_where_then_what_to_do() -> None:
     error = BkError("slug", "//a:b: 'size' must be positive", where="a/BUILD.py:3", hint="write 1\nor 2")
     assert str(error) == "//a:b: 'size' must be positive\n  a/BUILD.py:3\n  write 1\n  or 2"

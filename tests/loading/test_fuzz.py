@@ -11,6 +11,7 @@ import selectors
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -62,7 +63,8 @@ class Server:
 
     def __init__(self) -> None:
         program = [sys.executable, "-c", SERVER, str(ROOT)]
-        self.process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.errors = tempfile.TemporaryFile()  # a pipe that nobody reads would be full one day
+        self.process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors)
 
     def load(self, text: bytes) -> str:
         """What loading a file came to: `ok`, or the reason of its error. Raises AssertionError for a crash or a hang."""
@@ -76,14 +78,16 @@ class Server:
                 raise AssertionError(f"no answer in {LIMIT} seconds")
         size = answers.read(4)
         if len(size) < 4:
-            assert self.process.stderr is not None
-            raise AssertionError(self.process.stderr.read().decode()[-3000:])
+            self.process.wait()
+            self.errors.seek(0)
+            raise AssertionError(self.errors.read().decode()[-3000:])
         return answers.read(*struct.unpack("<I", size)).decode()
 
     def close(self) -> None:
         """End the process."""
         self.process.kill()
         self.process.communicate()
+        self.errors.close()
 
 
 @pytest.fixture
