@@ -38,7 +38,9 @@ def _cut(text: str) -> str:
     if len(text) <= _LONGEST:
         return text
     return "\n".join(
-        f"{line[:_BEGIN]} ... {len(line) - _BEGIN - _END:,} characters ... {line[-_END:]}" if len(line) > _LONGEST else line
+        f"{line[:_BEGIN]} ... {len(line) - _BEGIN - _END:,} characters ... {line[-_END:]}"
+        if len(line) > _LONGEST
+        else line
         for line in text.splitlines()
     )
 

@@ -3,6 +3,8 @@
 One call is under way at a time. Its answer has the leases of this worker: those that are new begin, and those that are gone
 are cancelled. The scheduler holds its answer back until there is news, so the worker cancels the call when it has some.
 Each thread reports by an event, and so does a signal; the thread of the session alone changes its state.
+
+No session begins before the worker's cache answers: such a worker would take actions, and give each of them back.
 """
 
 from __future__ import annotations
@@ -44,6 +46,16 @@ Run = Callable[[reapi.Message, Cancel], reapi.Message]
 """Runs the action of a lease's payload. Returns the fields `status` and `result` of the lease."""
 
 
+Lack = Callable[[], str]
+"""Returns why this worker could run no action now; empty when it could."""
+
+
+class _Ability:
+    """What a worker lacks, when the thread that asks for it has the answer."""
+
+    lack: str | None = None
+
+
 @dataclass
 class _Lease:
     """A lease of this worker. `outcome` is None while its action runs."""
@@ -55,7 +67,8 @@ class _Lease:
 class Bot:
     """A worker with that name, that runs `jobs` actions at once, in a session with the scheduler of `calls`.
 
-    `properties` are those that the scheduler compares with those of actions. `say` prints a line.
+    `properties` are those that the scheduler compares with those of actions. `say` prints a line. `lack` is asked before each
+    session.
     """
 
     def __init__(
@@ -67,8 +80,9 @@ class Bot:
         jobs: int,
         run: Run,
         say: Callable[[str], None],
+        lack: Lack,
     ) -> None:
-        self._calls, self._instance, self._run, self._say = calls, instance, run, say
+        self._calls, self._instance, self._run, self._say, self._lack = calls, instance, run, say, lack
         self._bot_id = name
         self._worker = reapi.encode(
             "Worker",
@@ -98,6 +112,8 @@ class Bot:
         try:
             while not (self._stops and self._session is None):
                 is_last = bool(self._stops) and not self._leases
+                if self._session is None and not self._is_able():
+                    continue
                 try:
                     is_news = self._exchange()
                 except CallFailed as error:
@@ -114,6 +130,24 @@ class Bot:
             raise RemoteFailed("scheduler", str(error)) from error
         finally:
             self._drop()
+
+    def _is_able(self) -> bool:
+        """Return whether a session may begin. Wait for a while when the worker lacks something."""
+        ability = _Ability()
+
+        def ask() -> None:
+            ability.lack = self._lack()
+            self._events.put(ability)
+
+        threading.Thread(target=ask, name="ability", daemon=True).start()  # a signal ends the worker meanwhile
+        while (event := self._events.get()) is not ability:
+            self._react(event)
+            if self._stops:
+                return False
+        if ability.lack:
+            self._say(f"{ability.lack}; the worker asks again")
+            self._wait()
+        return not ability.lack
 
     def _exchange(self) -> bool:
         """Tell the scheduler of the leases, and obey its answer. Return whether there is news. Raises CallFailed.
@@ -216,6 +250,10 @@ class Bot:
             self._drop()
         else:
             self._say(f"the scheduler does not answer: {error}; the worker asks again")
+        self._wait()
+
+    def _wait(self) -> None:
+        """Wait before something that failed is tried again, longer each time."""
         self._rest(self._pause * random.uniform(0.5, 1.0))
         self._pause = min(self._pause * 2, PAUSES[1])
 

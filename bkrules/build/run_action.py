@@ -125,7 +125,7 @@ def run_action(key: Digest, options: RemoteOptions, worker: Worker) -> Done:
     action, and ActionFailed when the action fails.
     """
     with in_use(worker.disk_cache):
-        cas, remote = _caches(options, worker)
+        cas, remote = caches(options, worker)
         cache = ActionCache(f"{worker.disk_cache}/ac", cas, remote)
         reader = Reader(cas, remote)
         action = reader.read(key)
@@ -156,7 +156,7 @@ def answer(key: Digest, options: RemoteOptions, worker: Worker, cancel: Cancel |
     its outputs are in the CAS. Raises RemoteFailed when the CAS lacks something or fails, MachineLacks when this machine
     cannot run the action, and Interrupted when `cancel` ends its command.
     """
-    cas, remote = _caches(options, worker)
+    cas, remote = caches(options, worker)
     with in_use(worker.disk_cache), closing(remote):
         if cancel is not None:
             cancel.by(remote.end)
@@ -201,7 +201,7 @@ def _performed(
     return Ran(TESTS_FAILED, f"{run.status}: {run.reason}", "cell", run.log, f"the cell {cell.action.title}:", result)
 
 
-def _caches(options: RemoteOptions, worker: Worker) -> tuple[Cas, Remote]:
+def caches(options: RemoteOptions, worker: Worker) -> tuple[Cas, Remote]:
     """Return the disk cache's CAS, and the remote cache, whose fault an error tells."""
     cas = Cas(f"{worker.disk_cache}/cas", worker.digests)
     return cas, Remote(replace(options, upload=True), cas, lambda _fault: None)

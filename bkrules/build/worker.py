@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from bkrules.build.bot import UNAVAILABLE, Bot, Run
 from bkrules.build.cancel import Cancel
-from bkrules.build.run_action import Worker, answer
+from bkrules.build.run_action import Worker, answer, caches
 from bkrules.build.spare import Spares
 from bkrules.cache.file_digests import FileDigests
 from bkrules.cache.grpc_calls import GrpcCalls
@@ -51,10 +51,25 @@ def serve(scheduler: RemoteOptions, cache: RemoteOptions, worker: Worker, name: 
     properties = sorted((key, value) for key, values in worker.offered.items() for value in values)
     with closing(Spares(worker.disk_cache)) as spares:
         run = runner(cache, replace(worker, spares=spares), say)
-        bot = Bot(GrpcCalls(scheduler), scheduler.instance, name, properties, jobs, run, say)
+        bot = Bot(GrpcCalls(scheduler), scheduler.instance, name, properties, jobs, run, say, lack_of(cache, worker))
         say(f"worker {name} of {scheduler.address}, jobs: {jobs}")
         with _on_signal(bot.stop):
             return bot.serve()
+
+
+def lack_of(cache: RemoteOptions, worker: Worker) -> Callable[[], str]:
+    """Return a function that tells why the remote cache gives no answers; empty when it does."""
+
+    def lack() -> str:
+        _, remote = caches(cache, worker)
+        with closing(remote):
+            try:
+                remote.result(digest.EMPTY)  # nobody has a result of that key
+            except RemoteFailed as error:
+                return error.message
+            return remote.fault
+
+    return lack
 
 
 def runner(cache: RemoteOptions, worker: Worker, say: Callable[[str], None]) -> Run:

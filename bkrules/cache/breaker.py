@@ -162,7 +162,9 @@ class Breaker:
             reason = "absent-blob" if fault.lacks else "remote-cache"
             raise RemoteFailed(reason, self._fault, hint="without --remote_required, bk continues without it")
         if first:
-            self._warn(f"warning: {self._fault}; the build continues, and counts this as a miss")
+            is_storage = bool(self._options.absence)
+            then = "the engine cannot run actions without it" if is_storage else "the build continues, and counts this as a miss"
+            self._warn(f"warning: {self._fault}; {then}")
 
 
 class Breakable:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +219,23 @@ def test_the_scheduler_is_away_for_a_while(space: Space, cache: Server, begin: B
     with served(scheduler, port=port):
         assert scheduler.result("/1")["exit_code"] == 0
     assert len(scheduler.sessions) == 1
+
+
+def test_no_session_begins_before_the_cache_answers(cache: Server, scheduler: Scheduler, begin: Begin) -> None:
+    """A worker that can store nothing would take actions, and give each of them back."""
+    cache.kill()
+    worker, ended = begin(), begin(name="ended")
+    for one in (worker, ended):
+        wait_for(partial(one.says, "; the worker asks again"))
+        assert one.says(f"remote cache {cache.url}: "), one.log.read_text()
+    assert not scheduler.sessions
+    ended.process.send_signal(signal.SIGTERM)
+    assert ended.process.wait(300) == 0
+    with subprocess.Popen(cache.process.args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as again:
+        try:
+            wait_for(lambda: worker.says("session "))
+        finally:
+            again.kill()
 
 
 def test_sigterm_lets_actions_end_and_takes_no_more(

@@ -63,7 +63,8 @@ class Server:
 
     def __init__(self) -> None:
         program = [sys.executable, "-c", SERVER, str(ROOT)]
-        self.errors = tempfile.TemporaryFile()  # a pipe that nobody reads would be full one day
+        # A pipe that nobody reads would be full one day.
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
         self.process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors)
 
     def load(self, text: bytes) -> str:
