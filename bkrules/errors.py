@@ -30,19 +30,20 @@ MACHINE_LACKS = 36
 BUG = 37
 
 
-_LONGEST, _BEGIN, _END = 4_000, 3_000, 800  # characters of a line, and of its parts that stay
+_LONGEST = 4_000
+"""The limit of characters of a line of an error."""
 
 
 def _cut(text: str) -> str:
     """Return a text whose long lines lack their middle."""
-    if len(text) <= _LONGEST:
-        return text
-    return "\n".join(
-        f"{line[:_BEGIN]} ... {len(line) - _BEGIN - _END:,} characters ... {line[-_END:]}"
-        if len(line) > _LONGEST
-        else line
-        for line in text.splitlines()
-    )
+    return text if len(text) <= _LONGEST else "\n".join(map(_cut_line, text.splitlines()))
+
+
+def _cut_line(line: str) -> str:
+    if len(line) <= _LONGEST:
+        return line
+    begin, end = line[:3_000], line[-800:]
+    return f"{begin} ... {len(line) - len(begin) - len(end):,} characters ... {end}"
 
 
 class BkError(Exception):

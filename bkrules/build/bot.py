@@ -51,7 +51,7 @@ Lack = Callable[[], str]
 
 
 class _Ability:
-    """What a worker lacks, when the thread that asks for it has the answer."""
+    """The answer of a thread that asks what this worker lacks. It is None before."""
 
     lack: str | None = None
 

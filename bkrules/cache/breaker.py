@@ -163,7 +163,11 @@ class Breaker:
             raise RemoteFailed(reason, self._fault, hint="without --remote_required, bk continues without it")
         if first:
             is_storage = bool(self._options.absence)
-            then = "the engine cannot run actions without it" if is_storage else "the build continues, and counts this as a miss"
+            then = (
+                "the engine cannot run actions without it"
+                if is_storage
+                else "the build continues, and counts this as a miss"
+            )
             self._warn(f"warning: {self._fault}; {then}")
 
 
