@@ -293,7 +293,7 @@ def test_more_at_once_than_the_engine_has_slots(space: Space, server: casd.Casd)
         (["--remote_executor=grpc://x", "--remote_upload_local_results=no"], "forbids that"),
         (["--remote_executor=grpc://x", "--strategy=Genrule"], "must be MNEMONIC=local or MNEMONIC=remote"),
         (["--remote_default_exec_properties=x"], "must be NAME=VALUE"),
-        (["--remote_download_outputs=some"], "invalid choice: 'some'"),
+        (["--remote_download_outputs=some"], "must be one of minimal, toplevel, all, but was 'some'"),
     ],
 )
 def test_wrong_usage(space: Space, more: list[str], said: str) -> None:
