@@ -33,6 +33,9 @@ _UNKNOWN = ("FAILED_PRECONDITION", "INVALID_ARGUMENT", "NOT_FOUND")
 _TRUST = "certificate"
 _INSTANCE = "check --remote_instance_name, and the certificates"
 _CREDENTIALS = "check the token in BK_REMOTE_HEADER or --remote_header"
+_LASTING = (_TRUST, "credentials")
+"""Words of faults that do not pass by themselves."""
+_SECRETS = "check the certificates, and the token in BK_REMOTE_HEADER or --remote_header"
 _HINTS = {
     "UNAUTHENTICATED": _CREDENTIALS,
     "PERMISSION_DENIED": _CREDENTIALS,
@@ -132,7 +135,10 @@ class Bot:
             self._drop()
 
     def _is_able(self) -> bool:
-        """Return whether a session may begin. Wait for a while when the worker lacks something."""
+        """Return whether a session may begin. Wait for a while when the worker lacks something.
+
+        Raises RemoteFailed for what does not pass: a certificate or credentials.
+        """
         ability = _Ability()
 
         def ask() -> None:
@@ -145,6 +151,10 @@ class Bot:
             if self._stops:
                 return False
         if ability.lack:
+            if any(word in ability.lack for word in _LASTING):
+                raise RemoteFailed(
+                    "remote-cache", f"the worker {self._bot_id} cannot use its {ability.lack}", hint=_SECRETS
+                )
             self._say(f"{ability.lack}; the worker asks again")
             self._wait()
         return not ability.lack

@@ -101,7 +101,9 @@ def test_three_hosts(space: Space, cluster: Hosts, authority: Path, tmp_path: Pa
     with ExitStack() as stack:
         stranger = begin("stranger", *other, *cluster.identity)
         assert stranger.process.wait(300) == 34, stranger.log.read_text()
-        assert stranger.says("the scheduler refuses the worker stranger: its certificate is not trusted")
+        said = stranger.log.read_text()
+        assert f"the worker stranger cannot use its remote cache {CACHE}: " in said, said
+        assert "its certificate is not trusted" in said, said
         worker = begin("worker", *cluster.trust, *cluster.identity)
         wait_for(lambda: worker.says("session "))
         done = build(space, cluster, *cluster.trust, *cluster.identity)

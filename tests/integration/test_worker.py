@@ -393,6 +393,19 @@ def test_a_scheduler_that_refuses(scheduler: Scheduler, begin: Begin, code: Any,
     assert scheduler.metadata[0]["authorization"] == "Bearer s3cr3t-token"
 
 
+def test_a_cache_that_refuses(scheduler: Scheduler, begin: Begin) -> None:
+    """Another attempt would have the same answer."""
+    with grpc_server() as cache:
+        cache.answer = lambda _method, _message, context: context.abort(grpc.StatusCode.UNAUTHENTICATED, "no")
+        worker = begin(cache=cache.address)
+        assert worker.process.wait(300) == 34
+    said = worker.log.read_text()
+    assert f"error: the worker worker cannot use its remote cache {cache.address}: " in said, said
+    assert "it requires other credentials" in said, said
+    assert "\n  check the certificates, and the token in BK_REMOTE_HEADER or --remote_header\n" in said, said
+    assert not scheduler.sessions
+
+
 def test_an_answer_that_is_none(scheduler: Scheduler, begin: Begin) -> None:
     """The worker asks again."""
     wrong = iter([b"\x0a\xff", b"\x0a\x01"])
