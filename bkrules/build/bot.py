@@ -13,6 +13,7 @@ import queue
 import random
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -33,8 +34,6 @@ _UNKNOWN = ("FAILED_PRECONDITION", "INVALID_ARGUMENT", "NOT_FOUND")
 _TRUST = "certificate"
 _INSTANCE = "check --remote_instance_name, and the certificates"
 _CREDENTIALS = "check the token in BK_REMOTE_HEADER or --remote_header"
-_LASTING = (_TRUST, "credentials")
-"""Words of faults that do not pass by themselves."""
 _SECRETS = "check the certificates, and the token in BK_REMOTE_HEADER or --remote_header"
 _HINTS = {
     "UNAUTHENTICATED": _CREDENTIALS,
@@ -53,10 +52,9 @@ Lack = Callable[[], str]
 """Returns why this worker could run no action now; empty when it could."""
 
 
-class _Ability:
-    """The answer of a thread that asks what this worker lacks. It is None before."""
-
-    lack: str | None = None
+def is_lasting(fault: str) -> bool:
+    """Return whether a fault of a server does not pass by itself: the worker does not trust it, or it refuses the worker."""
+    return _TRUST in fault or "credentials" in fault
 
 
 @dataclass
@@ -139,25 +137,27 @@ class Bot:
 
         Raises RemoteFailed for what does not pass: a certificate or credentials.
         """
-        ability = _Ability()
+        answer: Future[str] = Future()
 
         def ask() -> None:
-            ability.lack = self._lack()
-            self._events.put(ability)
+            try:
+                answer.set_result(self._lack())
+            except BaseException as error:
+                answer.set_exception(error)
+            self._events.put(answer)
 
         threading.Thread(target=ask, name="ability", daemon=True).start()  # a signal ends the worker meanwhile
-        while (event := self._events.get()) is not ability:
+        while (event := self._events.get()) is not answer:
             self._react(event)
             if self._stops:
                 return False
-        if ability.lack:
-            if any(word in ability.lack for word in _LASTING):
-                raise RemoteFailed(
-                    "remote-cache", f"the worker {self._bot_id} cannot use its {ability.lack}", hint=_SECRETS
-                )
-            self._say(f"{ability.lack}; the worker asks again")
+        lack = answer.result()
+        if is_lasting(lack):
+            raise RemoteFailed("remote-cache", f"the worker {self._bot_id} cannot use its {lack}", hint=_SECRETS)
+        if lack:
+            self._say(f"{lack}; the worker asks again")
             self._wait()
-        return not ability.lack
+        return not lack
 
     def _exchange(self) -> bool:
         """Tell the scheduler of the leases, and obey its answer. Return whether there is news. Raises CallFailed.

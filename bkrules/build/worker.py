@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 
-from bkrules.build.bot import UNAVAILABLE, Bot, Run
+from bkrules.build.bot import UNAVAILABLE, Bot, Run, is_lasting
 from bkrules.build.cancel import Cancel
 from bkrules.build.run_action import Worker, answer, caches
 from bkrules.build.spare import Spares
@@ -58,7 +58,10 @@ def serve(scheduler: RemoteOptions, cache: RemoteOptions, worker: Worker, name: 
 
 
 def lack_of(cache: RemoteOptions, worker: Worker) -> Callable[[], str]:
-    """Return a function that tells why the remote cache gives no answers; empty when it does."""
+    """Return a function that tells why the remote cache gives no answers; empty when it does.
+
+    A server that refuses this one question may have the inputs of actions all the same.
+    """
 
     def lack() -> str:
         _, remote = caches(cache, worker)
@@ -67,7 +70,7 @@ def lack_of(cache: RemoteOptions, worker: Worker) -> Callable[[], str]:
                 remote.result(digest.EMPTY)  # nobody has a result of that key
             except RemoteFailed as error:
                 return error.message
-            return remote.fault
+            return remote.fault if is_lasting(remote.fault) or not remote.answers else ""
 
     return lack
 

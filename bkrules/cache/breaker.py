@@ -25,6 +25,8 @@ MOST_SLOW = 15.0
 """The limit of the seconds in which bk waits for nothing but slow answers."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 """The seconds before a request is repeated for the first time, and at most; each pause is twice the one before, about."""
+_OF_CACHE = "the build continues, and counts this as a miss"
+_OF_STORAGE = "the engine cannot run actions without it"
 READ, WRITE = "read", "write"
 BOTH = (READ, WRITE)
 
@@ -73,6 +75,11 @@ class Breaker:
     def fault(self) -> str:
         """The first fault of the build, with the address of the server; empty for none."""
         return self._fault
+
+    @property
+    def answers(self) -> bool:
+        """Whether the server has answered a request."""
+        return self._has_answered
 
     def attempt(self, side: str, what: str, call: Callable[[], _T], otherwise: _T, *, ends_streak: bool = True) -> _T:
         """Return the answer of `call`, or `otherwise` after a fault, or when bk has stopped using the server.
@@ -162,12 +169,7 @@ class Breaker:
             reason = "absent-blob" if fault.lacks else "remote-cache"
             raise RemoteFailed(reason, self._fault, hint="without --remote_required, bk continues without it")
         if first:
-            is_storage = bool(self._options.absence)
-            then = (
-                "the engine cannot run actions without it"
-                if is_storage
-                else "the build continues, and counts this as a miss"
-            )
+            then = _OF_STORAGE if self._options.absence else _OF_CACHE
             self._warn(f"warning: {self._fault}; {then}")
 
 
@@ -191,6 +193,11 @@ class Breakable:
     def fault(self) -> str:
         """The first fault of the build, with the address of the server; empty for none."""
         return self._breaker.fault
+
+    @property
+    def answers(self) -> bool:
+        """Whether the server has answered a request."""
+        return self._breaker.answers
 
     def repeat_no_more(self) -> None:
         """Repeat no request that has no answer, since the build ends."""

@@ -30,6 +30,8 @@ class Store(Protocol):
     def writable(self) -> bool: ...
     @property
     def fault(self) -> str: ...
+    @property
+    def answers(self) -> bool: ...
     def result(self, key: Digest) -> bytes | None: ...
     def lied(self, what: str) -> None: ...
     def groups(self, names: Iterable[Digest]) -> list[list[Digest]]: ...
@@ -83,6 +85,11 @@ class Remote:
     def fault(self) -> str:
         """The first fault of the server, with its address; empty for none."""
         return self._store.fault
+
+    @property
+    def answers(self) -> bool:
+        """Whether the server has answered a request."""
+        return self._store.answers
 
     @property
     def failed(self) -> bool:

@@ -393,6 +393,24 @@ def test_a_scheduler_that_refuses(scheduler: Scheduler, begin: Begin, code: Any,
     assert scheduler.metadata[0]["authorization"] == "Bearer s3cr3t-token"
 
 
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.PERMISSION_DENIED])
+def test_a_cache_without_results(space: Space, scheduler: Scheduler, begin: Begin, code: grpc.StatusCode) -> None:
+    """Commands need its blobs alone, since the scheduler stores their results."""
+    schedulers.write(space, {"good": "echo good > $@"})
+    with grpc_server() as cache:
+        [action] = schedulers.send(space, cache).values()
+
+        def refuse(method: str, _message: reapi.Message, context: Any) -> bytes | None:
+            if method == "GetActionResult":
+                context.abort(code, "no")
+            return None
+
+        cache.answer = refuse
+        begin(cache=cache.address)
+        scheduler.lease("/1", payload(action))
+        assert scheduler.result("/1")["exit_code"] == 0
+
+
 def test_a_cache_that_refuses(scheduler: Scheduler, begin: Begin) -> None:
     """Another attempt would have the same answer."""
     with grpc_server() as cache:
