@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "loading": {"cache", "errors", "incremental", "model", "plugin", "system"},
     "query": {"errors", "loading", "model", "plugin"},
     "sandbox": {"cache", "errors", "model", "plugin", "system"},
-    "mirror": {"errors", "images", "model", "sandbox", "system"},
+    "mirror": {"cache", "errors", "images", "model", "sandbox", "system"},
     "testing": {"errors", "mirror", "model", "plugin", "sandbox", "system"},
     "analysis": {"cache", "errors", "images", "incremental", "loading", "mirror", "model", "plugin", "system"},
     "cell": {"model", "plugin", "sandbox", "system", "testing"},

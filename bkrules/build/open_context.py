@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from bkrules.analysis.host_inputs import Machine
 from bkrules.cache.cas import Cas
+from bkrules.cache.links import LinkFolders
 from bkrules.execution.context import ForCells, RunContext
 from bkrules.plugin.installed import Plugins
 from bkrules.runners.table import runners_of
@@ -52,28 +53,30 @@ def open_context(
 ) -> RunContext:
     """Make what this run needs, from what is `prepared`, if anything is. Nothing is started."""
     folder, processes = prepared or prepare(cache)
+    links = LinkFolders(cache)
     return RunContext(
         cache=Path(cache),
         out=out,
         cas=cas,
         folder=folder,
         processes=processes,
-        make_for_cells=lambda: _for_cells(processes, folder),
+        make_for_cells=lambda: _for_cells(processes, folder, links),
         machine=machine,
         plugins=plugins,
         jobs=jobs,
         runners=runners_of(plugins),
+        links=links,
         test_timeouts=test_timeouts,
         test_attempts=test_attempts,
     )
 
 
-def _for_cells(processes: Processes, folder: RunFolder) -> ForCells:
+def _for_cells(processes: Processes, folder: RunFolder, links: LinkFolders) -> ForCells:
     from bkrules.mirror.proxy import MirrorProxy
     from bkrules.mirror.registry import Registries
     from bkrules.runners.cell_pool import SharedCells
 
-    return ForCells(Registries(processes, folder), MirrorProxy(), SharedCells())
+    return ForCells(Registries(processes, folder, links), MirrorProxy(), SharedCells())
 
 
 def close_context(context: RunContext) -> None:
@@ -85,4 +88,5 @@ def close_context(context: RunContext) -> None:
     context.processes.close()
     if cells is not None:
         cells.mirror.close()
+    context.links.close()
     context.folder.close()

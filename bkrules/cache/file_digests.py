@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import marshal
 import os
+import threading
 import time
 from typing import Any
 
@@ -15,6 +16,9 @@ from bkrules.model import digest
 from bkrules.model.digest import Digest
 from bkrules.system.files import open_regular
 
+_AT_ONCE = 16
+"""The most files that threads read at once. Two threads never read the same one."""
+
 
 class FileDigests:
     """The digests of files by path. `store` keeps them between builds; `save()` writes it."""
@@ -24,6 +28,7 @@ class FileDigests:
         self._known: dict[str, tuple[Stamp, str]] = {}
         self._fresh: dict[str, tuple[Digest, Stamp, bool]] = {}
         self._changed = False
+        self._reading = tuple(threading.Lock() for _ in range(_AT_ONCE))
         try:
             with open_regular(store) as file:
                 known = marshal.load(file)
@@ -51,8 +56,15 @@ class FileDigests:
         """Return the digest of the file at `path`, read again when its stamp has changed. Raises OSError when it cannot
         be read.
         """
+        known = self._unchanged(path)
+        if known is None:
+            with self._reading[hash(path) % _AT_ONCE]:  # cells that begin together have the same tools
+                known = self._unchanged(path) or self._look(path)[0]
+        return known
+
+    def _unchanged(self, path: str) -> Digest | None:
         fresh = self._fresh.get(path)
-        return fresh[0] if fresh is not None and fresh[1] == current().look(path) else self._look(path)[0]
+        return fresh[0] if fresh is not None and fresh[1] == current().look(path) else None
 
     def _look(self, path: str) -> tuple[Digest, Stamp, bool]:
         moment = time.time_ns()

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from bkrules.cache import results
+from bkrules.cache import links, results
 from bkrules.cache.cas import Cas
 from bkrules.model import digest
 from bkrules.model.digest import Digest
@@ -23,7 +23,7 @@ from bkrules.system import locks
 from bkrules.system.files import open_lock
 
 LOCK = "cache"
-PARTS = ("ac", "cas", "go", "toolchains")
+PARTS = ("ac", "cas", links.FOLDER, "go", "toolchains")
 _TEMPORARY_SECONDS = 3600
 _OLD_LOCK = re.compile("[0-9a-f]{64}").fullmatch
 """The name of a lock of one key, which earlier versions of bk made a file for."""
@@ -112,7 +112,8 @@ class Maintenance:
     def collect(self, *, max_size: int | None = None, max_age: float | None = None) -> Removed:
         """Remove results unused for `max_age` seconds, then those unused for longest until `max_size` bytes are left.
 
-        Blobs that no result needs any more are removed too, the temporary files of killed writers, and locks of earlier versions.
+        Blobs that no result needs any more are removed too, with the folders that link them, the temporary files of killed
+        writers, and locks of earlier versions.
         """
         with in_use(self._cache, alone=True):
             entries = sorted(self.entries(), key=lambda entry: entry.used)
@@ -140,6 +141,7 @@ class Maintenance:
             _remove(entry.path for entry in gone)
             _remove(path for path, _ in loose)
             _remove(self._abandoned())
+            links.remove_links(self._cache)
         return Removed(len(gone), len(loose), sum(entry.size for entry in gone) + sum(size for _, size in loose))
 
     def entries(self) -> Iterator[Entry]:

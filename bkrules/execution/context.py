@@ -7,7 +7,7 @@ import itertools
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bkrules.analysis.host_inputs import Machine
 from bkrules.cache.atomic import place
 from bkrules.cache.cas import Cas
+from bkrules.cache.links import LinkFolders
 from bkrules.execution.result import Outcome
 from bkrules.model.action import Action, FileNode, Node
 from bkrules.model.resources import Limits
@@ -63,6 +64,7 @@ class RunContext:
     plugins: Plugins
     jobs: int
     runners: Mapping[str, Runner]
+    links: LinkFolders
     test_timeouts: Mapping[str, int] = field(default_factory=dict)
     test_attempts: int | None = None
     of_cells: ForCells | None = None
@@ -107,27 +109,19 @@ class RunContext:
 
         It is a folder, since runc runs itself from an overlay of its folder, and an overlay does not see through a bind
         mount of a single file. Its files are links into the cache, and copies of this machine's tools: a link would
-        change the ctime of a file that is not bk's, as if it had been written to. A link changes the ctime of a blob too,
-        which is then read again, so cells whose tools have the same bytes share a folder, whatever their keys have of them.
+        change the ctime of a file that is not bk's, as if it had been written to. A folder with links alone is kept for
+        other builds. Cells whose tools have the same bytes share a folder, whatever their keys have of them.
         """
-        blobs = f"{self.cas.root}/"
-        key = tuple(
-            sorted(
-                (name, node.path if node.path.startswith(blobs) else str(node.digest)) for name, node in tools.items()
-            )
-        )
+        blobs = {name: node.path for name, node in tools.items() if node.path.startswith(f"{self.cas.root}/")}
+        key = tuple(sorted((name, blobs.get(name) or str(node.digest)) for name, node in tools.items()))
         with self._lock:
             if key not in self._tool_folders:
-                folder = self.folder.new(f"tools-{len(self._tool_folders)}")
-                folder.chmod(0o755)  # whatever the umask: daemons without privileges read it too
-                for name, node in tools.items():
-                    make_folders(folder, os.path.dirname(name))
-                    if node.path.startswith(blobs):
-                        place(node.path, folder / name)
-                    else:
-                        shutil.copyfile(node.path, folder / name)
-                        (folder / name).chmod(0o755)
-                self._tool_folders[key] = str(folder)
+
+                def make() -> Path:
+                    return _fill(self.folder.new(f"tools-{len(self._tool_folders)}"), tools, blobs)
+
+                kept = len(blobs) == len(tools)
+                self._tool_folders[key] = self.links.get(blobs, make) if kept else str(make())
             return self._tool_folders[key]
 
     def log(self, action: Action) -> Path:
@@ -140,6 +134,19 @@ class RunContext:
         """Return the folder for the logs of a cell."""
         assert action.cell is not None
         return self.out / action.label.package / action.label.name / action.cell.folder
+
+
+def _fill(folder: Path, tools: Mapping[str, FileNode], blobs: Collection[str]) -> Path:
+    """Put links to `blobs` and copies of the other tools into a folder. Daemons without privileges read it too."""
+    folder.chmod(0o755)  # whatever the umask
+    for name, node in tools.items():
+        make_folders(folder, os.path.dirname(name))
+        if name in blobs:
+            place(node.path, folder / name)
+        else:
+            shutil.copyfile(node.path, folder / name)
+            (folder / name).chmod(0o755)
+    return folder
 
 
 def make_folders(root: Path, path: str) -> None:

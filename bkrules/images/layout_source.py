@@ -31,11 +31,11 @@ class LayoutSource:
             raise self._bad(f"it has {len(index.entries)} images, not one")
         return index.entries[0].digest
 
-    def blobs(self, manifest: ImageDigest) -> Iterator[ImageDigest]:
-        """Yield the digests of an image, its manifests among them. Raises ActionFailed."""
+    def blobs(self, manifest: ImageDigest) -> Iterator[tuple[ImageDigest, bool]]:
+        """Yield the digests of an image, and whether each belongs to a manifest. Raises ActionFailed."""
         for one in closure(self._manifest(manifest), lambda entry: self._manifest(entry.digest)):
-            yield one.digest
-            yield from (blob.digest for blob in one.distributable)
+            yield one.digest, True
+            yield from ((blob.digest, False) for blob in one.distributable)
 
     def file(self, digest: ImageDigest) -> FileNode:
         """Return the file of a blob. Raises ActionFailed."""

@@ -34,6 +34,7 @@ http: {{net: unix, addr: {SOCKET}}}
 """
 """The configuration of a read-only registry for the tree in the folder `data`, on a socket next to it."""
 _BLOB_MODE = 0o644
+_BASE = "docker/registry/v2"
 _LINK = 100  # bytes; a link has 71
 
 
@@ -41,33 +42,21 @@ class Tree(Place):
     """A storage tree below a folder. Each file appears whole, so a registry may serve it meanwhile."""
 
     def __init__(self, root: Path) -> None:
-        self._base = f"{root}/docker/registry/v2"
+        self._root = root
+        self._base = f"{root}/{_BASE}"
 
     def path(self, digest: ImageDigest) -> str:
         """Return the path of a blob, whether it exists or not."""
-        name = digest.hash
-        return f"{self._base}/blobs/sha256/{name[:2]}/{name}/data"
+        return f"{self._root}/{_blob(digest)}"
 
     def has(self, digest: ImageDigest, size: int) -> bool:
         """Return whether a blob of that size exists."""
-        try:
-            return os.stat(self.path(digest)).st_size == size
-        except OSError:
-            return False
+        return _has(self.path(digest), size)
 
     def put(self, digest: ImageDigest, size: int, chunks: Callable[[], Iterable[bytes]]) -> None:
         """Keep a blob. An exception of `chunks` leaves nothing."""
         os.makedirs(os.path.dirname(self.path(digest)), exist_ok=True)
         atomic.write_chunks(self.path(digest), chunks(), _BLOB_MODE)
-
-    def adopt(self, digest: ImageDigest, source: FileNode, *, link: bool) -> None:
-        """Keep the blob of a stored file: as a hard link when nobody writes to the tree, otherwise as a copy."""
-        if self.has(digest, source.digest.size):  # two images may share the blob
-            return
-        if link:
-            atomic.place(source.path, Path(self.path(digest)))
-        else:
-            atomic.copy(source.path, self.path(digest), _BLOB_MODE)
 
     def put_manifest(self, manifest: Manifest) -> None:
         """Keep a manifest, whose blobs the tree has. An existing one with other bytes is replaced."""
@@ -80,7 +69,7 @@ class Tree(Place):
 
     def tagged(self, reference: Reference) -> ImageDigest | None:
         """Return the digest of a tag in the tree, or None."""
-        data = _read(f"{self._tag(reference)}/current/link", _LINK)
+        data = _read(f"{self._root}/{_tag(reference)}/current/link", _LINK)
         try:
             return ImageDigest((data or b"").decode())
         except ValueError:
@@ -94,12 +83,8 @@ class Tree(Place):
 
     def add(self, reference: Reference, manifest: ImageDigest) -> None:
         """Tag an image whose blobs the tree has; the tag is written last."""
-        repository = f"{self._base}/repositories/{reference.repository}"
-        for digest, is_manifest in self.blobs(manifest):
-            folder = "_manifests/revisions" if is_manifest else "_layers"
-            _write(f"{repository}/{folder}/{digest.path}/link", digest)
-        _write(f"{self._tag(reference)}/index/{manifest.path}/link", manifest)
-        _write(f"{self._tag(reference)}/current/link", manifest)
+        for path, digest in _links(reference, manifest, self.blobs(manifest)):
+            _write(f"{self._root}/{path}", digest.encode())
 
     def blobs(self, manifest: ImageDigest) -> Iterator[tuple[ImageDigest, bool]]:
         """Yield the digests of an image, and whether each belongs to a manifest. Raises ActionFailed when a manifest is missing."""
@@ -114,8 +99,20 @@ class Tree(Place):
             raise ActionFailed("bad-mirror", f"there is no manifest {digest}")
         return read_manifest(data, f"manifest {digest}", digest)
 
-    def _tag(self, reference: Reference) -> str:
-        return f"{self._base}/repositories/{reference.repository}/_manifests/tags/{reference.tag}"
+
+def files_of(images: Mapping[Reference, DirectoryNode]) -> dict[str, FileNode | bytes]:
+    """Return the files of a storage tree with these images, given as OCI layouts: stored files, and bytes. The tags are last.
+
+    Raises ActionFailed for a malformed layout.
+    """
+    files: dict[str, FileNode | bytes] = {}
+    for reference, layout in images.items():
+        source = LayoutSource(layout, str(reference))
+        manifest = source.top()
+        blobs = list(source.blobs(manifest))
+        files.update((_blob(digest), source.file(digest)) for digest, _ in blobs)
+        files.update((path, digest.encode()) for path, digest in _links(reference, manifest, blobs))
+    return files
 
 
 def write_tree(root: Path, images: Mapping[Reference, DirectoryNode], *, link: bool = True) -> None:
@@ -123,13 +120,42 @@ def write_tree(root: Path, images: Mapping[Reference, DirectoryNode], *, link: b
 
     Blobs are hard links of stored files; without `link` they are copies, for a folder that others may write to.
     """
-    tree = Tree(root)
-    for reference, layout in images.items():
-        source = LayoutSource(layout, str(reference))
-        manifest = source.top()
-        for digest in source.blobs(manifest):
-            tree.adopt(digest, source.file(digest), link=link)
-        tree.add(reference, manifest)
+    for path, content in files_of(images).items():
+        place = f"{root}/{path}"
+        if isinstance(content, bytes):
+            _write(place, content)
+        elif not _has(place, content.digest.size):  # the folder may have had the blob before
+            if link:
+                atomic.place(content.path, Path(place))
+            else:
+                atomic.copy(content.path, place, _BLOB_MODE)
+
+
+def _links(
+    reference: Reference, manifest: ImageDigest, blobs: Iterable[tuple[ImageDigest, bool]]
+) -> Iterator[tuple[str, ImageDigest]]:
+    """Yield the paths of the files that name the blobs of an image in its repository, and the digests that they hold."""
+    repository = f"{_BASE}/repositories/{reference.repository}"
+    for digest, is_manifest in blobs:
+        folder = "_manifests/revisions" if is_manifest else "_layers"
+        yield f"{repository}/{folder}/{digest.path}/link", digest
+    yield f"{_tag(reference)}/index/{manifest.path}/link", manifest
+    yield f"{_tag(reference)}/current/link", manifest
+
+
+def _blob(digest: ImageDigest) -> str:
+    return f"{_BASE}/blobs/sha256/{digest.hash[:2]}/{digest.hash}/data"
+
+
+def _tag(reference: Reference) -> str:
+    return f"{_BASE}/repositories/{reference.repository}/_manifests/tags/{reference.tag}"
+
+
+def _has(path: str, size: int) -> bool:
+    try:
+        return os.stat(path).st_size == size
+    except OSError:
+        return False
 
 
 def _read(path: str, limit: int) -> bytes | None:
@@ -141,6 +167,6 @@ def _read(path: str, limit: int) -> bytes | None:
         return None
 
 
-def _write(path: str, digest: ImageDigest) -> None:
+def _write(path: str, data: bytes) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    atomic.write(path, digest.encode())
+    atomic.write(path, data)

@@ -10,9 +10,11 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
+from bkrules.cache.links import LinkFolders
 from bkrules.errors import ActionFailed
-from bkrules.images.storage import SOCKET, write_tree
+from bkrules.images.storage import SOCKET, files_of, write_tree
 from bkrules.model.action import DirectoryNode, FileNode
 from bkrules.model.reference import Reference
 from bkrules.sandbox import syscalls
@@ -43,9 +45,10 @@ class Registry:
 class Registries:
     """The registries of a run by their content. A registry that has ended is started again; all end with the run."""
 
-    def __init__(self, processes: Processes, folder: RunFolder) -> None:
+    def __init__(self, processes: Processes, folder: RunFolder, links: LinkFolders) -> None:
         self._processes = processes
         self._folder = folder
+        self._links = links
         self._lock = threading.Lock()
         self._started = 0
         self._registries: dict[tuple[object, ...], Registry] = {}
@@ -67,9 +70,9 @@ class Registries:
     def _start(self, images: Mapping[Reference, DirectoryNode], binary: str, configuration: str) -> Registry:
         folder = self._folder.new(f"registry-{self._started}")
         self._started += 1
-        data = folder / "data"
-        data.mkdir()
-        write_tree(data, images)
+        files = {name: file if isinstance(file, bytes) else file.path for name, file in files_of(images).items()}
+        storage = self._links.get(files, lambda: _filled(folder / "images", images))
+        (folder / "data").symlink_to(storage)
         shutil.copyfile(configuration, folder / "config.yml")
         log = folder / "registry.log"
         with ExitStack() as opened, syscalls.watch_folder(str(folder)) as changes:
@@ -96,7 +99,13 @@ class Registries:
                 if changes is not None and changes in ready:
                     os.read(changes, 4096)
             self._open.push(opened.pop_all())
-        return Registry(target, process, str(data))
+        return Registry(target, process, storage)
+
+
+def _filled(folder: Path, images: Mapping[Reference, DirectoryNode]) -> Path:
+    folder.mkdir()
+    write_tree(folder, images)
+    return folder
 
 
 def accepts(target: str) -> bool:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +18,11 @@ PHASES = ("setup", "boot", "run", "teardown")
 
 
 class BkSide:
-    """A workspace below `folder`, and the disk cache `built` in which the matrix never ran."""
+    """A workspace below `folder`, and a disk cache with all results of `built`, in which no cell has ended before a run."""
 
     def __init__(self, repository: Path, built: Path, folder: Path) -> None:
-        self._built = built
-        self._folder = folder
-        self._space = Space(folder / "workspace", built)
+        self._cache = copy_of_cache(built, folder / "cache")
+        self._space = Space(folder / "workspace", self._cache)
         for part in ("plugins", "targets/tools"):
             link = self._space.root / part
             link.parent.mkdir(parents=True, exist_ok=True)
@@ -38,11 +35,12 @@ class BkSide:
 
     def run(self, jobs: int, matrix: str = FRESH) -> Run:
         """Run all cells of a matrix, so many at a time. Raises Failed unless every one of them ran and passed."""
-        with self._fresh_cache() as cache:
-            space = Space(self._space.root, cache)
-            began = time.monotonic()
-            done = space.bk("test", f"//bench:{matrix}", "--jobs", str(jobs))
-            seconds = time.monotonic() - began
+        results = set((self._cache / "ac").glob("*/*"))
+        began = time.monotonic()
+        done = self._space.bk("test", f"//bench:{matrix}", "--jobs", str(jobs))
+        seconds = time.monotonic() - began
+        for result in set((self._cache / "ac").glob("*/*")) - results:
+            result.unlink()
         report = self._space.root / f"bk-out/bench/{matrix}/report.json"
         reported = json.loads(report.read_text())["cells"] if done.returncode == 0 else []
         if len(reported) != CELLS or any(cell["cached"] or cell["status"] != "passed" for cell in reported):
@@ -64,15 +62,6 @@ class BkSide:
                 parameters = json.loads(action["arguments"][-1])
                 found[parameters["worker"]] = {**parameters, "environment": action["environment"]}
         return [found[kind.bk] for kind in KINDS]
-
-    @contextmanager
-    def _fresh_cache(self) -> Iterator[Path]:
-        """A disk cache that begins with what is built."""
-        cache = self._folder / "cache"
-        try:
-            yield copy_of_cache(self._built, cache)
-        finally:
-            shutil.rmtree(cache)
 
 
 def _build_file() -> str:

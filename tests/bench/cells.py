@@ -96,7 +96,9 @@ def measure(
     bk = BkSide(REPOSITORY, disk_cache(), folder)
     cells = bk.cells() if floors else []
     say("warm-up")
-    for side in dict.fromkeys(side for _, side in races):
+    for side in 2 * list(
+        dict.fromkeys(side for _, side in races)
+    ):  # bk remembers a digest of a file that is 2 seconds old
         _run(side, bk, assets, max(number for number, _ in races))
     runs: dict[tuple[int, str], list[Run]] = {race: [] for race in races}
     lowest: dict[str, list[Floor]] = {kind.bk: [] for kind in KINDS}

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import marshal
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from bkrules.cache.file_digests import FileDigests
 from bkrules.model import digest
+from bkrules.model.digest import Digest
 
 
 @pytest.fixture
@@ -141,3 +144,24 @@ def test_a_file_that_is_gone_is_an_error_though_it_was_known(store: str, file: P
     file.unlink()
     with pytest.raises(FileNotFoundError):
         FileDigests(store).of(str(file))
+
+
+def test_threads_read_a_file_once(store: str, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells that begin together have the same tools, and a binary takes a tenth of a second to read."""
+    digests, reads, another = FileDigests(store), 0, threading.Event()
+    of_file = digest.of_file
+
+    def read(path: str) -> Digest:
+        nonlocal reads
+        reads += 1
+        if reads == 2:
+            another.set()
+        another.wait(0.5)
+        return of_file(path)
+
+    monkeypatch.setattr(digest, "of_file", read)
+    with ThreadPoolExecutor(2) as pool:
+        names = set(pool.map(digests.now, [str(file)] * 2))
+
+    assert names == {digest.of_bytes(b"before")}
+    assert reads == 1

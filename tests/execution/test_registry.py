@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bkrules.cache.links import LinkFolders
 from bkrules.mirror import registry
 from bkrules.mirror.registry import Registries, accepts
 from bkrules.model.action import FileNode
@@ -38,7 +39,7 @@ def test_a_registry_that_listens_long_after_it_has_made_its_socket(
     binary.chmod(0o755)
     configuration.write_text("")
     processes, folder = Processes(), RunFolder(str(tmp_path / "cache"))
-    registries = Registries(processes, folder)
+    registries = Registries(processes, folder, LinkFolders(str(tmp_path / "cache")))
     nodes = [FileNode(of_bytes(path.read_bytes()), str(path)) for path in (binary, configuration)]
     start = threading.Thread(target=registries.get, args=({}, *nodes), daemon=True)
 

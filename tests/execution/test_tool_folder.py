@@ -11,6 +11,7 @@ import pytest
 
 from bkrules.cache.cas import Cas
 from bkrules.cache.file_digests import FileDigests
+from bkrules.cache.links import LinkFolders
 from bkrules.execution.context import RunContext
 from bkrules.model import digest
 from bkrules.model.action import FileNode
@@ -25,8 +26,11 @@ def context(tmp_path: Path) -> SimpleNamespace:
         folder.mkdir()
         return folder
 
+    links = LinkFolders(str(tmp_path))
     cas = Cas(str(tmp_path / "cas"), FileDigests(str(tmp_path / "digests")))
-    return SimpleNamespace(cas=cas, folder=SimpleNamespace(new=new), _lock=threading.Lock(), _tool_folders={})
+    return SimpleNamespace(
+        cas=cas, folder=SimpleNamespace(new=new), _lock=threading.Lock(), _tool_folders={}, links=links
+    )
 
 
 def blob(context: SimpleNamespace, data: bytes) -> FileNode:

@@ -56,6 +56,19 @@ def test_results_that_are_not_asked_for(tools: Space) -> None:
     assert cached == [False, True, False, False, True, True], said
 
 
+def test_a_later_build_has_the_same_folders_of_links(tools: Space) -> None:
+    """A link moves the ctime of its blob, and bk reads a blob with another ctime again: all tools, in each build."""
+    matrix(tools, "def test_it(sandbox): pass\n", "oci", "containerd")
+    seen = []
+    for _ in range(2):
+        done = tools.bk("test", "//targets:small", "--nocache_test_results")
+        assert done.returncode == 0, done.stdout + done.stderr
+        seen.append({path: path.stat().st_ino for path in (tools.cache / "links").rglob("*")})
+    assert seen[0] == seen[1]
+    assert len([path for path in seen[0] if path.name == "buildkitd"]) == 2, "of each worker"
+    assert len([path for path in seen[0] if path.name == "docker"]) == 1, "the storage of their registry"
+
+
 def test_a_flaky_matrix(tools: Space, report: Report) -> None:
     matrix(tools, LATER, "oci", more="flaky = True,")
 

@@ -1,0 +1,160 @@
+"""Folders of links to blobs, kept between builds, and never with another content than a build asks for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bkrules.cache.cas import Cas
+from bkrules.cache.links import FOLDER, LinkFolders, remove_links
+from bkrules.cache.maintenance import Maintenance
+
+
+class Build:
+    """A build with two tools in sub-folders and a file of its own: what it asks for, and how often it had to make that."""
+
+    def __init__(self, cache: Path, cas: Cas, name: str) -> None:
+        self.links = LinkFolders(str(cache))
+        self.blobs = {tool: Path(cas.path(cas.put(tool.encode()))) for tool in ("bin/runc", "buildkitd")}
+        self.files: dict[str, str | bytes] = {
+            **{tool: str(blob) for tool, blob in self.blobs.items()},
+            "tag/link": b"sha256:1",
+        }
+        self.made = cache / name
+
+    def make(self) -> Path:
+        for name, file in self.files.items():
+            target = self.made / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(file, str):
+                os.link(file, target)
+            else:
+                target.write_bytes(file)
+        return self.made
+
+    def get(self) -> Path:
+        return Path(self.links.get(self.files, self.make))
+
+
+@pytest.fixture
+def build(tmp_path: Path, cas: Cas) -> Callable[[str], Build]:
+    return lambda name: Build(tmp_path, cas, name)
+
+
+def test_a_later_build_links_nothing(build: Callable[[str], Build]) -> None:
+    first, second = build("first"), build("second")
+    folder = first.get()
+    first.links.close()
+    before = [blob.stat().st_ctime_ns for blob in first.blobs.values()]
+
+    assert second.get() == folder
+
+    assert [blob.stat().st_ctime_ns for blob in second.blobs.values()] == before, "bk would read the tools again"
+    assert not second.made.exists()
+    assert (folder / "bin/runc").read_bytes() == b"bin/runc"
+    assert (folder / "tag/link").read_bytes() == b"sha256:1"
+
+
+def test_other_files_have_another_folder(build: Callable[[str], Build]) -> None:
+    first, second, third = build("first"), build("second"), build("third")
+    second.files["tag/link"] = b"sha256:2"
+    third.files["runc"] = third.files.pop("bin/runc")
+
+    assert len({first.get(), second.get(), third.get()}) == 3
+
+
+def add(folder: Path, blob: Path) -> None:
+    (folder / "bin/ld").write_bytes(b"foreign")
+
+
+def remove(folder: Path, blob: Path) -> None:
+    (folder / "buildkitd").unlink()
+
+
+def replace(folder: Path, blob: Path) -> None:
+    (folder / "buildkitd").unlink()
+    (folder / "buildkitd").write_bytes(b"buildkitd")
+
+
+def change(folder: Path, blob: Path) -> None:
+    (folder / "tag/link").write_bytes(b"sha256:10")
+
+
+def turn_into_link(folder: Path, blob: Path) -> None:
+    (folder / "buildkitd").unlink()
+    (folder / "buildkitd").symlink_to(blob)
+
+
+def turn_folder_into_link(folder: Path, blob: Path) -> None:
+    (folder / "bin").rename(folder.parent / "elsewhere")
+    (folder / "bin").symlink_to(folder.parent / "elsewhere")
+
+
+def make_blob_again(folder: Path, blob: Path) -> None:
+    data = blob.read_bytes()
+    blob.unlink()
+    blob.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "damage", [add, remove, replace, change, turn_into_link, turn_folder_into_link, make_blob_again]
+)
+def test_a_folder_with_other_files_is_not_used(
+    build: Callable[[str], Build], damage: Callable[[Path, Path], None]
+) -> None:
+    first, second, third = build("first"), build("second"), build("third")
+    folder = first.get()
+    damage(folder, first.blobs["buildkitd"])
+
+    assert second.get() == second.made, "the first build still uses its folder"
+    first.links.close()
+    assert third.get() == folder, "it was not made again"
+
+    assert not third.made.exists()
+    assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == ["buildkitd", "link", "runc"]
+    assert (folder / "buildkitd").samefile(third.blobs["buildkitd"])
+    assert not (folder / "buildkitd").is_symlink()
+    assert (folder / "tag/link").read_bytes() == b"sha256:1"
+
+
+def test_a_link_in_the_place_of_the_folder_is_not_followed(build: Callable[[str], Build], tmp_path: Path) -> None:
+    first, second = build("first"), build("second")
+    folder = first.get()
+    first.links.close()
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+
+    assert second.get() == second.made
+
+
+def test_copies_are_not_kept(build: Callable[[str], Build], tmp_path: Path) -> None:
+    first = build("first")
+    copied = tmp_path / "copied"
+
+    def copy() -> Path:
+        for name, file in first.files.items():
+            (copied / name).parent.mkdir(parents=True, exist_ok=True)
+            (copied / name).write_bytes(Path(file).read_bytes() if isinstance(file, str) else file)
+        return copied
+
+    assert Path(first.links.get(first.files, copy)) == copied
+    assert not (tmp_path / FOLDER).exists()
+
+
+def test_a_collection_removes_what_no_build_uses(build: Callable[[str], Build], tmp_path: Path, cas: Cas) -> None:
+    """The blobs are in no result, so only the links would keep their bytes on the disk."""
+    first = build("first")
+    folder = first.get()
+    (tmp_path / FOLDER / "foreign").write_text("")
+    remove_links(str(tmp_path))
+    assert folder.is_dir(), "the build uses it"
+    first.links.close()
+
+    Maintenance(str(tmp_path), cas).collect()
+
+    assert not folder.exists()
+    assert not any(blob.exists() for blob in first.blobs.values())
+    remove_links(str(tmp_path / "nothing"))
