@@ -1,6 +1,6 @@
 """Folders of hard links to blobs, kept in the disk cache between builds.
 
-A link moves the ctime of its blob, so bk reads the blob again. A folder that is linked anew in each build would cost the
+A link moves the ctime of its blob, so bk reads the blob again. A folder that is made in each build would cost the
 reading of all tools in each build.
 """
 

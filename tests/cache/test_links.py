@@ -14,7 +14,7 @@ from bkrules.cache.maintenance import Maintenance
 
 
 class Build:
-    """A build with two tools in sub-folders and a file of its own: what it asks for, and how often it had to make that."""
+    """A build with two tools, one of them in a folder, and one more file."""
 
     def __init__(self, cache: Path, cas: Cas, name: str) -> None:
         self.links = LinkFolders(str(cache))
