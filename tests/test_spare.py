@@ -39,6 +39,14 @@ def waiting(folder: Path) -> list[str]:
     return [path.name for path in folder.glob("run/*")]
 
 
+def command_of(process: str) -> bytes:
+    """The command line of a process; empty when it has ended, which may happen at any moment."""
+    try:
+        return Path("/proc", process, "cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
 def taken(spares: Spares, *files: str) -> str:
     """Take what a cell begins with, and end the cell at once. Return the name of its folder."""
     with closing(spares.take(files)) as found:
@@ -106,10 +114,10 @@ def test_a_spare_ends_with_a_killed_worker(tmp_path: Path) -> None:
     command = [sys.executable, "-I", "-c", KEEPER, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as keeper:
         assert keeper.stdout is not None
-        status = Path("/proc", keeper.stdout.readline().strip(), "cmdline")
-        assert b"python" in status.read_bytes()
+        zygote = keeper.stdout.readline().strip()
+        wait_for(lambda: b"zygote" in command_of(zygote))
         keeper.kill()
-    wait_for(lambda: not status.exists() or not status.read_bytes())
+    wait_for(lambda: not command_of(zygote))
     assert len(waiting(tmp_path)) == 1
     sweep(str(tmp_path))
     assert not waiting(tmp_path)

@@ -80,11 +80,20 @@ class Machine:
     host: Host
     interpreter: str
     binds: tuple[str, ...]
-    libraries: tuple[str, ...]
-    packages: str
+    extensions: tuple[str, ...]
     runtime: tuple[tuple[str, str], ...]
     store: str
     kernel_key: str = SERIES
+
+    @functools.cached_property
+    def libraries(self) -> tuple[str, ...]:
+        """The libraries of the interpreter and its extension modules. Only cells need them. Raises MachineLacks."""
+        return _closure((self.interpreter, *self.extensions), self.store)
+
+    @functools.cached_property
+    def packages(self) -> str:
+        """The installed distributions, as in the keys of cells."""
+        return _packages(self.store)
 
     @property
     def platform(self) -> dict[str, str]:
@@ -153,8 +162,7 @@ def load(store: str, kernel_key: str = SERIES) -> Machine:
         host=probe(),
         interpreter=interpreter,
         binds=tuple(sorted({stdlib, *_environment(), package})),
-        libraries=_closure((interpreter, *extensions), store),
-        packages=_packages(store),
+        extensions=tuple(extensions),
         runtime=tuple(runtime),
         store=store,
         kernel_key=kernel_key,

@@ -7,7 +7,6 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 _NAME_MAX = 255
 """How many bytes the name of a file has at most on Linux's file systems."""
@@ -66,20 +65,31 @@ def copy(source: str, target: str, mode: int) -> None:
         os.chmod(scratch, mode)
 
 
-def place(source: str, target: Path) -> None:
-    """Put a stored file at `target` by rename: as a hard link, or as a copy when the cache is on another file system."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = temporary(str(target))
+def place(source: str, target: str | os.PathLike[str]) -> None:
+    """Put a stored file at `target`, whole or not at all: as a hard link, or as a copy when the cache is on another file system."""
     try:
-        os.link(source, scratch)
+        _link(source, os.fspath(target))
     except OSError:
-        copy(source, str(target), stat.S_IMODE(os.stat(source).st_mode))
-        return
+        copy(source, os.fspath(target), stat.S_IMODE(os.stat(source).st_mode))
+
+
+def _link(source: str, target: str) -> None:
     try:
-        os.rename(scratch, target)
-    finally:
-        with suppress(FileNotFoundError):  # rename(2) keeps both names when `target` is already a link to the same file
-            os.unlink(scratch)
+        try:
+            os.link(source, target)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            os.link(source, target)
+    except FileExistsError:
+        scratch = temporary(target)
+        os.link(source, scratch)
+        try:
+            os.rename(scratch, target)
+        finally:
+            with suppress(
+                FileNotFoundError
+            ):  # rename(2) keeps both names when `target` is already a link to the same file
+                os.unlink(scratch)
 
 
 def _create(path: str, mode: int) -> int:

@@ -126,7 +126,7 @@ def write_tree(root: Path, images: Mapping[Reference, DirectoryNode], *, link: b
             _write(place, content)
         elif not _has(place, content.digest.size):  # the folder may have had the blob before
             if link:
-                atomic.place(content.path, Path(place))
+                atomic.place(content.path, place)
             else:
                 atomic.copy(content.path, place, _BLOB_MODE)
 

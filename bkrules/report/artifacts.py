@@ -76,11 +76,11 @@ def _show(result: Result, folder: str, digests: FileDigests) -> None:
         path = f"{folder}/{name}"
         if isinstance(node, FileNode):
             if not _shows(path, node, digests, MODE):
-                atomic.place(node.path, Path(path))
+                atomic.place(node.path, path)
         elif isinstance(node, DirectoryNode) and not _shows_all(path, node, digests):
             shutil.rmtree(path, ignore_errors=True)
             for inner, file in node.files.items():
-                atomic.place(file.path, Path(path, inner))
+                atomic.place(file.path, f"{path}/{inner}")
 
 
 def _remove(path: str) -> None:

@@ -172,3 +172,19 @@ def test_a_name_of_full_length_is_placed(tmp_path: Path, name: str) -> None:
     atomic.write(str(tmp_path / "other" / name), b"y")
     assert (target.read_text(), (tmp_path / "other" / name).read_text()) == ("x", "y")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "other", "source"])
+
+
+def test_a_file_is_not_placed_over_a_folder(tmp_path: Path) -> None:
+    """Neither where the folder is the target, nor where a file is in the place of its folder: nothing changes."""
+    source, folder, file = tmp_path / "source", tmp_path / "folder", tmp_path / "file"
+    source.write_bytes(b"data")
+    folder.mkdir()
+    file.write_bytes(b"foreign")
+    with pytest.raises(IsADirectoryError):
+        atomic.place(str(source), folder)
+    with pytest.raises(OSError, match="file"):
+        atomic.place(str(source), file / "target")
+    with pytest.raises(FileNotFoundError):
+        atomic.place(str(tmp_path / "missing"), tmp_path / "a/target")
+    assert files(tmp_path) == ["file", "source"]
+    assert file.read_bytes() == b"foreign"
