@@ -42,7 +42,6 @@ NOT_AROUND = {
     "runners/missing_files.py": "hints with a failure, which is never kept",
     "sandbox/outputs.py": "reads outputs when a cell has ended",
     "sandbox/run_folder.py": "scratch folders, whose places no cell knows",
-    "execution/job_slot.py": "decides when a cell runs, not how",
     "execution/cell_folder.py": "removes the results of an earlier run, which no cell sees",
     "execution/layout.py": "names of files in the folder of a cell",
     "execution/timeline.py": "logs",

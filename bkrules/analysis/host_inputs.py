@@ -49,6 +49,7 @@ IN_CELLS = (
 )
 """bk's own code that runs in cells and in the processes from which they are forked."""
 AROUND_CELLS = (
+    "cache/links.py",
     "execution/context.py",
     *(f"images/{name}.py" for name in ("digests", "documents", "json_object", "layout_source", "storage")),
     *(f"mirror/{name}.py" for name in ("connections", "http1", "proxy", "registry")),

@@ -173,13 +173,6 @@ class Mirror(Wire):
 
 
 @dataclass(frozen=True)
-class Ending(Wire):
-    """The test has passed, and its cell is about to end: another one may begin meanwhile."""
-
-    TAG: ClassVar = (EVENT, "ending")
-
-
-@dataclass(frozen=True)
 class Root(Wire):
     """The root is made, on this device; the folder /out is a descriptor of this message."""
 
@@ -309,10 +302,10 @@ def said_by_cell(document: object, program: Program) -> Said:
     return message
 
 
-def said_to_bk(document: object) -> Mirror | Ending | Ready | TestResult | CellResult:
+def said_to_bk(document: object) -> Mirror | Ready | TestResult | CellResult:
     """Return the message of a supervisor. Raises ValueError for a malformed one."""
-    message = one_of(document, Mirror, Ending, Ready, TestResult, CellResult)
-    assert isinstance(message, Mirror | Ending | Ready | CellResult)
+    message = one_of(document, Mirror, Ready, TestResult, CellResult)
+    assert isinstance(message, Mirror | Ready | CellResult)
     return message
 
 

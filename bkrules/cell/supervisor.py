@@ -27,7 +27,6 @@ from bkrules.cell.protocol import (
     Attempt,
     CellResult,
     CellSpec,
-    Ending,
     Go,
     Mirror,
     Program,
@@ -227,8 +226,6 @@ class _Cell:
                 else:
                     answered = message
                     leak_check.fuse = list(message.fuse)
-                    if self.program == Program.TEST and message.status == Status.PASSED:
-                        send(self.channel, Ending())
                 for descriptor in descriptors:
                     os.close(descriptor)
             elif ended in found:

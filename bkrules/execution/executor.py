@@ -187,7 +187,7 @@ class Executor:
                     with self._profile.span("wait for a job slot", "wait"):
                         slot.reacquire()
                 if engine is None:
-                    return self._run(action, key, inputs, slot)
+                    return self._run(action, key, inputs)
                 result = self._run_elsewhere(engine, action, key) if self._is_certain(action) else None
                 return result or self._run_after_all(action, slot)
         except BkError as error:
@@ -220,7 +220,7 @@ class Executor:
         slot.release()
         slot.reacquire(here=True)
         inputs = self.stage(action)
-        return self._run(action, key_of(action, inputs), inputs, slot)
+        return self._run(action, key_of(action, inputs), inputs)
 
     @contextmanager
     def _locked(self, key: str, slot: JobSlot) -> Iterator[None]:
@@ -270,11 +270,11 @@ class Executor:
                 read[path] = self.results[item.producer].outputs[item.path]
         return portable(action, covered, read, self._actions.cas)
 
-    def _run(self, action: Action, key: Key, inputs: Mapping[str, Node], slot: JobSlot) -> Result:
+    def _run(self, action: Action, key: Key, inputs: Mapping[str, Node]) -> Result:
         began = time.monotonic()
         try:
             readable = self._make_readable(action, inputs)
-            with self._profile.span("run", "run"), slot.used():
+            with self._profile.span("run", "run"):
                 context = self._context()
                 outcome = context.runners[action.mnemonic](action, readable, context)
                 self._profile.phases(outcome.outputs)

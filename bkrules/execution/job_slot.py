@@ -1,19 +1,13 @@
-"""The job slot of an action, with its share of the pools, which it releases while it waits for another process.
-
-That is another run of bk which makes the same result, or the cell of a test that has passed.
-"""
+"""The job slot of an action, with its share of the pools, which it releases while it waits for another process."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bkrules.errors import Interrupted
-
-_THREAD = threading.local()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +30,6 @@ class JobSlot:
         self.is_released = False
         self._tell = tell
         self._grants: queue.SimpleQueue[bool] = queue.SimpleQueue()
-
-    @contextmanager
-    def used(self) -> Iterator[None]:
-        """Be the slot that `of_thread` returns in this thread, for as long as the context lasts."""
-        before = of_thread()
-        _THREAD.slot = self
-        try:
-            yield
-        finally:
-            _THREAD.slot = before
 
     def release(self) -> None:
         """Let other actions have the slot, unless they have it. Call this and `reacquire` in the thread that runs the action."""
@@ -70,9 +54,3 @@ class Unscheduled(JobSlot):
 
     def __init__(self, name: str) -> None:
         super().__init__(name, lambda paused: self.grant() if paused.back else None, threading.Event())
-
-
-def of_thread() -> JobSlot | None:
-    """Return the slot of the action that this thread runs, if it runs one."""
-    found: JobSlot | None = getattr(_THREAD, "slot", None)
-    return found

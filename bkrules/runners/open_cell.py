@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
@@ -13,19 +13,8 @@ from bkrules.analysis.cell_inputs import PACKAGES
 from bkrules.analysis.extra_workers import FOLDER
 from bkrules.analysis.host_inputs import COMMANDS, HELPERS, REGISTRY
 from bkrules.analysis.test_programs import MIRROR_FOLDER
-from bkrules.cell.protocol import (
-    CellResult,
-    CellSpec,
-    Ending,
-    ExtraSpec,
-    Mirror,
-    Program,
-    Ready,
-    TestRequest,
-    said_to_bk,
-)
+from bkrules.cell.protocol import CellResult, CellSpec, ExtraSpec, Mirror, Program, Ready, TestRequest, said_to_bk
 from bkrules.errors import Interrupted
-from bkrules.execution import job_slot
 from bkrules.execution.context import RunContext
 from bkrules.mirror.faults import MirrorFaults
 from bkrules.mirror.record import Counted
@@ -74,14 +63,13 @@ def run_in_cell(
 
 @dataclass
 class OpenCell:
-    """A running cell. `ending` is called when its test has passed, and only the end of the cell is left."""
+    """A running cell."""
 
     started: Started
     registry: Registry
     context: RunContext
     handles: list[int]
     faults: MirrorFaults | None = None
-    ending: Callable[[], None] = lambda: None
     _returned: dict[int, int] = field(default_factory=dict)
 
     def new_requests(self) -> list[Counted]:
@@ -101,7 +89,7 @@ class OpenCell:
         """Return the cell's next message, or a failure without one. Raises Interrupted."""
         deadline = time.monotonic() + timeout + _GRACE
         try:
-            while isinstance(message := self._next(deadline), Mirror | Ending):
+            while isinstance(message := self._next(deadline), Mirror):
                 continue
         except TimeoutError:
             reason = "the cell did not end in time, and was ended"
@@ -125,7 +113,7 @@ class OpenCell:
         unmet = self.faults is not None and not any(map(self.context.for_cells().mirror.reached, self.handles))
         return replace(result, unlimited=self.context.machine().host.unlimited(), unmet=unmet)
 
-    def _next(self, deadline: float) -> Mirror | Ending | Ready | CellResult | None:
+    def _next(self, deadline: float) -> Mirror | Ready | CellResult | None:
         """Return the next message; None at the end. A mirror is joined. Raises TimeoutError, ValueError and Interrupted."""
         document, descriptors = self.started.next(max(0.001, deadline - time.monotonic()))
         if document is None and self.context.processes.interrupted:
@@ -137,16 +125,7 @@ class OpenCell:
             if len(descriptors) != 1:
                 raise ValueError("it comes without the socket of the mirror")
             self.handles.append(self.context.for_cells().mirror.add(descriptors[0], self.registry.target, self.faults))
-        elif isinstance(message, Ending):
-            self.ending()
         return message
-
-
-def _let_others(action: Action) -> None:
-    """Let other actions have this one's job slot: a passed test needs it no more, and its cell takes a while to end."""
-    slot = job_slot.of_thread()
-    if slot is not None and not action.request.exclusive:
-        slot.release()
 
 
 def _lost(reason: str) -> CellResult:
@@ -187,7 +166,7 @@ def open_cell(
     try:
         with context.folder.owned(name, groups.folders):
             with context.processes.cell(spec) as started:
-                yield OpenCell(started, registry, context, handles, faults, lambda: _let_others(action))
+                yield OpenCell(started, registry, context, handles, faults)
             with suppress(OSError):  # the supervisor removes them, unless it had to be killed
                 groups.remove()
     finally:

@@ -11,7 +11,7 @@ from pathlib import Path
 from bkrules.cache import atomic
 from bkrules.cell.protocol import CellResult, Program
 from bkrules.errors import ActionFailed
-from bkrules.execution import job_slot, timeline
+from bkrules.execution import timeline
 from bkrules.execution.cell_folder import empty
 from bkrules.execution.context import RunContext
 from bkrules.execution.layout import ATTEMPT, KEY, PREVIOUS, RESULT, TIMELINE
@@ -65,9 +65,6 @@ def run_test_cell(action: Action, inputs: Mapping[str, Node], context: RunContex
         aside = f"{ATTEMPT}{len(attempts)}"
         _put_aside(folder, aside, [*before, PREVIOUS])
         attempts[-1] = replace(attempts[-1], log=f"{aside}/test.log")
-        slot = job_slot.of_thread()
-        if slot is not None and slot.is_released:  # the test passed in its cell, and failed by what it left
-            slot.reacquire()
     if status == Status.PASSED and len(attempts) > 1:
         status, failure = Status.FLAKY, attempts[-2].failure
         reason = f"passed at attempt {len(attempts)}, after: {attempts[-2].reason}"

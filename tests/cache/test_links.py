@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,6 +94,25 @@ def turn_folder_into_link(folder: Path, blob: Path) -> None:
     (folder / "bin").symlink_to(folder.parent / "elsewhere")
 
 
+def add_empty(folder: Path, blob: Path) -> None:
+    (folder / "bin/empty").mkdir()
+
+
+def shut(folder: Path, blob: Path) -> None:
+    (folder / "bin").chmod(0o700)
+
+
+def nest(folder: Path, blob: Path) -> None:
+    """Too deep for a function that calls itself."""
+    here = os.open(folder, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("deep", dir_fd=here)
+        below = os.open("deep", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+
+
 def make_blob_again(folder: Path, blob: Path) -> None:
     data = blob.read_bytes()
     blob.unlink()
@@ -100,7 +120,7 @@ def make_blob_again(folder: Path, blob: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [add, remove, replace, change, turn_into_link, turn_folder_into_link, make_blob_again]
+    "damage", [add, remove, replace, change, turn_into_link, turn_folder_into_link, add_empty, shut, make_blob_again]
 )
 def test_a_folder_with_other_files_is_not_used(
     build: Callable[[str], Build], damage: Callable[[Path, Path], None]
@@ -148,7 +168,9 @@ def test_a_collection_removes_what_no_build_uses(build: Callable[[str], Build], 
     """The blobs are in no result, so only the links would keep their bytes on the disk."""
     first = build("first")
     folder = first.get()
-    (tmp_path / FOLDER / "foreign").write_text("")
+    foreign = tmp_path / FOLDER / "foreign"
+    foreign.mkdir()
+    (tmp_path / FOLDER / ("0" * 64)).write_text("foreign too")
     remove_links(str(tmp_path))
     assert folder.is_dir(), "the build uses it"
     first.links.close()
@@ -157,4 +179,46 @@ def test_a_collection_removes_what_no_build_uses(build: Callable[[str], Build], 
 
     assert not folder.exists()
     assert not any(blob.exists() for blob in first.blobs.values())
+    assert foreign.is_dir()
     remove_links(str(tmp_path / "nothing"))
+
+
+def test_a_collection_follows_no_link(build: Callable[[str], Build], tmp_path: Path) -> None:
+    first = build("first")
+    folder = first.get()
+    first.links.close()
+    (tmp_path / FOLDER).rename(tmp_path / "elsewhere")
+    (tmp_path / FOLDER).symlink_to(tmp_path / "elsewhere")
+
+    remove_links(str(tmp_path))
+
+    assert (tmp_path / "elsewhere" / folder.name).is_dir()
+
+
+def test_a_folder_that_is_too_deep_is_neither_used_nor_removed(build: Callable[[str], Build], tmp_path: Path) -> None:
+    first, second = build("first"), build("second")
+    folder = first.get()
+    first.links.close()
+    nest(folder, folder)
+
+    assert second.get() == second.made
+    remove_links(str(tmp_path))
+    subprocess.run(["rm", "-r", folder], check=True)  # pytest could not either
+
+
+def test_everyone_may_enter_the_folders(build: Callable[[str], Build]) -> None:
+    """Whatever the umask of the build that made them."""
+    first = build("first")
+    before = os.umask(0o077)
+    try:
+        folder = first.get()
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in [folder, *folder.rglob("*")] if path.is_dir()} == {0o755}
+
+
+def test_a_folder_that_cannot_be_kept_is_used_all_the_same(build: Callable[[str], Build], tmp_path: Path) -> None:
+    first = build("first")
+    (tmp_path / FOLDER).write_text("in the place of the folder")
+
+    assert first.get() == first.made

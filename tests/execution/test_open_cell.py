@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from bkrules.cell.protocol import CellResult, End, Ending, Mirror, Program, Root, said_by_cell
+from bkrules.cell.protocol import CellResult, End, Mirror, Program, Root, said_by_cell
 from bkrules.errors import Interrupted
-from bkrules.execution.job_slot import JobSlot, Paused, of_thread
-from bkrules.model.action import Action
-from bkrules.model.resources import Request
 from bkrules.model.status import FailureClass, Status
 from bkrules.model.wire import Wire
 from bkrules.runners import open_cell
@@ -70,7 +66,7 @@ def test_a_cell_that_ends_without_a_word_has_a_whole_result(ends: tuple[OpenCell
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
-        (End(), "it is not a message of the kind 'mirror' or 'ending' or 'ready' or 'cell' or 'result'"),
+        (End(), "it is not a message of the kind 'mirror' or 'ready' or 'cell' or 'result'"),
         (Root(7), "it is not a message of the kind"),
         (Mirror(), "it comes without the socket of the mirror"),
     ],
@@ -102,22 +98,3 @@ def test_a_cell_that_ends_by_an_interrupt_raises(ends: tuple[OpenCell, socket.so
     there.close()
     with pytest.raises(Interrupted):
         cell.message(0)
-
-
-@pytest.mark.parametrize("exclusive", [False, True])
-def test_other_actions_have_the_slot_of_a_cell_that_only_ends(
-    ends: tuple[OpenCell, socket.socket], make_action: Callable[..., Action], exclusive: bool
-) -> None:
-    cell, there = ends
-    action = make_action("a", cell=True, request=Request((), exclusive=exclusive))
-    cell.ending = lambda: open_cell._let_others(action)
-    passed = CellResult(Status.PASSED)
-    send(there, Ending())
-    send(there, passed)
-    told: list[Paused] = []
-
-    with JobSlot("a cell", told.append, threading.Event()).used():
-        assert cell.message(0) == passed
-    assert told == ([] if exclusive else [Paused("a cell")])
-    assert of_thread() is None
-    open_cell._let_others(action)  # an action of an engine has no slot

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import pytest
 from spaces import ATTEMPT, Space, matrix
 
 Report = Callable[[Path, str], dict[str, Any]]
@@ -69,41 +67,6 @@ def test_a_later_build_has_the_same_folders_of_links(tools: Space) -> None:
     assert seen[0] == seen[1]
     assert len([path for path in seen[0] if path.name == "buildkitd"]) == 2, "of each worker"
     assert len([path for path in seen[0] if path.name == "docker"]) == 1, "the storage of their registry"
-
-
-def spans(root: Path, trace: str) -> list[tuple[float, float]]:
-    """When the cells of a build ran, as its profile has it: from and to, in their order."""
-    events = json.loads((root / trace).read_text())["traceEvents"]
-    cells = [event for event in events if event["name"].startswith("TestCell ")]
-    return sorted((event["ts"], event["ts"] + event["dur"]) for event in cells)
-
-
-@pytest.mark.parametrize(("test", "overlaps"), [("pass", True), ("assert False", False)])
-def test_a_cell_begins_while_one_that_passed_ends(tools: Space, test: str, overlaps: bool) -> None:
-    """The kernel takes a while to remove what a cell has in memory, and a failed test may run again."""
-    fill = "with open('/tmp/data', 'wb') as file: file.write(bytes(300 << 20))"
-    matrix(
-        tools,
-        f"def test_it(sandbox):\n    {fill}\n    {test}\n",
-        "oci",
-        more="axes = {'a': {str(n): n for n in range(6)}},",
-    )
-    done = tools.bk("test", "//targets:small", "--jobs=1", "--profile=trace.json")
-    assert done.returncode == (0 if overlaps else 3), done.stdout + done.stderr
-    cells = spans(tools.root, "trace.json")
-    assert len(cells) == 6
-    assert any(later[0] < before[1] for before, later in pairwise(cells)) == overlaps
-
-
-def test_a_cell_that_fails_by_what_it_left_runs_again(tools: Space, report: Report) -> None:
-    """The test has passed in its cell, so that another cell may have its job slot."""
-    test = "import os\ndef test_it(sandbox):\n    os.mkdir('/out/result.json')\n"
-    matrix(tools, test, "oci", more="flaky = True, axes = {'a': {'1': 1, '2': 2}},")
-    done = tools.bk("test", "//targets:small", "--jobs=1")
-    assert done.returncode == 3, done.stdout + done.stderr
-    cells = report(tools.root, "small")["cells"]
-    assert [(cell["status"], len(cell["attempts"])) for cell in cells] == [("failed", 3)] * 2
-    assert "result.json is a folder" in cells[0]["reason"]
 
 
 def test_a_flaky_matrix(tools: Space, report: Report) -> None:
