@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,7 @@ import enclosure
 from bench import cells, chart, cold, engine, mirror, pull
 from bench.kinds import Failed
 from bench.rows import Measured, Row, from_file, text, to_file, worse
-from bench.shared import machine, positive, ran
+from bench.shared import ended_in_order, machine, positive, ran
 
 from bkrules.plugin import host
 
@@ -100,8 +99,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, _: sys.exit(128 + received))
     found, failed = Found(), False
     parts: list[Callable[[], None]] = [
         lambda: _engine(chosen, sizes, options, found),
@@ -112,7 +109,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     for part in parts:  # a part that fails takes no row of another with it
         try:
-            part()
+            with ended_in_order():
+                part()
         except (Failed, enclosure.Broken, subprocess.CalledProcessError) as error:
             print(f"error: {error}", file=sys.stderr)
             failed = True

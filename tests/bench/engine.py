@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.graphs import Graph
 from bench.kinds import Failed
 from bench.peers import TOOLS, Missing, find
-from bench.shared import machine, numbers, positive, say, table
+from bench.shared import ended_in_order, machine, numbers, positive, say, table
 from bench.tools import Bk, Tool
 
 from bkrules.plugin import host
@@ -158,12 +157,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if lacks:
         print("\n".join(f"error: {lack}" for lack in lacks), file=sys.stderr)
         return 2
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, _: sys.exit(128 + received))
     tools, missing = find_tools(options.tools, install=options.install)
     loads = [os.getloadavg()[0]]
     try:
-        races = measure(tools, options.sizes, options.clean, options.rounds, loads)
+        with ended_in_order():
+            races = measure(tools, options.sizes, options.clean, options.rounds, loads)
     except Failed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

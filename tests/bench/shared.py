@@ -9,7 +9,8 @@ import re
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import enclosure
@@ -25,17 +26,29 @@ def disk_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "bk")
 
 
+@contextmanager
+def ended_in_order() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end what is within, so that it removes what it has made."""
+    before = {
+        number: signal.signal(number, lambda received, _: sys.exit(128 + received))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def ran(bench: Callable[[Path], None]) -> int:
     """Run a bench in a temporary folder. Return its exit code: 0, or 1 when a side failed.
 
     The folder is next to the disk cache, so that files of the cache can be linked to it.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, _: sys.exit(128 + received))
     parent = disk_cache().parent
     parent.mkdir(parents=True, exist_ok=True)
     try:
-        with tempfile.TemporaryDirectory(prefix="bk-bench-", dir=parent) as folder:
+        with ended_in_order(), tempfile.TemporaryDirectory(prefix="bk-bench-", dir=parent) as folder:
             bench(Path(folder))
     except (Failed, enclosure.Broken) as error:
         print(f"error: {error}", file=sys.stderr)
