@@ -86,9 +86,8 @@ def _link(source: str, target: str) -> None:
         try:
             os.rename(scratch, target)
         finally:
-            with suppress(
-                FileNotFoundError
-            ):  # rename(2) keeps both names when `target` is already a link to the same file
+            # rename(2) keeps both names when `target` is already a link to the same file.
+            with suppress(FileNotFoundError):
                 os.unlink(scratch)
 
 

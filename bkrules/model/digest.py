@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from bkrules.system.files import open_regular
 
-CHUNK = 1 << 20
+CHUNK = 1 << 16
+"""The bytes that are read at once. The C library keeps two such buffers for each thread that has read a file."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
