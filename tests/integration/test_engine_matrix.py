@@ -54,9 +54,9 @@ def client(repository: Path, tmp_path: Path) -> Callable[[str], Space]:
 
 
 def send_tools(space: Space, cache: Path, cluster: Cluster) -> None:
-    """Send the tools and images of a warm machine, and no result of a cell."""
+    """Send the tools and images of a warm machine, and no result of a cell, which the machine has after a build of the matrix."""
     words = (f"--remote_cache={cluster.cache.url}", "--disk_cache", str(cache))
-    done = space.bk("cache", "push", STARGZ, *words)
+    done = space.bk("cache", "push", "//targets:all", f"-{STARGZ}", *words)
     check(done.returncode, done.stdout + done.stderr)
 
 
