@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import marshal
 import os
 import time
 from array import array
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -66,6 +69,36 @@ def test_the_null_build_compares_what_a_stamp_has(file: Path) -> None:
         other[number] ^= 1
         assert null_build._changed([("", None, str(file), other.tobytes())]) == {0}
     assert null_build._changed([("", None, str(file), packed.tobytes())]) == set()
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["", "the other processes fail"])
+def test_processes_share_the_look_at_many_files(file: Path, monkeypatch: pytest.MonkeyPatch, broken: bool) -> None:
+    """A file that has changed has the same number, whichever process looks at it."""
+    count = 4 * null_build._MANY
+    dump, read = marshal.dump, []
+
+    def counted(value: set[int], pipe: BinaryIO) -> None:
+        if broken:
+            raise OSError("no")
+        dump(value, pipe)
+
+    def told(data: bytes) -> Any:
+        read.append(data)
+        return marshal.loads(data)
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+    monkeypatch.setattr(null_build, "marshal", SimpleNamespace(dump=counted, loads=told))
+    good, bad = array("q", of(file)), array("q", [*of(file)[:-1], 0])
+    changed = {0, 5, count // 3 - 1, count // 3, 2 * count // 3, count - 2}
+    rows = [(bad if number in changed else good).tobytes() for number in range(count)]
+    parent = f"{file.parent}/"
+    folders: list[null_build.Folder] = [
+        (parent, None, "\0".join(["file"] * 7), b"".join(rows[:7])),
+        (parent, stamps.of(parent), "a\0b", b"".join(rows[:2])),
+        (parent, None, "\0".join(["file"] * (count - 7)), b"".join(rows[7:])),
+    ]
+    assert null_build._changed(folders) == {number if number < 7 else number + 2 for number in changed}
+    assert len(read) == (0 if broken else 2)
 
 
 def test_what_is_not_there_has_no_stamp(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ Only a build in which every result came from the cache leaves such an answer. It
 same folder, as long as every file and folder that the build looked at has the same stamp (`stamps.py`): build files,
 sources, tools, interpreter and libraries, bk's own code, blobs of the cache, and the outputs in `bk-out`. An unchanged
 folder of the cache vouches for the results in it, which add nothing to the answer, and for the blobs whose hard links
-in `bk-out` are checked anyway. When something has changed, `up_to_date.py` finds the packages that are still up to
-date.
+in `bk-out` are checked anyway. Where there are thousands of files, a process on each processor looks at some of them.
+When something has changed, `up_to_date.py` finds the packages that are still up to date.
 
 This module is imported before anything else, so it imports as little as possible.
 """
@@ -34,10 +34,15 @@ _VARIABLES = ("PATH", "HOME", "XDG_CACHE_HOME", "GITHUB_ACTIONS", "GITLAB_CI")
 _PREFIXES = ("BK_", "BUILDKIT_", "SKIP_INTEGRATION_TESTS", "TEST_BUILDKITD_BINARY")
 _SECRET = "BK_REMOTE_HEADER"
 _KEPT = 64
+_ROW = 8 * FIELDS
+_MANY = 4000
+"""The least number of files for a further process, whose start takes as long as a look at some hundred."""
 
 Folder = tuple[str, Stamp | None, str, bytes]
 """A folder of the disk cache or an empty text, its stamp when that vouches for its entries, names, and a stamp for each name.
 """
+_Listed = tuple[int, str, str, bytes]
+"""The number of a folder's first file, the folder, names, and a stamp for each name."""
 Kept = tuple[tuple[str, ...], int, float, str, bytes]
 """The kept state of a package, with the fields of `up_to_date.Package`."""
 
@@ -78,32 +83,72 @@ def answer(argv: list[str], began: float) -> int | None:
 
 def _changed(folders: list[Folder]) -> set[int]:
     """Return the files whose stamps have changed, as numbers counted through all folders."""
+    listed = []
+    start = rows = 0
+    for folder, vouched, names, packed in folders:
+        if vouched is None or stamps.of(folder) != vouched:
+            listed.append((start, folder, names, packed))
+            rows += len(packed) // _ROW
+        start += len(packed) // _ROW
+    parts = max(1, min(rows // _MANY, len(os.sched_getaffinity(0))))
+    first, *others = [(rows * part // parts, rows * (part + 1) // parts) for part in range(parts)]
+    children = [_started(listed, *bounds) for bounds in others]
+    changed = _changed_of(listed, *first)
+    for (pid, pipe), bounds in zip(children, others, strict=True):
+        with open(pipe, "rb") as file:
+            told = file.read()
+        failed = os.waitpid(pid, 0)[1]
+        changed |= _changed_of(listed, *bounds) if failed else marshal.loads(told)
+    return changed
+
+
+def _started(listed: list[_Listed], first: int, end: int) -> tuple[int, int]:
+    """Start a process that writes what `_changed_of` returns. Return its number, and the pipe to read from."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(write)
+        return pid, read
+    code = 1
+    try:
+        with open(write, "wb") as file:
+            marshal.dump(_changed_of(listed, first, end), file)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _changed_of(listed: list[_Listed], first: int, end: int) -> set[int]:
+    """Return the numbers of those of the files from the place `first` up to `end` whose stamps have changed."""
     stat = os.stat
     changed = set()
-    start = 0
-    for folder, vouched, names, packed in folders:
-        numbers = memoryview(packed).cast("q")
-        if vouched is None or stamps.of(folder) != vouched:
-            each = [numbers[field::FIELDS] for field in range(FIELDS)]
-            rows = zip(names.split(BETWEEN), *each, strict=True)
-            for number, (name, ctime, mtime, size, inode, device, mode) in enumerate(rows, start):
-                try:
-                    found = stat(folder + name)
-                except OSError:
-                    if (ctime, mtime, size, inode, device, mode) != MISSING:
-                        changed.add(number)
-                    continue
-                # the same as `stamps.of`, without the call and the tuple: there may be tens of thousands
-                if not (
-                    found.st_ctime_ns == ctime
-                    and found.st_mtime_ns == mtime
-                    and found.st_size == size
-                    and found.st_mode == mode
-                    and found.st_ino & MOST == inode
-                    and found.st_dev & MOST == device
-                ):
+    place = 0
+    for start, folder, names, packed in listed:
+        rows = len(packed) // _ROW
+        low, high = max(first - place, 0), min(end - place, rows)
+        place += rows
+        if low >= high:
+            continue
+        numbers = memoryview(packed).cast("q")[low * FIELDS : high * FIELDS]
+        each = [numbers[field::FIELDS] for field in range(FIELDS)]
+        lines = zip(names.split(BETWEEN)[low:high], *each, strict=True)
+        for number, (name, ctime, mtime, size, inode, device, mode) in enumerate(lines, start + low):
+            try:
+                found = stat(folder + name)
+            except OSError:
+                if (ctime, mtime, size, inode, device, mode) != MISSING:
                     changed.add(number)
-        start += len(numbers) // FIELDS
+                continue
+            # the same as `stamps.of`, without the call and the tuple: there may be tens of thousands
+            if not (
+                found.st_ctime_ns == ctime
+                and found.st_mtime_ns == mtime
+                and found.st_size == size
+                and found.st_mode == mode
+                and found.st_ino & MOST == inode
+                and found.st_dev & MOST == device
+            ):
+                changed.add(number)
     return changed
 
 
