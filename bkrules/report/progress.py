@@ -10,8 +10,6 @@ from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from bkrules.execution import doing
-from bkrules.execution.result import Result
-from bkrules.model.action import Action
 from bkrules.model.status import Status
 from bkrules.report.ci import current_ci
 from bkrules.system.colours import painted
@@ -20,6 +18,8 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.text import Text
 
+    from bkrules.execution.result import Result
+    from bkrules.model.action import Action
 
 SILENCE = 30.0
 """The seconds without a line after which a log has one about what runs."""
