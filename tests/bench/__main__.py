@@ -33,6 +33,8 @@ _HELP = """what the rows take, on two idle cores:
   mirror      10 seconds, and 5 seconds for each round
   pull        30 seconds, and 5 seconds for each round
   20 cells    1 minute, and 50 seconds for each round
+  null build, 100,000, with --large alone:
+              10 to 15 minutes, and 1 minute for each round
   first build of the tools, with --cold alone:
               15 minutes, 10 GiB of disk, and what the registries of Python and Go take
 """
@@ -40,17 +42,18 @@ _HELP = """what the rows take, on two idle cores:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes of graphs: the small one, the two of which something changes, and that of clean builds."""
+    """The sizes of graphs: the small one, the two of which something changes, that of clean builds, and the one on request."""
 
     little: int = 10
     some: int = 1000
     many: int = 10_000
     clean: int = 1000
+    most: int = 100_000
     layer: int = pull.MIB
     tools: str = "@bk_tools//:all"
 
 
-SMALL = Sizes(2, 3, 4, 3, 1, "@bk_tools//:box")
+SMALL = Sizes(2, 3, 4, 3, 5, 1, "@bk_tools//:box")
 
 
 @dataclass
@@ -62,12 +65,13 @@ class Found:
     loads: list[float] = field(default_factory=lambda: [os.getloadavg()[0]])
 
 
-def rows(sizes: Sizes, *, first_build: bool = False) -> list[Row]:
-    """Return all rows, with the ratios that bk should reach; that of a first build, which takes long, only on request."""
+def rows(sizes: Sizes, *, first_build: bool = False, large: bool = False) -> list[Row]:
+    """Return all rows, with the ratios that bk should reach; those that take long only on request."""
     return [
         Row("bk --version", PYTHON, 1.1),
         Row(f"null build, {sizes.little:,}", PYTHON, 1.4),
         Row(f"null build, {sizes.many:,}", "ninja", 1.3),
+        *([Row(f"null build, {sizes.most:,}", "ninja", 1.3)] if large else []),
         Row(f"one change of {sizes.some:,}", "ninja", 5),
         Row(f"one change of {sizes.many:,}", "ninja", 3),
         Row(f"clean build, {sizes.clean:,}", "ninja", 2.5),
@@ -87,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _options(argv)
     if options.small:
         sizes, options.rounds = SMALL, 1
-    known = rows(sizes, first_build=options.cold)
+    known = rows(sizes, first_build=options.cold, large=options.large)
     chosen = [row for row in known if any(fnmatchcase(row.name, pattern) for pattern in options.rows)]
     lacks = host.probe().lacks()
     try:
@@ -102,6 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     found, failed = Found(), False
     parts: list[Callable[[], None]] = [
         lambda: _engine(chosen, sizes, options, found),
+        lambda: _large(chosen, sizes, options, found),
         lambda: _mirror(chosen, options, found),
         lambda: _pull(chosen, sizes, options, found),
         lambda: _cells(chosen, options, found),
@@ -131,7 +136,8 @@ def _told(found: Found, options: argparse.Namespace, before: dict[str, Measured]
 
 
 def _engine(chosen: Sequence[Row], sizes: Sizes, options: argparse.Namespace, found: Found) -> None:
-    mine = [row for row in chosen if row.peer in (PYTHON, "ninja", "Bazel")]
+    peers, large = (PYTHON, "ninja", "Bazel"), f"null build, {sizes.most:,}"
+    mine = [row for row in chosen if row.peer in peers and row.work != large]
     if not mine:
         return
     names = ["bk", *(name for name in ("ninja", "Bazel") if any(row.peer == name for row in mine))]
@@ -153,6 +159,17 @@ def _engine(chosen: Sequence[Row], sizes: Sizes, options: argparse.Namespace, fo
             own, other = (starts if row.work in starts else runs).get(_STARTS.get(row.work, "bk")), starts[PYTHON]
         if own and other:
             found.rows.append(Measured(row, [run.seconds for run in own], [run.seconds for run in other]))
+
+
+def _large(chosen: Sequence[Row], sizes: Sizes, options: argparse.Namespace, found: Found) -> None:
+    for row in chosen:
+        if row.work == f"null build, {sizes.most:,}":
+            tools, missing = engine.find_tools(["bk", row.peer], install=options.install)
+            found.missing += missing
+            runs = engine.measure(tools, [sizes.most], 0, options.rounds, found.loads).runs[row.work]
+            if row.peer in runs:
+                seconds = [[run.seconds for run in runs[name]] for name in ("bk", row.peer)]
+                found.rows.append(Measured(row, *seconds))
 
 
 def _mirror(chosen: Sequence[Row], options: argparse.Namespace, found: Found) -> None:
@@ -247,6 +264,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--small", action="store_true", help="the smallest sizes, one round: does the bench work?")
     parser.add_argument("--cold", action="store_true", help="also time the first build of the tools, one round of it")
+    parser.add_argument("--large", action="store_true", help="also time a null build of 100,000 targets")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")
     parser.add_argument(
         "--compare", type=Path, metavar="FILE", help="mark rows that are more than 5 %% worse than in this file"

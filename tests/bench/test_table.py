@@ -128,6 +128,19 @@ def test_a_first_build_is_a_row_only_on_request(capsys: pytest.CaptureFixture[st
     }
 
 
+@_CANNOT
+def test_a_large_null_build_is_a_row_only_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "now.json"
+    words = ["--small", "--rows=null build, 5 / ninja", f"--json={file}"]
+
+    assert whole.main(words) == 2
+    assert "no row has such a name" in capsys.readouterr().err
+    assert whole.main([*words, "--large"]) == 0
+
+    found = [(row["work"], len(row["bk"]), len(row["other"])) for row in json.loads(file.read_text())["rows"]]
+    assert found == [("null build, 5", 1, 1)] or "not here: ninja: " in capsys.readouterr().out
+
+
 def test_works_that_begin_with_a_number_are_aligned_as_text() -> None:
     lines = text([measured(0.5, work="20 cells"), measured(10.0, work="a longer name")], {}).splitlines()
 
