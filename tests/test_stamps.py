@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import marshal
 import os
+import signal
 import time
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO
@@ -71,6 +73,14 @@ def test_the_null_build_compares_what_a_stamp_has(file: Path) -> None:
     assert null_build._changed([("", None, str(file), packed.tobytes())]) == set()
 
 
+@pytest.fixture(params=[signal.SIG_DFL, signal.SIG_IGN], ids=["", "SIGCHLD is ignored"])
+def _sigchld(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = signal.signal(signal.SIGCHLD, request.param)
+    yield
+    signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.mark.usefixtures("_sigchld")
 @pytest.mark.parametrize("broken", [False, True], ids=["", "the other processes fail"])
 def test_processes_share_the_look_at_many_files(file: Path, monkeypatch: pytest.MonkeyPatch, broken: bool) -> None:
     """A file that has changed has the same number, whichever process looks at it."""

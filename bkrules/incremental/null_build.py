@@ -97,25 +97,30 @@ def _changed(folders: list[Folder]) -> set[int]:
     for (pid, pipe), bounds in zip(children, others, strict=True):
         with open(pipe, "rb") as file:
             told = file.read()
-        failed = os.waitpid(pid, 0)[1]
-        changed |= _changed_of(listed, *bounds) if failed else marshal.loads(told)
+        _reap(pid)
+        changed |= marshal.loads(told) if told else _changed_of(listed, *bounds)
     return changed
 
 
 def _started(listed: list[_Listed], first: int, end: int) -> tuple[int, int]:
-    """Start a process that writes what `_changed_of` returns. Return its number, and the pipe to read from."""
+    """Start a process that writes what `_changed_of` returns, or nothing when it fails. Return its number, and a pipe to read."""
     read, write = os.pipe()
     pid = os.fork()
     if pid:
         os.close(write)
         return pid, read
-    code = 1
     try:
         with open(write, "wb") as file:
             marshal.dump(_changed_of(listed, first, end), file)
-        code = 0
     finally:
-        os._exit(code)
+        os._exit(0)
+
+
+def _reap(pid: int) -> None:
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        return  # the kernel has done it: the process that started bk ignores SIGCHLD, so bk does
 
 
 def _changed_of(listed: list[_Listed], first: int, end: int) -> set[int]:
