@@ -62,7 +62,7 @@ HANDS_ON = ("go",)
 def main(argv: Sequence[str]) -> int:
     """Run one command. Return its exit code. Prints errors that a user can act on, and a traceback for a bug."""
     try:
-        _end_as_by_ctrl_c()
+        _prepare_signals()
         _check_folder()
         arguments = prepared(argv)
         variables.warn(arguments)
@@ -142,14 +142,16 @@ def _of_plugin(error: BaseException) -> BkError | None:
     return blamed(error)
 
 
-def _end_as_by_ctrl_c() -> None:
+def _prepare_signals() -> None:
     """End bk in order at SIGTERM, and at SIGHUP of a closed terminal. Signals ignored when bk began, as by `nohup`,
-    stay ignored.
+    stay ignored, but not SIGCHLD: without it, the kernel forgets the exit codes of children.
     """
     if threading.current_thread() is threading.main_thread():
         signal.pthread_sigmask(
             signal.SIG_SETMASK, []
         )  # the process that started bk may have blocked all signals, and those of bk's children with them
+        if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, signal.default_int_handler)

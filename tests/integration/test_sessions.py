@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -64,6 +65,18 @@ def test_run_is_where_the_user_is_and_has_the_mirror(tools: Space) -> None:
 )
 def test_the_exit_code_is_that_of_the_command(tools: Space, script: str, code: int) -> None:
     assert run(tools, "run", "oci", "--", "sh", "-c", script, typed="in\n").returncode == code
+
+
+def test_a_parent_may_ignore_the_ends_of_its_children(tools: Space) -> None:
+    """The kernel then keeps no exit code for whoever inherits that, unless bk undoes it."""
+    words = command(tools, "run", "oci", "--", "sh", "-c", "exit 9")
+    ignores = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", ignores, *words], cwd=tools.root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 9, done.stdout + done.stderr
 
 
 def test_run_a_worker_of_a_module(tools: Space) -> None:
