@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.validate_parameters:
         return 0
     signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited as ignored, it would take the exit codes of children
     signal.pthread_sigmask(signal.SIG_SETMASK, [])  # casd blocks SIGTERM, which it sends to cancel and when it dies
     try:
         data = _answer(arguments)

@@ -86,6 +86,24 @@ def test_a_property_that_the_machine_lacks(space: Space, server: casd.Casd) -> N
     assert "needs a machine with the property gpu=a100, but here gpu is none" in answer["status"]["message"]
 
 
+IGNORES = """
+import signal
+import sys
+from bkrules.commands import buildbox_run
+
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+buildbox_run._answer = lambda _: signal.getsignal(signal.SIGCHLD).name.encode()
+sys.exit(buildbox_run.main())
+"""
+
+
+def test_an_engine_may_ignore_the_ends_of_its_children(tmp_path: Path) -> None:
+    """The kernel keeps no exit code for a process that inherits that."""
+    result = tmp_path / "result"
+    subprocess.run([sys.executable, "-c", IGNORES, f"--action-result={result}"], check=True)
+    assert result.read_bytes() == b"SIG_DFL"
+
+
 def test_a_disk_cache_that_cannot_be_made_is_a_status(tmp_path: Path) -> None:
     taken, action, result = tmp_path / "taken", tmp_path / "action", tmp_path / "result"
     for path in (taken, action):

@@ -68,7 +68,7 @@ def test_the_exit_code_is_that_of_the_command(tools: Space, script: str, code: i
 
 
 def test_a_parent_may_ignore_the_ends_of_its_children(tools: Space) -> None:
-    """The kernel then keeps no exit code for whoever inherits that, unless bk undoes it."""
+    """The kernel then keeps no exit code for a process that inherits that, unless bk undoes it."""
     words = command(tools, "run", "oci", "--", "sh", "-c", "exit 9")
     ignores = (
         "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
