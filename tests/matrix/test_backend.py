@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import named
 
 from bkrules.plugin.features import UnknownFeature
 from bkrules.testing import released
@@ -26,7 +27,7 @@ def build(sandbox: Sandbox, folder: Path, dockerfile: str, *more: str) -> subpro
 
 
 def environment_of(name: str) -> dict[str, str]:
-    (process,) = (path.parent for path in Path("/proc").glob("[0-9]*/comm") if path.read_text() == f"{name}\n")
+    (process,) = named(name)
     pairs = (process / "environ").read_text().rstrip("\0").split("\0")
     return dict(pair.split("=", 1) for pair in pairs)
 

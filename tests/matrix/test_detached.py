@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from processes import named
 
 from bkrules.testing.sandbox import Sandbox
 
@@ -31,7 +32,7 @@ def detached(child: str) -> None:
 
 def test_buildkitd_stays_in_the_cells_network(sandbox: Sandbox, child: str) -> None:
     assert sandbox.backend.netns_detached
-    (buildkitd,) = (path.parent for path in Path("/proc").glob("[0-9]*/comm") if path.read_text() == "buildkitd\n")
+    (buildkitd,) = named("buildkitd")
     assert os.readlink(buildkitd / "ns/net") == os.readlink("/proc/self/ns/net")
     assert os.stat(f"{child}/root{KIT}/netns").st_ino != os.stat("/proc/self/ns/net").st_ino
 

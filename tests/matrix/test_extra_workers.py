@@ -6,10 +6,10 @@ import os
 import re
 import signal
 import subprocess
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from processes import named
 
 from bkrules.testing.control import ControlFailed
 from bkrules.testing.released import holdings
@@ -31,15 +31,6 @@ def release(sandbox: Sandbox, client: Sandbox | None = None) -> str:
     found = re.search(r"BuildKit:\s+\S+ v(\d+\.\d+)", sandbox.run("debug info", client=client).stdout)
     assert found is not None
     return found[1]
-
-
-def daemons() -> set[str]:
-    """The processes that run buildkitd itself."""
-    found = set()
-    for path in Path("/proc").glob("[0-9]*/comm"):
-        with suppress(OSError):  # it has ended
-            found |= {path.parent.name} if path.read_text() == "buildkitd\n" else set()
-    return found
 
 
 def test_a_cache_is_shared_between_two_daemons(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -93,9 +84,9 @@ def test_daemons_of_a_worker_are_its_own(sandbox: Sandbox, tmp_path: Path) -> No
     assert "running server on" in other.logs["buildkitd"]
     assert other.logs["buildkitd"] == sandbox.logs["without-privileges.buildkitd"]
     assert sandbox.logs["buildkitd"] != other.logs["buildkitd"]
-    own = daemons()
+    own = set(named("buildkitd"))
     other.stop("buildkitd")
-    assert daemons() < own
+    assert set(named("buildkitd")) < own
     sandbox.run("debug workers")
     (tmp_path / "left").write_text("in the cell")
     assert Path("/out/without-privileges.buildkitd.log").exists()

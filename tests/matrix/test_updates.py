@@ -2,7 +2,8 @@
 
 import re
 import socket
-from pathlib import Path
+
+from processes import named
 
 from bkrules.testing.sandbox import Sandbox
 
@@ -18,14 +19,9 @@ def test_other_keys_of_the_worker_are_as_they_were(sandbox: Sandbox) -> None:
 
 
 def test_variables_are_those_of_the_daemon(sandbox: Sandbox) -> None:
-    environments = [path.read_bytes().split(b"\0") for path in daemons()]
+    environments = [(process / "environ").read_bytes().split(b"\0") for process in named("buildkitd")]
     assert environments
     assert all((b"CHANGED_BY=flags" in one) == (sandbox.choice("daemon") == "flags") for one in environments)
-
-
-def daemons() -> list[Path]:
-    """The environments of the processes that run buildkitd itself."""
-    return [path.parent / "environ" for path in Path("/proc").glob("[0-9]*/comm") if path.read_text() == "buildkitd\n"]
 
 
 def test_what_a_function_started_lives_as_long_as_the_test(sandbox: Sandbox) -> None:
