@@ -92,6 +92,14 @@ def copy_of_cache(built: Path, cache: Path) -> Path:
     return cache
 
 
+def interruptible(command: list[str]) -> list[str]:
+    """The command with SIGINT as in a terminal. A shell starts what runs in the background with SIGINT ignored, these tests too.
+
+    `preexec_fn` would do it in a fork of this process, which a gRPC server in it may not survive.
+    """
+    return ["env", "--default-signal=INT", *command]
+
+
 def place_tools(root: Path, folder: Path, *more: str) -> None:
     """Put the tools that bk has built of @bk_tools//:all in a workspace into one folder, and more binaries by their paths in
     bk-out.

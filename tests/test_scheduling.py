@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from spaces import Space, wait_for
+from spaces import Space, interruptible, wait_for
 
 WORKSPACE = """
 from bkrules import workspace, host_binary
@@ -148,13 +148,11 @@ def test_a_build_that_is_interrupted(rules: Space, signals: list[str]) -> None:
 
     declare(rules, 'slow("a", 30)', 'slow("b", srcs = [":a"])')
     process = subprocess.Popen(
-        rules.command("build", "//p:all", "--profile=p.json"),
+        interruptible(rules.command("build", "//p:all", "--profile=p.json")),
         cwd=rules.root,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        # A shell starts what runs in the background with SIGINT ignored, these tests too.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     wait_for(lambda: any((rules.cache / "run").glob("*/action-*")))
     began = time.monotonic()

@@ -7,12 +7,12 @@ import os
 import signal
 import time
 from array import array
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import pytest
+from fresh import in_fresh_process
 
 from bkrules.cache.file_digests import FileDigests
 from bkrules.incremental import null_build, stamps
@@ -73,31 +73,27 @@ def test_the_null_build_compares_what_a_stamp_has(file: Path) -> None:
     assert null_build._changed([("", None, str(file), packed.tobytes())]) == set()
 
 
-@pytest.fixture(params=[signal.SIG_DFL, signal.SIG_IGN], ids=["", "SIGCHLD is ignored"])
-def _sigchld(request: pytest.FixtureRequest) -> Iterator[None]:
-    before = signal.signal(signal.SIGCHLD, request.param)
-    yield
-    signal.signal(signal.SIGCHLD, before)
-
-
-@pytest.mark.usefixtures("_sigchld")
+@pytest.mark.parametrize("children", ["SIG_DFL", "SIG_IGN"])
 @pytest.mark.parametrize("broken", [False, True], ids=["", "the other processes fail"])
-def test_processes_share_the_look_at_many_files(file: Path, monkeypatch: pytest.MonkeyPatch, broken: bool) -> None:
+def test_processes_share_the_look_at_many_files(file: Path, children: str, broken: bool) -> None:
     """A file that has changed has the same number, whichever process looks at it."""
-    count = 4 * null_build._MANY
-    dump, read = marshal.dump, []
+    in_fresh_process(share, str(file), children, broken)  # null builds fork, and other tests have threads here
 
-    def counted(value: set[int], pipe: BinaryIO) -> None:
+
+def share(path: str, children: str, broken: bool) -> None:
+    file, read = Path(path), []
+
+    def dump(value: set[int], pipe: BinaryIO) -> None:
         if broken:
             raise OSError("no")
-        dump(value, pipe)
+        marshal.dump(value, pipe)
 
-    def told(data: bytes) -> Any:
+    def loads(data: bytes) -> Any:
         read.append(data)
         return marshal.loads(data)
 
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
-    monkeypatch.setattr(null_build, "marshal", SimpleNamespace(dump=counted, loads=told))
+    signal.signal(signal.SIGCHLD, getattr(signal, children))
+    count = 4 * null_build._MANY
     good, bad = array("q", of(file)), array("q", [*of(file)[:-1], 0])
     changed = {0, 5, count // 3 - 1, count // 3, 2 * count // 3, count - 2}
     rows = [(bad if number in changed else good).tobytes() for number in range(count)]
@@ -107,7 +103,10 @@ def test_processes_share_the_look_at_many_files(file: Path, monkeypatch: pytest.
         (parent, stamps.of(parent), "a\0b", b"".join(rows[:2])),
         (parent, None, "\0".join(["file"] * (count - 7)), b"".join(rows[7:])),
     ]
-    assert null_build._changed(folders) == {number if number < 7 else number + 2 for number in changed}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+        patch.setattr(null_build, "marshal", SimpleNamespace(dump=dump, loads=loads))
+        assert null_build._changed(folders) == {number if number < 7 else number + 2 for number in changed}
     assert len(read) == (0 if broken else 2)
 
 

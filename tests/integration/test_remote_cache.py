@@ -17,7 +17,7 @@ import pytest
 from bazel_remotes import IMAGES, NOISE, Machine, Start, build, shown, warnings
 from grpc_servers import grpc_server
 from servers import cache_server, silent_server
-from spaces import Space, matrix
+from spaces import Space, interruptible, matrix
 
 from bkrules.model import reapi
 
@@ -477,14 +477,12 @@ def test_an_interrupted_upload_is_abandoned(machine: Machine, stop: signal.Signa
         far.answer = lambda method, _message, _context: stall(method == "Write") or None
         address = server.address if protocol == "http" else far.address
         run = subprocess.Popen(
-            [*one.command("build", "//images:third"), f"--remote_cache={address}"],
+            interruptible([*one.command("build", "//images:third"), f"--remote_cache={address}"]),
             cwd=one.root,
             env={**os.environ, **one.environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # A shell starts what runs in the background with SIGINT ignored, these tests too.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         assert stalled.wait(60)
         run.send_signal(stop)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from spaces import WORKERS, Space, matrix, wait_for
+from spaces import WORKERS, Space, interruptible, matrix, wait_for
 
 Report = Callable[[Path, str], dict[str, Any]]
 LIVE = 8
@@ -36,13 +36,11 @@ def test_ctrl_c_with_many_live_cells(tools: Space, report: Report, times: int) -
     points = ", ".join(f"'{number}': {number}" for number in range(LIVE))
     matrix(tools, test, "oci", more=f"axes = {{'point': {{{points}}}}},")
     process = subprocess.Popen(
-        tools.command("build", f"-j{LIVE}", "//targets:small", "--profile=p.json"),
+        interruptible(tools.command("build", f"-j{LIVE}", "//targets:small", "--profile=p.json")),
         cwd=tools.root,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        # A shell starts what runs in the background with SIGINT ignored, these tests too.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
         wait_for(lambda: live_cells(tools) == LIVE)
