@@ -9,7 +9,7 @@ import time
 from array import array
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, BinaryIO
+from typing import Any
 
 import pytest
 from fresh import in_fresh_process
@@ -73,20 +73,26 @@ def test_the_null_build_compares_what_a_stamp_has(file: Path) -> None:
     assert null_build._changed([("", None, str(file), packed.tobytes())]) == set()
 
 
+def test_as_many_names_as_stamps(file: Path) -> None:
+    """A damaged answer could otherwise vouch for a file that nobody has looked at."""
+    packed = array("q", of(file)).tobytes()
+    for names in (f"{file}\0{file}", f"{file}\0"):
+        with pytest.raises(ValueError, match="a name has no stamp"):
+            null_build._changed([("", None, names, packed)])
+
+
 @pytest.mark.parametrize("children", ["SIG_DFL", "SIG_IGN"])
-@pytest.mark.parametrize("broken", [False, True], ids=["", "the other processes fail"])
-def test_processes_share_the_look_at_many_files(file: Path, children: str, broken: bool) -> None:
+@pytest.mark.parametrize("broken", ["", "dump", "fork"])
+def test_processes_share_the_look_at_many_files(file: Path, children: str, broken: str) -> None:
     """A file that has changed has the same number, whichever process looks at it."""
     in_fresh_process(share, str(file), children, broken)  # null builds fork, and other tests have threads here
 
 
-def share(path: str, children: str, broken: bool) -> None:
+def share(path: str, children: str, broken: str) -> None:
     file, read = Path(path), []
 
-    def dump(value: set[int], pipe: BinaryIO) -> None:
-        if broken:
-            raise OSError("no")
-        marshal.dump(value, pipe)
+    def fail(*_arguments: object) -> None:
+        raise OSError("no")
 
     def loads(data: bytes) -> Any:
         read.append(data)
@@ -105,7 +111,11 @@ def share(path: str, children: str, broken: bool) -> None:
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
-        patch.setattr(null_build, "marshal", SimpleNamespace(dump=dump, loads=loads))
+        patch.setattr(
+            null_build, "marshal", SimpleNamespace(dump=fail if broken == "dump" else marshal.dump, loads=loads)
+        )
+        if broken == "fork":
+            patch.setattr(os, "fork", fail)
         assert null_build._changed(folders) == {number if number < 7 else number + 2 for number in changed}
     assert len(read) == (0 if broken else 2)
 

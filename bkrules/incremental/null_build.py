@@ -94,18 +94,24 @@ def _changed(folders: list[Folder]) -> set[int]:
     first, *others = [(rows * part // parts, rows * (part + 1) // parts) for part in range(parts)]
     children = [_started(listed, *bounds) for bounds in others]
     changed = _changed_of(listed, *first)
-    for (pid, pipe), bounds in zip(children, others, strict=True):
-        with open(pipe, "rb") as file:
-            told = file.read()
-        _reap(pid)
+    for child, bounds in zip(children, others, strict=True):
+        told = _told(*child) if child else b""
         changed |= marshal.loads(told) if told else _changed_of(listed, *bounds)
     return changed
 
 
-def _started(listed: list[_Listed], first: int, end: int) -> tuple[int, int]:
-    """Start a process that writes what `_changed_of` returns, or nothing when it fails. Return its number, and a pipe to read."""
+def _started(listed: list[_Listed], first: int, end: int) -> tuple[int, int] | None:
+    """Start a process that writes what `_changed_of` returns, or nothing when it fails. Return its number, and a pipe to read.
+
+    Return None when the machine allows no further process.
+    """
     read, write = os.pipe()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(read)
+        os.close(write)
+        return None
     if pid:
         os.close(write)
         return pid, read
@@ -116,11 +122,15 @@ def _started(listed: list[_Listed], first: int, end: int) -> tuple[int, int]:
         os._exit(0)
 
 
-def _reap(pid: int) -> None:
+def _told(pid: int, pipe: int) -> bytes:
+    """Return all that a process writes, after its end."""
+    with open(pipe, "rb") as file:
+        told = file.read()
     try:
         os.waitpid(pid, 0)
     except ChildProcessError:
-        return  # the kernel has done it: the process that started bk ignores SIGCHLD, so bk does
+        return told  # the kernel has reaped it, since the process that started bk ignores SIGCHLD
+    return told
 
 
 def _changed_of(listed: list[_Listed], first: int, end: int) -> set[int]:
@@ -134,9 +144,12 @@ def _changed_of(listed: list[_Listed], first: int, end: int) -> set[int]:
         place += rows
         if low >= high:
             continue
+        every = names.split(BETWEEN)
+        if len(every) != rows:
+            raise ValueError("a name has no stamp, or a stamp no name")
         numbers = memoryview(packed).cast("q")[low * FIELDS : high * FIELDS]
         each = [numbers[field::FIELDS] for field in range(FIELDS)]
-        lines = zip(names.split(BETWEEN)[low:high], *each, strict=True)
+        lines = zip(every[low:high], *each, strict=True)
         for number, (name, ctime, mtime, size, inode, device, mode) in enumerate(lines, start + low):
             try:
                 found = stat(folder + name)
