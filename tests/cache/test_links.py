@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -195,6 +196,16 @@ def test_a_collection_follows_no_link(build: Callable[[str], Build], tmp_path: P
     assert (tmp_path / "elsewhere" / folder.name).is_dir()
 
 
+@pytest.fixture
+def recursion() -> Iterator[None]:
+    """Python's usual limit of recursion, which a loaded workspace raises for the whole process."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)
+    yield
+    sys.setrecursionlimit(before)
+
+
+@pytest.mark.usefixtures("recursion")
 def test_a_folder_that_is_too_deep_is_neither_used_nor_removed(build: Callable[[str], Build], tmp_path: Path) -> None:
     first, second = build("first"), build("second")
     folder = first.get()
