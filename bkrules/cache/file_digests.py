@@ -14,7 +14,7 @@ from bkrules.incremental.dependencies import current
 from bkrules.incremental.stamps import Stamp
 from bkrules.model import digest
 from bkrules.model.digest import Digest
-from bkrules.system.files import open_regular
+from bkrules.system.files import read_regular
 
 _AT_ONCE = 16
 """The most files that threads read at once. Two threads never read the same one."""
@@ -30,8 +30,7 @@ class FileDigests:
         self._changed = False
         self._reading = tuple(threading.Lock() for _ in range(_AT_ONCE))
         try:
-            with open_regular(store) as file:
-                known = marshal.load(file)
+            known = marshal.loads(read_regular(store))  # in one piece: `load` reads each part
         except (OSError, ValueError, EOFError, TypeError):
             return
         if isinstance(known, dict):

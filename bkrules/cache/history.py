@@ -9,7 +9,7 @@ from __future__ import annotations
 import marshal
 
 from bkrules.cache import atomic
-from bkrules.system.files import open_regular
+from bkrules.system.files import read_regular
 
 NAME = "history"
 _KEPT = 100_000
@@ -70,7 +70,7 @@ class History:
 def _read(store: str) -> dict[str, Run]:
     """Return the runs in a store; none when it is missing or damaged."""
     try:
-        with open_regular(store) as file:
-            return {str(name): (float(seconds), bool(failed)) for name, (seconds, failed) in marshal.load(file).items()}
+        runs = marshal.loads(read_regular(store))
+        return {str(name): (float(seconds), bool(failed)) for name, (seconds, failed) in runs.items()}
     except (OSError, ValueError, EOFError, TypeError, AttributeError):
         return {}
