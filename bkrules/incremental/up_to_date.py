@@ -29,7 +29,7 @@ class Package(NamedTuple):
 
     `uses` are the packages that it depends on, `actions` the number of its actions, or `DIRTY` when bk must look at it
     in any case. `seconds` is how long its actions took when they ran, `members` a digest of its targets and actions,
-    and `files` the numbers of its files.
+    `files` the numbers of its files, and `tests` whether cells are among the actions.
     """
 
     uses: tuple[str, ...]
@@ -37,6 +37,7 @@ class Package(NamedTuple):
     seconds: float
     members: str
     files: bytes
+    tests: bool
 
 
 class UpToDate:
@@ -94,6 +95,11 @@ class UpToDate:
     def is_short_of(self, members: Mapping[str, str]) -> bool:
         """Return whether an unchanged package has other targets or actions in this build than in the last one."""
         return any(members.get(name, "") != self.packages[name].members for name in self.same - self.skipped)
+
+    @property
+    def others(self) -> list[Package]:
+        """The packages that may have changed."""
+        return [kept for name, kept in self.packages.items() if name not in self.same]
 
     def left_out(self) -> tuple[int, float]:
         """Return the number of actions of the skipped packages, and the seconds that they took when they ran."""
@@ -156,6 +162,7 @@ class PackageState:
     count: int = 0
     seconds: float = 0.0
     is_clean: bool = True
+    tests: bool = False
     outputs: list[str] = field(default_factory=list)
 
 
@@ -214,7 +221,7 @@ def keep(
             is_clean = state.is_clean and name not in young
             count, files = (state.count, book.numbers(paths)) if is_clean else (DIRTY, b"")
             packages[name] = Package(
-                tuple(sorted(dependencies.used_by(name))), count, state.seconds, state.members, files
+                tuple(sorted(dependencies.used_by(name))), count, state.seconds, state.members, files, state.tests
             )
     if text is None and all(state.actions == DIRTY for state in packages.values()):
         return
