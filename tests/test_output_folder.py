@@ -1,7 +1,8 @@
-"""`bk-out` is no part of the user's repository, without a line in a .gitignore of theirs."""
+"""`bk-out` has every output, and is no part of the user's repository, without a line in a .gitignore of theirs."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 
 import pytest
@@ -45,3 +46,31 @@ def test_a_link_to_another_place(loaded: Space) -> None:
         assert (elsewhere / ".gitignore").read_text() == "*\n"
         assert loaded.bk("clean").returncode == 0
         assert list(elsewhere.iterdir()) == []
+
+
+IMAGES = """from bkrules import image
+
+[image(name = "image_%d" % number, noise = {"a": 1 + number}) for number in range(COUNT)]
+"""
+
+
+@pytest.mark.parametrize("count", [2, 150])
+def test_each_of_many_outputs_is_written_and_each_fault_is_told(space: Space, count: int) -> None:
+    for package in ("one", "two"):
+        space.write(f"{package}/BUILD.py", IMAGES.replace("COUNT", str(count)))
+    assert space.bk("build", "//...").returncode == 0
+    names = [f"{package}/image_{number}/layout/index.json" for package in ("one", "two") for number in range(count)]
+    made = {name: (space.root / "bk-out" / name).read_bytes() for name in names}
+    assert len(set(made.values())) == count
+
+    shutil.rmtree(space.root / "bk-out/two")
+    (space.root / "bk-out/two").write_text("in the way")
+    done = space.bk("build", "//...")
+    assert done.returncode == 36
+    assert "bk-out/two" in done.stdout + done.stderr
+    assert all((space.root / "bk-out" / name).read_bytes() == made[name] for name in names[:count])
+
+    (space.root / "bk-out/two").unlink()
+    shutil.rmtree(space.root / "bk-out/one")
+    assert space.bk("build", "//...").returncode == 0
+    assert {name: (space.root / "bk-out" / name).read_bytes() for name in names} == made

@@ -35,6 +35,8 @@ from bkrules.system.locks import locked
 SCHEMA = 2
 """The version of `report.json`, which `report.schema.json` describes."""
 LOCK = ".state/lock"  # below `bk-out`
+_MANY = 100
+"""The least number of results for a further thread that writes outputs."""
 REPORT, JUNIT = "report.json", "test.xml"
 
 
@@ -56,12 +58,31 @@ def _write(
     for label, cells in by_matrix(build.results).items():
         with current().of_package(label.package):
             write_matrix(label, cells, build, out, digests, plugins)
-    for result in build.results:
-        if result.action.cell is None:
-            keep_key_of_action(result, out, digests)
-        if result.action.cell is None and result.action.label in wanted and result.status == Status.PASSED:
-            with current().of_package(result.action.label.package):
-                _show(result, f"{out}/{result.action.label.package}/{result.action.label.name}", digests)
+    others = [result for result in build.results if result.action.cell is None]
+    size = max(_MANY, -(-len(others) // len(os.sched_getaffinity(0))))
+    parts = [others[start : start + size] for start in range(0, len(others), size)]
+
+    def write_part(results: Sequence[Result]) -> None:
+        for result in results:
+            _write_other(result, wanted, out, digests)
+
+    if len(parts) < 2:
+        write_part(others)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(len(parts)) as threads:  # most of the time is the file system's
+        for _ in threads.map(write_part, parts):
+            pass
+
+
+def _write_other(result: Result, wanted: Collection[Label], out: Path, digests: FileDigests) -> None:
+    """Write the key of an action that is no cell, and its outputs when it belongs to one of the `wanted` targets."""
+    keep_key_of_action(result, out, digests)
+    label = result.action.label
+    if label in wanted and result.status == Status.PASSED:
+        with current().of_package(label.package):
+            _show(result, f"{out}/{label.package}/{label.name}", digests)
 
 
 def _show(result: Result, folder: str, digests: FileDigests) -> None:
