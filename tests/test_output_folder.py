@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 from spaces import Space
@@ -74,3 +75,11 @@ def test_each_of_many_outputs_is_written_and_each_fault_is_told(space: Space, co
     shutil.rmtree(space.root / "bk-out/one")
     assert space.bk("build", "//...").returncode == 0
     assert {name: (space.root / "bk-out" / name).read_bytes() for name in names} == made
+
+
+def test_a_disk_cache_in_the_workspace_has_no_packages(loaded: Space) -> None:
+    inside = replace(loaded, cache=loaded.root / "sub/cache")
+    inside.write("sub/BUILD.py", "from bkrules import image\nimage(name = 'image')\n")
+    inside.write("sub/cache/links/BUILD.py", "no build file")
+    assert inside.bk("build", "//...").returncode == 0
+    assert loaded.bk("build", "//...").returncode == 1, "for another cache, it is a folder of the workspace"

@@ -85,7 +85,7 @@ def _build(arguments: argparse.Namespace) -> int:
         is_plain = _is_plain(options, arguments) and not selection.words and not selection.skip
         is_plain = is_plain and replace(runs, kernel_key=ONCE.kernel_key) == ONCE and overrides == NONE
         known = up_to_date.before() if is_plain else None
-        if known is not None and options.executor is None:
+        if known is not None and known.others and options.executor is None:
             head_start.begin(options.disk_cache, tests=any(package.tests for package in known.others))
         analysis = analyze_patterns(
             ".", patterns_of(arguments), runs=runs, overrides=overrides, up_to_date=known, keep_going=options.keep_going
@@ -115,7 +115,8 @@ def _test(arguments: argparse.Namespace) -> int:
         check_terminal()
     early_actions.runs_cells = True
     with _recorded(arguments) as events, closing(HeadStart()) as head_start:
-        if not arguments.pdb and options.executor is None and up_to_date.before() is not None:
+        known = up_to_date.before()
+        if known is not None and known.others and options.executor is None and not arguments.pdb:
             head_start.begin(options.disk_cache, tests=True)
         analysis = analyze_patterns(
             ".",

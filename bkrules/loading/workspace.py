@@ -34,7 +34,8 @@ _OF_BAZEL = ("BUILD", "BUILD.bazel")
 class Workspace:
     """The packages of the workspace at `root`, each loaded once, at its first use.
 
-    With `state`, a folder, packages are kept there from one build to the next; `save()` writes them.
+    With `state`, a folder, packages are kept there from one build to the next; `save()` writes them. There are no packages
+    in `cache`, the disk cache, which may lie in the workspace.
     """
 
     def __init__(
@@ -44,8 +45,10 @@ class Workspace:
         state: str = "",
         rules_of: Callable[[str], Mapping[str, Rule] | None] = lambda _module: None,
         workers: Callable[[], Iterable[str]] = tuple,
+        cache: str = "",
     ) -> None:
         self.root = root
+        self._disk_cache = os.path.relpath(os.path.realpath(cache), os.path.realpath(root)) if cache else ""
         raise_recursion_limit()  # here too: what analysis can parse must not depend on what loading took from its cache
         self._read = Record()
         self._modules = Modules(root, self._named_by, self._name)
@@ -269,7 +272,9 @@ class Workspace:
                 if entry.name == marker and not entry.is_dir():
                     names.append(folder)
                 elif entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".") and entry.name != OUTPUT:
-                    todo.append(f"{folder}/{entry.name}" if folder else entry.name)
+                    name = f"{folder}/{entry.name}" if folder else entry.name
+                    if name != self._disk_cache:
+                        todo.append(name)
         self._listed[below] = tuple(sorted(names))
         return iter(self._listed[below])
 
