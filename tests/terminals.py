@@ -62,10 +62,12 @@ class Terminal:
         before, self._place = self._place, found + len(text)
         return self.shown[before : self._place]
 
-    def end(self) -> int:
-        """Read to the end of the program. Return its exit code."""
-        while self._read():
+    def end(self, seconds: float = 60) -> int:
+        """Read to the end of the program. Return its exit code. Fails after that many seconds."""
+        deadline = time.monotonic() + seconds
+        while select.select([self._terminal], [], [], max(0, deadline - time.monotonic()))[0] and self._read():
             pass
+        assert time.monotonic() < deadline, f"no end within {seconds:g} s in {self.shown!r}"
         _, status = os.waitpid(self.pid, 0)
         self.pid = 0
         return os.waitstatus_to_exitcode(status)

@@ -12,6 +12,8 @@ from bkrules.system.waiting import readable
 _CLOSE_WRITE, _MOVED, _CREATE, _DELETE = 0x8, 0xC0, 0x100, 0x200
 _ONLY_FOLDERS = 0x01000000
 _HEAD = struct.Struct("iIII")
+_LONGEST_WAIT = 0.5
+"""Seconds. CPython handles a signal that arrives just before a wait, such as Ctrl-C, only after that wait."""
 _QUIET = 0.1
 """Seconds without another change after which a change counts as over: editors write a file in several steps."""
 
@@ -30,7 +32,7 @@ class Watch:
         """Return the paths that have changed since the last call, waiting for the first change. Raises OSError."""
         changed = set(self._changes())
         while not changed:
-            readable([self._descriptor])
+            readable([self._descriptor], _LONGEST_WAIT)
             changed.update(self._changes())
         while readable([self._descriptor], _QUIET):
             changed.update(self._changes())

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
 from spaces import Space
 from terminals import Terminal
 
+from bkrules.system import watching
+from bkrules.system.waiting import readable
 from bkrules.system.watching import Watch
 
 BUILD = """
@@ -42,6 +45,24 @@ def test_watch(space: Space) -> None:
         terminal.type("\x03")
         assert terminal.end() == 8
         assert terminal.shown.endswith("interrupted\r\n"), terminal.shown
+
+
+def test_a_signal_before_a_wait_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python sees it when the wait ends, so each wait ends."""
+    waits: list[float | None] = []
+
+    def wait(descriptors: list[int], patience: float | None = None) -> list[int]:
+        waits.append(patience)
+        if len(waits) == 3:
+            (tmp_path / "file").write_text("")
+        return readable(descriptors, 0)
+
+    watch = Watch(str(tmp_path), lambda _name: True)
+    monkeypatch.setattr(watching, "readable", wait)
+    assert watch.wait() == {f"{tmp_path}/file"}
+    assert len(waits) > 3
+    assert None not in waits
+    watch.close()
 
 
 def test_what_is_watched(tmp_path: Path) -> None:
