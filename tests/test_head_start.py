@@ -18,6 +18,8 @@ from bkrules.build.head_start import HeadStart
 from bkrules.incremental import stamps
 from bkrules.incremental.dependencies import Dependencies, separate
 
+ROOT = "/nowhere"
+
 # bk, which says when a zygote starts, and when targets are analysed.
 SPY = """
 import subprocess, sys
@@ -32,10 +34,10 @@ subprocess.Popen = said(subprocess.Popen, "zygote")
 from bkrules.__main__ import main
 sys.exit(main())
 """
-BUILD = """from bkrules import genrule, host_binary
+BUILD = """from bkrules import genrule, glob, host_binary
 
 host_binary(name = "cp")
-genrule(name = "copy", srcs = ["words.txt"], outs = ["copy.txt"], tools = [":cp"], cmd = ["$(location :cp)", "$<", "$@"])
+genrule(name = "copy", srcs = glob(["**/words.txt"]), outs = ["copy.txt"], tools = [":cp"], cmd = ["$(location :cp)", "$<", "$@"])
 """
 
 
@@ -61,7 +63,7 @@ def zygotes() -> list[int]:
 def test_a_build_takes_what_has_begun_once(tmp_path: Path, looked: Dependencies, tests: bool) -> None:
     looked.note(os.__file__)
     with closing(HeadStart()) as head_start:
-        head_start.begin(str(tmp_path), tests=tests)
+        head_start.begin(ROOT, str(tmp_path), tests=tests)
         [folder] = runs(tmp_path)
         prepared = head_start.take(tests=tests)
         assert prepared is not None
@@ -75,7 +77,7 @@ def test_a_build_takes_what_has_begun_once(tmp_path: Path, looked: Dependencies,
 
 def test_cells_take_no_zygote_that_began_for_commands(tmp_path: Path, looked: Dependencies) -> None:
     with closing(HeadStart()) as head_start:
-        head_start.begin(str(tmp_path), tests=False)
+        head_start.begin(ROOT, str(tmp_path), tests=False)
         assert head_start.take(tests=True) is None
         assert not runs(tmp_path)
         assert not zygotes()
@@ -87,7 +89,7 @@ def test_cells_take_no_zygote_that_may_have_imported_other_code(tmp_path: Path, 
     looked.note_for_all(str(code))
     for tests in (True, False):
         with closing(HeadStart()) as head_start:
-            head_start.begin(str(tmp_path), tests=True)
+            head_start.begin(ROOT, str(tmp_path), tests=True)
             taken = head_start.take(tests=tests)
             assert (taken is None) == tests, "only the keys of cells have that code"
             if taken is not None:
@@ -96,9 +98,24 @@ def test_cells_take_no_zygote_that_may_have_imported_other_code(tmp_path: Path, 
         assert not zygotes()
 
 
+def test_cells_take_no_zygote_when_code_of_theirs_has_changed(tmp_path: Path, looked: Dependencies) -> None:
+    """Also when nothing else has looked at the file so far, and when only a link leads elsewhere."""
+    code, link = tmp_path / "code.py", tmp_path / "link.py"
+    link.symlink_to(os.__file__)
+    looked.note(str(link))
+    link.unlink()
+    link.symlink_to(re.__file__)
+    code.write_text("")
+    for changed in (code, link):
+        with closing(HeadStart()) as head_start:
+            head_start.begin(ROOT, str(tmp_path), tests=True)
+            assert head_start.take(tests=True, code=[str(changed)]) is None
+            assert not runs(tmp_path)
+
+
 def test_a_head_start_that_nobody_takes_leaves_nothing(tmp_path: Path) -> None:
     with closing(HeadStart()) as head_start:
-        head_start.begin(str(tmp_path), tests=True)
+        head_start.begin(ROOT, str(tmp_path), tests=True)
         assert len(zygotes()) == len(runs(tmp_path)) == 1
     assert not runs(tmp_path)
     assert not zygotes()
@@ -107,7 +124,7 @@ def test_a_head_start_that_nobody_takes_leaves_nothing(tmp_path: Path) -> None:
 def test_a_cache_that_cannot_be_written_is_no_head_start(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("no folder")
     with closing(HeadStart()) as head_start:
-        head_start.begin(str(tmp_path), tests=False)
+        head_start.begin(ROOT, str(tmp_path), tests=False)
         assert head_start.take(tests=False) is None
 
 
@@ -125,10 +142,13 @@ def steps(space: Space) -> list[str]:
 
 @pytest.mark.parametrize("inside", [False, True])
 def test_a_build_after_an_edit_starts_its_zygote_before_it_analyses(space: Space, inside: bool) -> None:
-    """Also with the disk cache in the workspace, where a search for packages would see the new folder of the run."""
+    """Not with the disk cache in the workspace, where a glob would see the new folder of the run, in each build again."""
+    early = ["zygote", "analysis"]
     if inside:
-        space = replace(space, cache=space.root / "cache")
+        space = replace(space, cache=space.root / "pkg/cache")
+        early.reverse()
     space.write("pkg/BUILD.py", BUILD)
+    space.write("all/BUILD.py", "from bkrules import image\nimage(name = 'image')\n")
     space.write("pkg/words.txt", "first")
 
     first = steps(space)
@@ -136,7 +156,7 @@ def test_a_build_after_an_edit_starts_its_zygote_before_it_analyses(space: Space
     assert "analysis" in steps(space), "a build that runs something keeps no answer"
     assert steps(space) == []
     space.write("pkg/words.txt", "second")
-    assert steps(space) == ["zygote", "analysis"]
+    assert steps(space) == early
     assert (space.root / "bk-out/pkg/copy/copy.txt").read_text() == "second"
     assert not runs(space.cache)
     assert "analysis" in steps(space), "the head start was for nothing"

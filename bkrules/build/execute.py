@@ -169,6 +169,10 @@ class Execution:
     def _make(self, *, tests: bool) -> RunContext:
         from bkrules.build.open_context import open_context
 
+        prepared = None
+        if self._head_start is not None:
+            code = [path for _, path in self.analysis.machine().runtime] if tests else []
+            prepared = self._head_start.take(tests=tests, code=code)
         return open_context(
             self.options.disk_cache,
             self.cas,
@@ -178,7 +182,7 @@ class Execution:
             self.options.jobs,
             test_timeouts=self.options.test_timeouts,
             test_attempts=self.options.test_attempts,
-            prepared=self._head_start.take(tests=tests) if self._head_start else None,
+            prepared=prepared,
         )
 
     def look_up(self, action: Action, *, ask: bool = True) -> Known:

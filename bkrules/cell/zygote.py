@@ -211,4 +211,3 @@ def _keep_compiled(home: int) -> None:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), int(sys.argv[2]), for_tests=len(sys.argv) > 3)
-    os._exit(0)  # an orderly end of the interpreter takes longer, and bk waits for it

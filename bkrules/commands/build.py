@@ -86,7 +86,8 @@ def _build(arguments: argparse.Namespace) -> int:
         is_plain = is_plain and replace(runs, kernel_key=ONCE.kernel_key) == ONCE and overrides == NONE
         known = up_to_date.before() if is_plain else None
         if known is not None and known.others and options.executor is None:
-            head_start.begin(options.disk_cache, tests=any(package.tests for package in known.others))
+            tests = any(package.tests for package in known.others)
+            head_start.begin(root_of(".") or "", options.disk_cache, tests=tests)
         analysis = analyze_patterns(
             ".", patterns_of(arguments), runs=runs, overrides=overrides, up_to_date=known, keep_going=options.keep_going
         )
@@ -117,7 +118,7 @@ def _test(arguments: argparse.Namespace) -> int:
     with _recorded(arguments) as events, closing(HeadStart()) as head_start:
         known = up_to_date.before()
         if known is not None and known.others and options.executor is None and not arguments.pdb:
-            head_start.begin(options.disk_cache, tests=True)
+            head_start.begin(root_of(".") or "", options.disk_cache, tests=True)
         analysis = analyze_patterns(
             ".",
             patterns_of(arguments),
