@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import marshal
 import os
 import random
 import re
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from array import array
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -262,3 +264,27 @@ def test_whatever_is_done_to_a_workspace_the_answer_is_that_of_a_build_from_noth
         assert fresh.build() == 0, fresh.output
         assert bk.made() == fresh.made()
         assert bk.counts[0] == fresh.counts[0]
+
+
+def test_a_damaged_state_is_no_state(bk: Bk) -> None:
+    """A file with wrong values must not make builds fail for ever."""
+    [file] = (bk.root / "bk-out/.state/answers").iterdir()
+    whole = file.read_bytes()
+    end = 8 + int.from_bytes(whole[:8], "big")
+    form, asked, facts, folders, text = marshal.loads(whole[8:end])
+    for_all, packages = marshal.loads(whole[end:])
+    far = array("I", [1 << 30]).tobytes()
+    name, (uses, *more) = next(iter(packages.items()))
+    seconds = [(*kept[:2], "long", *kept[3:]) for kept in packages.values()]
+    heads = [
+        (text, last) for last in ((for_all, packages, 1), (1, packages), (for_all, list(packages)), (far, packages))
+    ]
+    heads += [(text, (for_all, {name: (1, *more)})), (text, (for_all, {name: (uses,)})), (1, (for_all, packages))]
+    heads += [(text, (for_all, dict(zip(packages, seconds, strict=True)))), (None, (b"abc", packages))]
+    heads += [(text, (for_all, {name: (uses, *more[:3], far, more[4])}))]
+    for number, (answer, last) in enumerate(heads):
+        bk.write("lib/lib.txt", f"change {number}")
+        data = marshal.dumps((form, asked, facts, folders, answer))
+        file.write_bytes(len(data).to_bytes(8, "big") + data + marshal.dumps(last))
+        assert bk.build() == 0, (number, bk.output)
+        assert bk.analysed, number

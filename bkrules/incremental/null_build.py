@@ -66,7 +66,7 @@ def answer(argv: list[str], began: float) -> int | None:
             if length > os.fstat(file.fileno()).st_size:
                 return None
             form, asked, facts, folders, text = marshal.loads(file.read(length))  # in one piece: `load` reads each part
-            if form != FORMAT or asked != _asked(argv) or facts != KERNEL:
+            if form != FORMAT or asked != _asked(argv) or facts != KERNEL or not isinstance(text, str | None):
                 return None
             changed = _changed(folders)
             if changed or text is None:

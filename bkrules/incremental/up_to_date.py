@@ -54,7 +54,7 @@ class UpToDate:
         self._renewed: dict[Stamp | None, Stamp | None] = {}
         self._changed = changed - self._relinked(changed)
         self.for_all = _numbers(for_all)
-        self.packages = {name: Package(*fields) for name, fields in packages.items()}
+        self.packages = {name: _package(fields) for name, fields in packages.items()}
         self.same = self._same()
         self.skipped = frozenset(self.same - self._below(self.packages.keys() - self.same))
 
@@ -140,6 +140,13 @@ class UpToDate:
         now = stamps.of(path) if before is not None else None
         return now if now is not None and before is not None and now[1:] == before[1:] else None
 
+    def check(self) -> None:
+        """Raise ValueError for a number that no file has, which only a damaged state has."""
+        count = len(self._files)
+        numbers = (self.for_all, *(_numbers(kept.files) for kept in self.packages.values()))
+        if any(max(each, default=-1) >= count for each in numbers):
+            raise ValueError("a file has no name")
+
     def holds(self, numbers: Iterable[int]) -> bool:
         """Return whether none of these files has changed."""
         return self._changed.isdisjoint(numbers)
@@ -152,6 +159,16 @@ class UpToDate:
     def vouched(self) -> dict[str, Stamp]:
         """The stamps of the cache folders that vouch for their entries."""
         return {folder: own for folder, own, _, _ in self._folders if own is not None}
+
+
+def _package(fields: null_build.Kept) -> Package:
+    """Return the kept state of a package. Raises TypeError or ValueError for a damaged one."""
+    kept = Package(*fields)
+    kinds: tuple[type | tuple[type, ...], ...] = (tuple, int, (int, float), str, bytes, bool)
+    are_right = all(isinstance(value, kind) for value, kind in zip(kept, kinds, strict=True))
+    if not are_right or not all(isinstance(use, str) for use in kept.uses):
+        raise ValueError("a field has another type")
+    return kept
 
 
 @dataclass
@@ -170,9 +187,13 @@ def before() -> UpToDate | None:
     """Return the kept state of the last build with this command line, unless a dependency of the whole answer has changed."""
     if null_build.last is None:
         return None
-    folders, changed, for_all, packages = null_build.last
-    known = UpToDate(folders, changed, for_all, packages)
-    return known if known.holds(_numbers(for_all)) else None
+    try:
+        folders, changed, for_all, packages = null_build.last
+        known = UpToDate(folders, changed, for_all, packages)
+        known.check()
+        return known if known.holds(known.for_all) else None
+    except (TypeError, ValueError, LookupError, AttributeError):  # the file is damaged
+        return None
 
 
 def members(targets: Iterable[Label], actions: Iterable[tuple[str, str]]) -> dict[str, str]:
