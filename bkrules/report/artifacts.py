@@ -6,6 +6,7 @@ import copy
 import os
 import shutil
 import stat
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -62,18 +63,29 @@ def _write(
     size = max(_MANY, -(-len(others) // len(os.sched_getaffinity(0))))
     parts = [others[start : start + size] for start in range(0, len(others), size)]
 
+    faults: list[BaseException] = []
+
     def write_part(results: Sequence[Result]) -> None:
-        for result in results:
-            _write_other(result, wanted, out, digests)
+        try:
+            for result in results:
+                _write_other(result, wanted, out, digests)
+        except BaseException as error:  # raised below, in the thread of the build
+            faults.append(error)
 
-    if len(parts) < 2:
-        write_part(others)
-        return
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(len(parts)) as threads:  # most of the time is the file system's
-        for _ in threads.map(write_part, parts):
-            pass
+    here, threads = parts[:1], list[threading.Thread]()
+    for part in parts[1:]:  # most of the time is the file system's
+        thread = threading.Thread(target=write_part, args=(part,), daemon=True)
+        try:
+            thread.start()
+            threads.append(thread)
+        except RuntimeError:  # this machine has no room for a further thread
+            here.append(part)
+    for part in here:
+        write_part(part)
+    for thread in threads:
+        thread.join()
+    if faults:
+        raise faults[0]
 
 
 def _write_other(result: Result, wanted: Collection[Label], out: Path, digests: FileDigests) -> None:
