@@ -281,7 +281,7 @@ def test_a_damaged_state_is_no_state(bk: Bk) -> None:
     ]
     heads += [(text, (for_all, {name: (1, *more)})), (text, (for_all, {name: (uses,)})), (1, (for_all, packages))]
     heads += [(text, (for_all, dict(zip(packages, seconds, strict=True)))), (None, (b"abc", packages))]
-    heads += [(text, (for_all, {name: (uses, *more[:3], far, more[4])}))]
+    heads += [(text, (for_all, {name: (uses, *more[:3], far)}))]
     for number, (answer, last) in enumerate(heads):
         bk.write("lib/lib.txt", f"change {number}")
         data = marshal.dumps((form, asked, facts, folders, answer))

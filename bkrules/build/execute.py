@@ -44,7 +44,6 @@ from bkrules.report.progress import Progress, wants_live
 from bkrules.system import colours
 
 if TYPE_CHECKING:
-    from bkrules.build.head_start import HeadStart
     from bkrules.cache.remote import Remote
     from bkrules.execution.elsewhere import Elsewhere
 
@@ -73,16 +72,7 @@ class Known:
 class Execution:
     """The stores and processes of one build. Processes start with the first action that has to run."""
 
-    def __init__(
-        self,
-        analysis: Analysis,
-        options: Options,
-        say: Callable[[str], None],
-        *,
-        show: bool = True,
-        head_start: HeadStart | None = None,
-    ) -> None:
-        self._head_start = head_start
+    def __init__(self, analysis: Analysis, options: Options, say: Callable[[str], None], *, show: bool = True) -> None:
         self.profile = Profile() if options.profile else NoProfile()
         self.analysis = analysis
         self.options = options
@@ -155,7 +145,7 @@ class Execution:
     def prepare(self, *, tests: bool) -> None:
         """Open the context of the run. Call this in the main thread, before the first action runs; `tests`: cells may run."""
         if self.context is None:
-            self.context = self._make(tests=tests)
+            self.context = self._make()
             # Loaded and analysed objects stay; garbage comes from here on.
             gc.freeze()
             gc.set_threshold(_OBJECTS)
@@ -166,13 +156,9 @@ class Execution:
         assert self.context is not None
         return self.context
 
-    def _make(self, *, tests: bool) -> RunContext:
+    def _make(self) -> RunContext:
         from bkrules.build.open_context import open_context
 
-        prepared = None
-        if self._head_start is not None:
-            code = [path for _, path in self.analysis.machine().runtime] if tests else []
-            prepared = self._head_start.take(tests=tests, code=code)
         return open_context(
             self.options.disk_cache,
             self.cas,
@@ -182,7 +168,6 @@ class Execution:
             self.options.jobs,
             test_timeouts=self.options.test_timeouts,
             test_attempts=self.options.test_attempts,
-            prepared=prepared,
         )
 
     def look_up(self, action: Action, *, ask: bool = True) -> Known:
@@ -246,31 +231,23 @@ class Execution:
             self.fault = self.fault or str(lack)
 
 
-def execute(
-    analysis: Analysis, options: Options, progress: Progress | None = None, head_start: HeadStart | None = None
-) -> BuildResult:
+def execute(analysis: Analysis, options: Options, progress: Progress | None = None) -> BuildResult:
     """Execute the analysed actions, report them, and write their outputs. Listeners hear of each result, in this thread.
 
-    `progress` shows them, by default on standard error. `head_start` has what may have begun for them. Raises the
-    exceptions of bk's own listeners.
+    `progress` shows them, by default on standard error. Raises the exceptions of bk's own listeners.
     """
     began = time.monotonic()
     actions = analysis.wanted()
     with in_use(options.disk_cache):
         coloured = colours.wanted(sys.stderr, options.color)
         shown = progress or Progress(sys.stderr, live=wants_live(sys.stderr), coloured=coloured)
-        return _execute(analysis, options, actions, began, shown, head_start)
+        return _execute(analysis, options, actions, began, shown)
 
 
 def _execute(
-    analysis: Analysis,
-    options: Options,
-    actions: Mapping[str, Action],
-    began: float,
-    progress: Progress,
-    head_start: HeadStart | None,
+    analysis: Analysis, options: Options, actions: Mapping[str, Action], began: float, progress: Progress
 ) -> BuildResult:
-    execution = Execution(analysis, options, progress.say, head_start=head_start)
+    execution = Execution(analysis, options, progress.say)
     display = Display(progress, analysis.out, options.test_output, execution.history.seconds)
     listeners = (_Reports(analysis, execution), display, _Noting(execution.history))
     with _listening(analysis.plugins.hooks, listeners) as hooks:

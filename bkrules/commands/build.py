@@ -7,7 +7,7 @@ import functools
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,6 @@ from bkrules import __version__, errors
 from bkrules.build import early_actions
 from bkrules.build.analysis import ONCE, Analysis, analyze_patterns, members, selected
 from bkrules.build.execute import execute
-from bkrules.build.head_start import HeadStart
 from bkrules.build.lacks import NOTHING, Lacks, lacks_of
 from bkrules.build.request import LOGGED, Options
 from bkrules.build.selection import Selection
@@ -80,14 +79,11 @@ def _build(arguments: argparse.Namespace) -> int:
         return errors.SUCCESS
     current().note_code()
     early_actions.runs_cells = True
-    with _recorded(arguments) as events, closing(HeadStart()) as head_start:
+    with _recorded(arguments) as events:
         runs, overrides = runs_of(arguments), overrides_of(arguments)
         is_plain = _is_plain(options, arguments) and not selection.words and not selection.skip
         is_plain = is_plain and replace(runs, kernel_key=ONCE.kernel_key) == ONCE and overrides == NONE
         known = up_to_date.before() if is_plain else None
-        if known is not None and known.others and options.executor is None:
-            tests = any(package.tests for package in known.others)
-            head_start.begin(root_of(".") or "", options.disk_cache, tests=tests)
         analysis = analyze_patterns(
             ".", patterns_of(arguments), runs=runs, overrides=overrides, up_to_date=known, keep_going=options.keep_going
         )
@@ -96,7 +92,7 @@ def _build(arguments: argparse.Namespace) -> int:
         lacks = lacks_of(analysis, patterns_of(arguments))
         if lacks.named and not options.keep_going:
             raise lacks.named[0]
-        return _finish(selected(analysis, selection), options, arguments, events, head_start, lacks)
+        return _finish(selected(analysis, selection), options, arguments, events, lacks)
 
 
 def _test(arguments: argparse.Namespace) -> int:
@@ -115,10 +111,7 @@ def _test(arguments: argparse.Namespace) -> int:
 
         check_terminal()
     early_actions.runs_cells = True
-    with _recorded(arguments) as events, closing(HeadStart()) as head_start:
-        known = up_to_date.before()
-        if known is not None and known.others and options.executor is None and not arguments.pdb:
-            head_start.begin(root_of(".") or "", options.disk_cache, tests=True)
+    with _recorded(arguments) as events:
         analysis = analyze_patterns(
             ".",
             patterns_of(arguments),
@@ -139,7 +132,7 @@ def _test(arguments: argparse.Namespace) -> int:
             code = debug_cells(analysis, options)
             events.finished(code)
             return code
-        code = _finish(analysis, options, arguments, events, head_start)
+        code = _finish(analysis, options, arguments, events)
         return code or (write_expectations(analysis) if arguments.update_expectations else code)
 
 
@@ -170,12 +163,7 @@ def _is_idle(selection: Selection) -> bool:
 
 
 def _finish(
-    analysis: Analysis,
-    options: Options,
-    arguments: argparse.Namespace,
-    events: Events,
-    head_start: HeadStart,
-    lacks: Lacks = NOTHING,
+    analysis: Analysis, options: Options, arguments: argparse.Namespace, events: Events, lacks: Lacks = NOTHING
 ) -> int:
     for remark in analysis.selected.remarks if analysis.selected else ():
         print(remark, file=sys.stderr, flush=True)
@@ -185,7 +173,7 @@ def _finish(
     hooks = analysis.plugins.hooks
     hooks.faults.clear()
     hooks.add(events)
-    result = execute(analysis, options, head_start=head_start)
+    result = execute(analysis, options)
     hooks.remove(events)
     ci = current_ci()
     skipped = [f"SKIPPED: {lack}" for lack in lacks.matched]
@@ -287,6 +275,5 @@ def _states(analysis: Analysis, build: BuildResult, lacks: Lacks) -> dict[str, u
         package.count += 1
         package.seconds += result.seconds
         package.is_clean &= result.cached and result.action.cell is None
-        package.tests |= result.action.cell is not None
         package.outputs += artifacts.outputs(result, build, analysis.targets.asked, analysis.out, reports)
     return states

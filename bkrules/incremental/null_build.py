@@ -23,7 +23,7 @@ from bkrules.system import colours
 from bkrules.system.files import open_regular
 from bkrules.system.kernel import texts
 
-FORMAT = 8
+FORMAT = 7
 _LENGTH = 8
 COMMANDS = ("build", "test")
 SECONDS = "\0"
@@ -43,7 +43,7 @@ Folder = tuple[str, Stamp | None, str, bytes]
 """
 _Listed = tuple[int, str, str, bytes]
 """The number of a folder's first file, the folder, names, and a stamp for each name."""
-Kept = tuple[tuple[str, ...], int, float, str, bytes, bool]
+Kept = tuple[tuple[str, ...], int, float, str, bytes]
 """The kept state of a package, with the fields of `up_to_date.Package`."""
 
 KERNEL = texts()

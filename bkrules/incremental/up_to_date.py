@@ -29,7 +29,7 @@ class Package(NamedTuple):
 
     `uses` are the packages that it depends on, `actions` the number of its actions, or `DIRTY` when bk must look at it
     in any case. `seconds` is how long its actions took when they ran, `members` a digest of its targets and actions,
-    `files` the numbers of its files, and `tests` whether cells are among the actions.
+    and `files` the numbers of its files.
     """
 
     uses: tuple[str, ...]
@@ -37,7 +37,6 @@ class Package(NamedTuple):
     seconds: float
     members: str
     files: bytes
-    tests: bool
 
 
 class UpToDate:
@@ -95,11 +94,6 @@ class UpToDate:
     def is_short_of(self, members: Mapping[str, str]) -> bool:
         """Return whether an unchanged package has other targets or actions in this build than in the last one."""
         return any(members.get(name, "") != self.packages[name].members for name in self.same - self.skipped)
-
-    @property
-    def others(self) -> list[Package]:
-        """The packages that may have changed."""
-        return [kept for name, kept in self.packages.items() if name not in self.same]
 
     def left_out(self) -> tuple[int, float]:
         """Return the number of actions of the skipped packages, and the seconds that they took when they ran."""
@@ -164,7 +158,7 @@ class UpToDate:
 def _package(fields: null_build.Kept) -> Package:
     """Return the kept state of a package. Raises TypeError or ValueError for a damaged one."""
     kept = Package(*fields)
-    kinds: tuple[type | tuple[type, ...], ...] = (tuple, int, (int, float), str, bytes, bool)
+    kinds: tuple[type | tuple[type, ...], ...] = (tuple, int, (int, float), str, bytes)
     are_right = all(isinstance(value, kind) for value, kind in zip(kept, kinds, strict=True))
     if not are_right or not all(isinstance(use, str) for use in kept.uses):
         raise ValueError("a field has another type")
@@ -179,7 +173,6 @@ class PackageState:
     count: int = 0
     seconds: float = 0.0
     is_clean: bool = True
-    tests: bool = False
     outputs: list[str] = field(default_factory=list)
 
 
@@ -242,7 +235,7 @@ def keep(
             is_clean = state.is_clean and name not in young
             count, files = (state.count, book.numbers(paths)) if is_clean else (DIRTY, b"")
             packages[name] = Package(
-                tuple(sorted(dependencies.used_by(name))), count, state.seconds, state.members, files, state.tests
+                tuple(sorted(dependencies.used_by(name))), count, state.seconds, state.members, files
             )
     if text is None and all(state.actions == DIRTY for state in packages.values()):
         return

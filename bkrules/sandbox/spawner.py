@@ -79,17 +79,10 @@ class Processes:
         self._last_resort: threading.Timer | None = None
         self.zygote_command: Sequence[str] = (sys.executable, "-I", "-S", shield.__file__)
 
-    def begin(self, *, tests: bool = True) -> None:
-        """Start the zygote, which imports what `tests` need while other work continues."""
+    def begin(self) -> None:
+        """Start the zygote, which imports what tests need while other work continues."""
         with self._lock:
-            self._zygote_control(*([_FOR_TESTS] if tests else []))
-
-    def abandon(self) -> None:
-        """End a zygote that has started nothing, at once."""
-        with self._lock:
-            if self._zygote is not None:
-                self._zygote.kill()
-            self._end_zygote()
+            self._zygote_control(_FOR_TESTS)
 
     def run(
         self,
