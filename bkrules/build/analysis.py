@@ -12,10 +12,8 @@ from pathlib import Path
 from bkrules.analysis import host_inputs as machine
 from bkrules.analysis.analyze import ActionGraph, analyze
 from bkrules.analysis.runs import Runs
-from bkrules.build import early_actions
 from bkrules.build.ci_plan import check_sources, sources_of
-from bkrules.build.early_actions import EarlyActions
-from bkrules.build.request import default_cache
+from bkrules.build.early_actions import EarlyActions, cache_folder
 from bkrules.build.selection import Selection, select
 from bkrules.build.worker_overrides import NONE, WorkerOverrides, apply_overrides
 from bkrules.cache import atomic
@@ -123,7 +121,7 @@ def open_workspace(folder: str) -> Workspace:
         f"{root}/{OUTPUT}/{STATE}",
         lambda module: load_plugins(root).rules_of(module),
         lambda: load_plugins(root).usable(),
-        early_actions.disk_cache or default_cache(),
+        cache_folder(),
     )
     top = workspace.package("")
     if top is None or not top.workspace:

@@ -44,6 +44,13 @@ runs_cells = False
 """Whether the command runs the cells, as opposed to listing them."""
 
 
+def cache_folder() -> str:
+    """Return the folder of the disk cache of this command."""
+    from bkrules.build.request import default_cache
+
+    return disk_cache or default_cache()
+
+
 class EarlyActions:
     """Runs the early actions of one analysis. `place` returns the path of a source; `state` is a folder for remembered data.
 
@@ -67,7 +74,6 @@ class EarlyActions:
 
         Raises LoadError for the first that fails, MachineLacks, RemoteFailed and Interrupted.
         """
-        from bkrules.build.request import default_cache
         from bkrules.cache.action_cache import ActionCache
         from bkrules.cache.cas import Cas
         from bkrules.cache.file_digests import FileDigests
@@ -79,7 +85,7 @@ class EarlyActions:
 
         progress = Progress(sys.stderr, live=wants_live(sys.stderr), coloured=colours.wanted(sys.stderr, "auto"))
         history = History(f"{self._state}/{NAME}")
-        cache = disk_cache or default_cache()
+        cache = cache_folder()
         contexts: list[RunContext] = []
         with in_use(cache):
             digests = FileDigests(f"{self._state}/digests")

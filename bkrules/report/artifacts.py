@@ -59,21 +59,27 @@ def _write(
     for label, cells in by_matrix(build.results).items():
         with current().of_package(label.package):
             write_matrix(label, cells, build, out, digests, plugins)
-    others = [result for result in build.results if result.action.cell is None]
-    size = max(_MANY, -(-len(others) // len(os.sched_getaffinity(0))))
-    parts = [others[start : start + size] for start in range(0, len(others), size)]
+    _write_others([result for result in build.results if result.action.cell is None], wanted, out, digests)
 
+
+def _write_others(results: Sequence[Result], wanted: Collection[Label], out: Path, digests: FileDigests) -> None:
+    """Write the keys and outputs of actions that are no cells, many of them in threads: most of the time is the file system's.
+
+    Raises the first exception, when all threads have ended.
+    """
+    size = max(_MANY, -(-len(results) // len(os.sched_getaffinity(0))))
+    parts = [results[start : start + size] for start in range(0, len(results), size)]
     faults: list[BaseException] = []
 
-    def write_part(results: Sequence[Result]) -> None:
+    def write_part(part: Sequence[Result]) -> None:
         try:
-            for result in results:
+            for result in part:
                 _write_other(result, wanted, out, digests)
-        except BaseException as error:  # raised below, in the thread of the build
+        except BaseException as error:  # carried to the thread of the build, which raises it
             faults.append(error)
 
     here, threads = parts[:1], list[threading.Thread]()
-    for part in parts[1:]:  # most of the time is the file system's
+    for part in parts[1:]:
         thread = threading.Thread(target=write_part, args=(part,), daemon=True)
         try:
             thread.start()
